@@ -1,0 +1,84 @@
+//! The cluster as the metadata group last told it: what every other room of the node reads.
+
+use std::collections::BTreeMap;
+
+use ropewalk_proto::ids::{GroupId, NodeId, ReplicaId, TopicId};
+use ropewalk_proto::v1::{NodeState, TopicSettings};
+
+/// One consistent picture, as of one applied index of the metadata group.
+#[derive(Debug, Clone, Default)]
+pub struct ClusterView {
+    /// The log index of the metadata group this picture is of.
+    pub applied: u64,
+    /// Empty until the cluster is founded.
+    pub cluster_id: String,
+    /// Every node that ever was, the removed ones too.
+    pub nodes: BTreeMap<NodeId, NodeView>,
+    /// By name.
+    pub topics: BTreeMap<String, TopicView>,
+}
+
+/// One node.
+#[derive(Debug, Clone)]
+pub struct NodeView {
+    /// Its id.
+    pub id: NodeId,
+    /// Its gRPC address, host:port.
+    pub address: String,
+    /// Its HTTP address; empty if off.
+    pub http: String,
+    /// Its rack.
+    pub rack: String,
+    /// The version it runs.
+    pub version: String,
+    /// What the operator, or the controller, wants of it.
+    pub state: NodeState,
+    /// Its replica of the metadata group.
+    pub meta_replica: ReplicaId,
+}
+
+/// One topic.
+#[derive(Debug, Clone)]
+pub struct TopicView {
+    /// Its name.
+    pub name: String,
+    /// Its id.
+    pub id: TopicId,
+    /// Its settings, every field filled in.
+    pub settings: TopicSettings,
+    /// Which mapping of keys to partitions is in force.
+    pub ring_version: u32,
+    /// By number, without gaps.
+    pub partitions: Vec<PartitionView>,
+}
+
+/// One partition: the wish, and what is still on its way out.
+#[derive(Debug, Clone)]
+pub struct PartitionView {
+    /// Its number within the topic.
+    pub partition: u32,
+    /// Its Raft group.
+    pub group: GroupId,
+    /// Where its replicas should be; the first is the preferred leader.
+    pub replicas: Vec<Place>,
+    /// Replicas that must run until the membership is settled without them.
+    pub retiring: Vec<Place>,
+    /// The replicas the group began with: its first Raft membership.
+    pub founding: Vec<Place>,
+}
+
+/// One replica on one node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// The replica.
+    pub replica: ReplicaId,
+    /// The node that holds it.
+    pub node: NodeId,
+}
+
+impl ClusterView {
+    /// The partition of a topic.
+    pub fn partition(&self, topic: &str, partition: u32) -> Option<&PartitionView> {
+        self.topics.get(topic)?.partitions.get(partition as usize)
+    }
+}

@@ -1,0 +1,89 @@
+//! What an operator can set: flags, environment and file, in that order of precedence, and the
+//! named bounds of everything that could grow.
+
+/// The settings of one node.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The address other nodes and clients reach this node at, host:port.
+    pub advertise: String,
+    /// The address of the gRPC listener, host:port.
+    pub listen: String,
+    /// The address of metrics and health, if on.
+    pub http: Option<String>,
+    /// The nodes to form or find a cluster through.
+    pub seeds: Vec<String>,
+    /// The rack (zone) this node stands in.
+    pub rack: String,
+    /// Timings and bounds.
+    pub limits: Limits,
+}
+
+/// Timings and bounds. Every queue, buffer and loop of a node is held by one of these.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// How often a leader tells its followers that it lives.
+    pub heartbeat_ms: u64,
+    /// A follower that hears nothing for this long, or up to twice this long, stands for election.
+    pub election_timeout_ms: u64,
+    /// Bound of one peer RPC.
+    pub peer_rpc_timeout_ms: u64,
+    /// The most entry bytes in one AppendEntries.
+    pub append_bytes: usize,
+    /// Memory for the tails of all logs together: what replication and tailing readers are served
+    /// from without the disk.
+    pub log_tail_bytes: usize,
+    /// Bytes of writes waiting for the committer before producers are made to wait.
+    pub commit_queue_bytes: usize,
+    /// The block cache and memtables of the database, together.
+    pub database_bytes: usize,
+    /// Below this much free space, writes are refused.
+    pub free_space_floor_bytes: u64,
+    /// Bytes of produce requests under way in the whole node before new ones wait.
+    pub produce_inflight_bytes: usize,
+    /// The most bytes one fetch returns.
+    pub fetch_bytes: usize,
+    /// The longest a fetch may wait for records.
+    pub fetch_wait_ms: u64,
+    /// Requests under way on one client stream before the next is not read yet.
+    pub stream_inflight: usize,
+    /// Client connections.
+    pub connections: usize,
+    /// How often retention looks at each partition.
+    pub retention_interval_ms: u64,
+    /// A node silent for this long is shown as dead, and leads nothing as far as routing goes.
+    pub node_dead_after_ms: u64,
+    /// A node silent for this long gets its replicas rebuilt elsewhere.
+    pub node_lost_after_ms: u64,
+    /// How often the controller compares wish and fact.
+    pub reconcile_interval_ms: u64,
+    /// Producers one partition remembers.
+    pub producers_per_partition: usize,
+    /// A producer that has not written for this long may be forgotten.
+    pub producer_expiry_ms: i64,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            heartbeat_ms: 300,
+            election_timeout_ms: 1_000,
+            peer_rpc_timeout_ms: 2_000,
+            append_bytes: 2 << 20,
+            log_tail_bytes: 256 << 20,
+            commit_queue_bytes: 64 << 20,
+            database_bytes: 512 << 20,
+            free_space_floor_bytes: 256 << 20,
+            produce_inflight_bytes: 128 << 20,
+            fetch_bytes: 4 << 20,
+            fetch_wait_ms: 30_000,
+            stream_inflight: 1_024,
+            connections: 4_096,
+            retention_interval_ms: 10_000,
+            node_dead_after_ms: 3_000,
+            node_lost_after_ms: 600_000,
+            reconcile_interval_ms: 500,
+            producers_per_partition: 10_000,
+            producer_expiry_ms: 7 * 24 * 3_600_000,
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! The one seam to the world: wall time, disk, network, randomness. Everything above it is the
+//! same code in production and in the simulator. Monotonic time is tokio's.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use ropewalk_raft_store::Disk;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+/// What a node is given instead of reaching for it.
+#[derive(Debug, Clone)]
+pub struct Env {
+    /// Wall time.
+    pub clock: Arc<dyn Clock>,
+    /// The data directory's database, already open.
+    pub disk: Arc<dyn Disk>,
+    /// Sockets.
+    pub net: Arc<dyn Net>,
+    /// Where all randomness comes from.
+    pub seed: u64,
+}
+
+/// Wall time. It may jump, in both directions.
+pub trait Clock: Send + Sync + fmt::Debug + 'static {
+    /// Milliseconds since 1970.
+    fn now_ms(&self) -> i64;
+}
+
+/// Sockets.
+pub trait Net: Send + Sync + fmt::Debug + 'static {
+    /// Listens at `host:port`; port 0 takes a free one.
+    fn listen<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Listener>>>;
+    /// Connects to `host:port`.
+    fn connect<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Connection>>;
+}
+
+/// A bound socket.
+pub trait Listener: Send + fmt::Debug + 'static {
+    /// The next connection, and the address it comes from.
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<(Connection, String)>>;
+    /// The address bound, `host:port`.
+    fn local_address(&self) -> String;
+}
+
+/// The bytes of a connection.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for T {}
+
+/// One connection.
+pub type Connection = Box<dyn Stream>;

@@ -1,0 +1,231 @@
+//! What a Raft entry asks of a group's state machine, as bytes: a version, a kind, and a body.
+//!
+//! | bytes | field |
+//! |---|---|
+//! | 1 | version of the command's layout, [`COMMAND_VERSION`] |
+//! | 1 | kind |
+//! | 8 | the leader's wall time in ms since 1970, big endian |
+//! | n | body: the record batch as it came; a trim's offset; a metadata command |
+//!
+//! A node that meets a version or kind it does not know must stop applying that group rather than
+//! skip the entry: replicas that apply different things are no replicas. A leader proposes only
+//! what every node of the cluster has said it understands.
+
+use std::fmt;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use prost::Message;
+
+use crate::error::WireError;
+use crate::v1::{MetaCommand, MetaReply};
+
+/// The newest command layout this build writes and reads.
+pub const COMMAND_VERSION: u8 = 1;
+
+const HEAD_BYTES: usize = 10;
+
+const KIND_APPEND: u8 = 1;
+const KIND_TRIM: u8 = 2;
+const KIND_ROLL: u8 = 3;
+const KIND_META: u8 = 4;
+
+/// One command.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Command {
+    /// Append one record batch, format v2, already checked by the leader.
+    Append {
+        /// The leader's wall time when it proposed this, ms since 1970.
+        leader_time_ms: i64,
+        /// The batch as the producer built it.
+        batch: Bytes,
+    },
+    /// Raise the log start offset: what lies below may go.
+    Trim {
+        /// The leader's wall time when it proposed this, ms since 1970.
+        leader_time_ms: i64,
+        /// The new log start offset.
+        to_offset: u64,
+    },
+    /// End the segment under way here, so that it can be trimmed though it is not full.
+    Roll {
+        /// The leader's wall time when it proposed this, ms since 1970.
+        leader_time_ms: i64,
+    },
+    /// A command of the metadata group.
+    Meta(MetaCommand),
+}
+
+/// Bytes that are no command this build knows.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CommandError {
+    /// Written by a newer build.
+    #[error(
+        "command version {version}, kind {kind} is newer than this build understands (version {COMMAND_VERSION}); upgrade this node"
+    )]
+    Newer {
+        /// The layout's version.
+        version: u8,
+        /// The kind.
+        kind: u8,
+    },
+    /// Not a command at all.
+    #[error("not a command: {0}")]
+    Damaged(&'static str),
+}
+
+impl Command {
+    /// The length of the encoding in bytes.
+    pub fn encoded_len(&self) -> usize {
+        HEAD_BYTES
+            + match self {
+                Command::Append { batch, .. } => batch.len(),
+                Command::Trim { .. } => 8,
+                Command::Roll { .. } => 0,
+                Command::Meta(command) => command.encoded_len(),
+            }
+    }
+
+    /// Appends the encoding to `out`.
+    pub fn encode(&self, out: &mut impl BufMut) {
+        let (kind, time) = match self {
+            Command::Append { leader_time_ms, .. } => (KIND_APPEND, *leader_time_ms),
+            Command::Trim { leader_time_ms, .. } => (KIND_TRIM, *leader_time_ms),
+            Command::Roll { leader_time_ms } => (KIND_ROLL, *leader_time_ms),
+            Command::Meta(command) => (KIND_META, command.leader_time_ms),
+        };
+        out.put_u8(COMMAND_VERSION);
+        out.put_u8(kind);
+        out.put_i64(time);
+        match self {
+            Command::Append { batch, .. } => out.put_slice(batch),
+            Command::Trim { to_offset, .. } => out.put_u64(*to_offset),
+            Command::Roll { .. } => {}
+            Command::Meta(command) => {
+                let body = command.encode_to_vec();
+                out.put_slice(&body);
+            }
+        }
+    }
+
+    /// The encoding on its own.
+    pub fn to_bytes(&self) -> Bytes {
+        let mut out = BytesMut::with_capacity(self.encoded_len());
+        self.encode(&mut out);
+        out.freeze()
+    }
+
+    /// Reads a command; a batch in it shares `bytes`' memory.
+    pub fn decode(mut bytes: Bytes) -> Result<Command, CommandError> {
+        if bytes.len() < HEAD_BYTES {
+            return Err(CommandError::Damaged("shorter than its head"));
+        }
+        let version = bytes.get_u8();
+        let kind = bytes.get_u8();
+        let leader_time_ms = bytes.get_i64();
+        match (version, kind) {
+            (1, KIND_APPEND) => Ok(Command::Append {
+                leader_time_ms,
+                batch: bytes,
+            }),
+            (1, KIND_TRIM) if bytes.len() == 8 => Ok(Command::Trim {
+                leader_time_ms,
+                to_offset: bytes.get_u64(),
+            }),
+            (1, KIND_ROLL) => Ok(Command::Roll { leader_time_ms }),
+            (1, KIND_META) => MetaCommand::decode(bytes)
+                .map(Command::Meta)
+                .map_err(|_| CommandError::Damaged("a metadata command that does not parse")),
+            (1, KIND_TRIM) => Err(CommandError::Damaged("a trim of the wrong length")),
+            _ => Err(CommandError::Newer { version, kind }),
+        }
+    }
+}
+
+impl fmt::Display for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Command::Append { batch, .. } => write!(f, "append of {} bytes", batch.len()),
+            Command::Trim { to_offset, .. } => write!(f, "trim to offset {to_offset}"),
+            Command::Roll { .. } => f.write_str("roll"),
+            Command::Meta(_) => f.write_str("metadata command"),
+        }
+    }
+}
+
+/// What a group's state machine answers to one command.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Reply {
+    /// Nothing to say: a blank or membership entry, a trim, a roll.
+    Done,
+    /// The batch has its place.
+    Appended {
+        /// The offset of its first record.
+        base_offset: u64,
+        /// It was there already; `base_offset` is where.
+        duplicate: bool,
+    },
+    /// The command was committed, and changes nothing.
+    Refused(WireError),
+    /// The metadata group's answer.
+    Meta(MetaReply),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn samples() -> Vec<Command> {
+        vec![
+            Command::Append {
+                leader_time_ms: -5,
+                batch: Bytes::from_static(b"batch"),
+            },
+            Command::Append {
+                leader_time_ms: 0,
+                batch: Bytes::new(),
+            },
+            Command::Trim {
+                leader_time_ms: i64::MAX,
+                to_offset: u64::MAX,
+            },
+            Command::Roll { leader_time_ms: 7 },
+            Command::Meta(MetaCommand {
+                leader_time_ms: 9,
+                kind: None,
+            }),
+        ]
+    }
+
+    #[test]
+    fn commands_survive_their_encoding() {
+        for command in samples() {
+            let bytes = command.to_bytes();
+            assert_eq!(bytes.len(), command.encoded_len());
+            assert_eq!(Command::decode(bytes), Ok(command));
+        }
+    }
+
+    #[test]
+    fn a_newer_version_is_named_and_not_skipped() {
+        let mut bytes = samples()[0].to_bytes().to_vec();
+        bytes[0] = 2;
+        assert_eq!(
+            Command::decode(bytes.into()),
+            Err(CommandError::Newer {
+                version: 2,
+                kind: KIND_APPEND
+            })
+        );
+    }
+
+    #[test]
+    fn a_truncated_command_is_damaged() {
+        let bytes = samples()[2].to_bytes();
+        for length in 0..bytes.len() {
+            assert!(matches!(
+                Command::decode(bytes.slice(..length)),
+                Err(CommandError::Damaged(_))
+            ));
+        }
+    }
+}

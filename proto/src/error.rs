@@ -1,0 +1,225 @@
+//! The one table of errors: number, name, whether to try again, whether the outcome is known, and
+//! how each appears to a gRPC and to a Kafka client.
+
+use std::fmt;
+
+use tonic::Code;
+
+/// The gRPC metadata key that carries an [`ErrorCode`]'s number beside a status.
+pub const ERROR_METADATA_KEY: &str = "ropewalk-error";
+
+/// Whether the same request, sent again, may succeed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retry {
+    /// Never without a change by the caller.
+    Never,
+    /// Later, to the same node.
+    Later,
+    /// After asking for fresh metadata: another node or partition is the right one now.
+    Reroute,
+}
+
+/// Whether a refused write can have taken effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It did not take effect and never will.
+    NotDone,
+    /// It may have, or may yet: only an idempotent retry is safe.
+    Unknown,
+}
+
+macro_rules! error_table {
+    ($($(#[$doc:meta])* $name:ident = $number:literal, $retry:ident, $outcome:ident, $grpc:ident, $kafka:literal;)*) => {
+        /// What went wrong. Numbers are never reused; a number this build does not know reads as
+        /// [`ErrorCode::Internal`].
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[repr(u32)]
+        pub enum ErrorCode { $($(#[$doc])* $name = $number),* }
+
+        impl ErrorCode {
+            /// Every code there is.
+            pub const ALL: &[ErrorCode] = &[$(ErrorCode::$name),*];
+
+            /// The code of a number from the wire.
+            pub fn from_number(number: u32) -> ErrorCode {
+                match number { $($number => ErrorCode::$name,)* _ => ErrorCode::Internal }
+            }
+
+            /// The name, as logs and metrics show it.
+            pub fn name(self) -> &'static str {
+                match self { $(ErrorCode::$name => stringify!($name)),* }
+            }
+
+            /// Whether to try again.
+            pub fn retry(self) -> Retry {
+                match self { $(ErrorCode::$name => Retry::$retry),* }
+            }
+
+            /// Whether a refused write can have taken effect.
+            pub fn outcome(self) -> Outcome {
+                match self { $(ErrorCode::$name => Outcome::$outcome),* }
+            }
+
+            /// The gRPC status code.
+            pub fn grpc(self) -> Code {
+                match self { $(ErrorCode::$name => Code::$grpc),* }
+            }
+
+            /// The Kafka protocol's error code.
+            pub fn kafka(self) -> i16 {
+                match self { $(ErrorCode::$name => $kafka),* }
+            }
+        }
+    };
+}
+
+error_table! {
+    /// A bug, or a code of a newer version.
+    Internal = 1, Later, Unknown, Internal, -1;
+    /// A request that makes no sense: the message says which part.
+    InvalidRequest = 2, Never, NotDone, InvalidArgument, 42;
+    /// A record batch whose length, CRC or fields do not hold.
+    CorruptBatch = 3, Never, NotDone, InvalidArgument, 2;
+    /// A record or batch over the topic's limit.
+    TooLarge = 4, Never, NotDone, InvalidArgument, 10;
+    /// No such topic.
+    UnknownTopic = 5, Reroute, NotDone, NotFound, 3;
+    /// The topic has no such partition.
+    UnknownPartition = 6, Reroute, NotDone, NotFound, 3;
+    /// A topic of that name exists.
+    TopicExists = 7, Never, NotDone, AlreadyExists, 36;
+    /// A topic name outside `[a-zA-Z0-9._-]{1,249}`.
+    InvalidTopicName = 8, Never, NotDone, InvalidArgument, 17;
+    /// Another node leads this partition.
+    NotLeader = 9, Reroute, NotDone, FailedPrecondition, 6;
+    /// Too few nodes are up for a leader, or one is being elected.
+    NoLeader = 10, Reroute, NotDone, Unavailable, 5;
+    /// Leadership was lost while the write was under way.
+    LeadershipLost = 11, Reroute, Unknown, Unavailable, 7;
+    /// The request's time was up.
+    Timeout = 12, Later, Unknown, DeadlineExceeded, 7;
+    /// A newer epoch of this producer is at work.
+    ProducerFenced = 13, Never, NotDone, FailedPrecondition, 90;
+    /// A sequence number after a gap: an earlier batch is missing.
+    OutOfOrderSequence = 14, Never, NotDone, FailedPrecondition, 45;
+    /// This partition does not remember the producer; begin a new epoch.
+    UnknownProducer = 15, Never, NotDone, FailedPrecondition, 59;
+    /// A batch older than the duplicates this partition remembers.
+    DuplicateSequence = 16, Never, NotDone, AlreadyExists, 46;
+    /// An offset before the log's start or past its end.
+    OffsetOutOfRange = 17, Never, NotDone, OutOfRange, 1;
+    /// The reader's epoch is not the leader's.
+    StaleEpoch = 18, Reroute, NotDone, FailedPrecondition, 74;
+    /// The key was routed by an old mapping of keys to partitions.
+    StaleRing = 19, Reroute, NotDone, FailedPrecondition, 3;
+    /// The node's disk is full; reads go on.
+    DiskFull = 20, Reroute, NotDone, ResourceExhausted, 56;
+    /// The node's disk failed; reads go on where they can.
+    DiskFailed = 21, Reroute, Unknown, Unavailable, 56;
+    /// A bound was reached: slow down.
+    Overloaded = 22, Later, NotDone, ResourceExhausted, 89;
+    /// The node is stopping or starting.
+    NotServing = 23, Reroute, NotDone, Unavailable, 8;
+    /// No such node.
+    UnknownNode = 24, Never, NotDone, NotFound, 42;
+    /// What was asked would endanger data or a quorum.
+    Unsafe = 25, Never, NotDone, FailedPrecondition, 44;
+    /// More replicas than nodes that can hold them.
+    NotEnoughNodes = 26, Never, NotDone, FailedPrecondition, 38;
+    /// A newer version is needed for this request or data.
+    UnsupportedVersion = 27, Never, NotDone, Unimplemented, 35;
+    /// Data on the disk is damaged; the replica is being rebuilt.
+    DamagedData = 28, Reroute, NotDone, DataLoss, 2;
+}
+
+impl fmt::Display for ErrorCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// An error on its way to a caller: the code and the sentence that goes with it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{code}: {message}")]
+pub struct WireError {
+    /// Which row of the table.
+    pub code: ErrorCode,
+    /// What happened, to what, and what to do next.
+    pub message: String,
+}
+
+impl WireError {
+    /// An error with its sentence.
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> WireError {
+        WireError {
+            code,
+            message: message.into(),
+        }
+    }
+}
+
+impl From<WireError> for tonic::Status {
+    fn from(error: WireError) -> tonic::Status {
+        let mut status = tonic::Status::new(error.code.grpc(), error.message);
+        status
+            .metadata_mut()
+            .insert(ERROR_METADATA_KEY, (error.code as u32).into());
+        status
+    }
+}
+
+impl From<&tonic::Status> for WireError {
+    /// Reads the code beside the status; a status of the transport itself becomes the nearest row.
+    fn from(status: &tonic::Status) -> WireError {
+        let number = status.metadata().get(ERROR_METADATA_KEY);
+        let number = number.and_then(|value| value.to_str().ok()?.parse().ok());
+        let code = match (number, status.code()) {
+            (Some(number), _) => ErrorCode::from_number(number),
+            (None, Code::DeadlineExceeded | Code::Cancelled) => ErrorCode::Timeout,
+            (None, Code::Unavailable) => ErrorCode::LeadershipLost,
+            (None, Code::Unimplemented) => ErrorCode::UnsupportedVersion,
+            (None, Code::ResourceExhausted | Code::OutOfRange) => ErrorCode::TooLarge,
+            (None, _) => ErrorCode::Internal,
+        };
+        WireError::new(code, status.message())
+    }
+}
+
+impl From<WireError> for crate::v1::Error {
+    fn from(error: WireError) -> crate::v1::Error {
+        crate::v1::Error {
+            code: error.code as u32,
+            message: error.message,
+            leader: None,
+        }
+    }
+}
+
+impl From<crate::v1::Error> for WireError {
+    fn from(error: crate::v1::Error) -> WireError {
+        WireError::new(ErrorCode::from_number(error.code), error.message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_survives_a_status_and_a_stream() {
+        for &code in ErrorCode::ALL {
+            let error = WireError::new(code, "why");
+            let status = tonic::Status::from(error.clone());
+            assert_eq!(WireError::from(&status), error);
+            assert_eq!(
+                WireError::from(crate::v1::Error::from(error.clone())),
+                error
+            );
+        }
+    }
+
+    #[test]
+    fn a_code_of_a_newer_version_reads_as_internal() {
+        assert_eq!(ErrorCode::from_number(9_999), ErrorCode::Internal);
+    }
+}

@@ -1,0 +1,40 @@
+//! Ids, each its own type, so that one can't be passed where another is meant.
+
+use std::fmt;
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(pub u64);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+id!(
+    /// One node of the cluster: one data directory, for as long as that directory lives.
+    NodeId
+);
+id!(
+    /// One copy of one group on one node. Used once: a replica that comes back without its data
+    /// comes back under a new id, since a voter that forgot what it acknowledged breaks Raft.
+    ReplicaId
+);
+id!(
+    /// One Raft group: the metadata group, or one partition of one topic.
+    GroupId
+);
+id!(
+    /// One topic, from its creation to its deletion; a topic of the same name made later has another.
+    TopicId
+);
+
+impl GroupId {
+    /// The metadata group, replicated to every node.
+    pub const META: GroupId = GroupId(0);
+}

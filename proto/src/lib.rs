@@ -1,0 +1,14 @@
+//! Every byte of Ropewalk that crosses a socket or a disk: the record batch, the ids, the Raft
+//! commands, the error table, the mapping of keys to partitions, and the gRPC messages.
+//!
+//! Pure: nothing here does I/O, asks for the time or draws a random number.
+
+pub mod command;
+pub mod error;
+pub mod ids;
+
+/// The gRPC messages and services, generated from `proto/ropewalk/v1/*.proto`.
+#[allow(missing_debug_implementations, clippy::all)]
+pub mod v1 {
+    tonic::include_proto!("ropewalk.v1");
+}

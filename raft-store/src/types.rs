@@ -1,0 +1,38 @@
+//! The types openraft is instantiated with, for every group alike.
+
+use std::fmt;
+
+use ropewalk_proto::command::{Command, Reply};
+use ropewalk_proto::ids::{NodeId, ReplicaId};
+
+/// Where a replica lives: openraft's `Node`. Its `NodeId` is our [`ReplicaId`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Broker {
+    /// The node that holds the replica.
+    pub node_id: NodeId,
+    /// That node's address, host:port.
+    pub address: String,
+}
+
+impl fmt::Display for Broker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "node {} at {}", self.node_id, self.address)
+    }
+}
+
+openraft::declare_raft_types!(
+    /// Every group of Ropewalk. The leader id is Raft's classic one (one leader a term), since
+    /// clients see terms as leader epochs.
+    pub TypeConfig:
+        D = Command,
+        R = Reply,
+        NodeId = ReplicaId,
+        Node = Broker,
+        LeaderId = openraft::impls::leader_id_std::LeaderId<u64, ReplicaId>,
+);
+
+pub type LogId = openraft::type_config::alias::LogIdOf<TypeConfig>;
+pub type Vote = openraft::type_config::alias::VoteOf<TypeConfig>;
+pub type Entry = openraft::type_config::alias::EntryOf<TypeConfig>;
+pub type StoredMembership = openraft::type_config::alias::StoredMembershipOf<TypeConfig>;
+pub type SnapshotMeta = openraft::type_config::alias::SnapshotMetaOf<TypeConfig>;
