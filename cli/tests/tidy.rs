@@ -1,0 +1,145 @@
+//! House rules that can be told from outside the code: which way the arrows point, what only one
+//! crate may name, how long a file may grow, and that the links in the docs lead somewhere.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Who may depend on whom, inside the workspace. What is not listed is not allowed.
+const CRATE_ARROWS: &[(&str, &[&str])] = &[
+    ("proto", &[]),
+    ("raft-store", &["ropewalk-proto"]),
+    ("node", &["ropewalk-proto", "ropewalk-raft-store"]),
+    ("client", &["ropewalk-proto"]),
+    ("cli", &["ropewalk-client", "ropewalk-node", "ropewalk-proto", "ropewalk-raft-store"]),
+];
+
+/// Rooms of the node, and the rooms each may use. `run.rs` alone sees them all.
+const ROOM_ARROWS: &[(&str, &[&str])] = &[
+    ("env", &[]),
+    ("peer", &[]),
+    ("cluster", &["peer"]),
+    ("partition", &["cluster", "peer"]),
+    ("grpc", &["cluster", "partition", "peer"]),
+    ("ops", &["cluster", "partition"]),
+];
+
+/// Crates that alone may name a library.
+const NAMED_ONLY_BY: &[(&str, &[&str])] =
+    &[("rocksdb", &["raft-store"]), ("openraft", &["raft-store", "node"])];
+
+const LINES_OF_A_FILE: usize = 500;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_path_buf()
+}
+
+fn files(dir: &Path, extension: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut todo = vec![dir.to_path_buf()];
+    while let Some(dir) = todo.pop() {
+        for entry in fs::read_dir(&dir).expect("a readable folder") {
+            let path = entry.expect("a readable entry").path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            if name.starts_with('.') || name == "target" {
+                continue;
+            }
+            if path.is_dir() {
+                todo.push(path);
+            } else if path.extension().is_some_and(|found| found == extension) {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The `[dependencies]` section of a manifest, without those of its tests.
+fn dependencies(manifest: &Path) -> String {
+    let text = read(manifest);
+    let start = text.find("[dependencies]").map_or(text.len(), |at| at + "[dependencies]".len());
+    let section = &text[start..];
+    section[..section.find("\n[").unwrap_or(section.len())].to_string()
+}
+
+#[test]
+fn arrows_between_crates_point_one_way() {
+    for (name, allowed) in CRATE_ARROWS {
+        let section = dependencies(&root().join(name).join("Cargo.toml"));
+        for line in section.lines().filter(|line| line.starts_with("ropewalk-")) {
+            let target = line.split(['.', ' ', '=']).next().unwrap_or_default();
+            assert!(allowed.contains(&target), "{name} must not depend on {target}");
+        }
+    }
+}
+
+#[test]
+fn a_library_behind_a_seam_is_named_only_behind_it() {
+    for (library, owners) in NAMED_ONLY_BY {
+        for (name, _) in CRATE_ARROWS {
+            let named = dependencies(&root().join(name).join("Cargo.toml"))
+                .lines()
+                .any(|line| line.split(['.', ' ', '=']).next() == Some(library));
+            assert!(!named || owners.contains(name), "{name} must not name {library}");
+        }
+    }
+}
+
+#[test]
+fn arrows_between_rooms_of_the_node_point_one_way() {
+    let src = root().join("node/src");
+    for (room, allowed) in ROOM_ARROWS {
+        for file in files(&src.join(room), "rs") {
+            let text = read(&file);
+            for (other, _) in ROOM_ARROWS {
+                let used = text.contains(&format!("crate::{other}::"));
+                let fine = other == room || *other == "env" || allowed.contains(other);
+                assert!(!used || fine, "{}: {room} must not use {other}", file.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_file_can_be_read_in_one_sitting() {
+    for file in files(&root(), "rs") {
+        let lines = read(&file).lines().count();
+        assert!(
+            lines <= LINES_OF_A_FILE,
+            "{} has {lines} lines, over {LINES_OF_A_FILE}: which room is missing?",
+            file.display()
+        );
+    }
+}
+
+#[test]
+fn nothing_is_left_for_later_in_the_code() {
+    // Spelled apart, so that this file does not find itself.
+    let marks = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("#[ig", "nore")];
+    for file in files(&root(), "rs") {
+        let text = read(&file);
+        for mark in marks {
+            assert!(!text.contains(mark), "{} holds a {mark}", file.display());
+        }
+    }
+}
+
+#[test]
+fn links_in_the_docs_lead_somewhere() {
+    for file in files(&root(), "md") {
+        let text = read(&file);
+        for part in text.split("](").skip(1) {
+            let target = part.split(')').next().unwrap_or_default();
+            let target = target.split('#').next().unwrap_or_default();
+            if target.is_empty() || target.contains("://") {
+                continue;
+            }
+            let path = file.parent().expect("a folder").join(target);
+            assert!(path.exists(), "{} links to {target}, which is not there", file.display());
+        }
+    }
+}
