@@ -15,7 +15,7 @@ check: setup
 	cargo fmt --all --check
 	cargo clippy --release --workspace --all-targets -- -D warnings
 	cargo deny --version 2>/dev/null | grep -qF $(CARGO_DENY) || cargo install --debug --locked cargo-deny@$(CARGO_DENY)
-	cargo deny --offline check bans licenses sources
+	cargo deny check bans licenses sources
 
 setup:
 	@scripts/setup

@@ -10,7 +10,15 @@ const CRATE_ARROWS: &[(&str, &[&str])] = &[
     ("raft-store", &["ropewalk-proto"]),
     ("node", &["ropewalk-proto", "ropewalk-raft-store"]),
     ("client", &["ropewalk-proto"]),
-    ("cli", &["ropewalk-client", "ropewalk-node", "ropewalk-proto", "ropewalk-raft-store"]),
+    (
+        "cli",
+        &[
+            "ropewalk-client",
+            "ropewalk-node",
+            "ropewalk-proto",
+            "ropewalk-raft-store",
+        ],
+    ),
 ];
 
 /// Rooms of the node, and the rooms each may use. `run.rs` alone sees them all.
@@ -24,13 +32,18 @@ const ROOM_ARROWS: &[(&str, &[&str])] = &[
 ];
 
 /// Crates that alone may name a library.
-const NAMED_ONLY_BY: &[(&str, &[&str])] =
-    &[("rocksdb", &["raft-store"]), ("openraft", &["raft-store", "node"])];
+const NAMED_ONLY_BY: &[(&str, &[&str])] = &[
+    ("rocksdb", &["raft-store"]),
+    ("openraft", &["raft-store", "node"]),
+];
 
 const LINES_OF_A_FILE: usize = 500;
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_path_buf()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the workspace")
+        .to_path_buf()
 }
 
 fn files(dir: &Path, extension: &str) -> Vec<PathBuf> {
@@ -39,7 +52,10 @@ fn files(dir: &Path, extension: &str) -> Vec<PathBuf> {
     while let Some(dir) = todo.pop() {
         for entry in fs::read_dir(&dir).expect("a readable folder") {
             let path = entry.expect("a readable entry").path();
-            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let name = path
+                .file_name()
+                .and_then(|name| name.to_str())
+                .unwrap_or_default();
             if name.starts_with('.') || name == "target" {
                 continue;
             }
@@ -61,7 +77,9 @@ fn read(path: &Path) -> String {
 /// The `[dependencies]` section of a manifest, without those of its tests.
 fn dependencies(manifest: &Path) -> String {
     let text = read(manifest);
-    let start = text.find("[dependencies]").map_or(text.len(), |at| at + "[dependencies]".len());
+    let start = text
+        .find("[dependencies]")
+        .map_or(text.len(), |at| at + "[dependencies]".len());
     let section = &text[start..];
     section[..section.find("\n[").unwrap_or(section.len())].to_string()
 }
@@ -72,7 +90,10 @@ fn arrows_between_crates_point_one_way() {
         let section = dependencies(&root().join(name).join("Cargo.toml"));
         for line in section.lines().filter(|line| line.starts_with("ropewalk-")) {
             let target = line.split(['.', ' ', '=']).next().unwrap_or_default();
-            assert!(allowed.contains(&target), "{name} must not depend on {target}");
+            assert!(
+                allowed.contains(&target),
+                "{name} must not depend on {target}"
+            );
         }
     }
 }
@@ -84,7 +105,10 @@ fn a_library_behind_a_seam_is_named_only_behind_it() {
             let named = dependencies(&root().join(name).join("Cargo.toml"))
                 .lines()
                 .any(|line| line.split(['.', ' ', '=']).next() == Some(library));
-            assert!(!named || owners.contains(name), "{name} must not name {library}");
+            assert!(
+                !named || owners.contains(name),
+                "{name} must not name {library}"
+            );
         }
     }
 }
@@ -98,7 +122,11 @@ fn arrows_between_rooms_of_the_node_point_one_way() {
             for (other, _) in ROOM_ARROWS {
                 let used = text.contains(&format!("crate::{other}::"));
                 let fine = other == room || *other == "env" || allowed.contains(other);
-                assert!(!used || fine, "{}: {room} must not use {other}", file.display());
+                assert!(
+                    !used || fine,
+                    "{}: {room} must not use {other}",
+                    file.display()
+                );
             }
         }
     }
@@ -119,7 +147,11 @@ fn a_file_can_be_read_in_one_sitting() {
 #[test]
 fn nothing_is_left_for_later_in_the_code() {
     // Spelled apart, so that this file does not find itself.
-    let marks = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("#[ig", "nore")];
+    let marks = [
+        concat!("TO", "DO"),
+        concat!("FIX", "ME"),
+        concat!("#[ig", "nore"),
+    ];
     for file in files(&root(), "rs") {
         let text = read(&file);
         for mark in marks {
@@ -139,7 +171,11 @@ fn links_in_the_docs_lead_somewhere() {
                 continue;
             }
             let path = file.parent().expect("a folder").join(target);
-            assert!(path.exists(), "{} links to {target}, which is not there", file.display());
+            assert!(
+                path.exists(),
+                "{} links to {target}, which is not there",
+                file.display()
+            );
         }
     }
 }
