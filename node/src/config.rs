@@ -1,8 +1,11 @@
 //! What an operator can set: flags, environment and file, in that order of precedence, and the
 //! named bounds of everything that could grow.
 
-/// The settings of one node.
-#[derive(Debug, Clone)]
+use serde::Deserialize;
+
+/// The settings of one node. As a file it is TOML with these names as keys.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// The address other nodes and clients reach this node at, host:port.
     pub advertise: String,
@@ -19,7 +22,8 @@ pub struct Config {
 }
 
 /// Timings and bounds. Every queue, buffer and loop of a node is held by one of these.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// How often a leader tells its followers that it lives.
     pub heartbeat_ms: u64,
