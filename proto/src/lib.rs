@@ -3,6 +3,7 @@
 //!
 //! Pure: nothing here does I/O, asks for the time or draws a random number.
 
+pub mod batch;
 pub mod command;
 pub mod error;
 pub mod ids;

@@ -1,0 +1,312 @@
+//! The records inside a batch: lengths and deltas as zig-zag varints, key, value and headers.
+//!
+//! `length, attributes, timestamp delta, offset delta, key, value, headers`, where a byte string is
+//! its length (-1 for none) and its bytes, and headers are their count and pairs of strings. Counts
+//! and lengths are claims until the bytes are seen; no memory is taken on their word.
+
+use bytes::{BufMut, Bytes};
+
+use super::BatchError;
+
+/// One record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// Its offset, less the batch's base offset.
+    pub offset_delta: i32,
+    /// Ms since 1970.
+    pub timestamp_ms: i64,
+    /// What decides its partition and its order; none is not the same as empty.
+    pub key: Option<Bytes>,
+    /// What it says; none is a tombstone, not the same as empty.
+    pub value: Option<Bytes>,
+    /// Pairs beside the value, in the order given; keys may repeat.
+    pub headers: Vec<Header>,
+}
+
+/// One header of a record.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Header {
+    /// Its name.
+    pub key: String,
+    /// Its value; none is not the same as empty.
+    pub value: Option<Bytes>,
+}
+
+/// The smallest record: seven varints of one byte each.
+const MIN_RECORD_BYTES: usize = 7;
+
+/// Iterates over the records of a batch; after an error it ends.
+#[derive(Debug, Clone)]
+pub struct Records {
+    payload: Bytes,
+    at: usize,
+    index: usize,
+    count: usize,
+    next_delta: i32,
+    last_offset_delta: i32,
+    base_timestamp_ms: i64,
+}
+
+impl Records {
+    pub(super) fn new(
+        payload: Bytes,
+        count: i32,
+        last_offset_delta: i32,
+        base_timestamp_ms: i64,
+    ) -> Records {
+        Records {
+            payload,
+            at: 0,
+            index: 0,
+            count: usize::try_from(count).unwrap_or(0),
+            next_delta: 0,
+            last_offset_delta,
+            base_timestamp_ms,
+        }
+    }
+
+    fn read(&mut self) -> Result<Record, BatchError> {
+        let index = self.index;
+        let fault = |what| BatchError::Record { index, what };
+        let mut rest = &self.payload[self.at..];
+        let raw = RawRecord::parse(&mut rest).map_err(fault)?;
+        // A compacted batch has gaps, so that deltas rise, but not always by one.
+        if raw.offset_delta < self.next_delta || raw.offset_delta > self.last_offset_delta {
+            return Err(fault("its offset delta is out of order"));
+        }
+        let record = Record {
+            offset_delta: raw.offset_delta,
+            timestamp_ms: self.base_timestamp_ms.wrapping_add(raw.timestamp_delta_ms),
+            key: raw.key.map(|key| self.payload.slice_ref(key)),
+            value: raw.value.map(|value| self.payload.slice_ref(value)),
+            headers: raw.headers(&self.payload).map_err(fault)?,
+        };
+        self.at = self.payload.len() - rest.len();
+        self.index += 1;
+        self.next_delta = raw.offset_delta.saturating_add(1);
+        Ok(record)
+    }
+
+    fn finish(&mut self) -> Option<Result<Record, BatchError>> {
+        let bytes = self.payload.len() - self.at;
+        self.at = self.payload.len();
+        (bytes > 0).then_some(Err(BatchError::TrailingBytes { bytes }))
+    }
+}
+
+impl Iterator for Records {
+    type Item = Result<Record, BatchError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.index == self.count {
+            return self.finish();
+        }
+        let record = self.read();
+        if record.is_err() {
+            self.count = self.index;
+            self.at = self.payload.len();
+        }
+        Some(record)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let possible = (self.payload.len() - self.at) / MIN_RECORD_BYTES;
+        (0, Some((self.count - self.index).min(possible) + 1))
+    }
+}
+
+/// Checks the framing of uncompressed records from a producer: `count` of them, with offset deltas
+/// 0, 1, 2 …, and nothing after them.
+pub(super) fn validate(mut payload: &[u8], count: i32) -> Result<(), BatchError> {
+    for offset_delta in 0..count {
+        let index = usize::try_from(offset_delta).unwrap_or(0);
+        let fault = |what| BatchError::Record { index, what };
+        let raw = RawRecord::parse(&mut payload).map_err(fault)?;
+        if raw.offset_delta != offset_delta {
+            return Err(fault("its offset delta is out of order"));
+        }
+        raw.for_each_header(|_, _| {}).map_err(fault)?;
+    }
+    match payload.len() {
+        0 => Ok(()),
+        bytes => Err(BatchError::TrailingBytes { bytes }),
+    }
+}
+
+type Fault = &'static str;
+
+/// A record in place; its headers are not looked at yet.
+struct RawRecord<'a> {
+    timestamp_delta_ms: i64,
+    offset_delta: i32,
+    key: Option<&'a [u8]>,
+    value: Option<&'a [u8]>,
+    header_count: i32,
+    header_bytes: &'a [u8],
+}
+
+impl<'a> RawRecord<'a> {
+    fn parse(payload: &mut &'a [u8]) -> Result<RawRecord<'a>, Fault> {
+        let length = read_varint(payload)?;
+        let length = usize::try_from(length).map_err(|_| "its length is negative")?;
+        let mut body = take(payload, length)?;
+        take(&mut body, 1)?; // attributes, which have no meaning yet
+        Ok(RawRecord {
+            timestamp_delta_ms: read_varlong(&mut body)?,
+            offset_delta: read_varint(&mut body)?,
+            key: read_bytes(&mut body)?,
+            value: read_bytes(&mut body)?,
+            header_count: read_varint(&mut body)?,
+            header_bytes: body,
+        })
+    }
+
+    fn for_each_header(
+        &self,
+        mut each: impl FnMut(&'a str, Option<&'a [u8]>),
+    ) -> Result<(), Fault> {
+        if self.header_count < 0 {
+            return Err("its count of headers is negative");
+        }
+        let mut rest = self.header_bytes;
+        for _ in 0..self.header_count {
+            let key = read_bytes(&mut rest)?.ok_or("a header has no key")?;
+            let key = std::str::from_utf8(key).map_err(|_| "a header's key is not UTF-8")?;
+            each(key, read_bytes(&mut rest)?);
+        }
+        if rest.is_empty() {
+            Ok(())
+        } else {
+            Err("bytes follow its last header")
+        }
+    }
+
+    fn headers(&self, payload: &Bytes) -> Result<Vec<Header>, Fault> {
+        let mut headers = Vec::new();
+        self.for_each_header(|key, value| {
+            headers.push(Header {
+                key: key.to_owned(),
+                value: value.map(|value| payload.slice_ref(value)),
+            });
+        })?;
+        Ok(headers)
+    }
+}
+
+fn take<'a>(input: &mut &'a [u8], length: usize) -> Result<&'a [u8], Fault> {
+    let (taken, rest) = input.split_at_checked(length).ok_or("it ends too soon")?;
+    *input = rest;
+    Ok(taken)
+}
+
+fn read_bytes<'a>(input: &mut &'a [u8]) -> Result<Option<&'a [u8]>, Fault> {
+    match read_varint(input)? {
+        -1 => Ok(None),
+        length => {
+            let length = usize::try_from(length).map_err(|_| "a length is below -1")?;
+            take(input, length).map(Some)
+        }
+    }
+}
+
+fn read_varint(input: &mut &[u8]) -> Result<i32, Fault> {
+    let value = read_varlong(input)?;
+    i32::try_from(value).map_err(|_| "a number is over 32 bits")
+}
+
+fn read_varlong(input: &mut &[u8]) -> Result<i64, Fault> {
+    let mut value = 0_u64;
+    for shift in (0..64).step_by(7) {
+        let (&byte, rest) = input.split_first().ok_or("it ends too soon")?;
+        *input = rest;
+        let bits = u64::from(byte & 0x7f);
+        if shift == 63 && bits > 1 {
+            return Err("a number is over 64 bits");
+        }
+        value |= bits << shift;
+        if byte < 0x80 {
+            return Ok((value >> 1) as i64 ^ -((value & 1) as i64));
+        }
+    }
+    Err("a number is over 64 bits")
+}
+
+/// One record on its way into a batch.
+#[derive(Clone, Copy)]
+pub(super) struct NewRecord<'a> {
+    pub offset_delta: i32,
+    pub timestamp_delta_ms: i64,
+    pub key: Option<&'a [u8]>,
+    pub value: Option<&'a [u8]>,
+    pub headers: &'a [Header],
+}
+
+impl NewRecord<'_> {
+    /// The bytes after the length field.
+    pub fn body_bytes(&self) -> usize {
+        let header_bytes: usize = self
+            .headers
+            .iter()
+            .map(|header| {
+                bytes_len(Some(header.key.as_bytes())) + bytes_len(header.value.as_deref())
+            })
+            .sum();
+        1 + varint_len(self.timestamp_delta_ms)
+            + varint_len(i64::from(self.offset_delta))
+            + bytes_len(self.key)
+            + bytes_len(self.value)
+            + varint_len(self.headers.len() as i64)
+            + header_bytes
+    }
+
+    /// Appends the record; `body_bytes` is what [`NewRecord::body_bytes`] gave.
+    pub fn encode(&self, body_bytes: usize, out: &mut impl BufMut) {
+        put_varint(out, body_bytes as i64);
+        out.put_u8(0);
+        put_varint(out, self.timestamp_delta_ms);
+        put_varint(out, i64::from(self.offset_delta));
+        put_bytes(out, self.key);
+        put_bytes(out, self.value);
+        put_varint(out, self.headers.len() as i64);
+        for header in self.headers {
+            put_bytes(out, Some(header.key.as_bytes()));
+            put_bytes(out, header.value.as_deref());
+        }
+    }
+}
+
+/// How many bytes a number takes as a varint.
+pub(super) fn varint_len(value: i64) -> usize {
+    let bits = 64 - zig_zag(value).leading_zeros() as usize;
+    bits.div_ceil(7).max(1)
+}
+
+fn zig_zag(value: i64) -> u64 {
+    ((value << 1) ^ (value >> 63)) as u64
+}
+
+fn put_varint(out: &mut impl BufMut, value: i64) {
+    let mut rest = zig_zag(value);
+    while rest >= 0x80 {
+        out.put_u8(rest as u8 | 0x80);
+        rest >>= 7;
+    }
+    out.put_u8(rest as u8);
+}
+
+fn bytes_len(bytes: Option<&[u8]>) -> usize {
+    match bytes {
+        Some(bytes) => varint_len(bytes.len() as i64) + bytes.len(),
+        None => 1,
+    }
+}
+
+fn put_bytes(out: &mut impl BufMut, bytes: Option<&[u8]>) {
+    match bytes {
+        Some(bytes) => {
+            put_varint(out, bytes.len() as i64);
+            out.put_slice(bytes);
+        }
+        None => put_varint(out, -1),
+    }
+}
