@@ -1,0 +1,234 @@
+//! Who leads which group, as the leaders themselves say, and which nodes have been heard from.
+//!
+//! A hint for routing, never a proof: only Raft knows who leads. Nothing here is kept on a disk.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::RwLock;
+use ropewalk_proto::ids::{GroupId, NodeId};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// What the leader of a group last said of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeaderInfo {
+    /// The node that leads.
+    pub node: NodeId,
+    /// Its Raft term.
+    pub epoch: u64,
+    /// The nodes whose replicas keep up with it, itself among them.
+    pub in_sync: Vec<NodeId>,
+    /// The first offset that can be read.
+    pub log_start_offset: u64,
+    /// The offset after the last committed record.
+    pub high_watermark: u64,
+}
+
+impl LeaderInfo {
+    /// Whether the other nodes should hear of the difference at once.
+    fn differs(&self, other: &LeaderInfo) -> bool {
+        (self.node, self.epoch) != (other.node, other.epoch) || self.in_sync != other.in_sync
+    }
+}
+
+/// The leaders of all groups, as known on this node.
+#[derive(Debug, Clone)]
+pub struct LeaderTable {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    dead_after: Duration,
+    state: RwLock<State>,
+    /// Counts the changes of what this node leads that others should hear of at once.
+    changes: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    own: NodeId,
+    /// What this node leads.
+    local: BTreeMap<GroupId, LeaderInfo>,
+    /// What other nodes say they lead.
+    remote: HashMap<GroupId, LeaderInfo>,
+    heard: BTreeMap<NodeId, Instant>,
+}
+
+impl LeaderTable {
+    /// An empty table; a node not heard from for `dead_after_ms` leads nothing.
+    pub fn new(dead_after_ms: u64) -> LeaderTable {
+        LeaderTable {
+            inner: Arc::new(Inner {
+                dead_after: Duration::from_millis(dead_after_ms),
+                state: RwLock::default(),
+                changes: watch::Sender::new(0),
+            }),
+        }
+    }
+
+    /// The leader of a group, unless its node has fallen silent.
+    pub fn get(&self, group: GroupId) -> Option<LeaderInfo> {
+        let state = self.inner.state.read();
+        let remote = state
+            .remote
+            .get(&group)
+            .filter(|info| self.fresh(&state, info.node));
+        match (state.local.get(&group), remote) {
+            (Some(local), Some(remote)) if remote.epoch > local.epoch => Some(remote.clone()),
+            (Some(local), _) => Some(local.clone()),
+            (None, remote) => remote.cloned(),
+        }
+    }
+
+    /// Called by the room that leads `group`, whenever what it would say of it changes.
+    pub fn lead(&self, group: GroupId, info: LeaderInfo) {
+        let old = self.inner.state.write().local.insert(group, info.clone());
+        if old.is_none_or(|old| old.differs(&info)) {
+            self.inner.changes.send_modify(|count| *count += 1);
+        }
+    }
+
+    /// Called by the room that no longer leads `group`.
+    pub fn release(&self, group: GroupId) {
+        if self.inner.state.write().local.remove(&group).is_some() {
+            self.inner.changes.send_modify(|count| *count += 1);
+        }
+    }
+
+    /// What this node leads.
+    pub fn led(&self) -> BTreeMap<GroupId, LeaderInfo> {
+        self.inner.state.read().local.clone()
+    }
+
+    /// Whether a node was heard from within the bound; this node always was.
+    pub fn alive(&self, node: NodeId) -> bool {
+        self.fresh(&self.inner.state.read(), node)
+    }
+
+    /// When a node was last heard from, if ever since this process began.
+    pub fn last_heard(&self, node: NodeId) -> Option<Instant> {
+        self.inner.state.read().heard.get(&node).copied()
+    }
+
+    /// Changes when this node began or ceased to lead something, or who is in sync changed.
+    pub(super) fn changes(&self) -> watch::Receiver<u64> {
+        self.inner.changes.subscribe()
+    }
+
+    /// Names the node this table stands on.
+    pub(super) fn set_own(&self, node: NodeId) {
+        self.inner.state.write().own = node;
+    }
+
+    /// Takes in what `node` says it leads; `full` means that it leads nothing else.
+    pub(super) fn heard(&self, node: NodeId, leading: Vec<(GroupId, LeaderInfo)>, full: bool) {
+        let mut state = self.inner.state.write();
+        state.heard.insert(node, Instant::now());
+        if full {
+            let named: BTreeSet<GroupId> = leading.iter().map(|(group, _)| *group).collect();
+            state
+                .remote
+                .retain(|group, info| info.node != node || named.contains(group));
+        }
+        for (group, info) in leading {
+            let newer = state
+                .remote
+                .get(&group)
+                .is_none_or(|known| known.epoch <= info.epoch);
+            if newer {
+                state.remote.insert(group, info);
+            }
+        }
+    }
+
+    /// Forgets groups and nodes that are no more.
+    pub(super) fn retain(&self, groups: impl Fn(GroupId) -> bool, nodes: impl Fn(NodeId) -> bool) {
+        let mut state = self.inner.state.write();
+        state
+            .remote
+            .retain(|group, info| groups(*group) && nodes(info.node));
+        state.heard.retain(|node, _| nodes(*node));
+    }
+
+    fn fresh(&self, state: &State, node: NodeId) -> bool {
+        let heard = state.heard.get(&node);
+        node == state.own || heard.is_some_and(|at| at.elapsed() < self.inner.dead_after)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GROUP: GroupId = GroupId(7);
+
+    fn info(node: u64, epoch: u64) -> LeaderInfo {
+        LeaderInfo {
+            node: NodeId(node),
+            epoch,
+            in_sync: vec![NodeId(node)],
+            log_start_offset: 0,
+            high_watermark: 10,
+        }
+    }
+
+    fn table() -> LeaderTable {
+        let table = LeaderTable::new(3_000);
+        table.set_own(NodeId(1));
+        table
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_leader_that_falls_silent_leads_nothing_until_it_speaks_again() {
+        let table = table();
+        table.heard(NodeId(2), vec![(GROUP, info(2, 5))], true);
+        assert_eq!(table.get(GROUP), Some(info(2, 5)));
+        tokio::time::advance(Duration::from_millis(3_001)).await;
+        assert!(!table.alive(NodeId(2)));
+        assert_eq!(table.get(GROUP), None);
+        table.heard(NodeId(2), vec![(GROUP, info(2, 5))], true);
+        assert_eq!(table.get(GROUP), Some(info(2, 5)));
+    }
+
+    #[tokio::test]
+    async fn the_newer_epoch_wins_whoever_speaks_last() {
+        let table = table();
+        table.heard(NodeId(2), vec![(GROUP, info(2, 6))], true);
+        table.heard(NodeId(3), vec![(GROUP, info(3, 5))], true);
+        assert_eq!(table.get(GROUP), Some(info(2, 6)));
+        table.lead(GROUP, info(1, 4));
+        assert_eq!(table.get(GROUP), Some(info(2, 6)));
+        table.lead(GROUP, info(1, 7));
+        assert_eq!(table.get(GROUP), Some(info(1, 7)));
+        table.release(GROUP);
+        assert_eq!(table.get(GROUP), Some(info(2, 6)));
+    }
+
+    #[tokio::test]
+    async fn a_full_report_ends_what_it_does_not_name() {
+        let table = table();
+        table.heard(NodeId(2), vec![(GROUP, info(2, 6))], true);
+        table.heard(NodeId(2), Vec::new(), false);
+        assert_eq!(table.get(GROUP), Some(info(2, 6)));
+        table.heard(NodeId(2), Vec::new(), true);
+        assert_eq!(table.get(GROUP), None);
+    }
+
+    #[tokio::test]
+    async fn only_what_routing_needs_at_once_counts_as_a_change() {
+        let table = table();
+        let changes = table.changes();
+        table.lead(GROUP, info(1, 4));
+        let mut moved = info(1, 4);
+        moved.high_watermark = 99;
+        table.lead(GROUP, moved);
+        assert_eq!(*changes.borrow(), 1);
+        table.lead(GROUP, info(1, 5));
+        table.release(GROUP);
+        table.release(GROUP);
+        assert_eq!(*changes.borrow(), 3);
+    }
+}
