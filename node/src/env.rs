@@ -1,6 +1,10 @@
 //! The one seam to the world: wall time, disk, network, randomness. Everything above it is the
 //! same code in production and in the simulator. Monotonic time is tokio's.
 
+mod clock;
+mod incoming;
+mod tcp;
+
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -8,6 +12,10 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use ropewalk_raft_store::Disk;
 use tokio::io::{AsyncRead, AsyncWrite};
+
+pub use clock::SystemClock;
+pub use incoming::{Accepted, Remote, incoming};
+pub use tcp::TcpNet;
 
 /// What a node is given instead of reaching for it.
 #[derive(Debug, Clone)]
