@@ -1,0 +1,81 @@
+//! Which leader gave out which offsets. A leader epoch is a Raft term.
+
+use std::collections::VecDeque;
+
+use super::state::{Effects, Epoch, Key};
+
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Epochs {
+    starts: VecDeque<Epoch>,
+}
+
+impl Epochs {
+    /// Takes note of the term an entry came from.
+    pub(super) fn observe(&mut self, term: u64, next_offset: u64, effects: &mut Effects) {
+        if term > self.latest() {
+            let epoch = Epoch {
+                term,
+                start_offset: next_offset,
+            };
+            effects.put(Key::Epoch(term), &epoch);
+            self.starts.push_back(epoch);
+        }
+    }
+
+    /// The term of the latest entry; 0 before the first.
+    pub(super) fn latest(&self) -> u64 {
+        self.starts.back().map_or(0, |epoch| epoch.term)
+    }
+
+    pub(super) fn last(&self) -> Option<&Epoch> {
+        self.starts.back()
+    }
+
+    /// Forgets the epochs whose every offset lies below `log_start`.
+    pub(super) fn forget(&mut self, log_start: u64, effects: &mut Effects) {
+        while self
+            .starts
+            .get(1)
+            .is_some_and(|next| next.start_offset <= log_start)
+        {
+            if let Some(gone) = self.starts.pop_front() {
+                effects.remove(Key::Epoch(gone.term));
+            }
+        }
+    }
+
+    /// The epoch an offset was, or will be, given out in; 0 if that is no longer known.
+    pub(super) fn of(&self, offset: u64) -> u64 {
+        let behind = self
+            .starts
+            .partition_point(|epoch| epoch.start_offset <= offset);
+        let last = behind
+            .checked_sub(1)
+            .and_then(|position| self.starts.get(position));
+        last.map_or(0, |epoch| epoch.term)
+    }
+
+    pub(super) fn load(&mut self, epoch: Epoch) {
+        self.starts.push_back(epoch);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_offset_belongs_to_the_leader_that_gave_it_out() {
+        let mut epochs = Epochs::default();
+        for (term, next_offset) in [(1, 0), (1, 5), (3, 10), (4, 10), (7, 20)] {
+            epochs.observe(term, next_offset, &mut Effects::default());
+        }
+        let of: Vec<u64> = [0, 9, 10, 19, 20, 99]
+            .iter()
+            .map(|&offset| epochs.of(offset))
+            .collect();
+        assert_eq!(of, [1, 1, 4, 4, 7, 7]);
+        epochs.forget(12, &mut Effects::default());
+        assert_eq!((epochs.of(9), epochs.of(12), epochs.of(20)), (0, 4, 7));
+    }
+}

@@ -1,0 +1,371 @@
+//! A partition's state machine: gives out offsets, remembers producers, knows where the log may be
+//! cut. Pure: the same entries make the same state on every replica, so no setting and no clock
+//! may come in here; what depends on those is decided by the leader and written in the log.
+//!
+//! Records are not here: they stay in the Raft log, which is the only place they are ever written.
+
+use bytes::Bytes;
+use prost::Message;
+use ropewalk_proto::batch::BatchView;
+use ropewalk_proto::command::{Command, Reply};
+use ropewalk_raft_store::machine::{Applied, Effect, Machine, MachineError};
+
+use super::epochs::Epochs;
+use super::offsets::{Offsets, Start};
+use super::producers::{Claim, Producers, Verdict};
+use super::segments::Segments;
+use super::state::{
+    Active, Boundary, Checkpoint, Core, Effects, Key, Pair, Point, STATE_VERSION, check_version,
+    damaged, value,
+};
+
+/// The state of one partition as of one applied log index.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PartitionMachine {
+    core: Core,
+    offsets: Offsets,
+    producers: Producers,
+    segments: Segments,
+    epochs: Epochs,
+}
+
+impl Default for PartitionMachine {
+    fn default() -> PartitionMachine {
+        PartitionMachine {
+            core: Core {
+                version: STATE_VERSION,
+                ..Core::default()
+            },
+            offsets: Offsets::default(),
+            producers: Producers::default(),
+            segments: Segments::default(),
+            epochs: Epochs::default(),
+        }
+    }
+}
+
+/// What readers and the leader's housekeeping ask.
+impl PartitionMachine {
+    /// The log index this is the state of.
+    pub fn applied(&self) -> u64 {
+        self.core.applied
+    }
+
+    /// The offset the next record gets. Everything below it is committed: the high watermark.
+    pub fn next_offset(&self) -> u64 {
+        self.core.next_offset
+    }
+
+    /// The first offset that may still be read.
+    pub fn log_start(&self) -> u64 {
+        self.core.log_start
+    }
+
+    /// The term of the latest entry.
+    pub fn latest_epoch(&self) -> u64 {
+        self.epochs.latest()
+    }
+
+    /// The epoch `offset` was, or will be, given out in; 0 if that is no longer known.
+    pub fn epoch_of(&self, offset: u64) -> u64 {
+        self.epochs.of(offset)
+    }
+
+    /// The highest record timestamp there ever was.
+    pub fn max_timestamp_ms(&self) -> Option<i64> {
+        self.core.max_timestamp_ms
+    }
+
+    /// Where to begin walking to find `offset`; `None` if it is not in the log.
+    pub fn locate(&self, offset: u64) -> Option<Start> {
+        let kept = (self.core.log_start..self.core.next_offset).contains(&offset);
+        if kept {
+            self.offsets.before(offset)
+        } else {
+            None
+        }
+    }
+
+    /// Where to begin walking to find the first record at or after `time_ms`; `None` if the log is
+    /// empty.
+    pub fn locate_time(&self, time_ms: i64) -> Option<Start> {
+        let first = self.locate(self.core.log_start)?;
+        let start = self.offsets.before_time(time_ms)?;
+        Some(if start.base_offset > first.base_offset {
+            start
+        } else {
+            first
+        })
+    }
+
+    /// Whether the append at `log_index` was refused, and so holds no offset.
+    pub fn is_refused(&self, log_index: u64) -> bool {
+        self.offsets.is_refused(log_index)
+    }
+
+    /// The offset of a batch that is in the log already, if its producer says so.
+    pub fn committed_duplicate(&self, batch: &BatchView) -> Option<u64> {
+        match self.producers.judge(&claim(batch)?) {
+            Verdict::Duplicate(base_offset) => Some(base_offset),
+            Verdict::Accept | Verdict::Refuse(_) => None,
+        }
+    }
+
+    /// The ends of the segments kept, the oldest first; the one under way is not among them.
+    pub fn segments(&self) -> impl Iterator<Item = &Boundary> {
+        self.segments.iter()
+    }
+
+    /// Bytes of the whole log, the trimmed part too: to be compared with [`Boundary::log_bytes`].
+    pub fn log_bytes(&self) -> u64 {
+        self.core.log_bytes
+    }
+
+    /// Bytes of the segment under way; 0 as long as it holds no record.
+    pub fn active_bytes(&self) -> u64 {
+        match self.core.active {
+            Some(_) => self.core.log_bytes - self.last_boundary().log_bytes,
+            None => 0,
+        }
+    }
+
+    /// When the first record of the segment under way was appended, in leader time.
+    pub fn active_since_ms(&self) -> Option<i64> {
+        self.core.active.map(|active| active.first_time_ms)
+    }
+
+    /// The end of the last whole segment; the beginning of the log if there is none.
+    pub fn last_boundary(&self) -> Boundary {
+        self.segments
+            .last()
+            .copied()
+            .or(self.core.purgeable)
+            .unwrap_or_default()
+    }
+}
+
+/// What entries do.
+impl PartitionMachine {
+    fn append(
+        &mut self,
+        log_bytes_before: u64,
+        time_ms: i64,
+        batch: &Bytes,
+        effects: &mut Effects,
+    ) -> Result<Reply, MachineError> {
+        let batch = BatchView::trusted(batch.clone())
+            .map_err(|error| damaged(format!("entry {}: {error}", self.core.applied)))?;
+        if batch.record_count() <= 0 {
+            return Err(damaged(format!(
+                "entry {} holds no record",
+                self.core.applied
+            )));
+        }
+        let claim = claim(&batch);
+        match claim
+            .as_ref()
+            .map_or(Verdict::Accept, |claim| self.producers.judge(claim))
+        {
+            Verdict::Accept => {}
+            Verdict::Duplicate(base_offset) => {
+                self.offsets.refused(self.core.applied, effects);
+                return Ok(Reply::Appended {
+                    base_offset,
+                    duplicate: true,
+                });
+            }
+            Verdict::Refuse(error) => {
+                self.offsets.refused(self.core.applied, effects);
+                return Ok(Reply::Refused(error));
+            }
+        }
+        let base_offset = self.core.next_offset;
+        let point = Point {
+            log_index: self.core.applied,
+            base_offset,
+            log_bytes: log_bytes_before,
+            max_timestamp_before_ms: self.core.max_timestamp_ms,
+        };
+        self.offsets
+            .accepted(point, self.last_boundary().end_index, effects);
+        if let Some(claim) = claim {
+            self.producers
+                .remember(&claim, base_offset, time_ms, effects);
+        }
+        self.core.next_offset += u64::from(batch.record_count().unsigned_abs());
+        self.core.max_timestamp_ms = self
+            .core
+            .max_timestamp_ms
+            .max(Some(batch.max_timestamp_ms()));
+        let active = self.core.active.get_or_insert(Active {
+            first_time_ms: time_ms,
+            last_time_ms: time_ms,
+        });
+        active.last_time_ms = active.last_time_ms.max(time_ms);
+        Ok(Reply::Appended {
+            base_offset,
+            duplicate: false,
+        })
+    }
+
+    /// Ends the segment under way; does nothing if it holds no record.
+    fn roll(&mut self, effects: &mut Effects) -> bool {
+        let Some(active) = self.core.active.take() else {
+            return false;
+        };
+        self.segments
+            .end(self.boundary_here(active.last_time_ms), effects);
+        true
+    }
+
+    fn boundary_here(&self, last_time_ms: i64) -> Boundary {
+        Boundary {
+            end_index: self.core.applied,
+            next_offset: self.core.next_offset,
+            log_bytes: self.core.log_bytes,
+            last_time_ms,
+        }
+    }
+
+    fn trim(&mut self, to_offset: u64, effects: &mut Effects) {
+        self.core.log_start = to_offset.clamp(self.core.log_start, self.core.next_offset);
+        if let Some(boundary) = self.segments.forget(self.core.log_start, effects) {
+            self.core.purgeable = Some(boundary);
+            self.offsets.forget(boundary.end_index, effects);
+        }
+        self.epochs.forget(self.core.log_start, effects);
+    }
+
+    fn read(pairs: Vec<(Bytes, Bytes)>) -> Result<PartitionMachine, MachineError> {
+        let mut machine = PartitionMachine::default();
+        for (key, bytes) in pairs {
+            match Key::decode(&key)? {
+                Key::Core => machine.core = value(&bytes)?,
+                Key::Point(_) => machine.offsets.load_point(value(&bytes)?),
+                Key::Refused(index) => machine.offsets.load_refused(index),
+                Key::Batch(producer, slot) => {
+                    machine.producers.load(producer, slot, value(&bytes)?)
+                }
+                Key::Boundary(_) => machine.segments.load(value(&bytes)?),
+                Key::Epoch(_) => machine.epochs.load(value(&bytes)?),
+            }
+        }
+        machine.producers.loaded();
+        check_version(machine.core.version)?;
+        Ok(machine)
+    }
+}
+
+impl Machine for PartitionMachine {
+    fn load(&mut self, applied: u64, effects: Vec<(Bytes, Bytes)>) -> Result<(), MachineError> {
+        *self = PartitionMachine::read(effects)?;
+        self.core.applied = applied;
+        Ok(())
+    }
+
+    fn apply(
+        &mut self,
+        index: u64,
+        term: u64,
+        entry_bytes: u64,
+        command: Option<&Command>,
+    ) -> Result<Applied, MachineError> {
+        let mut effects = Effects::default();
+        let log_bytes_before = self.core.log_bytes;
+        self.core.applied = index;
+        self.core.log_bytes += entry_bytes;
+        self.epochs
+            .observe(term, self.core.next_offset, &mut effects);
+        let mut checkpoint = false;
+        let reply = match command {
+            None => Reply::Done,
+            Some(Command::Append {
+                leader_time_ms,
+                batch,
+            }) => self.append(log_bytes_before, *leader_time_ms, batch, &mut effects)?,
+            Some(Command::Trim { to_offset, .. }) => {
+                self.trim(*to_offset, &mut effects);
+                Reply::Done
+            }
+            Some(Command::Roll { .. }) => {
+                checkpoint = self.roll(&mut effects);
+                Reply::Done
+            }
+            Some(Command::Meta(_)) => {
+                return Err(damaged(format!("entry {index} is a metadata command")));
+            }
+        };
+        effects.put(Key::Core, &self.core);
+        Ok(Applied {
+            reply,
+            effects: effects.0,
+            checkpoint,
+        })
+    }
+
+    /// What a replica needs that begins right behind this index: nothing of the log before it, for
+    /// it will never have that. A leader hands this out only when its own log start has passed
+    /// this point, and the trim that raised it follows in the log.
+    fn checkpoint(&self) -> Bytes {
+        let last_time_ms = self.last_boundary().last_time_ms;
+        let mut effects = Effects::default();
+        self.producers.store(&mut effects);
+        if let Some(epoch) = self.epochs.last() {
+            effects.put(Key::Epoch(epoch.term), epoch);
+        }
+        let core = Core {
+            log_start: self.core.next_offset,
+            active: None,
+            purgeable: Some(self.boundary_here(last_time_ms)),
+            ..self.core
+        };
+        effects.put(Key::Core, &core);
+        let pair = |effect: Effect| {
+            Some(Pair {
+                key: effect.key,
+                value: effect.value?,
+            })
+        };
+        let pairs = effects.0.into_iter().filter_map(pair).collect();
+        Checkpoint {
+            version: STATE_VERSION,
+            pairs,
+        }
+        .encode_to_vec()
+        .into()
+    }
+
+    fn restore(&mut self, checkpoint: Bytes) -> Result<Vec<Effect>, MachineError> {
+        let checkpoint: Checkpoint = value(&checkpoint)?;
+        check_version(checkpoint.version)?;
+        let effects = checkpoint.pairs.iter().map(|pair| Effect {
+            key: pair.key.clone(),
+            value: Some(pair.value.clone()),
+        });
+        let effects = effects.collect();
+        let pairs = checkpoint
+            .pairs
+            .into_iter()
+            .map(|pair| (pair.key, pair.value));
+        *self = PartitionMachine::read(pairs.collect())?;
+        Ok(effects)
+    }
+
+    fn purgeable_index(&self) -> u64 {
+        self.core.purgeable.map_or(0, |boundary| boundary.end_index)
+    }
+}
+
+/// Who the batch says it is from; `None` for a producer without idempotence.
+fn claim(batch: &BatchView) -> Option<Claim> {
+    (batch.producer_id() >= 0).then(|| Claim {
+        producer: batch.producer_id(),
+        epoch: batch.producer_epoch(),
+        first_sequence: batch.base_sequence(),
+        count: batch.record_count().unsigned_abs(),
+    })
+}
+
+#[cfg(test)]
+#[path = "machine_tests.rs"]
+mod tests;

@@ -1,0 +1,376 @@
+//! Whatever entries come: offsets are dense, replicas are equal however they got there, and every
+//! offset and time is found from the sparse index.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use ropewalk_proto::batch::{BatchBuilder, Compression};
+use ropewalk_proto::error::ErrorCode;
+
+use super::*;
+
+#[derive(Debug, Clone)]
+enum Step {
+    Append {
+        producer: i64,
+        epoch: i16,
+        sequence: Sequence,
+        count: usize,
+        bytes: usize,
+        time_ms: i64,
+    },
+    Trim {
+        percent: u64,
+    },
+    Roll,
+    Blank,
+    NextTerm,
+    Restart,
+}
+
+#[derive(Debug, Clone)]
+enum Sequence {
+    Next,
+    Again,
+    Gap,
+    Zero,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let sequence = prop_oneof![
+        6 => Just(Sequence::Next),
+        1 => Just(Sequence::Again),
+        1 => Just(Sequence::Gap),
+        1 => Just(Sequence::Zero),
+    ];
+    let append = (
+        -1i64..3,
+        0i16..3,
+        sequence,
+        1usize..6,
+        0usize..40_000,
+        0i64..10_000,
+    )
+        .prop_map(
+            |(producer, epoch, sequence, count, bytes, time_ms)| Step::Append {
+                producer,
+                epoch,
+                sequence,
+                count,
+                bytes,
+                time_ms,
+            },
+        );
+    prop_oneof![
+        12 => append,
+        2 => Just(Step::Roll),
+        1 => (0u64..110).prop_map(|percent| Step::Trim { percent }),
+        1 => Just(Step::Blank),
+        1 => Just(Step::NextTerm),
+        1 => Just(Step::Restart),
+    ]
+}
+
+fn batch(producer: (i64, i16, i32), count: usize, bytes: usize, time_ms: i64) -> Bytes {
+    let mut builder = BatchBuilder::new(Compression::None, 1 << 20);
+    for n in 0..count {
+        let value = vec![b'v'; bytes / count];
+        assert!(
+            builder
+                .push(None, Some(&value), &[], time_ms - n as i64)
+                .unwrap()
+        );
+    }
+    builder.set_producer(producer.0, producer.1, producer.2);
+    builder.build()
+}
+
+/// A batch that got its offset.
+#[derive(Debug)]
+struct Accepted {
+    log_index: u64,
+    base_offset: u64,
+    count: u64,
+    max_timestamp_ms: i64,
+}
+
+/// One replica with its disk, and what a reader should find.
+#[derive(Default)]
+struct Replica {
+    machine: PartitionMachine,
+    disk: BTreeMap<Bytes, Bytes>,
+    log: Vec<(u64, Option<Command>)>,
+    accepted: Vec<Accepted>,
+    checkpoints: Vec<(u64, Bytes)>,
+    last: BTreeMap<(i64, i16), (i32, usize)>,
+}
+
+impl Replica {
+    fn entry(&mut self, term: u64, command: Option<Command>) -> Reply {
+        self.log.push((term, command.clone()));
+        let index = self.log.len() as u64;
+        let bytes = entry_bytes(&command);
+        let applied = self
+            .machine
+            .apply(index, term, bytes, command.as_ref())
+            .unwrap();
+        for effect in applied.effects {
+            match effect.value {
+                Some(value) => self.disk.insert(effect.key, value),
+                None => self.disk.remove(&effect.key),
+            };
+        }
+        if applied.checkpoint {
+            self.checkpoints.push((index, self.machine.checkpoint()));
+        }
+        applied.reply
+    }
+
+    fn restart(&mut self) {
+        let pairs = self
+            .disk
+            .iter()
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect();
+        let mut loaded = PartitionMachine::default();
+        loaded.load(self.machine.applied(), pairs).unwrap();
+        if !self.log.is_empty() {
+            assert_eq!(loaded, self.machine);
+        }
+        self.machine = loaded;
+    }
+
+    fn take(&mut self, step: Step, term: &mut u64) {
+        match step {
+            Step::Append {
+                producer,
+                epoch,
+                sequence,
+                count,
+                bytes,
+                time_ms,
+            } => {
+                let (last, last_count) =
+                    self.last.get(&(producer, epoch)).copied().unwrap_or((0, 0));
+                let (first, count) = match sequence {
+                    Sequence::Next => (last + last_count as i32, count),
+                    Sequence::Again => (last, last_count.max(1)),
+                    Sequence::Gap => (last + last_count as i32 + 3, count),
+                    Sequence::Zero => (0, count),
+                };
+                let batch = batch((producer, epoch, first), count, bytes, time_ms);
+                let before = self.machine.next_offset();
+                let command = Command::Append {
+                    leader_time_ms: time_ms,
+                    batch,
+                };
+                let reply = self.entry(*term, Some(command));
+                let after = self.machine.next_offset();
+                match reply {
+                    Reply::Appended {
+                        base_offset,
+                        duplicate: false,
+                    } => {
+                        assert_eq!((base_offset, after), (before, before + count as u64));
+                        self.last.insert((producer, epoch), (first, count));
+                        self.accepted.push(Accepted {
+                            log_index: self.log.len() as u64,
+                            base_offset,
+                            count: count as u64,
+                            max_timestamp_ms: time_ms,
+                        });
+                    }
+                    Reply::Appended {
+                        base_offset,
+                        duplicate: true,
+                    } => {
+                        assert_eq!(after, before);
+                        assert!(
+                            self.accepted
+                                .iter()
+                                .any(|batch| batch.base_offset == base_offset)
+                        );
+                    }
+                    Reply::Refused(error) => {
+                        assert_eq!(after, before);
+                        assert!(matches!(
+                            error.code,
+                            ErrorCode::ProducerFenced
+                                | ErrorCode::OutOfOrderSequence
+                                | ErrorCode::UnknownProducer
+                                | ErrorCode::DuplicateSequence
+                        ));
+                        assert!(producer >= 0);
+                    }
+                    other => panic!("{other:?}"),
+                }
+            }
+            Step::Trim { percent } => {
+                let to_offset = self.machine.next_offset() * percent / 100;
+                let before = self.machine.log_start();
+                self.entry(
+                    *term,
+                    Some(Command::Trim {
+                        leader_time_ms: 0,
+                        to_offset,
+                    }),
+                );
+                let after = self.machine.log_start();
+                assert_eq!(after, to_offset.min(self.machine.next_offset()).max(before));
+            }
+            Step::Roll => {
+                self.entry(*term, Some(Command::Roll { leader_time_ms: 0 }));
+            }
+            Step::Blank => {
+                self.entry(*term, None);
+            }
+            Step::NextTerm => *term += 1,
+            Step::Restart => self.restart(),
+        }
+    }
+
+    /// Walks from where the index says, as a reader does, and finds the batch of every offset.
+    fn check_every_offset(&self) {
+        for offset in 0..self.machine.next_offset() + 2 {
+            let found = self
+                .machine
+                .locate(offset)
+                .map(|start| self.walk(start, offset));
+            let kept = (self.machine.log_start()..self.machine.next_offset()).contains(&offset);
+            let expected = self.accepted.iter().find(|batch| {
+                (batch.base_offset..batch.base_offset + batch.count).contains(&offset)
+            });
+            assert_eq!(
+                found,
+                expected.filter(|_| kept).map(|batch| batch.log_index)
+            );
+        }
+    }
+
+    fn walk(&self, start: Start, offset: u64) -> u64 {
+        assert!(start.log_index > self.machine.purgeable_index());
+        let mut base_offset = start.base_offset;
+        for index in start.log_index.. {
+            let Some((_, Some(Command::Append { batch, .. }))) = self.log.get(index as usize - 1)
+            else {
+                continue;
+            };
+            if self.machine.is_refused(index) {
+                continue;
+            }
+            base_offset += BatchView::trusted(batch.clone()).unwrap().record_count() as u64;
+            if base_offset > offset {
+                return index;
+            }
+        }
+        unreachable!()
+    }
+
+    fn check_times(&self) {
+        for time_ms in (0..11_000).step_by(500) {
+            let expected = self.accepted.iter().find(|batch| {
+                batch.base_offset + batch.count > self.machine.log_start()
+                    && batch.max_timestamp_ms >= time_ms
+            });
+            let start = self.machine.locate_time(time_ms);
+            if let Some(expected) =
+                expected.filter(|_| self.machine.log_start() < self.machine.next_offset())
+            {
+                assert!(start.unwrap().log_index <= expected.log_index);
+            }
+        }
+    }
+
+    /// What a new replica becomes that got the snapshot a leader would send, and the log behind it.
+    fn rebuilt(&self) -> PartitionMachine {
+        let purgeable = self.machine.purgeable_index();
+        let snapshot = self
+            .checkpoints
+            .iter()
+            .rev()
+            .find(|(index, _)| *index <= purgeable);
+        let mut machine = PartitionMachine::default();
+        let mut from = 0;
+        if let Some((index, checkpoint)) = snapshot {
+            let effects = machine.restore(checkpoint.clone()).unwrap();
+            let mut loaded = PartitionMachine::default();
+            let pairs = effects
+                .into_iter()
+                .map(|effect| (effect.key, effect.value.unwrap()));
+            loaded.load(*index, pairs.collect()).unwrap();
+            assert_eq!(loaded, machine);
+            assert_eq!(machine.purgeable_index(), *index);
+            from = *index;
+        }
+        for (index, (term, command)) in (1..).zip(&self.log).skip(from as usize) {
+            machine
+                .apply(index, *term, entry_bytes(command), command.as_ref())
+                .unwrap();
+        }
+        machine
+    }
+}
+
+fn entry_bytes(command: &Option<Command>) -> u64 {
+    command
+        .as_ref()
+        .map_or(1, |command| command.encoded_len() as u64)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn replicas_agree_and_every_offset_is_found(steps in prop::collection::vec(step(), 1..120)) {
+        let mut replica = Replica::default();
+        let mut term = 1;
+        for step in steps {
+            replica.take(step, &mut term);
+        }
+        replica.check_every_offset();
+        replica.check_times();
+        if !replica.log.is_empty() {
+            prop_assert_eq!(replica.rebuilt(), replica.machine.clone());
+            replica.restart();
+        }
+    }
+
+    #[test]
+    fn a_checkpoint_of_garbage_is_refused_and_never_panics(bytes: Vec<u8>) {
+        let _ = PartitionMachine::default().restore(bytes.into());
+    }
+}
+
+#[test]
+fn a_checkpoint_of_a_newer_layout_is_refused() {
+    let mut machine = PartitionMachine::default();
+    let newer = Checkpoint {
+        version: STATE_VERSION + 1,
+        pairs: Vec::new(),
+    };
+    let refused = machine.restore(newer.encode_to_vec().into()).unwrap_err();
+    assert!(refused.to_string().contains("version 2"), "{refused}");
+}
+
+#[test]
+fn a_roll_without_records_makes_no_checkpoint() {
+    let mut machine = PartitionMachine::default();
+    let roll = Command::Roll { leader_time_ms: 0 };
+    assert!(!machine.apply(1, 1, 10, Some(&roll)).unwrap().checkpoint);
+    let append = Command::Append {
+        leader_time_ms: 0,
+        batch: batch((-1, -1, -1), 1, 10, 0),
+    };
+    machine.apply(2, 1, 100, Some(&append)).unwrap();
+    assert!(machine.apply(3, 1, 10, Some(&roll)).unwrap().checkpoint);
+    assert!(!machine.apply(4, 1, 10, Some(&roll)).unwrap().checkpoint);
+}
+
+#[test]
+fn a_metadata_command_in_a_partition_stops_the_replica() {
+    let stray = Command::Meta(Default::default());
+    assert!(
+        PartitionMachine::default()
+            .apply(1, 1, 10, Some(&stray))
+            .is_err()
+    );
+}

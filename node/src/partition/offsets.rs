@@ -1,0 +1,101 @@
+//! Which log entry holds an offset: a sparse index, and the appends that were refused and
+//! therefore hold none.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use super::state::{Effects, Key, Point};
+
+/// A new point at the latest after this many bytes of log,
+const POINT_EVERY_BYTES: u64 = 64 << 10;
+/// or this many entries: what a reader walks over at most to find an offset.
+const POINT_EVERY_ENTRIES: u64 = 256;
+
+/// Where to begin walking: the entry at `log_index` holds the batch that begins at `base_offset`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Start {
+    /// The log index.
+    pub log_index: u64,
+    /// The offset of the first record in it.
+    pub base_offset: u64,
+}
+
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Offsets {
+    points: VecDeque<Point>,
+    refused: BTreeSet<u64>,
+}
+
+impl Offsets {
+    /// Takes note of an accepted append; `point` describes it. The first append behind a segment
+    /// boundary always becomes a point, so that none is ever missing when the segments before it
+    /// are gone.
+    pub(super) fn accepted(&mut self, point: Point, last_boundary: u64, effects: &mut Effects) {
+        let due = self.points.back().is_none_or(|last| {
+            last.log_index <= last_boundary
+                || point.log_index - last.log_index >= POINT_EVERY_ENTRIES
+                || point.log_bytes - last.log_bytes >= POINT_EVERY_BYTES
+        });
+        if due {
+            effects.put(Key::Point(point.log_index), &point);
+            self.points.push_back(point);
+        }
+    }
+
+    /// Takes note of an append that got no offset.
+    pub(super) fn refused(&mut self, log_index: u64, effects: &mut Effects) {
+        effects.mark(Key::Refused(log_index));
+        self.refused.insert(log_index);
+    }
+
+    pub(super) fn is_refused(&self, log_index: u64) -> bool {
+        self.refused.contains(&log_index)
+    }
+
+    /// The last point at or before `offset`.
+    pub(super) fn before(&self, offset: u64) -> Option<Start> {
+        let behind = self
+            .points
+            .partition_point(|point| point.base_offset <= offset);
+        self.start(behind.checked_sub(1)?)
+    }
+
+    /// The last point before which no record is as late as `time_ms`.
+    pub(super) fn before_time(&self, time_ms: i64) -> Option<Start> {
+        let behind = self.points.partition_point(|point| {
+            point
+                .max_timestamp_before_ms
+                .is_none_or(|latest| latest < time_ms)
+        });
+        self.start(behind.saturating_sub(1))
+    }
+
+    fn start(&self, position: usize) -> Option<Start> {
+        let point = self.points.get(position)?;
+        Some(Start {
+            log_index: point.log_index,
+            base_offset: point.base_offset,
+        })
+    }
+
+    /// Forgets everything at or below `log_index`.
+    pub(super) fn forget(&mut self, log_index: u64, effects: &mut Effects) {
+        let gone = self
+            .points
+            .partition_point(|point| point.log_index <= log_index);
+        for point in self.points.drain(..gone) {
+            effects.remove(Key::Point(point.log_index));
+        }
+        let kept = self.refused.split_off(&log_index.saturating_add(1));
+        for gone in std::mem::replace(&mut self.refused, kept) {
+            effects.remove(Key::Refused(gone));
+        }
+    }
+
+    pub(super) fn load_point(&mut self, point: Point) {
+        self.points.push_back(point);
+    }
+
+    pub(super) fn load_refused(&mut self, log_index: u64) {
+        self.refused.insert(log_index);
+    }
+}

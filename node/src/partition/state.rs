@@ -1,0 +1,256 @@
+//! The partition's state as it lies on the disk: the key space, and the value beside each key.
+//!
+//! Values are small protobuf messages, so that a later version may add fields. What the fields
+//! mean together is decided in the rooms that own them; nothing here reads or changes state.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use prost::Message;
+use ropewalk_raft_store::machine::{Effect, MachineError};
+
+/// The newest layout of the state this build writes and reads.
+pub(super) const STATE_VERSION: u32 = 1;
+
+/// One key of a partition's state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Key {
+    /// [`Core`].
+    Core,
+    /// [`Point`], by log index.
+    Point(u64),
+    /// A log index whose append was refused; the value is empty.
+    Refused(u64),
+    /// [`Remembered`], by producer id and slot.
+    Batch(i64, u8),
+    /// [`Boundary`], by the log index it ends at.
+    Boundary(u64),
+    /// [`Epoch`], by term.
+    Epoch(u64),
+}
+
+impl Key {
+    pub(super) fn encode(self) -> Bytes {
+        let mut out = BytesMut::with_capacity(10);
+        match self {
+            Key::Core => out.put_u8(b'c'),
+            Key::Point(index) => put_numbered(&mut out, b'i', index),
+            Key::Refused(index) => put_numbered(&mut out, b'r', index),
+            Key::Batch(producer, slot) => {
+                out.put_u8(b'p');
+                out.put_i64(producer);
+                out.put_u8(slot);
+            }
+            Key::Boundary(index) => put_numbered(&mut out, b's', index),
+            Key::Epoch(term) => put_numbered(&mut out, b't', term),
+        }
+        out.freeze()
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Result<Key, MachineError> {
+        let mut rest = bytes;
+        let kind = if rest.is_empty() { 0 } else { rest.get_u8() };
+        match (kind, rest.len()) {
+            (b'c', 0) => Ok(Key::Core),
+            (b'i', 8) => Ok(Key::Point(rest.get_u64())),
+            (b'r', 8) => Ok(Key::Refused(rest.get_u64())),
+            (b'p', 9) => Ok(Key::Batch(rest.get_i64(), rest.get_u8())),
+            (b's', 8) => Ok(Key::Boundary(rest.get_u64())),
+            (b't', 8) => Ok(Key::Epoch(rest.get_u64())),
+            _ => Err(damaged(format!("unknown key {bytes:02x?}"))),
+        }
+    }
+}
+
+fn put_numbered(out: &mut BytesMut, kind: u8, number: u64) {
+    out.put_u8(kind);
+    out.put_u64(number);
+}
+
+/// What changes with every entry.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub(super) struct Core {
+    #[prost(uint32, tag = "1")]
+    pub version: u32,
+    /// The log index this is the state of.
+    #[prost(uint64, tag = "2")]
+    pub applied: u64,
+    /// The offset the next record gets: the high watermark, since only committed entries are here.
+    #[prost(uint64, tag = "3")]
+    pub next_offset: u64,
+    /// The first offset that may still be read.
+    #[prost(uint64, tag = "4")]
+    pub log_start: u64,
+    /// Bytes of all entries there ever were, the trimmed ones too.
+    #[prost(uint64, tag = "5")]
+    pub log_bytes: u64,
+    /// The highest record timestamp there ever was.
+    #[prost(sint64, optional, tag = "6")]
+    pub max_timestamp_ms: Option<i64>,
+    /// The segment under way, if it holds a record.
+    #[prost(message, optional, tag = "7")]
+    pub active: Option<Active>,
+    /// The last boundary at or below the log start: the log up to it may go.
+    #[prost(message, optional, tag = "8")]
+    pub purgeable: Option<Boundary>,
+}
+
+/// The segment under way, in leader time: when its first and its latest record were appended.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub(super) struct Active {
+    #[prost(sint64, tag = "1")]
+    pub first_time_ms: i64,
+    #[prost(sint64, tag = "2")]
+    pub last_time_ms: i64,
+}
+
+/// The end of a segment.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct Boundary {
+    /// The last log index of the segment.
+    #[prost(uint64, tag = "1")]
+    pub end_index: u64,
+    /// The offset of the first record behind it.
+    #[prost(uint64, tag = "2")]
+    pub next_offset: u64,
+    /// Bytes of all entries up to it, from the beginning of time.
+    #[prost(uint64, tag = "3")]
+    pub log_bytes: u64,
+    /// When its latest record was appended, in leader time.
+    #[prost(sint64, tag = "4")]
+    pub last_time_ms: i64,
+}
+
+/// Where in the log an offset lies: one entry in many, the rest is found by walking from it.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub(super) struct Point {
+    #[prost(uint64, tag = "1")]
+    pub log_index: u64,
+    #[prost(uint64, tag = "2")]
+    pub base_offset: u64,
+    /// Bytes of all entries before this one.
+    #[prost(uint64, tag = "3")]
+    pub log_bytes: u64,
+    /// The highest record timestamp before this entry.
+    #[prost(sint64, optional, tag = "4")]
+    pub max_timestamp_before_ms: Option<i64>,
+}
+
+/// One batch of an idempotent producer.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub(super) struct Remembered {
+    #[prost(int32, tag = "1")]
+    pub epoch: i32,
+    #[prost(int32, tag = "2")]
+    pub first_sequence: i32,
+    #[prost(uint32, tag = "3")]
+    pub count: u32,
+    #[prost(uint64, tag = "4")]
+    pub base_offset: u64,
+    /// Leader time of the append.
+    #[prost(sint64, tag = "5")]
+    pub time_ms: i64,
+}
+
+/// The first offset a leader gave out, or would have.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub(super) struct Epoch {
+    #[prost(uint64, tag = "1")]
+    pub term: u64,
+    #[prost(uint64, tag = "2")]
+    pub start_offset: u64,
+}
+
+/// A whole state: the same pairs as on the disk.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Checkpoint {
+    #[prost(uint32, tag = "1")]
+    pub version: u32,
+    #[prost(message, repeated, tag = "2")]
+    pub pairs: Vec<Pair>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Pair {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub key: Bytes,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub value: Bytes,
+}
+
+/// Collects what one entry changes on the disk.
+#[derive(Debug, Default)]
+pub(super) struct Effects(pub Vec<Effect>);
+
+impl Effects {
+    pub(super) fn put(&mut self, key: Key, value: &impl Message) {
+        self.0.push(Effect {
+            key: key.encode(),
+            value: Some(value.encode_to_vec().into()),
+        });
+    }
+
+    pub(super) fn mark(&mut self, key: Key) {
+        self.0.push(Effect {
+            key: key.encode(),
+            value: Some(Bytes::new()),
+        });
+    }
+
+    pub(super) fn remove(&mut self, key: Key) {
+        self.0.push(Effect {
+            key: key.encode(),
+            value: None,
+        });
+    }
+}
+
+/// Reads a value.
+pub(super) fn value<M: Message + Default>(bytes: &Bytes) -> Result<M, MachineError> {
+    M::decode(bytes.clone())
+        .map_err(|error| damaged(format!("a value that does not parse: {error}")))
+}
+
+/// Refuses a layout of a newer build.
+pub(super) fn check_version(version: u32) -> Result<(), MachineError> {
+    if version == STATE_VERSION {
+        return Ok(());
+    }
+    Err(damaged(format!(
+        "it has layout version {version}, this build reads version {STATE_VERSION}; start the build that wrote it"
+    )))
+}
+
+pub(super) fn damaged(why: impl Into<String>) -> MachineError {
+    MachineError::Damaged(why.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn key() -> impl Strategy<Value = Key> {
+        prop_oneof![
+            Just(Key::Core),
+            any::<u64>().prop_map(Key::Point),
+            any::<u64>().prop_map(Key::Refused),
+            any::<(i64, u8)>().prop_map(|(producer, slot)| Key::Batch(producer, slot)),
+            any::<u64>().prop_map(Key::Boundary),
+            any::<u64>().prop_map(Key::Epoch),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn keys_survive_their_encoding(key in key()) {
+            prop_assert_eq!(Key::decode(&key.encode()).unwrap(), key);
+        }
+
+        #[test]
+        fn bytes_that_are_no_key_are_refused_and_never_panic(bytes: Vec<u8>) {
+            if let Ok(key) = Key::decode(&bytes) {
+                prop_assert_eq!(&key.encode()[..], &bytes[..]);
+            }
+        }
+    }
+}
