@@ -114,14 +114,46 @@ impl Command {
         out.freeze()
     }
 
+    /// The encoding in two parts, a head and a body that follows it: an appended batch is the body
+    /// as it lies, and is not copied.
+    pub fn to_parts(&self) -> (Bytes, Bytes) {
+        let Command::Append {
+            leader_time_ms,
+            batch,
+        } = self
+        else {
+            return (self.to_bytes(), Bytes::new());
+        };
+        let mut head = BytesMut::with_capacity(HEAD_BYTES);
+        head.put_u8(COMMAND_VERSION);
+        head.put_u8(KIND_APPEND);
+        head.put_i64(*leader_time_ms);
+        (head.freeze(), batch.clone())
+    }
+
+    /// Reads what [`Command::to_parts`] gave; a batch in it shares `body`'s memory.
+    pub fn from_parts(head: Bytes, body: Bytes) -> Result<Command, CommandError> {
+        match body.is_empty() {
+            true => Command::decode(head),
+            false if head.len() == HEAD_BYTES => Command::read(head, body),
+            false => Err(CommandError::Damaged("a head of the wrong length")),
+        }
+    }
+
     /// Reads a command; a batch in it shares `bytes`' memory.
     pub fn decode(mut bytes: Bytes) -> Result<Command, CommandError> {
         if bytes.len() < HEAD_BYTES {
             return Err(CommandError::Damaged("shorter than its head"));
         }
-        let version = bytes.get_u8();
-        let kind = bytes.get_u8();
-        let leader_time_ms = bytes.get_i64();
+        let head = bytes.split_to(HEAD_BYTES);
+        Command::read(head, bytes)
+    }
+
+    /// Reads a head of [`HEAD_BYTES`] and the body that follows it.
+    fn read(mut head: Bytes, mut bytes: Bytes) -> Result<Command, CommandError> {
+        let version = head.get_u8();
+        let kind = head.get_u8();
+        let leader_time_ms = head.get_i64();
         match (version, kind) {
             (1, KIND_APPEND) => Ok(Command::Append {
                 leader_time_ms,
@@ -203,6 +235,16 @@ mod tests {
             assert_eq!(bytes.len(), command.encoded_len());
             assert_eq!(Command::decode(bytes), Ok(command));
         }
+    }
+
+    #[test]
+    fn commands_survive_in_two_parts_which_together_are_their_encoding() {
+        for command in samples() {
+            let (head, body) = command.to_parts();
+            assert_eq!([head.clone(), body.clone()].concat(), command.to_bytes());
+            assert_eq!(Command::from_parts(head, body), Ok(command));
+        }
+        assert!(Command::from_parts(Bytes::new(), Bytes::from_static(b"body")).is_err());
     }
 
     #[test]
