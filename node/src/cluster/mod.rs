@@ -3,10 +3,23 @@
 //! [`Cluster`] is what the other rooms see of it. Records, clients and partitions' own logs never
 //! come in here: the controller writes wishes, and each partition's leader carries them out.
 
+pub mod balance;
 mod handle;
 mod leaders;
+pub mod machine;
+#[cfg(test)]
+mod machine_tests;
+mod mirror;
+mod moves;
+mod nodes;
+pub mod placement;
+#[cfg(test)]
+mod placement_tests;
+pub mod settings;
+mod topics;
 pub mod view;
 
 pub use handle::Cluster;
 pub use leaders::{LeaderInfo, LeaderTable};
+pub use machine::MetaMachine;
 pub use view::ClusterView;

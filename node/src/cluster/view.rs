@@ -3,7 +3,11 @@
 use std::collections::BTreeMap;
 
 use ropewalk_proto::ids::{GroupId, NodeId, ReplicaId, TopicId};
-use ropewalk_proto::v1::{NodeState, TopicSettings};
+use ropewalk_proto::v1::{
+    MetaNode, MetaPartition, MetaReplica, MetaTopic, NodeState, TopicSettings,
+};
+
+use super::machine::{State, state_of};
 
 /// One consistent picture, as of one applied index of the metadata group.
 #[derive(Debug, Clone, Default)]
@@ -77,8 +81,69 @@ pub struct Place {
 }
 
 impl ClusterView {
+    /// The picture of a state of the metadata group.
+    pub(super) fn of(state: &State, applied: u64) -> ClusterView {
+        let topics = state.topics.iter();
+        ClusterView {
+            applied,
+            cluster_id: state.cluster_id.clone(),
+            nodes: state
+                .nodes
+                .iter()
+                .map(|(id, n)| (*id, node(*id, n)))
+                .collect(),
+            topics: topics.map(|(name, t)| (name.clone(), topic(t))).collect(),
+        }
+    }
+
+    /// Every partition there is, in order of topic and number.
+    pub fn partitions(&self) -> impl Iterator<Item = &PartitionView> {
+        self.topics.values().flat_map(|topic| &topic.partitions)
+    }
+
     /// The partition of a topic.
     pub fn partition(&self, topic: &str, partition: u32) -> Option<&PartitionView> {
         self.topics.get(topic)?.partitions.get(partition as usize)
     }
+}
+
+fn node(id: NodeId, node: &MetaNode) -> NodeView {
+    let info = node.info.clone().unwrap_or_default();
+    NodeView {
+        id,
+        address: info.address,
+        http: info.http,
+        rack: info.rack,
+        version: info.version,
+        state: state_of(node),
+        meta_replica: ReplicaId(node.meta_replica_id),
+    }
+}
+
+fn topic(topic: &MetaTopic) -> TopicView {
+    TopicView {
+        name: topic.name.clone(),
+        id: TopicId(topic.topic_id),
+        settings: topic.settings.unwrap_or_default(),
+        ring_version: topic.ring_version,
+        partitions: topic.partitions.iter().map(partition).collect(),
+    }
+}
+
+fn partition(partition: &MetaPartition) -> PartitionView {
+    PartitionView {
+        partition: partition.partition,
+        group: GroupId(partition.group_id),
+        replicas: places(&partition.replicas),
+        retiring: places(&partition.retiring),
+        founding: places(&partition.founding),
+    }
+}
+
+fn places(replicas: &[MetaReplica]) -> Vec<Place> {
+    let place = |replica: &MetaReplica| Place {
+        replica: ReplicaId(replica.replica_id),
+        node: NodeId(replica.node_id),
+    };
+    replicas.iter().map(place).collect()
 }

@@ -1,0 +1,270 @@
+//! The metadata group's state machine: nodes, topics, and which node holds which replica.
+//!
+//! Pure: commands in, effects and replies out. What a command means is in `nodes`, `topics` and
+//! `moves`; what the state looks like on the disk is in `mirror`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ropewalk_proto::command::{COMMAND_VERSION, Command, CommandError, Reply};
+use ropewalk_proto::error::{ErrorCode, WireError};
+use ropewalk_proto::ids::{GroupId, NodeId, ReplicaId};
+use ropewalk_proto::v1::{
+    MetaCommand, MetaNode, MetaPartition, MetaReplica, MetaReply, MetaTopic, NodeState,
+    meta_command, meta_reply,
+};
+use ropewalk_raft_store::machine::{Applied, Effect, Machine, MachineError};
+
+use super::mirror::Touched;
+use super::view::ClusterView;
+
+/// Entries between two checkpoints of the metadata group.
+const CHECKPOINT_EVERY: u64 = 1_000;
+
+/// The kind byte of a metadata command, as a message names it (see `proto/src/command.rs`).
+const KIND_META: u8 = 4;
+
+/// What a command answers: a reply's kind, nothing, or why it was refused.
+pub(super) type Outcome = Result<Option<meta_reply::Kind>, WireError>;
+
+/// The state of the metadata group.
+#[derive(Debug, Default)]
+pub struct MetaMachine {
+    pub(super) state: State,
+    /// What the entry under way changed, for the disk.
+    pub(super) touched: Touched,
+    /// The log index of the last entry applied.
+    pub(super) applied: u64,
+    /// The log index of the newest checkpoint.
+    pub(super) checkpointed: u64,
+    /// The log index of the last entry that changed what a view shows.
+    changed: u64,
+}
+
+/// The metadata itself.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct State {
+    pub cluster_id: String,
+    pub nodes: BTreeMap<NodeId, MetaNode>,
+    /// By name; their `partitions` are complete and in order.
+    pub topics: BTreeMap<String, MetaTopic>,
+    pub next: Counters,
+    /// Where a group's partition is found; follows from `topics`.
+    pub groups: BTreeMap<GroupId, (String, u32)>,
+}
+
+/// The next number of each kind: none is ever given out twice.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Counters {
+    pub node: u64,
+    pub topic: u64,
+    pub group: u64,
+    pub replica: u64,
+    pub producer: u64,
+}
+
+impl MetaMachine {
+    /// The state before the cluster is founded.
+    pub fn new() -> MetaMachine {
+        MetaMachine::default()
+    }
+
+    /// The cluster's id; empty until it is founded.
+    pub fn cluster_id(&self) -> &str {
+        &self.state.cluster_id
+    }
+
+    /// One node, as the metadata knows it.
+    pub fn node(&self, node: NodeId) -> Option<&MetaNode> {
+        self.state.nodes.get(&node)
+    }
+
+    /// The log index of the last entry that changed what [`MetaMachine::to_view`] shows.
+    pub fn changed(&self) -> u64 {
+        self.changed
+    }
+
+    /// The state as every other room of the node reads it.
+    pub fn to_view(&self) -> ClusterView {
+        ClusterView::of(&self.state, self.applied)
+    }
+
+    fn execute(&mut self, command: &MetaCommand) -> Result<Outcome, CommandError> {
+        use meta_command::Kind;
+        let Some(kind) = &command.kind else {
+            return Err(CommandError::Newer {
+                version: COMMAND_VERSION,
+                kind: KIND_META,
+            });
+        };
+        if self.state.cluster_id.is_empty() && !matches!(kind, Kind::FoundCluster(_)) {
+            return Ok(Err(WireError::new(
+                ErrorCode::NotServing,
+                "the cluster is not founded yet; try again shortly",
+            )));
+        }
+        Ok(match kind {
+            Kind::FoundCluster(command) => self.found_cluster(command),
+            Kind::RegisterNode(command) => self.register_node(command),
+            Kind::SetNodeState(command) => self.set_node_state(command),
+            Kind::CreateTopic(command) => self.create_topic(command),
+            Kind::AlterTopic(command) => self.alter_topic(command),
+            Kind::DeleteTopic(command) => self.delete_topic(command),
+            Kind::AllocateProducerIds(command) => self.allocate_producer_ids(command),
+            Kind::MoveReplicas(command) => self.move_replicas(command),
+            Kind::SettleReplicas(command) => self.settle_replicas(command),
+        })
+    }
+
+    /// A replica id that no replica ever had.
+    pub(super) fn draw_replica(&mut self, node: NodeId) -> MetaReplica {
+        let replica_id = self.state.next.replica;
+        self.state.next.replica += 1;
+        self.touched.counters = true;
+        MetaReplica {
+            replica_id,
+            node_id: node.0,
+        }
+    }
+}
+
+impl State {
+    /// The partition of a group.
+    pub fn partition(&self, group: GroupId) -> Option<&MetaPartition> {
+        let (topic, partition) = self.groups.get(&group)?;
+        self.topics.get(topic)?.partitions.get(*partition as usize)
+    }
+
+    /// The partition of a group, to be changed.
+    pub fn partition_mut(&mut self, group: GroupId) -> Option<&mut MetaPartition> {
+        let (topic, partition) = self.groups.get(&group)?;
+        let topic = self.topics.get_mut(topic)?;
+        topic.partitions.get_mut(*partition as usize)
+    }
+
+    /// Every partition there is.
+    pub fn partitions(&self) -> impl Iterator<Item = &MetaPartition> {
+        self.topics.values().flat_map(|topic| &topic.partitions)
+    }
+
+    /// The nodes that new replicas may be given to.
+    pub fn placeable(&self) -> impl Iterator<Item = (NodeId, &MetaNode)> {
+        self.nodes
+            .iter()
+            .filter(|(_, node)| state_of(node) == NodeState::Active)
+            .map(|(id, node)| (*id, node))
+    }
+
+    /// Derives what follows from the topics.
+    pub fn index_groups(&mut self) {
+        self.groups = BTreeMap::new();
+        for topic in self.topics.values() {
+            for partition in &topic.partitions {
+                let place = (topic.name.clone(), partition.partition);
+                self.groups.insert(GroupId(partition.group_id), place);
+            }
+        }
+    }
+}
+
+/// The state of a node; what cannot be read counts as active.
+pub(super) fn state_of(node: &MetaNode) -> NodeState {
+    match node.info.as_ref().map(|info| info.state()) {
+        None | Some(NodeState::Unspecified) => NodeState::Active,
+        Some(state) => state,
+    }
+}
+
+/// The address of a node.
+pub(super) fn address_of(node: &MetaNode) -> &str {
+    node.info.as_ref().map_or("", |info| &info.address)
+}
+
+/// The first replica id of a cluster. Clusters begin at different places, so that a node whose
+/// address a node of another cluster once had is never taken for that node's replica.
+pub fn first_replica_id(cluster_id: &str) -> ReplicaId {
+    // FNV-1a. The result stays below 2^52, which every JSON reader can hold.
+    let hash = cluster_id.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, b| {
+        (hash ^ u64::from(b)).wrapping_mul(0x100_0000_01b3)
+    });
+    ReplicaId(((hash >> 20) & 0x3fff_ffff) << 22 | 1)
+}
+
+impl Machine for MetaMachine {
+    fn load(&mut self, applied: u64, effects: Vec<(Bytes, Bytes)>) -> Result<(), MachineError> {
+        let (state, checkpointed) = super::mirror::load(effects)?;
+        *self = MetaMachine {
+            state,
+            applied,
+            checkpointed,
+            changed: applied,
+            ..MetaMachine::default()
+        };
+        Ok(())
+    }
+
+    fn apply(
+        &mut self,
+        index: u64,
+        _term: u64,
+        _entry_bytes: u64,
+        command: Option<&Command>,
+    ) -> Result<Applied, MachineError> {
+        let reply = match command {
+            None => Reply::Done,
+            Some(Command::Meta(command)) => {
+                let kind = self
+                    .execute(command)?
+                    .unwrap_or_else(|error| Some(meta_reply::Kind::Error(error.into())));
+                Reply::Meta(MetaReply { kind })
+            }
+            Some(other) => Reply::Refused(WireError::new(
+                ErrorCode::InvalidRequest,
+                format!("the metadata group does not take a command to {other}"),
+            )),
+        };
+        self.applied = index;
+        let checkpoint = index >= self.checkpointed + CHECKPOINT_EVERY;
+        if checkpoint {
+            self.checkpointed = index;
+            self.touched.checkpointed = true;
+        }
+        if self.touched.shows() {
+            self.changed = index;
+        }
+        let touched = std::mem::take(&mut self.touched);
+        Ok(Applied {
+            reply,
+            effects: touched.effects(&self.state, self.checkpointed),
+            checkpoint,
+        })
+    }
+
+    fn checkpoint(&self) -> Bytes {
+        super::mirror::checkpoint(&self.state, self.applied)
+    }
+
+    fn restore(&mut self, checkpoint: Bytes) -> Result<Vec<Effect>, MachineError> {
+        let (state, applied) = super::mirror::restore(checkpoint)?;
+        let effects = super::mirror::everything(&state, applied);
+        *self = MetaMachine {
+            state,
+            applied,
+            checkpointed: applied,
+            changed: applied,
+            ..MetaMachine::default()
+        };
+        Ok(effects)
+    }
+
+    fn purgeable_index(&self) -> u64 {
+        self.checkpointed
+    }
+}
+
+impl From<&MetaMachine> for Arc<ClusterView> {
+    fn from(machine: &MetaMachine) -> Arc<ClusterView> {
+        Arc::new(machine.to_view())
+    }
+}

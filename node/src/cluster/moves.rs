@@ -1,0 +1,123 @@
+//! What the metadata group does with wishes and facts about replicas: which nodes should hold a
+//! partition, and which replicas its Raft membership consists of.
+
+use std::collections::BTreeSet;
+
+use ropewalk_proto::error::{ErrorCode, WireError};
+use ropewalk_proto::ids::{GroupId, NodeId};
+use ropewalk_proto::v1::{MoveReplicas, NodeState, SettleReplicas};
+
+use super::machine::{MetaMachine, Outcome, state_of};
+
+/// Replicas of one partition on their way out, before it can be moved again.
+const MAX_RETIRING: usize = 16;
+
+impl MetaMachine {
+    /// The wish. A node that holds a replica already keeps it; any other gets a new one, even if
+    /// an older one there is still on its way out: a replica id is used once.
+    pub(super) fn move_replicas(&mut self, command: &MoveReplicas) -> Outcome {
+        let group = GroupId(command.group_id);
+        let partition = self.state.partition(group).ok_or_else(|| unknown(group))?;
+        let held = partition.replicas.clone();
+        if held
+            .iter()
+            .map(|r| r.node_id)
+            .eq(command.node_ids.iter().copied())
+        {
+            return Ok(None);
+        }
+        if partition.retiring.len() >= MAX_RETIRING {
+            return Err(WireError::new(
+                ErrorCode::Overloaded,
+                format!(
+                    "group {group} has {MAX_RETIRING} replicas on their way out already; wait \
+                     until they are gone"
+                ),
+            ));
+        }
+        self.check_nodes(group, &command.node_ids)?;
+        let mut wish = Vec::with_capacity(command.node_ids.len());
+        for node in &command.node_ids {
+            let kept = held.iter().find(|replica| replica.node_id == *node);
+            wish.push(match kept {
+                Some(replica) => *replica,
+                None => self.draw_replica(NodeId(*node)),
+            });
+        }
+        if let Some(partition) = self.state.partition_mut(group) {
+            let leaving = held.into_iter().filter(|replica| !wish.contains(replica));
+            partition.retiring.extend(leaving);
+            partition.replicas = wish;
+            self.touched.groups.insert(group);
+        }
+        Ok(None)
+    }
+
+    fn check_nodes(&self, group: GroupId, nodes: &[u64]) -> Result<(), WireError> {
+        let (topic, number) = self
+            .state
+            .groups
+            .get(&group)
+            .ok_or_else(|| unknown(group))?;
+        let settings = self
+            .state
+            .topics
+            .get(topic)
+            .and_then(|t| t.settings.as_ref());
+        let replicas = settings.map_or(0, |settings| settings.replicas) as usize;
+        let distinct: BTreeSet<u64> = nodes.iter().copied().collect();
+        if nodes.len() != replicas || distinct.len() != replicas {
+            return Err(WireError::new(
+                ErrorCode::InvalidRequest,
+                format!("{topic}/{number} has {replicas} replicas: name as many different nodes"),
+            ));
+        }
+        let partition = self.state.partition(group).ok_or_else(|| unknown(group))?;
+        for &node in nodes {
+            let holds = partition.replicas.iter().any(|r| r.node_id == node);
+            let state = self.state.nodes.get(&NodeId(node)).map(state_of);
+            match state {
+                None | Some(NodeState::Removed) => {
+                    return Err(WireError::new(
+                        ErrorCode::UnknownNode,
+                        format!("{topic}/{number} can't be held by node {node}: there is none"),
+                    ));
+                }
+                Some(NodeState::Decommissioning) if !holds => {
+                    return Err(WireError::new(
+                        ErrorCode::Unsafe,
+                        format!(
+                            "{topic}/{number} can't move to node {node}, which is being \
+                             decommissioned; name another node or recommission that one"
+                        ),
+                    ));
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The fact: replicas on their way out that are in it no more are gone.
+    pub(super) fn settle_replicas(&mut self, command: &SettleReplicas) -> Outcome {
+        let group = GroupId(command.group_id);
+        let partition = self.state.partition_mut(group);
+        let partition = partition.ok_or_else(|| unknown(group))?;
+        let before = partition.retiring.len();
+        let members = &command.replica_ids;
+        partition
+            .retiring
+            .retain(|replica| members.contains(&replica.replica_id));
+        if partition.retiring.len() != before {
+            self.touched.groups.insert(group);
+        }
+        Ok(None)
+    }
+}
+
+fn unknown(group: GroupId) -> WireError {
+    WireError::new(
+        ErrorCode::UnknownPartition,
+        format!("no partition has group {group}; its topic may have been deleted"),
+    )
+}

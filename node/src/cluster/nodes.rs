@@ -1,0 +1,280 @@
+//! What the metadata group does with commands about nodes.
+
+use ropewalk_proto::error::{ErrorCode, WireError};
+use ropewalk_proto::ids::{GroupId, NodeId};
+use ropewalk_proto::v1::{
+    FoundCluster, FoundingNode, MetaNode, NodeInfo, NodeRegistered, NodeState, RegisterNode,
+    SetNodeState, meta_reply,
+};
+
+use super::machine::{MetaMachine, Outcome, address_of, first_replica_id, state_of};
+
+/// Bytes of a node's incarnation.
+pub const INCARNATION_BYTES: usize = 16;
+
+/// Nodes a cluster remembers, the removed ones too.
+const MAX_NODES: usize = 10_000;
+
+impl MetaMachine {
+    /// The first command of a cluster's life. The same plan again changes nothing, since every
+    /// founding node proposes it until it is applied.
+    pub(super) fn found_cluster(&mut self, command: &FoundCluster) -> Outcome {
+        if self.state.cluster_id == command.cluster_id && !command.cluster_id.is_empty() {
+            return Ok(None);
+        }
+        if !self.state.cluster_id.is_empty() {
+            let known = &self.state.cluster_id;
+            return Err(invalid(format!(
+                "the cluster is founded already, as {known}"
+            )));
+        }
+        check_founders(command)?;
+        let first = first_replica_id(&command.cluster_id).0;
+        let mut last = 0;
+        for founder in &command.nodes {
+            let id = NodeId(founder.node_id);
+            let replica = first + founder.node_id;
+            self.state.nodes.insert(id, founding_node(founder, replica));
+            self.touched.nodes.insert(id);
+            last = last.max(founder.node_id);
+        }
+        self.state.cluster_id = command.cluster_id.clone();
+        let next = &mut self.state.next;
+        next.node = last + 1;
+        next.replica = first + last + 1;
+        (next.topic, next.group, next.producer) = (1, 1, 1);
+        self.touched.counters = true;
+        Ok(None)
+    }
+
+    /// A node tells where it is. An unknown incarnation is a new node; at an address that another
+    /// node held, it takes that node's place.
+    pub(super) fn register_node(&mut self, command: &RegisterNode) -> Outcome {
+        if command.incarnation.len() != INCARNATION_BYTES || command.address.is_empty() {
+            return Err(invalid(
+                "a node registers with an incarnation of 16 bytes and its address",
+            ));
+        }
+        let known = self.state.nodes.iter();
+        let mut known = known.filter(|(_, node)| node.incarnation == command.incarnation);
+        let id = match known.next().map(|(id, _)| *id) {
+            Some(id) => self.refresh_node(id, command)?,
+            None => self.admit_node(command)?,
+        };
+        let meta_replica_id = self.state.nodes.get(&id).map_or(0, |n| n.meta_replica_id);
+        Ok(Some(meta_reply::Kind::NodeRegistered(NodeRegistered {
+            node_id: id.0,
+            meta_replica_id,
+        })))
+    }
+
+    fn refresh_node(&mut self, id: NodeId, command: &RegisterNode) -> Result<NodeId, WireError> {
+        let Some(node) = self.state.nodes.get_mut(&id) else {
+            return Err(unknown(id));
+        };
+        let state = state_of(node);
+        if state == NodeState::Removed {
+            return Err(WireError::new(
+                ErrorCode::Unsafe,
+                format!(
+                    "node {id} was removed from this cluster; to bring the machine back, stop it, \
+                     empty its data directory and start it as a new node"
+                ),
+            ));
+        }
+        let info = Some(info_of(id, command, state));
+        let same = node.info == info && node.command_version == command.command_version;
+        if !same {
+            node.info = info;
+            node.command_version = command.command_version;
+            self.touched.nodes.insert(id);
+        }
+        Ok(id)
+    }
+
+    fn admit_node(&mut self, command: &RegisterNode) -> Result<NodeId, WireError> {
+        if self.state.nodes.len() >= MAX_NODES {
+            return Err(WireError::new(
+                ErrorCode::Overloaded,
+                format!("this cluster has had {MAX_NODES} nodes, and remembers no more"),
+            ));
+        }
+        let id = NodeId(self.state.next.node);
+        self.state.next.node += 1;
+        let node = MetaNode {
+            info: Some(info_of(id, command, NodeState::Active)),
+            incarnation: command.incarnation.clone(),
+            meta_replica_id: self.draw_replica(id).replica_id,
+            command_version: command.command_version,
+        };
+        let at_address = self.state.nodes.iter().find(|(_, node)| {
+            address_of(node) == command.address && state_of(node) != NodeState::Removed
+        });
+        let lost = at_address.map(|(id, _)| *id);
+        self.state.nodes.insert(id, node);
+        self.touched.nodes.insert(id);
+        if let Some(lost) = lost {
+            self.hand_over(lost, id);
+        }
+        Ok(id)
+    }
+
+    /// Gives every replica of a node that lost its data to the node that stands in its place.
+    fn hand_over(&mut self, lost: NodeId, heir: NodeId) {
+        let held = self.state.partitions().filter(|partition| {
+            let mut replicas = partition.replicas.iter();
+            replicas.any(|replica| replica.node_id == lost.0)
+        });
+        let held: Vec<GroupId> = held.map(|partition| GroupId(partition.group_id)).collect();
+        for group in held {
+            let fresh = self.draw_replica(heir);
+            let Some(partition) = self.state.partition_mut(group) else {
+                continue;
+            };
+            for replica in &mut partition.replicas {
+                if replica.node_id == lost.0 {
+                    partition.retiring.push(std::mem::replace(replica, fresh));
+                }
+            }
+            self.touched.groups.insert(group);
+        }
+        self.put_state(lost, NodeState::Removed);
+    }
+
+    /// What the operator, or the controller, wants of a node.
+    pub(super) fn set_node_state(&mut self, command: &SetNodeState) -> Outcome {
+        let id = NodeId(command.node_id);
+        let node = self.state.nodes.get(&id).ok_or_else(|| unknown(id))?;
+        let now = state_of(node);
+        if now == command.state() {
+            return Ok(None);
+        }
+        if now == NodeState::Removed {
+            return Err(WireError::new(
+                ErrorCode::UnknownNode,
+                format!("node {id} was removed from this cluster, for ever"),
+            ));
+        }
+        match command.state() {
+            NodeState::Active | NodeState::Draining => {}
+            NodeState::Decommissioning => self.check_decommission(id)?,
+            NodeState::Removed => self.check_removal(id, now)?,
+            NodeState::Unspecified => {
+                return Err(invalid(format!("no known state is asked for node {id}")));
+            }
+        }
+        self.put_state(id, command.state());
+        Ok(None)
+    }
+
+    fn put_state(&mut self, id: NodeId, state: NodeState) {
+        let info = self.state.nodes.get_mut(&id).and_then(|n| n.info.as_mut());
+        if let Some(info) = info {
+            info.state = state.into();
+            self.touched.nodes.insert(id);
+        }
+    }
+
+    /// What stays must be able to hold every topic's replicas.
+    fn check_decommission(&self, id: NodeId) -> Result<(), WireError> {
+        let stays = |state| matches!(state, NodeState::Active | NodeState::Draining);
+        let nodes = self.state.nodes.iter();
+        let staying = nodes.filter(|(other, node)| **other != id && stays(state_of(node)));
+        let staying = staying.count();
+        let widest = self.state.topics.values().max_by_key(|topic| {
+            topic
+                .settings
+                .as_ref()
+                .map_or(0, |settings| settings.replicas)
+        });
+        let replicas = widest.and_then(|topic| topic.settings.as_ref());
+        let replicas = replicas.map_or(1, |settings| settings.replicas);
+        if staying >= replicas as usize {
+            return Ok(());
+        }
+        let name = widest.map_or("", |topic| &topic.name);
+        Err(WireError::new(
+            ErrorCode::Unsafe,
+            match widest {
+                None => format!("node {id} is the last one; a cluster keeps at least one node"),
+                Some(_) => format!(
+                    "without node {id}, {staying} nodes stay, and topic {name} has {replicas} \
+                     replicas; add a node first"
+                ),
+            },
+        ))
+    }
+
+    fn check_removal(&self, id: NodeId, now: NodeState) -> Result<(), WireError> {
+        let holds = self.state.partitions().filter(|partition| {
+            let mut replicas = partition.replicas.iter().chain(&partition.retiring);
+            replicas.any(|replica| replica.node_id == id.0)
+        });
+        let held = holds.count();
+        if now == NodeState::Decommissioning && held == 0 {
+            return Ok(());
+        }
+        Err(WireError::new(
+            ErrorCode::Unsafe,
+            format!(
+                "node {id} holds {held} replicas; decommission it, and it is removed when they \
+                 have moved"
+            ),
+        ))
+    }
+}
+
+fn check_founders(command: &FoundCluster) -> Result<(), WireError> {
+    let well_formed = |node: &FoundingNode| {
+        (1..=MAX_NODES as u64).contains(&node.node_id)
+            && !node.address.is_empty()
+            && node.incarnation.len() == INCARNATION_BYTES
+    };
+    let mut ids: Vec<u64> = command.nodes.iter().map(|node| node.node_id).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    let whole = command.nodes.iter().all(well_formed) && ids.len() == command.nodes.len();
+    if command.cluster_id.is_empty() || ids.is_empty() || !whole {
+        return Err(invalid(
+            "a cluster is founded with an id and nodes that each have an id, an address and an \
+             incarnation",
+        ));
+    }
+    Ok(())
+}
+
+fn founding_node(founder: &FoundingNode, meta_replica_id: u64) -> MetaNode {
+    MetaNode {
+        info: Some(NodeInfo {
+            node_id: founder.node_id,
+            address: founder.address.clone(),
+            state: NodeState::Active.into(),
+            ..NodeInfo::default()
+        }),
+        incarnation: founder.incarnation.clone(),
+        meta_replica_id,
+        command_version: 0,
+    }
+}
+
+fn info_of(id: NodeId, command: &RegisterNode, state: NodeState) -> NodeInfo {
+    NodeInfo {
+        node_id: id.0,
+        address: command.address.clone(),
+        http: command.http.clone(),
+        rack: command.rack.clone(),
+        state: state.into(),
+        version: command.version.clone(),
+    }
+}
+
+fn unknown(id: NodeId) -> WireError {
+    WireError::new(
+        ErrorCode::UnknownNode,
+        format!("this cluster has no node {id}; `ropewalk cluster status` lists its nodes"),
+    )
+}
+
+fn invalid(message: impl Into<String>) -> WireError {
+    WireError::new(ErrorCode::InvalidRequest, message)
+}

@@ -1,0 +1,233 @@
+//! What the metadata group does with commands about topics and producers.
+
+use ropewalk_proto::error::{ErrorCode, WireError};
+use ropewalk_proto::ids::{GroupId, NodeId};
+use ropewalk_proto::v1::{
+    AllocateProducerIds, AlterTopic, CreateTopic, DeleteTopic, MetaPartition, MetaTopic,
+    PartitionInfo, ProducerIds, TopicInfo, meta_reply,
+};
+
+use super::machine::{MetaMachine, Outcome};
+use super::placement::{self, Slot};
+use super::settings;
+
+/// The most partitions a topic can have.
+pub const MAX_PARTITIONS: u32 = 10_000;
+/// The most replicas, of all topics, for each node of the cluster.
+const MAX_REPLICAS_PER_NODE: u64 = 10_000;
+/// The longest topic name.
+const MAX_NAME_BYTES: usize = 249;
+/// The most producer ids one command draws.
+const MAX_PRODUCER_IDS: u64 = 100_000;
+
+impl MetaMachine {
+    pub(super) fn create_topic(&mut self, command: &CreateTopic) -> Outcome {
+        let name = &command.name;
+        check_name(name)?;
+        if self.state.topics.contains_key(name) {
+            return Err(WireError::new(
+                ErrorCode::TopicExists,
+                format!("topic {name} exists already"),
+            ));
+        }
+        if !(1..=MAX_PARTITIONS).contains(&command.partitions) {
+            let partitions = command.partitions;
+            return Err(invalid(format!(
+                "topic {name} with {partitions} partitions: it can have 1 to {MAX_PARTITIONS}"
+            )));
+        }
+        let settings = settings::resolve(command.settings.as_ref())?;
+        let slots = self.slots();
+        self.check_room(name, command.partitions, settings.replicas, slots.len())?;
+
+        let topic_id = self.state.next.topic;
+        let places = placement::place(topic_id, command.partitions, settings.replicas, &slots);
+        let mut partitions = Vec::with_capacity(places.len());
+        for (partition, nodes) in (0..).zip(places) {
+            partitions.push(self.draw_partition(partition, &nodes));
+        }
+        self.state.next.topic += 1;
+        self.touched.counters = true;
+        let topic = MetaTopic {
+            name: name.clone(),
+            topic_id,
+            settings: Some(settings),
+            ring_version: 1,
+            partitions,
+        };
+        for partition in &topic.partitions {
+            let group = GroupId(partition.group_id);
+            let place = (name.clone(), partition.partition);
+            self.state.groups.insert(group, place);
+            self.touched.groups.insert(group);
+        }
+        self.touched.topics.insert(name.clone());
+        let info = topic_info(&topic);
+        self.state.topics.insert(name.clone(), topic);
+        Ok(Some(meta_reply::Kind::Topic(info)))
+    }
+
+    fn draw_partition(&mut self, partition: u32, nodes: &[NodeId]) -> MetaPartition {
+        let group_id = self.state.next.group;
+        self.state.next.group += 1;
+        let replicas: Vec<_> = nodes.iter().map(|node| self.draw_replica(*node)).collect();
+        MetaPartition {
+            partition,
+            group_id,
+            founding: replicas.clone(),
+            replicas,
+            retiring: Vec::new(),
+        }
+    }
+
+    /// The nodes that can take replicas, and what they hold.
+    fn slots(&self) -> Vec<Slot> {
+        let mut slots: Vec<Slot> = self
+            .state
+            .placeable()
+            .map(|(id, node)| {
+                let rack = node.info.as_ref().map_or("", |info| &info.rack);
+                Slot::new(id, rack)
+            })
+            .collect();
+        for partition in self.state.partitions() {
+            for (position, replica) in partition.replicas.iter().enumerate() {
+                let slot = slots.iter_mut().find(|slot| slot.node.0 == replica.node_id);
+                if let Some(slot) = slot {
+                    slot.replicas += 1;
+                    slot.leaders += usize::from(position == 0);
+                }
+            }
+        }
+        slots
+    }
+
+    fn check_room(
+        &self,
+        name: &str,
+        partitions: u32,
+        replicas: u32,
+        nodes: usize,
+    ) -> Result<(), WireError> {
+        if replicas as usize > nodes {
+            let can = match nodes {
+                1 => "only 1 node can hold them".to_owned(),
+                _ => format!("only {nodes} nodes can hold them"),
+            };
+            return Err(WireError::new(
+                ErrorCode::NotEnoughNodes,
+                format!(
+                    "topic {name} asks for {replicas} replicas of each partition, and {can}; start \
+                     more nodes or ask for fewer replicas"
+                ),
+            ));
+        }
+        let held: usize = self.state.partitions().map(|p| p.replicas.len()).sum();
+        let held = held as u64 + u64::from(partitions) * u64::from(replicas);
+        if held > MAX_REPLICAS_PER_NODE * nodes as u64 {
+            return Err(WireError::new(
+                ErrorCode::Overloaded,
+                format!(
+                    "with topic {name}, {nodes} nodes would hold {held} replicas; they can hold \
+                     {MAX_REPLICAS_PER_NODE} each"
+                ),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Replaces a topic's settings; the caller has merged what it does not mean to change.
+    pub(super) fn alter_topic(&mut self, command: &AlterTopic) -> Outcome {
+        let topics = &mut self.state.topics;
+        let topic = topics.get_mut(&command.name);
+        let topic = topic.ok_or_else(|| unknown(&command.name))?;
+        let old = settings::resolve(topic.settings.as_ref())?;
+        let mut new = command.settings.unwrap_or_default();
+        if new.replicas == 0 {
+            new.replicas = old.replicas;
+        }
+        let new = settings::resolve(Some(&new))?;
+        if new.replicas != old.replicas {
+            return Err(invalid(format!(
+                "topic {} has {} replicas of each partition; their number is set when a topic is \
+                 created and cannot be changed yet",
+                command.name, old.replicas
+            )));
+        }
+        if new.partitioner != old.partitioner {
+            topic.ring_version += 1;
+        }
+        topic.settings = Some(new);
+        self.touched.topics.insert(command.name.clone());
+        Ok(Some(meta_reply::Kind::Topic(topic_info(topic))))
+    }
+
+    pub(super) fn delete_topic(&mut self, command: &DeleteTopic) -> Outcome {
+        let removed = self.state.topics.remove(&command.name);
+        let topic = removed.ok_or_else(|| unknown(&command.name))?;
+        for partition in &topic.partitions {
+            self.state.groups.remove(&GroupId(partition.group_id));
+        }
+        let partitions = topic.partitions.len() as u32;
+        self.touched.deleted.push((topic.topic_id, partitions));
+        Ok(None)
+    }
+
+    pub(super) fn allocate_producer_ids(&mut self, command: &AllocateProducerIds) -> Outcome {
+        if !(1..=MAX_PRODUCER_IDS).contains(&command.count) {
+            return Err(invalid(format!(
+                "{} producer ids at once: ask for 1 to {MAX_PRODUCER_IDS}",
+                command.count
+            )));
+        }
+        let first = self.state.next.producer;
+        self.state.next.producer += command.count;
+        self.touched.counters = true;
+        Ok(Some(meta_reply::Kind::ProducerIds(ProducerIds {
+            first,
+            count: command.count,
+        })))
+    }
+}
+
+fn check_name(name: &str) -> Result<(), WireError> {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+    let fits = (1..=MAX_NAME_BYTES).contains(&name.len());
+    if fits && name.bytes().all(allowed) && name != "." && name != ".." {
+        return Ok(());
+    }
+    let shown: String = name.chars().take(64).collect();
+    Err(WireError::new(
+        ErrorCode::InvalidTopicName,
+        format!(
+            "{shown:?} is no topic name: use 1 to {MAX_NAME_BYTES} of a-z, A-Z, 0-9, '.', '_' and \
+             '-', and neither \".\" nor \"..\""
+        ),
+    ))
+}
+
+fn topic_info(topic: &MetaTopic) -> TopicInfo {
+    let partitions = topic.partitions.iter().map(|partition| PartitionInfo {
+        partition: partition.partition,
+        replica_node_ids: partition.replicas.iter().map(|r| r.node_id).collect(),
+        ..PartitionInfo::default()
+    });
+    TopicInfo {
+        name: topic.name.clone(),
+        topic_id: topic.topic_id,
+        partitions: partitions.collect(),
+        settings: topic.settings,
+        ring_version: topic.ring_version,
+    }
+}
+
+fn unknown(name: &str) -> WireError {
+    WireError::new(
+        ErrorCode::UnknownTopic,
+        format!("there is no topic {name}; `ropewalk topic list` shows those there are"),
+    )
+}
+
+fn invalid(message: impl Into<String>) -> WireError {
+    WireError::new(ErrorCode::InvalidRequest, message)
+}
