@@ -4,6 +4,7 @@
 //! applied, and when a log may be trimmed, is decided by the [`Machine`] a group is opened with:
 //! nothing of topics, records or clients may come in here.
 
+pub mod committer;
 pub mod disk;
 pub mod machine;
 pub mod types;

@@ -3,6 +3,10 @@
 //! The seam is low on purpose: key space, log, apply and checkpoints stand above it, so the
 //! simulator runs all of them.
 
+mod memory;
+
+pub use memory::MemoryDisk;
+
 use std::fmt;
 use std::ops::Range;
 

@@ -1,0 +1,296 @@
+//! The one writer of a node. Log appends, votes, truncations and state effects of all groups come
+//! through here, in order; what waits is put into one batch and synced once, so one fsync serves
+//! every partition and every producer that waited.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+
+use crate::disk::{Batch, Change, Disk, DiskError};
+
+/// What a change costs of the queue beside its bytes.
+const CHANGE_BYTES: usize = 64;
+
+/// Bounds of the committer.
+#[derive(Debug, Clone)]
+pub struct CommitterOptions {
+    /// Bytes that may wait; past it, [`Committer::submit`] waits for room.
+    pub queue_bytes: usize,
+    /// The most bytes put into one batch, unless a single submission is larger.
+    pub batch_bytes: usize,
+    /// Below this much free space the status is [`DiskStatus::Full`].
+    pub free_space_floor_bytes: u64,
+    /// How often free space is looked at.
+    pub free_space_interval: Duration,
+}
+
+impl Default for CommitterOptions {
+    fn default() -> CommitterOptions {
+        CommitterOptions {
+            queue_bytes: 64 << 20,
+            batch_bytes: 4 << 20,
+            free_space_floor_bytes: 256 << 20,
+            free_space_interval: Duration::from_secs(1),
+        }
+    }
+}
+
+/// Whether a write must survive a power loss before it counts as done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// Done once it, and all before it, is synced.
+    Synced,
+    /// Done once it is written; it is synced with whatever is synced next.
+    Unsynced,
+}
+
+/// What the disk is good for right now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DiskStatus {
+    /// Reads and writes.
+    Healthy,
+    /// Less than the floor is free. The committer still writes; producers are to be refused.
+    Full,
+    /// A commit failed: no write is taken until the disk is opened again.
+    Failed(String),
+}
+
+/// What the committer has done, for metrics.
+#[derive(Debug, Default)]
+pub struct CommitCounters {
+    /// Batches written.
+    pub batches: AtomicU64,
+    /// Of those, synced ones: one fsync each.
+    pub syncs: AtomicU64,
+    /// Bytes of keys and values.
+    pub bytes: AtomicU64,
+}
+
+type Done = Box<dyn FnOnce(Result<(), DiskError>) + Send>;
+
+struct Submission {
+    batch: Batch,
+    durability: Durability,
+    done: Done,
+    bytes: usize,
+    _room: OwnedSemaphorePermit,
+}
+
+/// The way to the committer. Cheap to clone; the committer ends when [`Committer::close`] is
+/// called or the last handle is dropped.
+#[derive(Clone)]
+pub struct Committer {
+    queue: mpsc::UnboundedSender<Submission>,
+    room: Arc<Semaphore>,
+    queue_bytes: usize,
+    status: watch::Receiver<DiskStatus>,
+    counters: Arc<CommitCounters>,
+}
+
+impl fmt::Debug for Committer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Committer")
+            .field("status", &*self.status.borrow())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Committer {
+    /// Starts the committer of a disk on the current runtime.
+    pub fn start(disk: Arc<dyn Disk>, options: CommitterOptions) -> Committer {
+        // The queue has no bound of its own: every submission holds its bytes of `room`.
+        let (queue, submissions) = mpsc::unbounded_channel();
+        let (status, watched) = watch::channel(DiskStatus::Healthy);
+        let counters = Arc::new(CommitCounters::default());
+        let queue_bytes = options.queue_bytes.clamp(1, Semaphore::MAX_PERMITS >> 1);
+        let worker = Worker {
+            disk,
+            options,
+            status,
+            counters: counters.clone(),
+        };
+        tokio::spawn(worker.run(submissions));
+        let room = Arc::new(Semaphore::new(queue_bytes));
+        Committer {
+            queue,
+            room,
+            queue_bytes,
+            status: watched,
+            counters,
+        }
+    }
+
+    /// Queues a batch, waiting only for room. `done` is called once it has happened, after every
+    /// earlier submission's, on the committer's own task: it must not block.
+    pub async fn submit(
+        &self,
+        batch: Batch,
+        durability: Durability,
+        done: impl FnOnce(Result<(), DiskError>) + Send + 'static,
+    ) {
+        let bytes = size(&batch);
+        let permits = bytes.min(self.queue_bytes) as u32;
+        let Ok(room) = self.room.clone().acquire_many_owned(permits).await else {
+            done(Err(closed()));
+            return;
+        };
+        let submission = Submission {
+            batch,
+            durability,
+            done: Box::new(done),
+            bytes,
+            _room: room,
+        };
+        if let Err(refused) = self.queue.send(submission) {
+            (refused.0.done)(Err(closed()));
+        }
+    }
+
+    /// Queues a batch and waits until it has happened.
+    pub async fn commit(&self, batch: Batch, durability: Durability) -> Result<(), DiskError> {
+        let (done, happened) = oneshot::channel();
+        // The receiver may have been dropped with its future; the write happens all the same.
+        self.submit(batch, durability, |result| drop(done.send(result)))
+            .await;
+        happened.await.unwrap_or_else(|_| Err(closed()))
+    }
+
+    /// The disk's status, as of the last commit or look at its free space.
+    pub fn status(&self) -> watch::Receiver<DiskStatus> {
+        self.status.clone()
+    }
+
+    /// What has been done so far.
+    pub fn counters(&self) -> &CommitCounters {
+        &self.counters
+    }
+
+    /// Takes no more, and waits until what was queued has happened and is synced.
+    pub async fn close(&self) {
+        let _ = self.commit(Batch::default(), Durability::Synced).await;
+        self.room.close();
+    }
+}
+
+struct Worker {
+    disk: Arc<dyn Disk>,
+    options: CommitterOptions,
+    status: watch::Sender<DiskStatus>,
+    counters: Arc<CommitCounters>,
+}
+
+impl Worker {
+    async fn run(self, mut submissions: mpsc::UnboundedReceiver<Submission>) {
+        let mut look = tokio::time::interval(self.options.free_space_interval);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut carried = None;
+        loop {
+            let first = match carried.take() {
+                Some(submission) => submission,
+                None => tokio::select! {
+                    submission = submissions.recv() => match submission {
+                        Some(submission) => submission,
+                        None => return,
+                    },
+                    _ = look.tick() => {
+                        self.look_at_free_space();
+                        continue;
+                    }
+                },
+            };
+            carried = self.commit(first, &mut submissions).await;
+        }
+    }
+
+    /// Commits `first` with what waits behind it; returns a submission that no longer fitted.
+    async fn commit(
+        &self,
+        first: Submission,
+        submissions: &mut mpsc::UnboundedReceiver<Submission>,
+    ) -> Option<Submission> {
+        let mut bytes = first.bytes;
+        let mut sync = first.durability == Durability::Synced;
+        let mut batch = first.batch;
+        let mut waiting = vec![(first.done, first._room)];
+        let mut left_over = None;
+        while let Ok(next) = submissions.try_recv() {
+            if bytes + next.bytes > self.options.batch_bytes {
+                left_over = Some(next);
+                break;
+            }
+            bytes += next.bytes;
+            sync |= next.durability == Durability::Synced;
+            batch.changes.extend(next.batch.changes);
+            waiting.push((next.done, next._room));
+        }
+        let result = self.write(batch, sync, bytes).await;
+        for (done, _room) in waiting {
+            done(result.clone());
+        }
+        left_over
+    }
+
+    async fn write(&self, batch: Batch, sync: bool, bytes: usize) -> Result<(), DiskError> {
+        if let DiskStatus::Failed(reason) = &*self.status.borrow() {
+            return Err(DiskError::Failed(reason.clone()));
+        }
+        let result = self.disk.commit(batch, sync).await;
+        match &result {
+            Ok(()) => {
+                self.counters.batches.fetch_add(1, Ordering::Relaxed);
+                self.counters
+                    .syncs
+                    .fetch_add(u64::from(sync), Ordering::Relaxed);
+                self.counters
+                    .bytes
+                    .fetch_add(bytes as u64, Ordering::Relaxed);
+            }
+            // Never retried: after a failed fsync the page cache may claim what the disk lost.
+            Err(error) => {
+                self.status
+                    .send_replace(DiskStatus::Failed(error.to_string()));
+            }
+        }
+        result
+    }
+
+    fn look_at_free_space(&self) {
+        let full = match self.disk.free_bytes() {
+            Ok(free) => free < self.options.free_space_floor_bytes,
+            // A disk that can't tell its space is not for that reason full; commits will tell.
+            Err(_) => false,
+        };
+        let now = if full {
+            DiskStatus::Full
+        } else {
+            DiskStatus::Healthy
+        };
+        self.status.send_if_modified(|status| {
+            let changes = !matches!(status, DiskStatus::Failed(_)) && *status != now;
+            if changes {
+                *status = now;
+            }
+            changes
+        });
+    }
+}
+
+fn size(batch: &Batch) -> usize {
+    let of = |change: &Change| match change {
+        Change::Put { key, head, body } => key.len() + head.len() + body.len(),
+        Change::Delete { key } => key.len(),
+        Change::DeleteRange { range } => range.start.len() + range.end.len(),
+    };
+    batch
+        .changes
+        .iter()
+        .map(|change| of(change) + CHANGE_BYTES)
+        .sum()
+}
+
+fn closed() -> DiskError {
+    DiskError::Failed("the store is closed".to_string())
+}

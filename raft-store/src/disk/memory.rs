@@ -1,0 +1,214 @@
+//! A disk in memory, with the one property of a real one that matters: what was not synced may be
+//! gone after a power loss.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::future::{self, BoxFuture};
+use parking_lot::Mutex;
+
+use super::{Batch, Change, Disk, DiskError, ScanLimit};
+
+/// An ordered map that remembers what a power loss would leave of it.
+#[derive(Debug, Default)]
+pub struct MemoryDisk {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    map: BTreeMap<Bytes, Bytes>,
+    /// The map as of the last sync, and the batches committed since, in order.
+    synced: BTreeMap<Bytes, Bytes>,
+    unsynced: Vec<Vec<Change>>,
+    next_failure: Option<DiskError>,
+    failed: Option<DiskError>,
+    free_bytes: Option<u64>,
+}
+
+impl MemoryDisk {
+    /// An empty disk.
+    pub fn new() -> MemoryDisk {
+        MemoryDisk::default()
+    }
+
+    /// What a power loss leaves: everything up to the last sync, and of the batches committed
+    /// since, the first `keep_unsynced`.
+    pub fn crash_image(&self, keep_unsynced: usize) -> MemoryDisk {
+        let state = self.state.lock();
+        let mut map = state.synced.clone();
+        for changes in state.unsynced.iter().take(keep_unsynced) {
+            apply(&mut map, changes);
+        }
+        let state = State {
+            synced: map.clone(),
+            map,
+            ..State::default()
+        };
+        MemoryDisk {
+            state: Mutex::new(state),
+        }
+    }
+
+    /// Batches committed and not synced: what a power loss may take.
+    pub fn unsynced_batches(&self) -> usize {
+        self.state.lock().unsynced.len()
+    }
+
+    /// Makes the next commit fail, and with it every later one.
+    pub fn fail_next_commit(&self, error: DiskError) {
+        self.state.lock().next_failure = Some(error);
+    }
+
+    /// Sets what [`Disk::free_bytes`] says.
+    pub fn set_free_bytes(&self, bytes: u64) {
+        self.state.lock().free_bytes = Some(bytes);
+    }
+}
+
+impl Disk for MemoryDisk {
+    fn get(&self, key: Bytes) -> BoxFuture<'_, Result<Option<Bytes>, DiskError>> {
+        Box::pin(future::ready(Ok(self.state.lock().map.get(&key).cloned())))
+    }
+
+    fn scan(
+        &self,
+        range: Range<Bytes>,
+        limit: ScanLimit,
+    ) -> BoxFuture<'_, Result<Vec<(Bytes, Bytes)>, DiskError>> {
+        let mut pairs = Vec::new();
+        let mut bytes = 0;
+        if range.start < range.end {
+            for (key, value) in self.state.lock().map.range(range) {
+                bytes += key.len() + value.len();
+                let full = pairs.len() >= limit.max_pairs || bytes > limit.max_bytes;
+                if full && !pairs.is_empty() {
+                    break;
+                }
+                pairs.push((key.clone(), value.clone()));
+            }
+        }
+        Box::pin(future::ready(Ok(pairs)))
+    }
+
+    fn last(
+        &self,
+        range: Range<Bytes>,
+    ) -> BoxFuture<'_, Result<Option<(Bytes, Bytes)>, DiskError>> {
+        let state = self.state.lock();
+        let found = (range.start < range.end)
+            .then(|| state.map.range(range).next_back())
+            .flatten()
+            .map(|(key, value)| (key.clone(), value.clone()));
+        Box::pin(future::ready(Ok(found)))
+    }
+
+    fn commit(&self, batch: Batch, sync: bool) -> BoxFuture<'_, Result<(), DiskError>> {
+        Box::pin(future::ready(self.state.lock().commit(batch, sync)))
+    }
+
+    fn free_bytes(&self) -> Result<u64, DiskError> {
+        Ok(self.state.lock().free_bytes.unwrap_or(u64::MAX))
+    }
+}
+
+impl State {
+    fn commit(&mut self, batch: Batch, sync: bool) -> Result<(), DiskError> {
+        if let Some(error) = self.next_failure.take() {
+            self.failed = Some(error);
+        }
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
+        apply(&mut self.map, &batch.changes);
+        self.unsynced.push(batch.changes);
+        if sync {
+            for changes in std::mem::take(&mut self.unsynced) {
+                apply(&mut self.synced, &changes);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn apply(map: &mut BTreeMap<Bytes, Bytes>, changes: &[Change]) {
+    for change in changes {
+        match change {
+            Change::Put { key, head, body } => {
+                map.insert(key.clone(), join(head, body));
+            }
+            Change::Delete { key } => {
+                map.remove(key);
+            }
+            Change::DeleteRange { range } if range.start < range.end => {
+                let gone: Vec<Bytes> = map
+                    .range(range.clone())
+                    .map(|(key, _)| key.clone())
+                    .collect();
+                for key in gone {
+                    map.remove(&key);
+                }
+            }
+            Change::DeleteRange { .. } => {}
+        }
+    }
+}
+
+fn join(head: &Bytes, body: &Bytes) -> Bytes {
+    if head.is_empty() {
+        return body.clone();
+    }
+    let mut value = BytesMut::with_capacity(head.len() + body.len());
+    value.extend_from_slice(head);
+    value.extend_from_slice(body);
+    value.freeze()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(key: &'static str, value: &'static str) -> Batch {
+        let (key, body) = (
+            Bytes::from_static(key.as_bytes()),
+            Bytes::from_static(value.as_bytes()),
+        );
+        Batch {
+            changes: vec![Change::Put {
+                key,
+                head: Bytes::new(),
+                body,
+            }],
+        }
+    }
+
+    #[tokio::test]
+    async fn a_power_loss_keeps_what_was_synced_and_a_prefix_of_the_rest() {
+        let disk = MemoryDisk::new();
+        disk.commit(put("a", "1"), true).await.expect("a commit");
+        disk.commit(put("b", "2"), false).await.expect("a commit");
+        disk.commit(put("c", "3"), false).await.expect("a commit");
+        for (kept, expected) in [
+            (0, vec!["a"]),
+            (1, vec!["a", "b"]),
+            (9, vec!["a", "b", "c"]),
+        ] {
+            let image = disk.crash_image(kept);
+            let range = Bytes::new()..Bytes::from_static(b"z");
+            let limit = ScanLimit {
+                max_bytes: 100,
+                max_pairs: 100,
+            };
+            let pairs = image.scan(range, limit).await.expect("a scan");
+            let keys: Vec<_> = pairs.iter().map(|(key, _)| &key[..]).collect();
+            assert_eq!(
+                keys,
+                expected
+                    .iter()
+                    .map(|key| key.as_bytes())
+                    .collect::<Vec<_>>()
+            );
+        }
+    }
+}
