@@ -5,6 +5,7 @@
 //! nothing of topics, records or clients may come in here.
 
 pub mod committer;
+pub mod data_dir;
 pub mod disk;
 pub mod machine;
 pub mod types;

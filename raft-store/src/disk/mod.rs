@@ -4,6 +4,7 @@
 //! simulator runs all of them.
 
 mod memory;
+pub mod rocks;
 
 pub use memory::MemoryDisk;
 
