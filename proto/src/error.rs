@@ -8,6 +8,10 @@ use tonic::Code;
 /// The gRPC metadata key that carries an [`ErrorCode`]'s number beside a status.
 pub const ERROR_METADATA_KEY: &str = "ropewalk-error";
 
+/// The most bytes of a message in a status, which travels in HTTP/2 headers: what a caller sent may
+/// be quoted in it, and headers past the peer's limit would break the connection.
+const MAX_STATUS_MESSAGE_BYTES: usize = 1024;
+
 /// Whether the same request, sent again, may succeed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Retry {
@@ -160,7 +164,14 @@ impl WireError {
 
 impl From<WireError> for tonic::Status {
     fn from(error: WireError) -> tonic::Status {
-        let mut status = tonic::Status::new(error.code.grpc(), error.message);
+        let mut message = error.message;
+        if message.len() > MAX_STATUS_MESSAGE_BYTES {
+            let whole = |at: &usize| message.is_char_boundary(*at);
+            let end = (0..=MAX_STATUS_MESSAGE_BYTES).rev().find(whole);
+            message.truncate(end.unwrap_or(0));
+            message.push('…');
+        }
+        let mut status = tonic::Status::new(error.code.grpc(), message);
         status
             .metadata_mut()
             .insert(ERROR_METADATA_KEY, (error.code as u32).into());
@@ -203,6 +214,10 @@ impl From<crate::v1::Error> for WireError {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -221,5 +236,42 @@ mod tests {
     #[test]
     fn a_code_of_a_newer_version_reads_as_internal() {
         assert_eq!(ErrorCode::from_number(9_999), ErrorCode::Internal);
+    }
+
+    #[test]
+    fn numbers_and_names_are_each_used_once() {
+        let numbers: BTreeSet<u32> = ErrorCode::ALL.iter().map(|code| *code as u32).collect();
+        let names: BTreeSet<&str> = ErrorCode::ALL.iter().map(|code| code.name()).collect();
+        assert_eq!(numbers.len(), ErrorCode::ALL.len());
+        assert_eq!(names.len(), ErrorCode::ALL.len());
+        assert!(!numbers.contains(&0), "0 is what an absent code reads as");
+    }
+
+    #[test]
+    fn no_error_looks_like_success_to_a_client() {
+        for &code in ErrorCode::ALL {
+            assert_ne!(code.grpc(), Code::Ok, "{code}");
+            assert_ne!(code.kafka(), 0, "{code}");
+        }
+    }
+
+    #[test]
+    fn a_message_too_long_for_headers_is_cut_at_a_character() {
+        let error = WireError::new(ErrorCode::UnknownTopic, "ü".repeat(100_000));
+        let status = tonic::Status::from(error);
+        assert_eq!(status.message(), format!("{}…", "ü".repeat(512)));
+    }
+
+    proptest! {
+        #[test]
+        fn an_error_survives_the_headers_it_travels_in(
+            code in prop::sample::select(ErrorCode::ALL),
+            message in ".{0,200}",
+        ) {
+            let error = WireError::new(code, message);
+            let response = tonic::Status::from(error.clone()).into_http::<()>();
+            let status = tonic::Status::from_header_map(response.headers()).unwrap();
+            prop_assert_eq!(WireError::from(&status), error);
+        }
     }
 }

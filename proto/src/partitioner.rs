@@ -29,7 +29,8 @@ use std::hash::{BuildHasher, Hash, Hasher};
 use hashring::HashRing;
 use twox_hash::XxHash64;
 
-use crate::v1::{self, TopicInfo};
+use crate::error::{ErrorCode, WireError};
+use crate::v1::{self, TopicInfo, TopicSettings};
 
 /// How many points of the ring each partition holds. More make the shares more even and the ring
 /// longer; to change it would move keys, so that it never does.
@@ -57,15 +58,43 @@ enum Mapping {
 
 impl Partitioner {
     /// The mapping a topic's metadata asks for, with the version it goes by.
-    pub fn of_topic(topic: &TopicInfo) -> Partitioner {
+    ///
+    /// # Errors
+    /// [`ErrorCode::UnsupportedVersion`] for a mapping this build does not know: to guess one would
+    /// part a key's records from each other.
+    pub fn of_topic(topic: &TopicInfo) -> Result<Partitioner, WireError> {
         let partitions = u32::try_from(topic.partitions.len()).unwrap_or(u32::MAX);
-        let kind = topic.settings.as_ref().map(v1::TopicSettings::partitioner);
-        let mut partitioner = match kind {
-            Some(v1::Partitioner::Murmur2) => Partitioner::murmur2(partitions),
-            _ => Partitioner::ring(partitions),
+        let partitioner = match &topic.settings {
+            Some(settings) => Partitioner::of_settings(settings, partitions)?,
+            None => Partitioner::ring(partitions),
         };
-        partitioner.ring_version = topic.ring_version;
-        partitioner
+        Ok(Partitioner {
+            ring_version: topic.ring_version,
+            ..partitioner
+        })
+    }
+
+    /// The mapping a topic of these settings has with so many partitions.
+    ///
+    /// # Errors
+    /// As for [`Partitioner::of_topic`].
+    pub fn of_settings(
+        settings: &TopicSettings,
+        partitions: u32,
+    ) -> Result<Partitioner, WireError> {
+        match v1::Partitioner::try_from(settings.partitioner) {
+            Ok(v1::Partitioner::Murmur2) => Ok(Partitioner::murmur2(partitions)),
+            Ok(v1::Partitioner::Ring | v1::Partitioner::Unspecified) => {
+                Ok(Partitioner::ring(partitions))
+            }
+            Err(_) => Err(WireError::new(
+                ErrorCode::UnsupportedVersion,
+                format!(
+                    "the topic maps keys to partitions by method {}, which this version does not know; upgrade it",
+                    settings.partitioner
+                ),
+            )),
+        }
     }
 
     /// The ring over so many partitions: at least 1, at most [`MAX_PARTITIONS`].
@@ -284,12 +313,12 @@ mod tests {
             settings: Some(Default::default()),
             ..Default::default()
         };
-        let by_default = Partitioner::of_topic(&topic);
+        let by_default = Partitioner::of_topic(&topic).unwrap();
         topic.settings = Some(v1::TopicSettings {
             partitioner: v1::Partitioner::Murmur2 as i32,
             ..Default::default()
         });
-        let asked_for = Partitioner::of_topic(&topic);
+        let asked_for = Partitioner::of_topic(&topic).unwrap();
         for (partitioner, expected) in [
             (by_default, Partitioner::ring(12)),
             (asked_for, Partitioner::murmur2(12)),
@@ -300,5 +329,18 @@ mod tests {
                 assert_eq!(partitioner.partition(key), expected.partition(key));
             }
         }
+    }
+
+    #[test]
+    fn a_mapping_of_a_newer_version_is_refused_and_not_guessed() {
+        let topic = TopicInfo {
+            settings: Some(TopicSettings {
+                partitioner: 77,
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let error = Partitioner::of_topic(&topic).unwrap_err();
+        assert_eq!(error.code, ErrorCode::UnsupportedVersion);
     }
 }

@@ -273,6 +273,7 @@ fn records_that_decompress_to_exactly_the_bound_are_read() {
         let plain = batch(Compression::None, 100).len() - HEADER_BYTES;
         let batch = BatchView::check(batch(compression, 100), &LIMITS).unwrap();
         assert_eq!(batch.records(plain).unwrap().len(), 100);
+        assert_eq!(batch.records(usize::MAX).unwrap().len(), 100);
         assert!(matches!(
             batch.records(plain - 1),
             Err(BatchError::Expands { .. })

@@ -93,6 +93,9 @@ impl FromStr for Compression {
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 const ZSTD_LEVEL: i32 = 3;
 
+/// What is unpacked before memory for more is taken.
+const FIRST_READ_BYTES: usize = 16 << 10;
+
 const XERIAL_MAGIC: &[u8; 8] = b"\x82SNAPPY\0";
 /// The magic, a version and the oldest version that can read it, both 1.
 const XERIAL_HEADER_BYTES: usize = 16;
@@ -147,24 +150,31 @@ pub(super) fn decompress(
     .map(Bytes::from)
 }
 
+/// Reads to the end or one byte past `limit`. The memory taken grows with what was read, at most
+/// by doubling, and never past the bound.
 fn read_bounded(
     codec: Compression,
-    decoder: impl Read,
+    mut decoder: impl Read,
     limit: usize,
 ) -> Result<Vec<u8>, BatchError> {
     let mut out = Vec::new();
-    let one_too_many = limit as u64 + 1;
-    decoder
-        .take(one_too_many)
-        .read_to_end(&mut out)
-        .map_err(|error| BatchError::Compressed {
-            codec,
-            reason: error.to_string(),
-        })?;
-    if out.len() > limit {
-        return Err(BatchError::Expands { codec, limit });
+    while out.len() <= limit {
+        let room = (limit - out.len()).saturating_add(1);
+        let step = out.len().max(FIRST_READ_BYTES).min(room);
+        out.reserve_exact(step);
+        let read = decoder
+            .by_ref()
+            .take(step as u64)
+            .read_to_end(&mut out)
+            .map_err(|error| BatchError::Compressed {
+                codec,
+                reason: error.to_string(),
+            })?;
+        if read < step {
+            return Ok(out);
+        }
     }
-    Ok(out)
+    Err(BatchError::Expands { codec, limit })
 }
 
 fn snappy_compress(payload: &[u8]) -> io::Result<Vec<u8>> {
