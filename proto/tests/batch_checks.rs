@@ -190,6 +190,25 @@ fn a_count_the_uncompressed_records_do_not_bear_out_is_refused() {
 }
 
 #[test]
+fn uncompressed_records_out_of_order_are_refused() {
+    let mut builder = BatchBuilder::new(Compression::None, 1 << 20);
+    for _ in 0..2 {
+        assert_eq!(builder.push(None, None, &[], 0), Ok(true));
+    }
+    // A record of seven bytes: its length, attributes, timestamp delta, offset delta, and the rest.
+    let good = builder.build();
+    let second_delta = HEADER_BYTES + 7 + 3;
+    assert_eq!(good[second_delta], 2, "1 as a varint");
+    for delta in [0, 1, 4] {
+        let error = refusal(altered(&good, second_delta, &[delta]));
+        assert!(
+            matches!(error, BatchError::Record { index: 1, .. }),
+            "{error}"
+        );
+    }
+}
+
+#[test]
 fn attributes_that_are_not_a_clients_to_set_are_refused() {
     let good = batch(Compression::None, 1);
     let refused = |attributes: i16| refusal(altered(&good, ATTRIBUTES, &attributes.to_be_bytes()));
