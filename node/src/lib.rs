@@ -7,6 +7,7 @@ pub mod cluster;
 pub mod config;
 pub mod env;
 pub mod partition;
+pub mod peer;
 pub mod raft_config;
 
 pub use config::Config;

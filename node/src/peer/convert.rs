@@ -1,0 +1,290 @@
+//! openraft's messages as they cross the wire, and back.
+//!
+//! What comes from the wire is checked for all that openraft takes for granted, since it would
+//! stop the replica over a message that a correct peer never sends. No I/O here.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use openraft::impls::leader_id_std::LeaderId;
+use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse};
+use openraft::{EntryPayload, Membership};
+use ropewalk_proto::command::Command;
+use ropewalk_proto::ids::{NodeId, ReplicaId};
+use ropewalk_proto::v1;
+use ropewalk_proto::v1::append_result::Outcome;
+use ropewalk_proto::v1::entry::Payload;
+use ropewalk_raft_store::types::{Entry, LogId, SnapshotMeta, StoredMembership, Vote};
+use ropewalk_raft_store::{Broker, TypeConfig};
+
+/// A message that no correct peer sends, or one of a newer version.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a Raft message that makes no sense: {0}")]
+pub struct Malformed(pub String);
+
+fn malformed(what: impl Into<String>) -> Malformed {
+    Malformed(what.into())
+}
+
+/// A log id for the wire.
+pub fn log_id_to_wire(id: &LogId) -> v1::LogId {
+    v1::LogId {
+        term: id.committed_leader_id().term,
+        index: id.index,
+    }
+}
+
+/// A log id from the wire: every pair of numbers is one.
+pub fn log_id_from_wire(id: &v1::LogId) -> LogId {
+    LogId::new(id.term.into(), id.index)
+}
+
+/// A vote for the wire.
+pub fn vote_to_wire(vote: &Vote) -> v1::Vote {
+    v1::Vote {
+        term: vote.leader_id.term,
+        replica_id: vote.leader_id.voted_for.0,
+        has_replica_id: true,
+        committed: vote.committed,
+    }
+}
+
+/// A vote from the wire.
+pub fn vote_from_wire(vote: Option<v1::Vote>) -> Result<Vote, Malformed> {
+    let vote = vote.ok_or_else(|| malformed("no vote"))?;
+    if !vote.has_replica_id {
+        return Err(malformed("a vote for nobody"));
+    }
+    Ok(Vote {
+        leader_id: LeaderId {
+            term: vote.term,
+            voted_for: ReplicaId(vote.replica_id),
+        },
+        committed: vote.committed,
+    })
+}
+
+/// A membership for the wire.
+pub fn membership_to_wire(membership: &Membership<ReplicaId, Broker>) -> v1::Membership {
+    let voters = membership
+        .get_joint_config()
+        .iter()
+        .map(|set| v1::VoterSet {
+            replica_ids: set.iter().map(|id| id.0).collect(),
+        });
+    let members = membership.nodes().map(|(replica, broker)| v1::Member {
+        replica_id: replica.0,
+        node_id: broker.node_id.0,
+        address: broker.address.clone(),
+    });
+    v1::Membership {
+        voters: voters.collect(),
+        members: members.collect(),
+    }
+}
+
+/// A membership from the wire: every voter is a member, and no voter set is empty.
+pub fn membership_from_wire(
+    membership: v1::Membership,
+) -> Result<Membership<ReplicaId, Broker>, Malformed> {
+    let voters: Vec<BTreeSet<ReplicaId>> = membership
+        .voters
+        .into_iter()
+        .map(|set| set.replica_ids.into_iter().map(ReplicaId).collect())
+        .collect();
+    let members: BTreeMap<ReplicaId, Broker> = membership
+        .members
+        .into_iter()
+        .map(|member| {
+            let broker = Broker {
+                node_id: NodeId(member.node_id),
+                address: member.address,
+            };
+            (ReplicaId(member.replica_id), broker)
+        })
+        .collect();
+    Membership::new(voters, members).map_err(|error| malformed(error.to_string()))
+}
+
+/// A snapshot's place in the log and its membership, for the wire.
+pub fn snapshot_meta_to_wire(meta: &SnapshotMeta) -> (Option<v1::LogId>, v1::StoredMembership) {
+    let membership = &meta.last_membership;
+    let stored = v1::StoredMembership {
+        log_id: membership.log_id().as_ref().map(log_id_to_wire),
+        membership: Some(membership_to_wire(membership.membership())),
+    };
+    (meta.last_log_id.as_ref().map(log_id_to_wire), stored)
+}
+
+/// A snapshot's place in the log and its membership, from the wire. `vote` is that of the leader
+/// who sends it, and who can't know of terms after its own.
+pub fn snapshot_meta_from_wire(
+    vote: &Vote,
+    last_log_id: Option<v1::LogId>,
+    stored: Option<v1::StoredMembership>,
+) -> Result<SnapshotMeta, Malformed> {
+    let last_log_id = last_log_id.as_ref().map(log_id_from_wire);
+    check_not_after_vote(vote, last_log_id.as_ref())?;
+    let stored = stored.ok_or_else(|| malformed("a snapshot without a membership"))?;
+    let membership_log_id = stored.log_id.as_ref().map(log_id_from_wire);
+    if membership_log_id > last_log_id {
+        return Err(malformed("a snapshot older than its own membership"));
+    }
+    let membership = membership_from_wire(stored.membership.unwrap_or_default())?;
+    Ok(SnapshotMeta {
+        last_log_id,
+        last_membership: StoredMembership::new(membership_log_id, membership),
+    })
+}
+
+/// An entry for the wire; a batch in it is shared, not copied.
+pub fn entry_to_wire(entry: &Entry) -> v1::Entry {
+    let (payload, command_body) = match &entry.payload {
+        EntryPayload::Blank => (None, Bytes::new()),
+        EntryPayload::Normal(command) => {
+            let (head, body) = command.to_parts();
+            (Some(Payload::Command(head)), body)
+        }
+        EntryPayload::Membership(membership) => {
+            let membership = membership_to_wire(membership);
+            (Some(Payload::Membership(membership)), Bytes::new())
+        }
+    };
+    v1::Entry {
+        term: entry.log_id.committed_leader_id().term,
+        index: entry.log_id.index,
+        payload,
+        command_body,
+    }
+}
+
+/// An entry from the wire; a batch in it shares the message's memory.
+pub fn entry_from_wire(entry: v1::Entry) -> Result<Entry, Malformed> {
+    let payload = match entry.payload {
+        None => EntryPayload::Blank,
+        Some(Payload::Command(head)) => {
+            let command = Command::from_parts(head, entry.command_body);
+            EntryPayload::Normal(command.map_err(|error| malformed(error.to_string()))?)
+        }
+        Some(Payload::Membership(membership)) => {
+            if membership.voters.is_empty() {
+                return Err(malformed("a membership without voters"));
+            }
+            EntryPayload::Membership(membership_from_wire(membership)?)
+        }
+    };
+    Ok(Entry {
+        log_id: LogId::new(entry.term.into(), entry.index),
+        payload,
+    })
+}
+
+/// AppendEntries for the wire.
+pub fn append_to_wire(request: &AppendEntriesRequest<TypeConfig>) -> v1::AppendEntries {
+    v1::AppendEntries {
+        vote: Some(vote_to_wire(&request.vote)),
+        prev_log_id: request.prev_log_id.as_ref().map(log_id_to_wire),
+        leader_commit: request.leader_commit.as_ref().map(log_id_to_wire),
+        entries: request.entries.iter().map(entry_to_wire).collect(),
+    }
+}
+
+/// AppendEntries from the wire: sent by a leader, its entries without a gap and in terms that
+/// never fall nor pass the leader's.
+pub fn append_from_wire(
+    request: v1::AppendEntries,
+) -> Result<AppendEntriesRequest<TypeConfig>, Malformed> {
+    let vote = vote_from_wire(request.vote)?;
+    if !vote.committed {
+        return Err(malformed("entries from a replica that is not elected"));
+    }
+    let prev_log_id = request.prev_log_id.as_ref().map(log_id_from_wire);
+    let leader_commit = request.leader_commit.as_ref().map(log_id_from_wire);
+    check_not_after_vote(&vote, leader_commit.as_ref())?;
+    check_not_after_vote(&vote, prev_log_id.as_ref())?;
+    let mut entries = Vec::with_capacity(request.entries.len());
+    let mut last = prev_log_id;
+    for entry in request.entries {
+        let entry = entry_from_wire(entry)?;
+        check_follows(last.as_ref(), &entry.log_id)?;
+        last = Some(entry.log_id);
+        entries.push(entry);
+    }
+    check_not_after_vote(&vote, last.as_ref())?;
+    Ok(AppendEntriesRequest {
+        vote,
+        prev_log_id,
+        entries,
+        leader_commit,
+    })
+}
+
+fn check_follows(last: Option<&LogId>, next: &LogId) -> Result<(), Malformed> {
+    let expected = last.map_or(Some(0), |last| last.index.checked_add(1));
+    let term_falls = last.is_some_and(|l| l.committed_leader_id() > next.committed_leader_id());
+    if expected != Some(next.index) || term_falls {
+        let last = last.map_or("the log's start".to_owned(), LogId::to_string);
+        return Err(malformed(format!("entry {next} right after {last}")));
+    }
+    Ok(())
+}
+
+fn check_not_after_vote(vote: &Vote, id: Option<&LogId>) -> Result<(), Malformed> {
+    match id {
+        Some(id) if id.committed_leader_id().term > vote.leader_id.term => Err(malformed(format!(
+            "log id {id}, of a term after that of vote {vote}"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// The answer to AppendEntries for the wire. `prev` is the request's, which a conflict is about.
+pub fn appended_to_wire(
+    response: AppendEntriesResponse<TypeConfig>,
+    prev: Option<&LogId>,
+) -> v1::AppendResult {
+    let mut result = v1::AppendResult::default();
+    match response {
+        AppendEntriesResponse::Success => result.set_outcome(Outcome::Success),
+        AppendEntriesResponse::PartialSuccess(matching) => {
+            result.set_outcome(Outcome::PartialSuccess);
+            result.matching = matching.as_ref().map(log_id_to_wire);
+        }
+        AppendEntriesResponse::Conflict => {
+            result.set_outcome(Outcome::Conflict);
+            result.conflict = prev.map(log_id_to_wire);
+        }
+        AppendEntriesResponse::HigherVote(vote) => {
+            result.set_outcome(Outcome::HigherVote);
+            result.higher_vote = Some(vote_to_wire(&vote));
+        }
+    }
+    result
+}
+
+/// The answer to AppendEntries from the wire. `prev` is the request's: nothing can conflict with
+/// the log's start.
+pub fn appended_from_wire(
+    result: &v1::AppendResult,
+    prev: Option<&LogId>,
+) -> Result<AppendEntriesResponse<TypeConfig>, Malformed> {
+    match result.outcome() {
+        Outcome::Unspecified => Err(malformed("an answer of a kind unknown here")),
+        Outcome::Success => Ok(AppendEntriesResponse::Success),
+        Outcome::PartialSuccess => {
+            let matching = result.matching.as_ref().map(log_id_from_wire);
+            if matching.as_ref() < prev {
+                return Err(malformed("a partial success before the request's start"));
+            }
+            Ok(AppendEntriesResponse::PartialSuccess(matching))
+        }
+        Outcome::Conflict if prev.is_none() => {
+            Err(malformed("a conflict with the start of the log"))
+        }
+        Outcome::Conflict => Ok(AppendEntriesResponse::Conflict),
+        Outcome::HigherVote => {
+            let vote = vote_from_wire(result.higher_vote)?;
+            Ok(AppendEntriesResponse::HigherVote(vote))
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! What the peers of a replica may ask of it.
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
+    VoteRequest, VoteResponse,
+};
+use openraft::storage::{RaftStateMachine, Snapshot};
+use ropewalk_proto::error::{ErrorCode, WireError};
+use ropewalk_raft_store::TypeConfig;
+use ropewalk_raft_store::types::{SnapshotMeta, Vote};
+
+/// One replica, whatever its state machine is.
+pub trait RaftGroup: Send + Sync + 'static {
+    /// AppendEntries. Requests reach the replica in the order in which the futures are first
+    /// polled; their answers may be awaited together.
+    fn append(
+        &self,
+        request: AppendEntriesRequest<TypeConfig>,
+    ) -> BoxFuture<'_, Result<AppendEntriesResponse<TypeConfig>, WireError>>;
+
+    /// A request for this replica's vote.
+    fn vote(
+        &self,
+        request: VoteRequest<TypeConfig>,
+    ) -> BoxFuture<'_, Result<VoteResponse<TypeConfig>, WireError>>;
+
+    /// A question whether it would give its vote.
+    fn pre_vote(
+        &self,
+        request: VoteRequest<TypeConfig>,
+    ) -> BoxFuture<'_, Result<VoteResponse<TypeConfig>, WireError>>;
+
+    /// A checkpoint to begin from.
+    fn install(
+        &self,
+        vote: Vote,
+        meta: SnapshotMeta,
+        checkpoint: Bytes,
+    ) -> BoxFuture<'_, Result<SnapshotResponse<TypeConfig>, WireError>>;
+
+    /// A leader's wish to be followed. The inner error is the reason for declining.
+    fn transfer(
+        &self,
+        request: TransferLeaderRequest<TypeConfig>,
+    ) -> BoxFuture<'_, Result<Result<(), String>, WireError>>;
+}
+
+impl<S> RaftGroup for openraft::Raft<TypeConfig, S>
+where
+    S: RaftStateMachine<TypeConfig, SnapshotData = Bytes>,
+{
+    fn append(
+        &self,
+        request: AppendEntriesRequest<TypeConfig>,
+    ) -> BoxFuture<'_, Result<AppendEntriesResponse<TypeConfig>, WireError>> {
+        async move { self.append_entries(request).await.map_err(stopped) }.boxed()
+    }
+
+    fn vote(
+        &self,
+        request: VoteRequest<TypeConfig>,
+    ) -> BoxFuture<'_, Result<VoteResponse<TypeConfig>, WireError>> {
+        async move { self.vote(request).await.map_err(stopped) }.boxed()
+    }
+
+    fn pre_vote(
+        &self,
+        request: VoteRequest<TypeConfig>,
+    ) -> BoxFuture<'_, Result<VoteResponse<TypeConfig>, WireError>> {
+        async move { self.pre_vote(request).await.map_err(stopped) }.boxed()
+    }
+
+    fn install(
+        &self,
+        vote: Vote,
+        meta: SnapshotMeta,
+        checkpoint: Bytes,
+    ) -> BoxFuture<'_, Result<SnapshotResponse<TypeConfig>, WireError>> {
+        async move {
+            let snapshot = Snapshot {
+                meta,
+                snapshot: checkpoint,
+            };
+            let installed = self.install_full_snapshot(vote, snapshot).await;
+            installed.map_err(stopped)
+        }
+        .boxed()
+    }
+
+    fn transfer(
+        &self,
+        request: TransferLeaderRequest<TypeConfig>,
+    ) -> BoxFuture<'_, Result<Result<(), String>, WireError>> {
+        async move {
+            let answer = self
+                .handle_transfer_leader(request)
+                .await
+                .map_err(stopped)?;
+            Ok(answer.map_err(|declined| declined.to_string()))
+        }
+        .boxed()
+    }
+}
+
+/// openraft answers with an error only when the replica has stopped.
+fn stopped(error: impl std::fmt::Display) -> WireError {
+    WireError::new(
+        ErrorCode::NotServing,
+        format!("the replica has stopped on this node: {error}"),
+    )
+}

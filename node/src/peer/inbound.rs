@@ -1,0 +1,313 @@
+//! The replicas of this node, as their peers find them.
+//!
+//! Each replica has a queue of its own, so AppendEntries of one group are taken in order and never
+//! wait for another group's.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use openraft::EntryPayload;
+use parking_lot::RwLock;
+use ropewalk_proto::error::{ErrorCode, WireError};
+use ropewalk_proto::ids::{GroupId, ReplicaId};
+use ropewalk_proto::v1::append_answer::Result as Answered;
+use ropewalk_proto::v1::raft_server::RaftServer;
+use ropewalk_proto::v1::{AppendAnswer, AppendCall, AppendResult};
+use ropewalk_raft_store::types::Entry;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::time::timeout;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::convert::{Malformed, append_from_wire, appended_to_wire};
+use super::group::RaftGroup;
+use super::service::RaftService;
+use super::{MESSAGE_BYTES, PIPELINE, REPLICA_QUEUE, call_timeout};
+use crate::config::Limits;
+
+/// The replicas of this node that peers may speak to.
+#[derive(Clone)]
+pub struct Inbound {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    call_timeout: Duration,
+    replicas: RwLock<BTreeMap<ReplicaId, Replica>>,
+    refuse_appends: Arc<AtomicBool>,
+    stop: CancellationToken,
+}
+
+struct Replica {
+    group: GroupId,
+    raft: Arc<dyn RaftGroup>,
+    queue: mpsc::Sender<Job>,
+    _worker: AbortOnDropHandle<()>,
+}
+
+/// One AppendEntries to be answered.
+pub(super) struct Job {
+    pub(super) call: AppendCall,
+    pub(super) reply: Reply,
+}
+
+/// The duty to answer one call, which holds its place in the lane until the answer has left. If it
+/// is dropped, the answer is that the replica is gone.
+pub(super) struct Reply {
+    call_id: u64,
+    answers: mpsc::Sender<Answer>,
+    permits: Option<Permits>,
+}
+
+/// An answer on its way out, with the room it takes in the lane.
+pub(super) struct Answer {
+    pub(super) wire: AppendAnswer,
+    _permits: Permits,
+}
+
+/// Room in a lane: one call, and its bytes.
+pub(super) struct Permits {
+    pub(super) _call: OwnedSemaphorePermit,
+    pub(super) _bytes: OwnedSemaphorePermit,
+}
+
+impl Inbound {
+    /// No replicas yet.
+    pub fn new(limits: &Limits) -> Inbound {
+        Inbound {
+            shared: Arc::new(Shared {
+                call_timeout: call_timeout(limits),
+                replicas: RwLock::default(),
+                refuse_appends: Arc::default(),
+                stop: CancellationToken::new(),
+            }),
+        }
+    }
+
+    /// Lets peers reach `replica` of `group`, until it is deregistered.
+    pub fn register(&self, group: GroupId, replica: ReplicaId, raft: impl RaftGroup) {
+        let raft: Arc<dyn RaftGroup> = Arc::new(raft);
+        let (queue, jobs) = mpsc::channel(REPLICA_QUEUE);
+        let worker = work(
+            jobs,
+            raft.clone(),
+            self.shared.refuse_appends.clone(),
+            self.shared.call_timeout,
+        );
+        let replica_here = Replica {
+            group,
+            raft,
+            queue,
+            _worker: AbortOnDropHandle::new(tokio::spawn(worker)),
+        };
+        self.shared.replicas.write().insert(replica, replica_here);
+    }
+
+    /// Peers reach `replica` no longer: what it has not answered yet is answered with an error.
+    pub fn deregister(&self, replica: ReplicaId) {
+        self.shared.replicas.write().remove(&replica);
+    }
+
+    /// While set, entries that carry commands are refused, as a full disk can't take them;
+    /// heartbeats, votes, and the entries that elections and membership changes need go on.
+    pub fn refuse_appends(&self, refuse: bool) {
+        self.shared.refuse_appends.store(refuse, Ordering::Relaxed);
+    }
+
+    /// The gRPC service.
+    pub fn service(&self) -> RaftServer<RaftService> {
+        RaftServer::new(RaftService::new(self.clone()))
+            .max_decoding_message_size(MESSAGE_BYTES)
+            .max_encoding_message_size(MESSAGE_BYTES)
+    }
+
+    /// Ends the lanes that peers hold open, which a server that shuts down would wait for.
+    pub fn close(&self) {
+        self.shared.stop.cancel();
+    }
+
+    pub(super) fn stopped(&self) -> &CancellationToken {
+        &self.shared.stop
+    }
+
+    /// The replica that a call names, if it is here.
+    pub(super) fn find(&self, group: u64, replica: u64) -> Result<Arc<dyn RaftGroup>, WireError> {
+        self.named(group, replica, |replica| replica.raft.clone())
+    }
+
+    /// Queues a call behind those that came before it for the same replica.
+    pub(super) fn dispatch(&self, job: Job) {
+        let (group, replica) = (job.call.group_id, job.call.to_replica_id);
+        let queue = self.named(group, replica, |replica| replica.queue.clone());
+        let queue = match queue {
+            Ok(queue) => queue,
+            Err(error) => return job.reply.send(Err(error)),
+        };
+        match queue.try_send(job) {
+            Ok(()) => {}
+            Err(TrySendError::Full(job)) => job.reply.send(Err(overloaded(group, replica))),
+            Err(TrySendError::Closed(job)) => job.reply.send(Err(not_here(group, replica))),
+        }
+    }
+
+    /// Answers a heartbeat, which waits for no entries.
+    pub(super) async fn heartbeat(&self, job: Job) {
+        let Job { call, reply } = job;
+        let entries = call.request.as_ref().map_or(0, |r| r.entries.len());
+        let answer = match self.find(call.group_id, call.to_replica_id) {
+            Ok(_) if entries > 0 => Err(Malformed("entries among the heartbeats".into()).into()),
+            Ok(raft) => self.bounded(append(&*raft, call, false)).await,
+            Err(error) => Err(error),
+        };
+        reply.send(answer);
+    }
+
+    /// What a replica answers, or an error when it takes too long: a replica that hangs must not
+    /// fill the lanes that the others share.
+    pub(super) async fn bounded<T>(
+        &self,
+        answer: impl Future<Output = Result<T, WireError>>,
+    ) -> Result<T, WireError> {
+        bounded(self.shared.call_timeout, answer).await
+    }
+
+    fn named<T>(
+        &self,
+        group: u64,
+        replica: u64,
+        take: impl FnOnce(&Replica) -> T,
+    ) -> Result<T, WireError> {
+        let replicas = self.shared.replicas.read();
+        match replicas.get(&ReplicaId(replica)) {
+            Some(found) if found.group == GroupId(group) => Ok(take(found)),
+            _ => Err(not_here(group, replica)),
+        }
+    }
+}
+
+/// Hands one replica's calls to it in order, several at a time, and answers in order.
+async fn work(
+    jobs: mpsc::Receiver<Job>,
+    raft: Arc<dyn RaftGroup>,
+    refuse: Arc<AtomicBool>,
+    bound: Duration,
+) {
+    ReceiverStream::new(jobs)
+        // Whoever asked may be gone by now: a lane that broke will send again what is missing.
+        .filter(|job| std::future::ready(!job.reply.answers.is_closed()))
+        .map(|Job { call, reply }| {
+            let raft = raft.clone();
+            let refuse = refuse.load(Ordering::Relaxed);
+            async move { (bounded(bound, append(&*raft, call, refuse)).await, reply) }
+        })
+        .buffered(PIPELINE)
+        .for_each(|(answer, reply)| std::future::ready(reply.send(answer)))
+        .await;
+}
+
+async fn bounded<T>(
+    bound: Duration,
+    answer: impl Future<Output = Result<T, WireError>>,
+) -> Result<T, WireError> {
+    timeout(bound, answer).await.unwrap_or_else(|_| {
+        let why = format!("the replica did not answer within {} ms", bound.as_millis());
+        Err(WireError::new(ErrorCode::Timeout, why))
+    })
+}
+
+async fn append(
+    raft: &dyn RaftGroup,
+    call: AppendCall,
+    refuse: bool,
+) -> Result<AppendResult, WireError> {
+    let request = call.request.ok_or_else(|| Malformed("no request".into()))?;
+    let request = append_from_wire(request)?;
+    let has_commands = |entry: &Entry| matches!(entry.payload, EntryPayload::Normal(_));
+    if refuse && request.entries.iter().any(has_commands) {
+        return Err(WireError::new(
+            ErrorCode::DiskFull,
+            "this node's disk is full: it takes no entries until space is freed",
+        ));
+    }
+    let prev = request.prev_log_id;
+    let response = raft.append(request).await?;
+    Ok(appended_to_wire(response, prev.as_ref()))
+}
+
+impl Reply {
+    /// The duty to answer `call_id` into `answers`, which has room for as many answers as there
+    /// can be `permits`.
+    pub(super) fn new(call_id: u64, answers: mpsc::Sender<Answer>, permits: Permits) -> Reply {
+        Reply {
+            call_id,
+            answers,
+            permits: Some(permits),
+        }
+    }
+
+    fn send(mut self, result: Result<AppendResult, WireError>) {
+        self.put(result);
+    }
+
+    fn put(&mut self, result: Result<AppendResult, WireError>) {
+        let Some(permits) = self.permits.take() else {
+            return; // already answered
+        };
+        let result = match result {
+            Ok(result) => Answered::Appended(result),
+            Err(error) => Answered::Error(error.into()),
+        };
+        // Fails only when the lane is gone, and the other side knows.
+        let _ = self.answers.try_send(Answer {
+            wire: AppendAnswer {
+                call_id: self.call_id,
+                result: Some(result),
+            },
+            _permits: permits,
+        });
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        self.put(Err(WireError::new(
+            ErrorCode::NotServing,
+            "the replica was stopped on this node before it answered",
+        )));
+    }
+}
+
+fn not_here(group: u64, replica: u64) -> WireError {
+    WireError::new(
+        ErrorCode::NotServing,
+        format!("replica {replica} of group {group} does not run on this node"),
+    )
+}
+
+fn overloaded(group: u64, replica: u64) -> WireError {
+    WireError::new(
+        ErrorCode::Overloaded,
+        format!(
+            "replica {replica} of group {group} has {REPLICA_QUEUE} AppendEntries waiting: slow down"
+        ),
+    )
+}
+
+impl From<Malformed> for WireError {
+    fn from(error: Malformed) -> WireError {
+        WireError::new(ErrorCode::InvalidRequest, error.to_string())
+    }
+}
+
+impl fmt::Debug for Inbound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let replicas = self.shared.replicas.read();
+        f.debug_list().entries(replicas.keys()).finish()
+    }
+}

@@ -1,0 +1,365 @@
+//! openraft's network: one replica speaking to another.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::{BoxFuture, FutureExt};
+use futures_util::stream::{BoxStream, Stream, StreamExt};
+use openraft::errors::{
+    NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable,
+};
+use openraft::network::{Backoff, RPCOption, RPCTypes, RaftNetworkFactory, RaftNetworkV2};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult,
+    TransferLeaderError, TransferLeaderRequest, VoteRequest, VoteResponse,
+};
+use openraft::storage::Snapshot;
+use ropewalk_proto::error::WireError;
+use ropewalk_proto::ids::{GroupId, ReplicaId};
+use ropewalk_proto::v1;
+use ropewalk_proto::v1::raft_client::RaftClient;
+use ropewalk_raft_store::types::{LogId, Vote};
+use ropewalk_raft_store::{Broker, TypeConfig};
+use tonic::{Code, Response, Status};
+
+use super::backoff::pauses;
+use super::convert::{
+    Malformed, append_to_wire, appended_from_wire, log_id_from_wire, log_id_to_wire,
+    snapshot_meta_to_wire, vote_from_wire, vote_to_wire,
+};
+use super::lane::{Kind, LaneError, Waiting, describe};
+use super::peers::{Peer, Peers};
+use super::{CHECKPOINT_BYTES, MESSAGE_BYTES, PIPELINE};
+
+/// Makes the [`Network`]s of one replica.
+#[derive(Debug, Clone)]
+pub struct Networks {
+    peers: Peers,
+    group: GroupId,
+    from: ReplicaId,
+}
+
+/// One replica's way to another.
+#[derive(Debug)]
+pub struct Network {
+    peer: Arc<Peer>,
+    kind: Kind,
+    group: GroupId,
+    from: ReplicaId,
+    to: ReplicaId,
+}
+
+type RpcError = RPCError<TypeConfig>;
+
+impl Networks {
+    pub(super) fn new(peers: Peers, group: GroupId, from: ReplicaId) -> Networks {
+        Networks { peers, group, from }
+    }
+
+    fn network(&self, to: ReplicaId, node: &Broker, kind: Kind) -> Network {
+        Network {
+            peer: self.peers.peer(&node.address),
+            kind,
+            group: self.group,
+            from: self.from,
+            to,
+        }
+    }
+}
+
+impl RaftNetworkFactory<TypeConfig> for Networks {
+    type Network = Network;
+
+    async fn new_client(&mut self, target: ReplicaId, node: &Broker) -> Network {
+        self.network(target, node, Kind::Data)
+    }
+
+    async fn new_heartbeat_client(&mut self, target: ReplicaId, node: &Broker) -> Network {
+        self.network(target, node, Kind::Heartbeat)
+    }
+}
+
+/// What is needed to understand an answer: where its request began and ended.
+struct Sent {
+    prev: Option<LogId>,
+    last: Option<LogId>,
+    waiting: Result<Waiting, LaneError>,
+}
+
+impl Network {
+    async fn send(&self, request: AppendEntriesRequest<TypeConfig>, bound: Duration) -> Sent {
+        let prev = request.prev_log_id;
+        let last = request.entries.last().map(|entry| entry.log_id).or(prev);
+        let call = v1::AppendCall {
+            call_id: 0, // given by the lane
+            group_id: self.group.0,
+            from_replica_id: self.from.0,
+            to_replica_id: self.to.0,
+            request: Some(append_to_wire(&request)),
+        };
+        drop(request);
+        Sent {
+            prev,
+            last,
+            waiting: self.peer.lane(self.kind).submit(call, bound).await,
+        }
+    }
+
+    /// How long an AppendEntries may take. openraft gives entries the time of a heartbeat, which a
+    /// follower's disk may well need longer than; heartbeats themselves keep to it.
+    fn append_bound(&self, option: &RPCOption) -> Duration {
+        match self.kind {
+            Kind::Data => self.peer.call_timeout.max(option.soft_ttl()),
+            Kind::Heartbeat => self.peer.call_timeout.min(option.soft_ttl()),
+        }
+    }
+
+    /// A call outside the lanes, bounded in time.
+    async fn unary<T>(
+        &self,
+        what: RPCTypes,
+        bound: Duration,
+        call: impl AsyncFnOnce(RaftClient<tonic::transport::Channel>) -> Result<Response<T>, Status>,
+    ) -> Result<T, RpcError> {
+        let client = RaftClient::new(self.peer.channel.clone())
+            .max_decoding_message_size(MESSAGE_BYTES)
+            .max_encoding_message_size(MESSAGE_BYTES);
+        match tokio::time::timeout(bound, call(client)).await {
+            Ok(Ok(response)) => Ok(response.into_inner()),
+            Ok(Err(status)) => Err(self.status_error(&status)),
+            Err(_) => Err(self.timeout(what, bound)),
+        }
+    }
+
+    async fn ask(
+        &self,
+        request: VoteRequest<TypeConfig>,
+        pre_vote: bool,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RpcError> {
+        let call = v1::VoteCall {
+            group_id: self.group.0,
+            to_replica_id: self.to.0,
+            pre_vote,
+            vote: Some(vote_to_wire(&request.vote)),
+            last_log_id: request.last_log_id.as_ref().map(log_id_to_wire),
+            leadership_transfer: request.leadership_transfer,
+        };
+        let bound = self.peer.call_timeout.min(option.soft_ttl());
+        let answer = self
+            .unary(RPCTypes::Vote, bound, async |mut client| {
+                client.vote(call).await
+            })
+            .await?;
+        Ok(VoteResponse {
+            vote: vote_from_wire(answer.vote).map_err(nonsense)?,
+            vote_granted: answer.granted,
+            last_log_id: answer.last_log_id.as_ref().map(log_id_from_wire),
+        })
+    }
+
+    fn timeout(&self, action: RPCTypes, timeout: Duration) -> RpcError {
+        RPCError::Timeout(Timeout {
+            action,
+            id: self.from,
+            target: self.to,
+            timeout,
+        })
+    }
+
+    fn lane_error(&self, error: LaneError) -> RpcError {
+        match error {
+            LaneError::Timeout(ms) => self.timeout(
+                RPCTypes::AppendEntries,
+                Duration::from_millis(u64::try_from(ms).unwrap_or(u64::MAX)),
+            ),
+            LaneError::Down(_) | LaneError::Refused(_) => unreachable_error(&error),
+        }
+    }
+
+    fn status_error(&self, status: &Status) -> RpcError {
+        match status.code() {
+            Code::Unavailable | Code::Unknown => {
+                unreachable_error(&LaneError::Down(describe(status)))
+            }
+            _ => unreachable_error(&WireError::from(status)),
+        }
+    }
+}
+
+impl RaftNetworkV2<TypeConfig> for Network {
+    type SnapshotData = Bytes;
+
+    async fn append_entries(
+        &mut self,
+        request: AppendEntriesRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<TypeConfig>, RpcError> {
+        let sent = self.send(request, self.append_bound(&option)).await;
+        self.read(sent).await.map(|(response, _)| response)
+    }
+
+    /// Up to [`PIPELINE`] requests are under way at a time, in order; their answers come in order.
+    /// The stream ends with the first answer that is not a full success, as what was sent after
+    /// that one was sent in vain.
+    fn stream_append<'s, S>(
+        &'s mut self,
+        input: S,
+        option: RPCOption,
+    ) -> BoxFuture<
+        's,
+        Result<BoxStream<'s, Result<StreamAppendResult<TypeConfig>, RpcError>>, RpcError>,
+    >
+    where
+        S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
+    {
+        let bound = self.append_bound(&option);
+        let network: &'s Network = self;
+        let answers = input
+            .then(move |request| network.send(request, bound))
+            .map(move |sent| network.read(sent))
+            .buffered(PIPELINE)
+            .scan(false, |ended, result| {
+                if *ended {
+                    return std::future::ready(None);
+                }
+                let (result, complete) = match result {
+                    Ok((response, sent)) => {
+                        let result = response.into_stream_result(sent.prev, sent.last);
+                        let complete = result == Ok(sent.last);
+                        (Ok(result), complete)
+                    }
+                    Err(error) => (Err(error), false),
+                };
+                *ended = !complete;
+                std::future::ready(Some(result))
+            })
+            .boxed();
+        std::future::ready(Ok(answers)).boxed()
+    }
+
+    async fn vote(
+        &mut self,
+        request: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RpcError> {
+        self.ask(request, false, option).await
+    }
+
+    async fn pre_vote(
+        &mut self,
+        request: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RpcError> {
+        self.ask(request, true, option).await
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        snapshot: openraft::type_config::alias::SnapshotOf<TypeConfig, Bytes>,
+        cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
+        option: RPCOption,
+    ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+        let Snapshot { meta, snapshot } = snapshot;
+        if snapshot.len() > CHECKPOINT_BYTES {
+            let why = format!(
+                "a checkpoint of {} bytes is more than the {CHECKPOINT_BYTES} that are sent",
+                snapshot.len()
+            );
+            return Err(unreachable_error(&Malformed(why)).into());
+        }
+        let (last_log_id, last_membership) = snapshot_meta_to_wire(&meta);
+        let call = v1::SnapshotCall {
+            group_id: self.group.0,
+            to_replica_id: self.to.0,
+            vote: Some(vote_to_wire(&vote)),
+            last_log_id,
+            last_membership: Some(last_membership),
+            checkpoint: snapshot,
+        };
+        let bound = self.peer.call_timeout.max(option.soft_ttl());
+        let sending = self.unary(RPCTypes::InstallSnapshot, bound, async |mut client| {
+            client.install_snapshot(call).await
+        });
+        let answer = tokio::select! {
+            biased;
+            closed = cancel => return Err(closed.into()),
+            answer = sending => answer?,
+        };
+        let vote = vote_from_wire(answer.vote).map_err(nonsense)?;
+        Ok(SnapshotResponse::new(vote))
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        request: TransferLeaderRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<Result<(), TransferLeaderError<TypeConfig>>, RpcError> {
+        let call = v1::TransferLeadershipCall {
+            group_id: self.group.0,
+            to_replica_id: self.to.0,
+            from_leader: Some(vote_to_wire(request.from_leader())),
+            target_replica_id: request.to_node_id().0,
+            last_log_id: request.last_log_id().map(log_id_to_wire),
+        };
+        let bound = self.peer.call_timeout.min(option.soft_ttl());
+        let answer = self
+            .unary(RPCTypes::TransferLeader, bound, async |mut client| {
+                client.transfer_leadership(call).await
+            })
+            .await?;
+        if answer.accepted {
+            return Ok(Ok(()));
+        }
+        tracing::info!(group = %self.group, target = %self.to, why = answer.reason,
+            "a replica declined to take over leadership");
+        // The reason crosses the wire as a sentence: openraft only logs which kind it was.
+        Ok(Err(TransferLeaderError::LogNotFlushed {
+            expected: request.last_log_id().copied(),
+            actual: None,
+        }))
+    }
+
+    /// How long openraft leaves a replica alone that could not be reached.
+    fn backoff(&self) -> Option<Backoff> {
+        Some(Backoff::new(pauses()))
+    }
+}
+
+impl Network {
+    async fn read(
+        &self,
+        sent: Sent,
+    ) -> Result<(AppendEntriesResponse<TypeConfig>, SentRange), RpcError> {
+        let Sent {
+            prev,
+            last,
+            waiting,
+        } = sent;
+        let answer = match waiting {
+            Ok(waiting) => waiting.answer().await,
+            Err(error) => Err(error),
+        };
+        let answer = answer.map_err(|error| self.lane_error(error))?;
+        let response = appended_from_wire(&answer, prev.as_ref()).map_err(nonsense)?;
+        Ok((response, SentRange { prev, last }))
+    }
+}
+
+/// The log ids between which a request's entries lie: after `prev`, up to `last`.
+struct SentRange {
+    prev: Option<LogId>,
+    last: Option<LogId>,
+}
+
+/// Unreachable makes openraft pause before it tries again, whatever the cause was.
+fn unreachable_error<E: std::error::Error + 'static>(error: &E) -> RpcError {
+    RPCError::Unreachable(Unreachable::new(error))
+}
+
+fn nonsense(error: Malformed) -> RpcError {
+    RPCError::Network(NetworkError::new(&error))
+}
