@@ -88,6 +88,13 @@ impl Command {
 
     /// Appends the encoding to `out`.
     pub fn encode(&self, out: &mut impl BufMut) {
+        let body = self.encode_head(out);
+        out.put_slice(&body);
+    }
+
+    /// Appends the first part of the encoding to `out` and returns the rest of it, so that a batch
+    /// need not be copied to stand behind its head.
+    pub fn encode_head(&self, out: &mut impl BufMut) -> Bytes {
         let (kind, time) = match self {
             Command::Append { leader_time_ms, .. } => (KIND_APPEND, *leader_time_ms),
             Command::Trim { leader_time_ms, .. } => (KIND_TRIM, *leader_time_ms),
@@ -98,13 +105,10 @@ impl Command {
         out.put_u8(kind);
         out.put_i64(time);
         match self {
-            Command::Append { batch, .. } => out.put_slice(batch),
-            Command::Trim { to_offset, .. } => out.put_u64(*to_offset),
-            Command::Roll { .. } => {}
-            Command::Meta(command) => {
-                let body = command.encode_to_vec();
-                out.put_slice(&body);
-            }
+            Command::Append { batch, .. } => batch.clone(),
+            Command::Trim { to_offset, .. } => Bytes::copy_from_slice(&to_offset.to_be_bytes()),
+            Command::Roll { .. } => Bytes::new(),
+            Command::Meta(command) => Bytes::from(command.encode_to_vec()),
         }
     }
 

@@ -38,3 +38,10 @@ impl GroupId {
     /// The metadata group, replicated to every node.
     pub const META: GroupId = GroupId(0);
 }
+
+impl From<u64> for ReplicaId {
+    /// openraft's storage tests make node ids out of numbers.
+    fn from(id: u64) -> ReplicaId {
+        ReplicaId(id)
+    }
+}

@@ -4,12 +4,34 @@
 //! applied, and when a log may be trimmed, is decided by the [`Machine`] a group is opened with:
 //! nothing of topics, records or clients may come in here.
 
+mod checkpoint;
 pub mod committer;
+pub mod convert;
 pub mod data_dir;
 pub mod disk;
+mod entry;
+mod keys;
+mod log;
 pub mod machine;
+mod open;
+pub mod purge;
+mod replica_log;
+pub mod runtime;
+mod sealed;
+mod small;
+mod state;
+pub mod store;
+mod tail;
 pub mod types;
+pub mod view;
 
+pub use checkpoint::SnapshotBuilder;
 pub use disk::{Disk, DiskError};
+pub use log::LogStore;
 pub use machine::{Applied, Effect, Machine};
-pub use types::{Broker, TypeConfig};
+pub use purge::{PurgeError, purge_to_boundary};
+pub use runtime::seed_randomness;
+pub use state::StateMachine;
+pub use store::{Replica, Store, StoreError, StoreOptions};
+pub use types::{Broker, Raft, TypeConfig};
+pub use view::ReplicaView;

@@ -2,8 +2,11 @@
 
 use std::fmt;
 
+use bytes::Bytes;
 use ropewalk_proto::command::{Command, Reply};
 use ropewalk_proto::ids::{NodeId, ReplicaId};
+
+use crate::state::StateMachine;
 
 /// Where a replica lives: openraft's `Node`. Its `NodeId` is our [`ReplicaId`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -29,6 +32,7 @@ openraft::declare_raft_types!(
         NodeId = ReplicaId,
         Node = Broker,
         LeaderId = openraft::impls::leader_id_std::LeaderId<u64, ReplicaId>,
+        AsyncRuntime = crate::runtime::SeededRuntime,
 );
 
 pub type LogId = openraft::type_config::alias::LogIdOf<TypeConfig>;
@@ -36,3 +40,8 @@ pub type Vote = openraft::type_config::alias::VoteOf<TypeConfig>;
 pub type Entry = openraft::type_config::alias::EntryOf<TypeConfig>;
 pub type StoredMembership = openraft::type_config::alias::StoredMembershipOf<TypeConfig>;
 pub type SnapshotMeta = openraft::type_config::alias::SnapshotMetaOf<TypeConfig>;
+pub type Membership = openraft::Membership<ReplicaId, Broker>;
+/// A checkpoint as openraft's snapshot: the machine's whole state.
+pub type Snapshot = openraft::type_config::alias::SnapshotOf<TypeConfig, Bytes>;
+/// One replica of one group.
+pub type Raft<M> = openraft::Raft<TypeConfig, StateMachine<M>>;

@@ -1,0 +1,224 @@
+//! Log entries as they lie on the disk.
+//!
+//! | bytes | field |
+//! |---|---|
+//! | 4 | CRC-32C over the key and all that follows |
+//! | 1 | version of this layout |
+//! | 1 | kind: blank, command, membership |
+//! | 8 | term |
+//! | 8 | length of the replica's whole log up to and with this entry, in bytes |
+//! | n | payload |
+//!
+//! The running length makes the size of any stretch of log the difference of two numbers. It is
+//! the replica's own: one that began with a snapshot counts from there.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use openraft::EntryPayload;
+use prost::Message;
+use ropewalk_proto::command::Command;
+use ropewalk_proto::ids::ReplicaId;
+use ropewalk_proto::v1;
+
+use crate::convert;
+use crate::disk::{Change, DiskError};
+use crate::keys::{Key, Part};
+use crate::sealed::{self, CRC_BYTES};
+use crate::types::{Entry, LogId};
+
+const LAYOUT_VERSION: u8 = 1;
+
+const KIND_BLANK: u8 = 0;
+const KIND_COMMAND: u8 = 1;
+const KIND_MEMBERSHIP: u8 = 2;
+
+/// What stands before the payload.
+pub(crate) const HEAD_BYTES: usize = CRC_BYTES + 18;
+
+/// The most a command puts before its body.
+const COMMAND_HEAD_BYTES: usize = 16;
+
+/// An entry read back, with the two lengths that go with it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct StoredEntry {
+    pub(crate) entry: Entry,
+    /// This entry's own length in the log.
+    pub(crate) bytes: u64,
+    /// The log's length up to and with this entry.
+    pub(crate) end_bytes: u64,
+}
+
+/// An entry's length in the log, the same on every replica.
+pub(crate) fn entry_bytes(entry: &Entry) -> u64 {
+    let payload = match &entry.payload {
+        EntryPayload::Blank => 0,
+        EntryPayload::Normal(command) => command.encoded_len(),
+        EntryPayload::Membership(membership) => convert::membership(membership).encoded_len(),
+    };
+    (HEAD_BYTES + payload) as u64
+}
+
+/// The change that stores an entry; a batch in it is shared, not copied.
+pub(crate) fn put(replica: ReplicaId, stored: &StoredEntry) -> Change {
+    let entry = &stored.entry;
+    let key = Key::Of(replica, Part::Log(entry.log_id.index)).encode();
+    let mut head = BytesMut::with_capacity(HEAD_BYTES + COMMAND_HEAD_BYTES);
+    head.put_u32(0);
+    head.put_u8(LAYOUT_VERSION);
+    head.put_u8(kind(&entry.payload));
+    head.put_u64(entry.log_id.committed_leader_id().term);
+    head.put_u64(stored.end_bytes);
+    let body = match &entry.payload {
+        EntryPayload::Blank => Bytes::new(),
+        EntryPayload::Normal(command) => command.encode_head(&mut head),
+        EntryPayload::Membership(membership) => {
+            Bytes::from(convert::membership(membership).encode_to_vec())
+        }
+    };
+    let crc = sealed::crc(&key, &[head.get(CRC_BYTES..).unwrap_or_default(), &body]);
+    if let Some(place) = head.get_mut(..CRC_BYTES) {
+        place.copy_from_slice(&crc.to_be_bytes());
+    }
+    Change::Put {
+        key,
+        head: head.freeze(),
+        body,
+    }
+}
+
+fn kind(payload: &EntryPayload<Command, ReplicaId, crate::types::Broker>) -> u8 {
+    match payload {
+        EntryPayload::Blank => KIND_BLANK,
+        EntryPayload::Normal(_) => KIND_COMMAND,
+        EntryPayload::Membership(_) => KIND_MEMBERSHIP,
+    }
+}
+
+/// Reads a stored pair back; a batch in it shares `value`'s memory.
+pub(crate) fn read(key: &Bytes, value: Bytes) -> Result<StoredEntry, DiskError> {
+    let Some(Key::Of(_, Part::Log(index))) = Key::decode(key) else {
+        return Err(sealed::damaged(key, "not the key of a log entry"));
+    };
+    let bytes = value.len() as u64;
+    let mut value = sealed::open(key, value)?;
+    if value.len() < HEAD_BYTES - CRC_BYTES {
+        return Err(sealed::damaged(key, "shorter than an entry's head"));
+    }
+    let version = value.get_u8();
+    let kind = value.get_u8();
+    let term = value.get_u64();
+    let end_bytes = value.get_u64();
+    let unreadable = |what: String| sealed::damaged(key, &what);
+    let payload = match (version, kind) {
+        (LAYOUT_VERSION, KIND_BLANK) => EntryPayload::Blank,
+        (LAYOUT_VERSION, KIND_COMMAND) => EntryPayload::Normal(
+            Command::decode(value).map_err(|error| unreadable(error.to_string()))?,
+        ),
+        (LAYOUT_VERSION, KIND_MEMBERSHIP) => {
+            let message = v1::Membership::decode(value);
+            let message = message.map_err(|error| unreadable(error.to_string()))?;
+            let membership = convert::from_membership(message);
+            EntryPayload::Membership(membership.map_err(|error| unreadable(error.to_string()))?)
+        }
+        _ => {
+            return Err(unreadable(format!(
+                "an entry of layout {version}, kind {kind}, which this build can't read"
+            )));
+        }
+    };
+    Ok(StoredEntry {
+        entry: Entry {
+            log_id: LogId::new_term_index(term, index),
+            payload,
+        },
+        bytes,
+        end_bytes,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn samples() -> Vec<StoredEntry> {
+        let batch = Bytes::from_static(b"a batch of records");
+        let commands = [
+            Command::Append {
+                leader_time_ms: 7,
+                batch,
+            },
+            Command::Trim {
+                leader_time_ms: 8,
+                to_offset: 9,
+            },
+            Command::Roll { leader_time_ms: 9 },
+            Command::Meta(v1::MetaCommand {
+                leader_time_ms: 3,
+                kind: None,
+            }),
+        ];
+        let payloads = commands.into_iter().map(EntryPayload::Normal).chain([
+            EntryPayload::Blank,
+            EntryPayload::Membership(convert::tests::some_membership()),
+        ]);
+        let stored = payloads.zip(1..).map(|(payload, index)| {
+            let entry = Entry {
+                log_id: LogId::new_term_index(2, index),
+                payload,
+            };
+            StoredEntry {
+                bytes: entry_bytes(&entry),
+                end_bytes: index * 1_000,
+                entry,
+            }
+        });
+        stored.collect()
+    }
+
+    fn stored(entry: &StoredEntry) -> (Bytes, Vec<u8>) {
+        match put(ReplicaId(4), entry) {
+            Change::Put { key, head, body } => (key, [head, body].concat()),
+            other => panic!("an entry is stored by a put, not {other:?}"),
+        }
+    }
+
+    #[test]
+    fn entries_survive_the_disk_with_their_lengths() {
+        for sample in samples() {
+            let (key, value) = stored(&sample);
+            assert_eq!(read(&key, value.into()).unwrap(), sample);
+        }
+    }
+
+    #[test]
+    fn a_batch_is_handed_to_the_disk_without_a_copy() {
+        let sample = &samples()[0];
+        let EntryPayload::Normal(Command::Append { batch, .. }) = &sample.entry.payload else {
+            panic!("the first sample is an append");
+        };
+        let Change::Put { body, .. } = put(ReplicaId(4), sample) else {
+            panic!("an entry is stored by a put");
+        };
+        assert_eq!(body.as_ptr(), batch.as_ptr());
+    }
+
+    #[test]
+    fn any_flipped_bit_any_cut_and_any_other_key_is_damage() {
+        for sample in samples() {
+            let (key, value) = stored(&sample);
+            for bit in 0..value.len() * 8 {
+                let mut flipped = value.clone();
+                flipped[bit / 8] ^= 1 << (bit % 8);
+                assert!(matches!(
+                    read(&key, flipped.into()),
+                    Err(DiskError::Damaged(_))
+                ));
+            }
+            for length in 0..value.len() {
+                let cut = Bytes::copy_from_slice(&value[..length]);
+                assert!(matches!(read(&key, cut), Err(DiskError::Damaged(_))));
+            }
+            let elsewhere = Key::Of(ReplicaId(5), Part::Log(sample.entry.log_id.index)).encode();
+            assert!(read(&elsewhere, value.into()).is_err());
+        }
+    }
+}

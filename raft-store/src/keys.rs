@@ -1,0 +1,265 @@
+//! The key space: everything a node keeps, in one column family.
+//!
+//! | key | value |
+//! |---|---|
+//! | `1` name | a small value of the node itself |
+//! | `2` replica | the group the replica belongs to |
+//! | `3` replica `1` | vote |
+//! | `3` replica `2` | the last log id known to be committed |
+//! | `3` replica `3` | the last log id purged |
+//! | `3` replica `4` | the last log id applied, and the membership as of it |
+//! | `3` replica `5` key | one effect of the state machine |
+//! | `3` replica `6` index | a checkpoint as of a log index |
+//! | `3` replica `7` index | a log entry |
+//!
+//! Numbers are big endian, so the order of the keys is the order of what they name, and all that
+//! belongs to one replica is one range. Keys name the replica and not the group: a replica id is
+//! used once, so what a former replica left behind is never read as another's. No value is known
+//! here.
+
+use std::ops::Range;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use ropewalk_proto::ids::ReplicaId;
+
+const TAG_LOCAL: u8 = 1;
+const TAG_RECORD: u8 = 2;
+const TAG_REPLICA: u8 = 3;
+
+const PART_VOTE: u8 = 1;
+const PART_COMMITTED: u8 = 2;
+const PART_PURGED: u8 = 3;
+const PART_APPLIED: u8 = 4;
+const PART_EFFECT: u8 = 5;
+const PART_CHECKPOINT: u8 = 6;
+const PART_LOG: u8 = 7;
+
+/// One key. Its order is that of its encoding.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Key {
+    /// A small value of the node, by name.
+    Local(Bytes),
+    /// That a replica is here, and of which group.
+    Record(ReplicaId),
+    /// Something of one replica.
+    Of(ReplicaId, Part),
+}
+
+/// What is kept of one replica.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Part {
+    Vote,
+    Committed,
+    Purged,
+    Applied,
+    /// By the machine's own key.
+    Effect(Bytes),
+    /// By the log index it is exactly the state of.
+    Checkpoint(u64),
+    /// By log index.
+    Log(u64),
+}
+
+impl Key {
+    pub(crate) fn encode(&self) -> Bytes {
+        let mut out = BytesMut::with_capacity(18);
+        match self {
+            Key::Local(name) => {
+                out.put_u8(TAG_LOCAL);
+                out.put_slice(name);
+            }
+            Key::Record(replica) => {
+                out.put_u8(TAG_RECORD);
+                out.put_u64(replica.0);
+            }
+            Key::Of(replica, part) => {
+                out.put_u8(TAG_REPLICA);
+                out.put_u64(replica.0);
+                part.encode(&mut out);
+            }
+        }
+        out.freeze()
+    }
+
+    /// The key of an encoding; `None` if it is none of ours.
+    pub(crate) fn decode(bytes: &Bytes) -> Option<Key> {
+        let (&tag, rest) = bytes.split_first()?;
+        match tag {
+            TAG_LOCAL => Some(Key::Local(bytes.slice(1..))),
+            TAG_RECORD => Some(Key::Record(ReplicaId(number(rest)?))),
+            TAG_REPLICA => {
+                let (replica, rest) = rest.split_at_checked(8)?;
+                let (&part, rest) = rest.split_first()?;
+                let part = match (part, rest.is_empty()) {
+                    (PART_VOTE, true) => Part::Vote,
+                    (PART_COMMITTED, true) => Part::Committed,
+                    (PART_PURGED, true) => Part::Purged,
+                    (PART_APPLIED, true) => Part::Applied,
+                    (PART_EFFECT, _) => Part::Effect(bytes.slice(10..)),
+                    (PART_CHECKPOINT, _) => Part::Checkpoint(number(rest)?),
+                    (PART_LOG, _) => Part::Log(number(rest)?),
+                    _ => return None,
+                };
+                Some(Key::Of(ReplicaId(number(replica)?), part))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Part {
+    fn encode(&self, out: &mut BytesMut) {
+        match self {
+            Part::Vote => out.put_u8(PART_VOTE),
+            Part::Committed => out.put_u8(PART_COMMITTED),
+            Part::Purged => out.put_u8(PART_PURGED),
+            Part::Applied => out.put_u8(PART_APPLIED),
+            Part::Effect(key) => {
+                out.put_u8(PART_EFFECT);
+                out.put_slice(key);
+            }
+            Part::Checkpoint(index) => {
+                out.put_u8(PART_CHECKPOINT);
+                out.put_u64(*index);
+            }
+            Part::Log(index) => {
+                out.put_u8(PART_LOG);
+                out.put_u64(*index);
+            }
+        }
+    }
+}
+
+fn number(bytes: &[u8]) -> Option<u64> {
+    bytes.try_into().ok().map(u64::from_be_bytes)
+}
+
+/// Every replica's record.
+pub(crate) fn records() -> Range<Bytes> {
+    Bytes::from_static(&[TAG_RECORD])..Bytes::from_static(&[TAG_RECORD + 1])
+}
+
+/// Everything of one replica but its record.
+pub(crate) fn everything(replica: ReplicaId) -> Range<Bytes> {
+    part_range(replica, 0, u8::MAX)
+}
+
+/// All effects of a replica.
+pub(crate) fn effects(replica: ReplicaId) -> Range<Bytes> {
+    part_range(replica, PART_EFFECT, PART_EFFECT + 1)
+}
+
+/// All checkpoints of a replica.
+pub(crate) fn all_checkpoints(replica: ReplicaId) -> Range<Bytes> {
+    part_range(replica, PART_CHECKPOINT, PART_CHECKPOINT + 1)
+}
+
+/// The checkpoints of a replica in `first..=last`.
+pub(crate) fn checkpoints(replica: ReplicaId, first: u64, last: u64) -> Range<Bytes> {
+    let key = |index| Key::Of(replica, Part::Checkpoint(index)).encode();
+    key(first)..after(&key(last))
+}
+
+/// The log entries of a replica in `first..=last`.
+pub(crate) fn log(replica: ReplicaId, first: u64, last: u64) -> Range<Bytes> {
+    let key = |index| Key::Of(replica, Part::Log(index)).encode();
+    key(first)..after(&key(last))
+}
+
+fn part_range(replica: ReplicaId, first: u8, end: u8) -> Range<Bytes> {
+    let edge = |part| {
+        let mut out = BytesMut::with_capacity(10);
+        out.put_u8(TAG_REPLICA);
+        out.put_u64(replica.0);
+        out.put_u8(part);
+        out.freeze()
+    };
+    edge(first)..edge(end)
+}
+
+/// The smallest key behind `key`.
+pub(crate) fn after(key: &Bytes) -> Bytes {
+    let mut out = BytesMut::with_capacity(key.len() + 1);
+    out.put_slice(key);
+    out.put_u8(0);
+    out.freeze()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn bytes() -> impl Strategy<Value = Bytes> {
+        proptest::collection::vec(any::<u8>(), 0..6).prop_map(Bytes::from)
+    }
+
+    fn replica() -> impl Strategy<Value = ReplicaId> {
+        prop_oneof![0u64..3, Just(u64::MAX), any::<u64>()].prop_map(ReplicaId)
+    }
+
+    fn part() -> impl Strategy<Value = Part> {
+        prop_oneof![
+            Just(Part::Vote),
+            Just(Part::Committed),
+            Just(Part::Purged),
+            Just(Part::Applied),
+            bytes().prop_map(Part::Effect),
+            any::<u64>().prop_map(Part::Checkpoint),
+            prop_oneof![0u64..600, any::<u64>()].prop_map(Part::Log),
+        ]
+    }
+
+    fn key() -> impl Strategy<Value = Key> {
+        prop_oneof![
+            bytes().prop_map(Key::Local),
+            replica().prop_map(Key::Record),
+            (replica(), part()).prop_map(|(replica, part)| Key::Of(replica, part)),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn keys_survive_their_encoding(key in key()) {
+            prop_assert_eq!(Key::decode(&key.encode()), Some(key));
+        }
+
+        #[test]
+        fn the_order_of_keys_is_the_order_of_their_bytes(a in key(), b in key()) {
+            prop_assert_eq!(a.cmp(&b), a.encode().cmp(&b.encode()));
+        }
+
+        #[test]
+        fn a_range_holds_exactly_its_own(key in key(), of in replica(), a: u64, b: u64) {
+            let (first, last) = (a.min(b), a.max(b));
+            let encoded = key.encode();
+            let own = matches!(&key, Key::Of(replica, _) if *replica == of);
+            let index = match &key {
+                Key::Of(_, Part::Log(index)) => Some(*index),
+                _ => None,
+            };
+            let checkpoint = match &key {
+                Key::Of(_, Part::Checkpoint(index)) => Some(*index),
+                _ => None,
+            };
+            let within = |index: Option<u64>| {
+                own && index.is_some_and(|index| first <= index && index <= last)
+            };
+            let effect = matches!(&key, Key::Of(_, Part::Effect(_)));
+            prop_assert_eq!(everything(of).contains(&encoded), own);
+            prop_assert_eq!(effects(of).contains(&encoded), own && effect);
+            prop_assert_eq!(all_checkpoints(of).contains(&encoded), own && checkpoint.is_some());
+            prop_assert_eq!(log(of, first, last).contains(&encoded), within(index));
+            prop_assert_eq!(checkpoints(of, first, last).contains(&encoded), within(checkpoint));
+            prop_assert_eq!(records().contains(&encoded), matches!(key, Key::Record(_)));
+        }
+
+        #[test]
+        fn foreign_bytes_are_refused_and_not_misread(bytes in bytes()) {
+            if let Some(key) = Key::decode(&bytes) {
+                prop_assert_eq!(key.encode(), bytes);
+            }
+        }
+    }
+}

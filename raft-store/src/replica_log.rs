@@ -1,0 +1,418 @@
+//! One replica's log, vote and marks: what is in memory, what is on the disk, and the way between.
+//!
+//! Every write of a replica goes through here into the node's committer, in order. What openraft
+//! asks of a log store is answered in `log.rs`; the state machine's own writes come from
+//! `state.rs`.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use ropewalk_proto::ids::{GroupId, ReplicaId};
+use tokio::sync::{RwLock, oneshot};
+
+use crate::committer::{Committer, Durability};
+use crate::disk::{Batch, Change, Disk, DiskError, ScanLimit};
+use crate::entry::{self, StoredEntry};
+use crate::keys;
+use crate::small::{self, Purged};
+use crate::store::StoreOptions;
+use crate::tail::{Evict, Tail, TailBudget};
+use crate::types::{Entry, LogId, Vote};
+
+/// What the replicas of a node share.
+pub(crate) struct NodeDisk {
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) committer: Committer,
+    pub(crate) options: StoreOptions,
+    pub(crate) tails: TailBudget<ReplicaLog>,
+}
+
+/// One replica's log.
+pub(crate) struct ReplicaLog {
+    pub(crate) group: GroupId,
+    pub(crate) replica: ReplicaId,
+    node: Arc<NodeDisk>,
+    /// Whether this replica may write. Held shared while something is put into the committer, so
+    /// that whoever closes it knows that nothing comes behind.
+    writable: RwLock<bool>,
+    marks: Mutex<Marks>,
+}
+
+/// Where the log begins and ends, and what goes with that.
+#[derive(Debug, Default)]
+pub(crate) struct Marks {
+    pub(crate) vote: Option<Vote>,
+    pub(crate) committed: Option<LogId>,
+    pub(crate) purged: Option<Purged>,
+    pub(crate) last: Option<LogId>,
+    /// The log's length in bytes up to and with `last`.
+    pub(crate) end_bytes: u64,
+    pub(crate) appends: u64,
+    pub(crate) tail: Tail,
+}
+
+impl Marks {
+    /// The index the next entry gets.
+    pub(crate) fn next(&self) -> u64 {
+        self.last.map_or(0, |last| last.index + 1)
+    }
+
+    /// The first index that is not purged.
+    pub(crate) fn first(&self) -> u64 {
+        self.purged.map_or(0, |purged| purged.log_id.index + 1)
+    }
+
+    /// Forgets the log up to and with `purged`; the log ends there if it was shorter.
+    pub(crate) fn purge(&mut self, purged: Purged) {
+        self.purged = Some(purged);
+        self.tail.drop_through(purged.log_id.index);
+        if self.next() <= purged.log_id.index {
+            self.last = Some(purged.log_id);
+            self.end_bytes = purged.end_bytes;
+        }
+    }
+}
+
+impl fmt::Debug for NodeDisk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NodeDisk").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for ReplicaLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReplicaLog")
+            .field("group", &self.group)
+            .field("replica", &self.replica)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Evict for ReplicaLog {
+    fn evict(&self, append: u64) -> bool {
+        self.marks.lock().tail.evict(append)
+    }
+}
+
+impl NodeDisk {
+    /// Puts a batch into the committer and waits until it is written, or synced.
+    pub(crate) async fn commit(
+        &self,
+        batch: Batch,
+        durability: Durability,
+    ) -> Result<(), DiskError> {
+        self.committer.commit(batch, durability).await
+    }
+}
+
+impl ReplicaLog {
+    pub(crate) fn new(
+        group: GroupId,
+        replica: ReplicaId,
+        node: Arc<NodeDisk>,
+        marks: Marks,
+    ) -> ReplicaLog {
+        ReplicaLog {
+            group,
+            replica,
+            node,
+            writable: RwLock::new(true),
+            marks: Mutex::new(marks),
+        }
+    }
+
+    pub(crate) fn marks(&self) -> parking_lot::MutexGuard<'_, Marks> {
+        self.marks.lock()
+    }
+
+    pub(crate) fn disk(&self) -> &Arc<dyn Disk> {
+        &self.node.disk
+    }
+
+    pub(crate) fn options(&self) -> &StoreOptions {
+        &self.node.options
+    }
+
+    /// Ends this handle's right to write: the replica is being opened again, or destroyed.
+    pub(crate) async fn close(&self) {
+        *self.writable.write().await = false;
+    }
+
+    /// Puts a batch into the committer, in the order of the calls; waits only for room.
+    pub(crate) async fn submit(
+        &self,
+        batch: Batch,
+        durability: Durability,
+        done: impl FnOnce(Result<(), DiskError>) + Send + 'static,
+    ) {
+        let writable = self.writable.read().await;
+        if *writable {
+            self.node.committer.submit(batch, durability, done).await;
+        } else {
+            done(Err(self.closed()));
+        }
+    }
+
+    /// Puts a batch into the committer and waits until it is written, or synced.
+    pub(crate) async fn commit(
+        &self,
+        batch: Batch,
+        durability: Durability,
+    ) -> Result<(), DiskError> {
+        let (tx, rx) = oneshot::channel();
+        let done = move |result| {
+            // The caller may have gone; the write stands all the same.
+            let _ = tx.send(result);
+        };
+        self.submit(batch, durability, done).await;
+        rx.await.unwrap_or_else(|_| Err(self.closed()))
+    }
+
+    fn closed(&self) -> DiskError {
+        DiskError::Failed(format!(
+            "replica {} writes no more: it was closed, opened again or destroyed",
+            self.replica
+        ))
+    }
+
+    /// Appends entries: they are readable once this returns, and synced once `done` says so.
+    pub(crate) async fn append(
+        self: &Arc<Self>,
+        entries: Vec<Entry>,
+        done: impl FnOnce(Result<(), DiskError>) + Send + 'static,
+    ) -> Result<(), DiskError> {
+        let (append, stored) = self.number(entries)?;
+        let changes = stored.iter().map(|stored| entry::put(self.replica, stored));
+        let batch = Batch {
+            changes: changes.collect(),
+        };
+        let log = Arc::clone(self);
+        let synced = move |result: Result<(), DiskError>| {
+            if result.is_ok() {
+                log.marks.lock().tail.mark_synced(append);
+            }
+            done(result);
+        };
+        // Readable only once it has its place in the committer's queue: what is read may be
+        // applied, and effects must stand behind their entries.
+        self.submit(batch, Durability::Synced, synced).await;
+        self.hold(append, stored);
+        Ok(())
+    }
+
+    /// Gives entries their place in the log, which must be the next one.
+    fn number(&self, entries: Vec<Entry>) -> Result<(u64, Vec<StoredEntry>), DiskError> {
+        let mut marks = self.marks.lock();
+        let first = match marks.last {
+            Some(_) => marks.next(),
+            None => entries.first().map_or(0, |entry| entry.log_id.index),
+        };
+        let mut end_bytes = marks.end_bytes;
+        let mut stored = Vec::with_capacity(entries.len());
+        for (entry, index) in entries.into_iter().zip(first..) {
+            if entry.log_id.index != index {
+                return Err(DiskError::Failed(format!(
+                    "replica {}: entry {} was to be appended where {index} belongs",
+                    self.replica, entry.log_id.index
+                )));
+            }
+            let bytes = entry::entry_bytes(&entry);
+            end_bytes += bytes;
+            stored.push(StoredEntry {
+                entry,
+                bytes,
+                end_bytes,
+            });
+        }
+        marks.appends += 1;
+        Ok((marks.appends, stored))
+    }
+
+    fn hold(self: &Arc<Self>, append: u64, stored: Vec<StoredEntry>) {
+        let count = stored.len() as u64;
+        let bytes = stored.iter().map(|stored| stored.bytes).sum();
+        {
+            let mut marks = self.marks.lock();
+            for stored in stored {
+                marks.last = Some(stored.entry.log_id);
+                marks.end_bytes = stored.end_bytes;
+                marks.tail.push(append, stored);
+            }
+        }
+        self.node
+            .tails
+            .claim(Arc::downgrade(self), append, count, bytes);
+    }
+
+    /// Removes the entries behind `last`, all of them if there is none.
+    pub(crate) async fn truncate_after(&self, last: Option<LogId>) -> Result<(), DiskError> {
+        let first_gone = last.map_or(0, |last| last.index + 1);
+        if first_gone >= self.marks.lock().next() {
+            return Ok(());
+        }
+        let end_bytes = match first_gone.checked_sub(1) {
+            None => 0,
+            Some(index) => self.end_bytes(index).await?,
+        };
+        {
+            let mut marks = self.marks.lock();
+            marks.tail.truncate(first_gone);
+            marks.last = last;
+            marks.end_bytes = end_bytes;
+        }
+        let range = keys::log(self.replica, first_gone, u64::MAX);
+        let batch = Batch {
+            changes: vec![Change::DeleteRange { range }],
+        };
+        self.commit(batch, Durability::Unsynced).await
+    }
+
+    /// Removes the entries up to and with `to`.
+    pub(crate) async fn purge(&self, to: LogId) -> Result<(), DiskError> {
+        let first = self.marks.lock().first();
+        if to.index < first {
+            return Ok(());
+        }
+        let purged = self.purged_at(to).await?;
+        self.marks.lock().purge(purged);
+        let range = keys::log(self.replica, first, to.index);
+        let batch = Batch {
+            changes: vec![
+                Change::DeleteRange { range },
+                small::put_purged(self.replica, purged),
+            ],
+        };
+        self.commit(batch, Durability::Unsynced).await
+    }
+
+    /// The mark of a log purged up to and with `log_id`, which may be behind its end.
+    pub(crate) async fn purged_at(&self, log_id: LogId) -> Result<Purged, DiskError> {
+        let beyond = {
+            let marks = self.marks.lock();
+            (log_id.index >= marks.next()).then_some(marks.end_bytes)
+        };
+        let end_bytes = match beyond {
+            Some(end_bytes) => end_bytes,
+            None => self.end_bytes(log_id.index).await?,
+        };
+        Ok(Purged { log_id, end_bytes })
+    }
+
+    /// The log's length in bytes up to and with the entry at `index`.
+    async fn end_bytes(&self, index: u64) -> Result<u64, DiskError> {
+        {
+            let marks = self.marks.lock();
+            if let Some(stored) = marks.tail.get(index) {
+                return Ok(stored.end_bytes);
+            }
+            match marks.purged {
+                Some(purged) if purged.log_id.index == index => return Ok(purged.end_bytes),
+                _ => {}
+            }
+        }
+        let range = keys::log(self.replica, index, index);
+        match self.disk().last(range).await? {
+            Some((key, value)) => Ok(entry::read(&key, value)?.end_bytes),
+            None => Err(self.hole(index)),
+        }
+    }
+
+    /// The length in bytes of what the log holds.
+    pub(crate) fn bytes(&self) -> u64 {
+        let marks = self.marks.lock();
+        let purged = marks.purged.map_or(0, |purged| purged.end_bytes);
+        marks.end_bytes.saturating_sub(purged)
+    }
+
+    /// The entries in `range` that the log holds, until they pass `max_bytes`; the first comes in
+    /// any case. They have no gap between them.
+    pub(crate) async fn read(
+        &self,
+        range: Range<u64>,
+        max_bytes: u64,
+    ) -> Result<Vec<Entry>, DiskError> {
+        let mut from = range.start;
+        loop {
+            let (start, end) = {
+                let marks = self.marks.lock();
+                let start = from.max(marks.first());
+                let end = range.end.min(marks.next());
+                if start >= end {
+                    return Ok(Vec::new());
+                }
+                match marks.tail.first() {
+                    Some(first) if first <= start => {
+                        return Ok(marks.tail.read(start, end, max_bytes));
+                    }
+                    Some(first) => (start, end.min(first)),
+                    None => (start, end),
+                }
+            };
+            let entries = self.read_disk(start..end, max_bytes).await?;
+            if entries
+                .first()
+                .is_some_and(|entry| entry.log_id.index == start)
+            {
+                return Ok(entries);
+            }
+            // Not there: purged or truncated since, or a hole.
+            let marks = self.marks.lock();
+            if marks.first() <= start && start < marks.next() {
+                return Err(self.hole(start));
+            }
+            from = start;
+        }
+    }
+
+    /// As [`ReplicaLog::read`], but to the end of the range, however long it is.
+    pub(crate) async fn read_all(&self, range: Range<u64>) -> Result<Vec<Entry>, DiskError> {
+        let mut all: Vec<Entry> = Vec::new();
+        let mut next = range.start;
+        loop {
+            let entries = self
+                .read(next..range.end, self.options().read_bytes as u64)
+                .await?;
+            let (Some(first), Some(last)) = (entries.first(), entries.last()) else {
+                return Ok(all);
+            };
+            if first.log_id.index != next {
+                // Purged meanwhile, so what was read before is gone as well.
+                all.clear();
+            }
+            next = last.log_id.index + 1;
+            all.extend(entries);
+            if next >= range.end {
+                return Ok(all);
+            }
+        }
+    }
+
+    async fn read_disk(&self, range: Range<u64>, max_bytes: u64) -> Result<Vec<Entry>, DiskError> {
+        let limit = ScanLimit {
+            max_bytes: usize::try_from(max_bytes).unwrap_or(usize::MAX),
+            max_pairs: usize::try_from(range.end - range.start).unwrap_or(usize::MAX),
+        };
+        let keys = keys::log(self.replica, range.start, range.end.saturating_sub(1));
+        let pairs = self.disk().scan(keys, limit).await?;
+        let mut entries: Vec<Entry> = Vec::with_capacity(pairs.len());
+        for (key, value) in pairs {
+            let entry = entry::read(&key, value)?.entry;
+            if let Some(before) = entries.last()
+                && before.log_id.index + 1 != entry.log_id.index
+            {
+                return Err(self.hole(before.log_id.index + 1));
+            }
+            entries.push(entry);
+        }
+        Ok(entries)
+    }
+
+    fn hole(&self, index: u64) -> DiskError {
+        DiskError::Damaged(format!(
+            "replica {}: entry {index} is missing from the log",
+            self.replica
+        ))
+    }
+}

@@ -1,0 +1,252 @@
+//! The newest entries of each replica's log, in memory, within one budget for the whole node.
+//!
+//! Replication, apply and tailing consumers read from here; what has left is read from the disk.
+//! An entry may leave only when it is synced: until then this is the only place it can be read
+//! from. Entries leave in the order in which they came, over all replicas: the node's oldest first.
+
+use std::collections::VecDeque;
+use std::sync::Weak;
+
+use parking_lot::Mutex;
+
+use crate::entry::StoredEntry;
+use crate::types::Entry;
+
+/// What an entry costs beside its own bytes. It also bounds how many entries the budget can hold.
+const ENTRY_OVERHEAD_BYTES: u64 = 160;
+
+/// The tail of one replica's log: its newest entries, without a gap up to the last.
+#[derive(Debug, Default)]
+pub(crate) struct Tail {
+    entries: VecDeque<Held>,
+    /// Appends are numbered, since a log index can be written twice; this one and those before it
+    /// are synced.
+    synced_append: u64,
+}
+
+#[derive(Debug)]
+struct Held {
+    append: u64,
+    stored: StoredEntry,
+}
+
+impl Tail {
+    /// The first index held.
+    pub(crate) fn first(&self) -> Option<u64> {
+        self.entries
+            .front()
+            .map(|held| held.stored.entry.log_id.index)
+    }
+
+    pub(crate) fn push(&mut self, append: u64, stored: StoredEntry) {
+        self.entries.push_back(Held { append, stored });
+    }
+
+    pub(crate) fn get(&self, index: u64) -> Option<&StoredEntry> {
+        let place = index.checked_sub(self.first()?)?;
+        let held = self.entries.get(usize::try_from(place).ok()?)?;
+        Some(&held.stored)
+    }
+
+    /// The entries from `start`, which must be held, to before `end`, until they pass `max_bytes`;
+    /// the first comes in any case.
+    pub(crate) fn read(&self, start: u64, end: u64, max_bytes: u64) -> Vec<Entry> {
+        let mut bytes = 0;
+        (start..end)
+            .map_while(|index| self.get(index))
+            .take_while(|stored| {
+                let first = bytes == 0;
+                bytes += stored.bytes;
+                first || bytes <= max_bytes
+            })
+            .map(|stored| stored.entry.clone())
+            .collect()
+    }
+
+    /// Drops the entries from `index` on.
+    pub(crate) fn truncate(&mut self, index: u64) {
+        let keep = self.first().map_or(0, |first| index.saturating_sub(first));
+        self.entries
+            .truncate(usize::try_from(keep).unwrap_or(usize::MAX));
+    }
+
+    /// Drops the entries up to and with `index`.
+    pub(crate) fn drop_through(&mut self, index: u64) {
+        self.drop_while(|held| held.stored.entry.log_id.index <= index);
+    }
+
+    pub(crate) fn mark_synced(&mut self, append: u64) {
+        self.synced_append = self.synced_append.max(append);
+    }
+
+    /// Drops what came with that append or before it; false if it is not synced yet.
+    pub(crate) fn evict(&mut self, append: u64) -> bool {
+        if append > self.synced_append {
+            return false;
+        }
+        self.drop_while(|held| held.append <= append);
+        true
+    }
+
+    fn drop_while(&mut self, gone: impl Fn(&Held) -> bool) {
+        while self.entries.front().is_some_and(&gone) {
+            self.entries.pop_front();
+        }
+        if self.entries.is_empty() {
+            self.entries = VecDeque::new();
+        }
+    }
+}
+
+/// Who gives memory back when the budget is spent.
+pub(crate) trait Evict: Send + Sync {
+    /// Drops what came with `append` or before it; false if that is not synced yet.
+    fn evict(&self, append: u64) -> bool;
+}
+
+/// The node's budget for all tails. Memory that was freed earlier by a purge counts until its turn
+/// comes, which keeps this a queue.
+#[derive(Debug)]
+pub(crate) struct TailBudget<E> {
+    limit_bytes: u64,
+    claims: Mutex<Claims<E>>,
+}
+
+#[derive(Debug)]
+struct Claims<E> {
+    bytes: u64,
+    queue: VecDeque<Claim<E>>,
+}
+
+#[derive(Debug)]
+struct Claim<E> {
+    owner: Weak<E>,
+    append: u64,
+    bytes: u64,
+}
+
+impl<E: Evict> TailBudget<E> {
+    pub(crate) fn new(limit_bytes: u64) -> TailBudget<E> {
+        TailBudget {
+            limit_bytes,
+            claims: Mutex::new(Claims {
+                bytes: 0,
+                queue: VecDeque::new(),
+            }),
+        }
+    }
+
+    /// Counts an append, and makes room for it at the cost of the oldest. What is not synced yet
+    /// stays, whatever the budget says: the committer's queue bounds it.
+    pub(crate) fn claim(&self, owner: Weak<E>, append: u64, entries: u64, entry_bytes: u64) {
+        let bytes = entry_bytes + entries * ENTRY_OVERHEAD_BYTES;
+        let mut claims = self.claims.lock();
+        claims.bytes += bytes;
+        claims.queue.push_back(Claim {
+            owner,
+            append,
+            bytes,
+        });
+        while claims.bytes > self.limit_bytes {
+            let Some(oldest) = claims.queue.front() else {
+                break;
+            };
+            let owner = oldest.owner.upgrade();
+            if owner.is_some_and(|owner| !owner.evict(oldest.append)) {
+                break;
+            }
+            let freed = oldest.bytes;
+            claims.bytes -= freed;
+            claims.queue.pop_front();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use openraft::EntryPayload;
+
+    use super::*;
+    use crate::types::LogId;
+
+    fn stored(index: u64) -> StoredEntry {
+        StoredEntry {
+            entry: Entry {
+                log_id: LogId::new_term_index(1, index),
+                payload: EntryPayload::Blank,
+            },
+            bytes: 100,
+            end_bytes: 0,
+        }
+    }
+
+    fn indices(entries: &[Entry]) -> Vec<u64> {
+        entries.iter().map(|entry| entry.log_id.index).collect()
+    }
+
+    #[test]
+    fn a_read_ends_at_its_end_its_bytes_or_the_log() {
+        let mut tail = Tail::default();
+        (5..9).for_each(|index| tail.push(1, stored(index)));
+        assert_eq!(indices(&tail.read(5, 7, 1_000)), [5, 6]);
+        assert_eq!(indices(&tail.read(6, 20, 200)), [6, 7]);
+        assert_eq!(indices(&tail.read(7, 20, 0)), [7]);
+        assert_eq!(indices(&tail.read(9, 20, 1_000)), []);
+        assert_eq!(indices(&tail.read(4, 20, 1_000)), []);
+    }
+
+    #[test]
+    fn an_index_written_again_does_not_leave_before_its_own_sync() {
+        let mut tail = Tail::default();
+        (1..4).for_each(|index| tail.push(1, stored(index)));
+        tail.truncate(2);
+        tail.push(2, stored(2));
+        tail.mark_synced(1);
+        assert!(tail.evict(1));
+        assert_eq!(tail.first(), Some(2));
+        assert!(!tail.evict(2));
+        assert_eq!(tail.first(), Some(2));
+    }
+
+    impl Evict for Mutex<Tail> {
+        fn evict(&self, append: u64) -> bool {
+            self.lock().evict(append)
+        }
+    }
+
+    #[test]
+    fn the_oldest_of_all_replicas_leaves_first_and_only_once_synced() {
+        let budget = TailBudget::new(3 * (100 + ENTRY_OVERHEAD_BYTES));
+        let tails = [(), ()].map(|()| Arc::new(Mutex::new(Tail::default())));
+        let append = |which: usize, append: u64| {
+            tails[which].lock().push(append, stored(append));
+            budget.claim(Arc::downgrade(&tails[which]), append, 1, 100);
+        };
+        append(0, 1);
+        append(1, 1);
+        append(0, 2);
+        append(1, 2);
+        assert_eq!(tails[0].lock().first(), Some(1), "nothing is synced yet");
+        tails[0].lock().mark_synced(1);
+        append(1, 3);
+        assert_eq!(tails[0].lock().first(), Some(2));
+        assert_eq!(
+            tails[1].lock().first(),
+            Some(1),
+            "the next in turn is not synced"
+        );
+        tails[1].lock().mark_synced(3);
+        append(1, 4);
+        assert_eq!(tails[0].lock().first(), Some(2));
+        assert_eq!(tails[1].lock().first(), Some(2));
+    }
+
+    #[test]
+    fn a_replica_that_is_gone_holds_no_budget() {
+        let budget: TailBudget<Mutex<Tail>> = TailBudget::new(0);
+        budget.claim(Weak::new(), 1, 1, 100);
+        assert_eq!(budget.claims.lock().bytes, 0);
+    }
+}

@@ -1,0 +1,108 @@
+//! What everybody but openraft may know of a replica: its state, how far it has applied, and the
+//! entries of its log. Read only.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use parking_lot::{RwLock, RwLockReadGuard};
+use ropewalk_proto::ids::{GroupId, ReplicaId};
+use tokio::sync::watch;
+
+use crate::checkpoint;
+use crate::disk::DiskError;
+use crate::machine::Machine;
+use crate::replica_log::ReplicaLog;
+use crate::types::Entry;
+
+/// One replica, to read. Clones are the same.
+pub struct ReplicaView<M> {
+    log: Arc<ReplicaLog>,
+    machine: Arc<RwLock<M>>,
+    applied: watch::Receiver<u64>,
+}
+
+impl<M> Clone for ReplicaView<M> {
+    fn clone(&self) -> ReplicaView<M> {
+        ReplicaView {
+            log: Arc::clone(&self.log),
+            machine: Arc::clone(&self.machine),
+            applied: self.applied.clone(),
+        }
+    }
+}
+
+impl<M> fmt::Debug for ReplicaView<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReplicaView")
+            .field("log", &self.log)
+            .field("applied", &*self.applied.borrow())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<M: Machine> ReplicaView<M> {
+    pub(crate) fn new(
+        log: Arc<ReplicaLog>,
+        machine: Arc<RwLock<M>>,
+        applied: watch::Receiver<u64>,
+    ) -> ReplicaView<M> {
+        ReplicaView {
+            log,
+            machine,
+            applied,
+        }
+    }
+
+    /// The group.
+    pub fn group(&self) -> GroupId {
+        self.log.group
+    }
+
+    /// The replica.
+    pub fn replica(&self) -> ReplicaId {
+        self.log.replica
+    }
+
+    /// The state machine, as of the last applied entry. Applying waits while this is held: read
+    /// what is needed and let go, never across an await.
+    pub fn machine(&self) -> RwLockReadGuard<'_, M> {
+        self.machine.read()
+    }
+
+    /// The log index applied last; 0 before any. It is told after the state has changed and before
+    /// the proposer hears.
+    pub fn applied(&self) -> watch::Receiver<u64> {
+        self.applied.clone()
+    }
+
+    /// The entries in `range` that the log holds, without a gap, until they pass `max_bytes`; the
+    /// first comes in any case. What is not there any more, or not yet, is left out at either end.
+    /// Entries past [`ReplicaView::applied`] may still be replaced by others.
+    pub async fn entries(
+        &self,
+        range: Range<u64>,
+        max_bytes: usize,
+    ) -> Result<Vec<Entry>, DiskError> {
+        self.log.read(range, max_bytes as u64).await
+    }
+
+    /// The length in bytes of what the log holds.
+    pub fn log_bytes(&self) -> u64 {
+        self.log.bytes()
+    }
+
+    /// The last index that was purged from the log.
+    pub fn purged_index(&self) -> Option<u64> {
+        let purged = self.log.marks().purged;
+        purged.map(|purged| purged.log_id.index)
+    }
+
+    /// The index of the checkpoint the log may be purged up to, if there is one.
+    pub async fn purge_boundary(&self) -> Result<Option<u64>, DiskError> {
+        let purgeable_index = self.machine().purgeable_index();
+        let boundary = checkpoint::boundary(&self.log, purgeable_index);
+        let newest = checkpoint::newest(&self.log, boundary).await?;
+        Ok(newest.map(|(index, _)| index))
+    }
+}
