@@ -16,7 +16,7 @@ use crate::disk::{Batch, Change, DiskError};
 use crate::keys::{self, Key, Part};
 use crate::log::io_error;
 use crate::replica_log::ReplicaLog;
-use crate::small::{self, Checkpoint};
+use crate::small::{self, Checkpoint, Position};
 use crate::types::{Snapshot, SnapshotMeta, TypeConfig};
 
 /// At or below which index the snapshot is looked for. The state of a replica that began with a
@@ -59,11 +59,21 @@ pub(crate) fn snapshot(checkpoint: Checkpoint) -> Snapshot {
 pub struct SnapshotBuilder {
     log: Arc<ReplicaLog>,
     boundary: u64,
+    /// The state as long as nothing was applied: it needs no checkpoint.
+    empty: Option<Bytes>,
 }
 
 impl SnapshotBuilder {
-    pub(crate) fn new(log: Arc<ReplicaLog>, boundary: u64) -> SnapshotBuilder {
-        SnapshotBuilder { log, boundary }
+    pub(crate) fn new(
+        log: Arc<ReplicaLog>,
+        boundary: u64,
+        empty: Option<Bytes>,
+    ) -> SnapshotBuilder {
+        SnapshotBuilder {
+            log,
+            boundary,
+            empty,
+        }
     }
 }
 
@@ -77,6 +87,10 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
         written.map_err(io_error)?;
         let newest = newest(&self.log, self.boundary).await;
         let Some((index, checkpoint)) = newest.map_err(io_error)? else {
+            if let Some(state) = self.empty.take() {
+                let position = Position::default();
+                return Ok(snapshot(Checkpoint { position, state }));
+            }
             return Err(io_error(format!(
                 "replica {} has no checkpoint at or below index {}",
                 self.log.replica, self.boundary

@@ -46,6 +46,8 @@ pub(crate) struct Marks {
     pub(crate) vote: Option<Vote>,
     pub(crate) committed: Option<LogId>,
     pub(crate) purged: Option<Purged>,
+    /// The index the log began at. openraft begins at 0; its tests of a store do not always.
+    pub(crate) begin: u64,
     pub(crate) last: Option<LogId>,
     /// The log's length in bytes up to and with `last`.
     pub(crate) end_bytes: u64,
@@ -61,7 +63,8 @@ impl Marks {
 
     /// The first index that is not purged.
     pub(crate) fn first(&self) -> u64 {
-        self.purged.map_or(0, |purged| purged.log_id.index + 1)
+        self.purged
+            .map_or(self.begin, |purged| purged.log_id.index + 1)
     }
 
     /// Forgets the log up to and with `purged`; the log ends there if it was shorter.
@@ -226,6 +229,9 @@ impl ReplicaLog {
                 end_bytes,
             });
         }
+        if marks.last.is_none() {
+            marks.begin = first;
+        }
         marks.appends += 1;
         Ok((marks.appends, stored))
     }
@@ -271,8 +277,11 @@ impl ReplicaLog {
 
     /// Removes the entries up to and with `to`.
     pub(crate) async fn purge(&self, to: LogId) -> Result<(), DiskError> {
-        let first = self.marks.lock().first();
-        if to.index < first {
+        let (first, purged) = {
+            let marks = self.marks.lock();
+            (marks.first(), marks.purged)
+        };
+        if purged.is_some_and(|purged| to.index <= purged.log_id.index) {
             return Ok(());
         }
         let purged = self.purged_at(to).await?;
@@ -309,6 +318,7 @@ impl ReplicaLog {
             }
             match marks.purged {
                 Some(purged) if purged.log_id.index == index => return Ok(purged.end_bytes),
+                None if index < marks.begin => return Ok(0),
                 _ => {}
             }
         }

@@ -230,7 +230,9 @@ impl<M: Machine> RaftStateMachine<TypeConfig> for StateMachine<M> {
     }
 
     async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
-        SnapshotBuilder::new(Arc::clone(&self.log), self.boundary())
+        let nothing_applied = self.position.log_id.is_none();
+        let empty = nothing_applied.then(|| self.machine.read().checkpoint());
+        SnapshotBuilder::new(Arc::clone(&self.log), self.boundary(), empty)
     }
 
     async fn install_snapshot(
