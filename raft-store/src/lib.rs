@@ -26,6 +26,7 @@ pub mod types;
 pub mod view;
 
 pub use checkpoint::SnapshotBuilder;
+pub use committer::DiskStatus;
 pub use disk::{Disk, DiskError};
 pub use log::LogStore;
 pub use machine::{Applied, Effect, Machine};
