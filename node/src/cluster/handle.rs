@@ -1,77 +1,267 @@
-//! The handle by which the rest of the node sees the cluster.
+//! The handle by which the rest of the node sees the cluster, and the tasks that keep it true.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use parking_lot::RwLock;
-use ropewalk_proto::error::{ErrorCode, WireError};
+use prost::Message;
+use ropewalk_proto::error::{ErrorCode, Retry, WireError};
 use ropewalk_proto::ids::NodeId;
-use ropewalk_proto::v1::{meta_command, meta_reply};
+use ropewalk_proto::v1::cluster_server::ClusterServer;
+use ropewalk_proto::v1::{NodeIdentity, NodeState, meta_command, meta_reply};
+use ropewalk_raft_store::{Store, purge_to_boundary};
 use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
 
+use super::formation::{self, Pause};
 use super::leaders::LeaderTable;
+use super::service::ClusterService;
+use super::shared::{MESSAGE_BYTES, Meta, Shared, StartError};
 use super::view::ClusterView;
-use crate::config::Limits;
+use super::{controller, identity, propose, report};
+use crate::config::Config;
+use crate::env::Env;
+use crate::peer::{Inbound, Peers};
+
+/// Between two looks at whether the metadata group's log can be purged.
+const PURGE_EVERY: Duration = Duration::from_secs(10);
+/// How long a node whose registration was refused for good waits before it says so again.
+const REFUSED_AGAIN: Duration = Duration::from_secs(30);
+/// How long a stopping node waits for the tasks of this room.
+const STOP_WITHIN: Duration = Duration::from_secs(5);
 
 /// The cluster, as this node sees it. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Cluster {
-    inner: Arc<Inner>,
-}
-
-#[derive(Debug)]
-struct Inner {
-    node_id: RwLock<NodeId>,
-    view: watch::Sender<Arc<ClusterView>>,
-    leaders: LeaderTable,
+    shared: Arc<Shared>,
 }
 
 impl Cluster {
-    /// A node that is in no cluster yet.
-    pub fn new(limits: &Limits) -> Cluster {
-        Cluster {
-            inner: Arc::new(Inner {
-                node_id: RwLock::default(),
-                view: watch::Sender::default(),
-                leaders: LeaderTable::new(limits.node_dead_after_ms),
-            }),
+    /// Reads from the store who this node is, or draws who it will be. Nothing runs yet; the
+    /// [`Cluster::service`] must be served before [`Cluster::start`] can come to an end.
+    pub async fn new(
+        config: &Config,
+        env: &Env,
+        store: &Store,
+        peers: &Peers,
+        inbound: &Inbound,
+    ) -> Result<Cluster, StartError> {
+        let identity = match store.get_local(identity::STORED_AS).await? {
+            Some(kept) => NodeIdentity::decode(kept)
+                .map_err(|error| StartError::Identity(error.to_string()))?,
+            None => {
+                let fresh = identity::fresh(env, &config.advertise);
+                let bytes = fresh.encode_to_vec().into();
+                store.put_local(identity::STORED_AS, bytes).await?;
+                fresh
+            }
+        };
+        let shared = Shared::new(
+            config.clone(),
+            env.clone(),
+            store.clone(),
+            peers.clone(),
+            inbound.clone(),
+            identity,
+        );
+        Ok(Cluster {
+            shared: Arc::new(shared),
+        })
+    }
+
+    /// Comes back to the cluster this node was in, joins the one its seeds are in, or founds one
+    /// with them. Returns once the node has its id and its view shows it; waits as long as that
+    /// takes, saying what for.
+    pub async fn start(&self) -> Result<(), StartError> {
+        let shared = &self.shared;
+        let identity = formation::find_place(shared).await?;
+        if shared.meta.get().is_none() {
+            let meta = Meta::open(shared, &identity).await?;
+            if shared.meta.set(meta).is_ok() {
+                self.spawn_tasks(&identity)?;
+            }
         }
+        let own = self.node_id();
+        let mut views = self.view();
+        let shown =
+            views.wait_for(|view| !view.cluster_id.is_empty() && view.nodes.contains_key(&own));
+        tokio::select! {
+            shown = shown => shown.map(|_| ()).map_err(|_| StartError::Stopping),
+            () = shared.stop.cancelled() => Err(StartError::Stopping),
+        }
+    }
+
+    fn spawn_tasks(&self, identity: &NodeIdentity) -> Result<(), StartError> {
+        let shared = &self.shared;
+        let meta = shared.meta.get().ok_or(StartError::Stopping)?;
+        refresh_view(shared, meta);
+        shared.spawn(keep_view(shared.clone(), meta.clone()));
+        shared.spawn(formation::begin(
+            shared.clone(),
+            identity.clone(),
+            meta.clone(),
+        ));
+        shared.spawn(formation::spread_plan(shared.clone(), identity.clone()));
+        shared.spawn(register(shared.clone()));
+        shared.spawn(report::report_to_all(shared.clone()));
+        shared.spawn(controller::control(shared.clone(), meta.clone()));
+        shared.spawn(purge(meta.clone(), shared.call_timeout()));
+        Ok(())
+    }
+
+    /// What other nodes ask of this one; to be served before it is started.
+    pub fn service(&self) -> ClusterServer<ClusterService> {
+        let service = ClusterService {
+            shared: self.shared.clone(),
+        };
+        ClusterServer::new(service)
+            .max_decoding_message_size(MESSAGE_BYTES)
+            .max_encoding_message_size(MESSAGE_BYTES)
     }
 
     /// This node's id; 0 until it is in a cluster.
     pub fn node_id(&self) -> NodeId {
-        *self.inner.node_id.read()
+        self.shared.node_id()
     }
 
     /// The cluster's metadata, as of the newest entry applied here.
     pub fn view(&self) -> watch::Receiver<Arc<ClusterView>> {
-        self.inner.view.subscribe()
+        self.shared.view.subscribe()
     }
 
     /// Who leads which group.
     pub fn leaders(&self) -> &LeaderTable {
-        &self.inner.leaders
+        &self.shared.leaders
     }
 
     /// Whether a node was heard from lately.
     pub fn alive(&self, node: NodeId) -> bool {
-        self.inner.leaders.alive(node)
+        self.shared.leaders.alive(node)
     }
 
     /// The node that leads the metadata group, if one is known.
     pub fn controller(&self) -> Option<NodeId> {
-        None
+        let leader = self.shared.meta.get()?.leader()?;
+        Some(leader.node_id)
     }
 
     /// Has the metadata group apply a command, wherever it is led, and returns its answer: the
     /// reply's kind, or none where there is nothing to say. What the group refuses comes back as
-    /// the error it gave.
+    /// the error it gave. Elections are waited for, within a bound.
     pub async fn propose(
         &self,
-        _command: meta_command::Kind,
+        command: meta_command::Kind,
     ) -> Result<Option<meta_reply::Kind>, WireError> {
-        Err(WireError::new(
-            ErrorCode::NotServing,
-            "this node is in no cluster yet; try again shortly",
-        ))
+        if self.shared.stop.is_cancelled() {
+            return Err(WireError::new(
+                ErrorCode::NotServing,
+                "this node is stopping; ask another",
+            ));
+        }
+        let limits = &self.shared.config.limits;
+        let election = Duration::from_millis(limits.election_timeout_ms);
+        let within = self.shared.call_timeout() * 2 + election * 3;
+        propose::propose(&self.shared, command, within).await
+    }
+
+    /// Gives the lead of the metadata group, if it is here, to another node. What could not be
+    /// handed over `within` that time is left to an election.
+    pub async fn hand_over(&self, within: Duration) {
+        let Some(meta) = self.shared.meta.get() else {
+            return;
+        };
+        if !meta.leads() {
+            return;
+        }
+        let handed = controller::hand_over(&self.shared, meta);
+        if timeout(within, handed).await.is_err() {
+            tracing::info!("the metadata group's lead could not be handed over in time");
+        }
+    }
+
+    /// Stops all that this room runs, and waits for it. What is on the disk stays.
+    pub async fn shutdown(&self) {
+        let shared = &self.shared;
+        shared.stop.cancel();
+        shared.tasks.close();
+        let stopped = async {
+            shared.tasks.wait().await;
+            if let Some(meta) = shared.meta.get() {
+                shared.inbound.deregister(meta.replica);
+                if let Err(error) = meta.raft.shutdown().await {
+                    tracing::warn!(%error, "the metadata replica did not end well");
+                }
+            }
+        };
+        if timeout(STOP_WITHIN, stopped).await.is_err() {
+            tracing::warn!("the cluster's tasks did not stop within {STOP_WITHIN:?}");
+        }
+    }
+}
+
+/// Follows the metadata replica with the view.
+async fn keep_view(shared: Arc<Shared>, meta: Meta) {
+    let mut applied = meta.state.applied();
+    loop {
+        applied.mark_unchanged();
+        refresh_view(&shared, &meta);
+        if applied.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Brings the view up to what the metadata replica has applied.
+pub(super) fn refresh_view(shared: &Shared, meta: &Meta) {
+    let view: Arc<ClusterView> = {
+        let machine = meta.state.machine();
+        if machine.changed() <= shared.view.borrow().applied {
+            return;
+        }
+        Arc::from(&*machine)
+    };
+    let newer = shared.view.send_if_modified(|now| {
+        let newer = view.applied > now.applied;
+        if newer {
+            *now = view.clone();
+        }
+        newer
+    });
+    if newer {
+        let groups: std::collections::BTreeSet<_> = view.partitions().map(|p| p.group).collect();
+        let stays = |node: NodeId| {
+            let node = view.nodes.get(&node);
+            node.is_some_and(|node| node.state != NodeState::Removed)
+        };
+        shared
+            .leaders
+            .retain(|group| groups.contains(&group), stays);
+    }
+}
+
+/// Tells the metadata group of this start of the node: where it is now, and what it understands.
+async fn register(shared: Arc<Shared>) {
+    let mut pause = Pause::new();
+    loop {
+        match formation::make_known(&shared).await {
+            Ok(()) => return,
+            Err(error) if error.code.retry() == Retry::Never => {
+                tracing::error!(%error, "the cluster refuses this node");
+                sleep(REFUSED_AGAIN).await;
+            }
+            Err(error) => tracing::info!(%error, "this node is not registered yet"),
+        }
+        pause.next().await;
+    }
+}
+
+/// Keeps the metadata group's log short: what a checkpoint stands in for goes.
+async fn purge(meta: Meta, limit: Duration) {
+    loop {
+        sleep(PURGE_EVERY).await;
+        match purge_to_boundary(&meta.raft, &meta.state, limit).await {
+            Ok(Some(index)) => tracing::debug!(index, "the metadata log was purged"),
+            Ok(None) => {}
+            Err(error) => tracing::info!(%error, "the metadata log is purged later"),
+        }
     }
 }

@@ -4,22 +4,33 @@
 //! come in here: the controller writes wishes, and each partition's leader carries them out.
 
 pub mod balance;
+mod controller;
+mod formation;
 mod handle;
+mod identity;
 mod leaders;
 pub mod machine;
 #[cfg(test)]
 mod machine_tests;
+mod members;
 mod mirror;
 mod moves;
 mod nodes;
 pub mod placement;
 #[cfg(test)]
 mod placement_tests;
+mod propose;
+mod report;
+mod service;
 pub mod settings;
+mod shared;
+mod survey;
 mod topics;
 pub mod view;
 
 pub use handle::Cluster;
 pub use leaders::{LeaderInfo, LeaderTable};
 pub use machine::MetaMachine;
+pub use service::ClusterService;
+pub use shared::StartError;
 pub use view::ClusterView;

@@ -1,0 +1,222 @@
+//! What the node that leads the metadata group does beyond leading it: compares what the cluster
+//! should be with what it is, and takes the next step of each kind.
+//!
+//! It keeps nothing between two rounds but when it began to lead, so any node can go on with it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::ChangeMembers;
+use openraft::async_runtime::watch::WatchReceiver;
+use ropewalk_proto::error::WireError;
+use ropewalk_proto::ids::{NodeId, ReplicaId};
+use ropewalk_proto::v1::{
+    FoundCluster, MetaCommand, MoveReplicas, NodeState, SetNodeState, meta_command,
+};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::balance::rebalance;
+use super::handle::refresh_view;
+use super::members::{Members, Step};
+use super::propose::propose_here;
+use super::shared::{Meta, Shared};
+use super::view::{ClusterView, PartitionView};
+
+/// Partitions that are on their way from one node to another at a time.
+const MOVES_AT_ONCE: usize = 8;
+/// A replica at most this many entries behind the leader counts as caught up.
+const CAUGHT_UP_ENTRIES: u64 = 64;
+/// How long a follower gets to take over the lead before it is asked again.
+const TAKE_OVER_WITHIN: Duration = Duration::from_millis(500);
+
+/// Acts whenever this node leads the metadata group, until its replica stops.
+pub(super) async fn control(shared: Arc<Shared>, meta: Meta) {
+    let pause = Duration::from_millis(shared.config.limits.reconcile_interval_ms.max(1));
+    loop {
+        let leads = meta.raft.wait(None);
+        let leads = leads.metrics(|metrics| metrics.state.is_leader(), "to lead");
+        if leads.await.is_err() {
+            return;
+        }
+        tracing::info!("this node leads the metadata group");
+        let since = Instant::now();
+        while meta.leads() {
+            if let Err(error) = round(&shared, &meta, since).await {
+                tracing::info!(%error, "a change of the cluster is tried again");
+            }
+            sleep(pause).await;
+        }
+    }
+}
+
+/// One look at everything. The first error ends it; the next round begins anew.
+async fn round(shared: &Shared, meta: &Meta, since: Instant) -> Result<(), WireError> {
+    refresh_view(shared, meta);
+    let view = shared.view.borrow().clone();
+    if view.cluster_id.is_empty() {
+        let identity = shared.identity();
+        let founding = FoundCluster {
+            cluster_id: identity.cluster_id,
+            nodes: identity.founding,
+        };
+        return change(shared, meta, meta_command::Kind::FoundCluster(founding)).await;
+    }
+    let lost = lost(shared, &view, since);
+    settle_members(shared, meta, &view, &lost).await;
+    let own = view.nodes.get(&shared.node_id());
+    if own.is_some_and(|own| own.state != NodeState::Active) {
+        // A node that is on its way out leads nothing.
+        offer_lead(shared, meta).await;
+    }
+    for node in emptied(&view) {
+        let command = SetNodeState {
+            node_id: node.0,
+            state: NodeState::Removed.into(),
+        };
+        tracing::info!(%node, "the node holds nothing any more and is removed");
+        change(shared, meta, meta_command::Kind::SetNodeState(command)).await?;
+    }
+    for (group, nodes) in next_moves(&view, &lost, |node| shared.leaders.alive(node)) {
+        tracing::info!(%group, ?nodes, "replicas are moved");
+        let command = MoveReplicas {
+            group_id: group.0,
+            node_ids: nodes.into_iter().map(|node| node.0).collect(),
+        };
+        change(shared, meta, meta_command::Kind::MoveReplicas(command)).await?;
+    }
+    Ok(())
+}
+
+async fn change(shared: &Shared, meta: &Meta, kind: meta_command::Kind) -> Result<(), WireError> {
+    let command = MetaCommand {
+        leader_time_ms: 0, // stamped where it is proposed
+        kind: Some(kind),
+    };
+    let answer = propose_here(shared, meta, command).await?;
+    match answer.reply.and_then(|reply| reply.kind) {
+        Some(ropewalk_proto::v1::meta_reply::Kind::Error(error)) => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// The nodes that have been silent for too long, counted from when this node began to listen for
+/// all of them at the earliest.
+fn lost(shared: &Shared, view: &ClusterView, since: Instant) -> BTreeSet<NodeId> {
+    let bound = Duration::from_millis(shared.config.limits.node_lost_after_ms);
+    let own = shared.node_id();
+    let silent = |node: &NodeId| {
+        let heard = shared.leaders.last_heard(*node);
+        heard.map_or(since, |heard| heard.max(since)).elapsed() >= bound
+    };
+    let nodes = view.nodes.values();
+    let nodes = nodes.filter(|node| node.state != NodeState::Removed && node.id != own);
+    nodes.map(|node| node.id).filter(silent).collect()
+}
+
+/// The nodes that were told to go and hold no replica any more.
+fn emptied(view: &ClusterView) -> Vec<NodeId> {
+    let holders: BTreeSet<NodeId> = view
+        .partitions()
+        .flat_map(|partition| partition.replicas.iter().chain(&partition.retiring))
+        .map(|place| place.node)
+        .collect();
+    let leaving = view.nodes.values();
+    let leaving = leaving.filter(|node| node.state == NodeState::Decommissioning);
+    let empty = leaving.filter(|node| !holders.contains(&node.id));
+    empty.map(|node| node.id).collect()
+}
+
+/// The moves to begin now: none onto a node that is silent, and few at a time.
+fn next_moves(
+    view: &ClusterView,
+    lost: &BTreeSet<NodeId>,
+    alive: impl Fn(NodeId) -> bool,
+) -> Vec<(ropewalk_proto::ids::GroupId, Vec<NodeId>)> {
+    let partitions: BTreeMap<_, &PartitionView> =
+        view.partitions().map(|one| (one.group, one)).collect();
+    let moving = |one: &PartitionView| !one.retiring.is_empty();
+    let under_way = partitions.values().filter(|one| moving(one)).count();
+    let room = MOVES_AT_ONCE.saturating_sub(under_way);
+    let possible = rebalance(view, lost).into_iter().filter(|(group, nodes)| {
+        let Some(partition) = partitions.get(group) else {
+            return false;
+        };
+        let holds = |node: &NodeId| partition.replicas.iter().any(|place| place.node == *node);
+        nodes.iter().all(|node| holds(node) || alive(*node))
+    });
+    possible.take(room).collect()
+}
+
+/// Takes the next step towards the metadata group's right membership.
+async fn settle_members(shared: &Shared, meta: &Meta, view: &ClusterView, lost: &BTreeSet<NodeId>) {
+    let members = Members::of(&meta.membership(), caught_up(meta));
+    let Some(step) = members.next(view, lost) else {
+        return;
+    };
+    tracing::info!(?step, "the metadata group's membership changes");
+    let change = match step {
+        Step::Learn(replica, broker) => {
+            ChangeMembers::AddNodes(BTreeMap::from([(replica, broker)]))
+        }
+        Step::Readdress(replica, broker) => {
+            ChangeMembers::SetNodes(BTreeMap::from([(replica, broker)]))
+        }
+        Step::Vote(voters) => ChangeMembers::ReplaceAllVoters(voters),
+        Step::Drop(replicas) => ChangeMembers::RemoveNodes(replicas),
+    };
+    // Voters that are no more stay as learners: a node that leaves is to see that it did.
+    let changed = meta.raft.change_membership(change, true);
+    match timeout(shared.call_timeout() * 2, changed).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => tracing::info!(%error, "the change of membership is tried again"),
+        Err(_) => tracing::info!("the change of membership is still under way"),
+    }
+}
+
+/// The replicas whose log is about as long as the leader's; none if this one does not lead.
+fn caught_up(meta: &Meta) -> BTreeSet<ReplicaId> {
+    let metrics = meta.raft.metrics();
+    let metrics = metrics.borrow_watched();
+    let last = metrics.last_log_index.unwrap_or_default();
+    let replication = metrics.replication.iter().flatten();
+    replication
+        .filter_map(|(replica, matched)| Some((*replica, matched.as_ref()?.index)))
+        .filter(|(_, matched)| matched + CAUGHT_UP_ENTRIES >= last)
+        .map(|(replica, _)| replica)
+        .collect()
+}
+
+/// Gives the lead to another voter; returns when this node leads no more, or when there is nobody
+/// to give it to.
+pub(super) async fn hand_over(shared: &Shared, meta: &Meta) {
+    while meta.leads() && offer_lead(shared, meta).await {
+        let left = meta.raft.wait(Some(TAKE_OVER_WITHIN));
+        let left = left.metrics(|metrics| !metrics.state.is_leader(), "not to lead");
+        // Too slow is asked again; a stopped replica leads no more.
+        let _ = left.await;
+    }
+}
+
+/// Asks a voter that has caught up and lives, preferably on a node that stays, to take the lead;
+/// false if there is none.
+async fn offer_lead(shared: &Shared, meta: &Meta) -> bool {
+    let caught_up = caught_up(meta);
+    let view = shared.view.borrow().clone();
+    let members = Members::of(&meta.membership(), BTreeSet::new());
+    let heirs = members.voters.iter().filter_map(|replica| {
+        let node = view.nodes.get(&members.brokers.get(replica)?.node_id)?;
+        let able = *replica != meta.replica
+            && caught_up.contains(replica)
+            && shared.leaders.alive(node.id);
+        able.then_some((node.state != NodeState::Active, *replica))
+    });
+    let Some((_, heir)) = heirs.min() else {
+        return false;
+    };
+    if let Err(error) = meta.raft.trigger().transfer_leader(heir).await {
+        tracing::info!(%error, "the lead of the metadata group stays here");
+        return false;
+    }
+    true
+}

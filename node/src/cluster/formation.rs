@@ -1,0 +1,307 @@
+//! How a node gets its place in a cluster: it comes back to the one it was in, joins one that
+//! lives, or founds one together with the other nodes of its seed list.
+//!
+//! Founding: the node with the smallest address draws the cluster's id and the plan, keeps it, and
+//! sends it to the others, each of which keeps it too. From then on they are equal: each of the
+//! voters named in the plan begins the metadata group with the same membership, each goes on
+//! spreading the plan, and whoever is elected proposes `FoundCluster`. So any of them may crash at
+//! any moment. A node the plan did not reach learns of the cluster from its seeds and joins.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use ropewalk_proto::error::{ErrorCode, Retry, WireError};
+use ropewalk_proto::ids::NodeId;
+use ropewalk_proto::v1::{
+    FormCall, FormMember, FoundingNode, HelloAnswer, HelloCall, JoinAnswer, JoinCall, NodeIdentity,
+    NodeState, meta_command,
+};
+use ropewalk_raft_store::Broker;
+use tokio::time::{Instant, timeout};
+use tonic::Request;
+
+use super::identity;
+use super::members::MAX_VOTERS;
+use super::propose::propose;
+use super::shared::{Meta, Shared, StartError};
+use super::survey::{Heard, Verdict, judge};
+
+/// Between two rounds of asking the seeds, at first and at most.
+const ASK_AGAIN: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(2)];
+/// Between two log lines about what is being waited for.
+const SAY_AGAIN: Duration = Duration::from_secs(5);
+/// How long the one who began the metadata group asks for votes without waiting for a timeout.
+const EAGER_FOR: Duration = Duration::from_secs(10);
+/// Between two such requests.
+const ELECT_AGAIN: Duration = Duration::from_millis(200);
+
+/// Returns once this node has a place in a cluster.
+pub(super) async fn find_place(shared: &Arc<Shared>) -> Result<NodeIdentity, StartError> {
+    let mut changes = shared.identity.subscribe();
+    let placed = changes.wait_for(identity::placed);
+    let search = async {
+        let mut pause = Pause::new();
+        let mut said: Option<(Instant, String)> = None;
+        loop {
+            let waits = search_once(shared).await;
+            let due = said.as_ref().is_none_or(|(at, before)| {
+                at.elapsed() >= SAY_AGAIN || (*before != waits && at.elapsed() >= SAY_AGAIN / 5)
+            });
+            if due {
+                tracing::info!("no cluster yet: {waits}");
+                said = Some((Instant::now(), waits));
+            }
+            pause.next().await;
+        }
+    };
+    tokio::select! {
+        found = placed => found.map(|identity| identity.clone()).map_err(|_| StartError::Stopping),
+        never = search => never,
+        () = shared.stop.cancelled() => Err(StartError::Stopping),
+    }
+}
+
+/// One round; says what is missing.
+async fn search_once(shared: &Arc<Shared>) -> String {
+    let own = shared.own();
+    match judge(&own, &ask_seeds(shared, &own.seeds).await) {
+        Verdict::Wait(why) => why,
+        Verdict::Misconfigured(why) => format!("CONFIGURATION: {why}"),
+        Verdict::Join(addresses) => {
+            let mut why = String::new();
+            for address in addresses {
+                match join(shared, &address).await {
+                    Ok(()) => return format!("joining through {address}"),
+                    Err(error) => {
+                        why = format!("{address} has no place for this node yet: {error}")
+                    }
+                }
+            }
+            why
+        }
+        Verdict::Found(plan) => {
+            let cluster = identity::draw_cluster_id(&shared.env, &own.address);
+            let Some(place) = identity::founding(&own.incarnation, &cluster, &plan) else {
+                return "this node is not part of its own plan".to_owned();
+            };
+            tracing::info!(cluster, nodes = plan.len(), "founding a cluster");
+            match shared.take_place(place).await {
+                Ok(()) => "founding".to_owned(),
+                Err(error) => format!("the plan of the cluster could not be kept: {error}"),
+            }
+        }
+    }
+}
+
+async fn ask_seeds(shared: &Arc<Shared>, seeds: &[String]) -> Vec<Heard> {
+    let others = seeds
+        .iter()
+        .filter(|seed| **seed != shared.config.advertise);
+    join_all(others.map(|seed| async {
+        let answer = hello(shared, seed).await;
+        (seed.clone(), answer.map_err(|error| error.to_string()))
+    }))
+    .await
+}
+
+async fn hello(shared: &Arc<Shared>, seed: &str) -> Result<HelloAnswer, WireError> {
+    let call = HelloCall {
+        address: shared.config.advertise.clone(),
+        incarnation: shared.identity.borrow().incarnation.clone(),
+        seeds: shared.config.seeds.clone(),
+    };
+    let mut client = shared.client(seed);
+    bounded(shared.call_timeout(), client.hello(Request::new(call))).await
+}
+
+/// Asks the node at `address`, which is in a cluster, for a place, and takes it. A node that has
+/// its place already makes itself known again.
+pub(super) async fn join(shared: &Arc<Shared>, address: &str) -> Result<(), WireError> {
+    let own = shared.registration();
+    let now = shared.identity();
+    let call = JoinCall {
+        incarnation: own.incarnation.clone(),
+        address: own.address,
+        http: own.http,
+        rack: own.rack,
+        version: own.version,
+        command_version: own.command_version,
+        cluster_id: now.cluster_id,
+    };
+    let mut client = shared.client(address);
+    let answer: JoinAnswer =
+        bounded(shared.call_timeout() * 2, client.join(Request::new(call))).await?;
+    shared
+        .take_place(NodeIdentity {
+            incarnation: own.incarnation,
+            cluster_id: answer.cluster_id,
+            node_id: answer.node_id,
+            meta_replica_id: answer.meta_replica_id,
+            founding: Vec::new(),
+        })
+        .await
+}
+
+/// Tells the metadata group where this node, which has its place, is now.
+pub(super) async fn make_known(shared: &Arc<Shared>) -> Result<(), WireError> {
+    let command = meta_command::Kind::RegisterNode(shared.registration());
+    let mut error = match propose(shared, command, shared.call_timeout()).await {
+        Ok(_) => return Ok(()),
+        Err(error) if error.code.retry() == Retry::Never => return Err(error),
+        Err(error) => error,
+    };
+    // If this node has moved, the leader does not reach it, and it does not know the leader.
+    let (view, identity) = (shared.view.borrow().clone(), shared.identity());
+    let nodes = view.nodes.values();
+    let nodes = nodes.filter(|node| node.state != NodeState::Removed);
+    let known: BTreeSet<&str> = nodes
+        .map(|node| node.address.as_str())
+        .chain(identity.founding.iter().map(|node| node.address.as_str()))
+        .chain(shared.config.seeds.iter().map(String::as_str))
+        .filter(|address| *address != shared.config.advertise)
+        .collect();
+    for address in known {
+        match join(shared, address).await {
+            Ok(()) => return Ok(()),
+            Err(other) if other.code.retry() == Retry::Never => return Err(other),
+            Err(other) => error = other,
+        }
+    }
+    Err(error)
+}
+
+/// Begins the metadata group with the membership of the plan. Every voter may do so, since all
+/// begin it with the same; the first does at once, each other one only if those before it don't,
+/// so that they need not contend for the lead.
+pub(super) async fn begin(shared: Arc<Shared>, identity: NodeIdentity, meta: Meta) {
+    let voters: Vec<&FoundingNode> = identity.founding.iter().take(MAX_VOTERS).collect();
+    let place = voters
+        .iter()
+        .position(|node| node.node_id == identity.node_id);
+    let Some(place) = place.and_then(|place| u32::try_from(place).ok()) else {
+        return;
+    };
+    if meta.raft.is_initialized().await.unwrap_or(true) {
+        return;
+    }
+    let patience = Duration::from_millis(shared.config.limits.election_timeout_ms) * 2 * place;
+    if is_led(&meta, patience).await {
+        return;
+    }
+    let members: BTreeMap<_, _> = voters
+        .into_iter()
+        .map(|node| {
+            let broker = Broker {
+                node_id: NodeId(node.node_id),
+                address: node.address.clone(),
+            };
+            (
+                identity::founding_replica(&identity.cluster_id, node),
+                broker,
+            )
+        })
+        .collect();
+    if let Err(error) = meta.raft.initialize(members).await {
+        tracing::debug!(%error, "the metadata group was begun by another");
+        return;
+    }
+    // The others may have got their place a moment too late for the first election.
+    let begun = Instant::now();
+    while begun.elapsed() < EAGER_FOR && !is_led(&meta, ELECT_AGAIN).await {
+        if meta.raft.trigger().elect(true).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Whether the metadata group has a leader, or gets one within a bound.
+async fn is_led(meta: &Meta, within: Duration) -> bool {
+    let wait = meta.raft.wait(Some(within));
+    let led = wait.metrics(|metrics| metrics.current_leader.is_some(), "a leader");
+    led.await.is_ok()
+}
+
+/// Sends the plan to every node in it until it has it, or until the cluster is founded: from then
+/// on a node that missed it joins by itself.
+pub(super) async fn spread_plan(shared: Arc<Shared>, identity: NodeIdentity) {
+    let mut views = shared.view.subscribe();
+    let founded = views.wait_for(|view| !view.cluster_id.is_empty());
+    let others = identity.founding.iter();
+    let others = others.filter(|node| node.node_id != identity.node_id);
+    let spread = join_all(others.map(|node| give_plan(&shared, &identity, node)));
+    tokio::select! {
+        _ = founded => {}
+        _ = spread => {}
+    }
+}
+
+async fn give_plan(shared: &Arc<Shared>, identity: &NodeIdentity, to: &FoundingNode) {
+    let mut pause = Pause::new();
+    loop {
+        let member = |node: &FoundingNode| FormMember {
+            node_id: node.node_id,
+            address: node.address.clone(),
+            incarnation: node.incarnation.clone(),
+        };
+        let call = FormCall {
+            cluster_id: identity.cluster_id.clone(),
+            members: identity.founding.iter().map(member).collect(),
+        };
+        let mut client = shared.client(&to.address);
+        match bounded(shared.call_timeout(), client.form(Request::new(call))).await {
+            Ok(_) => return,
+            Err(error) => {
+                tracing::debug!(to = to.address, %error, "the plan of the cluster was not taken");
+            }
+        }
+        pause.next().await;
+    }
+}
+
+/// The answer of a call, or why there is none, within a bound. A node that could not be connected
+/// to is [`ErrorCode::NotServing`]: it surely did nothing.
+pub(super) async fn bounded<A>(
+    bound: Duration,
+    call: impl Future<Output = Result<tonic::Response<A>, tonic::Status>>,
+) -> Result<A, WireError> {
+    match timeout(bound, call).await {
+        Ok(Ok(answer)) => Ok(answer.into_inner()),
+        Ok(Err(status)) if never_sent(&status) => {
+            Err(WireError::new(ErrorCode::NotServing, status.message()))
+        }
+        Ok(Err(status)) => Err(WireError::from(&status)),
+        Err(_) => Err(WireError::new(
+            ErrorCode::Timeout,
+            format!("no answer within {} ms", bound.as_millis()),
+        )),
+    }
+}
+
+fn never_sent(status: &tonic::Status) -> bool {
+    let mut cause = status.source();
+    while let Some(error) = cause {
+        if error.is::<tonic::ConnectError>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+/// Waits longer each time, up to a bound.
+#[derive(Debug)]
+pub(super) struct Pause(Duration);
+
+impl Pause {
+    pub fn new() -> Pause {
+        Pause(ASK_AGAIN[0])
+    }
+
+    pub async fn next(&mut self) {
+        tokio::time::sleep(self.0).await;
+        self.0 = (self.0 * 2).min(ASK_AGAIN[1]);
+    }
+}

@@ -1,0 +1,242 @@
+//! The membership of the metadata group: every node of the cluster, at most [`MAX_VOTERS`] of them
+//! with a vote. Pure: one step at a time towards what it should be.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ropewalk_proto::ids::{NodeId, ReplicaId};
+use ropewalk_proto::v1::NodeState;
+use ropewalk_raft_store::Broker;
+use ropewalk_raft_store::types::StoredMembership;
+
+use super::view::{ClusterView, NodeView};
+
+/// Replicas of the metadata group that vote; the rest learn.
+pub(super) const MAX_VOTERS: usize = 5;
+
+/// The membership as Raft has it.
+#[derive(Debug, Default)]
+pub(super) struct Members {
+    pub brokers: BTreeMap<ReplicaId, Broker>,
+    pub voters: BTreeSet<ReplicaId>,
+    /// A change of voters has been begun and not ended.
+    pub joint: bool,
+    /// Replicas whose log has caught up with the leader's.
+    pub caught_up: BTreeSet<ReplicaId>,
+}
+
+/// One step.
+#[derive(Debug, PartialEq)]
+pub(super) enum Step {
+    /// Begin to replicate to this one.
+    Learn(ReplicaId, Broker),
+    /// This one has moved.
+    Readdress(ReplicaId, Broker),
+    /// These vote from now on; voters that are no more are dropped.
+    Vote(BTreeSet<ReplicaId>),
+    /// Cease to replicate to these.
+    Drop(BTreeSet<ReplicaId>),
+}
+
+impl Members {
+    /// What a Raft membership says.
+    pub fn of(stored: &StoredMembership, caught_up: BTreeSet<ReplicaId>) -> Members {
+        let brokers = stored.nodes().map(|(id, broker)| (*id, broker.clone()));
+        let joint = stored.get_joint_config();
+        Members {
+            brokers: brokers.collect(),
+            voters: joint.last().cloned().unwrap_or_default(),
+            joint: joint.len() > 1,
+            caught_up,
+        }
+    }
+
+    /// The next step, if there is one. Nodes that are `lost` or leaving give up their vote where
+    /// another can take it.
+    pub fn next(&self, view: &ClusterView, lost: &BTreeSet<NodeId>) -> Option<Step> {
+        let staying = || {
+            let nodes = view.nodes.values();
+            nodes.filter(|node| node.state != NodeState::Removed)
+        };
+        let voters = self.voters(staying(), lost);
+        if self.joint {
+            return Some(Step::Vote(voters));
+        }
+        for node in staying() {
+            let wanted = Broker {
+                node_id: node.id,
+                address: node.address.clone(),
+            };
+            match self.brokers.get(&node.meta_replica) {
+                None => return Some(Step::Learn(node.meta_replica, wanted)),
+                Some(known) if *known != wanted => {
+                    return Some(Step::Readdress(node.meta_replica, wanted));
+                }
+                Some(_) => {}
+            }
+        }
+        if voters != self.voters {
+            return Some(Step::Vote(voters));
+        }
+        let replicas: BTreeSet<ReplicaId> = staying().map(|node| node.meta_replica).collect();
+        let learners = self.brokers.keys().filter(|id| !self.voters.contains(id));
+        let gone = learners.filter(|id| !replicas.contains(id));
+        let gone: BTreeSet<ReplicaId> = gone.copied().collect();
+        (!gone.is_empty()).then_some(Step::Drop(gone))
+    }
+
+    fn voters<'a>(
+        &self,
+        staying: impl Iterator<Item = &'a NodeView>,
+        lost: &BTreeSet<NodeId>,
+    ) -> BTreeSet<ReplicaId> {
+        let mut able: Vec<(bool, bool, NodeId, ReplicaId)> = staying
+            .map(|node| {
+                let leaving = node.state == NodeState::Decommissioning || lost.contains(&node.id);
+                let votes = self.voters.contains(&node.meta_replica);
+                (leaving, !votes, node.id, node.meta_replica)
+            })
+            .filter(|(_, new, _, replica)| !new || self.caught_up.contains(replica))
+            .collect();
+        able.sort_unstable();
+        let chosen = able.iter().take(MAX_VOTERS);
+        let chosen: BTreeSet<ReplicaId> = chosen.map(|(.., replica)| *replica).collect();
+        if chosen.is_empty() {
+            return self.voters.clone();
+        }
+        chosen
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn view(states: &[NodeState]) -> ClusterView {
+        let nodes = (1..).zip(states).map(|(id, state)| {
+            let node = NodeView {
+                id: NodeId(id),
+                address: format!("host{id}"),
+                http: String::new(),
+                rack: String::new(),
+                version: String::new(),
+                state: *state,
+                meta_replica: ReplicaId(100 + id),
+            };
+            (NodeId(id), node)
+        });
+        ClusterView {
+            nodes: nodes.collect(),
+            ..ClusterView::default()
+        }
+    }
+
+    fn broker(id: u64) -> Broker {
+        Broker {
+            node_id: NodeId(id),
+            address: format!("host{id}"),
+        }
+    }
+
+    fn replicas(ids: &[u64]) -> BTreeSet<ReplicaId> {
+        ids.iter().map(|id| ReplicaId(100 + id)).collect()
+    }
+
+    fn members(voters: &[u64], learners: &[u64], caught_up: &[u64]) -> Members {
+        let all = voters.iter().chain(learners);
+        Members {
+            brokers: all.map(|id| (ReplicaId(100 + id), broker(*id))).collect(),
+            voters: replicas(voters),
+            joint: false,
+            caught_up: replicas(caught_up),
+        }
+    }
+
+    const ACTIVE: NodeState = NodeState::Active;
+    const REMOVED: NodeState = NodeState::Removed;
+    const LEAVING: NodeState = NodeState::Decommissioning;
+
+    fn step(members: &Members, states: &[NodeState], lost: &[u64]) -> Option<Step> {
+        let lost = lost.iter().map(|id| NodeId(*id)).collect();
+        members.next(&view(states), &lost)
+    }
+
+    #[test]
+    fn a_membership_that_is_as_it_should_be_stays() {
+        let members = members(&[1, 2, 3], &[], &[1, 2, 3]);
+        assert_eq!(step(&members, &[ACTIVE; 3], &[]), None);
+        assert_eq!(step(&members, &[ACTIVE; 3], &[2]), None);
+    }
+
+    #[test]
+    fn a_new_node_learns_first_and_votes_when_it_has_caught_up() {
+        let unknown = members(&[1, 2, 3], &[], &[1, 2, 3]);
+        let learn = Step::Learn(ReplicaId(104), broker(4));
+        assert_eq!(step(&unknown, &[ACTIVE; 4], &[]), Some(learn));
+        let behind = members(&[1, 2, 3], &[4], &[1, 2, 3]);
+        assert_eq!(step(&behind, &[ACTIVE; 4], &[]), None);
+        let ready = members(&[1, 2, 3], &[4], &[1, 2, 3, 4]);
+        let vote = Step::Vote(replicas(&[1, 2, 3, 4]));
+        assert_eq!(step(&ready, &[ACTIVE; 4], &[]), Some(vote));
+    }
+
+    #[test]
+    fn at_most_five_vote() {
+        let members = members(&[1, 2, 3, 4, 5], &[6], &[1, 2, 3, 4, 5, 6]);
+        assert_eq!(step(&members, &[ACTIVE; 6], &[]), None);
+        let instead = Step::Vote(replicas(&[1, 3, 4, 5, 6]));
+        assert_eq!(step(&members, &[ACTIVE; 6], &[2]), Some(instead));
+    }
+
+    #[test]
+    fn a_lost_node_and_its_successor_change_places_in_one_step() {
+        let members = members(&[1, 2, 3], &[4], &[1, 2, 4]);
+        let states = [ACTIVE, ACTIVE, REMOVED, ACTIVE];
+        let vote = Step::Vote(replicas(&[1, 2, 4]));
+        assert_eq!(step(&members, &states, &[]), Some(vote));
+    }
+
+    #[test]
+    fn a_lost_voter_goes_even_before_its_successor_has_caught_up() {
+        let members = members(&[1, 2, 3], &[4], &[1, 2]);
+        let states = [ACTIVE, ACTIVE, REMOVED, ACTIVE];
+        let vote = Step::Vote(replicas(&[1, 2]));
+        assert_eq!(step(&members, &states, &[]), Some(vote));
+    }
+
+    #[test]
+    fn a_removed_learner_is_dropped() {
+        let members = members(&[1], &[2], &[1]);
+        let states = [ACTIVE, REMOVED];
+        assert_eq!(
+            step(&members, &states, &[]),
+            Some(Step::Drop(replicas(&[2])))
+        );
+    }
+
+    #[test]
+    fn a_node_that_moved_is_found_again() {
+        let mut members = members(&[1, 2], &[], &[1, 2]);
+        let stale = Broker {
+            node_id: NodeId(2),
+            address: "elsewhere".into(),
+        };
+        members.brokers.insert(ReplicaId(102), stale);
+        let readdress = Step::Readdress(ReplicaId(102), broker(2));
+        assert_eq!(step(&members, &[ACTIVE; 2], &[]), Some(readdress));
+    }
+
+    #[test]
+    fn a_change_that_was_begun_is_ended_first() {
+        let mut members = members(&[1, 2, 3], &[], &[1, 2, 3]);
+        members.joint = true;
+        let vote = Step::Vote(replicas(&[1, 2, 3]));
+        assert_eq!(step(&members, &[ACTIVE; 3], &[]), Some(vote));
+    }
+
+    #[test]
+    fn the_last_one_keeps_its_vote_even_while_it_leaves() {
+        let members = members(&[1], &[], &[1]);
+        assert_eq!(step(&members, &[LEAVING], &[1]), None);
+        assert_eq!(step(&members, &[REMOVED], &[]), None);
+    }
+}

@@ -1,0 +1,170 @@
+//! Commands on their way to the metadata group, wherever it is led.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::errors::{ClientWriteError, RaftError};
+use ropewalk_proto::command::{Command, Reply};
+use ropewalk_proto::error::{ErrorCode, Outcome, WireError};
+use ropewalk_proto::v1::{
+    MetaCommand, MetaReply, ProposeMetaAnswer, ProposeMetaCall, meta_command, meta_reply,
+};
+use tokio::time::{Instant, timeout, timeout_at};
+use tonic::Request;
+
+use super::formation::bounded;
+use super::shared::{Meta, Shared};
+
+/// Between two attempts while there is no leader.
+const RETRY: Duration = Duration::from_millis(50);
+/// How long a proposer waits to see its own command applied on its own node.
+const SEEN_WITHIN: Duration = Duration::from_secs(1);
+
+/// Proposes until the group has answered or `within` is over.
+pub(super) async fn propose(
+    shared: &Arc<Shared>,
+    kind: meta_command::Kind,
+    within: Duration,
+) -> Result<Option<meta_reply::Kind>, WireError> {
+    let deadline = Instant::now() + within;
+    loop {
+        let attempt = timeout_at(deadline, attempt(shared, &kind)).await;
+        let error = match attempt {
+            Ok(Ok(answer)) => return finish(shared, answer, deadline).await,
+            Ok(Err(error)) => error,
+            Err(_) => out_of_time(within),
+        };
+        let unknown = error.code.outcome() == Outcome::Unknown;
+        let again = match unknown {
+            true => repeatable(&kind),
+            false => is_elsewhere(error.code),
+        };
+        if !again || Instant::now() + RETRY >= deadline {
+            return Err(error);
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+/// Whether a command may be proposed again though it may have been applied: it then changes
+/// nothing, or wastes a few numbers.
+fn repeatable(kind: &meta_command::Kind) -> bool {
+    use meta_command::Kind;
+    match kind {
+        Kind::CreateTopic(_) | Kind::DeleteTopic(_) => false,
+        Kind::FoundCluster(_)
+        | Kind::RegisterNode(_)
+        | Kind::SetNodeState(_)
+        | Kind::AlterTopic(_)
+        | Kind::AllocateProducerIds(_)
+        | Kind::MoveReplicas(_)
+        | Kind::SettleReplicas(_) => true,
+    }
+}
+
+/// Whether another leader, soon, may answer where this attempt found none.
+fn is_elsewhere(code: ErrorCode) -> bool {
+    matches!(
+        code,
+        ErrorCode::NoLeader | ErrorCode::NotLeader | ErrorCode::NotServing
+    )
+}
+
+async fn attempt(
+    shared: &Arc<Shared>,
+    kind: &meta_command::Kind,
+) -> Result<ProposeMetaAnswer, WireError> {
+    let meta = shared.meta()?;
+    let command = MetaCommand {
+        leader_time_ms: shared.env.clock.now_ms(),
+        kind: Some(kind.clone()),
+    };
+    if meta.leads() {
+        return propose_here(shared, meta, command).await;
+    }
+    let leader = meta.leader().ok_or_else(no_leader)?;
+    let call = ProposeMetaCall {
+        command: Some(command),
+        cluster_id: shared.identity.borrow().cluster_id.clone(),
+    };
+    let mut client = shared.client(&leader.address);
+    let answer = client.propose_meta(Request::new(call));
+    bounded(shared.call_timeout() * 2, answer).await
+}
+
+/// Proposes to the replica on this node, which must lead.
+pub(super) async fn propose_here(
+    shared: &Shared,
+    meta: &Meta,
+    mut command: MetaCommand,
+) -> Result<ProposeMetaAnswer, WireError> {
+    if !meta.leads() {
+        return Err(WireError::new(
+            ErrorCode::NotLeader,
+            "this node does not lead the metadata group",
+        ));
+    }
+    command.leader_time_ms = shared.env.clock.now_ms();
+    let write = meta.raft.client_write(Command::Meta(command));
+    let bound = shared.call_timeout();
+    let written = timeout(bound, write)
+        .await
+        .map_err(|_| out_of_time(bound))?;
+    let written = written.map_err(|error| match error {
+        RaftError::APIError(ClientWriteError::ForwardToLeader(_)) => no_leader(),
+        RaftError::APIError(error) => WireError::new(ErrorCode::LeadershipLost, error.to_string()),
+        RaftError::Fatal(error) => WireError::new(
+            ErrorCode::LeadershipLost,
+            format!("the metadata replica of this node has stopped: {error}"),
+        ),
+    })?;
+    let reply = match written.data {
+        Reply::Meta(reply) => reply,
+        Reply::Refused(error) => return Err(error),
+        _ => MetaReply::default(),
+    };
+    Ok(ProposeMetaAnswer {
+        reply: Some(reply),
+        log_index: written.log_id.index,
+    })
+}
+
+/// Waits until this node has applied what it proposed, so that it sees its own changes, and turns
+/// the answer into what the proposer wants to know.
+async fn finish(
+    shared: &Shared,
+    answer: ProposeMetaAnswer,
+    deadline: Instant,
+) -> Result<Option<meta_reply::Kind>, WireError> {
+    if let Ok(meta) = shared.meta() {
+        let mut applied = meta.state.applied();
+        let seen = applied.wait_for(|index| *index >= answer.log_index);
+        let within = deadline.min(Instant::now() + SEEN_WITHIN);
+        if timeout_at(within, seen).await.is_err() {
+            tracing::debug!("this node lags behind the metadata it changed");
+        }
+        super::handle::refresh_view(shared, meta);
+    }
+    match answer.reply.and_then(|reply| reply.kind) {
+        Some(meta_reply::Kind::Error(error)) => Err(error.into()),
+        kind => Ok(kind),
+    }
+}
+
+fn no_leader() -> WireError {
+    WireError::new(
+        ErrorCode::NoLeader,
+        "the metadata group has no leader now: too few nodes are up, or one is being elected",
+    )
+}
+
+fn out_of_time(within: Duration) -> WireError {
+    WireError::new(
+        ErrorCode::Timeout,
+        format!(
+            "the metadata group did not answer within {} ms; the change may have been made, look \
+             before making it again",
+            within.as_millis()
+        ),
+    )
+}

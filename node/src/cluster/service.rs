@@ -1,0 +1,138 @@
+//! What other nodes ask of this room. `Hello` and `Form` are answered from the first moment on,
+//! the rest once the node is in a cluster.
+
+use std::sync::Arc;
+
+use ropewalk_proto::error::{ErrorCode, WireError};
+use ropewalk_proto::ids::NodeId;
+use ropewalk_proto::v1::cluster_server;
+use ropewalk_proto::v1::{
+    FormAnswer, FormCall, FoundingNode, HelloAnswer, HelloCall, JoinAnswer, JoinCall,
+    ProposeMetaAnswer, ProposeMetaCall, RegisterNode, ReportAnswer, ReportCall, meta_command,
+    meta_reply,
+};
+use tonic::{Request, Response, Status};
+
+use super::propose::{propose, propose_here};
+use super::shared::Shared;
+use super::{identity, report};
+
+/// The `ropewalk.v1.Cluster` service of a node.
+#[derive(Debug, Clone)]
+pub struct ClusterService {
+    pub(super) shared: Arc<Shared>,
+}
+
+#[tonic::async_trait]
+impl cluster_server::Cluster for ClusterService {
+    async fn hello(&self, _request: Request<HelloCall>) -> Result<Response<HelloAnswer>, Status> {
+        let identity = self.shared.identity();
+        Ok(Response::new(HelloAnswer {
+            incarnation: identity.incarnation,
+            cluster_id: identity.cluster_id,
+            seeds: self.shared.config.seeds.clone(),
+            address: self.shared.config.advertise.clone(),
+        }))
+    }
+
+    async fn form(&self, request: Request<FormCall>) -> Result<Response<FormAnswer>, Status> {
+        let FormCall {
+            cluster_id,
+            members,
+        } = request.into_inner();
+        let members = members.into_iter().map(|member| FoundingNode {
+            node_id: member.node_id,
+            address: member.address,
+            incarnation: member.incarnation,
+        });
+        let plan: Vec<FoundingNode> = members.collect();
+        let own = self.shared.identity.borrow().incarnation.clone();
+        let place = identity::founding(&own, &cluster_id, &plan);
+        let place = place.filter(identity::placed).ok_or_else(|| {
+            invalid("this node is not the one the plan names: its data directory is another")
+        })?;
+        self.shared.take_place(place).await?;
+        Ok(Response::new(FormAnswer {}))
+    }
+
+    async fn join(&self, request: Request<JoinCall>) -> Result<Response<JoinAnswer>, Status> {
+        let call = request.into_inner();
+        self.shared.meta()?;
+        let cluster_id = self.shared.identity().cluster_id;
+        self.check_cluster(&call.cluster_id, &cluster_id)?;
+        let command = meta_command::Kind::RegisterNode(RegisterNode {
+            incarnation: call.incarnation,
+            address: call.address,
+            http: call.http,
+            rack: call.rack,
+            version: call.version,
+            command_version: call.command_version,
+        });
+        let within = self.shared.call_timeout();
+        match propose(&self.shared, command, within).await? {
+            Some(meta_reply::Kind::NodeRegistered(node)) => Ok(Response::new(JoinAnswer {
+                cluster_id,
+                node_id: node.node_id,
+                meta_replica_id: node.meta_replica_id,
+            })),
+            _ => Err(Status::internal("the metadata group gave no node id")),
+        }
+    }
+
+    async fn propose_meta(
+        &self,
+        request: Request<ProposeMetaCall>,
+    ) -> Result<Response<ProposeMetaAnswer>, Status> {
+        let call = request.into_inner();
+        let meta = self.shared.meta()?;
+        let cluster_id = self.shared.identity().cluster_id;
+        self.check_cluster(&call.cluster_id, &cluster_id)?;
+        let command = call.command.unwrap_or_default();
+        if command.kind.is_none() {
+            // An entry that some nodes can't apply would stop their metadata.
+            return Err(Status::from(WireError::new(
+                ErrorCode::UnsupportedVersion,
+                "the node that leads the metadata group is older than this command; upgrade it",
+            )));
+        }
+        let answer = propose_here(&self.shared, meta, command).await?;
+        Ok(Response::new(answer))
+    }
+
+    async fn report(&self, request: Request<ReportCall>) -> Result<Response<ReportAnswer>, Status> {
+        let call = request.into_inner();
+        let node = NodeId(call.node_id);
+        let meta = self.shared.meta()?;
+        let known = meta
+            .state
+            .machine()
+            .node(node)
+            .map(|n| n.incarnation.clone());
+        if known.is_none_or(|incarnation| incarnation != call.incarnation) {
+            return Err(Status::from(WireError::new(
+                ErrorCode::UnknownNode,
+                format!("this cluster does not know the node that calls itself {node}"),
+            )));
+        }
+        let leading = call.leading.into_iter();
+        let leading = leading.map(|one| report::from_wire(node, one)).collect();
+        self.shared.leaders.heard(node, leading, call.full);
+        Ok(Response::new(ReportAnswer {}))
+    }
+}
+
+impl ClusterService {
+    /// A node of another cluster may find this one at an address it once knew.
+    fn check_cluster(&self, called: &str, own: &str) -> Result<(), WireError> {
+        if called.is_empty() || called == own {
+            return Ok(());
+        }
+        Err(invalid(&format!(
+            "this node belongs to cluster {own}, not to {called}; check the addresses"
+        )))
+    }
+}
+
+fn invalid(message: &str) -> WireError {
+    WireError::new(ErrorCode::InvalidRequest, message)
+}

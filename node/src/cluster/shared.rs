@@ -1,0 +1,242 @@
+//! What the tasks and services of this room have in common.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use openraft::async_runtime::watch::WatchReceiver;
+use ropewalk_proto::error::{ErrorCode, WireError};
+use ropewalk_proto::ids::{GroupId, NodeId, ReplicaId};
+use ropewalk_proto::v1::cluster_client::ClusterClient;
+use ropewalk_proto::v1::{NodeIdentity, RegisterNode};
+use ropewalk_raft_store::types::{Raft, StoredMembership};
+use ropewalk_raft_store::{Broker, ReplicaView, Store, StoreError};
+use tokio::sync::{Mutex, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::transport::Channel;
+
+use super::identity;
+use super::leaders::LeaderTable;
+use super::machine::MetaMachine;
+use super::survey::{Own, normalized};
+use super::view::ClusterView;
+use crate::config::Config;
+use crate::env::Env;
+use crate::peer::{Inbound, Peers};
+use crate::raft_config::raft_config;
+
+/// The largest message between nodes about the cluster: a report of all that a node leads.
+pub(super) const MESSAGE_BYTES: usize = 16 << 20;
+
+/// Why a node cannot take part in a cluster.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The node's own store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The identity on the disk does not parse.
+    #[error("the identity kept in the data directory is damaged: {0}")]
+    Identity(String),
+    /// The metadata replica did not start.
+    #[error("the metadata replica did not start: {0}")]
+    Raft(String),
+    /// The node is stopping.
+    #[error("the node is stopping")]
+    Stopping,
+}
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub config: Config,
+    pub env: Env,
+    pub store: Store,
+    pub peers: Peers,
+    pub inbound: Inbound,
+    /// Who this node is; changes once, when it gets its place in a cluster.
+    pub identity: watch::Sender<NodeIdentity>,
+    placing: Mutex<()>,
+    pub view: watch::Sender<Arc<ClusterView>>,
+    pub leaders: LeaderTable,
+    /// The replica of the metadata group, once it runs.
+    pub meta: OnceLock<Meta>,
+    pub stop: CancellationToken,
+    pub tasks: TaskTracker,
+}
+
+/// This node's replica of the metadata group.
+#[derive(Debug, Clone)]
+pub(super) struct Meta {
+    pub replica: ReplicaId,
+    pub raft: Raft<MetaMachine>,
+    pub state: ReplicaView<MetaMachine>,
+}
+
+impl Shared {
+    pub fn new(
+        config: Config,
+        env: Env,
+        store: Store,
+        peers: Peers,
+        inbound: Inbound,
+        identity: NodeIdentity,
+    ) -> Shared {
+        let leaders = LeaderTable::new(config.limits.node_dead_after_ms);
+        leaders.set_own(identity::node_id(&identity));
+        Shared {
+            config,
+            env,
+            store,
+            peers,
+            inbound,
+            identity: watch::Sender::new(identity),
+            placing: Mutex::new(()),
+            view: watch::Sender::default(),
+            leaders,
+            meta: OnceLock::new(),
+            stop: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        }
+    }
+
+    /// Who this node is now.
+    pub fn identity(&self) -> NodeIdentity {
+        self.identity.borrow().clone()
+    }
+
+    pub fn node_id(&self) -> NodeId {
+        identity::node_id(&self.identity.borrow())
+    }
+
+    /// Takes a place in a cluster, durably. The first place wins; the same one again is fine.
+    pub async fn take_place(&self, place: NodeIdentity) -> Result<(), WireError> {
+        let _alone = self.placing.lock().await;
+        let now = self.identity();
+        if identity::placed(&now) {
+            let same = (&now.cluster_id, now.node_id) == (&place.cluster_id, place.node_id);
+            return match same {
+                true => Ok(()),
+                false => Err(WireError::new(
+                    ErrorCode::InvalidRequest,
+                    format!(
+                        "this node is node {} of cluster {}",
+                        now.node_id, now.cluster_id
+                    ),
+                )),
+            };
+        }
+        let bytes = prost::Message::encode_to_vec(&place).into();
+        let kept = self.store.put_local(identity::STORED_AS, bytes).await;
+        kept.map_err(|error| WireError::new(ErrorCode::DiskFailed, error.to_string()))?;
+        tracing::info!(
+            cluster = place.cluster_id,
+            node = place.node_id,
+            "this node has its place"
+        );
+        self.leaders.set_own(identity::node_id(&place));
+        self.identity.send_replace(place);
+        Ok(())
+    }
+
+    /// What this node knows of itself before it knows any cluster.
+    pub fn own(&self) -> Own {
+        Own {
+            address: self.config.advertise.clone(),
+            incarnation: self.identity.borrow().incarnation.to_vec(),
+            seeds: normalized(&self.config.seeds),
+        }
+    }
+
+    /// What this node tells the metadata group of itself.
+    pub fn registration(&self) -> RegisterNode {
+        RegisterNode {
+            incarnation: self.identity.borrow().incarnation.clone(),
+            address: self.config.advertise.clone(),
+            http: self.config.http.clone().unwrap_or_default(),
+            rack: self.config.rack.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            command_version: ropewalk_proto::command::COMMAND_VERSION.into(),
+        }
+    }
+
+    pub fn client(&self, address: &str) -> ClusterClient<Channel> {
+        ClusterClient::new(self.peers.channel(address))
+            .max_decoding_message_size(MESSAGE_BYTES)
+            .max_encoding_message_size(MESSAGE_BYTES)
+    }
+
+    /// The bound of one call to another node.
+    pub fn call_timeout(&self) -> Duration {
+        Duration::from_millis(self.config.limits.peer_rpc_timeout_ms.max(1))
+    }
+
+    /// Runs until it ends or the node stops.
+    pub fn spawn(self: &Arc<Self>, task: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            stop.run_until_cancelled(task).await;
+        });
+    }
+
+    /// The replica of the metadata group that runs here.
+    pub fn meta(&self) -> Result<&Meta, WireError> {
+        self.meta.get().ok_or_else(|| {
+            WireError::new(
+                ErrorCode::NotServing,
+                "this node is in no cluster yet; try again shortly, or ask another",
+            )
+        })
+    }
+}
+
+impl Meta {
+    /// Opens the replica of the metadata group that the identity names, and lets peers reach it.
+    pub async fn open(shared: &Shared, identity: &NodeIdentity) -> Result<Meta, StartError> {
+        let replica = ReplicaId(identity.meta_replica_id);
+        let opened = shared
+            .store
+            .open_replica(GroupId::META, replica, MetaMachine::new())
+            .await?;
+        let raft = Raft::new(
+            replica,
+            raft_config(&shared.config.limits, "metadata"),
+            shared.peers.network(GroupId::META, replica),
+            opened.log,
+            opened.state,
+        )
+        .await
+        .map_err(|error| StartError::Raft(error.to_string()))?;
+        shared
+            .inbound
+            .register(GroupId::META, replica, raft.clone());
+        Ok(Meta {
+            replica,
+            raft,
+            state: opened.view,
+        })
+    }
+
+    /// Who leads the metadata group, as far as this replica knows.
+    pub fn leader(&self) -> Option<Broker> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let leader = metrics.current_leader?;
+        metrics
+            .membership_config
+            .membership()
+            .get_node(&leader)
+            .cloned()
+    }
+
+    /// Whether this replica leads the metadata group.
+    pub fn leads(&self) -> bool {
+        let metrics = self.raft.metrics();
+        metrics.borrow_watched().state.is_leader()
+    }
+
+    /// The membership as last decided.
+    pub fn membership(&self) -> Arc<StoredMembership> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        metrics.membership_config.clone()
+    }
+}

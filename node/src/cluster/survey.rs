@@ -1,0 +1,238 @@
+//! What a fresh node makes of what its seeds say: pure, so that every case can be tried.
+
+use std::collections::BTreeSet;
+
+use ropewalk_proto::v1::{FoundingNode, HelloAnswer};
+
+/// What a fresh node knows of itself.
+#[derive(Debug, Clone)]
+pub(super) struct Own {
+    pub address: String,
+    pub incarnation: Vec<u8>,
+    /// As [`normalized`] gives them.
+    pub seeds: Vec<String>,
+}
+
+/// What one seed said, or why it said nothing.
+pub(super) type Heard = (String, Result<HelloAnswer, String>);
+
+/// What to do next.
+#[derive(Debug, PartialEq)]
+pub(super) enum Verdict {
+    /// Ask one of these nodes, which are in a cluster, for a place.
+    Join(Vec<String>),
+    /// Found a cluster of these nodes.
+    Found(Vec<FoundingNode>),
+    /// Ask again later; why.
+    Wait(String),
+    /// Ask again later, but only an operator can mend it.
+    Misconfigured(String),
+}
+
+/// A seed list as it is compared: in order, each once.
+pub(super) fn normalized(seeds: &[String]) -> Vec<String> {
+    let seeds: BTreeSet<&str> = seeds.iter().map(|seed| seed.trim()).collect();
+    let seeds = seeds.into_iter().filter(|seed| !seed.is_empty());
+    seeds.map(str::to_owned).collect()
+}
+
+/// Judges what the seeds other than this node's own address have said.
+///
+/// A cluster is founded only when every seed has answered, none is in a cluster, all have the same
+/// list, and then by one node alone, that of the smallest address. So one seed list gives one
+/// cluster, whatever the order of starts and crashes.
+pub(super) fn judge(own: &Own, heard: &[Heard]) -> Verdict {
+    let answers: Vec<(&String, &HelloAnswer)> = heard
+        .iter()
+        .filter_map(|(seed, said)| Some((seed, said.as_ref().ok()?)))
+        .collect();
+    let in_cluster = answers
+        .iter()
+        .filter(|(_, said)| !said.cluster_id.is_empty());
+    let in_cluster: Vec<String> = in_cluster.map(|(seed, _)| (*seed).clone()).collect();
+    if !in_cluster.is_empty() {
+        return Verdict::Join(in_cluster);
+    }
+    let silent: Vec<&str> = heard
+        .iter()
+        .filter(|(_, said)| said.is_err())
+        .map(|(seed, _)| seed.as_str())
+        .collect();
+    if !silent.is_empty() {
+        return Verdict::Wait(format!("waiting for {} to answer", silent.join(", ")));
+    }
+    if let Some((seed, said)) = answers
+        .iter()
+        .find(|(_, said)| normalized(&said.seeds) != own.seeds)
+    {
+        return Verdict::Misconfigured(format!(
+            "the seed lists differ: this node has [{}], {seed} has [{}]; give every first node the \
+             same list",
+            own.seeds.join(", "),
+            said.seeds.join(", ")
+        ));
+    }
+    let (same, others): (Vec<_>, Vec<_>) = answers
+        .into_iter()
+        .partition(|(_, said)| said.incarnation == own.incarnation);
+    let own_is_seed = own.seeds.is_empty() || own.seeds.contains(&own.address) || !same.is_empty();
+    if !own_is_seed {
+        return Verdict::Misconfigured(format!(
+            "no seed is in a cluster, and this node's own address, {}, is not among its seeds [{}]; \
+             start the seeds first, or add this node's address to everybody's list",
+            own.address,
+            own.seeds.join(", ")
+        ));
+    }
+    plan(
+        own,
+        &others.iter().map(|(_, said)| *said).collect::<Vec<_>>(),
+    )
+}
+
+fn plan(own: &Own, others: &[&HelloAnswer]) -> Verdict {
+    let mut nodes: Vec<(&str, &[u8])> = others
+        .iter()
+        .map(|said| (said.address.as_str(), &said.incarnation[..]))
+        .chain([(own.address.as_str(), &own.incarnation[..])])
+        .collect();
+    nodes.sort_unstable();
+    let addresses: BTreeSet<_> = nodes.iter().map(|(address, _)| address).collect();
+    let incarnations: BTreeSet<_> = nodes.iter().map(|(_, incarnation)| incarnation).collect();
+    if addresses.len() != nodes.len() || incarnations.len() != nodes.len() {
+        return Verdict::Misconfigured(format!(
+            "two of the seeds [{}] lead to the same node, or advertise the same address; give each \
+             node its own",
+            own.seeds.join(", ")
+        ));
+    }
+    match nodes.first() {
+        Some((first, _)) if *first != own.address => {
+            Verdict::Wait(format!("waiting for {first} to found the cluster"))
+        }
+        _ => Verdict::Found(
+            (1..)
+                .zip(nodes)
+                .map(|(node_id, (address, incarnation))| FoundingNode {
+                    node_id,
+                    address: address.to_owned(),
+                    incarnation: incarnation.to_vec().into(),
+                })
+                .collect(),
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn own(address: &str, seeds: &[&str]) -> Own {
+        Own {
+            address: address.into(),
+            incarnation: address.into(),
+            seeds: normalized(&strings(seeds)),
+        }
+    }
+
+    fn strings(list: &[&str]) -> Vec<String> {
+        list.iter().map(|&item| item.to_owned()).collect()
+    }
+
+    fn says(address: &str, cluster: &str, seeds: &[&str]) -> Heard {
+        let answer = HelloAnswer {
+            incarnation: address.to_owned().into_bytes().into(),
+            cluster_id: cluster.into(),
+            seeds: strings(seeds),
+            address: address.into(),
+        };
+        (address.into(), Ok(answer))
+    }
+
+    fn silent(address: &str) -> Heard {
+        (address.into(), Err("refused".into()))
+    }
+
+    const ALL: [&str; 3] = ["a", "b", "c"];
+
+    #[test]
+    fn the_smallest_address_founds_with_ids_in_order_of_address() {
+        let verdict = judge(
+            &own("a", &ALL),
+            &[says("c", "", &["c", "b", "a"]), says("b", "", &ALL)],
+        );
+        let Verdict::Found(plan) = verdict else {
+            panic!("{verdict:?}");
+        };
+        let nodes: Vec<_> = plan
+            .iter()
+            .map(|n| (n.node_id, n.address.as_str()))
+            .collect();
+        assert_eq!(nodes, [(1, "a"), (2, "b"), (3, "c")]);
+        assert_eq!(plan[1].incarnation, "b".as_bytes());
+    }
+
+    #[test]
+    fn the_others_wait_for_the_founder() {
+        let verdict = judge(&own("b", &ALL), &[says("a", "", &ALL), says("c", "", &ALL)]);
+        assert!(matches!(verdict, Verdict::Wait(why) if why.contains("a to found")));
+    }
+
+    #[test]
+    fn nobody_founds_while_a_seed_is_silent() {
+        let verdict = judge(&own("a", &ALL), &[says("b", "", &ALL), silent("c")]);
+        assert!(matches!(verdict, Verdict::Wait(why) if why.contains('c')));
+    }
+
+    #[test]
+    fn any_living_cluster_is_joined_though_other_seeds_are_silent() {
+        let verdict = judge(&own("a", &ALL), &[says("b", "X", &ALL), silent("c")]);
+        assert_eq!(verdict, Verdict::Join(vec!["b".into()]));
+        let joiner = judge(&own("d", &["a"]), &[says("a", "X", &ALL)]);
+        assert_eq!(joiner, Verdict::Join(vec!["a".into()]));
+    }
+
+    #[test]
+    fn a_node_without_other_seeds_founds_a_cluster_of_one() {
+        for seeds in [&[][..], &["a"][..]] {
+            let verdict = judge(&own("a", seeds), &[]);
+            assert!(matches!(verdict, Verdict::Found(plan) if plan.len() == 1));
+        }
+    }
+
+    #[test]
+    fn different_seed_lists_found_nothing_and_are_named() {
+        let verdict = judge(
+            &own("a", &ALL),
+            &[says("b", "", &["a", "b"]), says("c", "", &ALL)],
+        );
+        assert!(matches!(verdict, Verdict::Misconfigured(why) if why.contains("[a, b]")));
+    }
+
+    #[test]
+    fn a_node_outside_its_own_seed_list_founds_nothing() {
+        let seeds = ["a", "b"];
+        let verdict = judge(
+            &own("d", &seeds),
+            &[says("a", "", &seeds), says("b", "", &seeds)],
+        );
+        assert!(matches!(verdict, Verdict::Misconfigured(why) if why.contains("not among")));
+    }
+
+    #[test]
+    fn a_seed_that_is_this_node_under_another_name_counts_as_itself() {
+        let seeds = ["alias", "b"];
+        let mut alias = says("a", "", &seeds);
+        alias.0 = "alias".into();
+        let verdict = judge(&own("a", &seeds), &[alias, says("b", "", &seeds)]);
+        assert!(matches!(verdict, Verdict::Found(plan) if plan.len() == 2));
+    }
+
+    #[test]
+    fn two_seeds_that_are_one_node_found_nothing() {
+        let mut twice = says("b", "", &ALL);
+        twice.0 = "c".into();
+        let verdict = judge(&own("a", &ALL), &[says("b", "", &ALL), twice]);
+        assert!(matches!(verdict, Verdict::Misconfigured(why) if why.contains("same node")));
+    }
+}
