@@ -193,8 +193,8 @@ mod tests {
         assert_eq!(indices(&tail.read(5, 7, 1_000)), [5, 6]);
         assert_eq!(indices(&tail.read(6, 20, 200)), [6, 7]);
         assert_eq!(indices(&tail.read(7, 20, 0)), [7]);
-        assert_eq!(indices(&tail.read(9, 20, 1_000)), []);
-        assert_eq!(indices(&tail.read(4, 20, 1_000)), []);
+        assert!(tail.read(9, 20, 1_000).is_empty());
+        assert!(tail.read(4, 20, 1_000).is_empty());
     }
 
     #[test]

@@ -207,7 +207,7 @@ async fn work(
             async move { (bounded(bound, append(&*raft, call, refuse)).await, reply) }
         })
         .buffered(PIPELINE)
-        .for_each(|(answer, reply)| std::future::ready(reply.send(answer)))
+        .for_each(|(answer, reply)| async move { reply.send(answer) })
         .await;
 }
 
