@@ -1,5 +1,6 @@
 //! The handle by which the rest of the node sees the cluster, and the tasks that keep it true.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -144,6 +145,17 @@ impl Cluster {
         Some(leader.node_id)
     }
 
+    /// The nodes whose replica of the metadata group votes, as far as this node knows.
+    pub fn metadata_voters(&self) -> BTreeSet<NodeId> {
+        let Some(meta) = self.shared.meta.get() else {
+            return BTreeSet::new();
+        };
+        let membership = meta.membership();
+        let voters = membership.voter_ids();
+        let brokers = voters.filter_map(|voter| membership.membership().get_node(&voter).cloned());
+        brokers.map(|broker| broker.node_id).collect()
+    }
+
     /// Has the metadata group apply a command, wherever it is led, and returns its answer: the
     /// reply's kind, or none where there is nothing to say. What the group refuses comes back as
     /// the error it gave. Elections are waited for, within a bound.
@@ -227,7 +239,7 @@ pub(super) fn refresh_view(shared: &Shared, meta: &Meta) {
         newer
     });
     if newer {
-        let groups: std::collections::BTreeSet<_> = view.partitions().map(|p| p.group).collect();
+        let groups: BTreeSet<_> = view.partitions().map(|p| p.group).collect();
         let stays = |node: NodeId| {
             let node = view.nodes.get(&node);
             node.is_some_and(|node| node.state != NodeState::Removed)

@@ -4,6 +4,8 @@
 //! come in here: the controller writes wishes, and each partition's leader carries them out.
 
 pub mod balance;
+#[cfg(test)]
+mod cluster_tests;
 mod controller;
 mod formation;
 mod handle;

@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tonic::Request;
 
 use super::formation::bounded;
+use super::settings;
 use super::shared::{Meta, Shared};
 
 /// Between two attempts while there is no leader.
@@ -27,14 +28,22 @@ pub(super) async fn propose(
     within: Duration,
 ) -> Result<Option<meta_reply::Kind>, WireError> {
     let deadline = Instant::now() + within;
+    let mut in_doubt = false;
     loop {
         let attempt = timeout_at(deadline, attempt(shared, &kind)).await;
         let error = match attempt {
-            Ok(Ok(answer)) => return finish(shared, answer, deadline).await,
+            Ok(Ok(answer)) => {
+                let answer = finish(shared, answer, deadline).await;
+                return match in_doubt {
+                    true => made_before(shared, &kind, answer),
+                    false => answer,
+                };
+            }
             Ok(Err(error)) => error,
             Err(_) => out_of_time(within),
         };
         let unknown = error.code.outcome() == Outcome::Unknown;
+        in_doubt |= unknown;
         let again = match unknown {
             true => repeatable(&kind),
             false => is_elsewhere(error.code),
@@ -47,18 +56,42 @@ pub(super) async fn propose(
 }
 
 /// Whether a command may be proposed again though it may have been applied: it then changes
-/// nothing, or wastes a few numbers.
+/// nothing, or wastes a few numbers. A deletion may not: by then another topic may have the name.
 fn repeatable(kind: &meta_command::Kind) -> bool {
     use meta_command::Kind;
     match kind {
-        Kind::CreateTopic(_) | Kind::DeleteTopic(_) => false,
+        Kind::DeleteTopic(_) => false,
         Kind::FoundCluster(_)
+        | Kind::CreateTopic(_)
         | Kind::RegisterNode(_)
         | Kind::SetNodeState(_)
         | Kind::AlterTopic(_)
         | Kind::AllocateProducerIds(_)
         | Kind::MoveReplicas(_)
         | Kind::SettleReplicas(_) => true,
+    }
+}
+
+/// A topic that exists, and is as asked for, was created by the attempt that got no answer.
+fn made_before(
+    shared: &Shared,
+    kind: &meta_command::Kind,
+    answer: Result<Option<meta_reply::Kind>, WireError>,
+) -> Result<Option<meta_reply::Kind>, WireError> {
+    let (meta_command::Kind::CreateTopic(asked), Err(error)) = (kind, &answer) else {
+        return answer;
+    };
+    if error.code != ErrorCode::TopicExists {
+        return answer;
+    }
+    let Some(topic) = shared.meta()?.state.machine().topic(&asked.name) else {
+        return answer;
+    };
+    let settings = settings::resolve(asked.settings.as_ref())?;
+    let same = topic.partitions.len() == asked.partitions as usize;
+    match same && topic.settings == Some(settings) {
+        true => Ok(Some(meta_reply::Kind::Topic(topic))),
+        false => answer,
     }
 }
 

@@ -21,6 +21,11 @@ const MAX_NAME_BYTES: usize = 249;
 const MAX_PRODUCER_IDS: u64 = 100_000;
 
 impl MetaMachine {
+    /// One topic, as its creator is told of it.
+    pub(super) fn topic(&self, name: &str) -> Option<TopicInfo> {
+        self.state.topics.get(name).map(topic_info)
+    }
+
     pub(super) fn create_topic(&mut self, command: &CreateTopic) -> Outcome {
         let name = &command.name;
         check_name(name)?;
