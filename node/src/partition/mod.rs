@@ -1,14 +1,36 @@
 //! One partition: an ordered log of record batches, kept by a Raft group.
 //!
 //! `machine` is the pure state every replica of the group agrees on; it never sees a clock, a
-//! setting or a socket. Cluster metadata is read here as a picture of what should be, and is never
-//! changed from here.
+//! setting or a socket. Around it: `produce` the way in, `fetch` and `lookup` the way out,
+//! `steward` and what it calls the leader's housekeeping, `registry` the replicas of a node.
+//! Cluster metadata is read here as a picture of what should be; the one thing said back to it is
+//! that a membership has come to be as wished.
 
+mod balance;
+#[cfg(test)]
+mod cluster_tests;
 mod epochs;
+mod fetch;
+mod followers;
+mod founding;
+mod host;
+mod lookup;
 mod machine;
+mod membership;
 mod offsets;
+mod produce;
 mod producers;
+mod registry;
+mod replica;
+mod retention;
 mod segments;
 mod state;
+mod steward;
+mod walk;
 
+pub use fetch::{FetchSpec, Fetched};
+pub use lookup::{Listed, Position};
 pub use machine::PartitionMachine;
+pub use produce::{Appended, Ticket};
+pub use registry::Partitions;
+pub use replica::{Partition, PartitionId};

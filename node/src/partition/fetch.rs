@@ -1,0 +1,167 @@
+//! The way out: batches as they lie in the log, from an offset, as soon as they are committed.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use ropewalk_proto::error::{ErrorCode, WireError};
+use tokio::time::Instant;
+
+use super::Partition;
+use super::walk::{Walk, WalkError};
+
+/// The least to read at once: what lies between two points of the sparse index.
+const LEAST_READ_BYTES: usize = 64 << 10;
+
+/// What a reader asks for.
+#[derive(Debug, Clone, Copy)]
+pub struct FetchSpec {
+    /// The first offset wanted.
+    pub offset: u64,
+    /// About how many bytes of batches; one comes even if it is larger.
+    pub max_bytes: usize,
+    /// How long to wait at the end of the log for more.
+    pub max_wait: Duration,
+    /// The epoch the reader last saw; 0 if none.
+    pub last_epoch: u64,
+}
+
+/// What a reader gets.
+#[derive(Debug, Clone, Default)]
+pub struct Fetched {
+    /// Base offset, leader epoch and bytes of each batch. The first may begin before the offset
+    /// asked for.
+    pub batches: Vec<(u64, u64, Bytes)>,
+    /// The offset after the last committed record.
+    pub high_watermark: u64,
+    /// The first offset that can be read.
+    pub log_start_offset: u64,
+    /// The epoch of the leader that answered.
+    pub epoch: u64,
+}
+
+impl Partition {
+    /// Batches from an offset on. At the end of the log it waits up to `max_wait` for more, and
+    /// comes back empty if none come.
+    ///
+    /// # Errors
+    /// `NotLeader` and `NoLeader`; `OffsetOutOfRange` with the range there is; `StaleEpoch` if the
+    /// reader has seen a newer leader than this one; `DiskFailed` and `DamagedData`.
+    pub async fn fetch(&self, spec: FetchSpec) -> Result<Fetched, WireError> {
+        let deadline = Instant::now() + spec.max_wait;
+        let mut applied = self.view.applied();
+        let mut leads = self.leads.subscribe();
+        loop {
+            applied.borrow_and_update();
+            let mut fetched = self.bounds(spec.last_epoch)?;
+            if spec.offset > fetched.high_watermark {
+                // A new leader may not know yet how much its predecessor committed.
+                self.catch_up().await?;
+                fetched = self.bounds(spec.last_epoch)?;
+            }
+            self.check_range(spec.offset, &fetched)?;
+            if spec.offset < fetched.high_watermark {
+                match self.read(&spec, fetched).await? {
+                    Some(fetched) => return Ok(fetched),
+                    None => continue,
+                }
+            }
+            tokio::select! {
+                changed = applied.changed() => if changed.is_err() { return Ok(fetched) },
+                // A leader that lost its place must not keep its readers waiting.
+                // Never an error: the sender is this partition's. It keeps nobody waiting for a
+                // leader that lost its place.
+                _ = leads.changed() => {}
+                () = tokio::time::sleep_until(deadline) => return Ok(fetched),
+            }
+        }
+    }
+
+    /// What there is to read, and whether it may be read here.
+    fn bounds(&self, last_epoch: u64) -> Result<Fetched, WireError> {
+        let epoch = self.reading_epoch()?;
+        if last_epoch > epoch {
+            return Err(self.error(
+                ErrorCode::StaleEpoch,
+                format!("the reader has seen epoch {last_epoch}, this node led in {epoch}; ask the newer leader"),
+            ));
+        }
+        let machine = self.view.machine();
+        Ok(Fetched {
+            batches: Vec::new(),
+            high_watermark: machine.next_offset(),
+            log_start_offset: machine.log_start(),
+            epoch,
+        })
+    }
+
+    /// The epoch to read in: the leader's own. A replica whose Raft has stopped, as it does when
+    /// the disk takes no more writes, goes on to serve what it has unless it knows of a leader
+    /// elsewhere.
+    pub(super) fn reading_epoch(&self) -> Result<u64, WireError> {
+        if self.is_running() {
+            return self.leading_epoch();
+        }
+        let latest = self.view.machine().latest_epoch();
+        match self.host.leaders.get(self.id.group) {
+            Some(leader) if leader.node != self.host.node_id => Err(self.error(
+                ErrorCode::NotLeader,
+                format!("node {} leads it; ask there", leader.node),
+            )),
+            _ => Ok(latest),
+        }
+    }
+
+    fn check_range(&self, offset: u64, bounds: &Fetched) -> Result<(), WireError> {
+        let (first, end) = (bounds.log_start_offset, bounds.high_watermark);
+        if (first..=end).contains(&offset) {
+            return Ok(());
+        }
+        Err(self.error(
+            ErrorCode::OffsetOutOfRange,
+            format!("offset {offset} is not in the log, which holds {first} up to but not including {end}; seek to one of these"),
+        ))
+    }
+
+    /// Reads batches; `None` if retention took them away meanwhile.
+    async fn read(
+        &self,
+        spec: &FetchSpec,
+        mut fetched: Fetched,
+    ) -> Result<Option<Fetched>, WireError> {
+        let (start, applied) = {
+            let machine = self.view.machine();
+            // The end may have moved on: what is handed out never lies past what is told.
+            fetched.high_watermark = machine.next_offset();
+            fetched.log_start_offset = machine.log_start();
+            (machine.locate(spec.offset), machine.applied())
+        };
+        let Some(start) = start else { return Ok(None) };
+        let mut walk = Walk::new(self, start, applied);
+        let mut bytes = 0;
+        loop {
+            let room = spec.max_bytes.saturating_sub(bytes).max(LEAST_READ_BYTES);
+            let found = match walk.step(room).await {
+                Ok(found) => found,
+                Err(WalkError::Gone) => return Ok(None),
+                Err(WalkError::Failed(error)) => return Err(error),
+            };
+            let at_end = found.is_empty();
+            for one in found
+                .into_iter()
+                .filter(|one| one.end_offset() > spec.offset)
+            {
+                let more = one.batch.bytes().len();
+                if !fetched.batches.is_empty() && bytes + more > spec.max_bytes {
+                    return Ok(Some(fetched));
+                }
+                bytes += more;
+                fetched
+                    .batches
+                    .push((one.base_offset, one.epoch, one.batch.into_bytes()));
+            }
+            if at_end || bytes >= spec.max_bytes {
+                return Ok(Some(fetched));
+            }
+        }
+    }
+}

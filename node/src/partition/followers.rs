@@ -1,0 +1,101 @@
+//! What a leader knows of its followers: who keeps up, and who lives on which node.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use openraft::{Instant, RaftMetrics};
+use ropewalk_proto::ids::{NodeId, ReplicaId};
+use ropewalk_raft_store::{Broker, TypeConfig};
+
+/// How far the log had come at the last two looks. A follower is in sync if it was heard from
+/// lately and has what was in the log a look ago: under load it is always a little behind.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Pace {
+    term: u64,
+    before: u64,
+    now: u64,
+}
+
+impl Pace {
+    /// Takes a look; to be called at even intervals.
+    pub(super) fn look(&mut self, term: u64, last_log_index: u64) {
+        self.before = if self.term == term {
+            self.now
+        } else {
+            last_log_index
+        };
+        (self.term, self.now) = (term, last_log_index);
+    }
+}
+
+/// The group as its leader sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Group {
+    /// This replica, the leader.
+    pub own: ReplicaId,
+    /// Voters; while a change is under way, of both configurations.
+    pub voters: BTreeSet<ReplicaId>,
+    /// Voters and learners, and where they are.
+    pub members: BTreeMap<ReplicaId, Broker>,
+    /// No membership change is under way.
+    pub quiet: bool,
+    /// The voters a change that was left half-way was going to.
+    pub half_way_to: Option<BTreeSet<ReplicaId>>,
+    /// The replicas that keep up, the leader among them.
+    pub in_sync: BTreeSet<ReplicaId>,
+}
+
+impl Group {
+    pub(super) fn see(
+        metrics: &RaftMetrics<TypeConfig>,
+        pace: &Pace,
+        dead_after: Duration,
+    ) -> Group {
+        let membership = metrics.membership_config.membership();
+        let heard = |replica: &ReplicaId| {
+            let at = metrics
+                .heartbeat
+                .as_ref()
+                .and_then(|heard| heard.get(replica).copied().flatten());
+            at.is_some_and(|at| at.elapsed() < dead_after)
+        };
+        let matched = |replica: &ReplicaId| {
+            let all = metrics.replication.as_ref();
+            let matched = all.and_then(|all| all.get(replica).copied().flatten());
+            matched.is_some_and(|matched| matched.index() >= pace.before)
+        };
+        let members: BTreeMap<ReplicaId, Broker> = membership
+            .nodes()
+            .map(|(replica, broker)| (*replica, broker.clone()))
+            .collect();
+        let keeps_up =
+            |replica: &ReplicaId| *replica == metrics.id || (heard(replica) && matched(replica));
+        let configurations = membership.get_joint_config();
+        let half_way_to = configurations.last().filter(|_| configurations.len() > 1);
+        Group {
+            own: metrics.id,
+            voters: membership.voter_ids().collect(),
+            in_sync: members.keys().copied().filter(keeps_up).collect(),
+            members,
+            quiet: metrics.membership_config == metrics.committed_membership_config,
+            half_way_to: half_way_to.cloned(),
+        }
+    }
+
+    /// The nodes of the voters that keep up.
+    pub(super) fn in_sync_nodes(&self) -> Vec<NodeId> {
+        let voters = self
+            .in_sync
+            .iter()
+            .filter(|replica| self.voters.contains(replica));
+        voters
+            .filter_map(|replica| self.members.get(replica))
+            .map(|broker| broker.node_id)
+            .collect()
+    }
+
+    /// Whether a replica could lead at once.
+    pub(super) fn could_lead(&self, replica: ReplicaId) -> bool {
+        self.voters.contains(&replica) && self.in_sync.contains(&replica)
+    }
+}

@@ -1,0 +1,118 @@
+//! The offsets of positions and times.
+
+use ropewalk_proto::error::WireError;
+
+use super::Partition;
+use super::walk::{Found, Walk, WalkError};
+
+/// How much of the log one step of a search reads.
+const SEARCH_BYTES: usize = 1 << 20;
+/// The most memory the records of one batch may unpack to while a time is looked up in them.
+const UNPACKED_BYTES: usize = 64 << 20;
+
+/// A place in the log, by what it means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Position {
+    /// The first record that can be read.
+    Beginning,
+    /// Behind the last committed record.
+    End,
+    /// The first record at or after a time, ms since 1970.
+    AtOrAfter(i64),
+}
+
+/// A place in the log, by its offset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Listed {
+    /// The offset; for a time past the last record, the high watermark.
+    pub offset: u64,
+    /// The timestamp of the record there; -1 if none was looked at.
+    pub timestamp_ms: i64,
+    /// The epoch of the leader that answered.
+    pub epoch: u64,
+}
+
+impl Partition {
+    /// The offset of a position. The end is linearizable: every record acknowledged before the
+    /// call lies below it.
+    ///
+    /// # Errors
+    /// As for [`Partition::fetch`].
+    pub async fn list_offset(&self, position: Position) -> Result<Listed, WireError> {
+        let epoch = self.reading_epoch()?;
+        let at = |offset| Listed {
+            offset,
+            timestamp_ms: -1,
+            epoch,
+        };
+        if self.is_running() && position != Position::Beginning {
+            self.catch_up().await?;
+        }
+        match position {
+            Position::Beginning => Ok(at(self.view.machine().log_start())),
+            Position::End => Ok(at(self.view.machine().next_offset())),
+            Position::AtOrAfter(time_ms) => loop {
+                match self.search(time_ms).await {
+                    Ok(Some((offset, timestamp_ms))) => {
+                        return Ok(Listed {
+                            offset,
+                            timestamp_ms,
+                            epoch,
+                        });
+                    }
+                    Ok(None) => return Ok(at(self.view.machine().next_offset())),
+                    // Each turn the log start is further on, and ends at the high watermark.
+                    Err(WalkError::Gone) => continue,
+                    Err(WalkError::Failed(error)) => return Err(error),
+                }
+            },
+        }
+    }
+
+    async fn search(&self, time_ms: i64) -> Result<Option<(u64, i64)>, WalkError> {
+        let (start, applied, log_start) = {
+            let machine = self.view.machine();
+            (
+                machine.locate_time(time_ms),
+                machine.applied(),
+                machine.log_start(),
+            )
+        };
+        let Some(start) = start else { return Ok(None) };
+        let mut walk = Walk::new(self, start, applied);
+        loop {
+            let found = walk.step(SEARCH_BYTES).await?;
+            if found.is_empty() {
+                return Ok(None);
+            }
+            let kept = found.iter().filter(|one| one.end_offset() > log_start);
+            let late = kept.filter(|one| one.batch.max_timestamp_ms() >= time_ms);
+            let mut records = late.map(|one| record_at(one, time_ms, log_start));
+            if let Some(record) = records.find_map(|record| record) {
+                return Ok(Some(record));
+            }
+        }
+    }
+}
+
+/// The first record of a batch at or after a time. A batch whose records do not unpack is answered
+/// as a whole: the reader meets its damage, or its size, when it reads it.
+fn record_at(found: &Found, time_ms: i64, log_start: u64) -> Option<(u64, i64)> {
+    let whole = (
+        found.base_offset.max(log_start),
+        found.batch.max_timestamp_ms(),
+    );
+    let Ok(records) = found.batch.iter_records(UNPACKED_BYTES) else {
+        return Some(whole);
+    };
+    for record in records {
+        let Ok(record) = record else {
+            return Some(whole);
+        };
+        let offset = found.base_offset + u64::from(record.offset_delta.unsigned_abs());
+        if record.timestamp_ms >= time_ms && offset >= log_start {
+            return Some((offset, record.timestamp_ms));
+        }
+    }
+    None
+}

@@ -1,0 +1,259 @@
+//! From the membership a group has to the one the metadata wishes: one small step at a time, each
+//! decided afresh from what is, so that it can stop anywhere and any later leader can go on.
+//!
+//! Replicas that are to go need not be alive; replicas that are to come must have caught up before
+//! they vote. Replica ids are never used twice, so a step taken late does no harm.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use openraft::ChangeMembers;
+use ropewalk_proto::ids::ReplicaId;
+use ropewalk_raft_store::Broker;
+
+use super::Partition;
+use super::followers::Group;
+
+/// How long one membership step may take before the leader looks at the matter afresh.
+const STEP_WITHIN: Duration = Duration::from_secs(10);
+
+/// The next thing to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Let a change under way, or a replica that is catching up, come to its end.
+    Wait,
+    /// Bring a new replica into the group; it does not vote yet.
+    AddLearner(ReplicaId, Broker),
+    /// A replica's node has another address now.
+    MoveMember(ReplicaId, Broker),
+    /// Let these vote, and only these.
+    SetVoters(BTreeSet<ReplicaId>),
+    /// This leader is to go: let another lead, which then removes it.
+    HandOver(ReplicaId),
+    /// Let go of replicas that no longer vote.
+    RemoveLearners(BTreeSet<ReplicaId>),
+    /// The group is as it should be.
+    Settled,
+}
+
+/// What to do next to bring `group` to `wish`.
+pub(super) fn next_step(wish: &BTreeMap<ReplicaId, Broker>, group: &Group) -> Step {
+    if !group.quiet || wish.is_empty() {
+        return Step::Wait;
+    }
+    if let Some(voters) = &group.half_way_to {
+        return Step::SetVoters(voters.clone());
+    }
+    for (replica, broker) in wish {
+        match group.members.get(replica) {
+            None if broker.address.is_empty() => return Step::Wait,
+            None => return Step::AddLearner(*replica, broker.clone()),
+            // A node the metadata has no address of is looked for where it was.
+            Some(known) if !broker.address.is_empty() && known.address != broker.address => {
+                return Step::MoveMember(*replica, broker.clone());
+            }
+            Some(_) => {}
+        }
+    }
+    let newcomers = wish
+        .keys()
+        .filter(|replica| !group.voters.contains(replica));
+    if newcomers
+        .clone()
+        .any(|replica| !group.in_sync.contains(replica))
+    {
+        return Step::Wait;
+    }
+    // The leader can't go before another leads.
+    let voters: BTreeSet<ReplicaId> = wish.keys().copied().chain([group.own]).collect();
+    if group.voters != voters {
+        return Step::SetVoters(voters);
+    }
+    if !wish.contains_key(&group.own) {
+        let heir = wish.keys().find(|replica| group.could_lead(**replica));
+        return heir.map_or(Step::Wait, |heir| Step::HandOver(*heir));
+    }
+    let strangers: BTreeSet<ReplicaId> = group
+        .members
+        .keys()
+        .copied()
+        .filter(|replica| !wish.contains_key(replica))
+        .collect();
+    if strangers.is_empty() {
+        Step::Settled
+    } else {
+        Step::RemoveLearners(strangers)
+    }
+}
+
+impl Partition {
+    /// Takes one step; what fails is tried again when the leader next looks.
+    pub(super) async fn take_step(&self, step: Step) {
+        let id = &self.id;
+        if step != Step::Wait {
+            tracing::info!(partition = %id, ?step, "membership step");
+        }
+        let change = match step {
+            Step::Wait | Step::Settled => return,
+            Step::HandOver(heir) => {
+                if let Err(error) = self.hand_over(heir).await {
+                    tracing::info!(partition = %id, %error, "leadership stays for now");
+                }
+                return;
+            }
+            Step::AddLearner(replica, broker) => {
+                ChangeMembers::AddNodes(BTreeMap::from([(replica, broker)]))
+            }
+            Step::MoveMember(replica, broker) => {
+                ChangeMembers::SetNodes(BTreeMap::from([(replica, broker)]))
+            }
+            Step::SetVoters(voters) => ChangeMembers::ReplaceAllVoters(voters),
+            Step::RemoveLearners(replicas) => ChangeMembers::RemoveNodes(replicas),
+        };
+        match tokio::time::timeout(STEP_WITHIN, self.raft.change_membership(change, false)).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::info!(partition = %id, %error, "membership step put off"),
+            Err(_) => tracing::info!(partition = %id, "membership step is still under way"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ropewalk_proto::ids::NodeId;
+
+    use super::*;
+
+    fn broker(replica: u64) -> Broker {
+        Broker {
+            node_id: NodeId(replica % 10),
+            address: format!("node{}:1", replica % 10),
+        }
+    }
+
+    fn wish(replicas: &[u64]) -> BTreeMap<ReplicaId, Broker> {
+        replicas
+            .iter()
+            .map(|&replica| (ReplicaId(replica), broker(replica)))
+            .collect()
+    }
+
+    fn group(own: u64, voters: &[u64]) -> Group {
+        Group {
+            own: ReplicaId(own),
+            voters: voters.iter().copied().map(ReplicaId).collect(),
+            members: wish(voters),
+            quiet: true,
+            half_way_to: None,
+            in_sync: voters.iter().copied().map(ReplicaId).collect(),
+        }
+    }
+
+    /// Carries a step out as Raft would, with replicas that catch up unless they are dead.
+    fn take(step: &Step, group: &mut Group, dead: &[u64]) {
+        match step {
+            Step::AddLearner(replica, broker) | Step::MoveMember(replica, broker) => {
+                group.members.insert(*replica, broker.clone());
+                if !dead.contains(&replica.0) {
+                    group.in_sync.insert(*replica);
+                }
+            }
+            Step::SetVoters(voters) => {
+                let gone: Vec<_> = group.voters.difference(voters).copied().collect();
+                gone.iter()
+                    .for_each(|replica| drop(group.members.remove(replica)));
+                group.voters = voters.clone();
+                group.half_way_to = None;
+            }
+            Step::HandOver(heir) => group.own = *heir,
+            Step::RemoveLearners(replicas) => {
+                assert!(replicas.is_disjoint(&group.voters));
+                group
+                    .members
+                    .retain(|replica, _| !replicas.contains(replica));
+            }
+            Step::Wait | Step::Settled => {}
+        }
+        let members = &group.members;
+        group
+            .in_sync
+            .retain(|replica| members.contains_key(replica));
+    }
+
+    fn steps_to_rest(wish: &BTreeMap<ReplicaId, Broker>, group: &mut Group, dead: &[u64]) -> Step {
+        for _ in 0..20 {
+            let step = next_step(wish, group);
+            if matches!(step, Step::Wait | Step::Settled) {
+                return step;
+            }
+            take(&step, group, dead);
+        }
+        panic!("no end in sight: {group:?}");
+    }
+
+    #[test]
+    fn a_lost_replica_is_replaced_though_it_never_answers() {
+        let mut group = group(1, &[1, 2, 3]);
+        group.in_sync.remove(&ReplicaId(3));
+        let wish = wish(&[1, 2, 14]);
+        assert_eq!(steps_to_rest(&wish, &mut group, &[]), Step::Settled);
+        assert_eq!(
+            (group.voters, group.members),
+            (wish.keys().copied().collect(), wish)
+        );
+    }
+
+    #[test]
+    fn a_leader_that_is_to_go_hands_over_before_it_is_removed() {
+        let mut group = group(1, &[1, 2, 3]);
+        let wish = wish(&[12, 13, 14]);
+        assert_eq!(steps_to_rest(&wish, &mut group, &[]), Step::Settled);
+        assert!(wish.contains_key(&group.own));
+        assert_eq!(group.members, wish);
+    }
+
+    #[test]
+    fn a_newcomer_that_has_not_caught_up_does_not_vote() {
+        let mut group = group(1, &[1, 2, 3]);
+        assert_eq!(
+            steps_to_rest(&wish(&[1, 2, 14]), &mut group, &[14]),
+            Step::Wait
+        );
+        assert_eq!(group.voters.len(), 3);
+        assert!(!group.voters.contains(&ReplicaId(14)));
+    }
+
+    #[test]
+    fn a_wish_that_changes_half_way_leaves_nothing_behind() {
+        let mut group = group(1, &[1, 2, 3]);
+        take(&next_step(&wish(&[1, 2, 14]), &group), &mut group, &[14]);
+        let wish = wish(&[1, 2, 15]);
+        assert_eq!(steps_to_rest(&wish, &mut group, &[14]), Step::Settled);
+        assert_eq!(group.members, wish);
+    }
+
+    #[test]
+    fn a_change_left_half_way_is_finished_first() {
+        let mut group = group(2, &[1, 2, 3, 14]);
+        group.half_way_to = Some([1, 2, 14].map(ReplicaId).into());
+        let wish = wish(&[1, 2, 14]);
+        assert_eq!(steps_to_rest(&wish, &mut group, &[]), Step::Settled);
+        assert_eq!(group.members, wish);
+    }
+
+    #[test]
+    fn a_node_that_moved_is_found_at_its_new_address() {
+        let mut group = group(1, &[1, 2, 3]);
+        let mut wish = wish(&[1, 2, 3]);
+        let moved = Broker {
+            node_id: NodeId(2),
+            address: "elsewhere:1".into(),
+        };
+        wish.insert(ReplicaId(2), moved.clone());
+        assert_eq!(
+            next_step(&wish, &group),
+            Step::MoveMember(ReplicaId(2), moved)
+        );
+        assert_eq!(steps_to_rest(&wish, &mut group, &[]), Step::Settled);
+    }
+}

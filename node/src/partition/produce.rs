@@ -1,0 +1,215 @@
+//! The way in: a batch is checked, stamped, proposed, and answered when it is applied, which is
+//! after a majority has it on its disks.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use openraft::errors::{ClientWriteError, ForwardReason};
+use openraft::impls::ProgressResponder;
+use openraft::raft::ClientWriteResult;
+use ropewalk_proto::batch::{BatchView, Limits};
+use ropewalk_proto::command::{Command, Reply};
+use ropewalk_proto::error::{ErrorCode, WireError};
+use ropewalk_raft_store::{DiskStatus, TypeConfig};
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::Partition;
+
+/// How long a batch waits for room among the produce requests under way.
+const ROOM_WITHIN: Duration = Duration::from_secs(5);
+/// How long a proposed batch may take to commit before its outcome is called unknown.
+const COMMIT_WITHIN: Duration = Duration::from_secs(15);
+
+/// Where a batch lies in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Appended {
+    /// The offset of its first record.
+    pub base_offset: u64,
+    /// The epoch of the leader that answered.
+    pub epoch: u64,
+    /// It was there already.
+    pub duplicate: bool,
+    /// The first offset that can be read.
+    pub log_start_offset: u64,
+}
+
+/// A batch on its way. Dropping the ticket does not call the batch back.
+pub struct Ticket(BoxFuture<'static, Result<Appended, WireError>>);
+
+impl fmt::Debug for Ticket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Ticket")
+    }
+}
+
+impl Future for Ticket {
+    type Output = Result<Appended, WireError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.poll_unpin(context)
+    }
+}
+
+impl Partition {
+    /// Proposes one batch and returns without waiting for it to commit. The order of calls is the
+    /// order in the log.
+    ///
+    /// # Errors
+    /// Here, nothing was appended: a batch that does not hold up, `NotLeader`, `NoLeader`,
+    /// `DiskFull`, `DiskFailed`, `Overloaded`. The ticket's errors say in their code whether the
+    /// outcome is known.
+    pub async fn propose(self: &Arc<Self>, batch: Bytes) -> Result<Ticket, WireError> {
+        let limits = Limits::new(self.settings.read().max_batch_bytes);
+        let checked =
+            BatchView::check(batch, &limits).map_err(|error| self.error(error.code(), error))?;
+        let epoch = self.leading_epoch()?;
+        if let Some(known) = self.known_already(&checked, epoch) {
+            return Ok(Ticket(std::future::ready(Ok(known)).boxed()));
+        }
+        self.check_disk()?;
+        let room = self.room(checked.bytes().len()).await?;
+        let command = Command::Append {
+            leader_time_ms: self.host.clock.now_ms(),
+            batch: checked.into_bytes(),
+        };
+        let (responder, answer) = ProgressResponder::complete_only();
+        let proposed = self.raft.client_write_ff(command, Some(responder)).await;
+        proposed.map_err(|fatal| {
+            self.error(
+                ErrorCode::NotServing,
+                format!("its replica here has stopped: {fatal}; ask another node"),
+            )
+        })?;
+        self.roll_if_full().await;
+        let partition = self.clone();
+        let ticket = async move {
+            let answered = tokio::time::timeout(COMMIT_WITHIN, answer).await;
+            drop::<OwnedSemaphorePermit>(room);
+            match answered {
+                Ok(Ok(result)) => partition.appended(result),
+                // The Raft core ended with the batch in hand.
+                Ok(Err(_)) => Err(partition.error(
+                    ErrorCode::LeadershipLost,
+                    "its replica here stopped while the batch was under way, which may have been written; send it again with the same sequence",
+                )),
+                Err(_) => Err(partition.error(
+                    ErrorCode::Timeout,
+                    "no majority confirmed the batch in time, it may yet be written; send it again with the same sequence",
+                )),
+            }
+        };
+        Ok(Ticket(ticket.boxed()))
+    }
+
+    /// The answer to a batch that is committed already.
+    fn known_already(&self, batch: &BatchView, epoch: u64) -> Option<Appended> {
+        let machine = self.view.machine();
+        let base_offset = machine.committed_duplicate(batch)?;
+        Some(Appended {
+            base_offset,
+            epoch,
+            duplicate: true,
+            log_start_offset: machine.log_start(),
+        })
+    }
+
+    fn check_disk(&self) -> Result<(), WireError> {
+        match &*self.host.store.disk_status().borrow() {
+            DiskStatus::Healthy => Ok(()),
+            DiskStatus::Full => Err(self.error(
+                ErrorCode::DiskFull,
+                "its leader's disk is full; free space there, or send again when another node leads",
+            )),
+            DiskStatus::Failed(why) => Err(self.error(
+                ErrorCode::DiskFailed,
+                format!("its leader's disk failed ({why}); restart that node when the disk is well"),
+            )),
+        }
+    }
+
+    /// Waits for room for `bytes` among the produce requests of the node.
+    async fn room(&self, bytes: usize) -> Result<OwnedSemaphorePermit, WireError> {
+        let permits = bytes.min(self.host.limits.produce_inflight_bytes);
+        let permits = u32::try_from(permits).unwrap_or(u32::MAX);
+        let room = self.host.produce_room.clone().acquire_many_owned(permits);
+        match tokio::time::timeout(ROOM_WITHIN, room).await {
+            Ok(Ok(room)) => Ok(room),
+            Ok(Err(_)) => {
+                Err(self.error(ErrorCode::NotServing, "this node is stopping; ask another"))
+            }
+            Err(_) => Err(self.error(
+                ErrorCode::Overloaded,
+                "too many bytes are waiting to be written on its leader; send more slowly",
+            )),
+        }
+    }
+
+    /// Ends the segment under way once it is full. The leader decides and the log records it, so
+    /// that every replica cuts at the same place.
+    async fn roll_if_full(&self) {
+        let segment_bytes = self.settings.read().segment_bytes;
+        let asked = {
+            let machine = self.view.machine();
+            if machine.active_bytes() < segment_bytes {
+                return;
+            }
+            machine.last_boundary().end_index + 1
+        };
+        if self.roll_asked.swap(asked, Ordering::Relaxed) != asked {
+            let roll = Command::Roll {
+                leader_time_ms: self.host.clock.now_ms(),
+            };
+            // If it is lost, retention asks again.
+            let _ = self.raft.client_write_ff(roll, None).await;
+        }
+    }
+
+    fn appended(&self, result: ClientWriteResult<TypeConfig>) -> Result<Appended, WireError> {
+        let written = result.map_err(|error| self.refused(error))?;
+        match written.data {
+            Reply::Appended {
+                base_offset,
+                duplicate,
+            } => Ok(Appended {
+                base_offset,
+                epoch: **written.log_id.committed_leader_id(),
+                duplicate,
+                log_start_offset: self.view.machine().log_start(),
+            }),
+            Reply::Refused(error) => Err(self.error(error.code, error.message)),
+            Reply::Done | Reply::Meta(_) => Err(self.error(
+                ErrorCode::Internal,
+                "an append was answered as something else",
+            )),
+        }
+    }
+
+    fn refused(&self, error: ClientWriteError<TypeConfig>) -> WireError {
+        match error {
+            ClientWriteError::ForwardToLeader(forward) => match forward.reason {
+                ForwardReason::LeaseExpired => self.error(
+                    ErrorCode::NoLeader,
+                    "too few of its nodes answer, so nothing can be committed; try again shortly",
+                ),
+                ForwardReason::NotLeader | ForwardReason::LeadershipTransfer => {
+                    match forward.leader_node {
+                        Some(node) => self.error(ErrorCode::NotLeader, format!("{node} leads it; ask there")),
+                        None => self.error(ErrorCode::NoLeader, "a leader is being elected; try again shortly"),
+                    }
+                }
+            },
+            ClientWriteError::LogEntryDiscarded(_) => self.error(
+                ErrorCode::LeadershipLost,
+                "another node took over while the batch was under way, which may have been written; send it again there with the same sequence",
+            ),
+            other => self.error(ErrorCode::Internal, other),
+        }
+    }
+}

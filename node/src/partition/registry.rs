@@ -1,0 +1,406 @@
+//! The replicas of this node: those the metadata places here run, those it no longer names are
+//! stopped, and destroyed once it is certain that they were let go.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use parking_lot::RwLock;
+use ropewalk_proto::ids::{GroupId, ReplicaId};
+use ropewalk_proto::v1::{SettleReplicas, TopicSettings, meta_command};
+use ropewalk_raft_store::Store;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::{Instant, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::balance;
+use super::followers::{Group, Pace};
+use super::host::Host;
+use super::replica::{Partition, PartitionId};
+use super::steward::may_lead;
+use crate::cluster::{Cluster, ClusterView};
+use crate::config::Config;
+use crate::env::Env;
+use crate::peer::{Inbound, Peers};
+
+/// Replicas started or stopped at a time.
+const AT_ONCE: usize = 16;
+/// How long a replica whose Raft has stopped is left alone before it is started again.
+const RESTART_AFTER: Duration = Duration::from_secs(5);
+/// Settled memberships on their way to the metadata group.
+const SETTLED_WAITING: usize = 64;
+/// The local value that says as of which metadata index replicas have been created here.
+const PLACED_AS_OF: &str = "placed-as-of";
+
+/// The replicas of this node. Cheap to clone.
+#[derive(Clone)]
+pub struct Partitions {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    host: Arc<Host>,
+    running: RwLock<BTreeMap<(GroupId, ReplicaId), Arc<Partition>>>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl fmt::Debug for Partitions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Partitions")
+            .field("running", &self.inner.running.read().len())
+            .finish()
+    }
+}
+
+impl Partitions {
+    /// Starts what the cluster's metadata places on this node, now and from now on.
+    pub fn start(
+        config: &Config,
+        env: &Env,
+        store: &Store,
+        peers: &Peers,
+        inbound: &Inbound,
+        cluster: &Cluster,
+    ) -> Partitions {
+        let (settled, to_settle) = mpsc::channel(SETTLED_WAITING);
+        let host = Host {
+            node_id: cluster.node_id(),
+            clock: env.clock.clone(),
+            store: store.clone(),
+            peers: peers.clone(),
+            inbound: inbound.clone(),
+            leaders: cluster.leaders().clone(),
+            view: cluster.view(),
+            limits: config.limits.clone(),
+            produce_room: Arc::new(Semaphore::new(
+                config
+                    .limits
+                    .produce_inflight_bytes
+                    .min(Semaphore::MAX_PERMITS),
+            )),
+            settled,
+            leaving: AtomicBool::new(false),
+        };
+        let partitions = Partitions::on(Arc::new(host));
+        partitions.inner.tasks.spawn(settle(
+            to_settle,
+            cluster.clone(),
+            partitions.inner.stop.clone(),
+        ));
+        partitions
+    }
+
+    /// Starts on a host that is made up already.
+    pub(super) fn on(host: Arc<Host>) -> Partitions {
+        let inner = Inner {
+            host,
+            running: RwLock::default(),
+            stop: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        };
+        let partitions = Partitions {
+            inner: Arc::new(inner),
+        };
+        partitions
+            .inner
+            .tasks
+            .spawn(Registrar::new(partitions.clone()).run());
+        partitions
+    }
+
+    /// The replica of a group on this node, if one runs here. While one is on its way out and
+    /// another on its way in there are two: the one that leads is meant, or the newer.
+    pub fn get(&self, group: GroupId) -> Option<Arc<Partition>> {
+        let running = self.inner.running.read();
+        let mut here = running.range((group, ReplicaId(0))..=(group, ReplicaId(u64::MAX)));
+        let newest = here.next_back()?.1;
+        let leads = here
+            .map(|(_, partition)| partition)
+            .find(|partition| partition.is_leader());
+        Some(leads.unwrap_or(newest).clone())
+    }
+
+    /// All replicas that run here.
+    pub fn all(&self) -> Vec<Arc<Partition>> {
+        self.inner.running.read().values().cloned().collect()
+    }
+
+    /// Hands over every leadership this node holds, and takes no new one. What could not be handed
+    /// over `within` that time is left to an election.
+    pub async fn hand_over_all(&self, within: Duration) {
+        self.inner.host.leaving.store(true, Ordering::Relaxed);
+        let handed = async {
+            futures_util::stream::iter(self.all())
+                .for_each_concurrent(AT_ONCE, |partition| async move { partition.leave().await })
+                .await;
+        };
+        if tokio::time::timeout(within, handed).await.is_err() {
+            tracing::warn!("not every leadership was handed over within {within:?}");
+        }
+    }
+
+    /// Stops every replica. What is on the disk stays.
+    pub async fn shutdown(&self) {
+        self.inner.stop.cancel();
+        self.inner.host.produce_room.close();
+        self.inner.tasks.close();
+        self.inner.tasks.wait().await;
+        let running = std::mem::take(&mut *self.inner.running.write());
+        futures_util::stream::iter(running.into_values())
+            .for_each_concurrent(AT_ONCE, |partition| async move { partition.stop().await })
+            .await;
+    }
+}
+
+impl Partition {
+    /// Gives up leadership, and stands for no election any more.
+    async fn leave(&self) {
+        self.raft.runtime_config().elect(false);
+        let view = self.host.view.borrow().clone();
+        let heir = self.with_metrics(|metrics| {
+            if !metrics.state.is_leader() {
+                return None;
+            }
+            let dead_after = Duration::from_millis(self.host.limits.node_dead_after_ms);
+            let group = Group::see(metrics, &Pace::default(), dead_after);
+            let places = view
+                .partition(&self.id.topic, self.id.partition)?
+                .replicas
+                .clone();
+            let own = self.host.node_id;
+            balance::Balance::default()
+                .heir(&places, &group, |node| node != own && may_lead(&view, node))
+        });
+        if let Some(heir) = heir
+            && let Err(error) = self.hand_over(heir).await
+        {
+            tracing::info!(partition = %self.id, %error, "leadership was not handed over");
+        }
+    }
+}
+
+/// The task that compares what runs with what should.
+struct Registrar {
+    partitions: Partitions,
+    stopped_at: BTreeMap<ReplicaId, Instant>,
+}
+
+impl Registrar {
+    fn new(partitions: Partitions) -> Registrar {
+        Registrar {
+            partitions,
+            stopped_at: BTreeMap::new(),
+        }
+    }
+
+    async fn run(mut self) {
+        let inner = self.partitions.inner.clone();
+        let mut view = inner.host.view.clone();
+        let mut ticks = tokio::time::interval(Duration::from_millis(
+            inner.host.limits.reconcile_interval_ms.max(1),
+        ));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = inner.stop.cancelled() => return,
+                changed = view.changed() => if changed.is_err() { return },
+                _ = ticks.tick() => {}
+            }
+            let picture = view.borrow_and_update().clone();
+            if !picture.cluster_id.is_empty() {
+                self.reconcile(&picture).await;
+            }
+        }
+    }
+
+    async fn reconcile(&mut self, view: &ClusterView) {
+        let wanted = placed_here(view, &self.partitions.inner.host);
+        self.stop_unwanted(&wanted).await;
+        self.note_stopped();
+        if let Err(error) = self.start_missing(view.applied, wanted.clone()).await {
+            tracing::warn!(error, "replicas could not be started; trying again");
+        }
+        if let Err(error) = self.destroy_unwanted(view.applied, &wanted).await {
+            tracing::warn!(
+                error,
+                "replicas that were let go could not be removed; trying again"
+            );
+        }
+    }
+
+    async fn stop_unwanted(&mut self, wanted: &BTreeMap<ReplicaId, Wanted>) {
+        let now = Instant::now();
+        let writable = self.partitions.inner.host.is_writable();
+        let gone: Vec<Arc<Partition>> = self
+            .partitions
+            .all()
+            .into_iter()
+            .filter(|partition| {
+                let replica = partition.id.replica;
+                let rested = self
+                    .stopped_at
+                    .get(&replica)
+                    .is_some_and(|at| now >= *at + RESTART_AFTER);
+                !wanted.contains_key(&replica) || (!partition.is_running() && rested && writable)
+            })
+            .collect();
+        for partition in gone {
+            self.stopped_at.remove(&partition.id.replica);
+            self.partitions
+                .inner
+                .running
+                .write()
+                .remove(&(partition.id.group, partition.id.replica));
+            partition.stop().await;
+        }
+    }
+
+    /// Takes note of the replicas whose Raft has ended by itself. They go on serving reads, and are
+    /// started afresh when the disk takes writes again.
+    fn note_stopped(&mut self) {
+        for partition in self
+            .partitions
+            .all()
+            .iter()
+            .filter(|partition| !partition.is_running())
+        {
+            self.stopped_at
+                .entry(partition.id.replica)
+                .or_insert_with(|| {
+                    let why =
+                        partition.with_metrics(|metrics| format!("{:?}", metrics.running_state));
+                    tracing::error!(partition = %partition.id, why, "a replica has stopped");
+                    Instant::now()
+                });
+        }
+    }
+
+    async fn start_missing(
+        &self,
+        as_of: u64,
+        wanted: BTreeMap<ReplicaId, Wanted>,
+    ) -> Result<(), String> {
+        let inner = &self.partitions.inner;
+        let missing: Vec<Wanted> = {
+            let running = inner.running.read();
+            let runs = |id: &PartitionId| running.contains_key(&(id.group, id.replica));
+            wanted.into_values().filter(|(id, _)| !runs(id)).collect()
+        };
+        if missing.is_empty() {
+            return Ok(());
+        }
+        self.placed(as_of).await?;
+        futures_util::stream::iter(missing)
+            .for_each_concurrent(AT_ONCE, |(id, settings)| async move {
+                match Partition::start(inner.host.clone(), id.clone(), settings).await {
+                    Ok(partition) => drop(inner.running.write().insert((id.group, id.replica), partition)),
+                    Err(error) => tracing::error!(partition = %id, %error, "a replica could not be started; trying again"),
+                }
+            })
+            .await;
+        Ok(())
+    }
+
+    /// Destroys what lies on the disk and is not wanted. A picture of the metadata that is older
+    /// than the one a replica was created by knows nothing of it: after a power loss the metadata
+    /// may come back a little behind, and absence alone proves nothing.
+    async fn destroy_unwanted(
+        &self,
+        as_of: u64,
+        wanted: &BTreeMap<ReplicaId, Wanted>,
+    ) -> Result<(), String> {
+        let store = &self.partitions.inner.host.store;
+        let on_disk = store.replicas();
+        let unwanted = on_disk
+            .into_iter()
+            .filter(|(group, replica)| *group != GroupId::META && !wanted.contains_key(replica));
+        let unwanted: Vec<_> = unwanted.collect();
+        if unwanted.is_empty() || self.placed_as_of().await? > as_of {
+            return Ok(());
+        }
+        for (group, replica) in unwanted {
+            tracing::info!(%group, %replica, "removing a replica that was let go");
+            store
+                .destroy_replica(replica)
+                .await
+                .map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
+
+    async fn placed_as_of(&self) -> Result<u64, String> {
+        let value = self
+            .partitions
+            .inner
+            .host
+            .store
+            .get_local(PLACED_AS_OF)
+            .await;
+        let value: Option<Bytes> = value.map_err(|error| error.to_string())?;
+        match value.as_deref().map(<[u8; 8]>::try_from) {
+            None => Ok(0),
+            Some(Ok(bytes)) => Ok(u64::from_be_bytes(bytes)),
+            Some(Err(_)) => Err(format!("the local value {PLACED_AS_OF} is damaged")),
+        }
+    }
+
+    async fn placed(&self, as_of: u64) -> Result<(), String> {
+        if self.placed_as_of().await? >= as_of {
+            return Ok(());
+        }
+        let value = Bytes::copy_from_slice(&as_of.to_be_bytes());
+        let written = self
+            .partitions
+            .inner
+            .host
+            .store
+            .put_local(PLACED_AS_OF, value)
+            .await;
+        written.map_err(|error| error.to_string())
+    }
+}
+
+type Wanted = (PartitionId, TopicSettings);
+
+/// What should run on this node.
+fn placed_here(view: &ClusterView, host: &Host) -> BTreeMap<ReplicaId, Wanted> {
+    let mut wanted = BTreeMap::new();
+    for topic in view.topics.values() {
+        for partition in &topic.partitions {
+            let places = partition.replicas.iter().chain(&partition.retiring);
+            for place in places.filter(|place| place.node == host.node_id) {
+                let id = PartitionId {
+                    topic: topic.name.clone(),
+                    partition: partition.partition,
+                    group: partition.group,
+                    replica: place.replica,
+                };
+                wanted.insert(place.replica, (id, topic.settings));
+            }
+        }
+    }
+    wanted
+}
+
+/// Carries settled memberships to the metadata group.
+async fn settle(
+    mut facts: mpsc::Receiver<SettleReplicas>,
+    cluster: Cluster,
+    stop: CancellationToken,
+) {
+    while let Some(Some(fact)) = stop.run_until_cancelled(facts.recv()).await {
+        let group = fact.group_id;
+        if let Err(error) = cluster
+            .propose(meta_command::Kind::SettleReplicas(fact))
+            .await
+        {
+            tracing::debug!(group, %error, "a settled membership could not be told yet");
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! What is too old or too much: decided by the leader from its settings and clock, carried out by
+//! every replica from the log.
+//!
+//! Age is counted from when a record was appended, in leader time, rather than from its own
+//! timestamp: records of long ago that were published today are kept as long as any.
+
+use std::time::Duration;
+
+use ropewalk_proto::command::Command;
+use ropewalk_proto::v1::TopicSettings;
+
+use super::{Partition, PartitionMachine};
+
+/// How long a proposal of retention may take; what is not done is proposed again next time.
+const PROPOSE_WITHIN: Duration = Duration::from_secs(5);
+
+/// Whether the segment under way should end: it is full, or must be cut before it can be trimmed.
+fn roll_is_due(machine: &PartitionMachine, settings: &TopicSettings, now_ms: i64) -> bool {
+    let Some(since_ms) = machine.active_since_ms() else {
+        return false;
+    };
+    let bytes = machine.active_bytes();
+    let expired =
+        settings.retention_ms >= 0 && now_ms.saturating_sub(since_ms) > settings.retention_ms;
+    let too_much = limit(settings.retention_bytes).is_some_and(|limit| bytes > limit);
+    expired || too_much || bytes >= settings.segment_bytes
+}
+
+/// Where the log should start, if further on than it does.
+fn trim_target(machine: &PartitionMachine, settings: &TopicSettings, now_ms: i64) -> Option<u64> {
+    let expired = |last_time_ms: i64| {
+        settings.retention_ms >= 0 && now_ms.saturating_sub(last_time_ms) > settings.retention_ms
+    };
+    let too_much = |bytes_behind: u64| {
+        limit(settings.retention_bytes).is_some_and(|limit| bytes_behind >= limit)
+    };
+    let gone = machine.segments().take_while(|end| {
+        expired(end.last_time_ms) || too_much(machine.log_bytes() - end.log_bytes)
+    });
+    gone.last()
+        .map(|end| end.next_offset)
+        .filter(|target| *target > machine.log_start())
+}
+
+/// A setting of bytes, where less than 0 means no limit.
+fn limit(bytes: i64) -> Option<u64> {
+    u64::try_from(bytes).ok()
+}
+
+impl Partition {
+    /// Applies the topic's retention; for the leader.
+    pub(super) async fn retain(&self) {
+        let settings = *self.settings.read();
+        let now_ms = self.host.clock.now_ms();
+        if roll_is_due(&self.view.machine(), &settings, now_ms) {
+            self.housekeeping(Command::Roll {
+                leader_time_ms: now_ms,
+            })
+            .await;
+        }
+        let target = trim_target(&self.view.machine(), &settings, now_ms);
+        if let Some(to_offset) = target {
+            tracing::info!(partition = %self.id, to_offset, "retention trims the log");
+            self.housekeeping(Command::Trim {
+                leader_time_ms: now_ms,
+                to_offset,
+            })
+            .await;
+        }
+    }
+
+    async fn housekeeping(&self, command: Command) {
+        match tokio::time::timeout(PROPOSE_WITHIN, self.raft.client_write(command)).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::debug!(partition = %self.id, %error, "retention is put off"),
+            Err(_) => tracing::debug!(partition = %self.id, "retention waits for a majority"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ropewalk_proto::batch::{BatchBuilder, Compression};
+    use ropewalk_raft_store::Machine;
+
+    use super::*;
+
+    fn settings(retention_ms: i64, retention_bytes: i64) -> TopicSettings {
+        TopicSettings {
+            retention_ms,
+            retention_bytes,
+            segment_bytes: 10_000,
+            ..Default::default()
+        }
+    }
+
+    /// Four segments of one record and 1,000 bytes each, appended at 0, 100, 200 and 300 ms, and
+    /// one such record behind them.
+    fn machine() -> PartitionMachine {
+        let mut machine = PartitionMachine::default();
+        for n in 0..5u64 {
+            let mut batch = BatchBuilder::new(Compression::None, 1_000);
+            assert!(batch.push(None, Some(b"v"), &[], 0).unwrap());
+            let leader_time_ms = n as i64 * 100;
+            let append = Command::Append {
+                leader_time_ms,
+                batch: batch.build(),
+            };
+            machine.apply(n * 2 + 1, 1, 1_000, Some(&append)).unwrap();
+            if n < 4 {
+                machine
+                    .apply(n * 2 + 2, 1, 0, Some(&Command::Roll { leader_time_ms }))
+                    .unwrap();
+            }
+        }
+        machine
+    }
+
+    #[test]
+    fn segments_go_when_their_last_record_is_too_old() {
+        let machine = machine();
+        assert_eq!(trim_target(&machine, &settings(1_000, -1), 1_000), None);
+        assert_eq!(trim_target(&machine, &settings(1_000, -1), 1_101), Some(2));
+        assert_eq!(trim_target(&machine, &settings(0, -1), 10_000), Some(4));
+        assert_eq!(trim_target(&machine, &settings(-1, -1), i64::MAX), None);
+    }
+
+    #[test]
+    fn segments_go_as_long_as_what_stays_is_enough() {
+        let machine = machine();
+        assert_eq!(trim_target(&machine, &settings(-1, 5_000), 0), None);
+        assert_eq!(trim_target(&machine, &settings(-1, 4_000), 0), Some(1));
+        assert_eq!(trim_target(&machine, &settings(-1, 2_500), 0), Some(2));
+        assert_eq!(trim_target(&machine, &settings(-1, 0), 0), Some(4));
+    }
+
+    #[test]
+    fn a_segment_ends_when_it_is_full_old_or_over_the_limit() {
+        let machine = machine();
+        assert!(!roll_is_due(&machine, &settings(-1, -1), i64::MAX));
+        assert!(!roll_is_due(&machine, &settings(100, 1_000), 500));
+        assert!(roll_is_due(&machine, &settings(100, -1), 501));
+        assert!(roll_is_due(&machine, &settings(-1, 999), 0));
+        let full = TopicSettings {
+            segment_bytes: 1_000,
+            ..settings(-1, -1)
+        };
+        assert!(roll_is_due(&machine, &full, 0));
+        assert!(!roll_is_due(&PartitionMachine::default(), &full, i64::MAX));
+    }
+}

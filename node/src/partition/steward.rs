@@ -1,0 +1,242 @@
+//! The task that keeps one replica in order: founds its group, tells who leads, brings the
+//! membership to the metadata's wish, balances leadership, and lets retention do its work.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use openraft::async_runtime::WatchReceiver;
+use openraft::{Instant as _, RaftMetrics};
+use ropewalk_proto::ids::NodeId;
+use ropewalk_proto::v1::{NodeState, SettleReplicas};
+use ropewalk_raft_store::{TypeConfig, purge_to_boundary};
+use tokio::time::{Instant, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+
+use super::Partition;
+use super::balance::Balance;
+use super::followers::Group;
+use super::founding::{Founding, brokers};
+use super::membership::{Step, next_step};
+use crate::cluster::LeaderInfo;
+use crate::cluster::view::{ClusterView, PartitionView};
+
+/// Looks after a partition until it stops.
+pub(super) async fn run(partition: Arc<Partition>, stop: CancellationToken) {
+    // Side by side: a step that takes its time must not keep a change of leader from being told.
+    let work = async {
+        tokio::join!(report(&partition), Steward::new(partition.clone()).work());
+    };
+    stop.run_until_cancelled(work).await;
+    partition.leads.send_replace(None);
+    partition.host.leaders.release(partition.id.group);
+}
+
+struct Steward {
+    partition: Arc<Partition>,
+    founding: Founding,
+    balance: Balance,
+    retained: Instant,
+}
+
+impl Steward {
+    fn new(partition: Arc<Partition>) -> Steward {
+        Steward {
+            partition,
+            founding: Founding::new(),
+            balance: Balance::default(),
+            retained: Instant::now(),
+        }
+    }
+
+    /// Works until Raft has stopped for good.
+    async fn work(mut self) {
+        let limits = &self.partition.host.limits;
+        let mut ticks =
+            tokio::time::interval(Duration::from_millis(limits.reconcile_interval_ms.max(1)));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while self.partition.is_running() {
+            ticks.tick().await;
+            self.look().await;
+        }
+    }
+
+    async fn look(&mut self) {
+        let view = self.partition.host.view.borrow().clone();
+        let Some(wish) = wish(&view, &self.partition) else {
+            return;
+        };
+        self.partition.take_settings(&view);
+        self.founding.look(&self.partition, wish, &view).await;
+        self.partition.purge().await;
+        if self.partition.is_leader() {
+            self.retain().await;
+            self.lead(wish, &view).await;
+        } else {
+            self.balance.reset();
+        }
+    }
+
+    async fn lead(&mut self, wish: &PartitionView, view: &ClusterView) {
+        let group = self.partition.group();
+        let step = next_step(&brokers(&wish.replicas, view), &group);
+        if step != Step::Settled {
+            return self.partition.take_step(step).await;
+        }
+        if !wish.retiring.is_empty() {
+            let replica_ids = group.members.keys().map(|replica| replica.0).collect();
+            let fact = SettleReplicas {
+                group_id: wish.group.0,
+                replica_ids,
+            };
+            // If there is no room now there will be at the next look.
+            let _ = self.partition.host.settled.try_send(fact);
+        }
+        let host = &self.partition.host;
+        let unfit = host.leaving.load(Ordering::Relaxed) || !host.is_writable();
+        let may_lead = |node| may_lead(view, node) && !(unfit && node == host.node_id);
+        if let Some(heir) = self.balance.heir(&wish.replicas, &group, may_lead) {
+            self.balance.reset();
+            self.partition.take_step(Step::HandOver(heir)).await;
+        }
+    }
+
+    /// Retention does not wait for the membership: the disk fills meanwhile.
+    async fn retain(&mut self) {
+        let interval = Duration::from_millis(self.partition.host.limits.retention_interval_ms);
+        if self.retained.elapsed() >= interval {
+            self.retained = Instant::now();
+            self.partition.retain().await;
+        }
+    }
+}
+
+/// Tells the rest of the node, and through it the cluster, what this replica leads: at once when
+/// that changes, since clients wait for it, and at each look how far it has come.
+async fn report(partition: &Partition) {
+    let period = Duration::from_millis(partition.host.limits.reconcile_interval_ms.max(1));
+    let mut ticks = tokio::time::interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut role = partition.raft.server_metrics();
+    let lately = Duration::from_millis(partition.host.limits.node_dead_after_ms);
+    let mut told = false;
+    while partition.is_running() {
+        let (state, vote) = {
+            let role = role.borrow_watched();
+            (role.state, role.vote)
+        };
+        // openraft tells the role first, and the metrics we go by a moment later; and a new leader
+        // takes no writes before a majority has answered it once.
+        let ready = |metrics: &RaftMetrics<TypeConfig>| {
+            let same = metrics.state == state && metrics.vote == vote;
+            same && (!state.is_leader() || has_quorum(metrics, lately))
+        };
+        let wait = partition.raft.wait(None);
+        tokio::select! {
+            changed = role.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                told = false;
+                continue;
+            }
+            _ = wait.metrics(ready, "the role is known"), if !told => {}
+            _ = ticks.tick() => {
+                partition.look_at_pace();
+                partition.tell_leadership();
+                continue;
+            }
+        }
+        partition.tell_leadership();
+        told = true;
+    }
+}
+
+/// Whether a majority has answered this leader lately, without which it takes no writes.
+fn has_quorum(metrics: &RaftMetrics<TypeConfig>, lately: Duration) -> bool {
+    let alone = metrics
+        .membership_config
+        .membership()
+        .voter_ids()
+        .eq([metrics.id]);
+    alone
+        || metrics
+            .last_quorum_acked
+            .is_some_and(|at| at.elapsed() < lately)
+}
+
+/// Whether a node is meant to lead anything.
+pub(super) fn may_lead(view: &ClusterView, node: NodeId) -> bool {
+    view.nodes
+        .get(&node)
+        .is_some_and(|node| node.state == NodeState::Active)
+}
+
+/// What the metadata wishes of a partition.
+fn wish<'a>(view: &'a ClusterView, partition: &Partition) -> Option<&'a PartitionView> {
+    let wish = view.partition(&partition.id.topic, partition.id.partition)?;
+    (wish.group == partition.id.group).then_some(wish)
+}
+
+impl Partition {
+    /// Takes over the topic's settings as they are now.
+    pub(super) fn take_settings(&self, view: &ClusterView) {
+        if let Some(topic) = view.topics.get(&self.id.topic) {
+            let mut settings = self.settings.write();
+            if *settings != topic.settings {
+                *settings = topic.settings;
+            }
+        }
+    }
+
+    /// Takes a look at how far the log has come; to be called at even intervals.
+    fn look_at_pace(&self) {
+        let (term, last) = self
+            .with_metrics(|metrics| (metrics.current_term, metrics.last_log_index.unwrap_or(0)));
+        self.pace.lock().look(term, last);
+    }
+
+    /// The group as this replica sees it; of use if it leads.
+    fn group(&self) -> Group {
+        let dead_after = Duration::from_millis(self.host.limits.node_dead_after_ms);
+        let pace = *self.pace.lock();
+        self.with_metrics(|metrics| Group::see(metrics, &pace, dead_after))
+    }
+
+    fn tell_leadership(&self) {
+        let epoch = self.leading_epoch().ok();
+        self.leads
+            .send_if_modified(|leads| std::mem::replace(leads, epoch) != epoch);
+        let lately = Duration::from_millis(self.host.limits.node_dead_after_ms);
+        let followed = self.with_metrics(|metrics| has_quorum(metrics, lately));
+        let Some(epoch) = epoch.filter(|_| followed) else {
+            return self.host.leaders.release(self.id.group);
+        };
+        let in_sync = self.group().in_sync_nodes();
+        let (log_start_offset, high_watermark) = {
+            let machine = self.view.machine();
+            (machine.log_start(), machine.next_offset())
+        };
+        let node = self.host.node_id;
+        let info = LeaderInfo {
+            node,
+            epoch,
+            in_sync,
+            log_start_offset,
+            high_watermark,
+        };
+        self.host.leaders.lead(self.id.group, info);
+    }
+
+    /// Lets the log go up to the last segment boundary below the log start.
+    async fn purge(&self) {
+        let limit = Duration::from_millis(self.host.limits.peer_rpc_timeout_ms);
+        match purge_to_boundary(&self.raft, &self.view, limit).await {
+            Ok(None) => {}
+            Ok(Some(index)) => tracing::debug!(partition = %self.id, index, "the log was purged"),
+            Err(error) => {
+                tracing::warn!(partition = %self.id, %error, "the log could not be purged; trying again");
+            }
+        }
+    }
+}

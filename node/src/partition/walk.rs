@@ -1,0 +1,122 @@
+//! Walking the log from one batch to the next: what fetches and time lookups are made of.
+
+use bytes::Bytes;
+use openraft::EntryPayload;
+use ropewalk_proto::batch::BatchView;
+use ropewalk_proto::command::Command;
+use ropewalk_proto::error::{ErrorCode, WireError};
+use ropewalk_raft_store::types::Entry;
+use ropewalk_raft_store::{DiskError, Machine};
+
+use super::Partition;
+use super::offsets::Start;
+
+/// One batch as it lies in the log.
+#[derive(Debug, Clone)]
+pub(super) struct Found {
+    pub base_offset: u64,
+    pub epoch: u64,
+    pub batch: BatchView,
+}
+
+impl Found {
+    /// The offset after its last record.
+    pub(super) fn end_offset(&self) -> u64 {
+        self.base_offset + u64::from(self.batch.record_count().unsigned_abs())
+    }
+}
+
+/// Why a walk ended early.
+#[derive(Debug)]
+pub(super) enum WalkError {
+    /// Retention took the log from under it.
+    Gone,
+    Failed(WireError),
+}
+
+/// A walk over the committed batches, from a known start to the end that stood when it began.
+#[derive(Debug)]
+pub(super) struct Walk<'a> {
+    partition: &'a Partition,
+    next: Start,
+    end_index: u64,
+}
+
+impl<'a> Walk<'a> {
+    /// `applied` is the last log index to read.
+    pub(super) fn new(partition: &'a Partition, start: Start, applied: u64) -> Walk<'a> {
+        Walk {
+            partition,
+            next: start,
+            end_index: applied.saturating_add(1),
+        }
+    }
+
+    /// The next batches, about `max_bytes` of them; none at the end.
+    pub(super) async fn step(&mut self, max_bytes: usize) -> Result<Vec<Found>, WalkError> {
+        let mut found = Vec::new();
+        while found.is_empty() && self.next.log_index < self.end_index {
+            let range = self.next.log_index..self.end_index;
+            let entries = self.partition.view.entries(range, max_bytes).await;
+            let entries = entries.map_err(|error| self.unreadable(error))?;
+            self.take(entries, &mut found)?;
+        }
+        Ok(found)
+    }
+
+    fn take(&mut self, entries: Vec<Entry>, found: &mut Vec<Found>) -> Result<(), WalkError> {
+        let machine = self.partition.view.machine();
+        // Below the purgeable index neither the log nor the refused indices are whole any more.
+        let whole = machine.purgeable_index() < self.next.log_index;
+        let first = entries.first().map(|entry| entry.log_id.index());
+        if !whole {
+            return Err(WalkError::Gone);
+        }
+        if first != Some(self.next.log_index) {
+            return Err(self.failed(
+                ErrorCode::DamagedData,
+                format!("log entry {} is missing on this node", self.next.log_index),
+            ));
+        }
+        for entry in entries {
+            let (index, epoch) = (entry.log_id.index(), **entry.log_id.committed_leader_id());
+            self.next.log_index = index + 1;
+            let EntryPayload::Normal(Command::Append { batch, .. }) = entry.payload else {
+                continue;
+            };
+            if machine.is_refused(index) {
+                continue;
+            }
+            let batch = self.view(index, batch)?;
+            let one = Found {
+                base_offset: self.next.base_offset,
+                epoch,
+                batch,
+            };
+            self.next.base_offset = one.end_offset();
+            found.push(one);
+        }
+        Ok(())
+    }
+
+    fn view(&self, index: u64, batch: Bytes) -> Result<BatchView, WalkError> {
+        BatchView::trusted(batch).map_err(|error| {
+            self.failed(
+                ErrorCode::DamagedData,
+                format!("log entry {index}: {error}"),
+            )
+        })
+    }
+
+    fn unreadable(&self, error: DiskError) -> WalkError {
+        let code = match &error {
+            DiskError::Damaged(_) => ErrorCode::DamagedData,
+            DiskError::Full(_) | DiskError::Failed(_) => ErrorCode::DiskFailed,
+        };
+        self.failed(code, error.to_string())
+    }
+
+    fn failed(&self, code: ErrorCode, what: String) -> WalkError {
+        WalkError::Failed(self.partition.error(code, what))
+    }
+}
