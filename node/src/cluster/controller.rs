@@ -66,8 +66,8 @@ async fn round(shared: &Shared, meta: &Meta, since: Instant) -> Result<(), WireE
     settle_members(shared, meta, &view, &lost).await;
     let own = view.nodes.get(&shared.node_id());
     if own.is_some_and(|own| own.state != NodeState::Active) {
-        // A node that is on its way out leads nothing.
-        offer_lead(shared, meta).await;
+        // A node that is on its way out leads nothing, as long as another can.
+        offer_lead(shared, meta, |_, state| state == NodeState::Active).await;
     }
     for node in emptied(&view) {
         let command = SetNodeState {
@@ -83,7 +83,10 @@ async fn round(shared: &Shared, meta: &Meta, since: Instant) -> Result<(), WireE
             group_id: group.0,
             node_ids: nodes.into_iter().map(|node| node.0).collect(),
         };
-        change(shared, meta, meta_command::Kind::MoveReplicas(command)).await?;
+        // One that can't be moved must not hold up the others.
+        if let Err(error) = change(shared, meta, meta_command::Kind::MoveReplicas(command)).await {
+            tracing::info!(%group, %error, "the replicas stay where they are for now");
+        }
     }
     Ok(())
 }
@@ -155,7 +158,16 @@ async fn settle_members(shared: &Shared, meta: &Meta, view: &ClusterView, lost: 
         return;
     };
     tracing::info!(?step, "the metadata group's membership changes");
+    // openraft goes on speaking to where a replica was: a learner is dropped and learns anew, and
+    // after a voter's move somebody else leads, who has yet to connect.
+    let moved = match &step {
+        Step::Readdress(replica, _) if *replica != meta.replica => Some(*replica),
+        _ => None,
+    };
     let change = match step {
+        Step::Readdress(replica, _) if !members.voters.contains(&replica) => {
+            ChangeMembers::RemoveNodes(BTreeSet::from([replica]))
+        }
         Step::Learn(replica, broker) => {
             ChangeMembers::AddNodes(BTreeMap::from([(replica, broker)]))
         }
@@ -168,7 +180,11 @@ async fn settle_members(shared: &Shared, meta: &Meta, view: &ClusterView, lost: 
     // Voters that are no more stay as learners: a node that leaves is to see that it did.
     let changed = meta.raft.change_membership(change, true);
     match timeout(shared.call_timeout() * 2, changed).await {
-        Ok(Ok(_)) => {}
+        Ok(Ok(_)) => {
+            if let Some(moved) = moved.filter(|replica| members.voters.contains(replica)) {
+                offer_lead(shared, meta, |replica, _| replica != moved).await;
+            }
+        }
         Ok(Err(error)) => tracing::info!(%error, "the change of membership is tried again"),
         Err(_) => tracing::info!("the change of membership is still under way"),
     }
@@ -190,7 +206,7 @@ fn caught_up(meta: &Meta) -> BTreeSet<ReplicaId> {
 /// Gives the lead to another voter; returns when this node leads no more, or when there is nobody
 /// to give it to.
 pub(super) async fn hand_over(shared: &Shared, meta: &Meta) {
-    while meta.leads() && offer_lead(shared, meta).await {
+    while meta.leads() && offer_lead(shared, meta, |_, _| true).await {
         let left = meta.raft.wait(Some(TAKE_OVER_WITHIN));
         let left = left.metrics(|metrics| !metrics.state.is_leader(), "not to lead");
         // Too slow is asked again; a stopped replica leads no more.
@@ -200,7 +216,11 @@ pub(super) async fn hand_over(shared: &Shared, meta: &Meta) {
 
 /// Asks a voter that has caught up and lives, preferably on a node that stays, to take the lead;
 /// false if there is none.
-async fn offer_lead(shared: &Shared, meta: &Meta) -> bool {
+async fn offer_lead(
+    shared: &Shared,
+    meta: &Meta,
+    may: impl Fn(ReplicaId, NodeState) -> bool,
+) -> bool {
     let caught_up = caught_up(meta);
     let view = shared.view.borrow().clone();
     let members = Members::of(&meta.membership(), BTreeSet::new());
@@ -208,6 +228,7 @@ async fn offer_lead(shared: &Shared, meta: &Meta) -> bool {
         let node = view.nodes.get(&members.brokers.get(replica)?.node_id)?;
         let able = *replica != meta.replica
             && caught_up.contains(replica)
+            && may(*replica, node.state)
             && shared.leaders.alive(node.id);
         able.then_some((node.state != NodeState::Active, *replica))
     });

@@ -166,8 +166,9 @@ pub(super) async fn make_known(shared: &Arc<Shared>) -> Result<(), WireError> {
     for address in known {
         match join(shared, address).await {
             Ok(()) => return Ok(()),
-            Err(other) if other.code.retry() == Retry::Never => return Err(other),
-            Err(other) => error = other,
+            // A refusal says more than a silence; yet an address may be another cluster's by now.
+            Err(other) if error.code.retry() != Retry::Never => error = other,
+            Err(_) => {}
         }
     }
     Err(error)
