@@ -53,7 +53,7 @@ struct TestCluster {
 fn limits() -> Limits {
     Limits {
         heartbeat_ms: 50,
-        election_timeout_ms: 300,
+        election_timeout_ms: 500,
         reconcile_interval_ms: 50,
         retention_interval_ms: 50,
         ..Limits::default()
@@ -260,11 +260,22 @@ fn anonymous(values: &[&[u8]]) -> Bytes {
     batch((-1, -1, -1), values)
 }
 
+/// Sends a batch, and again as long as a leader on a busy machine waits for its followers.
 async fn produce(
     partition: &Arc<Partition>,
     batch: Bytes,
 ) -> Result<Appended, ropewalk_proto::error::WireError> {
-    partition.propose(batch).await?.await
+    let until = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        match partition.propose(batch.clone()).await?.await {
+            Err(error)
+                if error.code == ErrorCode::NoLeader && tokio::time::Instant::now() < until =>
+            {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            answered => return answered,
+        }
+    }
 }
 
 fn spec(offset: u64) -> FetchSpec {
@@ -452,6 +463,39 @@ async fn duplicates_get_the_first_offset_and_wrong_sequences_get_none() {
         .map(|(offset, ..)| *offset)
         .collect();
     assert_eq!(offsets, [0, 2, 3, 4]);
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn a_pipeline_keeps_its_order_and_does_not_wait_for_commits() {
+    let cluster = TestCluster::start(3, settings()).await;
+    let leader = cluster.leader().await;
+    let mut tickets = Vec::new();
+    for n in 0..500 {
+        tickets.push(leader.propose(batch((5, 0, n), &[b"a"])).await.unwrap());
+    }
+    for (n, ticket) in (0u64..).zip(tickets) {
+        let appended = ticket.await.unwrap();
+        assert_eq!((appended.base_offset, appended.duplicate), (n, false));
+    }
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn room_for_batches_comes_back_though_nobody_looks_at_the_tickets() {
+    let cluster = TestCluster::start(1, settings()).await;
+    let leader = cluster.leader().await;
+    let one = anonymous(&[b"a"]);
+    let room = &leader.host.produce_room;
+    let all_but_one = room.available_permits() - one.len();
+    let _taken = room.acquire_many(all_but_one as u32).await.unwrap();
+    let mut tickets = Vec::new();
+    for _ in 0..20 {
+        tickets.push(leader.propose(one.clone()).await.unwrap());
+    }
+    drop(tickets);
+    produce(&leader, one).await.unwrap();
+    assert_eq!(leader.view.machine().next_offset(), 21);
     cluster.stop().await;
 }
 

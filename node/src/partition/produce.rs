@@ -88,24 +88,33 @@ impl Partition {
             )
         })?;
         self.roll_if_full().await;
+        // In a task of its own, since the room is to be given back whether or not the ticket is
+        // looked at: who waits for room may be the one who holds the tickets. It ends when the
+        // batch is applied, the replica stops, or time is up.
         let partition = self.clone();
-        let ticket = async move {
+        let outcome = tokio::spawn(async move {
             let answered = tokio::time::timeout(COMMIT_WITHIN, answer).await;
             drop::<OwnedSemaphorePermit>(room);
             match answered {
                 Ok(Ok(result)) => partition.appended(result),
                 // The Raft core ended with the batch in hand.
-                Ok(Err(_)) => Err(partition.error(
-                    ErrorCode::LeadershipLost,
-                    "its replica here stopped while the batch was under way, which may have been written; send it again with the same sequence",
-                )),
+                Ok(Err(_)) => Err(partition.stopped()),
                 Err(_) => Err(partition.error(
                     ErrorCode::Timeout,
                     "no majority confirmed the batch in time, it may yet be written; send it again with the same sequence",
                 )),
             }
-        };
+        });
+        let partition = self.clone();
+        let ticket = async move { outcome.await.unwrap_or_else(|_| Err(partition.stopped())) };
         Ok(Ticket(ticket.boxed()))
+    }
+
+    fn stopped(&self) -> WireError {
+        self.error(
+            ErrorCode::LeadershipLost,
+            "its replica here stopped while the batch was under way, which may have been written; send it again with the same sequence",
+        )
     }
 
     /// The answer to a batch that is committed already.

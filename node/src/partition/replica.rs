@@ -212,6 +212,7 @@ impl Partition {
     ///
     /// # Errors
     /// `NotLeader` if another node leads; `InvalidRequest` if `to` holds no voting replica;
+    /// `Unsafe` if its replica does not keep up;
     /// `Timeout` if it has not taken over in time.
     pub async fn transfer_leader(&self, to: NodeId) -> Result<(), WireError> {
         self.leading_epoch()?;
@@ -229,6 +230,14 @@ impl Partition {
                 format!("node {to} holds no voting replica of it"),
             )
         })?;
+        if !self.group().could_lead(target) {
+            return Err(self.error(
+                ErrorCode::Unsafe,
+                format!(
+                    "node {to} has not caught up, or does not answer; try again when it is in sync"
+                ),
+            ));
+        }
         self.hand_over(target).await
     }
 
@@ -237,7 +246,8 @@ impl Partition {
         if target == self.id.replica {
             return Ok(());
         }
-        let within = Duration::from_millis(self.host.limits.election_timeout_ms * 2);
+        // If the target does not take over, the others elect after two timeouts at most.
+        let within = Duration::from_millis(self.host.limits.election_timeout_ms.saturating_mul(4));
         self.raft
             .trigger()
             .transfer_leader(target)

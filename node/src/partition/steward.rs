@@ -197,7 +197,7 @@ impl Partition {
     }
 
     /// The group as this replica sees it; of use if it leads.
-    fn group(&self) -> Group {
+    pub(super) fn group(&self) -> Group {
         let dead_after = Duration::from_millis(self.host.limits.node_dead_after_ms);
         let pace = *self.pace.lock();
         self.with_metrics(|metrics| Group::see(metrics, &pace, dead_after))
