@@ -43,7 +43,11 @@ impl Founding {
         if self.done {
             return;
         }
-        let led = partition.with_metrics(|metrics| metrics.current_leader.is_some());
+        // The first entry is the founding membership; any other came from a leader. A replica that
+        // has just handed over knows none for a moment, and must not stand again because of it.
+        let led = partition.with_metrics(|metrics| {
+            metrics.current_leader.is_some() || metrics.last_log_index.is_some_and(|last| last > 0)
+        });
         let initialized = partition.raft.is_initialized().await.unwrap_or(true);
         if led || (initialized && !self.founded) {
             self.done = true;
