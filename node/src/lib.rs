@@ -5,10 +5,15 @@
 
 pub mod cluster;
 pub mod config;
+mod disk;
 pub mod env;
+mod grpc;
+mod ops;
 pub mod partition;
 pub mod peer;
 pub mod raft_config;
+mod run;
 
 pub use config::Config;
 pub use env::Env;
+pub use run::{Ready, RunError, run};

@@ -26,8 +26,6 @@ mod retention;
 mod segments;
 mod state;
 mod steward;
-#[cfg(test)]
-mod test_cluster;
 mod walk;
 
 pub use fetch::{FetchSpec, Fetched};

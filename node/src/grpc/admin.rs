@@ -1,0 +1,174 @@
+//! Topics, leaders and nodes at an operator's wish. Any node takes these calls and sends each on to
+//! where it can be carried out.
+
+use std::time::Duration;
+
+use ropewalk_proto::error::{ErrorCode, WireError};
+use ropewalk_proto::ids::NodeId;
+use ropewalk_proto::v1;
+use ropewalk_proto::v1::meta_command::Kind;
+use ropewalk_proto::v1::ropewalk_client::RopewalkClient;
+
+use super::{Serving, metadata};
+use crate::cluster::settings;
+
+/// How long a change of the metadata may take to reach the node that was asked for it.
+const VISIBLE_WITHIN: Duration = Duration::from_secs(5);
+/// Bound of a call sent on to another node.
+const FORWARD_TIMEOUT: Duration = Duration::from_secs(10);
+
+pub(super) async fn create_topic(
+    serving: &Serving,
+    request: v1::CreateTopicRequest,
+) -> Result<v1::TopicInfo, WireError> {
+    let name = request.name.clone();
+    let kind = Kind::CreateTopic(v1::CreateTopic {
+        name: request.name,
+        partitions: request.partitions,
+        settings: request.settings,
+    });
+    serving.cluster.propose(kind).await?;
+    visible(serving, &name).await
+}
+
+pub(super) async fn alter_topic(
+    serving: &Serving,
+    request: v1::AlterTopicRequest,
+) -> Result<v1::TopicInfo, WireError> {
+    let view = serving.cluster.view().borrow().clone();
+    let topic = view
+        .topics
+        .get(&request.name)
+        .ok_or_else(|| unknown_topic(&request.name))?;
+    let set = request
+        .set
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()));
+    let merged = settings::merge(&topic.settings, set)?;
+    let kind = Kind::AlterTopic(v1::AlterTopic {
+        name: request.name.clone(),
+        settings: Some(merged),
+    });
+    serving.cluster.propose(kind).await?;
+    let mut info = visible(serving, &request.name).await?;
+    info.settings = Some(merged);
+    Ok(info)
+}
+
+pub(super) async fn delete_topic(
+    serving: &Serving,
+    request: v1::DeleteTopicRequest,
+) -> Result<(), WireError> {
+    serving
+        .cluster
+        .propose(Kind::DeleteTopic(v1::DeleteTopic { name: request.name }))
+        .await?;
+    Ok(())
+}
+
+pub(super) async fn move_partition(
+    serving: &Serving,
+    request: v1::MovePartitionRequest,
+) -> Result<(), WireError> {
+    let view = serving.cluster.view().borrow().clone();
+    let partition = view
+        .partition(&request.topic, request.partition)
+        .ok_or_else(|| unknown_partition(&request.topic, request.partition))?;
+    let kind = Kind::MoveReplicas(v1::MoveReplicas {
+        group_id: partition.group.0,
+        node_ids: request.replica_node_ids,
+    });
+    serving.cluster.propose(kind).await?;
+    Ok(())
+}
+
+pub(super) async fn set_node_state(
+    serving: &Serving,
+    request: v1::SetNodeStateRequest,
+) -> Result<(), WireError> {
+    let kind = Kind::SetNodeState(v1::SetNodeState {
+        node_id: request.node_id,
+        state: request.state,
+    });
+    serving.cluster.propose(kind).await?;
+    Ok(())
+}
+
+/// Only the leader can hand over; another node sends the call on to it, once.
+pub(super) async fn transfer_leader(
+    serving: &Serving,
+    request: v1::TransferLeaderRequest,
+) -> Result<(), WireError> {
+    let view = serving.cluster.view().borrow().clone();
+    let partition = view
+        .partition(&request.topic, request.partition)
+        .ok_or_else(|| unknown_partition(&request.topic, request.partition))?;
+    let leader = serving
+        .cluster
+        .leaders()
+        .get(partition.group)
+        .map(|told| told.node);
+    match leader {
+        Some(leader) if leader == serving.cluster.node_id() => {
+            let local = serving.local(&request.topic, request.partition)?;
+            local.transfer_leader(NodeId(request.to_node_id)).await
+        }
+        Some(leader) => {
+            let node = view.nodes.get(&leader).ok_or_else(|| no_leader(&request))?;
+            let mut forward = tonic::Request::new(request);
+            forward.set_timeout(FORWARD_TIMEOUT);
+            let mut client = RopewalkClient::new(serving.peers.channel(&node.address));
+            let answer = client.transfer_leader(forward).await;
+            answer
+                .map(|_| ())
+                .map_err(|status| WireError::from(&status))
+        }
+        None => Err(no_leader(&request)),
+    }
+}
+
+/// Waits until this node's own view has the topic, so that what follows on this connection sees it.
+async fn visible(serving: &Serving, name: &str) -> Result<v1::TopicInfo, WireError> {
+    let mut view = serving.cluster.view();
+    let has_it = view.wait_for(|view| view.topics.contains_key(name));
+    let seen = tokio::time::timeout(VISIBLE_WITHIN, has_it).await;
+    let view = match seen {
+        Ok(Ok(view)) => view.clone(),
+        _ => {
+            return Err(WireError::new(
+                ErrorCode::Timeout,
+                format!(
+                    "topic {name:?} is committed, but this node has not seen it yet; list the topics to look again"
+                ),
+            ));
+        }
+    };
+    let topic = view.topics.get(name).ok_or_else(|| unknown_topic(name))?;
+    Ok(metadata::topic_info(serving, topic))
+}
+
+pub(super) fn unknown_topic(name: &str) -> WireError {
+    WireError::new(
+        ErrorCode::UnknownTopic,
+        format!("there is no topic {name:?}; create it with `ropewalk topic create {name}`"),
+    )
+}
+
+pub(super) fn unknown_partition(topic: &str, partition: u32) -> WireError {
+    WireError::new(
+        ErrorCode::UnknownPartition,
+        format!(
+            "there is no partition {topic}/{partition}; `ropewalk partition list {topic}` shows those there are"
+        ),
+    )
+}
+
+fn no_leader(request: &v1::TransferLeaderRequest) -> WireError {
+    WireError::new(
+        ErrorCode::NoLeader,
+        format!(
+            "no leader of {}/{} is known right now; try again in a second",
+            request.topic, request.partition
+        ),
+    )
+}

@@ -1,0 +1,124 @@
+//! Batches to readers, and the offsets of positions and times.
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use ropewalk_proto::error::{ErrorCode, WireError};
+use ropewalk_proto::v1;
+use ropewalk_proto::v1::list_offsets_request::Position as Asked;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Status, Streaming};
+
+use super::{AnswerStream, Service, Serving};
+use crate::partition::{FetchSpec, Position};
+
+/// Fetches under way on one stream. Each holds at most `fetch_bytes` of memory.
+const STREAM_FETCHES: usize = 64;
+
+/// Serves one fetch stream: one answer a request, each as soon as it is ready.
+pub(super) fn stream(
+    service: Service,
+    requests: Streaming<v1::FetchRequest>,
+) -> AnswerStream<v1::FetchResponse> {
+    let (answers, receiver) = mpsc::channel(1);
+    tokio::spawn(serve(service, requests, answers));
+    Box::pin(ReceiverStream::new(receiver))
+}
+
+async fn serve(
+    service: Service,
+    mut requests: Streaming<v1::FetchRequest>,
+    answers: mpsc::Sender<Result<v1::FetchResponse, Status>>,
+) {
+    let Ok(serving) = service.serving() else {
+        return;
+    };
+    let mut waiting = FuturesUnordered::new();
+    loop {
+        tokio::select! {
+            request = requests.next(), if waiting.len() < STREAM_FETCHES => match request {
+                Some(Ok(request)) => waiting.push(fetch(serving, request)),
+                // The reader is gone: what still waits for records has nobody to go to.
+                Some(Err(_)) | None => return,
+            },
+            Some(answer) = waiting.next() => {
+                if answers.send(Ok(answer)).await.is_err() {
+                    return;
+                }
+            }
+            () = answers.closed() => return,
+        }
+    }
+}
+
+async fn fetch(serving: &Serving, request: v1::FetchRequest) -> v1::FetchResponse {
+    let request_id = request.request_id;
+    match try_fetch(serving, &request).await {
+        Ok(answer) => v1::FetchResponse {
+            request_id,
+            ..answer
+        },
+        Err(error) => v1::FetchResponse {
+            request_id,
+            error: Some(serving.stream_error(&request.topic, request.partition, error)),
+            ..Default::default()
+        },
+    }
+}
+
+async fn try_fetch(
+    serving: &Serving,
+    request: &v1::FetchRequest,
+) -> Result<v1::FetchResponse, WireError> {
+    let partition = serving.local(&request.topic, request.partition)?;
+    let max_wait_ms = u64::from(request.max_wait_ms).min(serving.limits.fetch_wait_ms);
+    let fetched = partition
+        .fetch(FetchSpec {
+            offset: request.offset,
+            max_bytes: (request.max_bytes as usize).min(serving.limits.fetch_bytes),
+            max_wait: Duration::from_millis(max_wait_ms),
+            last_epoch: request.leader_epoch,
+        })
+        .await?;
+    let batches = fetched
+        .batches
+        .into_iter()
+        .map(|(base_offset, leader_epoch, batch)| v1::FetchedBatch {
+            base_offset,
+            leader_epoch,
+            batch,
+        });
+    Ok(v1::FetchResponse {
+        request_id: request.request_id,
+        batches: batches.collect(),
+        high_watermark: fetched.high_watermark,
+        log_start_offset: fetched.log_start_offset,
+        leader_epoch: fetched.epoch,
+        error: None,
+    })
+}
+
+pub(super) async fn list_offsets(
+    serving: &Serving,
+    request: v1::ListOffsetsRequest,
+) -> Result<v1::ListOffsetsResponse, WireError> {
+    let position = match request.position {
+        Some(Asked::Beginning(_)) => Position::Beginning,
+        Some(Asked::End(_)) => Position::End,
+        Some(Asked::AtOrAfterMs(time_ms)) => Position::AtOrAfter(time_ms),
+        None => {
+            return Err(WireError::new(
+                ErrorCode::InvalidRequest,
+                "no position given; ask for the beginning, the end, or a time",
+            ));
+        }
+    };
+    let partition = serving.local(&request.topic, request.partition)?;
+    let found = partition.list_offset(position).await?;
+    Ok(v1::ListOffsetsResponse {
+        offset: found.offset,
+        timestamp_ms: found.timestamp_ms,
+        leader_epoch: found.epoch,
+    })
+}

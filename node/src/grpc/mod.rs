@@ -1,0 +1,249 @@
+//! What clients see: one file a family of calls. Requests are checked and routed here; what they
+//! mean is decided in `partition/` and `cluster/`.
+
+mod admin;
+mod fetch;
+mod metadata;
+mod produce;
+mod publish;
+
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+
+use futures_util::Stream;
+use ropewalk_proto::error::{ErrorCode, WireError};
+use ropewalk_proto::v1;
+use ropewalk_proto::v1::ropewalk_server::{Ropewalk, RopewalkServer};
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::cluster::Cluster;
+use crate::config::Limits;
+use crate::env::Env;
+use crate::partition::{Partition, Partitions};
+use crate::peer::Peers;
+
+/// The most bytes of one request: the largest batch a topic may allow, and room for its envelope.
+const MAX_REQUEST_BYTES: usize = 33 << 20;
+
+type AnswerStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// The client service. It answers `NotServing` until the node has joined its cluster.
+#[derive(Debug, Clone, Default)]
+pub struct Service {
+    serving: Arc<OnceLock<Serving>>,
+}
+
+/// What the service serves from, once there is a cluster.
+#[derive(Debug)]
+pub struct Serving {
+    /// What the cluster is.
+    pub cluster: Cluster,
+    /// The replicas on this node.
+    pub partitions: Partitions,
+    /// The way to other nodes, for the calls that are forwarded.
+    pub peers: Peers,
+    /// The seam to the world.
+    pub env: Env,
+    /// Bounds.
+    pub limits: Limits,
+    /// Producer ids taken from the metadata group and not given out yet.
+    pub producer_ids: produce::ProducerIds,
+    /// How `Publish` chooses partitions.
+    pub router: publish::Router,
+}
+
+impl Service {
+    /// The tonic service.
+    pub fn server(&self) -> RopewalkServer<Service> {
+        RopewalkServer::new(self.clone())
+            .max_decoding_message_size(MAX_REQUEST_BYTES)
+            .max_encoding_message_size(usize::MAX)
+    }
+
+    /// Begins to serve.
+    pub fn begin(&self, serving: Serving) {
+        assert!(
+            self.serving.set(serving).is_ok(),
+            "a node joins one cluster, once"
+        );
+    }
+
+    fn serving(&self) -> Result<&Serving, WireError> {
+        self.serving.get().ok_or_else(|| {
+            WireError::new(
+                ErrorCode::NotServing,
+                "this node has not joined its cluster yet; try again, or ask another node",
+            )
+        })
+    }
+}
+
+impl Serving {
+    /// The local replica of a partition, and what the metadata says of it.
+    fn local(&self, topic: &str, partition: u32) -> Result<Arc<Partition>, WireError> {
+        let view = self.cluster.view().borrow().clone();
+        let found = view
+            .topics
+            .get(topic)
+            .ok_or_else(|| admin::unknown_topic(topic))?;
+        let group = found
+            .partitions
+            .get(partition as usize)
+            .map(|found| found.group)
+            .ok_or_else(|| admin::unknown_partition(topic, partition))?;
+        self.partitions.get(group).ok_or_else(|| {
+            WireError::new(
+                ErrorCode::NotLeader,
+                format!("this node holds no replica of {topic}/{partition}; ask its leader"),
+            )
+        })
+    }
+
+    /// An error as it travels inside a stream, with the leader where that helps.
+    fn stream_error(&self, topic: &str, partition: u32, error: WireError) -> v1::Error {
+        let not_leader = error.code == ErrorCode::NotLeader;
+        let mut wire = v1::Error::from(error);
+        if not_leader {
+            wire.leader = self.leader(topic, partition);
+        }
+        wire
+    }
+
+    fn leader(&self, topic: &str, partition: u32) -> Option<v1::NodeInfo> {
+        let view = self.cluster.view().borrow().clone();
+        let group = view.partition(topic, partition)?.group;
+        let leader = self.cluster.leaders().get(group)?.node;
+        view.nodes.get(&leader).map(metadata::node_info)
+    }
+}
+
+#[tonic::async_trait]
+impl Ropewalk for Service {
+    async fn metadata(
+        &self,
+        request: Request<v1::MetadataRequest>,
+    ) -> Result<Response<v1::MetadataResponse>, Status> {
+        Ok(Response::new(metadata::metadata(
+            self.serving()?,
+            request.into_inner(),
+        )))
+    }
+
+    async fn publish(
+        &self,
+        request: Request<v1::PublishRequest>,
+    ) -> Result<Response<v1::PublishResponse>, Status> {
+        Ok(Response::new(
+            publish::publish(self.serving()?, request).await?,
+        ))
+    }
+
+    async fn init_producer(
+        &self,
+        request: Request<v1::InitProducerRequest>,
+    ) -> Result<Response<v1::InitProducerResponse>, Status> {
+        Ok(Response::new(
+            produce::init_producer(self.serving()?, request.into_inner()).await?,
+        ))
+    }
+
+    type ProduceStream = AnswerStream<v1::ProduceResponse>;
+
+    async fn produce(
+        &self,
+        request: Request<Streaming<v1::ProduceRequest>>,
+    ) -> Result<Response<Self::ProduceStream>, Status> {
+        self.serving()?;
+        Ok(Response::new(produce::stream(
+            self.clone(),
+            request.into_inner(),
+        )))
+    }
+
+    type FetchStream = AnswerStream<v1::FetchResponse>;
+
+    async fn fetch(
+        &self,
+        request: Request<Streaming<v1::FetchRequest>>,
+    ) -> Result<Response<Self::FetchStream>, Status> {
+        self.serving()?;
+        Ok(Response::new(fetch::stream(
+            self.clone(),
+            request.into_inner(),
+        )))
+    }
+
+    async fn list_offsets(
+        &self,
+        request: Request<v1::ListOffsetsRequest>,
+    ) -> Result<Response<v1::ListOffsetsResponse>, Status> {
+        Ok(Response::new(
+            fetch::list_offsets(self.serving()?, request.into_inner()).await?,
+        ))
+    }
+
+    async fn create_topic(
+        &self,
+        request: Request<v1::CreateTopicRequest>,
+    ) -> Result<Response<v1::TopicInfo>, Status> {
+        Ok(Response::new(
+            admin::create_topic(self.serving()?, request.into_inner()).await?,
+        ))
+    }
+
+    async fn alter_topic(
+        &self,
+        request: Request<v1::AlterTopicRequest>,
+    ) -> Result<Response<v1::TopicInfo>, Status> {
+        Ok(Response::new(
+            admin::alter_topic(self.serving()?, request.into_inner()).await?,
+        ))
+    }
+
+    async fn delete_topic(
+        &self,
+        request: Request<v1::DeleteTopicRequest>,
+    ) -> Result<Response<v1::DeleteTopicResponse>, Status> {
+        admin::delete_topic(self.serving()?, request.into_inner()).await?;
+        Ok(Response::new(v1::DeleteTopicResponse {}))
+    }
+
+    async fn cluster_status(
+        &self,
+        _request: Request<v1::ClusterStatusRequest>,
+    ) -> Result<Response<v1::ClusterStatusResponse>, Status> {
+        Ok(Response::new(metadata::cluster_status(self.serving()?)))
+    }
+
+    async fn list_partitions(
+        &self,
+        request: Request<v1::ListPartitionsRequest>,
+    ) -> Result<Response<v1::ListPartitionsResponse>, Status> {
+        let topics = metadata::topics(self.serving()?, &request.into_inner().topics);
+        Ok(Response::new(v1::ListPartitionsResponse { topics }))
+    }
+
+    async fn transfer_leader(
+        &self,
+        request: Request<v1::TransferLeaderRequest>,
+    ) -> Result<Response<v1::TransferLeaderResponse>, Status> {
+        admin::transfer_leader(self.serving()?, request.into_inner()).await?;
+        Ok(Response::new(v1::TransferLeaderResponse {}))
+    }
+
+    async fn move_partition(
+        &self,
+        request: Request<v1::MovePartitionRequest>,
+    ) -> Result<Response<v1::MovePartitionResponse>, Status> {
+        admin::move_partition(self.serving()?, request.into_inner()).await?;
+        Ok(Response::new(v1::MovePartitionResponse {}))
+    }
+
+    async fn set_node_state(
+        &self,
+        request: Request<v1::SetNodeStateRequest>,
+    ) -> Result<Response<v1::SetNodeStateResponse>, Status> {
+        admin::set_node_state(self.serving()?, request.into_inner()).await?;
+        Ok(Response::new(v1::SetNodeStateResponse {}))
+    }
+}

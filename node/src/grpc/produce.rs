@@ -1,0 +1,163 @@
+//! Batches from producers: checked, proposed in the order they came, answered as they commit.
+
+use std::sync::Arc;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use ropewalk_proto::error::{ErrorCode, WireError};
+use ropewalk_proto::v1;
+use ropewalk_proto::v1::{meta_command, meta_reply};
+use tokio::sync::{Mutex, mpsc};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Status, Streaming};
+
+use super::{AnswerStream, Service, Serving};
+use crate::partition::{Appended, Ticket};
+
+/// Producer ids a node takes from the metadata group at a time.
+const PRODUCER_ID_BLOCK: u64 = 1_000;
+/// Epochs are an i16 in the batch header.
+const LAST_PRODUCER_EPOCH: u32 = i16::MAX as u32;
+
+/// A block of producer ids to give out.
+#[derive(Debug, Default)]
+pub struct ProducerIds {
+    block: Mutex<std::ops::Range<u64>>,
+}
+
+/// Gives a new producer its id, or an old one its next epoch, which fences its earlier life.
+pub(super) async fn init_producer(
+    serving: &Serving,
+    request: v1::InitProducerRequest,
+) -> Result<v1::InitProducerResponse, WireError> {
+    let renews = request.producer_id != 0 && request.producer_epoch < LAST_PRODUCER_EPOCH;
+    if renews {
+        return Ok(v1::InitProducerResponse {
+            producer_id: request.producer_id,
+            producer_epoch: request.producer_epoch + 1,
+        });
+    }
+    let mut block = serving.producer_ids.block.lock().await;
+    if block.is_empty() {
+        let kind = meta_command::Kind::AllocateProducerIds(v1::AllocateProducerIds {
+            count: PRODUCER_ID_BLOCK,
+        });
+        match serving.cluster.propose(kind).await? {
+            Some(meta_reply::Kind::ProducerIds(ids)) => *block = ids.first..ids.first + ids.count,
+            other => {
+                return Err(WireError::new(
+                    ErrorCode::Internal,
+                    format!("no producer ids in the answer {other:?}; try again"),
+                ));
+            }
+        }
+    }
+    let producer_id = block.start;
+    block.start += 1;
+    Ok(v1::InitProducerResponse {
+        producer_id,
+        producer_epoch: 0,
+    })
+}
+
+/// Serves one produce stream: one answer a request. At most `stream_inflight` requests are under
+/// way; past that the stream is not read, and the client's own flow control holds it back.
+pub(super) fn stream(
+    service: Service,
+    requests: Streaming<v1::ProduceRequest>,
+) -> AnswerStream<v1::ProduceResponse> {
+    let (answers, receiver) = mpsc::channel(16);
+    tokio::spawn(serve(service, requests, answers));
+    Box::pin(ReceiverStream::new(receiver))
+}
+
+async fn serve(
+    service: Service,
+    mut requests: Streaming<v1::ProduceRequest>,
+    answers: mpsc::Sender<Result<v1::ProduceResponse, Status>>,
+) {
+    let Ok(serving) = service.serving() else {
+        return;
+    };
+    let mut waiting = FuturesUnordered::new();
+    let mut open = true;
+    while open || !waiting.is_empty() {
+        let room = open && waiting.len() < serving.limits.stream_inflight;
+        tokio::select! {
+            request = requests.next(), if room => match request {
+                Some(Ok(request)) => {
+                    let answer = begin(serving, request).await;
+                    waiting.push(answer);
+                }
+                Some(Err(_)) | None => open = false,
+            },
+            Some(answer) = waiting.next() => {
+                if answers.send(Ok(answer)).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Proposes one batch now, so that the log's order is the stream's, and leaves its answer for later.
+async fn begin(
+    serving: &Serving,
+    request: v1::ProduceRequest,
+) -> impl Future<Output = v1::ProduceResponse> {
+    let request_id = request.request_id;
+    let (topic, number) = (request.topic.clone(), request.partition);
+    let proposed = propose(serving, request).await;
+    async move {
+        let result = match proposed {
+            Ok(ticket) => ticket.await,
+            Err(error) => Err(error),
+        };
+        match result {
+            Ok(appended) => answer(request_id, appended),
+            Err(error) => v1::ProduceResponse {
+                request_id,
+                error: Some(serving.stream_error(&topic, number, error)),
+                ..Default::default()
+            },
+        }
+    }
+}
+
+async fn propose(serving: &Serving, request: v1::ProduceRequest) -> Result<Ticket, WireError> {
+    check_ring(serving, &request)?;
+    let partition: Arc<_> = serving.local(&request.topic, request.partition)?;
+    partition.propose(request.batch).await
+}
+
+/// A key routed by an old mapping would land where its earlier records are not.
+fn check_ring(serving: &Serving, request: &v1::ProduceRequest) -> Result<(), WireError> {
+    let view = serving.cluster.view().borrow().clone();
+    let current = view
+        .topics
+        .get(&request.topic)
+        .map(|topic| topic.ring_version);
+    match current {
+        Some(current) if request.ring_version != 0 && request.ring_version != current => {
+            Err(WireError::new(
+                ErrorCode::StaleRing,
+                format!(
+                    "topic {:?} maps keys by ring version {current}, the batch by {}; ask for its metadata and route again",
+                    request.topic, request.ring_version
+                ),
+            ))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn answer(request_id: u64, appended: Appended) -> v1::ProduceResponse {
+    v1::ProduceResponse {
+        request_id,
+        base_offset: appended.base_offset,
+        leader_epoch: appended.epoch,
+        duplicate: appended.duplicate,
+        log_start_offset: appended.log_start_offset,
+        error: None,
+    }
+}

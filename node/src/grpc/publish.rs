@@ -1,0 +1,142 @@
+//! One record at a time, for callers without a batching client: any node takes it, chooses the
+//! partition, and sends it on to the leader.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use ropewalk_proto::batch::{BatchBuilder, Compression, Header};
+use ropewalk_proto::error::{ErrorCode, WireError};
+use ropewalk_proto::partitioner::Partitioner;
+use ropewalk_proto::v1;
+use ropewalk_proto::v1::ropewalk_client::RopewalkClient;
+use tonic::Request;
+
+use super::{Serving, admin};
+use crate::cluster::view::TopicView;
+
+/// Marks a call that one node sends on to another; it is not sent on a second time.
+const FORWARDED: &str = "ropewalk-forwarded";
+/// Bound of a call sent on to another node.
+const FORWARD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The mappings of keys to partitions in use, kept since building a ring is not cheap.
+#[derive(Debug, Default)]
+pub struct Router {
+    mappings: Mutex<BTreeMap<(i32, u32), Arc<Partitioner>>>,
+    keyless: AtomicU32,
+}
+
+impl Router {
+    fn partition(&self, topic: &TopicView, key: Option<&[u8]>) -> Result<u32, WireError> {
+        let count = topic.partitions.len().max(1) as u32;
+        let Some(key) = key else {
+            return Ok(self.keyless.fetch_add(1, Ordering::Relaxed) % count);
+        };
+        let mapping = match self
+            .mappings
+            .lock()
+            .entry((topic.settings.partitioner, count))
+        {
+            Entry::Occupied(known) => known.get().clone(),
+            Entry::Vacant(new) => {
+                let mapping = Partitioner::of_settings(&topic.settings, count)?;
+                new.insert(Arc::new(mapping)).clone()
+            }
+        };
+        Ok(mapping.partition(key))
+    }
+}
+
+pub(super) async fn publish(
+    serving: &Serving,
+    request: Request<v1::PublishRequest>,
+) -> Result<v1::PublishResponse, WireError> {
+    let forwarded = request.metadata().contains_key(FORWARDED);
+    let mut record = request.into_inner();
+    let view = serving.cluster.view().borrow().clone();
+    let topic = view
+        .topics
+        .get(&record.topic)
+        .ok_or_else(|| admin::unknown_topic(&record.topic))?;
+    let number = match record.partition {
+        Some(number) => number,
+        None => serving.router.partition(topic, record.key.as_deref())?,
+    };
+    record.partition = Some(number);
+    let group = topic
+        .partitions
+        .get(number as usize)
+        .map(|partition| partition.group)
+        .ok_or_else(|| admin::unknown_partition(&record.topic, number))?;
+    let leader = serving.cluster.leaders().get(group).map(|told| told.node);
+    let node = leader.and_then(|leader| view.nodes.get(&leader));
+    match node {
+        Some(node) if node.id != serving.cluster.node_id() && !forwarded => {
+            forward(serving, &node.address, record).await
+        }
+        _ => append(serving, record, number).await,
+    }
+}
+
+async fn forward(
+    serving: &Serving,
+    address: &str,
+    record: v1::PublishRequest,
+) -> Result<v1::PublishResponse, WireError> {
+    let mut request = Request::new(record);
+    request.set_timeout(FORWARD_TIMEOUT);
+    request
+        .metadata_mut()
+        .insert(FORWARDED, tonic::metadata::MetadataValue::from_static("1"));
+    let mut client = RopewalkClient::new(serving.peers.channel(address));
+    let answer = client.publish(request).await;
+    answer
+        .map(|answer| answer.into_inner())
+        .map_err(|status| WireError::from(&status))
+}
+
+async fn append(
+    serving: &Serving,
+    record: v1::PublishRequest,
+    number: u32,
+) -> Result<v1::PublishResponse, WireError> {
+    let partition = serving.local(&record.topic, number)?;
+    let timestamp_ms = record
+        .timestamp_ms
+        .unwrap_or_else(|| serving.env.clock.now_ms());
+    let headers: Vec<Header> = record
+        .headers
+        .into_iter()
+        .map(|header| Header {
+            key: header.key,
+            value: Some(header.value),
+        })
+        .collect();
+    let mut batch = BatchBuilder::new(Compression::None, super::MAX_REQUEST_BYTES);
+    let fits = batch
+        .push(
+            record.key.as_deref(),
+            record.value.as_deref(),
+            &headers,
+            timestamp_ms,
+        )
+        .map_err(|error| WireError::new(error.code(), error.to_string()))?;
+    if !fits {
+        return Err(WireError::new(
+            ErrorCode::TooLarge,
+            format!(
+                "the record is over {} bytes; publish it in parts",
+                super::MAX_REQUEST_BYTES
+            ),
+        ));
+    }
+    let appended = partition.propose(batch.build()).await?.await?;
+    Ok(v1::PublishResponse {
+        partition: number,
+        offset: appended.base_offset,
+    })
+}

@@ -1,0 +1,176 @@
+//! The composition root: the only way to start a node, in production and in the simulator.
+
+use std::io;
+use std::time::Duration;
+
+use ropewalk_raft_store::committer::CommitterOptions;
+use ropewalk_raft_store::{Store, StoreError, StoreOptions, seed_randomness};
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::transport::Server;
+
+use crate::cluster::{Cluster, StartError};
+use crate::config::Config;
+use crate::disk;
+use crate::env::{Env, incoming};
+use crate::grpc;
+use crate::ops;
+use crate::partition::Partitions;
+use crate::peer::{Inbound, Peers};
+
+/// How long a stopping node tries to hand its leaderships over.
+const HAND_OVER_WITHIN: Duration = Duration::from_secs(5);
+/// How long a stopping node waits for calls under way.
+const DRAIN_WITHIN: Duration = Duration::from_secs(3);
+/// HTTP/2 keep-alive towards clients and peers: how often, and how long until a silent one is dropped.
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
+/// HTTP/2 flow-control windows, large enough that a batch of the largest size needs no pause.
+const STREAM_WINDOW_BYTES: u32 = 4 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+
+/// What a node says once it serves.
+#[derive(Debug, Clone)]
+pub struct Ready {
+    /// The id the cluster gave it.
+    pub node_id: u64,
+    /// The gRPC address it is reached at.
+    pub address: String,
+    /// The HTTP address, if on.
+    pub http: Option<String>,
+    /// The cluster it belongs to.
+    pub cluster_id: String,
+}
+
+/// Why a node could not start, or stopped by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// An address is taken, or not this machine's.
+    #[error("cannot listen on {address}: {source}; choose another address, or stop what uses it")]
+    Listen {
+        /// The address asked for.
+        address: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The data directory could not be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The disk failed under the node, and may be well again: run the node again on the disk opened
+    /// anew, since what a failed sync left behind is unknown until then.
+    #[error("the disk failed: {0}; the node must be started again on it")]
+    DiskFailed(String),
+    /// The cluster could not be formed or joined.
+    #[error(transparent)]
+    Start(#[from] StartError),
+}
+
+/// Runs a node until `shutdown`, then hands over its leaderships, flushes and returns.
+pub async fn run(
+    config: Config,
+    env: Env,
+    shutdown: CancellationToken,
+    ready: oneshot::Sender<Ready>,
+) -> Result<(), RunError> {
+    seed_randomness(env.seed);
+    let listener = listen(&env, &config.listen).await?;
+    let http_listener = match &config.http {
+        Some(address) => Some(listen(&env, address).await?),
+        None => None,
+    };
+    let store = Store::open(env.disk.clone(), store_options(&config)).await?;
+    let peers = Peers::new(env.net.clone(), &config.limits);
+    let inbound = Inbound::new(&config.limits);
+    let cluster = Cluster::new(&config, &env, &store, &peers, &inbound).await?;
+    let client_service = grpc::Service::default();
+
+    let tasks = TaskTracker::new();
+    let stop_serving = CancellationToken::new();
+    let served = Server::builder()
+        .http2_keepalive_interval(Some(KEEP_ALIVE))
+        .http2_keepalive_timeout(Some(KEEP_ALIVE))
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .add_service(client_service.server())
+        .add_service(inbound.service())
+        .add_service(cluster.service())
+        .serve_with_incoming_shutdown(
+            incoming(listener, config.limits.connections),
+            stop_serving.clone().cancelled_owned(),
+        );
+    tasks.spawn(async move {
+        if let Err(error) = served.await {
+            tracing::error!(%error, "the gRPC listener stopped");
+        }
+    });
+
+    let mut outcome = Ok(());
+    let joined = tokio::select! {
+        joined = cluster.start() => joined.map(|()| true)?,
+        () = shutdown.cancelled() => false,
+    };
+    if joined {
+        let partitions = Partitions::start(&config, &env, &store, &peers, &inbound, &cluster);
+        client_service.begin(grpc::Serving {
+            cluster: cluster.clone(),
+            partitions: partitions.clone(),
+            peers: peers.clone(),
+            env: env.clone(),
+            limits: config.limits.clone(),
+            producer_ids: Default::default(),
+            router: Default::default(),
+        });
+        if let Some(listener) = http_listener {
+            let health = ops::Health {
+                store: store.clone(),
+                cluster: cluster.clone(),
+            };
+            tasks.spawn(ops::serve(listener, health, stop_serving.clone()));
+        }
+        // Nobody has to listen for it.
+        let _ = ready.send(Ready {
+            node_id: cluster.node_id().0,
+            address: config.advertise.clone(),
+            http: config.http.clone(),
+            cluster_id: cluster.view().borrow().cluster_id.clone(),
+        });
+        tokio::select! {
+            () = shutdown.cancelled() => {
+                partitions.hand_over_all(HAND_OVER_WITHIN).await;
+                cluster.hand_over(HAND_OVER_WITHIN).await;
+            }
+            reason = disk::watch(&config.limits, &env, &store, &inbound) => {
+                outcome = Err(RunError::DiskFailed(reason));
+            }
+        }
+        partitions.shutdown().await;
+    }
+    // Peers keep their lanes open; without this, serving would not end.
+    inbound.close();
+    stop_serving.cancel();
+    tasks.close();
+    let _ = tokio::time::timeout(DRAIN_WITHIN, tasks.wait()).await;
+    cluster.shutdown().await;
+    store.close().await;
+    outcome
+}
+
+async fn listen(env: &Env, address: &str) -> Result<Box<dyn crate::env::Listener>, RunError> {
+    let listening = env.net.listen(address).await;
+    listening.map_err(|source| RunError::Listen {
+        address: address.to_string(),
+        source,
+    })
+}
+
+fn store_options(config: &Config) -> StoreOptions {
+    StoreOptions {
+        committer: CommitterOptions {
+            queue_bytes: config.limits.commit_queue_bytes,
+            free_space_floor_bytes: config.limits.free_space_floor_bytes,
+            ..CommitterOptions::default()
+        },
+        tail_bytes: config.limits.log_tail_bytes,
+        read_bytes: config.limits.append_bytes,
+    }
+}

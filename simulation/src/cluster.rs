@@ -1,0 +1,140 @@
+//! Nodes of a simulated cluster: each a host with a disk that survives it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use ropewalk_node::{Config, Env};
+use ropewalk_raft_store::disk::MemoryDisk;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+use turmoil::Sim;
+
+use crate::clock::SimClock;
+use crate::net::SimNet;
+
+/// The port every simulated node listens on.
+pub const PORT: u16 = 7_000;
+
+/// Connections one host may have waiting; turmoil panics past it.
+const TCP_CAPACITY: usize = 1 << 14;
+
+/// What stays of a node while it is down.
+#[derive(Debug, Default)]
+pub struct Machine {
+    disk: Mutex<Arc<MemoryDisk>>,
+    clock: Arc<SimClock>,
+}
+
+impl Machine {
+    /// What the node writes to.
+    pub fn disk(&self) -> Arc<MemoryDisk> {
+        self.disk.lock().clone()
+    }
+
+    /// How far the node's wall clock is off.
+    pub fn set_skew_ms(&self, skew_ms: i64) {
+        self.clock.skew_ms.store(skew_ms, Ordering::Relaxed);
+    }
+}
+
+/// The hosts of one simulation.
+#[derive(Debug)]
+pub struct Cluster {
+    seed: u64,
+    machines: BTreeMap<String, Arc<Machine>>,
+}
+
+/// A simulation on one seed: the network's and the scheduler's randomness comes from it.
+/// What the hosts say is printed as `RUST_LOG` asks.
+pub fn simulation(seed: u64, duration: Duration) -> Sim<'static> {
+    let filter = tracing_subscriber::EnvFilter::from_default_env();
+    // The second simulation of a process finds it set.
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).try_init();
+    turmoil::Builder::new()
+        .rng_seed(seed)
+        .simulation_duration(duration)
+        .tick_duration(Duration::from_millis(1))
+        .max_message_latency(Duration::from_millis(20))
+        .tcp_capacity(TCP_CAPACITY)
+        .enable_random_order()
+        .build()
+}
+
+impl Cluster {
+    /// Nodes `node-1` to `node-count`, each a seed for the others.
+    pub fn start(sim: &mut Sim<'_>, seed: u64, count: usize) -> Cluster {
+        let names: Vec<String> = (1..=count).map(|number| format!("node-{number}")).collect();
+        let seeds: Vec<String> = names.iter().map(|name| address(name)).collect();
+        let mut cluster = Cluster {
+            seed,
+            machines: BTreeMap::new(),
+        };
+        for name in names {
+            cluster.add(sim, &name, seeds.clone());
+        }
+        cluster
+    }
+
+    /// One more node, which joins through `seeds`.
+    pub fn add(&mut self, sim: &mut Sim<'_>, name: &str, seeds: Vec<String>) {
+        let machine = Arc::new(Machine::default());
+        self.machines.insert(name.to_string(), machine.clone());
+        let seed = self.seed ^ self.machines.len() as u64;
+        let config = Config {
+            advertise: address(name),
+            listen: address(name),
+            seeds,
+            ..Config::default()
+        };
+        sim.host(name, move || run(config.clone(), machine.clone(), seed));
+    }
+
+    /// One node's machine.
+    ///
+    /// # Panics
+    /// If there is no node of that name.
+    pub fn machine(&self, name: &str) -> &Arc<Machine> {
+        &self.machines[name]
+    }
+
+    /// Takes the power from a node: of what it had not synced, `keep_unsynced` batches survive.
+    /// [`Sim::bounce`] brings it back.
+    pub fn power_off(&self, sim: &mut Sim<'_>, name: &str, keep_unsynced: usize) {
+        // The others see silence, not the goodbye that a crash in turmoil says.
+        for other in self.machines.keys().filter(|other| *other != name) {
+            sim.partition(name, other.as_str());
+        }
+        sim.crash(name);
+        let mut disk = self.machines[name].disk.lock();
+        *disk = Arc::new(disk.crash_image(keep_unsynced));
+        drop(disk);
+        for other in self.machines.keys().filter(|other| *other != name) {
+            sim.repair(name, other.as_str());
+        }
+    }
+
+    /// Replaces a node's disk by an empty one. The node must be down.
+    pub fn wipe(&self, name: &str) {
+        *self.machines[name].disk.lock() = Arc::default();
+    }
+}
+
+/// The address of a simulated node.
+pub fn address(name: &str) -> String {
+    format!("{name}:{PORT}")
+}
+
+async fn run(config: Config, machine: Arc<Machine>, seed: u64) -> turmoil::Result {
+    let env = Env {
+        clock: machine.clock.clone(),
+        disk: machine.disk(),
+        net: Arc::new(SimNet),
+        seed,
+    };
+    let (ready, _) = oneshot::channel();
+    ropewalk_node::run(config, env, CancellationToken::new(), ready).await?;
+    Ok(())
+}
