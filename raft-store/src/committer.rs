@@ -105,7 +105,8 @@ impl Committer {
         let (queue, submissions) = mpsc::unbounded_channel();
         let (status, watched) = watch::channel(DiskStatus::Healthy);
         let counters = Arc::new(CommitCounters::default());
-        let queue_bytes = options.queue_bytes.clamp(1, Semaphore::MAX_PERMITS >> 1);
+        // A submission takes its room as a `u32`.
+        let queue_bytes = options.queue_bytes.clamp(1, u32::MAX as usize);
         let worker = Worker {
             disk,
             options,
@@ -188,18 +189,18 @@ impl Worker {
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut carried = None;
         loop {
-            let first = match carried.take() {
-                Some(submission) => submission,
-                None => tokio::select! {
-                    submission = submissions.recv() => match submission {
-                        Some(submission) => submission,
-                        None => return,
-                    },
-                    _ = look.tick() => {
-                        self.look_at_free_space();
-                        continue;
-                    }
-                },
+            // The look comes first: under a load that always leaves something over, it would
+            // otherwise never come, and that is the load that fills a disk.
+            let first = tokio::select! {
+                biased;
+                _ = look.tick() => {
+                    self.look_at_free_space();
+                    continue;
+                }
+                first = next(&mut carried, &mut submissions) => first,
+            };
+            let Some(first) = first else {
+                return;
             };
             carried = self.commit(first, &mut submissions).await;
         }
@@ -275,6 +276,17 @@ impl Worker {
             }
             changes
         });
+    }
+}
+
+/// What was left over, or what comes next; `None` once nothing can come any more.
+async fn next(
+    carried: &mut Option<Submission>,
+    submissions: &mut mpsc::UnboundedReceiver<Submission>,
+) -> Option<Submission> {
+    match carried.take() {
+        Some(submission) => Some(submission),
+        None => submissions.recv().await,
     }
 }
 
