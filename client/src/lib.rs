@@ -1,1 +1,54 @@
+//! The Ropewalk client: publish keyed records, and read them back in order.
+//!
+//! ```no_run
+//! use futures_util::StreamExt;
+//! use ropewalk_client::{Client, Record};
+//!
+//! # async fn example() -> ropewalk_client::Result<()> {
+//! let client = Client::connect(["127.0.0.1:7101"]).await?;
+//!
+//! // Records of one key keep their order; the ticket says when one is on the disks of a majority.
+//! let producer = client.producer("flights").build().await?;
+//! let ticket = producer.send(Record::new().key("N14228").value("took off")).await?;
+//! let receipt = ticket.await?;
+//! producer.close().await?;
+//!
+//! // A reader is a stream of the records of one partition.
+//! let mut reader = client.reader("flights", receipt.partition).build().await?;
+//! while let Some(record) = reader.next().await {
+//!     let record = record?;
+//!     println!("{}: {:?}", record.offset, record.value);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A [`Producer`] gathers records in batches, sends them to the leaders of their partitions, and
+//! sends them again for as long as its delivery timeout lets it: changes of leaders pass unseen,
+//! and no record is written twice. A [`Reader`] follows one partition. [`Admin`] is for topics,
+//! nodes and leaders. Every [`Error`] says whether to try again and whether the outcome is known.
+//!
+//! All time but record timestamps is tokio's; everything here needs a tokio runtime.
 
+mod admin;
+mod backoff;
+mod client;
+mod clock;
+mod connections;
+mod error;
+mod metadata;
+mod offsets;
+mod producer;
+mod publish;
+mod reader;
+mod record;
+
+pub use admin::Admin;
+pub use client::{Client, ClientBuilder};
+pub use error::{Error, ErrorKind, Result};
+pub use producer::{Producer, ProducerBuilder, Ticket};
+pub use reader::{Reader, ReaderBuilder, Trimmed};
+pub use record::{ConsumedRecord, Header, Offset, Receipt, Record};
+pub use ropewalk_proto::batch::Compression;
+pub use ropewalk_proto::error::ErrorCode;
+pub use ropewalk_proto::v1;

@@ -26,6 +26,8 @@ mod retention;
 mod segments;
 mod state;
 mod steward;
+#[cfg(test)]
+mod test_cluster;
 mod walk;
 
 pub use fetch::{FetchSpec, Fetched};

@@ -9,7 +9,7 @@ use openraft::async_runtime::WatchReceiver;
 use openraft::{Instant as _, RaftMetrics};
 use ropewalk_proto::ids::NodeId;
 use ropewalk_proto::v1::{NodeState, SettleReplicas};
-use ropewalk_raft_store::{TypeConfig, purge_to_boundary};
+use ropewalk_raft_store::{Machine, TypeConfig, purge_to_boundary};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
@@ -230,6 +230,11 @@ impl Partition {
 
     /// Lets the log go up to the last segment boundary below the log start.
     async fn purge(&self) {
+        // Asked from memory first: each replica comes here at each look.
+        let purgeable = self.view.machine().purgeable_index();
+        if self.view.purged_index().unwrap_or(0) >= purgeable {
+            return;
+        }
         let limit = Duration::from_millis(self.host.limits.peer_rpc_timeout_ms);
         match purge_to_boundary(&self.raft, &self.view, limit).await {
             Ok(None) => {}

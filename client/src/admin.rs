@@ -1,0 +1,169 @@
+//! What an operator asks of a cluster. Any node takes these calls.
+
+use std::sync::Arc;
+
+use ropewalk_proto::v1;
+
+use crate::client::{Inner, Safe, bounded};
+use crate::connections::Node;
+use crate::error::Result;
+
+/// Topics, nodes, leaders. Each call is bounded by the client's request timeout and made again, to
+/// other nodes too, for as long as that may help.
+#[derive(Debug, Clone)]
+pub struct Admin {
+    inner: Arc<Inner>,
+}
+
+/// A call of one message that may be made any number of times.
+macro_rules! repeat {
+    ($self:ident, $what:expr, $call:ident, $message:expr) => {{
+        let message = $message;
+        let call = |mut node: Node, within| {
+            let request = bounded(message.clone(), within);
+            async move { node.$call(request).await }
+        };
+        $self.inner.call($what, Safe::ToRepeat, call).await
+    }};
+}
+
+impl Admin {
+    pub(crate) fn new(inner: Arc<Inner>) -> Admin {
+        Admin { inner }
+    }
+
+    /// All topics, in no particular order.
+    ///
+    /// # Errors
+    /// What the nodes said, if none answered in time.
+    pub async fn topics(&self) -> Result<Vec<v1::TopicInfo>> {
+        let request = v1::ListPartitionsRequest { topics: Vec::new() };
+        let answer = repeat!(self, "listing topics", list_partitions, request)?;
+        Ok(answer.topics)
+    }
+
+    /// One topic with its partitions; none if there is no such topic.
+    ///
+    /// # Errors
+    /// As for [`Admin::topics`].
+    pub async fn topic(&self, name: &str) -> Result<Option<v1::TopicInfo>> {
+        let request = v1::ListPartitionsRequest {
+            topics: vec![name.to_owned()],
+        };
+        let answer = repeat!(self, "describing a topic", list_partitions, request)?;
+        Ok(answer.topics.into_iter().find(|topic| topic.name == name))
+    }
+
+    /// Creates a topic. Settings left at 0 take their defaults.
+    ///
+    /// # Errors
+    /// Among others `TopicExists`, `InvalidTopicName`, `NotEnoughNodes`.
+    pub async fn create_topic(
+        &self,
+        name: &str,
+        partitions: u32,
+        settings: v1::TopicSettings,
+    ) -> Result<v1::TopicInfo> {
+        let request = v1::CreateTopicRequest {
+            name: name.to_owned(),
+            partitions,
+            settings: Some(settings),
+        };
+        let created = repeat!(self, "creating a topic", create_topic, request)?;
+        Ok(created)
+    }
+
+    /// Changes settings of a topic, by the names and values the command line takes.
+    ///
+    /// # Errors
+    /// Among others `UnknownTopic`, and `InvalidRequest` for a setting that makes no sense.
+    pub async fn alter_topic<K: Into<String>, V: Into<String>>(
+        &self,
+        name: &str,
+        set: impl IntoIterator<Item = (K, V)>,
+    ) -> Result<v1::TopicInfo> {
+        let set = set.into_iter();
+        let request = v1::AlterTopicRequest {
+            name: name.to_owned(),
+            set: set.map(|(key, value)| (key.into(), value.into())).collect(),
+        };
+        repeat!(self, "changing a topic", alter_topic, request)
+    }
+
+    /// Deletes a topic and all its records.
+    ///
+    /// # Errors
+    /// Among others `UnknownTopic`.
+    pub async fn delete_topic(&self, name: &str) -> Result<()> {
+        let request = v1::DeleteTopicRequest {
+            name: name.to_owned(),
+        };
+        repeat!(self, "deleting a topic", delete_topic, request)?;
+        Ok(())
+    }
+
+    /// The nodes, and what each leads and holds.
+    ///
+    /// # Errors
+    /// As for [`Admin::topics`].
+    pub async fn cluster_status(&self) -> Result<v1::ClusterStatusResponse> {
+        let request = v1::ClusterStatusRequest {};
+        repeat!(
+            self,
+            "asking for the cluster's status",
+            cluster_status,
+            request
+        )
+    }
+
+    /// Makes a node that holds a replica of a partition its leader.
+    ///
+    /// # Errors
+    /// Among others `UnknownPartition`, `UnknownNode`, `NoLeader`.
+    pub async fn transfer_leader(
+        &self,
+        topic: &str,
+        partition: u32,
+        to_node_id: u64,
+    ) -> Result<()> {
+        let request = v1::TransferLeaderRequest {
+            topic: topic.to_owned(),
+            partition,
+            to_node_id,
+        };
+        repeat!(self, "handing over a leadership", transfer_leader, request)?;
+        Ok(())
+    }
+
+    /// Begins to move a partition to exactly these nodes; returns before the replicas are there.
+    ///
+    /// # Errors
+    /// Among others `UnknownPartition`, `UnknownNode`, `Unsafe`.
+    pub async fn move_partition(
+        &self,
+        topic: &str,
+        partition: u32,
+        replica_node_ids: Vec<u64>,
+    ) -> Result<()> {
+        let request = v1::MovePartitionRequest {
+            topic: topic.to_owned(),
+            partition,
+            replica_node_ids,
+        };
+        repeat!(self, "moving a partition", move_partition, request)?;
+        Ok(())
+    }
+
+    /// Says what a node is to be: at work, drained of leaderships, or on its way out.
+    ///
+    /// # Errors
+    /// Among others `UnknownNode`, `Unsafe`.
+    pub async fn set_node_state(&self, node_id: u64, state: v1::NodeState) -> Result<()> {
+        let request = v1::SetNodeStateRequest {
+            node_id,
+            state: state.into(),
+        };
+        repeat!(self, "changing a node's state", set_node_state, request)?;
+        Ok(())
+    }
+}

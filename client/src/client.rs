@@ -1,0 +1,320 @@
+//! The client: where the cluster is, and how calls to any of its nodes are made and made again.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rand::rngs::SmallRng;
+use rand::{RngCore, SeedableRng};
+use ropewalk_proto::v1;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{Instant, sleep, timeout};
+use tonic::{Request, Response, Status};
+
+use crate::admin::Admin;
+use crate::backoff::Backoff;
+use crate::clock::Clock;
+use crate::connections::{Connections, Connector, Node};
+use crate::error::{Error, ErrorKind, Result};
+use crate::metadata::{Metadata, Topic};
+use crate::producer::ProducerBuilder;
+use crate::reader::ReaderBuilder;
+
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long one node may take to tell what it knows before another is asked.
+const METADATA_TIMEOUT: Duration = Duration::from_secs(2);
+/// A topic made a moment ago is not known to every node yet; so long it is looked for.
+const TOPIC_SEEN_WITHIN: Duration = Duration::from_secs(2);
+
+/// A connection to a cluster. Cheap to clone; all clones share one connection a node.
+#[derive(Clone)]
+pub struct Client {
+    pub(crate) inner: Arc<Inner>,
+}
+
+/// What all parts of a client share.
+pub(crate) struct Inner {
+    pub connections: Connections,
+    pub metadata: Metadata,
+    pub clock: Clock,
+    pub request_timeout: Duration,
+    bootstrap: Vec<String>,
+    random: Mutex<SmallRng>,
+    /// Which address to ask first: the one that answered last.
+    preferred: AtomicUsize,
+}
+
+/// Says how to reach a cluster.
+#[derive(Debug, Clone)]
+#[must_use = "nothing happens before connect()"]
+pub struct ClientBuilder {
+    bootstrap: Vec<String>,
+    request_timeout: Duration,
+    connector: Connector,
+    clock: Clock,
+    seed: Option<u64>,
+}
+
+impl ClientBuilder {
+    /// How long one call may take in all, its retries included. The default is 30 s.
+    pub fn request_timeout(mut self, timeout: Duration) -> ClientBuilder {
+        self.request_timeout = timeout;
+        self
+    }
+
+    /// Makes connections with this function of an address, `host:port`, in place of TCP: for a
+    /// tunnel, or a simulated network.
+    pub fn connector<F, Fut, S>(mut self, connect: F) -> ClientBuilder
+    where
+        F: Fn(String) -> Fut + Clone + Send + Sync + 'static,
+        Fut: Future<Output = io::Result<S>> + Send + 'static,
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        self.connector = Connector::custom(connect);
+        self
+    }
+
+    /// Where record timestamps come from, in ms since 1970, in place of the machine's clock.
+    pub fn clock(mut self, now_ms: impl Fn() -> i64 + Send + Sync + 'static) -> ClientBuilder {
+        self.clock = Clock::new(now_ms);
+        self
+    }
+
+    /// The seed of all random choices (pauses between tries, where keyless records begin), so that
+    /// a run can be repeated. Without one it comes from the operating system.
+    pub fn seed(mut self, seed: u64) -> ClientBuilder {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// Reaches the cluster through any of its addresses.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for an address that is none; otherwise what the last address tried said,
+    /// once the request timeout is up.
+    pub async fn connect(self) -> Result<Client> {
+        if self.bootstrap.is_empty() {
+            return Err(Error::invalid(
+                "no address to connect to; give the host:port of at least one node",
+            ));
+        }
+        let random = match self.seed {
+            Some(seed) => SmallRng::seed_from_u64(seed),
+            None => SmallRng::from_os_rng(),
+        };
+        let inner = Inner {
+            connections: Connections::new(self.connector),
+            metadata: Metadata::default(),
+            clock: self.clock,
+            request_timeout: self.request_timeout,
+            bootstrap: self.bootstrap,
+            random: Mutex::new(random),
+            preferred: AtomicUsize::new(0),
+        };
+        for address in &inner.bootstrap {
+            inner.connections.node(address)?;
+        }
+        let reached = inner.call(
+            "connecting",
+            Safe::ToRepeat,
+            |mut node, within| async move {
+                let nothing_about_topics = v1::ClusterStatusRequest {};
+                node.cluster_status(bounded(nothing_about_topics, within))
+                    .await
+            },
+        );
+        reached.await?;
+        Ok(Client {
+            inner: Arc::new(inner),
+        })
+    }
+}
+
+impl Client {
+    /// Reaches a cluster through any of these addresses, each host:port, with the default settings.
+    ///
+    /// # Errors
+    /// As for [`ClientBuilder::connect`].
+    pub async fn connect<A: Into<String>>(
+        bootstrap: impl IntoIterator<Item = A>,
+    ) -> Result<Client> {
+        Client::builder(bootstrap).connect().await
+    }
+
+    /// Says how to reach a cluster through any of these addresses, each host:port.
+    pub fn builder<A: Into<String>>(bootstrap: impl IntoIterator<Item = A>) -> ClientBuilder {
+        ClientBuilder {
+            bootstrap: bootstrap.into_iter().map(Into::into).collect(),
+            request_timeout: REQUEST_TIMEOUT,
+            connector: Connector::tcp(),
+            clock: Clock::system(),
+            seed: None,
+        }
+    }
+
+    /// A producer of records to a topic.
+    pub fn producer(&self, topic: &str) -> ProducerBuilder {
+        ProducerBuilder::new(self.inner.clone(), topic)
+    }
+
+    /// A reader of one partition of a topic.
+    pub fn reader(&self, topic: &str, partition: u32) -> ReaderBuilder {
+        ReaderBuilder::new(self.inner.clone(), topic, partition)
+    }
+
+    /// Topics, nodes, leaders: what an operator sees and changes.
+    pub fn admin(&self) -> Admin {
+        Admin::new(self.inner.clone())
+    }
+}
+
+/// Whether a call whose outcome is unknown may be made again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Safe {
+    ToRepeat,
+    OnlyOnce,
+}
+
+/// A request that is given up after so long, here and at the node.
+pub(crate) fn bounded<T>(message: T, within: Duration) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(within);
+    request
+}
+
+impl Inner {
+    /// A seed for one part of the client.
+    pub fn draw(&self) -> u64 {
+        self.random.lock().next_u64()
+    }
+
+    /// All addresses there are to ask, the one that answered last first.
+    fn addresses(&self) -> Vec<String> {
+        let mut addresses = self.metadata.addresses();
+        for address in &self.bootstrap {
+            if !addresses.contains(address) {
+                addresses.push(address.clone());
+            }
+        }
+        let first = self.preferred.load(Ordering::Relaxed) % addresses.len().max(1);
+        addresses.rotate_left(first);
+        addresses
+    }
+
+    /// Asks nodes, one after the other, until one answers or the request's time is up.
+    pub async fn call<T, F, Fut>(&self, what: &str, safe: Safe, call: F) -> Result<T>
+    where
+        F: Fn(Node, Duration) -> Fut,
+        Fut: Future<Output = std::result::Result<Response<T>, Status>>,
+    {
+        self.call_within(what, safe, self.request_timeout, call)
+            .await
+    }
+
+    async fn call_within<T, F, Fut>(
+        &self,
+        what: &str,
+        safe: Safe,
+        each: Duration,
+        call: F,
+    ) -> Result<T>
+    where
+        F: Fn(Node, Duration) -> Fut,
+        Fut: Future<Output = std::result::Result<Response<T>, Status>>,
+    {
+        let deadline = Instant::now() + self.request_timeout;
+        let mut backoff = Backoff::new(self.draw());
+        loop {
+            let mut last = None;
+            for address in self.addresses() {
+                let left = deadline.saturating_duration_since(Instant::now());
+                match self.attempt(&address, left.min(each), &call).await {
+                    Ok(answer) => return Ok(answer),
+                    Err(error) => {
+                        self.preferred.fetch_add(1, Ordering::Relaxed);
+                        let repeat = safe == Safe::ToRepeat || !error.outcome_unknown();
+                        if !error.is_retryable() || !repeat {
+                            return Err(error.context(what));
+                        }
+                        last = Some(error);
+                    }
+                }
+            }
+            let pause = backoff.pause();
+            if Instant::now() + pause >= deadline {
+                let said =
+                    last.unwrap_or_else(|| Error::new(ErrorKind::Timeout, "no node answered"));
+                return Err(said.context(what));
+            }
+            sleep(pause).await;
+        }
+    }
+
+    async fn attempt<T, F, Fut>(&self, address: &str, within: Duration, call: &F) -> Result<T>
+    where
+        F: Fn(Node, Duration) -> Fut,
+        Fut: Future<Output = std::result::Result<Response<T>, Status>>,
+    {
+        let node = self.connections.node(address)?;
+        match timeout(within, call(node, within)).await {
+            Ok(Ok(answer)) => Ok(answer.into_inner()),
+            Ok(Err(status)) => Err(Error::from_status(&status, address)),
+            Err(_) => Err(timed_out(address, within)),
+        }
+    }
+
+    /// What any node knows of the cluster.
+    pub async fn metadata_of(&self, request: v1::MetadataRequest) -> Result<v1::MetadataResponse> {
+        let ask = |mut node: Node, within| {
+            let request = bounded(request.clone(), within);
+            async move { node.metadata(request).await }
+        };
+        self.call_within("asking for metadata", Safe::ToRepeat, METADATA_TIMEOUT, ask)
+            .await
+    }
+
+    /// A topic, which may have been created just now through another node.
+    pub async fn topic(self: &Arc<Self>, name: &str) -> Result<Arc<Topic>> {
+        if let Some(known) = self.metadata.known_topic(name) {
+            return Ok(known);
+        }
+        let until = Instant::now() + TOPIC_SEEN_WITHIN.min(self.request_timeout);
+        let mut backoff = Backoff::new(self.draw());
+        loop {
+            let found = self.refresh(name).await;
+            let unknown = found.as_ref().is_err_and(|error| {
+                error.code() == Some(ropewalk_proto::error::ErrorCode::UnknownTopic)
+            });
+            if !unknown || Instant::now() >= until {
+                return found;
+            }
+            self.preferred.fetch_add(1, Ordering::Relaxed);
+            sleep(backoff.pause()).await;
+        }
+    }
+}
+
+pub(crate) fn timed_out(address: &str, within: Duration) -> Error {
+    Error::new(
+        ErrorKind::Timeout,
+        format!("{address} did not answer within {within:?}; try again, or raise the timeout"),
+    )
+    .with_outcome_unknown(true)
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("bootstrap", &self.inner.bootstrap)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Inner")
+    }
+}

@@ -1,0 +1,174 @@
+//! The one error of this crate: what happened, to what, and whether to try again.
+
+use std::fmt;
+use std::sync::Arc;
+
+use ropewalk_proto::error::{ERROR_METADATA_KEY, ErrorCode, Outcome, Retry, WireError};
+use tonic::{Code, Status};
+
+/// The result of everything here that can fail.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What kind of thing went wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The cluster refused or failed it; the code is a row of the cluster's table of errors.
+    Cluster(ErrorCode),
+    /// No node could be reached, or the connection broke.
+    Unreachable,
+    /// The time set for the call, or for the delivery of a record, was up.
+    Timeout,
+    /// A setting or an argument makes no sense.
+    InvalidArgument,
+    /// A record is larger than a batch or the producer's memory may be.
+    TooLarge,
+    /// The producer was closed or dropped.
+    Closed,
+    /// The offset to read was trimmed by retention.
+    Trimmed,
+    /// The offset to read is past the end of the log: what was there is no more.
+    Truncated,
+    /// What was read does not match its checksum, or does not parse or unpack within the limit.
+    Corrupt,
+}
+
+/// Why something did not work. Cheap to clone: all records of a batch share one.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Error {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Inner {
+    kind: ErrorKind,
+    outcome_unknown: bool,
+    message: String,
+}
+
+impl Error {
+    /// What kind of thing went wrong.
+    pub fn kind(&self) -> ErrorKind {
+        self.inner.kind
+    }
+
+    /// The row of the cluster's table of errors, if the cluster gave the error.
+    pub fn code(&self) -> Option<ErrorCode> {
+        match self.inner.kind {
+            ErrorKind::Cluster(code) => Some(code),
+            _ => None,
+        }
+    }
+
+    /// Whether the same thing, tried again later, may succeed without a change by the caller. This
+    /// client has tried for as long as it was allowed to.
+    pub fn is_retryable(&self) -> bool {
+        match self.inner.kind {
+            ErrorKind::Cluster(code) => code.retry() != Retry::Never,
+            ErrorKind::Unreachable | ErrorKind::Timeout => true,
+            _ => false,
+        }
+    }
+
+    /// Whether what was asked for may have taken effect all the same, or may yet: a record that is
+    /// published again after such an error can be there twice.
+    pub fn outcome_unknown(&self) -> bool {
+        self.inner.outcome_unknown
+    }
+
+    pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Error {
+        let outcome_unknown = match kind {
+            ErrorKind::Cluster(code) => code.outcome() == Outcome::Unknown,
+            ErrorKind::Unreachable => true,
+            _ => false,
+        };
+        Error {
+            inner: Arc::new(Inner {
+                kind,
+                outcome_unknown,
+                message: message.into(),
+            }),
+        }
+    }
+
+    pub(crate) fn invalid(message: impl Into<String>) -> Error {
+        Error::new(ErrorKind::InvalidArgument, message)
+    }
+
+    /// The same error, with what is known about the outcome.
+    pub(crate) fn with_outcome_unknown(self, outcome_unknown: bool) -> Error {
+        let mut inner = Arc::unwrap_or_clone(self.inner);
+        inner.outcome_unknown = outcome_unknown;
+        Error {
+            inner: Arc::new(inner),
+        }
+    }
+
+    /// The same error, with what was being done in front of its message.
+    pub(crate) fn context(self, what: impl fmt::Display) -> Error {
+        let mut inner = Arc::unwrap_or_clone(self.inner);
+        inner.message = format!("{what}: {}", inner.message);
+        Error {
+            inner: Arc::new(inner),
+        }
+    }
+
+    /// An error that travelled beside a gRPC status, or a failure of the transport itself.
+    pub(crate) fn from_status(status: &Status, address: &str) -> Error {
+        if status.metadata().contains_key(ERROR_METADATA_KEY) {
+            return WireError::from(status).into();
+        }
+        let said = status.message();
+        match status.code() {
+            Code::DeadlineExceeded | Code::Cancelled => Error::new(
+                ErrorKind::Timeout,
+                format!(
+                    "{address} did not answer in time ({said}); try again, or raise the timeout"
+                ),
+            )
+            .with_outcome_unknown(true),
+            Code::Unimplemented => Error::new(
+                ErrorKind::Cluster(ErrorCode::UnsupportedVersion),
+                format!(
+                    "{address} does not know this call ({said}); is it a Ropewalk node, and as new as this client?"
+                ),
+            ),
+            Code::OutOfRange | Code::ResourceExhausted => Error::new(
+                ErrorKind::TooLarge,
+                format!(
+                    "a message to or from {address} is over its limit ({said}); send less at once"
+                ),
+            ),
+            _ => Error::new(
+                ErrorKind::Unreachable,
+                format!(
+                    "{address} is not reachable ({said}); check that the node runs and the address is right"
+                ),
+            ),
+        }
+    }
+}
+
+impl From<WireError> for Error {
+    fn from(error: WireError) -> Error {
+        Error::new(ErrorKind::Cluster(error.code), error.message)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.inner.message)
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Error")
+            .field("kind", &self.inner.kind)
+            .field("outcome_unknown", &self.inner.outcome_unknown)
+            .field("message", &self.inner.message)
+            .finish()
+    }
+}
+
+impl std::error::Error for Error {}

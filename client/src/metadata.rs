@@ -1,0 +1,230 @@
+//! What the client knows of the cluster: nodes, topics, leaders. Known until an answer shows that
+//! it is out of date, then asked for again, once for all who wait for it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Shared, WeakShared};
+use parking_lot::Mutex;
+use ropewalk_proto::error::ErrorCode;
+use ropewalk_proto::partitioner::Partitioner;
+use ropewalk_proto::v1;
+
+use crate::client::Inner;
+use crate::error::{Error, ErrorKind, Result};
+
+/// One node as calls find it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Leader {
+    pub node_id: u64,
+    /// host:port.
+    pub address: String,
+}
+
+/// A topic as far as routing goes.
+#[derive(Debug, Clone)]
+pub(crate) struct Topic {
+    id: u64,
+    pub partitioner: Arc<Partitioner>,
+    method: i32,
+    pub max_batch_bytes: u32,
+    leaders: Vec<Leading>,
+}
+
+/// Who leads a partition; node 0 if nobody is known to.
+#[derive(Debug, Clone, Copy, Default)]
+struct Leading {
+    node_id: u64,
+    epoch: u64,
+}
+
+impl Topic {
+    /// How many partitions there are; at least 1.
+    pub fn partitions(&self) -> u32 {
+        self.partitioner.partitions()
+    }
+
+    fn of(info: &v1::TopicInfo, known: Option<&Topic>) -> Result<Topic> {
+        let settings = info.settings.clone().unwrap_or_default();
+        let count = u32::try_from(info.partitions.len()).unwrap_or(u32::MAX);
+        let known = known.filter(|known| known.id == info.topic_id);
+        let same_mapping = known.filter(|known| {
+            known.method == settings.partitioner
+                && known.partitioner.ring_version() == info.ring_version
+                && known.partitions() == count.max(1)
+        });
+        let partitioner = match same_mapping {
+            Some(known) => known.partitioner.clone(),
+            None => Arc::new(Partitioner::of_topic(info)?),
+        };
+        let mut leaders = vec![Leading::default(); partitioner.partitions() as usize];
+        for told in &info.partitions {
+            let Some(place) = leaders.get_mut(told.partition as usize) else {
+                continue;
+            };
+            let before = known.and_then(|known| known.leaders.get(told.partition as usize));
+            *place = match before {
+                // Another node told of a newer leader than this one knows.
+                Some(before) if before.epoch > told.leader_epoch => *before,
+                _ => Leading {
+                    node_id: told.leader_node_id,
+                    epoch: told.leader_epoch,
+                },
+            };
+        }
+        Ok(Topic {
+            id: info.topic_id,
+            partitioner,
+            method: settings.partitioner,
+            max_batch_bytes: settings.max_batch_bytes,
+            leaders,
+        })
+    }
+}
+
+type Refresh = Shared<BoxFuture<'static, Result<Arc<Topic>>>>;
+
+/// The cache.
+#[derive(Debug, Default)]
+pub(crate) struct Metadata {
+    state: Mutex<State>,
+    /// Requests under way, each shared by all who wait for it. Weak, since each holds the client.
+    refreshing: Mutex<BTreeMap<String, WeakShared<BoxFuture<'static, Result<Arc<Topic>>>>>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    nodes: BTreeMap<u64, String>,
+    topics: BTreeMap<String, Arc<Topic>>,
+}
+
+impl Metadata {
+    /// Where nodes are, as last told.
+    pub fn addresses(&self) -> Vec<String> {
+        self.state.lock().nodes.values().cloned().collect()
+    }
+
+    /// The leader of a partition, if one is known.
+    pub fn known_leader(&self, topic: &str, partition: u32) -> Option<Leader> {
+        let state = self.state.lock();
+        let leading = state.topics.get(topic)?.leaders.get(partition as usize)?;
+        let address = state.nodes.get(&leading.node_id)?;
+        Some(Leader {
+            node_id: leading.node_id,
+            address: address.clone(),
+        })
+    }
+
+    /// What is known of a topic.
+    pub fn known_topic(&self, topic: &str) -> Option<Arc<Topic>> {
+        self.state.lock().topics.get(topic).cloned()
+    }
+
+    /// Takes a node's word that another one leads; without one, forgets that this one does.
+    pub fn not_leader(
+        &self,
+        topic: &str,
+        partition: u32,
+        node_id: u64,
+        hint: Option<&v1::NodeInfo>,
+    ) {
+        let mut state = self.state.lock();
+        let hint = hint.filter(|hint| hint.node_id != 0 && !hint.address.is_empty());
+        if let Some(hint) = hint {
+            state.nodes.insert(hint.node_id, hint.address.clone());
+        }
+        let Some(topic) = state.topics.get_mut(topic) else {
+            return;
+        };
+        let Some(leading) = Arc::make_mut(topic).leaders.get_mut(partition as usize) else {
+            return;
+        };
+        if leading.node_id == node_id {
+            leading.node_id = hint.map_or(0, |hint| hint.node_id);
+        }
+    }
+
+    fn learn(&self, name: &str, answer: v1::MetadataResponse) -> Result<Arc<Topic>> {
+        let mut state = self.state.lock();
+        if !answer.nodes.is_empty() {
+            let nodes = answer.nodes.into_iter();
+            state.nodes = nodes.map(|node| (node.node_id, node.address)).collect();
+        }
+        let Some(info) = answer.topics.iter().find(|topic| topic.name == name) else {
+            state.topics.remove(name);
+            return Err(unknown_topic(name));
+        };
+        let topic = Topic::of(info, state.topics.get(name).map(Arc::as_ref))?;
+        let topic = Arc::new(topic);
+        state.topics.insert(name.to_owned(), topic.clone());
+        Ok(topic)
+    }
+}
+
+impl Inner {
+    /// Asks the cluster about a topic, once for all who ask at the same time.
+    pub async fn refresh(self: &Arc<Self>, topic: &str) -> Result<Arc<Topic>> {
+        let refresh = self.refreshing(topic);
+        refresh.await
+    }
+
+    fn refreshing(self: &Arc<Self>, topic: &str) -> Refresh {
+        let mut refreshing = self.metadata.refreshing.lock();
+        if let Some(under_way) = refreshing.get(topic).and_then(WeakShared::upgrade) {
+            return under_way;
+        }
+        refreshing.retain(|_, other| other.upgrade().is_some());
+        let (inner, name) = (self.clone(), topic.to_owned());
+        let refresh: Refresh = async move {
+            let done = inner.ask(&name).await;
+            inner.metadata.refreshing.lock().remove(&name);
+            done
+        }
+        .boxed()
+        .shared();
+        if let Some(weak) = refresh.downgrade() {
+            refreshing.insert(topic.to_owned(), weak);
+        }
+        refresh
+    }
+
+    async fn ask(&self, topic: &str) -> Result<Arc<Topic>> {
+        let request = v1::MetadataRequest {
+            topics: vec![topic.to_owned()],
+        };
+        let answer = self.metadata_of(request).await?;
+        self.metadata.learn(topic, answer)
+    }
+
+    /// The leader of a partition: the known one, or whom the cluster names now.
+    pub async fn leader(self: &Arc<Self>, topic: &str, partition: u32) -> Result<Leader> {
+        if let Some(leader) = self.metadata.known_leader(topic, partition) {
+            return Ok(leader);
+        }
+        let found = self.refresh(topic).await?;
+        if partition >= found.partitions() {
+            return Err(unknown_partition(topic, partition, found.partitions()));
+        }
+        self.metadata.known_leader(topic, partition).ok_or_else(|| {
+            Error::new(
+                ErrorKind::Cluster(ErrorCode::NoLeader),
+                format!("nobody leads {topic}/{partition} now; a new leader is elected as soon as a majority of its nodes is up"),
+            )
+        })
+    }
+}
+
+pub(crate) fn unknown_topic(name: &str) -> Error {
+    Error::new(
+        ErrorKind::Cluster(ErrorCode::UnknownTopic),
+        format!("there is no topic {name:?}; create it with `ropewalk topic create {name}`"),
+    )
+}
+
+pub(crate) fn unknown_partition(topic: &str, partition: u32, partitions: u32) -> Error {
+    Error::new(
+        ErrorKind::Cluster(ErrorCode::UnknownPartition),
+        format!("there is no partition {topic}/{partition}; it has {partitions}, numbered from 0"),
+    )
+}

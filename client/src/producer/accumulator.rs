@@ -1,0 +1,228 @@
+//! Where the records of one partition gather until a batch of them is full, or old enough.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use ropewalk_proto::batch::{BatchError, Compression};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::batch::{Choice, NewRecord, Open};
+use super::memory::Held;
+use super::ticket::{Completion, Place};
+use crate::error::{Error, ErrorKind, Result};
+
+/// How batches are made.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Shape {
+    pub compression: Compression,
+    /// Bytes of a batch before compression.
+    pub batch_bytes: usize,
+    /// Bytes of a batch that holds a single large record.
+    pub max_batch_bytes: usize,
+    pub linger: Duration,
+}
+
+/// The gathering records of one partition.
+#[derive(Debug)]
+pub(super) struct Accumulator {
+    partition: u32,
+    shape: Shape,
+    state: Mutex<State>,
+    /// Told when there is something new for the lane to look at.
+    pub changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    open: Option<Open>,
+    full: VecDeque<Open>,
+    /// All batches that may not be settled yet, the oldest first.
+    unsettled: VecDeque<Arc<Completion>>,
+    closed: Option<Error>,
+    lane_runs: bool,
+}
+
+/// What a push did.
+#[derive(Debug)]
+pub(super) struct Pushed {
+    pub place: Place,
+    /// Nobody works for this partition yet.
+    pub lane_needed: bool,
+}
+
+impl Accumulator {
+    pub fn new(partition: u32, shape: Shape) -> Accumulator {
+        Accumulator {
+            partition,
+            shape,
+            state: Mutex::default(),
+            changed: Notify::new(),
+        }
+    }
+
+    /// Adds a record to the open batch, or to a new one.
+    pub fn push(&self, record: &NewRecord, choice: Choice, memory: &mut Held) -> Result<Pushed> {
+        let mut state = self.state.lock();
+        let before = (state.full.len(), state.open.is_some());
+        let place = self.place(&mut state, record, choice, memory)?;
+        let lane_needed = !std::mem::replace(&mut state.lane_runs, true);
+        if (state.full.len(), state.open.is_some()) != before {
+            self.changed.notify_one();
+        }
+        Ok(Pushed { place, lane_needed })
+    }
+
+    /// Adds a record only if the open batch has room for it.
+    pub fn push_if_room(
+        &self,
+        record: &NewRecord,
+        choice: Choice,
+        memory: &mut Held,
+    ) -> Result<Option<Place>> {
+        let mut state = self.state.lock();
+        match state.open_for(choice) {
+            Some(open) => Ok(open.push(record, memory).unwrap_or(None)),
+            None => Ok(None),
+        }
+    }
+
+    fn place(
+        &self,
+        state: &mut State,
+        record: &NewRecord,
+        choice: Choice,
+        memory: &mut Held,
+    ) -> Result<Place> {
+        if let Some(error) = &state.closed {
+            return Err(error.clone());
+        }
+        if let Some(open) = state.open_for(choice) {
+            if let Ok(Some(place)) = open.push(record, memory) {
+                return Ok(place);
+            }
+        }
+        let now = Instant::now();
+        let mut open = self.begin(choice, self.shape.batch_bytes, now);
+        let placed = match open.push(record, memory) {
+            Err(BatchError::RecordTooLarge { .. }) => {
+                open = self.begin(choice, self.shape.max_batch_bytes, now);
+                open.push(record, memory)
+            }
+            placed => placed,
+        };
+        match placed {
+            Ok(Some(place)) => {
+                state.seal();
+                state.admit(open);
+                Ok(place)
+            }
+            Ok(None) => Err(Error::new(
+                ErrorKind::TooLarge,
+                "an empty batch took no record",
+            )),
+            Err(error) => Err(Error::new(ErrorKind::TooLarge, error.to_string())),
+        }
+    }
+
+    fn begin(&self, choice: Choice, max_bytes: usize, now: Instant) -> Open {
+        Open::new(
+            self.partition,
+            choice,
+            self.shape.compression,
+            max_bytes,
+            now,
+        )
+    }
+
+    /// The next batch to send: the oldest full one, or the open one if it has waited long enough,
+    /// or `at_once`.
+    pub fn take(&self, now: Instant, at_once: bool) -> Option<Open> {
+        let mut state = self.state.lock();
+        if let Some(full) = state.full.pop_front() {
+            return Some(full);
+        }
+        let due = |open: &mut Open| at_once || now >= open.batch.since + self.shape.linger;
+        state.open.take_if(due)
+    }
+
+    /// When the open batch will have waited long enough; now, if a full one waits.
+    pub fn due(&self, now: Instant) -> Option<Instant> {
+        let state = self.state.lock();
+        if !state.full.is_empty() {
+            return Some(now);
+        }
+        let open = state.open.as_ref()?;
+        Some(open.batch.since + self.shape.linger)
+    }
+
+    /// When the oldest record came.
+    pub fn oldest(&self) -> Option<Instant> {
+        let state = self.state.lock();
+        let oldest = state.full.front().or(state.open.as_ref())?;
+        Some(oldest.batch.since)
+    }
+
+    /// Sends what is open without waiting for more. Returns all that is not settled.
+    pub fn flush(&self) -> Vec<Arc<Completion>> {
+        let mut state = self.state.lock();
+        state.seal();
+        state.forget_settled();
+        self.changed.notify_one();
+        let unsettled = state.unsettled.iter();
+        unsettled
+            .filter(|completion| !completion.is_settled())
+            .cloned()
+            .collect()
+    }
+
+    /// Refuses records from now on; those that gathered fail.
+    pub fn close(&self, error: &Error) {
+        let gathered = {
+            let mut state = self.state.lock();
+            state.seal();
+            state.closed = Some(error.clone());
+            std::mem::take(&mut state.full)
+        };
+        for open in gathered {
+            open.batch.fail(error);
+        }
+    }
+
+    /// Takes out all that gathered.
+    pub fn drain(&self) -> VecDeque<Open> {
+        let mut state = self.state.lock();
+        state.seal();
+        std::mem::take(&mut state.full)
+    }
+}
+
+impl State {
+    fn open_for(&mut self, choice: Choice) -> Option<&mut Open> {
+        self.open
+            .as_mut()
+            .filter(|open| open.batch.choice == choice)
+    }
+
+    fn seal(&mut self) {
+        self.full.extend(self.open.take());
+    }
+
+    fn admit(&mut self, open: Open) {
+        self.forget_settled();
+        self.unsettled.push_back(open.batch.completion.clone());
+        self.open = Some(open);
+    }
+
+    fn forget_settled(&mut self) {
+        while self
+            .unsettled
+            .front()
+            .is_some_and(|oldest| oldest.is_settled())
+        {
+            self.unsettled.pop_front();
+        }
+    }
+}

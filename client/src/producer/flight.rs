@@ -1,0 +1,207 @@
+//! A batch from its first send to its end, and what the end of one means for those behind it.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use ropewalk_proto::batch::BatchView;
+use ropewalk_proto::error::{ErrorCode, Retry};
+use tokio::time::Instant;
+
+use super::batch::{Batch, Open};
+use super::identity::{Identity, sequence_after};
+use crate::error::{Error, ErrorKind, Result};
+
+/// A batch with its place in the producer's sequence.
+#[derive(Debug)]
+pub(super) struct Flight {
+    pub batch: Batch,
+    pub bytes: Bytes,
+    pub count: u32,
+    pub base_sequence: i32,
+    pub at: At,
+}
+
+/// Where a batch is.
+#[derive(Debug)]
+pub(super) enum At {
+    /// Here, to be sent.
+    Home,
+    /// Under way.
+    Sent { request_id: u64, since: Instant },
+    /// Back, unwritten as far as this try goes.
+    Refused(Error),
+}
+
+impl Flight {
+    /// Finishes an open batch under a sequence number.
+    pub fn new(open: Open, identity: Identity, base_sequence: i32) -> Flight {
+        let Open { batch, mut builder } = open;
+        let count = u32::try_from(builder.record_count()).unwrap_or(u32::MAX);
+        builder.set_producer(identity.id, identity.epoch, base_sequence);
+        Flight {
+            batch,
+            bytes: builder.build(),
+            count,
+            base_sequence,
+            at: At::Home,
+        }
+    }
+
+    pub fn is_sent(&self) -> bool {
+        matches!(self.at, At::Sent { .. })
+    }
+
+    /// Whether it may have been written.
+    pub fn maybe_written(&self) -> bool {
+        self.batch.maybe_written || self.is_sent()
+    }
+
+    /// Fails it for good.
+    pub fn fail(mut self, error: &Error) {
+        self.batch.maybe_written = self.maybe_written();
+        self.batch.fail(error);
+    }
+}
+
+/// What to do when all batches in flight have come back and the first of them was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Remedy {
+    /// Send all again, as they are.
+    SendAgain,
+    /// The keys belong elsewhere by now.
+    RouteAgain,
+    /// Nobody remembers this producer: go on in a new epoch.
+    NewEpoch,
+    /// The first can't be written, the others can.
+    FailFirst,
+    /// The first was written long ago, where is not known; the others go on.
+    FirstIsWritten,
+    /// This producer must not write any more.
+    Stop,
+}
+
+impl Remedy {
+    pub fn of(error: &Error) -> Remedy {
+        match error.kind() {
+            ErrorKind::Cluster(ErrorCode::StaleRing) => Remedy::RouteAgain,
+            ErrorKind::Cluster(ErrorCode::UnknownProducer) => Remedy::NewEpoch,
+            ErrorKind::Cluster(ErrorCode::ProducerFenced) => Remedy::Stop,
+            ErrorKind::Cluster(ErrorCode::DuplicateSequence) => Remedy::FirstIsWritten,
+            ErrorKind::Cluster(code) if code.retry() == Retry::Never => Remedy::FailFirst,
+            ErrorKind::Cluster(_) | ErrorKind::Unreachable | ErrorKind::Timeout => {
+                Remedy::SendAgain
+            }
+            _ => Remedy::FailFirst,
+        }
+    }
+}
+
+/// The batches of one partition in flight, in the order of their sequence.
+#[derive(Debug, Default)]
+pub(super) struct Flights {
+    queue: VecDeque<Flight>,
+}
+
+impl Flights {
+    pub fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    pub fn push(&mut self, flight: Flight) {
+        self.queue.push_back(flight);
+    }
+
+    pub fn first(&self) -> Option<&Flight> {
+        self.queue.front()
+    }
+
+    pub fn take_first(&mut self) -> Option<Flight> {
+        self.queue.pop_front()
+    }
+
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Flight> {
+        self.queue.iter_mut()
+    }
+
+    pub fn any_sent(&self) -> bool {
+        self.queue.iter().any(Flight::is_sent)
+    }
+
+    /// When the request that waits longest was sent.
+    pub fn oldest_sent(&self) -> Option<Instant> {
+        let sent = self.queue.iter().filter_map(|flight| match flight.at {
+            At::Sent { since, .. } => Some(since),
+            _ => None,
+        });
+        sent.min()
+    }
+
+    /// Notes the answer to a request. False if it is nobody's any more.
+    pub fn answered(&mut self, request_id: u64, answer: Result<u64>) -> bool {
+        let asked = |flight: &Flight| matches!(flight.at, At::Sent { request_id: id, .. } if id == request_id);
+        let Some(index) = self.queue.iter().position(asked) else {
+            return false;
+        };
+        match answer {
+            Ok(base_offset) => {
+                if let Some(flight) = self.queue.remove(index) {
+                    flight.batch.settle(Ok(base_offset));
+                }
+            }
+            Err(error) => {
+                if let Some(flight) = self.queue.get_mut(index) {
+                    flight.batch.maybe_written |= error.outcome_unknown();
+                    flight.at = At::Refused(error);
+                }
+            }
+        }
+        true
+    }
+
+    /// Once all are back: makes them ready to be sent, and returns what the first was told.
+    pub fn bring_home(&mut self) -> Option<Error> {
+        let mut first = None;
+        for flight in &mut self.queue {
+            if let At::Refused(error) = std::mem::replace(&mut flight.at, At::Home) {
+                first.get_or_insert(error);
+            }
+        }
+        first
+    }
+
+    /// Fails those that may have been written: what follows can't wait to learn whether they were.
+    pub fn give_up_unknown(&mut self, error: &Error) {
+        for flight in std::mem::take(&mut self.queue) {
+            if flight.maybe_written() {
+                flight.fail(error);
+            } else {
+                self.queue.push_back(flight);
+            }
+        }
+    }
+
+    /// Fails all.
+    pub fn give_up(&mut self, error: &Error) {
+        for flight in std::mem::take(&mut self.queue) {
+            flight.fail(error);
+        }
+    }
+
+    /// Gives all a place in the sequence, from `next` on; none of them may have been written.
+    /// Returns the number after the last.
+    pub fn renumber(&mut self, identity: Identity, mut next: i32) -> i32 {
+        for flight in &mut self.queue {
+            flight.base_sequence = next;
+            // What this client built itself has the form of a batch.
+            if let Ok(view) = BatchView::trusted(flight.bytes.clone()) {
+                flight.bytes = view.with_producer(identity.id, identity.epoch, next);
+            }
+            next = sequence_after(next, flight.count);
+        }
+        next
+    }
+}

@@ -1,0 +1,410 @@
+//! The task of one partition: takes full batches, sends them to the leader in order, and when one
+//! comes back, sends nothing more until all are back, then all again from there on.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use ropewalk_proto::error::{ErrorCode, Retry};
+use ropewalk_proto::v1;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+
+use super::accumulator::Accumulator;
+use super::closed;
+use super::flight::{At, Flight, Flights, Remedy};
+use super::identity::{self, Identity, sequence_after};
+use super::link::{Answer, Answers, Link};
+use super::shared::Shared;
+use crate::backoff::Backoff;
+use crate::error::{Error, ErrorKind, Result};
+use crate::metadata::Leader;
+
+/// A lane with nothing to wait for looks again after this long.
+const IDLE: Duration = Duration::from_secs(3600);
+
+/// What others hold of a lane.
+#[derive(Debug, Clone)]
+pub(super) struct Handle {
+    pub gathered: Arc<Accumulator>,
+}
+
+impl Handle {
+    pub fn new(gathered: Arc<Accumulator>) -> Handle {
+        Handle { gathered }
+    }
+}
+
+/// Starts the lane of a partition.
+pub(super) fn start(shared: Arc<Shared>, handle: &Handle, partition: u32) {
+    let (answers, inbox) = mpsc::unbounded_channel();
+    let lane = Lane {
+        partition,
+        gathered: handle.gathered.clone(),
+        identity: shared.identity,
+        next_sequence: 0,
+        flights: Flights::default(),
+        link: None,
+        answers,
+        inbox,
+        errand: None,
+        halted: false,
+        new_epoch: false,
+        resume_at: Instant::now(),
+        backoff: Backoff::new(shared.inner.draw()),
+        last_error: None,
+        shared,
+    };
+    tokio::spawn(lane.run());
+}
+
+struct Lane {
+    shared: Arc<Shared>,
+    partition: u32,
+    gathered: Arc<Accumulator>,
+    identity: Identity,
+    next_sequence: i32,
+    flights: Flights,
+    link: Option<Arc<Link>>,
+    answers: Answers,
+    inbox: mpsc::UnboundedReceiver<Answer>,
+    errand: Option<BoxFuture<'static, Found>>,
+    /// A batch came back: nothing is sent until all are back.
+    halted: bool,
+    /// Nothing can be sent before a new epoch is there.
+    new_epoch: bool,
+    resume_at: Instant,
+    backoff: Backoff,
+    last_error: Option<Error>,
+}
+
+/// What an errand brought.
+enum Found {
+    Leader(Result<Leader>),
+    Identity(Result<Identity>),
+}
+
+impl Lane {
+    async fn run(mut self) {
+        loop {
+            let now = Instant::now();
+            self.expire(now);
+            self.advance(now);
+            let wake_at = self.wake_at(now);
+            tokio::select! {
+                biased;
+                () = self.shared.stop.cancelled() => break,
+                Some(answer) = self.inbox.recv() => self.take_answers(answer),
+                found = returned(&mut self.errand) => self.take_found(found),
+                () = self.gathered.changed.notified() => {}
+                () = sleep_until(wake_at) => {}
+            }
+        }
+        let end = self.shared.check_open().err().unwrap_or_else(closed);
+        self.flights.give_up(&end);
+        self.gathered.close(&end);
+    }
+
+    /// Does all that can be done without waiting.
+    fn advance(&mut self, now: Instant) {
+        if self.halted && !self.flights.any_sent() {
+            self.resolve(now);
+        }
+        if self.halted || now < self.resume_at || self.errand.is_some() {
+            return;
+        }
+        if self.new_epoch {
+            self.renew();
+        } else if self.link.as_ref().is_some_and(|link| !link.is_broken()) {
+            self.send(now);
+        } else if !self.flights.any_sent() && self.has_work(now) {
+            self.find_leader();
+        }
+    }
+
+    fn has_work(&self, now: Instant) -> bool {
+        !self.flights.is_empty() || self.gathered.due(now).is_some_and(|due| due <= now)
+    }
+
+    fn has_room(&self) -> bool {
+        self.flights.len() < self.shared.settings.in_flight
+    }
+
+    fn send(&mut self, now: Instant) {
+        while self.has_room() {
+            let Some(open) = self.gathered.take(now, false) else {
+                break;
+            };
+            let flight = Flight::new(open, self.identity, self.next_sequence);
+            self.next_sequence = sequence_after(self.next_sequence, flight.count);
+            self.flights.push(flight);
+        }
+        let Some(link) = &self.link else { return };
+        for flight in self.flights.iter_mut() {
+            if !matches!(flight.at, At::Home) {
+                continue;
+            }
+            let request = v1::ProduceRequest {
+                request_id: 0,
+                topic: self.shared.topic.clone(),
+                partition: self.partition,
+                ring_version: flight.batch.ring_version(),
+                batch: flight.bytes.clone(),
+            };
+            match link.send(request, &self.answers) {
+                Some(request_id) => {
+                    flight.at = At::Sent {
+                        request_id,
+                        since: now,
+                    }
+                }
+                // What was sent before comes back soon, and this goes with it.
+                None => break,
+            }
+        }
+        if link.is_broken() && !self.flights.any_sent() {
+            self.find_leader();
+        }
+    }
+
+    fn take_answers(&mut self, first: Answer) {
+        let mut next = Some(first);
+        while let Some(answer) = next {
+            self.take_answer(answer);
+            next = self.inbox.try_recv().ok();
+        }
+    }
+
+    fn take_answer(&mut self, answer: Answer) {
+        let outcome = match answer.response {
+            Ok(v1::ProduceResponse {
+                error: Some(error), ..
+            }) => Err(self.heed(error)),
+            Ok(response) => Ok(response.base_offset),
+            Err(error) => Err(error),
+        };
+        let refused = outcome.is_err();
+        if self.flights.answered(answer.request_id, outcome) {
+            self.halted |= refused;
+            if !refused {
+                self.backoff.succeeded();
+                self.last_error = None;
+            }
+        }
+    }
+
+    /// Takes from an error what it says about the leader.
+    fn heed(&self, error: v1::Error) -> Error {
+        if let (Some(link), Some(leader)) = (&self.link, &error.leader) {
+            let metadata = &self.shared.inner.metadata;
+            metadata.not_leader(
+                &self.shared.topic,
+                self.partition,
+                link.leader.node_id,
+                Some(leader),
+            );
+        }
+        ropewalk_proto::error::WireError::from(error).into()
+    }
+
+    /// All batches are back, and the first was refused.
+    fn resolve(&mut self, now: Instant) {
+        self.halted = false;
+        let Some(error) = self.flights.bring_home() else {
+            return;
+        };
+        tracing::debug!(topic = self.shared.topic, partition = self.partition, %error, "batches came back");
+        match Remedy::of(&error) {
+            Remedy::SendAgain => self.later(&error, now),
+            Remedy::RouteAgain | Remedy::FailFirst => self.fail_first(&error),
+            Remedy::NewEpoch => self.begin_anew(&error),
+            Remedy::FirstIsWritten => {
+                if let Some(flight) = self.flights.take_first() {
+                    flight.batch.settle(Err(error.with_outcome_unknown(true)));
+                }
+            }
+            Remedy::Stop => {
+                self.flights.give_up(&error);
+                self.shared.fail(error);
+            }
+        }
+        if self.flights.is_empty() && self.gathered.oldest().is_none() {
+            self.last_error = None;
+        }
+    }
+
+    /// Sends everything again after a pause, elsewhere if that may help.
+    fn later(&mut self, error: &Error, now: Instant) {
+        let stay = matches!(error.kind(), ErrorKind::Cluster(code)
+            if code.retry() == Retry::Later && code != ErrorCode::Timeout);
+        if !stay {
+            if let Some(link) = self.link.take() {
+                let metadata = &self.shared.inner.metadata;
+                metadata.not_leader(
+                    &self.shared.topic,
+                    self.partition,
+                    link.leader.node_id,
+                    None,
+                );
+            }
+        }
+        self.last_error = Some(error.clone());
+        self.resume_at = now + self.backoff.pause();
+    }
+
+    fn fail_first(&mut self, error: &Error) {
+        let Some(first) = self.flights.take_first() else {
+            return;
+        };
+        let (base_sequence, maybe_written) = (first.base_sequence, first.maybe_written());
+        first.fail(error);
+        let broken = error.code() == Some(ErrorCode::OutOfOrderSequence);
+        self.close_gap(base_sequence, maybe_written || broken, error);
+    }
+
+    /// After the batch at `base_sequence` was failed: its number goes to the next one, unless it may
+    /// still turn up.
+    fn close_gap(&mut self, base_sequence: i32, in_doubt: bool, error: &Error) {
+        if in_doubt {
+            self.begin_anew(error);
+        } else {
+            self.next_sequence = self.flights.renumber(self.identity, base_sequence);
+        }
+    }
+
+    /// Goes on in a new epoch, which keeps whatever is left of the old one out of the log. Batches
+    /// that may be in the log already must not go into it again.
+    fn begin_anew(&mut self, error: &Error) {
+        self.flights.give_up_unknown(error);
+        self.halted = false;
+        self.new_epoch = true;
+    }
+
+    fn renew(&mut self) {
+        let (inner, identity) = (self.shared.inner.clone(), self.identity);
+        let errand = async move { Found::Identity(identity::renewed(&inner, identity).await) };
+        self.errand = Some(errand.boxed());
+    }
+
+    fn find_leader(&mut self) {
+        let (shared, partition) = (self.shared.clone(), self.partition);
+        let errand =
+            async move { Found::Leader(shared.inner.leader(&shared.topic, partition).await) };
+        self.errand = Some(errand.boxed());
+    }
+
+    fn take_found(&mut self, found: Found) {
+        self.errand = None;
+        let failed = match found {
+            Found::Leader(Ok(leader)) => {
+                let shared = &self.shared;
+                let link = shared
+                    .links
+                    .to(leader, &shared.inner.connections, &shared.stop);
+                link.map(|link| self.link = Some(link)).err()
+            }
+            Found::Identity(Ok(identity)) => {
+                self.identity = identity;
+                self.next_sequence = self.flights.renumber(identity, 0);
+                self.new_epoch = false;
+                None
+            }
+            Found::Leader(Err(error)) | Found::Identity(Err(error)) => Some(error),
+        };
+        if let Some(error) = failed {
+            self.last_error = Some(error);
+            self.resume_at = Instant::now() + self.backoff.pause();
+        }
+    }
+
+    /// Fails what was not delivered in time, and gives up on a node that does not answer.
+    fn expire(&mut self, now: Instant) {
+        let settings = &self.shared.settings;
+        let (delivery_timeout, answer_timeout) =
+            (settings.delivery_timeout, settings.answer_timeout);
+        while let Some(first) = self.flights.first() {
+            if now < first.batch.since + delivery_timeout {
+                break;
+            }
+            let error = self.undelivered();
+            if let Some(first) = self.flights.take_first() {
+                let (base_sequence, maybe_written) = (first.base_sequence, first.maybe_written());
+                first.fail(&error);
+                self.close_gap(base_sequence, maybe_written, &error);
+            }
+        }
+        while self
+            .gathered
+            .oldest()
+            .is_some_and(|since| now >= since + delivery_timeout)
+        {
+            let error = self.undelivered();
+            match self.gathered.take(now, true) {
+                Some(open) => open.batch.fail(&error),
+                None => break,
+            }
+        }
+        let silent = self
+            .flights
+            .oldest_sent()
+            .is_some_and(|since| now >= since + answer_timeout);
+        if let (true, Some(link)) = (silent, &self.link) {
+            link.give_up();
+            for flight in self.flights.iter_mut() {
+                if let At::Sent { since, .. } = &mut flight.at {
+                    *since = now;
+                }
+            }
+        }
+    }
+
+    fn undelivered(&self) -> Error {
+        let within = self.shared.settings.delivery_timeout;
+        let why = match &self.last_error {
+            Some(error) => format!("; the last try: {error}"),
+            None => String::new(),
+        };
+        Error::new(
+            ErrorKind::Timeout,
+            format!(
+                "a record was not acknowledged by {}/{} within {within:?}{why}",
+                self.shared.topic, self.partition
+            ),
+        )
+    }
+
+    /// When to look again if nothing happens.
+    fn wake_at(&self, now: Instant) -> Instant {
+        let settings = &self.shared.settings;
+        let mut at = now + IDLE;
+        if let Some(first) = self.flights.first() {
+            at = at.min(first.batch.since + settings.delivery_timeout);
+        }
+        if let Some(since) = self.flights.oldest_sent() {
+            at = at.min(since + settings.answer_timeout);
+        }
+        if let Some(since) = self.gathered.oldest() {
+            at = at.min(since + settings.delivery_timeout);
+        }
+        if self.halted || self.errand.is_some() {
+            return at;
+        }
+        if now < self.resume_at {
+            return at.min(self.resume_at);
+        }
+        match self.gathered.due(now) {
+            // What is due already waits for something else.
+            Some(due) if due > now && self.has_room() => at.min(due),
+            _ => at,
+        }
+    }
+}
+
+/// Waits for the errand, if there is one.
+async fn returned(errand: &mut Option<BoxFuture<'static, Found>>) -> Found {
+    match errand {
+        Some(errand) => errand.await,
+        None => std::future::pending().await,
+    }
+}

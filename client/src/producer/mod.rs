@@ -1,0 +1,128 @@
+//! Publishing: records gather in batches, one open batch a partition; each partition has a lane, a
+//! task that sends its batches to whoever leads it, in order, and again until they are answered.
+//!
+//! Every batch carries the producer's id, epoch and a sequence number, and is sent again exactly as
+//! it was, so that a partition takes it once. Nothing here decides what a partition accepts.
+
+mod accumulator;
+mod batch;
+mod builder;
+mod flight;
+mod identity;
+mod lane;
+mod link;
+mod memory;
+mod shared;
+mod ticket;
+
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use tokio_util::sync::DropGuard;
+
+pub use builder::ProducerBuilder;
+pub use ticket::Ticket;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::record::Record;
+
+use batch::NewRecord;
+use shared::{Routed, Shared};
+
+/// Publishes records to one topic. Cheap to clone; all clones share batches, memory and order.
+///
+/// Records of one key sent one after the other stay in this order. Each acknowledged record is in
+/// the log exactly once; one that failed with [`Error::outcome_unknown`] may be there.
+///
+/// When the last clone is dropped, what is not acknowledged is given up: call
+/// [`Producer::close`], or wait for the tickets, before.
+#[derive(Debug, Clone)]
+pub struct Producer {
+    shared: Arc<Shared>,
+    _alive: Arc<DropGuard>,
+}
+
+impl Producer {
+    fn start(shared: Arc<Shared>) -> Producer {
+        let alive = shared.stop.clone().drop_guard();
+        Producer {
+            shared,
+            _alive: Arc::new(alive),
+        }
+    }
+
+    /// The topic it publishes to.
+    pub fn topic(&self) -> &str {
+        &self.shared.topic
+    }
+
+    /// Puts a record in line to be sent. Returns as soon as there is room for it in the producer's
+    /// memory; the ticket ends when the record is acknowledged.
+    ///
+    /// Cancel-safe: if this is dropped while it waits for room, the record is not sent.
+    ///
+    /// # Errors
+    /// `TooLarge` for a record no batch may hold; `UnknownPartition` for one the record names;
+    /// `Timeout` if there was no room within the delivery timeout; `Closed`; `ProducerFenced`. In
+    /// all these cases the record is not sent.
+    pub async fn send(&self, record: Record) -> Result<Ticket> {
+        let shared = &self.shared;
+        shared.check_open()?;
+        let wait = shared.settings.delivery_timeout;
+        let mut memory = match shared.memory.take(record.memory_bytes(), wait).await {
+            Ok(memory) => memory,
+            Err(error) => return Err(shared.check_open().err().unwrap_or(error)),
+        };
+        let timestamp_ms = record
+            .timestamp_ms
+            .unwrap_or_else(|| shared.inner.clock.now_ms());
+        let record = NewRecord {
+            record,
+            timestamp_ms,
+        };
+        loop {
+            match shared.route(&record, &mut memory)? {
+                Routed::Placed(place) => return Ok(Ticket::new(place, timestamp_ms)),
+                Routed::Wait => {
+                    let mut open = shared.open.subscribe();
+                    // The sender lives in what this borrows.
+                    let _ = open.wait_for(|open| *open).await;
+                }
+            }
+        }
+    }
+
+    /// Sends what has gathered, and waits until everything sent before is acknowledged or failed.
+    ///
+    /// # Errors
+    /// A failure of one of these records; their tickets tell of each.
+    pub async fn flush(&self) -> Result<()> {
+        let unsettled: Vec<_> = {
+            let routing = self.shared.routing.read();
+            let lanes = routing.lanes.iter();
+            lanes.flat_map(|lane| lane.gathered.flush()).collect()
+        };
+        let ended = join_all(unsettled.into_iter().map(ticket::all_settled)).await;
+        ended.into_iter().collect()
+    }
+
+    /// Takes no more records, from this clone or another, and waits until those it took are
+    /// acknowledged or failed.
+    ///
+    /// # Errors
+    /// As for [`Producer::flush`].
+    pub async fn close(&self) -> Result<()> {
+        self.shared.refuse(closed());
+        let flushed = self.flush().await;
+        self.shared.stop.cancel();
+        flushed
+    }
+}
+
+/// What everybody is told who comes after the end, or was waiting at it.
+fn closed() -> Error {
+    Error::new(
+        ErrorKind::Closed,
+        "the producer was closed, or dropped before the record was acknowledged; build another",
+    )
+}

@@ -1,0 +1,190 @@
+//! What the handle of a producer and its lanes share: routing, memory, streams, and the end.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use parking_lot::RwLock;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::accumulator::{Accumulator, Shape};
+use super::batch::{Choice, NewRecord};
+use super::builder::Settings;
+use super::identity::Identity;
+use super::lane::{self, Handle};
+use super::link::Links;
+use super::memory::{Held, Memory};
+use super::ticket::Place;
+use crate::client::Inner;
+use crate::error::{Error, Result};
+use crate::metadata::{Topic, unknown_partition};
+
+pub(super) struct Shared {
+    pub inner: Arc<Inner>,
+    pub topic: String,
+    pub settings: Settings,
+    pub memory: Memory,
+    pub links: Links,
+    pub identity: Identity,
+    /// Ends all tasks.
+    pub stop: CancellationToken,
+    pub(super) shape: Shape,
+    pub(super) routing: RwLock<Routing>,
+    /// Whether keys can be routed now; not so while the topic's ring is being changed.
+    pub(super) open: watch::Sender<bool>,
+    /// Why no record is taken any more.
+    failed: OnceLock<Error>,
+    /// The partition of keyless records, for as long as its batch has room.
+    sticky: AtomicU32,
+}
+
+/// Where records go.
+#[derive(Debug)]
+pub(super) struct Routing {
+    pub topic: Arc<Topic>,
+    pub lanes: Vec<Handle>,
+    /// The ring is being changed: whoever has a record waits.
+    pub moving: bool,
+}
+
+/// What routing a record came to.
+#[derive(Debug)]
+pub(super) enum Routed {
+    Placed(Place),
+    /// The ring is being changed; try again when it is done.
+    Wait,
+}
+
+impl Shared {
+    pub fn new(
+        inner: Arc<Inner>,
+        topic_name: String,
+        settings: Settings,
+        shape: Shape,
+        topic: Arc<Topic>,
+        identity: Identity,
+    ) -> Arc<Shared> {
+        let first = inner.draw() % u64::from(topic.partitions());
+        let lanes = handles(0..topic.partitions(), shape);
+        Arc::new(Shared {
+            inner,
+            topic: topic_name,
+            memory: Memory::new(settings.buffer_bytes),
+            settings,
+            links: Links::default(),
+            identity,
+            stop: CancellationToken::new(),
+            shape,
+            routing: RwLock::new(Routing {
+                topic,
+                lanes,
+                moving: false,
+            }),
+            open: watch::channel(true).0,
+            failed: OnceLock::new(),
+            sticky: AtomicU32::new(first as u32),
+        })
+    }
+
+    /// Puts a record where it belongs, with the memory it takes.
+    pub fn route(self: &Arc<Self>, record: &NewRecord, memory: &mut Held) -> Result<Routed> {
+        let routing = self.routing.read();
+        // Under the lock, so that nothing comes after the end.
+        self.check_open()?;
+        if routing.moving {
+            return Ok(Routed::Wait);
+        }
+        let by_ring = Choice::ByRing(routing.topic.partitioner.ring_version());
+        let place = match (record.record.partition, &record.record.key) {
+            (Some(partition), _) => {
+                self.push(&routing, partition, record, Choice::ByCaller, memory)?
+            }
+            (None, Some(key)) => {
+                let partition = routing.topic.partitioner.partition(key);
+                self.push(&routing, partition, record, by_ring, memory)?
+            }
+            (None, None) => self.push_keyless(&routing, record, by_ring, memory)?,
+        };
+        Ok(Routed::Placed(place))
+    }
+
+    pub(super) fn push(
+        self: &Arc<Self>,
+        routing: &Routing,
+        partition: u32,
+        record: &NewRecord,
+        choice: Choice,
+        memory: &mut Held,
+    ) -> Result<Place> {
+        let handle = routing
+            .lanes
+            .get(partition as usize)
+            .ok_or_else(|| unknown_partition(&self.topic, partition, routing.topic.partitions()))?;
+        let pushed = handle.gathered.push(record, choice, memory)?;
+        if pushed.lane_needed {
+            lane::start(self.clone(), handle, partition);
+        }
+        Ok(pushed.place)
+    }
+
+    /// Records without a key fill one partition's batch before the next one's is begun.
+    fn push_keyless(
+        self: &Arc<Self>,
+        routing: &Routing,
+        record: &NewRecord,
+        choice: Choice,
+        memory: &mut Held,
+    ) -> Result<Place> {
+        let at = self.sticky.load(Ordering::Relaxed);
+        let count = routing.topic.partitions();
+        if let Some(handle) = routing.lanes.get((at % count) as usize) {
+            if let Some(place) = handle.gathered.push_if_room(record, choice, memory)? {
+                return Ok(place);
+            }
+        }
+        let next = at.wrapping_add(1) % count;
+        self.sticky.store(next, Ordering::Relaxed);
+        self.push(routing, next, record, choice, memory)
+    }
+
+    pub fn check_open(&self) -> Result<()> {
+        match self.failed.get() {
+            Some(error) => Err(error.clone()),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes no more records; those that wait for room are refused.
+    pub fn refuse(&self, error: Error) {
+        // Under the lock, so that whoever routes a record is either before the end or refused.
+        let routing = self.routing.write();
+        let _ = self.failed.set(error);
+        drop(routing);
+        self.memory.close();
+        self.open.send_replace(true);
+    }
+
+    /// Fails everything that is under way, and all tasks.
+    pub fn fail(&self, error: Error) {
+        self.refuse(error.clone());
+        for lane in &self.routing.read().lanes {
+            lane.gathered.close(&error);
+        }
+        self.stop.cancel();
+    }
+}
+
+/// Handles of new lanes; their tasks begin with their first record.
+pub(super) fn handles(partitions: std::ops::Range<u32>, shape: Shape) -> Vec<Handle> {
+    let handle = |partition| Handle::new(Arc::new(Accumulator::new(partition, shape)));
+    partitions.map(handle).collect()
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared")
+            .field("topic", &self.topic)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,185 @@
+//! How the end of a batch reaches all who wait for its records: one shared state a batch.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use parking_lot::Mutex;
+
+use crate::error::{Error, Result};
+use crate::record::Receipt;
+
+/// The state of one batch, shared by the tickets of its records.
+#[derive(Debug)]
+pub(super) struct Completion {
+    partition: u32,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+enum State {
+    Waiting(Vec<Waker>),
+    Done(Result<u64>),
+    /// Its records were routed again: where each of them is now.
+    Moved(Vec<Place>),
+}
+
+/// One record of a batch.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    pub completion: Arc<Completion>,
+    pub index: u32,
+}
+
+impl Completion {
+    pub fn new(partition: u32) -> Arc<Completion> {
+        Arc::new(Completion {
+            partition,
+            state: Mutex::new(State::Waiting(Vec::new())),
+        })
+    }
+
+    /// Ends the batch: its base offset, or why there is none. Only the first end counts.
+    pub fn settle(&self, result: Result<u64>) {
+        self.finish(State::Done(result));
+    }
+
+    /// Says where each record of the batch went.
+    pub fn move_to(&self, places: Vec<Place>) {
+        self.finish(State::Moved(places));
+    }
+
+    pub fn is_settled(&self) -> bool {
+        !matches!(*self.state.lock(), State::Waiting(_))
+    }
+
+    fn finish(&self, end: State) {
+        let waiting = {
+            let mut state = self.state.lock();
+            match &mut *state {
+                State::Waiting(wakers) => {
+                    let wakers = std::mem::take(wakers);
+                    *state = end;
+                    wakers
+                }
+                State::Done(_) | State::Moved(_) => return,
+            }
+        };
+        waiting.into_iter().for_each(Waker::wake);
+    }
+}
+
+/// A record on its way. As a future it ends when the record is acknowledged, or failed for good.
+/// Dropping it changes nothing about the record.
+///
+/// ```no_run
+/// # async fn example(producer: ropewalk_client::Producer) -> ropewalk_client::Result<()> {
+/// use ropewalk_client::Record;
+/// let ticket = producer.send(Record::new().key("k").value("v")).await?;
+/// let receipt = ticket.await?;
+/// println!("partition {}, offset {}", receipt.partition, receipt.offset);
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "only the ticket tells whether the record was published"]
+pub struct Ticket {
+    place: Place,
+    timestamp_ms: i64,
+    /// Where its waker stands among those of the batch.
+    waker: Option<usize>,
+}
+
+impl Ticket {
+    pub(super) fn new(place: Place, timestamp_ms: i64) -> Ticket {
+        Ticket {
+            place,
+            timestamp_ms,
+            waker: None,
+        }
+    }
+
+    /// One step along the record's way: `None` if it has moved on.
+    fn step(&mut self, context: &Context<'_>) -> Option<Poll<Result<Receipt>>> {
+        let completion = self.place.completion.clone();
+        let mut state = completion.state.lock();
+        match &mut *state {
+            State::Waiting(wakers) => {
+                match self.waker.and_then(|slot| wakers.get_mut(slot)) {
+                    Some(waker) => waker.clone_from(context.waker()),
+                    None => {
+                        self.waker = Some(wakers.len());
+                        wakers.push(context.waker().clone());
+                    }
+                }
+                Some(Poll::Pending)
+            }
+            State::Done(Ok(base_offset)) => Some(Poll::Ready(Ok(Receipt {
+                partition: completion.partition,
+                offset: base_offset.saturating_add(u64::from(self.place.index)),
+                timestamp_ms: self.timestamp_ms,
+            }))),
+            State::Done(Err(error)) => Some(Poll::Ready(Err(error.clone()))),
+            State::Moved(places) => {
+                let next = places.get(self.place.index as usize).cloned();
+                self.waker = None;
+                match next {
+                    Some(place) => {
+                        self.place = place;
+                        None
+                    }
+                    None => Some(Poll::Ready(Err(lost()))),
+                }
+            }
+        }
+    }
+}
+
+impl Future for Ticket {
+    type Output = Result<Receipt>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<Receipt>> {
+        loop {
+            if let Some(end) = self.step(context) {
+                return end;
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Ticket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ticket")
+            .field("partition", &self.place.completion.partition)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Waits for all records of a batch, wherever they went. Returns the first failure among them.
+pub(super) async fn all_settled(completion: Arc<Completion>) -> Result<()> {
+    let mut left = vec![completion];
+    let mut result = Ok(());
+    while let Some(completion) = left.pop() {
+        let first = Place {
+            completion: completion.clone(),
+            index: 0,
+        };
+        let ended = Ticket::new(first, 0).await.map(|_| ());
+        match &*completion.state.lock() {
+            State::Moved(places) => {
+                for place in places {
+                    let known = |other: &Arc<Completion>| Arc::ptr_eq(other, &place.completion);
+                    if !left.iter().any(known) {
+                        left.push(place.completion.clone());
+                    }
+                }
+            }
+            State::Done(_) | State::Waiting(_) => result = result.and(ended),
+        }
+    }
+    result
+}
+
+fn lost() -> Error {
+    super::closed().with_outcome_unknown(true)
+}

@@ -1,0 +1,50 @@
+//! One record at a time, for programs that publish seldom and want no producer.
+
+use ropewalk_proto::v1;
+use tonic::Status;
+
+use crate::client::{Client, Safe, bounded};
+use crate::connections::Node;
+use crate::error::Result;
+use crate::record::{Receipt, Record};
+
+impl Client {
+    /// Publishes one record and waits for its acknowledgement. Any node takes it, chooses the
+    /// partition by the key, and hands it to the leader.
+    ///
+    /// This is slower than a [`crate::Producer`], and not idempotent: it is tried again only where
+    /// the first try is known to have failed.
+    ///
+    /// # Errors
+    /// What the cluster said; with [`crate::Error::outcome_unknown`] the record may be published.
+    pub async fn publish(&self, topic: &str, record: Record) -> Result<Receipt> {
+        let timestamp_ms = record
+            .timestamp_ms
+            .unwrap_or_else(|| self.inner.clock.now_ms());
+        let headers = record.headers.into_iter().map(|header| v1::Header {
+            key: header.key,
+            value: header.value.unwrap_or_default(),
+        });
+        let request = v1::PublishRequest {
+            topic: topic.to_owned(),
+            key: record.key,
+            value: record.value,
+            headers: headers.collect(),
+            timestamp_ms: Some(timestamp_ms),
+            partition: record.partition,
+        };
+        let call = |mut node: Node, within| {
+            let request = bounded(request.clone(), within);
+            async move { node.publish(request).await.map_err(|status: Status| status) }
+        };
+        let answer = self
+            .inner
+            .call("publishing a record", Safe::OnlyOnce, call)
+            .await?;
+        Ok(Receipt {
+            partition: answer.partition,
+            offset: answer.offset,
+            timestamp_ms,
+        })
+    }
+}

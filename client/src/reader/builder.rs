@@ -1,0 +1,130 @@
+//! The settings of a reader.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::Reader;
+use super::fetcher::Fetcher;
+use crate::client::Inner;
+use crate::error::{Error, Result};
+use crate::record::Offset;
+
+/// What is fetched at a time, unless the prefetch bound is smaller.
+const FETCH_BYTES: usize = 1 << 20;
+
+/// What a reader does whose next offset was trimmed by retention.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Trimmed {
+    /// Says so: [`crate::ErrorKind::Trimmed`].
+    #[default]
+    Fail,
+    /// Goes on at the first record there still is.
+    SkipToBeginning,
+}
+
+/// Says how to read.
+#[derive(Debug, Clone)]
+#[must_use = "nothing happens before build()"]
+pub struct ReaderBuilder {
+    inner: Arc<Inner>,
+    topic: String,
+    partition: u32,
+    from: Offset,
+    trimmed: Trimmed,
+    prefetch_bytes: usize,
+    max_decompressed_bytes: usize,
+    patience: Duration,
+}
+
+impl ReaderBuilder {
+    pub(crate) fn new(inner: Arc<Inner>, topic: &str, partition: u32) -> ReaderBuilder {
+        let patience = inner.request_timeout;
+        ReaderBuilder {
+            inner,
+            topic: topic.to_owned(),
+            partition,
+            from: Offset::Beginning,
+            trimmed: Trimmed::default(),
+            prefetch_bytes: 4 << 20,
+            max_decompressed_bytes: 64 << 20,
+            patience,
+        }
+    }
+
+    /// Where to begin. The default is the beginning.
+    pub fn from(mut self, place: Offset) -> ReaderBuilder {
+        self.from = place;
+        self
+    }
+
+    /// What to do when the next offset is no longer there. The default is to fail.
+    pub fn on_trimmed(mut self, trimmed: Trimmed) -> ReaderBuilder {
+        self.trimmed = trimmed;
+        self
+    }
+
+    /// How many bytes of batches, as they are stored, may wait to be handed out. One batch comes
+    /// even if it is larger. The default is 4 MiB.
+    pub fn prefetch_bytes(mut self, bytes: usize) -> ReaderBuilder {
+        self.prefetch_bytes = bytes;
+        self
+    }
+
+    /// How large one batch may become when it is unpacked, in bytes. The default is 64 MiB.
+    pub fn max_decompressed_bytes(mut self, bytes: usize) -> ReaderBuilder {
+        self.max_decompressed_bytes = bytes;
+        self
+    }
+
+    /// For how long the partition may be unreadable (no leader, no connection) before the reader
+    /// says so. The default is the client's request timeout.
+    pub fn patience(mut self, patience: Duration) -> ReaderBuilder {
+        self.patience = patience;
+        self
+    }
+
+    /// Finds where to begin, and begins to fetch.
+    ///
+    /// # Errors
+    /// As for [`crate::Client::offset`]; `InvalidArgument` for settings that make no sense.
+    pub async fn build(self) -> Result<Reader> {
+        if self.prefetch_bytes == 0 {
+            return Err(Error::invalid("prefetch_bytes of 0; choose at least 1"));
+        }
+        let position = self
+            .inner
+            .offset(&self.topic, self.partition, self.from)
+            .await?;
+        let fetch_bytes = self.prefetch_bytes.min(FETCH_BYTES);
+        // Each waiting chunk holds a part of the room, so that the channel needs no bound of its own
+        // beyond one chunk a byte; a handful keeps the task from running far ahead in small steps.
+        let (chunks, fetched) = mpsc::channel(self.prefetch_bytes.div_ceil(fetch_bytes).max(1));
+        let fetcher = Fetcher::new(
+            self.inner,
+            self.topic.clone(),
+            self.partition,
+            position,
+            self.trimmed,
+            self.patience,
+            fetch_bytes,
+            Arc::new(Semaphore::new(
+                self.prefetch_bytes.min(Semaphore::MAX_PERMITS),
+            )),
+            chunks,
+        );
+        Ok(Reader {
+            topic: self.topic,
+            partition: self.partition,
+            position,
+            high_watermark: position,
+            max_decompressed_bytes: self.max_decompressed_bytes,
+            fetched,
+            chunk: None,
+            failed: false,
+            _fetching: AbortOnDropHandle::new(tokio::spawn(fetcher.run())),
+        })
+    }
+}

@@ -1,0 +1,309 @@
+//! The task behind a reader: asks the leader for what comes next, as long as there is room for it,
+//! and finds the leader again when it has moved.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ropewalk_proto::error::{ErrorCode, WireError};
+use ropewalk_proto::v1;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
+
+use super::{Chunk, Trimmed};
+use crate::backoff::Backoff;
+use crate::client::{Inner, timed_out};
+use crate::error::{Error, ErrorKind, Result};
+use crate::metadata::Leader;
+use crate::record::Offset;
+
+/// How long the leader may hold a fetch at the end of the log.
+const WAIT: Duration = Duration::from_secs(5);
+/// How long it may take beyond that.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+pub(super) struct Fetcher {
+    inner: Arc<Inner>,
+    topic: String,
+    partition: u32,
+    /// The next offset to fetch.
+    next: u64,
+    /// The newest epoch an answer came from.
+    epoch: u64,
+    trimmed: Trimmed,
+    patience: Duration,
+    fetch_bytes: usize,
+    room: Arc<Semaphore>,
+    chunks: mpsc::Sender<Result<Chunk>>,
+    stream: Option<FetchStream>,
+    /// Since when nothing works.
+    failing_since: Option<Instant>,
+    backoff: Backoff,
+}
+
+/// A fetch stream to the leader.
+struct FetchStream {
+    leader: Leader,
+    requests: mpsc::Sender<v1::FetchRequest>,
+    answers: Streaming<v1::FetchResponse>,
+    last_id: u64,
+}
+
+impl Fetcher {
+    #[allow(clippy::too_many_arguments)] // the builder's settings, once
+    pub fn new(
+        inner: Arc<Inner>,
+        topic: String,
+        partition: u32,
+        next: u64,
+        trimmed: Trimmed,
+        patience: Duration,
+        fetch_bytes: usize,
+        room: Arc<Semaphore>,
+        chunks: mpsc::Sender<Result<Chunk>>,
+    ) -> Fetcher {
+        let backoff = Backoff::new(inner.draw());
+        Fetcher {
+            inner,
+            topic,
+            partition,
+            next,
+            epoch: 0,
+            trimmed,
+            patience,
+            fetch_bytes,
+            room,
+            chunks,
+            stream: None,
+            failing_since: None,
+            backoff,
+        }
+    }
+
+    /// Fetches until the reader is gone or there is no going on.
+    pub async fn run(mut self) {
+        loop {
+            match self.next_chunk().await {
+                Ok(Some(chunk)) => {
+                    if self.chunks.send(Ok(chunk)).await.is_err() {
+                        return;
+                    }
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    // The reader may be gone; then nobody needs to know.
+                    let _ = self.chunks.send(Err(error)).await;
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Fetches once; none if there was nothing, or it is worth another try.
+    async fn next_chunk(&mut self) -> Result<Option<Chunk>> {
+        let wanted = u32::try_from(self.fetch_bytes).unwrap_or(u32::MAX);
+        let room = self.room.clone().acquire_many_owned(wanted).await;
+        let room = room.map_err(|_| Error::new(ErrorKind::Closed, "the reader is closed"))?;
+        match self.fetch().await {
+            Ok(answer) => {
+                self.failing_since = None;
+                self.backoff.succeeded();
+                Ok(self.accept(answer, room))
+            }
+            Err(error) => {
+                drop(room);
+                self.after(error).await.map(|()| None)
+            }
+        }
+    }
+
+    fn accept(
+        &mut self,
+        answer: v1::FetchResponse,
+        mut room: OwnedSemaphorePermit,
+    ) -> Option<Chunk> {
+        self.epoch = self.epoch.max(answer.leader_epoch);
+        let from = self.next;
+        let mut bytes = 0;
+        for fetched in &answer.batches {
+            bytes += fetched.batch.len();
+            self.next = self.next.max(end_offset(fetched));
+        }
+        if self.next == from {
+            return None;
+        }
+        // What was asked for and not used is there for the next fetch. A batch beyond it counts no
+        // more than the whole bound, so that it still fits.
+        let unused = self.fetch_bytes.saturating_sub(bytes);
+        drop(room.split(unused));
+        Some(Chunk {
+            batches: answer.batches.into_iter(),
+            from,
+            high_watermark: answer.high_watermark,
+            room,
+        })
+    }
+
+    async fn fetch(&mut self) -> Result<v1::FetchResponse> {
+        let mut stream = match self.stream.take() {
+            Some(stream) => stream,
+            None => self.open().await?,
+        };
+        let request = v1::FetchRequest {
+            request_id: stream.last_id + 1,
+            topic: self.topic.clone(),
+            partition: self.partition,
+            offset: self.next,
+            max_bytes: u32::try_from(self.fetch_bytes).unwrap_or(u32::MAX),
+            max_wait_ms: u32::try_from(WAIT.as_millis()).unwrap_or(u32::MAX),
+            leader_epoch: self.epoch,
+        };
+        let answered = timeout(WAIT + ANSWER_WITHIN, stream.exchange(request)).await;
+        let answered = answered
+            .unwrap_or_else(|_| Err(timed_out(&stream.leader.address, WAIT + ANSWER_WITHIN)));
+        let metadata = &self.inner.metadata;
+        match answered {
+            Ok(v1::FetchResponse {
+                error: Some(error), ..
+            }) => {
+                if error.leader.is_some() {
+                    metadata.not_leader(
+                        &self.topic,
+                        self.partition,
+                        stream.leader.node_id,
+                        error.leader.as_ref(),
+                    );
+                } else if ErrorCode::from_number(error.code) != ErrorCode::OffsetOutOfRange {
+                    metadata.not_leader(&self.topic, self.partition, stream.leader.node_id, None);
+                }
+                Err(WireError::from(error).into())
+            }
+            Ok(answer) => {
+                self.stream = Some(stream);
+                Ok(answer)
+            }
+            Err(error) => {
+                metadata.not_leader(&self.topic, self.partition, stream.leader.node_id, None);
+                Err(error)
+            }
+        }
+    }
+
+    async fn open(&self) -> Result<FetchStream> {
+        let leader = self.inner.leader(&self.topic, self.partition).await?;
+        let mut node = self.inner.connections.node(&leader.address)?;
+        let (requests, to_send) = mpsc::channel(1);
+        let opened = timeout(ANSWER_WITHIN, node.fetch(ReceiverStream::new(to_send))).await;
+        let opened = match opened {
+            Ok(Ok(answers)) => Ok(answers.into_inner()),
+            Ok(Err(status)) => Err(Error::from_status(&status, &leader.address)),
+            Err(_) => Err(timed_out(&leader.address, ANSWER_WITHIN)),
+        };
+        match opened {
+            Ok(answers) => Ok(FetchStream {
+                leader,
+                requests,
+                answers,
+                last_id: 0,
+            }),
+            Err(error) => {
+                self.inner
+                    .metadata
+                    .not_leader(&self.topic, self.partition, leader.node_id, None);
+                Err(error)
+            }
+        }
+    }
+
+    /// What comes after a failure: another try, another offset, or the end.
+    async fn after(&mut self, error: Error) -> Result<()> {
+        if error.code() == Some(ErrorCode::OffsetOutOfRange) {
+            return self.out_of_range(error).await;
+        }
+        let now = Instant::now();
+        let since = *self.failing_since.get_or_insert(now);
+        let pause = self.backoff.pause();
+        if !error.is_retryable() || now + pause > since + self.patience {
+            let what = format!(
+                "reading {}/{} at offset {}",
+                self.topic, self.partition, self.next
+            );
+            return Err(error.context(what).with_outcome_unknown(false));
+        }
+        tracing::debug!(topic = self.topic, partition = self.partition, %error, "a fetch failed");
+        sleep(pause).await;
+        Ok(())
+    }
+
+    /// The log was trimmed past the offset, or has lost it.
+    async fn out_of_range(&mut self, error: Error) -> Result<()> {
+        let beginning = self
+            .inner
+            .offset(&self.topic, self.partition, Offset::Beginning)
+            .await?;
+        if self.next >= beginning {
+            return Err(Error::new(
+                ErrorKind::Truncated,
+                format!(
+                    "offset {} of {}/{} is past the end of the log ({error}); seek to an offset there is",
+                    self.next, self.topic, self.partition
+                ),
+            ));
+        }
+        match self.trimmed {
+            Trimmed::SkipToBeginning => {
+                self.next = beginning;
+                Ok(())
+            }
+            Trimmed::Fail => Err(Error::new(
+                ErrorKind::Trimmed,
+                format!(
+                    "offset {} of {}/{} was trimmed by retention, the log begins at {beginning}; begin there",
+                    self.next, self.topic, self.partition
+                ),
+            )),
+        }
+    }
+}
+
+impl FetchStream {
+    async fn exchange(&mut self, request: v1::FetchRequest) -> Result<v1::FetchResponse> {
+        let request_id = request.request_id;
+        self.last_id = request_id;
+        if self.requests.send(request).await.is_err() {
+            return Err(self.ended());
+        }
+        loop {
+            match self.answers.message().await {
+                Ok(Some(answer)) if answer.request_id == request_id => return Ok(answer),
+                Ok(Some(_)) => {}
+                Ok(None) => return Err(self.ended()),
+                Err(status) => return Err(Error::from_status(&status, &self.leader.address)),
+            }
+        }
+    }
+
+    fn ended(&self) -> Error {
+        Error::new(
+            ErrorKind::Unreachable,
+            format!(
+                "{} ended the stream, as it does when it stops",
+                self.leader.address
+            ),
+        )
+    }
+}
+
+/// The offset after a batch, by its header.
+fn end_offset(fetched: &v1::FetchedBatch) -> u64 {
+    let view = ropewalk_proto::batch::BatchView::trusted(fetched.batch.clone());
+    // What is no batch makes the reader fail where it unpacks it.
+    let last_delta = view.map_or(0, |view| {
+        u64::try_from(view.last_offset_delta()).unwrap_or(0)
+    });
+    fetched
+        .base_offset
+        .saturating_add(last_delta)
+        .saturating_add(1)
+}

@@ -1,0 +1,241 @@
+//! For tests: partitions of several replicas in one process, on memory disks, over loopback.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use ropewalk_proto::ids::{GroupId, NodeId, ReplicaId, TopicId};
+use ropewalk_proto::v1::{NodeState, SettleReplicas, TopicSettings};
+use ropewalk_raft_store::disk::MemoryDisk;
+use ropewalk_raft_store::{Store, StoreOptions};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::host::Host;
+use super::*;
+use crate::cluster::view::{NodeView, PartitionView, Place, TopicView};
+use crate::cluster::{ClusterView, LeaderTable};
+use crate::config::Limits;
+use crate::env::{Clock, Net, TcpNet, incoming};
+use crate::peer::{self, Inbound, Peers};
+
+pub(super) const GROUP: GroupId = GroupId(7);
+pub(super) const TOPIC: &str = "flights";
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+
+#[derive(Debug, Default)]
+pub(super) struct TestClock(pub(super) AtomicI64);
+
+impl Clock for TestClock {
+    fn now_ms(&self) -> i64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+pub(super) struct Node {
+    pub(super) partitions: Partitions,
+    pub(super) store: Store,
+    pub(super) leaders: LeaderTable,
+    pub(super) settled: mpsc::Receiver<SettleReplicas>,
+    pub(super) serving: CancellationToken,
+}
+
+pub(super) struct TestCluster {
+    pub(super) nodes: BTreeMap<NodeId, Node>,
+    pub(super) view: watch::Sender<Arc<ClusterView>>,
+    pub(super) clock: Arc<TestClock>,
+}
+
+pub(super) fn limits() -> Limits {
+    Limits {
+        heartbeat_ms: 50,
+        election_timeout_ms: 500,
+        reconcile_interval_ms: 50,
+        retention_interval_ms: 50,
+        ..Limits::default()
+    }
+}
+
+pub(super) fn place(node: u64) -> Place {
+    Place {
+        replica: ReplicaId(node * 10),
+        node: NodeId(node),
+    }
+}
+
+pub(super) fn settings() -> TopicSettings {
+    TopicSettings {
+        replicas: 3,
+        retention_ms: -1,
+        retention_bytes: -1,
+        segment_bytes: 64 << 20,
+        max_batch_bytes: 1 << 20,
+        ..Default::default()
+    }
+}
+
+impl TestCluster {
+    /// `count` nodes, the first three of which hold the partition.
+    pub(super) async fn start(count: u64, settings: TopicSettings) -> TestCluster {
+        let mut cluster = TestCluster {
+            nodes: BTreeMap::new(),
+            view: watch::Sender::default(),
+            clock: Arc::default(),
+        };
+        let mut view = ClusterView {
+            applied: 1,
+            cluster_id: "test".into(),
+            ..Default::default()
+        };
+        let mut listeners = Vec::new();
+        for node in (1..=count).map(NodeId) {
+            let listener = TcpNet.listen("127.0.0.1:0").await.unwrap();
+            let address = listener.local_address();
+            view.nodes.insert(node, node_view(node, address));
+            listeners.push((node, listener));
+        }
+        let founding: Vec<Place> = (1..=count.min(3)).map(place).collect();
+        let partition = PartitionView {
+            partition: 0,
+            group: GROUP,
+            replicas: founding.clone(),
+            retiring: Vec::new(),
+            founding,
+        };
+        let topic = TopicView {
+            name: TOPIC.into(),
+            id: TopicId(1),
+            settings,
+            ring_version: 1,
+            partitions: vec![partition],
+        };
+        view.topics.insert(TOPIC.into(), topic);
+        cluster.view.send_replace(Arc::new(view));
+        for (node, listener) in listeners {
+            let disk = Arc::new(MemoryDisk::new());
+            cluster.start_node(node, listener, disk).await;
+        }
+        cluster
+    }
+
+    pub(super) async fn start_node(
+        &mut self,
+        node: NodeId,
+        listener: Box<dyn crate::env::Listener>,
+        disk: Arc<MemoryDisk>,
+    ) {
+        let limits = limits();
+        let store = Store::open(disk.clone(), StoreOptions::default())
+            .await
+            .unwrap();
+        let inbound = Inbound::new(&limits);
+        let leaders = LeaderTable::new(limits.node_dead_after_ms);
+        let (settled, facts) = mpsc::channel(8);
+        let host = Host {
+            node_id: node,
+            clock: self.clock.clone(),
+            store: store.clone(),
+            peers: Peers::new(Arc::new(TcpNet), &limits),
+            inbound: inbound.clone(),
+            leaders: leaders.clone(),
+            view: self.view.subscribe(),
+            produce_room: Arc::new(Semaphore::new(limits.produce_inflight_bytes)),
+            limits,
+            settled,
+            leaving: Default::default(),
+        };
+        let serving = CancellationToken::new();
+        let stop = serving.clone();
+        let service = inbound.service();
+        tokio::spawn(async move {
+            let server = peer::server(&Limits::default()).add_service(service);
+            let incoming = incoming(listener, 64);
+            stop.run_until_cancelled(server.serve_with_incoming(incoming))
+                .await
+        });
+        let partitions = Partitions::on(Arc::new(host));
+        self.nodes.insert(
+            node,
+            Node {
+                partitions,
+                store,
+                leaders,
+                settled: facts,
+                serving,
+            },
+        );
+    }
+
+    /// Stops a node without ceremony, and takes it out of this cluster.
+    pub(super) async fn kill(&mut self, node: NodeId) -> Node {
+        let node = self.nodes.remove(&node).unwrap();
+        node.serving.cancel();
+        node.partitions.shutdown().await;
+        node.store.close().await;
+        node
+    }
+
+    pub(super) fn replica(&self, node: u64) -> Arc<Partition> {
+        self.nodes[&NodeId(node)].partitions.get(GROUP).unwrap()
+    }
+
+    /// Waits until one of the nodes leads and says so.
+    pub(super) async fn leader(&self) -> Arc<Partition> {
+        let mut found = None;
+        eventually("a leader", || {
+            found = self.nodes.iter().find_map(|(id, node)| {
+                let info = node.leaders.get(GROUP).filter(|info| info.node == *id)?;
+                let partition = node.partitions.get(GROUP)?;
+                (partition.leading_epoch() == Ok(info.epoch)).then_some(partition)
+            });
+            found.is_some()
+        })
+        .await;
+        found.unwrap()
+    }
+
+    pub(super) fn change(&self, change: impl FnOnce(&mut ClusterView)) {
+        self.view.send_modify(|view| {
+            let mut changed = ClusterView::clone(view);
+            changed.applied += 1;
+            change(&mut changed);
+            *view = Arc::new(changed);
+        });
+    }
+
+    pub(super) fn change_partition(&self, change: impl FnOnce(&mut PartitionView)) {
+        self.change(|view| change(&mut view.topics.get_mut(TOPIC).unwrap().partitions[0]));
+    }
+
+    pub(super) async fn stop(self) {
+        for node in self.nodes.into_values() {
+            node.serving.cancel();
+            node.partitions.shutdown().await;
+            node.store.close().await;
+        }
+    }
+}
+
+pub(super) fn node_view(id: NodeId, address: String) -> NodeView {
+    NodeView {
+        id,
+        address,
+        http: String::new(),
+        rack: String::new(),
+        version: String::new(),
+        state: NodeState::Active,
+        meta_replica: ReplicaId(id.0),
+    }
+}
+
+pub(super) async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let held = async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, held)
+        .await
+        .unwrap_or_else(|_| panic!("no {what} in time"));
+}
