@@ -1,0 +1,326 @@
+//! The command line as clap sees it: every verb, flag and environment variable, and nothing that
+//! does work.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::parse::{
+    Address, HeaderArg, PartitionName, Rate, Setting, StartAt, duration, rate, retention_size,
+    retention_time, size,
+};
+
+/// A replicated log: keyed records, in order, on the disks of a majority.
+#[derive(Debug, Parser)]
+#[command(
+    name = "ropewalk",
+    version,
+    propagate_version = true,
+    max_term_width = 100
+)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// Flags every verb takes, before or after it.
+#[derive(Debug, Clone, Args)]
+pub struct Global {
+    /// Nodes to reach the cluster through; one living one is enough
+    #[arg(
+        long,
+        global = true,
+        env = "ROPEWALK_BOOTSTRAP",
+        value_name = "HOST:PORT[,…]",
+        default_value = "127.0.0.1:7101",
+        value_delimiter = ','
+    )]
+    pub bootstrap: Vec<Address>,
+    /// How results are printed [default: table on a terminal, jsonl when piped]
+    #[arg(short, long, global = true, value_name = "FORMAT")]
+    pub output: Option<Format>,
+    /// How long one request may take, all its retries included
+    #[arg(long, global = true, env = "ROPEWALK_TIMEOUT", default_value = "30s", value_parser = duration)]
+    pub timeout: Duration,
+}
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Columns for people
+    Table,
+    /// One JSON document
+    Json,
+    /// One JSON object a line
+    Jsonl,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Run a cluster in this process, to develop against
+    Dev(DevArgs),
+    /// Run one node
+    Node(NodeArgs),
+    /// Create, show, change and delete topics
+    #[command(subcommand)]
+    Topic(TopicVerb),
+    /// Publish one record a line from stdin
+    Produce(ProduceArgs),
+    /// Print records
+    Consume(ConsumeArgs),
+    /// Show partitions, move their leaders and replicas
+    #[command(subcommand)]
+    Partition(PartitionVerb),
+    /// Show the cluster, take nodes out and in
+    #[command(subcommand)]
+    Cluster(ClusterVerb),
+    /// Measure the cluster
+    #[command(subcommand)]
+    Bench(BenchVerb),
+    /// Print completions for a shell
+    Completions {
+        /// The shell to print them for
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct DevArgs {
+    /// How many nodes
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=9))]
+    pub nodes: u16,
+    /// Where the nodes keep their data [default: ropewalk/dev in the user's data directory]
+    #[arg(long, value_name = "DIR", env = "ROPEWALK_DEV_DATA_DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Node i listens on base+i (gRPC) and base+100+i (HTTP)
+    #[arg(long, default_value_t = 7_100, value_parser = clap::value_parser!(u16).range(1..=65_300))]
+    pub base_port: u16,
+    /// Delete what earlier runs left in the data directory
+    #[arg(long)]
+    pub fresh: bool,
+}
+
+/// One node. What is not given here comes from the environment, then from the file.
+#[derive(Debug, Args)]
+pub struct NodeArgs {
+    /// A TOML file with these flags as keys (data_dir, listen, …) and a table [limits]
+    #[arg(long, value_name = "FILE", env = "ROPEWALK_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Where the node keeps its data and its identity
+    #[arg(long, value_name = "DIR", env = "ROPEWALK_DATA_DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Where clients and other nodes are served (gRPC)
+    #[arg(long, value_name = "HOST:PORT", env = "ROPEWALK_LISTEN")]
+    pub listen: Option<Address>,
+    /// The address others reach this node at [default: that of --listen]
+    #[arg(long, value_name = "HOST:PORT", env = "ROPEWALK_ADVERTISE")]
+    pub advertise: Option<Address>,
+    /// Where metrics and health are served; off unless given
+    #[arg(long, value_name = "HOST:PORT", env = "ROPEWALK_HTTP")]
+    pub http: Option<Address>,
+    /// The same list on every first node forms the cluster; a later node names any living one
+    #[arg(
+        long,
+        value_name = "HOST:PORT,…",
+        env = "ROPEWALK_SEEDS",
+        value_delimiter = ','
+    )]
+    pub seeds: Option<Vec<Address>>,
+    /// The rack (zone) this node stands in; replicas are spread over racks
+    #[arg(long, env = "ROPEWALK_RACK")]
+    pub rack: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum TopicVerb {
+    /// Create a topic
+    Create(TopicCreateArgs),
+    /// All topics
+    List,
+    /// One topic: its settings and partitions
+    Describe {
+        /// The topic
+        name: String,
+    },
+    /// Change a setting
+    Set {
+        /// The topic
+        name: String,
+        /// What to change, to what
+        #[arg(value_name = "KEY=VALUE", required = true)]
+        settings: Vec<Setting>,
+    },
+    /// Delete a topic and every record in it
+    Delete {
+        /// The topic
+        name: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct TopicCreateArgs {
+    /// Letters, digits, dots, dashes, underscores; at most 249
+    pub name: String,
+    /// How many partitions
+    #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u32).range(1..))]
+    pub partitions: u32,
+    /// On how many nodes each record is kept
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    pub replicas: u32,
+    /// How long records are kept; `unlimited` for ever [default: 7d]
+    #[arg(long, value_name = "DURATION", value_parser = retention_time)]
+    pub retention: Option<i64>,
+    /// How many bytes of records a partition keeps; `unlimited` for all [default: unlimited]
+    #[arg(long, value_name = "SIZE", value_parser = retention_size)]
+    pub retention_size: Option<i64>,
+    /// Any other setting; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub settings: Vec<Setting>,
+}
+
+#[derive(Debug, Args)]
+pub struct ProduceArgs {
+    /// The topic
+    pub topic: String,
+    /// What stands between key and value; without it a line is a value without a key
+    #[arg(long, value_name = "S", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub key_separator: Option<String>,
+    /// A header for every record; may be repeated
+    #[arg(long = "header", value_name = "K=V")]
+    pub headers: Vec<HeaderArg>,
+    /// The partition for every record [default: by key]
+    #[arg(long, value_name = "P")]
+    pub partition: Option<u32>,
+    /// How batches are compressed
+    #[arg(long, default_value = "none")]
+    pub compression: CompressionArg,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CompressionArg {
+    None,
+    Lz4,
+    Zstd,
+    Snappy,
+    Gzip,
+}
+
+/// Records of one partition come in its order; those of several partitions are mixed.
+#[derive(Debug, Args)]
+pub struct ConsumeArgs {
+    /// The topic
+    pub topic: String,
+    /// beginning, end, @OFFSET, a time (2026-01-31T00:00:00Z), or how long ago (-1h)
+    #[arg(
+        long,
+        value_name = "WHERE",
+        default_value = "beginning",
+        allow_hyphen_values = true
+    )]
+    pub from: StartAt,
+    /// Only this partition [default: all]
+    #[arg(long, value_name = "P")]
+    pub partition: Option<u32>,
+    /// Stop after this many records
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+    /// Go on with records as they are published, instead of stopping at the end that stood at the start
+    #[arg(long)]
+    pub follow: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum PartitionVerb {
+    /// Leaders, replicas and offsets of each partition
+    List {
+        /// Only this topic
+        topic: Option<String>,
+    },
+    /// Move a partition's leadership to another of its replicas
+    Transfer {
+        /// The partition
+        #[arg(value_name = "TOPIC/P")]
+        partition: PartitionName,
+        /// The node that shall lead
+        #[arg(long, value_name = "NODE")]
+        to: u64,
+    },
+    /// Move a partition's replicas to other nodes
+    Move {
+        /// The partition
+        #[arg(value_name = "TOPIC/P")]
+        partition: PartitionName,
+        /// The nodes that shall hold it; the first is preferred as leader
+        #[arg(long, value_name = "NODE,…", required = true, value_delimiter = ',')]
+        replicas: Vec<u64>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ClusterVerb {
+    /// One line a node
+    Status,
+    /// Exit 0 only when every partition has a leader and all replicas are in sync
+    Health {
+        /// Wait this long for it to become so
+        #[arg(long, value_name = "DURATION", value_parser = duration)]
+        wait: Option<Duration>,
+    },
+    /// Move a node's leaderships away, before maintenance
+    Drain {
+        /// The node's id
+        node: u64,
+    },
+    /// Move a node's replicas elsewhere and take it out for ever
+    Decommission {
+        /// The node's id
+        node: u64,
+        /// Return only when it is out
+        #[arg(long)]
+        wait: bool,
+    },
+    /// End a drain or a decommission that is not done yet
+    Recommission {
+        /// The node's id
+        node: u64,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum BenchVerb {
+    /// Publish as fast as acknowledgements come, or at a rate
+    Produce(BenchArgs),
+    /// Read what the topic holds, from its beginning, as fast as it comes
+    Consume(BenchArgs),
+    /// Publish at a steady rate; time to the acknowledgement, and to a reader
+    Latency(BenchArgs),
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct BenchArgs {
+    /// The topic; it must exist
+    #[arg(long)]
+    pub topic: String,
+    /// Bytes of each value
+    #[arg(long, value_name = "SIZE", default_value = "1KiB", value_parser = size)]
+    pub record_size: u64,
+    /// Producers (or, for consume, readers at a time)
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=1_024))]
+    pub producers: u16,
+    /// Records each producer has under way at most
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub in_flight: u32,
+    /// Records a second, over all producers; latency then counts from the intended time
+    /// [default: no limit; 500/s for latency]
+    #[arg(long, value_name = "N/s", value_parser = rate)]
+    pub rate: Option<Rate>,
+    /// How many different keys [default: records have no key]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub keys: Option<u64>,
+    /// How long to measure
+    #[arg(long, value_name = "DURATION", default_value = "20s", value_parser = duration)]
+    pub duration: Duration,
+}

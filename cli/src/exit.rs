@@ -1,0 +1,90 @@
+//! How the command ends: 0 done, 1 the cluster refused or failed it, 2 bad usage. One line on stderr
+//! says what happened and what to do. The only place that decides an exit code.
+
+use std::fmt;
+use std::io;
+use std::process::ExitCode;
+
+const FAILED: u8 = 1;
+const BAD_USAGE: u8 = 2;
+
+/// What the user gave makes no sense; the text says which part, and what would.
+#[derive(Debug)]
+struct Usage(String);
+
+impl fmt::Display for Usage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Usage {}
+
+/// An error that ends the command with "bad usage".
+pub fn usage(message: impl Into<String>) -> anyhow::Error {
+    anyhow::Error::new(Usage(message.into()))
+}
+
+/// Says what went wrong, if anything, and with which code to end.
+pub fn report(done: anyhow::Result<()>) -> ExitCode {
+    let Err(error) = done else {
+        return ExitCode::SUCCESS;
+    };
+    // Who reads our output has seen enough (`ropewalk consume t | head`).
+    if is_broken_pipe(&error) {
+        return ExitCode::SUCCESS;
+    }
+    eprintln!("ropewalk: {}", one_line(&error));
+    match error.downcast_ref::<Usage>() {
+        Some(_) => ExitCode::from(BAD_USAGE),
+        None => ExitCode::from(FAILED),
+    }
+}
+
+/// Whether nobody reads what is printed any more.
+pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<io::Error>())
+        .any(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// The error and its causes, without those that the one before already quotes.
+fn one_line(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    for cause in error.chain() {
+        let cause = cause.to_string();
+        let cause = cause.split_whitespace().collect::<Vec<_>>().join(" ");
+        if line.contains(&cause) {
+            continue;
+        }
+        if !line.is_empty() {
+            line.push_str(": ");
+        }
+        line.push_str(&cause);
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::Context;
+
+    #[test]
+    fn an_error_is_one_line_and_says_nothing_twice() {
+        let inner = io::Error::other("disk\nis gone");
+        let error = anyhow::Error::new(inner)
+            .context("writing failed: disk is gone")
+            .context("produce");
+        assert_eq!(one_line(&error), "produce: writing failed: disk is gone");
+    }
+
+    #[test]
+    fn a_broken_pipe_is_found_under_its_context() {
+        let broken: io::Result<()> = Err(io::ErrorKind::BrokenPipe.into());
+        let error = broken.context("printing").unwrap_err();
+        assert!(is_broken_pipe(&error));
+        assert!(!is_broken_pipe(&usage("no")));
+    }
+}

@@ -1,0 +1,74 @@
+//! Rows that come one by one, with no end in sight: printed as they come, never gathered.
+
+use std::io::{self, StdoutLock, Write};
+
+use serde::Serialize;
+
+use crate::args::Format;
+
+/// Bytes gathered before they are written, when nobody waits for them.
+const BUFFER_BYTES: usize = 64 << 10;
+
+/// Prints rows as they come. Call [`Stream::flush`] before waiting for the next one, and
+/// [`Stream::end`] after the last.
+#[derive(Debug)]
+pub struct Stream {
+    format: Format,
+    buffer: Vec<u8>,
+    rows: u64,
+}
+
+impl Stream {
+    pub(super) fn new(format: Format) -> Stream {
+        Stream {
+            format,
+            buffer: Vec::with_capacity(BUFFER_BYTES),
+            rows: 0,
+        }
+    }
+
+    /// One row; for people as `text` writes it.
+    pub fn row<T: Serialize>(
+        &mut self,
+        row: &T,
+        text: impl FnOnce(&T, &mut Vec<u8>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        match self.format {
+            Format::Table => text(row, &mut self.buffer)?,
+            Format::Json => {
+                let before: &[u8] = if self.rows == 0 { b"[\n  " } else { b",\n  " };
+                self.buffer.extend_from_slice(before);
+                serde_json::to_writer(&mut self.buffer, row)?;
+            }
+            Format::Jsonl => {
+                serde_json::to_writer(&mut self.buffer, row)?;
+                self.buffer.push(b'\n');
+            }
+        }
+        self.rows += 1;
+        if self.buffer.len() >= BUFFER_BYTES {
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    /// Hands what is gathered to whoever reads it.
+    pub fn flush(&mut self) -> io::Result<()> {
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
+        let mut out: StdoutLock<'_> = io::stdout().lock();
+        let written = out.write_all(&self.buffer).and_then(|()| out.flush());
+        self.buffer.clear();
+        written
+    }
+
+    /// No more rows: closes what has to be closed.
+    pub fn end(&mut self) -> io::Result<()> {
+        if self.format == Format::Json {
+            let closing: &[u8] = if self.rows == 0 { b"[]\n" } else { b"\n]\n" };
+            self.buffer.extend_from_slice(closing);
+        }
+        self.flush()
+    }
+}

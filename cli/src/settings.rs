@@ -1,0 +1,301 @@
+//! The settings of `ropewalk node`: flags over environment over file over defaults.
+
+use std::path::{Path, PathBuf};
+
+use figment::error::Kind;
+use figment::providers::{Env, Format, Serialized, Toml};
+use figment::value::{Dict, Map, Value};
+use figment::{Figment, Metadata, Profile, Provider};
+use ropewalk_node::Config;
+use ropewalk_node::config::Limits;
+use serde::{Deserialize, Serialize};
+
+use crate::args::NodeArgs;
+use crate::exit::usage;
+use crate::parse::{Address, duration, size};
+
+/// The limits are set one by one: `ROPEWALK_LIMITS_FETCH_BYTES=8MiB`.
+const LIMITS_PREFIX: &str = "ROPEWALK_LIMITS_";
+/// How like a known key an unknown one must be to be offered in its place.
+const ALIKE: f64 = 0.75;
+/// How many are offered.
+const OFFERED: usize = 3;
+
+/// Everything a node's config file can hold.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct File {
+    data_dir: Option<PathBuf>,
+    listen: Option<Address>,
+    advertise: Option<Address>,
+    http: Option<Address>,
+    seeds: Vec<Address>,
+    rack: String,
+    limits: Limits,
+}
+
+/// The flags that were given, by themselves or through the environment.
+#[derive(Debug, Serialize)]
+struct Given<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data_dir: &'a Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    listen: &'a Option<Address>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    advertise: &'a Option<Address>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    http: &'a Option<Address>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seeds: &'a Option<Vec<Address>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rack: &'a Option<String>,
+}
+
+/// What a node is run with.
+#[derive(Debug)]
+pub struct NodeSettings {
+    /// Where its data lies.
+    pub data_dir: PathBuf,
+    /// Everything else.
+    pub config: Config,
+}
+
+/// Gathers the settings of a node, or says what is wrong with them.
+pub fn load(args: &NodeArgs) -> anyhow::Result<NodeSettings> {
+    let mut layers = Figment::new();
+    if let Some(path) = &args.config {
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            usage(format!(
+                "cannot read the config file {}: {error}",
+                path.display()
+            ))
+        })?;
+        layers = layers.merge(WithUnits(Toml::string(&text)));
+    }
+    let limits = Env::prefixed(LIMITS_PREFIX).map(|name| format!("limits.{name}").into());
+    layers = layers
+        .merge(WithUnits(limits))
+        .merge(Serialized::defaults(given(args)));
+    let file: File = layers
+        .extract()
+        .map_err(|error| usage(explain(error, args.config.as_deref())))?;
+    complete(file)
+}
+
+fn given(args: &NodeArgs) -> Given<'_> {
+    Given {
+        data_dir: &args.data_dir,
+        listen: &args.listen,
+        advertise: &args.advertise,
+        http: &args.http,
+        seeds: &args.seeds,
+        rack: &args.rack,
+    }
+}
+
+/// Fills in what follows from the rest, and refuses what cannot work.
+fn complete(file: File) -> anyhow::Result<NodeSettings> {
+    let data_dir = file.data_dir.filter(|dir| !dir.as_os_str().is_empty()).ok_or_else(|| {
+        usage("no data directory given: pass --data-dir DIR, or set ROPEWALK_DATA_DIR, or data_dir in the config file")
+    })?;
+    let listen = file.listen.map(String::from).ok_or_else(|| {
+        usage("no address given: pass --listen HOST:PORT, or set ROPEWALK_LISTEN, or listen in the config file")
+    })?;
+    let advertise = file.advertise.map_or_else(|| listen.clone(), String::from);
+    if ["0.0.0.0:", "[::]:"]
+        .iter()
+        .any(|any| advertise.starts_with(any))
+    {
+        return Err(usage(format!(
+            "others cannot reach this node at {advertise}: pass --advertise HOST:PORT with an address they can"
+        )));
+    }
+    let mut seeds: Vec<String> = file.seeds.into_iter().map(String::from).collect();
+    if seeds.is_empty() {
+        seeds.push(advertise.clone());
+    }
+    let http = file.http.map(String::from);
+    let (rack, limits) = (file.rack, file.limits);
+    Ok(NodeSettings {
+        data_dir,
+        config: Config {
+            advertise,
+            listen,
+            http,
+            seeds,
+            rack,
+            limits,
+        },
+    })
+}
+
+/// Lets a limit be written with its unit: `fetch_wait_ms = "30s"`, `fetch_bytes = "4MiB"`.
+struct WithUnits<P>(P);
+
+impl<P: Provider> Provider for WithUnits<P> {
+    fn metadata(&self) -> Metadata {
+        self.0.metadata()
+    }
+
+    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
+        let mut profiles = self.0.data()?;
+        for dict in profiles.values_mut() {
+            if let Some(Value::Dict(_, limits)) = dict.get_mut("limits") {
+                for (name, value) in limits {
+                    plain_number(name, value)?;
+                }
+            }
+        }
+        Ok(profiles)
+    }
+}
+
+fn plain_number(name: &str, value: &mut Value) -> Result<(), figment::Error> {
+    let Value::String(tag, text) = &*value else {
+        return Ok(());
+    };
+    let parsed = if name.ends_with("_ms") {
+        duration(text)
+            .and_then(|time| u64::try_from(time.as_millis()).map_err(|_| "too long".into()))
+    } else if name.ends_with("_bytes") {
+        size(text)
+    } else {
+        return Ok(());
+    };
+    match parsed {
+        Ok(number) => *value = Value::Num(*tag, number.into()),
+        Err(error) => {
+            return Err(figment::Error::from(format!(
+                "limits.{name} = {text:?}: {error}"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// What is wrong with the settings, in a sentence.
+fn explain(error: figment::Error, path: Option<&Path>) -> String {
+    let place = path.map_or("the environment".into(), |path| path.display().to_string());
+    let key = error.path.join(".");
+    match &error.kind {
+        Kind::UnknownField(name, known) => {
+            let full = match error.path.iter().any(|part| part == name) || key.is_empty() {
+                true if key.is_empty() => name.clone(),
+                true => key,
+                false => format!("{key}.{name}"),
+            };
+            format!(
+                "{place}: there is no setting {full}; {}",
+                nearest(name, known)
+            )
+        }
+        Kind::Message(message) if key.is_empty() => format!("{place}: {message}"),
+        kind => format!("{place}: {key}: {kind}"),
+    }
+}
+
+/// The keys the user may have meant, or else all there are.
+fn nearest(name: &str, known: &[&str]) -> String {
+    let mut alike: Vec<(f64, &str)> = known
+        .iter()
+        .map(|key| (strsim::jaro_winkler(name, key), *key))
+        .filter(|(likeness, _)| *likeness >= ALIKE)
+        .collect();
+    alike.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let offered: Vec<&str> = alike.iter().take(OFFERED).map(|(_, key)| *key).collect();
+    match offered.is_empty() {
+        true => format!("there are {}", known.join(", ")),
+        false => format!("did you mean {}?", offered.join(", or ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::{Cli, Verb};
+    use clap::Parser;
+    use std::io::Write;
+
+    fn load_with(toml: &str, flags: &[&str]) -> Result<NodeSettings, String> {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(toml.as_bytes()).unwrap();
+        let path = file.path().to_str().unwrap();
+        let line = ["ropewalk", "node", "--config", path]
+            .into_iter()
+            .chain(flags.iter().copied());
+        match Cli::try_parse_from(line)
+            .map_err(|error| error.to_string())?
+            .verb
+        {
+            Verb::Node(args) => load(&args).map_err(|error| error.to_string()),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    const PLAIN: &str = "data_dir = '/var/lib/ropewalk'\nlisten = '10.0.0.1:7101'\n";
+
+    #[test]
+    fn a_file_alone_is_enough_and_a_flag_wins_over_it() {
+        let settings = load_with(PLAIN, &["--listen", "10.0.0.2:7101"]).unwrap();
+        assert_eq!(settings.data_dir, Path::new("/var/lib/ropewalk"));
+        assert_eq!(settings.config.listen, "10.0.0.2:7101");
+        assert_eq!(settings.config.advertise, "10.0.0.2:7101");
+        assert_eq!(settings.config.seeds, ["10.0.0.2:7101"]);
+    }
+
+    #[test]
+    fn limits_are_numbers_or_carry_their_unit() {
+        let toml = format!(
+            "{PLAIN}[limits]\nfetch_wait_ms = '10s'\nfetch_bytes = '8MiB'\nheartbeat_ms = 50\n"
+        );
+        let limits = load_with(&toml, &[]).unwrap().config.limits;
+        assert_eq!(
+            (limits.fetch_wait_ms, limits.fetch_bytes),
+            (10_000, 8 << 20)
+        );
+        assert_eq!(limits.heartbeat_ms, 50);
+        assert_eq!(limits.connections, Limits::default().connections);
+    }
+
+    #[test]
+    fn an_unknown_key_is_named_beside_the_nearest_one() {
+        let error = load_with("lisen = '10.0.0.1:7101'\n", &[]).unwrap_err();
+        assert!(
+            error.contains("no setting lisen; did you mean listen"),
+            "{error}"
+        );
+        let error = load_with(&format!("{PLAIN}[limits]\nhartbeat_ms = 5\n"), &[]).unwrap_err();
+        assert!(
+            error.contains("no setting limits.hartbeat_ms; did you mean heartbeat_ms"),
+            "{error}"
+        );
+        let error = load_with("xyzzy = 1\n", &[]).unwrap_err();
+        assert!(
+            error.contains("no setting xyzzy; there are data_dir, listen"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_by_name() {
+        let wrong = [
+            ("listen = '10.0.0.1:7101'", "--data-dir"),
+            ("data_dir = '/d'", "--listen"),
+            ("data_dir = '/d'\nlisten = '10.0.0.1'", "listen"),
+            ("data_dir = '/d'\nlisten = '0.0.0.0:7101'", "--advertise"),
+            (
+                "data_dir = '/d'\nlisten = 'a:1'\n[limits]\nfetch_bytes = 'lots'",
+                "limits.fetch_bytes",
+            ),
+            (
+                "data_dir = '/d'\nlisten = 'a:1'\n[limits]\nfetch_bytes = -1",
+                "limits.fetch_bytes",
+            ),
+            ("data_dir = ", "TOML"),
+        ];
+        for (toml, named) in wrong {
+            let error = load_with(toml, &[]).unwrap_err();
+            assert!(error.contains(named), "{toml:?}: {error}");
+        }
+    }
+}

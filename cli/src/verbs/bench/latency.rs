@@ -1,0 +1,112 @@
+//! A steady, light load, and the time from when a record was due to its acknowledgement and to its
+//! arrival at a reader in this process.
+
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::{self, BoxStream};
+use rand::TryRngCore;
+use rand::rngs::OsRng;
+use ropewalk_client::Client;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::produce;
+use super::report::{Report, Tally};
+use super::stamp::{STAMP_BYTES, Stamp};
+use crate::args::BenchArgs;
+use crate::exit::usage;
+use crate::parse::Rate;
+use crate::verbs::span::{self, Span};
+
+/// Where none is asked for: far below what saturates anything.
+const RATE: Rate = Rate(500.0);
+/// How long the last records may take to arrive at the reader.
+const ARRIVE_WITHIN: Duration = Duration::from_secs(5);
+
+/// Publishes at a steady rate while a reader follows every partition from its end.
+pub async fn run(
+    client: &Client,
+    args: &BenchArgs,
+    stop: &CancellationToken,
+) -> anyhow::Result<(Report, Option<String>)> {
+    if args.record_size < STAMP_BYTES as u64 {
+        return Err(usage(format!(
+            "--record-size: at least {STAMP_BYTES} bytes, which hold the time a record was sent"
+        )));
+    }
+    let stamp = Stamp::new(OsRng.try_next_u64()?, Instant::now());
+    let mut spans = span::everything(client, &args.topic).await?;
+    for span in &mut spans {
+        span.start = span.end.take().unwrap_or(span.start);
+    }
+    let (expected, expects) = watch::channel(None);
+    let following = tokio::spawn(follow(
+        client.clone(),
+        args.topic.clone(),
+        spans,
+        stamp,
+        expects,
+    ));
+
+    let args = BenchArgs {
+        rate: Some(args.rate.unwrap_or(RATE)),
+        ..args.clone()
+    };
+    let published = produce::run(client, &args, stop, Some(stamp)).await;
+    // Also where publishing failed, the reader must not outlive this.
+    expected.send_replace(Some(
+        published.as_ref().map_or(0, |(report, _)| report.records),
+    ));
+    let arrived = following.await??;
+    let (mut report, first_error) = published?;
+    report.end_to_end_ms = arrived.quantiles();
+    Ok((report, first_error))
+}
+
+/// Reads until as many records of this run have come as were acknowledged.
+async fn follow(
+    client: Client,
+    topic: String,
+    spans: Vec<Span>,
+    stamp: Stamp,
+    mut expects: watch::Receiver<Option<u64>>,
+) -> anyhow::Result<Tally> {
+    let mut tally = Tally::new()?;
+    let open = move |span| span::records(client.clone(), topic.clone(), span);
+    let mut records: BoxStream<'_, _> = stream::iter(spans)
+        .map(open)
+        .flatten_unordered(None)
+        .boxed();
+    let published = loop {
+        tokio::select! {
+            Some(record) = records.next() => count(&mut tally, stamp, record?),
+            changed = expects.wait_for(Option::is_some) => break changed.ok().and_then(|told| *told),
+            else => break None,
+        }
+    };
+    let rest = async {
+        while tally.records < published.unwrap_or(0) {
+            let Some(record) = records.next().await else {
+                break;
+            };
+            count(&mut tally, stamp, record?);
+        }
+        anyhow::Ok(())
+    };
+    match timeout(ARRIVE_WITHIN, rest).await {
+        Ok(done) => done?,
+        Err(_) => {
+            tracing::warn!("some acknowledged records did not arrive within {ARRIVE_WITHIN:?}")
+        }
+    }
+    Ok(tally)
+}
+
+fn count(tally: &mut Tally, stamp: Stamp, record: ropewalk_client::ConsumedRecord) {
+    let value = record.value.unwrap_or_default();
+    if let Some(due) = stamp.read(&value) {
+        tally.took(value.len() as u64, due.elapsed());
+    }
+}

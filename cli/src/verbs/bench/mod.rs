@@ -1,0 +1,77 @@
+//! `ropewalk bench`: what the cluster does under load, measured at a client.
+
+mod consume;
+mod latency;
+mod pace;
+mod produce;
+mod report;
+mod stamp;
+
+use std::time::Duration;
+
+use anyhow::bail;
+use tokio::signal::ctrl_c;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use self::report::{Report, Tally};
+use super::Context;
+use super::topic::no_topic;
+use crate::args::BenchVerb;
+use crate::output::bar;
+
+/// How often the progress bar moves.
+const PROGRESS_EVERY: Duration = Duration::from_millis(200);
+
+pub async fn run(context: Context, verb: BenchVerb) -> anyhow::Result<()> {
+    let (BenchVerb::Produce(args) | BenchVerb::Consume(args) | BenchVerb::Latency(args)) = &verb;
+    let client = context.client().await?;
+    if client.admin().topic(&args.topic).await?.is_none() {
+        bail!(no_topic(&args.topic));
+    }
+    let stop = stop_on_interrupt();
+    let progress = tokio::spawn(show(args.duration));
+    let found = match &verb {
+        BenchVerb::Produce(args) => produce::run(&client, args, &stop, None).await,
+        BenchVerb::Consume(args) => consume::run(&client, args, &stop).await,
+        BenchVerb::Latency(args) => latency::run(&client, args, &stop).await,
+    };
+    progress.abort();
+    let (report, first_error) = found?;
+    context.output.one(&report, Report::text)?;
+    match first_error {
+        Some(error) => bail!("{} records failed; the first: {error}", report.errors),
+        None => Ok(()),
+    }
+}
+
+/// Ctrl-C ends the measuring; what was measured until then is printed.
+fn stop_on_interrupt() -> CancellationToken {
+    let stop = CancellationToken::new();
+    let stopping = stop.clone();
+    tokio::spawn(async move {
+        if ctrl_c().await.is_ok() {
+            stopping.cancel();
+        }
+    });
+    stop
+}
+
+async fn show(duration: Duration) {
+    let begun = Instant::now();
+    let ticks = duration.as_millis() as u64;
+    let progress = bar(ticks, "measuring");
+    loop {
+        progress.set_position((begun.elapsed().as_millis() as u64).min(ticks));
+        tokio::time::sleep(PROGRESS_EVERY).await;
+    }
+}
+
+/// The report and the first error of what all workers counted.
+fn sum_up(tallies: Vec<Tally>, elapsed: Duration) -> anyhow::Result<(Report, Option<String>)> {
+    let mut sum = Tally::new()?;
+    for tally in tallies {
+        sum.add(tally);
+    }
+    Ok((Report::new(&sum, elapsed), sum.first_error))
+}

@@ -1,0 +1,237 @@
+//! `ropewalk cluster`.
+
+use std::time::Duration;
+
+use anyhow::bail;
+use ropewalk_client::Client;
+use ropewalk_proto::v1::{NodeState, TopicInfo};
+use serde::Serialize;
+use tokio::time::Instant;
+
+use super::Context;
+use super::rows::{NodeRow, PartitionRow};
+use crate::args::ClusterVerb;
+use crate::output::{list, spinner};
+
+/// How often it is looked while waiting.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+pub async fn run(context: Context, verb: ClusterVerb) -> anyhow::Result<()> {
+    match verb {
+        ClusterVerb::Status => {
+            let mut nodes = context
+                .client()
+                .await?
+                .admin()
+                .cluster_status()
+                .await?
+                .nodes;
+            nodes.sort_by_key(|node| node.info.as_ref().map(|info| info.node_id));
+            let rows: Vec<NodeRow> = nodes.iter().map(NodeRow::from).collect();
+            Ok(context.output.rows(&rows)?)
+        }
+        ClusterVerb::Health { wait } => health(context, wait.unwrap_or_default()).await,
+        ClusterVerb::Drain { node } => set_state(context, node, NodeState::Draining).await,
+        ClusterVerb::Recommission { node } => set_state(context, node, NodeState::Active).await,
+        ClusterVerb::Decommission { node, wait: false } => {
+            set_state(context, node, NodeState::Decommissioning).await
+        }
+        ClusterVerb::Decommission { node, wait: true } => decommission(context, node).await,
+    }
+}
+
+/// How the cluster is.
+#[derive(Debug, Serialize)]
+struct Health {
+    healthy: bool,
+    partitions: usize,
+    /// Partitions nobody leads, as TOPIC/P.
+    without_leader: Vec<String>,
+    /// Partitions with a replica that lags or is not there, as TOPIC/P.
+    not_in_sync: Vec<String>,
+    /// Nodes that are not heard from.
+    dead_nodes: Vec<u64>,
+}
+
+impl Health {
+    fn of(topics: &[TopicInfo], nodes: &[NodeRow]) -> Health {
+        let rows: Vec<PartitionRow> = topics.iter().flat_map(PartitionRow::of).collect();
+        let named = |wrong: &dyn Fn(&&PartitionRow) -> bool| -> Vec<String> {
+            let found = rows.iter().filter(wrong);
+            found
+                .map(|row| format!("{}/{}", row.topic, row.partition))
+                .collect()
+        };
+        let without_leader = named(&|row| row.leader.is_none());
+        let not_in_sync = named(&|row| row.leader.is_some() && !row.is_in_sync());
+        let dead = nodes.iter().filter(|node| node.state == "dead");
+        Health {
+            healthy: without_leader.is_empty() && not_in_sync.is_empty(),
+            partitions: rows.len(),
+            without_leader,
+            not_in_sync,
+            dead_nodes: dead.map(|node| node.node_id).collect(),
+        }
+    }
+
+    /// What is wrong, in a sentence.
+    fn complaint(&self) -> String {
+        let mut wrong = Vec::new();
+        let examples = |names: &[String]| names.first().cloned().unwrap_or_default();
+        if !self.without_leader.is_empty() {
+            let (count, first) = (self.without_leader.len(), examples(&self.without_leader));
+            wrong.push(format!("{count} without a leader (first {first})"));
+        }
+        if !self.not_in_sync.is_empty() {
+            let (count, first) = (self.not_in_sync.len(), examples(&self.not_in_sync));
+            wrong.push(format!("{count} not in sync (first {first})"));
+        }
+        if !self.dead_nodes.is_empty() {
+            wrong.push(format!("dead nodes {}", list(&self.dead_nodes)));
+        }
+        let wrong = wrong.join(", ");
+        format!(
+            "of {} partitions, {wrong}; bring the nodes back, or wait for the replicas to catch up with --wait",
+            self.partitions
+        )
+    }
+}
+
+async fn look(client: &Client) -> anyhow::Result<Health> {
+    let admin = client.admin();
+    let nodes = admin.cluster_status().await?.nodes;
+    let nodes: Vec<NodeRow> = nodes.iter().map(NodeRow::from).collect();
+    Ok(Health::of(&admin.topics().await?, &nodes))
+}
+
+/// Looks until the cluster is healthy or the time is up; an unreachable cluster is worth the wait.
+async fn health(context: Context, wait: Duration) -> anyhow::Result<()> {
+    let until = Instant::now() + wait;
+    let progress = (!wait.is_zero()).then(|| spinner("waiting for the cluster to be healthy"));
+    let found = loop {
+        let found = match context.client().await {
+            Ok(client) => look(&client).await,
+            Err(error) => Err(error),
+        };
+        let healthy = found.as_ref().is_ok_and(|health| health.healthy);
+        if healthy || Instant::now() + LOOK_EVERY > until {
+            break found?;
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    };
+    if let Some(progress) = progress {
+        progress.finish_and_clear();
+    }
+    context.output.one(&found, |health| match health.healthy {
+        true => format!(
+            "healthy: {} partitions have a leader and all replicas in sync",
+            health.partitions
+        ),
+        false => "not healthy".to_string(),
+    })?;
+    if !found.healthy {
+        bail!("{}", found.complaint());
+    }
+    Ok(())
+}
+
+#[derive(Debug, Serialize)]
+struct NodeChanged {
+    node_id: u64,
+    state: &'static str,
+}
+
+fn state_name(state: NodeState) -> &'static str {
+    match state {
+        NodeState::Active => "active",
+        NodeState::Draining => "draining",
+        NodeState::Decommissioning => "decommissioning",
+        NodeState::Removed => "removed",
+        NodeState::Unspecified => "unknown",
+    }
+}
+
+async fn set_state(context: Context, node: u64, state: NodeState) -> anyhow::Result<()> {
+    context
+        .client()
+        .await?
+        .admin()
+        .set_node_state(node, state)
+        .await?;
+    say(&context, node, state)
+}
+
+fn say(context: &Context, node: u64, state: NodeState) -> anyhow::Result<()> {
+    let changed = NodeChanged {
+        node_id: node,
+        state: state_name(state),
+    };
+    let text = |changed: &NodeChanged| format!("node {} is {}", changed.node_id, changed.state);
+    Ok(context.output.one(&changed, text)?)
+}
+
+/// Asks for the node to be taken out, and waits until it is.
+async fn decommission(context: Context, node: u64) -> anyhow::Result<()> {
+    let client = context.client().await?;
+    let admin = client.admin();
+    admin
+        .set_node_state(node, NodeState::Decommissioning)
+        .await?;
+    let progress = spinner("moving replicas to other nodes");
+    loop {
+        let status = admin.cluster_status().await?;
+        let found = status
+            .nodes
+            .iter()
+            .find(|one| one.info.as_ref().is_some_and(|info| info.node_id == node));
+        let Some(found) = found else { break };
+        match found.info.as_ref().map(|info| info.state()) {
+            Some(NodeState::Removed) => break,
+            Some(NodeState::Decommissioning) => {}
+            _ => bail!("node {node} is no longer being decommissioned; somebody recommissioned it"),
+        }
+        progress.set_prefix(format!("{} left on node {node}", found.replicas));
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    progress.finish_and_clear();
+    say(&context, node, NodeState::Removed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ropewalk_proto::v1::PartitionInfo;
+
+    fn topic(leader: u64, in_sync: &[u64]) -> TopicInfo {
+        TopicInfo {
+            name: "t".into(),
+            partitions: vec![PartitionInfo {
+                leader_node_id: leader,
+                replica_node_ids: vec![1, 2, 3],
+                in_sync_node_ids: in_sync.to_vec(),
+                ..Default::default()
+            }],
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn healthy_means_led_and_in_sync_everywhere() {
+        assert!(Health::of(&[], &[]).healthy);
+        assert!(Health::of(&[topic(1, &[1, 2, 3])], &[]).healthy);
+        let lagging = Health::of(&[topic(1, &[1, 2])], &[]);
+        assert!(!lagging.healthy);
+        assert!(
+            lagging.complaint().contains("1 not in sync (first t/0)"),
+            "{}",
+            lagging.complaint()
+        );
+        let leaderless = Health::of(&[topic(0, &[])], &[]);
+        assert!(!leaderless.healthy);
+        assert!(
+            leaderless
+                .complaint()
+                .contains("1 without a leader (first t/0)")
+        );
+    }
+}

@@ -1,0 +1,83 @@
+//! `ropewalk consume`: prints records. Those of one partition come in its order; partitions are read
+//! side by side, and their records mixed as they arrive.
+
+use futures_util::stream::{self, BoxStream};
+use futures_util::{FutureExt, StreamExt};
+use ropewalk_client::{Client, ConsumedRecord};
+use tokio::signal::ctrl_c;
+
+use super::Context;
+use super::record::{HeaderRow, RecordRow, Text};
+use super::span::{self, Span};
+use crate::args::ConsumeArgs;
+use crate::output::Stream;
+
+/// Partitions read side by side; of those that end, one more begins as one is done.
+const SIDE_BY_SIDE: usize = 32;
+
+type Records = BoxStream<'static, anyhow::Result<ConsumedRecord>>;
+
+pub async fn run(context: Context, args: ConsumeArgs) -> anyhow::Result<()> {
+    let client = context.client().await?;
+    let spans = span::of(&client, &args).await?;
+    let side_by_side = if args.follow {
+        spans.len()
+    } else {
+        SIDE_BY_SIDE
+    };
+    let records = all(client, args.topic.clone(), spans, side_by_side.max(1));
+    let mut out = context.output.stream();
+    let printed = print(records, &args, &mut out).await;
+    let ended = out.end();
+    printed?;
+    Ok(ended?)
+}
+
+/// The records of all spans, mixed.
+fn all(client: Client, topic: String, spans: Vec<Span>, side_by_side: usize) -> Records {
+    stream::iter(spans)
+        .map(move |span| span::records(client.clone(), topic.clone(), span))
+        .flatten_unordered(side_by_side)
+        .boxed()
+}
+
+/// Prints until the records, the count, or the user's patience ends. All three are good ends.
+async fn print(mut records: Records, args: &ConsumeArgs, out: &mut Stream) -> anyhow::Result<()> {
+    let mut left = args.count.unwrap_or(u64::MAX);
+    let mut interrupted = Box::pin(ctrl_c());
+    while left > 0 {
+        let next = match records.next().now_or_never() {
+            Some(next) => next,
+            None => {
+                out.flush()?;
+                tokio::select! {
+                    next = records.next() => next,
+                    Ok(()) = &mut interrupted => return Ok(()),
+                }
+            }
+        };
+        let Some(record) = next else { return Ok(()) };
+        row(&args.topic, &record?, out)?;
+        left -= 1;
+    }
+    Ok(())
+}
+
+fn row(topic: &str, record: &ConsumedRecord, out: &mut Stream) -> std::io::Result<()> {
+    let headers = record.headers.iter();
+    let row = RecordRow {
+        topic,
+        partition: record.partition,
+        offset: record.offset,
+        timestamp_ms: record.timestamp_ms,
+        key: record.key.as_deref().map(Text),
+        value: record.value.as_deref().map(Text),
+        headers: headers
+            .map(|header| HeaderRow {
+                key: &header.key,
+                value: header.value.as_deref().map(Text),
+            })
+            .collect(),
+    };
+    out.row(&row, RecordRow::write_line)
+}

@@ -1,0 +1,261 @@
+//! `ropewalk dev`: a whole cluster in one process, to develop against. Its nodes are the same as
+//! everywhere, on ports of this machine, with data that stays until `--fresh`.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use futures_util::future::try_join_all;
+use ropewalk_client::Client;
+use ropewalk_node::{Config, Ready};
+use ropewalk_raft_store::data_dir::DataDir;
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::host;
+use super::node::ReadyLine;
+use crate::args::DevArgs;
+use crate::exit::usage;
+use crate::output;
+
+/// What a data directory was made with; other numbers would look for its nodes in other places.
+const SHAPE_FILE: &str = "dev.json";
+const HTTP_PORTS_ABOVE: u16 = 100;
+/// How often it is looked whether a client can publish yet.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Shape {
+    nodes: u16,
+    base_port: u16,
+}
+
+#[derive(Debug, Serialize)]
+struct ReadyNodes {
+    nodes: Vec<ReadyLine>,
+}
+
+pub async fn run(args: DevArgs) -> anyhow::Result<()> {
+    let shape = Shape {
+        nodes: args.nodes,
+        base_port: args.base_port,
+    };
+    let dir = args.data_dir.clone().unwrap_or_else(default_dir);
+    prepare(&dir, shape, args.fresh)?;
+
+    let shutdown = CancellationToken::new();
+    host::stop_on_signals(shutdown.clone())?;
+    let mut serving = JoinSet::new();
+    let mut starting = Vec::new();
+    for number in 1..=shape.nodes {
+        let (ready, is_ready) = oneshot::channel();
+        starting.push(is_ready);
+        let (data_dir, config) = (node_dir(&dir, number), config(shape, number));
+        let shutdown = shutdown.clone();
+        serving.spawn(async move { host::serve(&data_dir, config, shutdown, ready).await });
+    }
+    let ended = tokio::select! {
+        said = say_when_ready(shape, starting) => { said?; serving.join_next().await }
+        ended = serving.join_next() => ended,
+    };
+    // A node that ended by itself takes the others with it.
+    shutdown.cancel();
+    let mut done = flatten(ended);
+    while let Some(ended) = serving.join_next().await {
+        done = done.and(flatten(Some(ended)));
+    }
+    done
+}
+
+fn flatten(
+    ended: Option<Result<anyhow::Result<()>, tokio::task::JoinError>>,
+) -> anyhow::Result<()> {
+    ended.unwrap_or(Ok(Ok(()))).context("a node broke off")?
+}
+
+fn address(shape: Shape, number: u16) -> String {
+    format!("127.0.0.1:{}", shape.base_port + number)
+}
+
+fn config(shape: Shape, number: u16) -> Config {
+    Config {
+        advertise: address(shape, number),
+        listen: address(shape, number),
+        http: Some(format!(
+            "127.0.0.1:{}",
+            shape.base_port + HTTP_PORTS_ABOVE + number
+        )),
+        seeds: (1..=shape.nodes)
+            .map(|number| address(shape, number))
+            .collect(),
+        ..Config::default()
+    }
+}
+
+/// Prints the ready line once every node serves and every partition has a leader.
+async fn say_when_ready(
+    shape: Shape,
+    starting: Vec<oneshot::Receiver<Ready>>,
+) -> anyhow::Result<()> {
+    let Ok(nodes) = try_join_all(starting).await else {
+        // A node ended; why, is told by what it returned.
+        return std::future::pending().await;
+    };
+    let addresses = (1..=shape.nodes).map(|number| address(shape, number));
+    let admin = Client::connect(addresses).await?.admin();
+    loop {
+        let led = |topic: &ropewalk_proto::v1::TopicInfo| {
+            topic
+                .partitions
+                .iter()
+                .all(|partition| partition.leader_node_id != 0)
+        };
+        match admin.topics().await {
+            Ok(topics) if topics.iter().all(led) => break,
+            Ok(_) => {}
+            Err(error) => tracing::debug!(%error, "not ready yet"),
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    output::ready(&ReadyNodes {
+        nodes: nodes.into_iter().map(ReadyLine::from).collect(),
+    })?;
+    Ok(())
+}
+
+/// `ropewalk/dev` where the user's programs keep their data, or among the temporary files.
+fn default_dir() -> PathBuf {
+    let set = |name| {
+        std::env::var_os(name)
+            .filter(|dir| !dir.is_empty())
+            .map(PathBuf::from)
+    };
+    let home = set("XDG_DATA_HOME").or_else(|| Some(set("HOME")?.join(".local/share")));
+    home.unwrap_or_else(std::env::temp_dir).join("ropewalk/dev")
+}
+
+fn node_dir(dir: &Path, number: u16) -> PathBuf {
+    dir.join(format!("node-{number}"))
+}
+
+/// Makes the data directory fit for `shape`, or says why it is not.
+fn prepare(dir: &Path, shape: Shape, fresh: bool) -> anyhow::Result<()> {
+    std::fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
+    let file = dir.join(SHAPE_FILE);
+    let earlier = match std::fs::read(&file) {
+        Ok(text) => Some(serde_json::from_slice::<Shape>(&text).with_context(|| {
+            format!(
+                "{} is damaged; delete {} and start again",
+                file.display(),
+                dir.display()
+            )
+        })?),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", file.display())),
+    };
+    match earlier {
+        Some(earlier) if fresh => wipe(dir, earlier)?,
+        Some(earlier) if earlier != shape => {
+            return Err(usage(format!(
+                "{} holds a cluster of {} nodes from port {}; start it with --nodes {} --base-port {}, or wipe it with --fresh",
+                dir.display(),
+                earlier.nodes,
+                earlier.base_port,
+                earlier.nodes,
+                earlier.base_port
+            )));
+        }
+        Some(_) => return Ok(()),
+        None if (1..=shape.nodes).any(|number| node_dir(dir, number).exists()) => {
+            bail!(
+                "{} was not made by `ropewalk dev`; choose another --data-dir",
+                dir.display()
+            );
+        }
+        None => {}
+    }
+    let text = serde_json::to_vec(&shape)?;
+    std::fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))
+}
+
+/// Deletes the nodes an earlier run made here, and nothing else; refuses while one of them runs.
+fn wipe(dir: &Path, earlier: Shape) -> anyhow::Result<()> {
+    let nodes = (1..=earlier.nodes)
+        .map(|number| node_dir(dir, number))
+        .filter(|dir| dir.exists());
+    let nodes = nodes.collect::<Vec<_>>();
+    let locks = nodes
+        .iter()
+        .map(|node| DataDir::open(node))
+        .collect::<Result<Vec<_>, _>>()?;
+    drop(locks);
+    for node in nodes {
+        std::fs::remove_dir_all(&node)
+            .with_context(|| format!("cannot delete {}", node.display()))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const THREE: Shape = Shape {
+        nodes: 3,
+        base_port: 7_100,
+    };
+    const ONE: Shape = Shape {
+        nodes: 1,
+        base_port: 7_100,
+    };
+
+    #[test]
+    fn a_directory_made_for_other_nodes_is_refused_until_it_is_wiped() {
+        let dir = tempfile::tempdir().unwrap();
+        prepare(dir.path(), THREE, false).unwrap();
+        prepare(dir.path(), THREE, false).unwrap();
+        let error = prepare(dir.path(), ONE, false).unwrap_err().to_string();
+        assert!(
+            error.contains("--nodes 3") && error.contains("--fresh"),
+            "{error}"
+        );
+        prepare(dir.path(), ONE, true).unwrap();
+        prepare(dir.path(), ONE, false).unwrap();
+    }
+
+    #[test]
+    fn fresh_deletes_the_nodes_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        prepare(dir.path(), THREE, false).unwrap();
+        drop(DataDir::open(&make(dir.path(), "node-2")).unwrap());
+        std::fs::write(dir.path().join("notes.txt"), "mine").unwrap();
+        prepare(dir.path(), THREE, true).unwrap();
+        assert!(!dir.path().join("node-2").exists());
+        assert!(dir.path().join("notes.txt").exists());
+    }
+
+    #[test]
+    fn fresh_refuses_while_a_node_runs_there() {
+        let dir = tempfile::tempdir().unwrap();
+        prepare(dir.path(), THREE, false).unwrap();
+        let _running = DataDir::open(&make(dir.path(), "node-2")).unwrap();
+        assert!(prepare(dir.path(), THREE, true).is_err());
+        assert!(dir.path().join("node-2").exists());
+    }
+
+    #[test]
+    fn a_directory_of_something_else_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        make(dir.path(), "node-1");
+        assert!(prepare(dir.path(), THREE, false).is_err());
+        assert!(prepare(dir.path(), THREE, true).is_err());
+    }
+
+    fn make(dir: &Path, name: &str) -> PathBuf {
+        let made = dir.join(name);
+        std::fs::create_dir_all(&made).unwrap();
+        made
+    }
+}

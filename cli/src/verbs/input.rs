@@ -1,0 +1,154 @@
+//! Records from lines: one record a line, bytes as they are. A line may hold anything but a line
+//! feed; a carriage return is part of the record.
+
+use std::io;
+
+use bytes::Bytes;
+use tokio::io::{AsyncBufRead, AsyncBufReadExt};
+
+/// The longest line that is read: past the largest record any topic takes, so that a file without
+/// line ends costs no more memory than this.
+pub const LINE_BYTES: usize = 16 << 20;
+
+/// Why the input ends before its end.
+#[derive(Debug, thiserror::Error)]
+pub enum InputError {
+    /// The line cannot be a record of any topic.
+    #[error(
+        "line {number} is longer than {LINE_BYTES} bytes; split it, no topic takes such a record"
+    )]
+    LineTooLong { number: u64 },
+    /// A key was promised.
+    #[error(
+        "line {number} has no key separator {separator:?}; write KEY{separator}VALUE, or leave --key-separator out"
+    )]
+    NoSeparator { number: u64, separator: String },
+    /// The input failed.
+    #[error("reading line {number} failed: {source}")]
+    Read { number: u64, source: io::Error },
+}
+
+/// Lines of an input, with their numbers.
+#[derive(Debug)]
+pub struct Lines<R> {
+    input: R,
+    number: u64,
+}
+
+impl<R: AsyncBufRead + Unpin> Lines<R> {
+    pub fn new(input: R) -> Lines<R> {
+        Lines { input, number: 0 }
+    }
+
+    /// The number of the line read last, from 1.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// The next line without its line feed, or none at the end.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, InputError> {
+        let number = self.number + 1;
+        let mut line = Vec::new();
+        loop {
+            let chunk = self.input.fill_buf().await;
+            let chunk = chunk.map_err(|source| InputError::Read { number, source })?;
+            if chunk.is_empty() && line.is_empty() {
+                return Ok(None);
+            }
+            let end = chunk.iter().position(|byte| *byte == b'\n');
+            let taken = end.unwrap_or(chunk.len());
+            if line.len() + taken > LINE_BYTES {
+                return Err(InputError::LineTooLong { number });
+            }
+            line.extend_from_slice(chunk.get(..taken).unwrap_or_default());
+            let at_the_end = chunk.is_empty() || end.is_some();
+            self.input.consume(taken + usize::from(end.is_some()));
+            if at_the_end {
+                self.number = number;
+                return Ok(Some(Bytes::from(line)));
+            }
+        }
+    }
+}
+
+/// The key and the value of a line. Both may be empty; a key is absent only without a separator.
+pub fn split(
+    line: Bytes,
+    separator: Option<&str>,
+    number: u64,
+) -> Result<(Option<Bytes>, Bytes), InputError> {
+    let Some(separator) = separator else {
+        return Ok((None, line));
+    };
+    let found = line
+        .windows(separator.len())
+        .position(|window| window == separator.as_bytes());
+    match found {
+        Some(at) => Ok((Some(line.slice(..at)), line.slice(at + separator.len()..))),
+        None => Err(InputError::NoSeparator {
+            number,
+            separator: separator.into(),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn lines(input: &[u8]) -> Vec<Vec<u8>> {
+        // A tiny buffer, so that lines cross its ends.
+        let reader = tokio::io::BufReader::with_capacity(3, input);
+        let mut lines = Lines::new(reader);
+        let mut found = Vec::new();
+        while let Some(line) = lines.next().await.unwrap() {
+            found.push(line.to_vec());
+        }
+        assert_eq!(lines.number(), found.len() as u64);
+        found
+    }
+
+    #[tokio::test]
+    async fn every_line_is_a_record_as_it_stands() {
+        assert_eq!(lines(b"").await, Vec::<Vec<u8>>::new());
+        assert_eq!(lines(b"a\n").await, [b"a".to_vec()]);
+        assert_eq!(lines(b"a").await, [b"a".to_vec()]);
+        assert_eq!(
+            lines(b"\n\nabcdef\n").await,
+            [b"".to_vec(), b"".to_vec(), b"abcdef".to_vec()]
+        );
+        assert_eq!(lines(b"\xff\xfe\r\n").await, [b"\xff\xfe\r".to_vec()]);
+    }
+
+    #[tokio::test]
+    async fn a_line_without_end_is_refused_by_its_number() {
+        let input = [b"ok\n".to_vec(), vec![b'x'; LINE_BYTES + 1]].concat();
+        let mut lines = Lines::new(input.as_slice());
+        assert!(lines.next().await.unwrap().is_some());
+        let error = lines.next().await.unwrap_err();
+        assert!(error.to_string().starts_with("line 2 is longer"), "{error}");
+    }
+
+    #[test]
+    fn the_first_separator_splits_key_from_value() {
+        let split = |line: &'static [u8]| split(Bytes::from_static(line), Some("::"), 7);
+        let (key, value) = split(b"k::v::w").unwrap();
+        assert_eq!(
+            (key.as_deref(), &value[..]),
+            (Some(&b"k"[..]), &b"v::w"[..])
+        );
+        let (key, value) = split(b"::").unwrap();
+        assert_eq!((key.as_deref(), &value[..]), (Some(&b""[..]), &b""[..]));
+        let error = split(b"no key").unwrap_err().to_string();
+        assert!(
+            error.starts_with("line 7 has no key separator \"::\""),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn without_a_separator_a_line_is_a_value() {
+        let (key, value) = split(Bytes::from_static(b"k,v"), None, 1).unwrap();
+        assert_eq!((key, &value[..]), (None, &b"k,v"[..]));
+    }
+}

@@ -1,0 +1,271 @@
+//! What the cluster tells of itself, as it is printed. The JSON names here are part of the contract.
+
+use ropewalk_proto::v1;
+use serde::Serialize;
+
+use crate::output::{Row, bytes, list, millis};
+
+/// What stands for an id nobody knows.
+const NONE: &str = "-";
+
+/// A topic.
+#[derive(Debug, Serialize)]
+pub struct TopicRow {
+    pub topic: String,
+    pub partitions: usize,
+    pub replicas: u32,
+    pub retention_ms: i64,
+    pub retention_bytes: i64,
+    pub segment_bytes: u64,
+    pub max_batch_bytes: u32,
+    pub partitioner: &'static str,
+}
+
+impl From<&v1::TopicInfo> for TopicRow {
+    fn from(topic: &v1::TopicInfo) -> TopicRow {
+        let settings = topic.settings.unwrap_or_default();
+        TopicRow {
+            topic: topic.name.clone(),
+            partitions: topic.partitions.len(),
+            replicas: settings.replicas,
+            retention_ms: settings.retention_ms,
+            retention_bytes: settings.retention_bytes,
+            segment_bytes: settings.segment_bytes,
+            max_batch_bytes: settings.max_batch_bytes,
+            partitioner: match settings.partitioner() {
+                v1::Partitioner::Ring => "ring",
+                v1::Partitioner::Murmur2 => "murmur2",
+                v1::Partitioner::Unspecified => "unknown",
+            },
+        }
+    }
+}
+
+impl Row for TopicRow {
+    const COLUMNS: &'static [&'static str] = &[
+        "topic",
+        "partitions",
+        "replicas",
+        "retention",
+        "retention_size",
+        "partitioner",
+    ];
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.topic.clone(),
+            self.partitions.to_string(),
+            self.replicas.to_string(),
+            millis(self.retention_ms),
+            bytes(self.retention_bytes),
+            self.partitioner.to_string(),
+        ]
+    }
+}
+
+/// A partition. Ids are of nodes, log_start and high_watermark are offsets.
+#[derive(Debug, Serialize)]
+pub struct PartitionRow {
+    pub topic: String,
+    pub partition: u32,
+    pub leader: Option<u64>,
+    pub epoch: u64,
+    pub replicas: Vec<u64>,
+    pub in_sync: Vec<u64>,
+    pub log_start: u64,
+    pub high_watermark: u64,
+}
+
+impl PartitionRow {
+    /// The rows of a topic, by partition.
+    pub fn of(topic: &v1::TopicInfo) -> impl Iterator<Item = PartitionRow> + '_ {
+        topic.partitions.iter().map(|partition| PartitionRow {
+            topic: topic.name.clone(),
+            partition: partition.partition,
+            leader: known(partition.leader_node_id),
+            epoch: partition.leader_epoch,
+            replicas: partition.replica_node_ids.clone(),
+            in_sync: sorted(&partition.in_sync_node_ids),
+            log_start: partition.log_start_offset,
+            high_watermark: partition.high_watermark,
+        })
+    }
+
+    /// Whether every replica has everything.
+    pub fn is_in_sync(&self) -> bool {
+        self.replicas.iter().all(|node| self.in_sync.contains(node))
+    }
+}
+
+impl Row for PartitionRow {
+    const COLUMNS: &'static [&'static str] = &[
+        "topic",
+        "partition",
+        "leader",
+        "epoch",
+        "replicas",
+        "in_sync",
+        "log_start",
+        "high_watermark",
+    ];
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.topic.clone(),
+            self.partition.to_string(),
+            self.leader.map_or(NONE.into(), |node| node.to_string()),
+            self.epoch.to_string(),
+            list(&self.replicas),
+            list(&self.in_sync),
+            self.log_start.to_string(),
+            self.high_watermark.to_string(),
+        ]
+    }
+}
+
+/// A node.
+#[derive(Debug, Serialize)]
+pub struct NodeRow {
+    pub node_id: u64,
+    pub address: String,
+    pub http: Option<String>,
+    pub rack: String,
+    pub state: &'static str,
+    pub leaders: u32,
+    pub replicas: u32,
+    pub controller: bool,
+    pub version: String,
+}
+
+impl From<&v1::NodeStatus> for NodeRow {
+    fn from(status: &v1::NodeStatus) -> NodeRow {
+        let info = status.info.clone().unwrap_or_default();
+        NodeRow {
+            node_id: info.node_id,
+            state: state(info.state(), status.alive),
+            address: info.address,
+            http: Some(info.http).filter(|http| !http.is_empty()),
+            rack: info.rack,
+            leaders: status.leaders,
+            replicas: status.replicas,
+            controller: status.controller,
+            version: info.version,
+        }
+    }
+}
+
+impl Row for NodeRow {
+    const COLUMNS: &'static [&'static str] = &[
+        "node",
+        "address",
+        "http",
+        "rack",
+        "state",
+        "leaders",
+        "replicas",
+        "controller",
+        "version",
+    ];
+
+    fn cells(&self) -> Vec<String> {
+        let or_none = |text: &str| {
+            if text.is_empty() {
+                NONE.into()
+            } else {
+                text.to_string()
+            }
+        };
+        vec![
+            self.node_id.to_string(),
+            self.address.clone(),
+            or_none(self.http.as_deref().unwrap_or_default()),
+            or_none(&self.rack),
+            self.state.to_string(),
+            self.leaders.to_string(),
+            self.replicas.to_string(),
+            if self.controller { "yes" } else { "" }.to_string(),
+            self.version.clone(),
+        ]
+    }
+}
+
+/// A node that is not heard from is dead, whatever it is meant to do.
+fn state(state: v1::NodeState, alive: bool) -> &'static str {
+    match (state, alive) {
+        (v1::NodeState::Removed, _) => "removed",
+        (_, false) => "dead",
+        (v1::NodeState::Active, true) => "active",
+        (v1::NodeState::Draining, true) => "draining",
+        (v1::NodeState::Decommissioning, true) => "decommissioning",
+        (v1::NodeState::Unspecified, true) => "unknown",
+    }
+}
+
+fn known(node: u64) -> Option<u64> {
+    (node != 0).then_some(node)
+}
+
+fn sorted(nodes: &[u64]) -> Vec<u64> {
+    let mut nodes = nodes.to_vec();
+    nodes.sort_unstable();
+    nodes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partition_reads_as_the_contract_says() {
+        let topic = v1::TopicInfo {
+            name: "flights".into(),
+            partitions: vec![v1::PartitionInfo {
+                partition: 3,
+                leader_node_id: 2,
+                leader_epoch: 7,
+                replica_node_ids: vec![2, 1, 3],
+                in_sync_node_ids: vec![3, 2],
+                log_start_offset: 10,
+                high_watermark: 42,
+            }],
+            ..Default::default()
+        };
+        let row = PartitionRow::of(&topic).next().unwrap();
+        assert!(!row.is_in_sync());
+        let expected = concat!(
+            r#"{"topic":"flights","partition":3,"leader":2,"epoch":7,"replicas":[2,1,3],"#,
+            r#""in_sync":[2,3],"log_start":10,"high_watermark":42}"#
+        );
+        assert_eq!(serde_json::to_string(&row).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_node_reads_as_the_contract_says() {
+        let status = v1::NodeStatus {
+            info: Some(v1::NodeInfo {
+                node_id: 1,
+                address: "a:1".into(),
+                state: v1::NodeState::Active as i32,
+                version: "0.1.0".into(),
+                ..Default::default()
+            }),
+            alive: true,
+            leaders: 4,
+            replicas: 12,
+            controller: true,
+        };
+        let expected = concat!(
+            r#"{"node_id":1,"address":"a:1","http":null,"rack":"","state":"active","#,
+            r#""leaders":4,"replicas":12,"controller":true,"version":"0.1.0"}"#
+        );
+        assert_eq!(
+            serde_json::to_string(&NodeRow::from(&status)).unwrap(),
+            expected
+        );
+        let dead = v1::NodeStatus {
+            alive: false,
+            ..status
+        };
+        assert_eq!(NodeRow::from(&dead).state, "dead");
+    }
+}

@@ -1,0 +1,140 @@
+//! Which part of each partition to read: from where, and to which end.
+
+use anyhow::bail;
+use futures_util::stream::{self, BoxStream};
+use futures_util::{Stream, StreamExt, TryStreamExt};
+use ropewalk_client::{Client, ConsumedRecord, Offset, Reader};
+use ropewalk_node::env::{Clock, SystemClock};
+
+use super::topic::no_topic;
+use crate::args::ConsumeArgs;
+use crate::parse::StartAt;
+
+/// Partitions asked for their offsets at a time.
+const ASKED_AT_ONCE: usize = 32;
+
+/// A part of a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    pub partition: u32,
+    /// The first offset.
+    pub start: u64,
+    /// The offset after the last; none: go on as records come.
+    pub end: Option<u64>,
+}
+
+/// What `consume` was asked to read.
+pub async fn of(client: &Client, args: &ConsumeArgs) -> anyhow::Result<Vec<Span>> {
+    let all = partitions(client, &args.topic).await?;
+    let wanted = match args.partition {
+        None => all,
+        Some(partition) if all.contains(&partition) => vec![partition],
+        Some(partition) => bail!(
+            "topic {:?} has no partition {partition}; it has 0 to {}",
+            args.topic,
+            all.len().saturating_sub(1)
+        ),
+    };
+    // One moment for all of them, whenever each is asked.
+    let from = match args.from {
+        StartAt::AgoMs(ago_ms) => StartAt::TimeMs(SystemClock.now_ms().saturating_sub(ago_ms)),
+        from => from,
+    };
+    stream::iter(wanted)
+        .map(|partition| one(client, args, partition, from))
+        .buffered(ASKED_AT_ONCE)
+        .try_collect()
+        .await
+}
+
+/// Everything the topic holds now.
+pub async fn everything(client: &Client, topic: &str) -> anyhow::Result<Vec<Span>> {
+    stream::iter(partitions(client, topic).await?)
+        .map(|partition| async move {
+            let start = client.offset(topic, partition, Offset::Beginning).await?;
+            let end = Some(client.offset(topic, partition, Offset::End).await?);
+            Ok(Span {
+                partition,
+                start,
+                end,
+            })
+        })
+        .buffered(ASKED_AT_ONCE)
+        .try_collect()
+        .await
+}
+
+async fn partitions(client: &Client, topic: &str) -> anyhow::Result<Vec<u32>> {
+    match client.admin().topic(topic).await? {
+        Some(found) => Ok(found.partitions.iter().map(|one| one.partition).collect()),
+        None => bail!(no_topic(topic)),
+    }
+}
+
+async fn one(
+    client: &Client,
+    args: &ConsumeArgs,
+    partition: u32,
+    from: StartAt,
+) -> anyhow::Result<Span> {
+    let topic = args.topic.as_str();
+    let end = client.offset(topic, partition, Offset::End).await?;
+    let start = match from {
+        StartAt::Beginning => client.offset(topic, partition, Offset::Beginning).await?,
+        StartAt::End => end,
+        StartAt::TimeMs(time_ms) => {
+            client
+                .offset(topic, partition, Offset::Time(time_ms))
+                .await?
+        }
+        StartAt::AgoMs(_) => bail!("a time ago is turned into a time first"),
+        StartAt::Offset(offset) => {
+            let begin = client.offset(topic, partition, Offset::Beginning).await?;
+            if args.partition.is_some() && !(begin..=end).contains(&offset) {
+                bail!(
+                    "{topic}/{partition} holds offsets {begin} to {end}, not {offset}; start within them"
+                );
+            }
+            // Of many partitions, each begins at the nearest it holds.
+            offset.clamp(begin, end.max(begin))
+        }
+    };
+    Ok(Span {
+        partition,
+        start,
+        end: (!args.follow).then_some(end),
+    })
+}
+
+/// The records of a span, in order. Ends with the last one, without waiting for what may come after.
+pub fn records(
+    client: Client,
+    topic: String,
+    span: Span,
+) -> BoxStream<'static, anyhow::Result<ConsumedRecord>> {
+    if span.end.is_some_and(|end| span.start >= end) {
+        return stream::empty().boxed();
+    }
+    let opened = async move {
+        let reader = client
+            .reader(&topic, span.partition)
+            .from(Offset::At(span.start));
+        anyhow::Ok(until(reader.build().await?, span))
+    };
+    stream::once(opened).try_flatten().boxed()
+}
+
+fn until(reader: Reader, span: Span) -> impl Stream<Item = anyhow::Result<ConsumedRecord>> {
+    stream::try_unfold((reader, span.start), move |(mut reader, next)| async move {
+        if span.end.is_some_and(|end| next >= end) {
+            return Ok(None);
+        }
+        let record = reader.try_next().await?;
+        // The offset of a record past the end shows that those before it are trimmed.
+        let record = record.filter(|record| span.end.is_none_or(|end| record.offset < end));
+        Ok(record.map(|record| {
+            let next = record.offset + 1;
+            (record, (reader, next))
+        }))
+    })
+}

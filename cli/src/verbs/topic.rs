@@ -1,0 +1,112 @@
+//! `ropewalk topic`.
+
+use anyhow::Context as _;
+use ropewalk_node::cluster::settings;
+use ropewalk_proto::error::WireError;
+use ropewalk_proto::v1::{TopicInfo, TopicSettings};
+use serde::Serialize;
+
+use super::Context;
+use super::rows::{PartitionRow, TopicRow};
+use crate::args::{TopicCreateArgs, TopicVerb};
+use crate::exit::usage;
+use crate::output::{Row, columns};
+
+pub async fn run(context: Context, verb: TopicVerb) -> anyhow::Result<()> {
+    match verb {
+        TopicVerb::Create(args) => create(context, args).await,
+        TopicVerb::List => {
+            let mut topics = context.client().await?.admin().topics().await?;
+            topics.sort_by(|a, b| a.name.cmp(&b.name));
+            let rows: Vec<TopicRow> = topics.iter().map(TopicRow::from).collect();
+            Ok(context.output.rows(&rows)?)
+        }
+        TopicVerb::Describe { name } => describe(context, &name).await,
+        TopicVerb::Set { name, settings } => {
+            let set = settings
+                .into_iter()
+                .map(|setting| (setting.key, setting.value));
+            let topic = context
+                .client()
+                .await?
+                .admin()
+                .alter_topic(&name, set)
+                .await?;
+            Ok(context.output.rows(&[TopicRow::from(&topic)])?)
+        }
+        TopicVerb::Delete { name } => {
+            context.client().await?.admin().delete_topic(&name).await?;
+            let done = Deleted {
+                topic: name,
+                deleted: true,
+            };
+            Ok(context
+                .output
+                .one(&done, |done| format!("deleted {}", done.topic))?)
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Deleted {
+    topic: String,
+    deleted: bool,
+}
+
+/// A topic with its partitions.
+#[derive(Debug, Serialize)]
+struct Described {
+    #[serde(flatten)]
+    topic: TopicRow,
+    assignment: Vec<PartitionRow>,
+}
+
+async fn create(context: Context, args: TopicCreateArgs) -> anyhow::Result<()> {
+    let settings = wanted(&args).map_err(|error| usage(error.message))?;
+    let admin = context.client().await?.admin();
+    let topic = admin
+        .create_topic(&args.name, args.partitions, settings)
+        .await?;
+    Ok(context.output.rows(&[TopicRow::from(&topic)])?)
+}
+
+/// The settings asked for; the defaults where nothing was.
+fn wanted(args: &TopicCreateArgs) -> Result<TopicSettings, WireError> {
+    let set = args
+        .settings
+        .iter()
+        .map(|one| (one.key.as_str(), one.value.as_str()));
+    let mut wanted = settings::merge(&settings::defaults(), set)?;
+    wanted.replicas = args.replicas;
+    wanted.retention_ms = args.retention.unwrap_or(wanted.retention_ms);
+    wanted.retention_bytes = args.retention_size.unwrap_or(wanted.retention_bytes);
+    Ok(wanted)
+}
+
+async fn describe(context: Context, name: &str) -> anyhow::Result<()> {
+    let topic = context.topic(name).await?;
+    let described = Described {
+        topic: TopicRow::from(&topic),
+        assignment: PartitionRow::of(&topic).collect(),
+    };
+    Ok(context.output.one(&described, text)?)
+}
+
+fn text(described: &Described) -> String {
+    let topic = columns(TopicRow::COLUMNS, &[described.topic.cells()]);
+    let rows: Vec<Vec<String>> = described.assignment.iter().map(Row::cells).collect();
+    format!("{topic}\n\n{}", columns(PartitionRow::COLUMNS, &rows))
+}
+
+impl Context {
+    /// One topic as the cluster tells of it.
+    pub async fn topic(&self, name: &str) -> anyhow::Result<TopicInfo> {
+        let found = self.client().await?.admin().topic(name).await?;
+        found.with_context(|| no_topic(name))
+    }
+}
+
+/// What to do where a topic is missing.
+pub fn no_topic(name: &str) -> String {
+    format!("there is no topic {name:?}; create it with `ropewalk topic create {name}`")
+}
