@@ -19,6 +19,7 @@ const CRATE_ARROWS: &[(&str, &[&str])] = &[
             "ropewalk-raft-store",
         ],
     ),
+    ("examples/demo", &["ropewalk-client"]),
 ];
 
 /// Rooms of the node, and the rooms each may use. `run.rs` alone sees them all.

@@ -1,0 +1,60 @@
+//! A three-node cluster of real processes loses the node that leads most, half-way through a publish,
+//! and no record. Exits with 0 only if that is so.
+
+mod account;
+mod story;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+use tokio::process::Command;
+
+/// Publishes the flights that left New York in January 2013 to three nodes, kills one with SIGKILL on
+/// the way, reads everything back and checks it.
+#[derive(Debug, Parser)]
+struct Args {
+    /// The ropewalk binary [default: built from this checkout]
+    #[arg(long)]
+    binary: Option<PathBuf>,
+    /// Records a second
+    #[arg(long, default_value_t = 4_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    rate: u32,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run(Args::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("the demo failed: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(args: Args) -> anyhow::Result<()> {
+    let binary = match args.binary {
+        Some(binary) => binary,
+        None => build().await?,
+    };
+    story::tell(&binary, args.rate).await
+}
+
+/// Builds the command in the profile this program was built in, beside it.
+async fn build() -> anyhow::Result<PathBuf> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let own = std::env::current_exe().context("finding this program's folder")?;
+    let folder = own.parent().context("this program is in no folder")?;
+    let mut command = Command::new(cargo);
+    command
+        .args(["build", "--quiet", "--package", "ropewalk"])
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")));
+    if !cfg!(debug_assertions) {
+        command.arg("--release");
+    }
+    let built = command.status().await.context("running cargo")?;
+    anyhow::ensure!(built.success(), "building ropewalk failed");
+    Ok(folder.join("ropewalk"))
+}
