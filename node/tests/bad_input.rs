@@ -1,0 +1,367 @@
+//! What comes from outside and makes no sense is refused with a clear error, and costs nothing that
+//! was acknowledged: the node under each of these goes on serving.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use ropewalk_node::env::{Connection, Net, SystemClock, TcpNet};
+use ropewalk_node::{Config, Env, RunError};
+use ropewalk_proto::batch::{BatchBuilder, Compression};
+use ropewalk_proto::error::{ErrorCode, WireError};
+use ropewalk_proto::v1;
+use ropewalk_proto::v1::ropewalk_client::RopewalkClient;
+use ropewalk_raft_store::disk::MemoryDisk;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::{Channel, Endpoint};
+
+const TOPIC: &str = "flights";
+const PATIENCE: Duration = Duration::from_secs(20);
+
+struct Node {
+    config: Config,
+    disk: Arc<MemoryDisk>,
+    client: RopewalkClient<Channel>,
+    shutdown: CancellationToken,
+    running: JoinHandle<Result<(), RunError>>,
+}
+
+fn free_address() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().to_string()
+}
+
+fn start(
+    config: &Config,
+    disk: &Arc<MemoryDisk>,
+    shutdown: &CancellationToken,
+) -> (
+    JoinHandle<Result<(), RunError>>,
+    oneshot::Receiver<ropewalk_node::Ready>,
+) {
+    let env = Env {
+        clock: Arc::new(SystemClock),
+        disk: disk.clone(),
+        net: Arc::new(TcpNet),
+        seed: 1,
+    };
+    let (ready, is_ready) = oneshot::channel();
+    let running = ropewalk_node::run(config.clone(), env, shutdown.clone(), ready);
+    (tokio::spawn(running), is_ready)
+}
+
+impl Node {
+    /// A cluster of one node, with a topic of one partition.
+    async fn start() -> Node {
+        let address = free_address();
+        let mut config = Config {
+            advertise: address.clone(),
+            listen: address.clone(),
+            http: Some(free_address()),
+            ..Config::default()
+        };
+        config.limits.election_timeout_ms = 300;
+        config.limits.heartbeat_ms = 50;
+        let disk = Arc::new(MemoryDisk::new());
+        let shutdown = CancellationToken::new();
+        let (running, is_ready) = start(&config, &disk, &shutdown);
+        timeout(PATIENCE, is_ready)
+            .await
+            .expect("ready in time")
+            .expect("the node starts");
+        let channel = Endpoint::from_shared(format!("http://{address}"))
+            .unwrap()
+            .connect_lazy();
+        let mut node = Node {
+            config,
+            disk,
+            client: RopewalkClient::new(channel),
+            shutdown,
+            running,
+        };
+        node.create_topic(TOPIC, 1)
+            .await
+            .expect("a topic of one replica");
+        node.produce_until_led(batch((-1, -1, -1), &[b"first"]))
+            .await;
+        node
+    }
+
+    async fn create_topic(&mut self, name: &str, partitions: u32) -> Result<(), WireError> {
+        let settings = v1::TopicSettings {
+            replicas: 1,
+            ..Default::default()
+        };
+        let request = v1::CreateTopicRequest {
+            name: name.to_string(),
+            partitions,
+            settings: Some(settings),
+        };
+        let answer = self.client.create_topic(request).await;
+        answer
+            .map(|_| ())
+            .map_err(|status| WireError::from(&status))
+    }
+
+    async fn produce(&mut self, partition: u32, batch: Bytes) -> Result<u64, (ErrorCode, String)> {
+        let request = v1::ProduceRequest {
+            topic: TOPIC.to_string(),
+            partition,
+            batch,
+            ..Default::default()
+        };
+        let answers = self
+            .client
+            .produce(futures_util::stream::iter([request]))
+            .await;
+        let mut answers = answers.expect("the stream opens").into_inner();
+        let answer = answers
+            .message()
+            .await
+            .expect("the stream lives")
+            .expect("an answer");
+        match answer.error {
+            Some(error) => Err((ErrorCode::from_number(error.code), error.message)),
+            None => Ok(answer.base_offset),
+        }
+    }
+
+    /// A new partition has no leader for a moment.
+    async fn produce_until_led(&mut self, batch: Bytes) -> u64 {
+        let produced = async {
+            loop {
+                match self.produce(0, batch.clone()).await {
+                    Ok(offset) => return offset,
+                    Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+                }
+            }
+        };
+        timeout(PATIENCE, produced).await.expect("a leader in time")
+    }
+
+    async fn fetch(&mut self, partition: u32, offset: u64) -> v1::FetchResponse {
+        let request = v1::FetchRequest {
+            topic: TOPIC.to_string(),
+            partition,
+            offset,
+            max_bytes: 1 << 20,
+            ..Default::default()
+        };
+        let requests = futures_util::stream::iter([request]).chain(futures_util::stream::pending());
+        let mut answers = self
+            .client
+            .fetch(requests)
+            .await
+            .expect("opens")
+            .into_inner();
+        answers
+            .message()
+            .await
+            .expect("the stream lives")
+            .expect("an answer")
+    }
+
+    async fn connect(&self, address: &str) -> Connection {
+        TcpNet.connect(address).await.expect("a connection")
+    }
+
+    /// What was acknowledged at the start is still there, and more can be written.
+    async fn still_serves(mut self) {
+        let fetched = self.fetch(0, 0).await;
+        assert_eq!(fetched.error, None);
+        assert_eq!(
+            fetched.batches.first().map(|batch| batch.base_offset),
+            Some(0)
+        );
+        let next = fetched.high_watermark;
+        assert_eq!(
+            self.produce(0, batch((-1, -1, -1), &[b"next"])).await,
+            Ok(next)
+        );
+        self.shutdown.cancel();
+        let ended = timeout(PATIENCE, self.running).await.expect("ends in time");
+        ended.expect("no panic").expect("a clean end");
+    }
+}
+
+fn batch(producer: (i64, i16, i32), values: &[&[u8]]) -> Bytes {
+    let mut builder = BatchBuilder::new(Compression::None, 32 << 20);
+    for value in values {
+        assert!(builder.push(Some(b"key"), Some(value), &[], 1).unwrap());
+    }
+    builder.set_producer(producer.0, producer.1, producer.2);
+    builder.build()
+}
+
+fn code(error: Result<u64, (ErrorCode, String)>) -> ErrorCode {
+    let (code, message) = error.expect_err("refused");
+    assert!(!message.is_empty(), "an error says what happened");
+    code
+}
+
+#[tokio::test]
+async fn batches_that_do_not_hold_up_are_refused() {
+    let mut node = Node::start().await;
+    let good = batch((-1, -1, -1), &[b"value"]);
+    let mut flipped = good.to_vec();
+    *flipped.last_mut().unwrap() ^= 1;
+    assert_eq!(
+        code(node.produce(0, flipped.into()).await),
+        ErrorCode::CorruptBatch
+    );
+    let truncated = good.slice(..good.len() - 1);
+    assert_eq!(
+        code(node.produce(0, truncated).await),
+        ErrorCode::CorruptBatch
+    );
+    assert_eq!(
+        code(node.produce(0, Bytes::new()).await),
+        ErrorCode::CorruptBatch
+    );
+    let oversized = batch((-1, -1, -1), &[&vec![0; 2 << 20]]);
+    assert_eq!(code(node.produce(0, oversized).await), ErrorCode::TooLarge);
+    node.still_serves().await;
+}
+
+#[tokio::test]
+async fn a_producer_that_is_fenced_or_left_something_out_is_told_so() {
+    let mut node = Node::start().await;
+    assert_eq!(
+        node.produce(0, batch((7, 1, 0), &[b"a", b"b"])).await,
+        Ok(1)
+    );
+    assert_eq!(
+        node.produce(0, batch((7, 1, 0), &[b"a", b"b"])).await,
+        Ok(1),
+        "the first offset"
+    );
+    let gap = node.produce(0, batch((7, 1, 5), &[b"c"])).await;
+    assert_eq!(code(gap), ErrorCode::OutOfOrderSequence);
+    assert_eq!(node.produce(0, batch((7, 2, 0), &[b"c"])).await, Ok(3));
+    let fenced = node.produce(0, batch((7, 1, 2), &[b"d"])).await;
+    assert_eq!(code(fenced), ErrorCode::ProducerFenced);
+    node.still_serves().await;
+}
+
+#[tokio::test]
+async fn topics_and_partitions_that_cannot_be_are_refused() {
+    let mut node = Node::start().await;
+    assert_eq!(
+        code(node.produce(1, batch((-1, -1, -1), &[b"a"])).await),
+        ErrorCode::UnknownPartition
+    );
+    let unread = node.fetch(9, 0).await.error.expect("refused");
+    assert_eq!(
+        ErrorCode::from_number(unread.code),
+        ErrorCode::UnknownPartition
+    );
+    let beyond = node.fetch(0, 1_000).await.error.expect("refused");
+    assert_eq!(
+        ErrorCode::from_number(beyond.code),
+        ErrorCode::OffsetOutOfRange
+    );
+    for name in ["", ".", "..", "a b", "ümlaut", "a/b", &"x".repeat(300)] {
+        let error = node.create_topic(name, 1).await.expect_err(name);
+        assert_eq!(error.code, ErrorCode::InvalidTopicName, "{name:?}");
+    }
+    assert!(node.create_topic("none", 0).await.is_err());
+    assert!(node.create_topic("many", 1_000_000).await.is_err());
+    node.still_serves().await;
+}
+
+#[tokio::test]
+async fn garbage_on_every_port_ends_only_its_own_connection() {
+    let node = Node::start().await;
+    let http = node.config.http.clone().unwrap();
+    for address in [&node.config.listen, &http] {
+        for garbage in [
+            &b"GET / HTTP/0.9\r\n\r\n"[..],
+            &[0xff; 4_096],
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\xff\xff\xff\xff\xff\xff\xff\xff\xff",
+        ] {
+            let mut connection = node.connect(address).await;
+            // The other end may close before all of it is written.
+            let _ = connection.write_all(garbage).await;
+            let mut answer = Vec::new();
+            let _ = timeout(Duration::from_secs(2), connection.read_to_end(&mut answer)).await;
+        }
+    }
+    node.still_serves().await;
+}
+
+#[tokio::test]
+async fn silent_connections_keep_nobody_else_waiting() {
+    let node = Node::start().await;
+    let mut silent = Vec::new();
+    for _ in 0..200 {
+        silent.push(node.connect(&node.config.listen).await);
+    }
+    node.still_serves().await;
+}
+
+#[tokio::test]
+async fn a_reader_that_never_reads_holds_up_only_itself() {
+    let mut node = Node::start().await;
+    let value = vec![b'v'; 500_000];
+    for _ in 0..40 {
+        node.produce(0, batch((-1, -1, -1), &[&value]))
+            .await
+            .expect("written");
+    }
+    let request = |request_id| v1::FetchRequest {
+        request_id,
+        topic: TOPIC.to_string(),
+        max_bytes: 4 << 20,
+        ..Default::default()
+    };
+    let requests = futures_util::stream::iter((0..1_000).map(request));
+    let unread = node
+        .client
+        .fetch(requests.chain(futures_util::stream::pending()))
+        .await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(node.produce(0, batch((-1, -1, -1), &[b"x"])).await, Ok(41));
+    drop(unread);
+    node.still_serves().await;
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_writes_serves_reads_and_recovers() {
+    let mut node = Node::start().await;
+    node.disk.set_free_bytes(1);
+    let refused = async {
+        loop {
+            if let Err((code, _)) = node.produce(0, batch((-1, -1, -1), &[b"x"])).await {
+                return code;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let refused = timeout(PATIENCE, refused)
+        .await
+        .expect("the disk is looked at");
+    assert_eq!(refused, ErrorCode::DiskFull);
+    assert_eq!(node.fetch(0, 0).await.error, None);
+    node.disk.set_free_bytes(1 << 40);
+    node.produce_until_led(batch((-1, -1, -1), &[b"y"])).await;
+    node.still_serves().await;
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_named() {
+    let node = Node::start().await;
+    let (second, _) = start(&node.config, &Arc::default(), &CancellationToken::new());
+    let error = second
+        .await
+        .expect("no panic")
+        .expect_err("the port is taken");
+    assert!(matches!(error, RunError::Listen { .. }));
+    assert!(error.to_string().contains(&node.config.listen), "{error}");
+    node.still_serves().await;
+}
