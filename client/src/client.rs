@@ -121,12 +121,11 @@ impl ClientBuilder {
             "connecting",
             Safe::ToRepeat,
             |mut node, within| async move {
-                let nothing_about_topics = v1::ClusterStatusRequest {};
-                node.cluster_status(bounded(nothing_about_topics, within))
+                node.cluster_status(bounded(v1::ClusterStatusRequest {}, within))
                     .await
             },
         );
-        reached.await?;
+        inner.metadata.learn_nodes(reached.await?);
         Ok(Client {
             inner: Arc::new(inner),
         })
@@ -244,7 +243,8 @@ impl Inner {
                 }
             }
             let pause = backoff.pause();
-            if Instant::now() + pause >= deadline {
+            let nowhere = last.as_ref().is_some_and(Error::says_there_is_none);
+            if nowhere || Instant::now() + pause >= deadline {
                 let said =
                     last.unwrap_or_else(|| Error::new(ErrorKind::Timeout, "no node answered"));
                 return Err(said.context(what));
@@ -285,9 +285,7 @@ impl Inner {
         let mut backoff = Backoff::new(self.draw());
         loop {
             let found = self.refresh(name).await;
-            let unknown = found.as_ref().is_err_and(|error| {
-                error.code() == Some(ropewalk_proto::error::ErrorCode::UnknownTopic)
-            });
+            let unknown = found.as_ref().is_err_and(Error::says_there_is_none);
             if !unknown || Instant::now() >= until {
                 return found;
             }

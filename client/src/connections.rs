@@ -18,9 +18,9 @@ use crate::error::{Error, Result};
 /// How long a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// A silent connection is asked for a sign of life this often.
-const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(2);
 /// Without a sign of life for this long it is given up.
-const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(3);
 /// The most bytes of one answer: what a node returns to one fetch at most, the largest batch there
 /// can be, and room for its envelope.
 const MAX_ANSWER_BYTES: usize = 72 << 20;

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use ropewalk_proto::error::{ERROR_METADATA_KEY, ErrorCode, Outcome, Retry, WireError};
-use tonic::{Code, Status};
+use tonic::{Code, ConnectError, Status};
 
 /// The result of everything here that can fail.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -76,6 +76,15 @@ impl Error {
         self.inner.outcome_unknown
     }
 
+    /// Whether the cluster does not know the topic or partition. It may be younger than what the
+    /// asked node has seen, but not by much.
+    pub(crate) fn says_there_is_none(&self) -> bool {
+        matches!(
+            self.code(),
+            Some(ErrorCode::UnknownTopic | ErrorCode::UnknownPartition)
+        )
+    }
+
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Error {
         let outcome_unknown = match kind {
             ErrorKind::Cluster(code) => code.outcome() == Outcome::Unknown,
@@ -144,9 +153,16 @@ impl Error {
                 format!(
                     "{address} is not reachable ({said}); check that the node runs and the address is right"
                 ),
-            ),
+            )
+            .with_outcome_unknown(!never_connected(status)),
         }
     }
+}
+
+/// Whether nothing can have been sent, since there was no connection.
+fn never_connected(status: &Status) -> bool {
+    let first = std::error::Error::source(status);
+    std::iter::successors(first, |error| error.source()).any(|error| error.is::<ConnectError>())
 }
 
 impl From<WireError> for Error {

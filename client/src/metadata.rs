@@ -145,6 +145,13 @@ impl Metadata {
         }
     }
 
+    /// Takes from a status where nodes are.
+    pub fn learn_nodes(&self, status: v1::ClusterStatusResponse) {
+        let nodes = status.nodes.into_iter().filter_map(|node| node.info);
+        let nodes = nodes.map(|node| (node.node_id, node.address));
+        self.state.lock().nodes.extend(nodes);
+    }
+
     fn learn(&self, name: &str, answer: v1::MetadataResponse) -> Result<Arc<Topic>> {
         let mut state = self.state.lock();
         if !answer.nodes.is_empty() {

@@ -104,7 +104,7 @@ impl Accumulator {
                 return Ok(place);
             }
         }
-        let now = Instant::now();
+        let now = record.since.unwrap_or_else(Instant::now);
         let mut open = self.begin(choice, self.shape.batch_bytes, now);
         let placed = match open.push(record, memory) {
             Err(BatchError::RecordTooLarge { .. }) => {
@@ -191,11 +191,15 @@ impl Accumulator {
         }
     }
 
-    /// Takes out all that gathered.
-    pub fn drain(&self) -> VecDeque<Open> {
+    /// Takes out what was routed by the ring.
+    pub fn surrender(&self) -> Vec<Open> {
         let mut state = self.state.lock();
         state.seal();
-        std::mem::take(&mut state.full)
+        let by_ring = |open: &Open| open.batch.ring_version() != 0;
+        let gathered = std::mem::take(&mut state.full);
+        let (leaving, staying) = gathered.into_iter().partition::<Vec<_>, _>(by_ring);
+        state.full.extend(staying);
+        leaving
     }
 }
 

@@ -127,6 +127,8 @@ impl Open {
 pub(super) struct NewRecord {
     pub record: Record,
     pub timestamp_ms: i64,
+    /// When it was sent first, if it was routed before.
+    pub since: Option<Instant>,
 }
 
 impl NewRecord {

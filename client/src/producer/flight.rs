@@ -184,6 +184,24 @@ impl Flights {
         }
     }
 
+    /// Takes out those the ring routed here; none is under way. Those that may have been written can't
+    /// go elsewhere, and fail; says whether there were any.
+    pub fn surrender(&mut self, in_doubt: &Error) -> (Vec<Flight>, bool) {
+        let mut leaving = Vec::new();
+        let mut doubted = false;
+        for flight in std::mem::take(&mut self.queue) {
+            if flight.batch.ring_version() == 0 {
+                self.queue.push_back(flight);
+            } else if flight.maybe_written() {
+                doubted = true;
+                flight.fail(in_doubt);
+            } else {
+                leaving.push(flight);
+            }
+        }
+        (leaving, doubted)
+    }
+
     /// Fails all.
     pub fn give_up(&mut self, error: &Error) {
         for flight in std::mem::take(&mut self.queue) {

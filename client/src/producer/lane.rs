@@ -4,14 +4,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
 use ropewalk_proto::error::{ErrorCode, Retry};
 use ropewalk_proto::v1;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
 use super::accumulator::Accumulator;
+use super::batch::Batch;
 use super::closed;
 use super::flight::{At, Flight, Flights, Remedy};
 use super::identity::{self, Identity, sequence_after};
@@ -19,7 +22,7 @@ use super::link::{Answer, Answers, Link};
 use super::shared::Shared;
 use crate::backoff::Backoff;
 use crate::error::{Error, ErrorKind, Result};
-use crate::metadata::Leader;
+use crate::metadata::{Leader, Topic};
 
 /// A lane with nothing to wait for looks again after this long.
 const IDLE: Duration = Duration::from_secs(3600);
@@ -28,16 +31,52 @@ const IDLE: Duration = Duration::from_secs(3600);
 #[derive(Debug, Clone)]
 pub(super) struct Handle {
     pub gathered: Arc<Accumulator>,
+    orders: mpsc::Sender<Order>,
+    /// Where the lane hears orders, until it is started.
+    to_hear: Arc<Mutex<Option<mpsc::Receiver<Order>>>>,
+}
+
+/// Asks a lane for what the ring routed to it.
+type Order = oneshot::Sender<Vec<Surrendered>>;
+
+/// A batch on its way to other partitions.
+#[derive(Debug)]
+pub(super) struct Surrendered {
+    pub partition: u32,
+    pub batch: Batch,
+    pub bytes: Bytes,
 }
 
 impl Handle {
     pub fn new(gathered: Arc<Accumulator>) -> Handle {
-        Handle { gathered }
+        let (orders, to_hear) = mpsc::channel(1);
+        Handle {
+            gathered,
+            orders,
+            to_hear: Arc::new(Mutex::new(Some(to_hear))),
+        }
+    }
+
+    /// Takes over what the ring routed to this partition and is not written, in its order, once
+    /// nothing of it is under way.
+    pub async fn surrender(&self) -> Vec<Surrendered> {
+        if self.to_hear.lock().is_some() {
+            // A lane that was never started has nothing.
+            return Vec::new();
+        }
+        let (order, done) = oneshot::channel();
+        if self.orders.send(order).await.is_err() {
+            return Vec::new();
+        }
+        done.await.unwrap_or_default()
     }
 }
 
 /// Starts the lane of a partition.
 pub(super) fn start(shared: Arc<Shared>, handle: &Handle, partition: u32) {
+    let Some(orders) = handle.to_hear.lock().take() else {
+        return;
+    };
     let (answers, inbox) = mpsc::unbounded_channel();
     let lane = Lane {
         partition,
@@ -48,6 +87,9 @@ pub(super) fn start(shared: Arc<Shared>, handle: &Handle, partition: u32) {
         link: None,
         answers,
         inbox,
+        orders,
+        order: None,
+        held: false,
         errand: None,
         halted: false,
         new_epoch: false,
@@ -69,6 +111,11 @@ struct Lane {
     link: Option<Arc<Link>>,
     answers: Answers,
     inbox: mpsc::UnboundedReceiver<Answer>,
+    orders: mpsc::Receiver<Order>,
+    /// Somebody waits for what the ring routed here.
+    order: Option<Order>,
+    /// What is here belongs elsewhere; nothing is sent until it is taken over.
+    held: bool,
     errand: Option<BoxFuture<'static, Found>>,
     /// A batch came back: nothing is sent until all are back.
     halted: bool,
@@ -83,6 +130,7 @@ struct Lane {
 enum Found {
     Leader(Result<Leader>),
     Identity(Result<Identity>),
+    Ring(Result<Arc<Topic>>),
 }
 
 impl Lane {
@@ -96,6 +144,7 @@ impl Lane {
                 biased;
                 () = self.shared.stop.cancelled() => break,
                 Some(answer) = self.inbox.recv() => self.take_answers(answer),
+                Some(order) = self.orders.recv() => self.order = Some(order),
                 found = returned(&mut self.errand) => self.take_found(found),
                 () = self.gathered.changed.notified() => {}
                 () = sleep_until(wake_at) => {}
@@ -111,7 +160,17 @@ impl Lane {
         if self.halted && !self.flights.any_sent() {
             self.resolve(now);
         }
-        if self.halted || now < self.resume_at || self.errand.is_some() {
+        if !self.flights.any_sent() {
+            if let Some(order) = self.order.take() {
+                self.surrender(order);
+            }
+        }
+        if self.halted
+            || self.held
+            || self.order.is_some()
+            || now < self.resume_at
+            || self.errand.is_some()
+        {
             return;
         }
         if self.new_epoch {
@@ -217,7 +276,11 @@ impl Lane {
         tracing::debug!(topic = self.shared.topic, partition = self.partition, %error, "batches came back");
         match Remedy::of(&error) {
             Remedy::SendAgain => self.later(&error, now),
-            Remedy::RouteAgain | Remedy::FailFirst => self.fail_first(&error),
+            Remedy::RouteAgain => {
+                self.last_error = Some(error);
+                self.ask_for_ring();
+            }
+            Remedy::FailFirst => self.fail_first(&error),
             Remedy::NewEpoch => self.begin_anew(&error),
             Remedy::FirstIsWritten => {
                 if let Some(flight) = self.flights.take_first() {
@@ -281,9 +344,44 @@ impl Lane {
         self.new_epoch = true;
     }
 
+    /// Hands over what the ring routed here; nothing is under way.
+    fn surrender(&mut self, order: Order) {
+        self.held = false;
+        let partition = self.partition;
+        let in_doubt = Error::new(
+            ErrorKind::Cluster(ErrorCode::StaleRing),
+            "the topic's keys were mapped anew while the answer to an earlier try was lost; read the topic to see whether the record is there",
+        );
+        let next = self.flights.first().map(|first| first.base_sequence);
+        let (flown, doubted) = self.flights.surrender(&in_doubt);
+        if doubted {
+            self.begin_anew(&in_doubt);
+        } else if let Some(next) = next {
+            self.next_sequence = self.flights.renumber(self.identity, next);
+        }
+        let flown = flown.into_iter().map(|flight| (flight.batch, flight.bytes));
+        let gathered = self.gathered.surrender().into_iter();
+        let gathered = gathered.map(|open| (open.batch, open.builder.build()));
+        let all = flown.chain(gathered);
+        let all = all.map(|(batch, bytes)| Surrendered {
+            partition,
+            batch,
+            bytes,
+        });
+        // Whoever asked may have ended with the producer; then the batches tell of it.
+        let _ = order.send(all.collect());
+    }
+
     fn renew(&mut self) {
         let (inner, identity) = (self.shared.inner.clone(), self.identity);
         let errand = async move { Found::Identity(identity::renewed(&inner, identity).await) };
+        self.errand = Some(errand.boxed());
+    }
+
+    /// A node refused a batch for its ring; it may be the node that is behind.
+    fn ask_for_ring(&mut self) {
+        let shared = self.shared.clone();
+        let errand = async move { Found::Ring(shared.inner.refresh(&shared.topic).await) };
         self.errand = Some(errand.boxed());
     }
 
@@ -310,7 +408,15 @@ impl Lane {
                 self.new_epoch = false;
                 None
             }
-            Found::Leader(Err(error)) | Found::Identity(Err(error)) => Some(error),
+            Found::Ring(Ok(topic)) if self.shared.is_newer(&topic) => {
+                self.held = true;
+                self.shared.ring_is_stale();
+                None
+            }
+            Found::Ring(Ok(_)) => self.last_error.take(),
+            Found::Leader(Err(error)) | Found::Identity(Err(error)) | Found::Ring(Err(error)) => {
+                Some(error)
+            }
         };
         if let Some(error) = failed {
             self.last_error = Some(error);
@@ -387,7 +493,7 @@ impl Lane {
         if let Some(since) = self.gathered.oldest() {
             at = at.min(since + settings.delivery_timeout);
         }
-        if self.halted || self.errand.is_some() {
+        if self.halted || self.held || self.order.is_some() || self.errand.is_some() {
             return at;
         }
         if now < self.resume_at {

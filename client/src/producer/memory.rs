@@ -97,6 +97,16 @@ impl Held {
     pub fn take(&mut self) -> Held {
         std::mem::take(self)
     }
+
+    /// Hands over a part, or what there is.
+    pub fn split(&mut self, bytes: usize) -> Held {
+        let bytes = bytes.min(self.bytes);
+        self.bytes -= bytes;
+        Held {
+            room: self.room.clone(),
+            bytes,
+        }
+    }
 }
 
 impl Drop for Held {

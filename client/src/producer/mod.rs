@@ -12,6 +12,7 @@ mod identity;
 mod lane;
 mod link;
 mod memory;
+mod reroute;
 mod shared;
 mod ticket;
 
@@ -79,6 +80,7 @@ impl Producer {
         let record = NewRecord {
             record,
             timestamp_ms,
+            since: None,
         };
         loop {
             match shared.route(&record, &mut memory)? {
