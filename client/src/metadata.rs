@@ -46,7 +46,7 @@ impl Topic {
     }
 
     fn of(info: &v1::TopicInfo, known: Option<&Topic>) -> Result<Topic> {
-        let settings = info.settings.clone().unwrap_or_default();
+        let settings = info.settings.unwrap_or_default();
         let count = u32::try_from(info.partitions.len()).unwrap_or(u32::MAX);
         let known = known.filter(|known| known.id == info.topic_id);
         let same_mapping = known.filter(|known| {
@@ -83,14 +83,15 @@ impl Topic {
     }
 }
 
-type Refresh = Shared<BoxFuture<'static, Result<Arc<Topic>>>>;
+type Asking = BoxFuture<'static, Result<Arc<Topic>>>;
+type Refresh = Shared<Asking>;
 
 /// The cache.
 #[derive(Debug, Default)]
 pub(crate) struct Metadata {
     state: Mutex<State>,
     /// Requests under way, each shared by all who wait for it. Weak, since each holds the client.
-    refreshing: Mutex<BTreeMap<String, WeakShared<BoxFuture<'static, Result<Arc<Topic>>>>>>,
+    refreshing: Mutex<BTreeMap<String, WeakShared<Asking>>>,
 }
 
 #[derive(Debug, Default)]

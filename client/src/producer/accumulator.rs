@@ -99,10 +99,10 @@ impl Accumulator {
         if let Some(error) = &state.closed {
             return Err(error.clone());
         }
-        if let Some(open) = state.open_for(choice) {
-            if let Ok(Some(place)) = open.push(record, memory) {
-                return Ok(place);
-            }
+        if let Some(open) = state.open_for(choice)
+            && let Ok(Some(place)) = open.push(record, memory)
+        {
+            return Ok(place);
         }
         let now = record.since.unwrap_or_else(Instant::now);
         let mut open = self.begin(choice, self.shape.batch_bytes, now);

@@ -2,75 +2,24 @@
 //! comes back, sends nothing more until all are back, then all again from there on.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use parking_lot::Mutex;
 use ropewalk_proto::error::{ErrorCode, Retry};
 use ropewalk_proto::v1;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
 use super::accumulator::Accumulator;
-use super::batch::Batch;
 use super::closed;
 use super::flight::{At, Flight, Flights, Remedy};
+use super::handle::{Handle, Order, Surrendered};
 use super::identity::{self, Identity, sequence_after};
 use super::link::{Answer, Answers, Link};
 use super::shared::Shared;
 use crate::backoff::Backoff;
 use crate::error::{Error, ErrorKind, Result};
 use crate::metadata::{Leader, Topic};
-
-/// A lane with nothing to wait for looks again after this long.
-const IDLE: Duration = Duration::from_secs(3600);
-
-/// What others hold of a lane.
-#[derive(Debug, Clone)]
-pub(super) struct Handle {
-    pub gathered: Arc<Accumulator>,
-    orders: mpsc::Sender<Order>,
-    /// Where the lane hears orders, until it is started.
-    to_hear: Arc<Mutex<Option<mpsc::Receiver<Order>>>>,
-}
-
-/// Asks a lane for what the ring routed to it.
-type Order = oneshot::Sender<Vec<Surrendered>>;
-
-/// A batch on its way to other partitions.
-#[derive(Debug)]
-pub(super) struct Surrendered {
-    pub partition: u32,
-    pub batch: Batch,
-    pub bytes: Bytes,
-}
-
-impl Handle {
-    pub fn new(gathered: Arc<Accumulator>) -> Handle {
-        let (orders, to_hear) = mpsc::channel(1);
-        Handle {
-            gathered,
-            orders,
-            to_hear: Arc::new(Mutex::new(Some(to_hear))),
-        }
-    }
-
-    /// Takes over what the ring routed to this partition and is not written, in its order, once
-    /// nothing of it is under way.
-    pub async fn surrender(&self) -> Vec<Surrendered> {
-        if self.to_hear.lock().is_some() {
-            // A lane that was never started has nothing.
-            return Vec::new();
-        }
-        let (order, done) = oneshot::channel();
-        if self.orders.send(order).await.is_err() {
-            return Vec::new();
-        }
-        done.await.unwrap_or_default()
-    }
-}
 
 /// Starts the lane of a partition.
 pub(super) fn start(shared: Arc<Shared>, handle: &Handle, partition: u32) {
@@ -101,33 +50,34 @@ pub(super) fn start(shared: Arc<Shared>, handle: &Handle, partition: u32) {
     tokio::spawn(lane.run());
 }
 
-struct Lane {
-    shared: Arc<Shared>,
-    partition: u32,
-    gathered: Arc<Accumulator>,
+/// The task's own state; nobody else sees it.
+pub(super) struct Lane {
+    pub shared: Arc<Shared>,
+    pub partition: u32,
+    pub gathered: Arc<Accumulator>,
     identity: Identity,
     next_sequence: i32,
-    flights: Flights,
-    link: Option<Arc<Link>>,
+    pub flights: Flights,
+    pub link: Option<Arc<Link>>,
     answers: Answers,
     inbox: mpsc::UnboundedReceiver<Answer>,
     orders: mpsc::Receiver<Order>,
     /// Somebody waits for what the ring routed here.
-    order: Option<Order>,
+    pub order: Option<Order>,
     /// What is here belongs elsewhere; nothing is sent until it is taken over.
-    held: bool,
-    errand: Option<BoxFuture<'static, Found>>,
+    pub held: bool,
+    pub errand: Option<BoxFuture<'static, Found>>,
     /// A batch came back: nothing is sent until all are back.
-    halted: bool,
+    pub halted: bool,
     /// Nothing can be sent before a new epoch is there.
     new_epoch: bool,
-    resume_at: Instant,
+    pub resume_at: Instant,
     backoff: Backoff,
-    last_error: Option<Error>,
+    pub last_error: Option<Error>,
 }
 
 /// What an errand brought.
-enum Found {
+pub(super) enum Found {
     Leader(Result<Leader>),
     Identity(Result<Identity>),
     Ring(Result<Arc<Topic>>),
@@ -160,10 +110,10 @@ impl Lane {
         if self.halted && !self.flights.any_sent() {
             self.resolve(now);
         }
-        if !self.flights.any_sent() {
-            if let Some(order) = self.order.take() {
-                self.surrender(order);
-            }
+        if !self.flights.any_sent()
+            && let Some(order) = self.order.take()
+        {
+            self.surrender(order);
         }
         if self.halted
             || self.held
@@ -186,7 +136,7 @@ impl Lane {
         !self.flights.is_empty() || self.gathered.due(now).is_some_and(|due| due <= now)
     }
 
-    fn has_room(&self) -> bool {
+    pub fn has_room(&self) -> bool {
         self.flights.len() < self.shared.settings.in_flight
     }
 
@@ -301,16 +251,14 @@ impl Lane {
     fn later(&mut self, error: &Error, now: Instant) {
         let stay = matches!(error.kind(), ErrorKind::Cluster(code)
             if code.retry() == Retry::Later && code != ErrorCode::Timeout);
-        if !stay {
-            if let Some(link) = self.link.take() {
-                let metadata = &self.shared.inner.metadata;
-                metadata.not_leader(
-                    &self.shared.topic,
-                    self.partition,
-                    link.leader.node_id,
-                    None,
-                );
-            }
+        if !stay && let Some(link) = self.link.take() {
+            let metadata = &self.shared.inner.metadata;
+            metadata.not_leader(
+                &self.shared.topic,
+                self.partition,
+                link.leader.node_id,
+                None,
+            );
         }
         self.last_error = Some(error.clone());
         self.resume_at = now + self.backoff.pause();
@@ -328,7 +276,7 @@ impl Lane {
 
     /// After the batch at `base_sequence` was failed: its number goes to the next one, unless it may
     /// still turn up.
-    fn close_gap(&mut self, base_sequence: i32, in_doubt: bool, error: &Error) {
+    pub fn close_gap(&mut self, base_sequence: i32, in_doubt: bool, error: &Error) {
         if in_doubt {
             self.begin_anew(error);
         } else {
@@ -421,88 +369,6 @@ impl Lane {
         if let Some(error) = failed {
             self.last_error = Some(error);
             self.resume_at = Instant::now() + self.backoff.pause();
-        }
-    }
-
-    /// Fails what was not delivered in time, and gives up on a node that does not answer.
-    fn expire(&mut self, now: Instant) {
-        let settings = &self.shared.settings;
-        let (delivery_timeout, answer_timeout) =
-            (settings.delivery_timeout, settings.answer_timeout);
-        while let Some(first) = self.flights.first() {
-            if now < first.batch.since + delivery_timeout {
-                break;
-            }
-            let error = self.undelivered();
-            if let Some(first) = self.flights.take_first() {
-                let (base_sequence, maybe_written) = (first.base_sequence, first.maybe_written());
-                first.fail(&error);
-                self.close_gap(base_sequence, maybe_written, &error);
-            }
-        }
-        while self
-            .gathered
-            .oldest()
-            .is_some_and(|since| now >= since + delivery_timeout)
-        {
-            let error = self.undelivered();
-            match self.gathered.take(now, true) {
-                Some(open) => open.batch.fail(&error),
-                None => break,
-            }
-        }
-        let silent = self
-            .flights
-            .oldest_sent()
-            .is_some_and(|since| now >= since + answer_timeout);
-        if let (true, Some(link)) = (silent, &self.link) {
-            link.give_up();
-            for flight in self.flights.iter_mut() {
-                if let At::Sent { since, .. } = &mut flight.at {
-                    *since = now;
-                }
-            }
-        }
-    }
-
-    fn undelivered(&self) -> Error {
-        let within = self.shared.settings.delivery_timeout;
-        let why = match &self.last_error {
-            Some(error) => format!("; the last try: {error}"),
-            None => String::new(),
-        };
-        Error::new(
-            ErrorKind::Timeout,
-            format!(
-                "a record was not acknowledged by {}/{} within {within:?}{why}",
-                self.shared.topic, self.partition
-            ),
-        )
-    }
-
-    /// When to look again if nothing happens.
-    fn wake_at(&self, now: Instant) -> Instant {
-        let settings = &self.shared.settings;
-        let mut at = now + IDLE;
-        if let Some(first) = self.flights.first() {
-            at = at.min(first.batch.since + settings.delivery_timeout);
-        }
-        if let Some(since) = self.flights.oldest_sent() {
-            at = at.min(since + settings.answer_timeout);
-        }
-        if let Some(since) = self.gathered.oldest() {
-            at = at.min(since + settings.delivery_timeout);
-        }
-        if self.halted || self.held || self.order.is_some() || self.errand.is_some() {
-            return at;
-        }
-        if now < self.resume_at {
-            return at.min(self.resume_at);
-        }
-        match self.gathered.due(now) {
-            // What is due already waits for something else.
-            Some(due) if due > now && self.has_room() => at.min(due),
-            _ => at,
         }
     }
 }

@@ -7,7 +7,9 @@
 mod accumulator;
 mod batch;
 mod builder;
+mod deadlines;
 mod flight;
+mod handle;
 mod identity;
 mod lane;
 mod link;

@@ -8,7 +8,7 @@ use ropewalk_proto::batch::{BatchError, BatchView};
 use tokio::time::{Instant, sleep};
 
 use super::batch::{Batch, Choice, NewRecord};
-use super::lane::Surrendered;
+use super::handle::Surrendered;
 use super::shared::{Routing, Shared, handles};
 use super::ticket::{Completion, Place};
 use crate::backoff::Backoff;

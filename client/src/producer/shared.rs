@@ -11,8 +11,9 @@ use tokio_util::sync::CancellationToken;
 use super::accumulator::{Accumulator, Shape};
 use super::batch::{Choice, NewRecord};
 use super::builder::Settings;
+use super::handle::Handle;
 use super::identity::Identity;
-use super::lane::{self, Handle};
+use super::lane;
 use super::link::Links;
 use super::memory::{Held, Memory};
 use super::ticket::Place;
@@ -138,10 +139,10 @@ impl Shared {
     ) -> Result<Place> {
         let at = self.sticky.load(Ordering::Relaxed);
         let count = routing.topic.partitions();
-        if let Some(handle) = routing.lanes.get((at % count) as usize) {
-            if let Some(place) = handle.gathered.push_if_room(record, choice, memory)? {
-                return Ok(place);
-            }
+        if let Some(handle) = routing.lanes.get((at % count) as usize)
+            && let Some(place) = handle.gathered.push_if_room(record, choice, memory)?
+        {
+            return Ok(place);
         }
         let next = at.wrapping_add(1) % count;
         self.sticky.store(next, Ordering::Relaxed);

@@ -1,0 +1,115 @@
+//! What callers are told when a cluster refuses, or is not there.
+
+use std::time::Duration;
+
+use ropewalk_client::{Client, ErrorCode, ErrorKind, Record, v1};
+
+use crate::fake::{Fake, TOPIC, soon};
+
+#[tokio::test]
+async fn a_cluster_that_is_not_there_is_named_in_the_error() {
+    let builder = Client::builder(["127.0.0.1:1"]).request_timeout(Duration::from_millis(200));
+    let error = soon(builder.connect()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unreachable, "{error}");
+    assert!(error.to_string().contains("127.0.0.1:1"), "{error}");
+    assert!(
+        error.is_retryable() && !error.outcome_unknown(),
+        "{error:?}"
+    );
+}
+
+#[tokio::test]
+async fn an_address_that_is_none_is_refused_at_once() {
+    for addresses in [vec![], vec!["no address"]] {
+        let error = Client::connect(addresses).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");
+    }
+}
+
+#[tokio::test]
+async fn one_address_of_many_that_answers_is_enough() {
+    let fake = Fake::start(1, 1).await;
+    let addresses = ["127.0.0.1:1".to_owned(), fake.addresses[0].clone()];
+    let client = soon(Client::connect(addresses)).await.unwrap();
+    assert_eq!(client.admin().topics().await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_topic_that_does_not_exist_is_named_in_the_error() {
+    let fake = Fake::start(2, 1).await;
+    let client = fake
+        .builder()
+        .request_timeout(Duration::from_millis(300))
+        .connect()
+        .await
+        .unwrap();
+    let errors = [
+        soon(client.producer("nowhere").build()).await.unwrap_err(),
+        soon(client.reader("nowhere", 0).build()).await.unwrap_err(),
+    ];
+    for error in errors {
+        assert_eq!(error.code(), Some(ErrorCode::UnknownTopic));
+        assert!(error.to_string().contains("nowhere"), "{error}");
+    }
+    let error = soon(client.publish("nowhere", Record::new()))
+        .await
+        .unwrap_err();
+    assert_eq!(error.code(), Some(ErrorCode::UnknownTopic));
+    let error = soon(client.admin().delete_topic("nowhere"))
+        .await
+        .unwrap_err();
+    assert_eq!(error.code(), Some(ErrorCode::UnknownTopic));
+    assert!(client.admin().topic("nowhere").await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_partition_that_does_not_exist_is_an_error_and_no_wait() {
+    let fake = Fake::start(1, 2).await;
+    let client = fake.client().await;
+    let error = soon(client.reader(TOPIC, 2).build()).await.unwrap_err();
+    assert_eq!(error.code(), Some(ErrorCode::UnknownPartition));
+}
+
+#[tokio::test]
+async fn what_the_cluster_refuses_for_good_is_not_tried_again() {
+    let fake = Fake::start(1, 1).await;
+    let client = fake.client().await;
+    let creating = client
+        .admin()
+        .create_topic(TOPIC, 1, v1::TopicSettings::default())
+        .await;
+    let error = creating.unwrap_err();
+    assert_eq!(error.code(), Some(ErrorCode::TopicExists));
+    assert!(!error.is_retryable() && !error.outcome_unknown());
+}
+
+#[tokio::test]
+async fn one_record_can_be_published_without_a_producer() {
+    let fake = Fake::start(1, 1).await;
+    let client = fake.client().await;
+    let receipt = client
+        .publish(TOPIC, Record::new().key("k").value("v"))
+        .await
+        .unwrap();
+    assert_eq!((receipt.partition, receipt.offset), (0, 41));
+}
+
+#[tokio::test]
+async fn connections_are_made_by_the_connector_given() {
+    let fake = Fake::start(1, 1).await;
+    let asked = std::sync::Arc::new(parking_lot::Mutex::new(Vec::new()));
+    let note = asked.clone();
+    let builder = fake.builder().connector(move |address: String| {
+        note.lock().push(address);
+        async { Err::<tokio::io::DuplexStream, _>(std::io::Error::other("no way through")) }
+    });
+    let error = soon(
+        builder
+            .request_timeout(Duration::from_millis(100))
+            .connect(),
+    )
+    .await
+    .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unreachable, "{error}");
+    assert!(asked.lock().contains(&fake.addresses[0]));
+}

@@ -1,0 +1,107 @@
+//! A cluster that does what the script of a test says: nodes on loopback ports, one world behind
+//! them. Where the script says nothing it keeps the rules of a real partition.
+
+mod service;
+mod world;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::{Mutex, MutexGuard};
+use ropewalk_client::{Client, ClientBuilder};
+use tokio::sync::watch;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+
+pub use world::{Act, Log, Seen, World};
+
+pub const TOPIC: &str = "flights";
+/// No test takes as long as this unless it hangs.
+pub const SOON: Duration = Duration::from_secs(20);
+
+/// The cluster. It ends with this.
+pub struct Fake {
+    pub addresses: Vec<String>,
+    world: Arc<Mutex<World>>,
+    changed: Arc<watch::Sender<u64>>,
+    _stop: DropGuard,
+}
+
+impl Fake {
+    /// Nodes 1 to `nodes`; node 1 leads all partitions of the one topic.
+    pub async fn start(nodes: u64, partitions: u32) -> Fake {
+        let stop = CancellationToken::new();
+        let mut addresses = Vec::new();
+        let mut incoming = Vec::new();
+        for _ in 0..nodes {
+            let listener = TcpIncoming::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+            addresses.push(listener.local_addr().unwrap().to_string());
+            incoming.push(listener);
+        }
+        let world = Arc::new(Mutex::new(World::new(addresses.clone(), partitions)));
+        let changed = Arc::new(watch::channel(0).0);
+        for (node_id, incoming) in (1..).zip(incoming) {
+            let service = service::Service {
+                node_id,
+                world: world.clone(),
+                changed: changed.clone(),
+                stop: stop.clone(),
+            };
+            let server = Server::builder().add_service(service.server());
+            let stopped = stop.clone().cancelled_owned();
+            tokio::spawn(server.serve_with_incoming_shutdown(incoming, stopped));
+        }
+        Fake {
+            addresses,
+            world,
+            changed,
+            _stop: stop.drop_guard(),
+        }
+    }
+
+    pub fn world(&self) -> MutexGuard<'_, World> {
+        self.world.lock()
+    }
+
+    /// Says what happens to produce requests, in place of the rules.
+    pub fn script(&self, script: impl FnMut(&Seen) -> Act + Send + 'static) {
+        self.world().script = Box::new(script);
+    }
+
+    pub fn move_leader(&self, partition: usize, to: u64) {
+        let mut world = self.world();
+        world.logs[partition].leader = to;
+        world.logs[partition].epoch += 1;
+        drop(world);
+        self.changed.send_modify(|changes| *changes += 1);
+    }
+
+    pub fn builder(&self) -> ClientBuilder {
+        Client::builder(self.addresses.clone())
+            .request_timeout(Duration::from_secs(5))
+            .clock(|| 1_700_000_000_000)
+            .seed(7)
+    }
+
+    pub async fn client(&self) -> Client {
+        self.builder().connect().await.unwrap()
+    }
+
+    /// What each request carried, in the order they came.
+    pub fn seen(&self) -> Vec<Seen> {
+        self.world().seen.clone()
+    }
+
+    /// The values in a partition's log, in order.
+    pub fn values(&self, partition: usize) -> Vec<String> {
+        self.world().logs[partition].values()
+    }
+}
+
+/// Fails the test where something hangs.
+pub async fn soon<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(SOON, future)
+        .await
+        .expect("this hangs")
+}

@@ -1,0 +1,302 @@
+//! One node's end of the calls. Those no test needs are refused.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{Stream, StreamExt};
+use parking_lot::Mutex;
+use ropewalk_client::Offset;
+use ropewalk_proto::error::{ErrorCode, WireError};
+use ropewalk_proto::v1;
+use ropewalk_proto::v1::list_offsets_request::Position;
+use ropewalk_proto::v1::ropewalk_server::{Ropewalk, RopewalkServer};
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::TOPIC;
+use super::world::{Act, World};
+
+#[derive(Clone)]
+pub struct Service {
+    pub node_id: u64,
+    pub world: Arc<Mutex<World>>,
+    pub changed: Arc<watch::Sender<u64>>,
+    pub stop: CancellationToken,
+}
+
+type AnswerStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+impl Service {
+    pub fn server(self) -> RopewalkServer<Service> {
+        RopewalkServer::new(self).max_decoding_message_size(64 << 20)
+    }
+
+    async fn produce_all(
+        self,
+        mut requests: Streaming<v1::ProduceRequest>,
+        answers: mpsc::UnboundedSender<Result<v1::ProduceResponse, Status>>,
+    ) {
+        while let Some(Ok(request)) = requests.next().await {
+            let (act, response) = self.world.lock().produce(self.node_id, &request);
+            self.changed.send_modify(|changes| *changes += 1);
+            let answer = match act {
+                Act::Obey | Act::Refuse(_) => Ok(response),
+                Act::ObeyAndBreak | Act::Break => Err(Status::unavailable("the connection broke")),
+                Act::Ignore => continue,
+            };
+            let broke = answer.is_err();
+            if answers.send(answer).is_err() || broke {
+                return;
+            }
+        }
+    }
+
+    async fn fetch_one(&self, request: &v1::FetchRequest) -> v1::FetchResponse {
+        let mut changed = self.changed.subscribe();
+        let deadline = Duration::from_millis(request.max_wait_ms.into());
+        let patience = tokio::time::sleep(deadline);
+        tokio::pin!(patience);
+        loop {
+            changed.borrow_and_update();
+            let response = self.try_fetch(request);
+            if !response.batches.is_empty() || response.error.is_some() {
+                return response;
+            }
+            tokio::select! {
+                _ = changed.changed() => {}
+                () = &mut patience => return response,
+            }
+        }
+    }
+
+    fn try_fetch(&self, request: &v1::FetchRequest) -> v1::FetchResponse {
+        let mut world = self.world.lock();
+        let mut response = v1::FetchResponse {
+            request_id: request.request_id,
+            ..Default::default()
+        };
+        let scripted = (world.fetch_script)(request);
+        let found = match scripted {
+            Some(code) => Err(WireError::new(code, "the script says so")),
+            None => world.led(self.node_id, request.partition).and_then(|log| {
+                if (log.start..=log.end).contains(&request.offset) {
+                    Ok(log)
+                } else {
+                    Err(WireError::new(
+                        ErrorCode::OffsetOutOfRange,
+                        "not in the log",
+                    ))
+                }
+            }),
+        };
+        match found {
+            Ok(log) => {
+                let mut bytes = 0;
+                let after = log
+                    .batches
+                    .iter()
+                    .skip(1)
+                    .map(|batch| batch.0)
+                    .chain([log.end]);
+                for ((base_offset, batch), end) in log.batches.iter().zip(after) {
+                    let full = bytes > 0 && bytes + batch.len() > request.max_bytes as usize;
+                    if end <= request.offset {
+                        continue;
+                    }
+                    if full {
+                        break;
+                    }
+                    bytes += batch.len();
+                    response.batches.push(v1::FetchedBatch {
+                        base_offset: *base_offset,
+                        leader_epoch: log.epoch,
+                        batch: batch.clone(),
+                    });
+                }
+                response.high_watermark = log.end;
+                response.log_start_offset = log.start;
+                response.leader_epoch = log.epoch;
+            }
+            Err(error) => response.error = Some(world.error(request.partition, error)),
+        }
+        response
+    }
+}
+
+fn not_here<T>() -> Result<Response<T>, Status> {
+    Err(Status::unimplemented("no test asks for this"))
+}
+
+#[tonic::async_trait]
+impl Ropewalk for Service {
+    async fn metadata(
+        &self,
+        request: Request<v1::MetadataRequest>,
+    ) -> Result<Response<v1::MetadataResponse>, Status> {
+        let mut world = self.world.lock();
+        world.metadata_asked += 1;
+        let nodes = (1..=world.addresses.len() as u64).map(|node_id| world.node(node_id));
+        let known = request.into_inner().topics.iter().any(|name| name == TOPIC);
+        Ok(Response::new(v1::MetadataResponse {
+            cluster_id: "fake".into(),
+            nodes: nodes.collect(),
+            topics: known.then(|| world.topic()).into_iter().collect(),
+            controller_node_id: 1,
+        }))
+    }
+
+    async fn publish(
+        &self,
+        request: Request<v1::PublishRequest>,
+    ) -> Result<Response<v1::PublishResponse>, Status> {
+        let request = request.into_inner();
+        if request.topic != TOPIC {
+            return Err(WireError::new(ErrorCode::UnknownTopic, "no such topic").into());
+        }
+        let partition = request.partition.unwrap_or(0);
+        Ok(Response::new(v1::PublishResponse {
+            partition,
+            offset: 41,
+        }))
+    }
+
+    async fn init_producer(
+        &self,
+        request: Request<v1::InitProducerRequest>,
+    ) -> Result<Response<v1::InitProducerResponse>, Status> {
+        let request = request.into_inner();
+        if request.producer_id != 0 {
+            return Ok(Response::new(v1::InitProducerResponse {
+                producer_id: request.producer_id,
+                producer_epoch: request.producer_epoch + 1,
+            }));
+        }
+        let mut world = self.world.lock();
+        world.next_producer += 1;
+        Ok(Response::new(v1::InitProducerResponse {
+            producer_id: world.next_producer,
+            producer_epoch: 0,
+        }))
+    }
+
+    type ProduceStream = AnswerStream<v1::ProduceResponse>;
+
+    async fn produce(
+        &self,
+        request: Request<Streaming<v1::ProduceRequest>>,
+    ) -> Result<Response<Self::ProduceStream>, Status> {
+        let (answers, receiver) = mpsc::unbounded_channel();
+        let (serving, stop) = (self.clone(), self.stop.clone());
+        tokio::spawn(
+            stop.run_until_cancelled_owned(serving.produce_all(request.into_inner(), answers)),
+        );
+        Ok(Response::new(Box::pin(UnboundedReceiverStream::new(
+            receiver,
+        ))))
+    }
+
+    type FetchStream = AnswerStream<v1::FetchResponse>;
+
+    async fn fetch(
+        &self,
+        request: Request<Streaming<v1::FetchRequest>>,
+    ) -> Result<Response<Self::FetchStream>, Status> {
+        let serving = self.clone();
+        let answers = request.into_inner().then(move |request| {
+            let serving = serving.clone();
+            async move { Ok(serving.fetch_one(&request?).await) }
+        });
+        Ok(Response::new(Box::pin(answers)))
+    }
+
+    async fn list_offsets(
+        &self,
+        request: Request<v1::ListOffsetsRequest>,
+    ) -> Result<Response<v1::ListOffsetsResponse>, Status> {
+        let request = request.into_inner();
+        let mut world = self.world.lock();
+        let log = world.led(self.node_id, request.partition)?;
+        let place = match request.position {
+            Some(Position::Beginning(_)) => Offset::Beginning,
+            _ => Offset::End,
+        };
+        Ok(Response::new(v1::ListOffsetsResponse {
+            offset: if place == Offset::Beginning {
+                log.start
+            } else {
+                log.end
+            },
+            timestamp_ms: -1,
+            leader_epoch: log.epoch,
+        }))
+    }
+
+    async fn cluster_status(
+        &self,
+        _request: Request<v1::ClusterStatusRequest>,
+    ) -> Result<Response<v1::ClusterStatusResponse>, Status> {
+        let world = self.world.lock();
+        let nodes = (1..=world.addresses.len() as u64).map(|node_id| v1::NodeStatus {
+            info: Some(world.node(node_id)),
+            alive: true,
+            ..Default::default()
+        });
+        Ok(Response::new(v1::ClusterStatusResponse {
+            cluster_id: "fake".into(),
+            nodes: nodes.collect(),
+        }))
+    }
+
+    async fn list_partitions(
+        &self,
+        _request: Request<v1::ListPartitionsRequest>,
+    ) -> Result<Response<v1::ListPartitionsResponse>, Status> {
+        let topics = vec![self.world.lock().topic()];
+        Ok(Response::new(v1::ListPartitionsResponse { topics }))
+    }
+
+    async fn delete_topic(
+        &self,
+        _request: Request<v1::DeleteTopicRequest>,
+    ) -> Result<Response<v1::DeleteTopicResponse>, Status> {
+        Err(WireError::new(ErrorCode::UnknownTopic, "no such topic").into())
+    }
+
+    async fn create_topic(
+        &self,
+        _request: Request<v1::CreateTopicRequest>,
+    ) -> Result<Response<v1::TopicInfo>, Status> {
+        Err(WireError::new(ErrorCode::TopicExists, "a topic of that name exists").into())
+    }
+
+    async fn alter_topic(
+        &self,
+        _request: Request<v1::AlterTopicRequest>,
+    ) -> Result<Response<v1::TopicInfo>, Status> {
+        not_here()
+    }
+
+    async fn transfer_leader(
+        &self,
+        _request: Request<v1::TransferLeaderRequest>,
+    ) -> Result<Response<v1::TransferLeaderResponse>, Status> {
+        not_here()
+    }
+
+    async fn move_partition(
+        &self,
+        _request: Request<v1::MovePartitionRequest>,
+    ) -> Result<Response<v1::MovePartitionResponse>, Status> {
+        not_here()
+    }
+
+    async fn set_node_state(
+        &self,
+        _request: Request<v1::SetNodeStateRequest>,
+    ) -> Result<Response<v1::SetNodeStateResponse>, Status> {
+        not_here()
+    }
+}

@@ -1,0 +1,256 @@
+//! What the nodes have in common: topics, logs, and the script.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use ropewalk_proto::batch::{BatchView, Limits};
+use ropewalk_proto::error::{ErrorCode, WireError};
+use ropewalk_proto::v1;
+
+use super::TOPIC;
+
+/// A produce request as it came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    pub node_id: u64,
+    pub partition: u32,
+    pub producer: i64,
+    pub epoch: i16,
+    pub sequence: i32,
+    pub count: i32,
+    pub bytes: usize,
+    /// How many requests came before.
+    pub number: usize,
+}
+
+/// What becomes of a request.
+#[derive(Debug, Clone)]
+pub enum Act {
+    /// What the rules say.
+    Obey,
+    /// It is refused, and nothing is written.
+    Refuse(ErrorCode),
+    /// The rules are kept, but the answer is lost with the stream.
+    ObeyAndBreak,
+    /// The stream breaks before it is looked at.
+    Break,
+    /// It is never answered.
+    Ignore,
+}
+
+/// One partition.
+#[derive(Debug, Default)]
+pub struct Log {
+    pub leader: u64,
+    pub epoch: u64,
+    pub start: u64,
+    pub batches: Vec<(u64, Bytes)>,
+    pub end: u64,
+    pub producers: BTreeMap<i64, Vec<(i16, i32, i32, u64)>>,
+}
+
+/// Refuses a fetch, or lets the rules decide.
+type FetchScript = Box<dyn FnMut(&v1::FetchRequest) -> Option<ErrorCode> + Send>;
+
+pub struct World {
+    pub addresses: Vec<String>,
+    pub logs: Vec<Log>,
+    pub ring_version: u32,
+    pub partitioner: v1::Partitioner,
+    pub max_batch_bytes: u32,
+    pub seen: Vec<Seen>,
+    pub script: Box<dyn FnMut(&Seen) -> Act + Send>,
+    /// Whether a refusal names the leader.
+    pub hints: bool,
+    pub metadata_asked: usize,
+    pub next_producer: u64,
+    pub fetch_script: FetchScript,
+}
+
+impl World {
+    pub fn new(addresses: Vec<String>, partitions: u32) -> World {
+        let log = || Log {
+            leader: 1,
+            epoch: 1,
+            ..Log::default()
+        };
+        World {
+            addresses,
+            logs: (0..partitions).map(|_| log()).collect(),
+            ring_version: 1,
+            partitioner: v1::Partitioner::Ring,
+            max_batch_bytes: 1 << 20,
+            seen: Vec::new(),
+            script: Box::new(|_| Act::Obey),
+            hints: true,
+            metadata_asked: 0,
+            next_producer: 1_000,
+            fetch_script: Box::new(|_| None),
+        }
+    }
+
+    pub fn node(&self, node_id: u64) -> v1::NodeInfo {
+        v1::NodeInfo {
+            node_id,
+            address: self.addresses[node_id as usize - 1].clone(),
+            state: v1::NodeState::Active as i32,
+            ..Default::default()
+        }
+    }
+
+    pub fn topic(&self) -> v1::TopicInfo {
+        let partitions = (0..)
+            .zip(&self.logs)
+            .map(|(partition, log)| v1::PartitionInfo {
+                partition,
+                leader_node_id: log.leader,
+                leader_epoch: log.epoch,
+                log_start_offset: log.start,
+                high_watermark: log.end,
+                ..Default::default()
+            });
+        v1::TopicInfo {
+            name: TOPIC.into(),
+            topic_id: 1,
+            partitions: partitions.collect(),
+            settings: Some(v1::TopicSettings {
+                max_batch_bytes: self.max_batch_bytes,
+                partitioner: self.partitioner as i32,
+                ..Default::default()
+            }),
+            ring_version: self.ring_version,
+        }
+    }
+
+    /// What the request does, and what the script makes of it.
+    pub fn produce(
+        &mut self,
+        node_id: u64,
+        request: &v1::ProduceRequest,
+    ) -> (Act, v1::ProduceResponse) {
+        let view =
+            BatchView::check(request.batch.clone(), &Limits::new(self.max_batch_bytes)).unwrap();
+        let seen = Seen {
+            node_id,
+            partition: request.partition,
+            producer: view.producer_id(),
+            epoch: view.producer_epoch(),
+            sequence: view.base_sequence(),
+            count: view.record_count(),
+            bytes: view.bytes().len(),
+            number: self.seen.len(),
+        };
+        self.seen.push(seen.clone());
+        let act = (self.script)(&seen);
+        let result = match &act {
+            Act::Obey | Act::ObeyAndBreak => self.append(node_id, request, &view),
+            Act::Refuse(code) => Err(WireError::new(*code, "the script says so")),
+            Act::Break | Act::Ignore => Ok((0, false)),
+        };
+        let mut response = v1::ProduceResponse {
+            request_id: request.request_id,
+            ..Default::default()
+        };
+        match result {
+            Ok((base_offset, duplicate)) => {
+                response.base_offset = base_offset;
+                response.duplicate = duplicate;
+            }
+            Err(error) => response.error = Some(self.error(request.partition, error)),
+        }
+        (act, response)
+    }
+
+    pub fn error(&self, partition: u32, error: WireError) -> v1::Error {
+        let named = self.hints && error.code == ErrorCode::NotLeader;
+        let mut wire = v1::Error::from(error);
+        if named {
+            wire.leader = Some(self.node(self.logs[partition as usize].leader));
+        }
+        wire
+    }
+
+    fn append(
+        &mut self,
+        node_id: u64,
+        request: &v1::ProduceRequest,
+        view: &BatchView,
+    ) -> Result<(u64, bool), WireError> {
+        if request.ring_version != 0 && request.ring_version != self.ring_version {
+            return Err(WireError::new(ErrorCode::StaleRing, "an old ring"));
+        }
+        let log = self.led(node_id, request.partition)?;
+        let batches = log.producers.entry(view.producer_id()).or_default();
+        let (epoch, sequence, count) = (
+            view.producer_epoch(),
+            view.base_sequence(),
+            view.record_count(),
+        );
+        if let Some(&(last_epoch, ..)) = batches.last() {
+            if epoch < last_epoch {
+                return Err(WireError::new(ErrorCode::ProducerFenced, "an old epoch"));
+            }
+            if epoch > last_epoch {
+                batches.clear();
+            }
+        }
+        if let Some(known) = batches
+            .iter()
+            .rev()
+            .take(16)
+            .find(|known| (known.1, known.2) == (sequence, count))
+        {
+            return Ok((known.3, true));
+        }
+        match batches.last() {
+            None if sequence != 0 => {
+                return Err(WireError::new(ErrorCode::UnknownProducer, "who?"));
+            }
+            Some(last) if last.1 + last.2 != sequence => {
+                return Err(WireError::new(ErrorCode::OutOfOrderSequence, "a gap"));
+            }
+            _ => {}
+        }
+        let base_offset = log.end;
+        batches.push((epoch, sequence, count, base_offset));
+        log.push(view.bytes().clone());
+        Ok((base_offset, false))
+    }
+
+    pub fn led(&mut self, node_id: u64, partition: u32) -> Result<&mut Log, WireError> {
+        let log = self.logs.get_mut(partition as usize);
+        let log =
+            log.ok_or_else(|| WireError::new(ErrorCode::UnknownPartition, "no such partition"))?;
+        if log.leader != node_id {
+            return Err(WireError::new(ErrorCode::NotLeader, "another node leads"));
+        }
+        Ok(log)
+    }
+}
+
+impl Log {
+    pub fn push(&mut self, batch: Bytes) {
+        let view = BatchView::trusted(batch).unwrap();
+        let count = u64::try_from(view.record_count()).unwrap();
+        self.batches.push((self.end, view.into_bytes()));
+        self.end += count;
+    }
+
+    /// Forgets all producers, as a partition does that had no word of them for a week.
+    pub fn forget_producers(&mut self) {
+        self.producers.clear();
+    }
+
+    pub fn values(&self) -> Vec<String> {
+        let batches = self.batches.iter();
+        let records = batches.flat_map(|(_, batch)| {
+            BatchView::trusted(batch.clone())
+                .unwrap()
+                .records(1 << 26)
+                .unwrap()
+        });
+        records
+            .map(|record| String::from_utf8(record.value.unwrap_or_default().to_vec()).unwrap())
+            .collect()
+    }
+}

@@ -1,0 +1,10 @@
+//! The client against a scripted cluster in this process, over real connections.
+
+#![allow(clippy::unwrap_used)] // a test that is surprised fails
+
+mod errors;
+mod fake;
+mod producer_batches;
+mod producer_retries;
+mod producer_rings;
+mod reader;

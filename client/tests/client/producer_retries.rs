@@ -1,0 +1,208 @@
+//! What a producer does when batches come back, or do not.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use ropewalk_client::{Client, ErrorCode, ErrorKind, Producer, Receipt, Record, Ticket};
+
+use crate::fake::{Act, Fake, TOPIC, soon};
+
+/// One batch a record, all in flight at once.
+async fn producer(client: &Client) -> Producer {
+    let builder = client.producer(TOPIC).linger(Duration::ZERO);
+    builder
+        .batch_bytes(128)
+        .in_flight(16)
+        .build()
+        .await
+        .unwrap()
+}
+
+/// Values that take more than half a batch each.
+fn value(number: usize) -> String {
+    format!("{number:0>50}")
+}
+
+async fn send_all(producer: &Producer, numbers: std::ops::Range<usize>) -> Vec<Ticket> {
+    let mut tickets = Vec::new();
+    for number in numbers {
+        let record = Record::new().value(value(number)).partition(0);
+        tickets.push(producer.send(record).await.unwrap());
+    }
+    tickets
+}
+
+async fn all(tickets: Vec<Ticket>) -> Vec<Receipt> {
+    let ended = soon(join_all(tickets)).await;
+    ended.into_iter().map(|ended| ended.unwrap()).collect()
+}
+
+fn in_order(fake: &Fake, count: usize) {
+    let expected: Vec<String> = (0..count).map(value).collect();
+    assert_eq!(fake.values(0), expected);
+}
+
+#[tokio::test]
+async fn a_lost_answer_is_asked_for_again_with_the_same_sequence_and_written_once() {
+    let fake = Fake::start(1, 1).await;
+    fake.script(|seen| match seen.number {
+        1 => Act::ObeyAndBreak,
+        _ => Act::Obey,
+    });
+    let producer = producer(&fake.client().await).await;
+    for number in 0..3 {
+        let receipts = all(send_all(&producer, number..number + 1).await).await;
+        assert_eq!(receipts[0].offset, number as u64);
+    }
+    in_order(&fake, 3);
+    let sequences: Vec<i32> = fake.seen().iter().map(|seen| seen.sequence).collect();
+    assert_eq!(sequences, [0, 1, 1, 2]);
+}
+
+#[tokio::test]
+async fn order_is_kept_when_one_of_many_batches_in_flight_is_refused() {
+    let fake = Fake::start(1, 1).await;
+    fake.script(|seen| match seen.number {
+        3 => Act::Refuse(ErrorCode::NotLeader),
+        9 => Act::Refuse(ErrorCode::Overloaded),
+        _ => Act::Obey,
+    });
+    let producer = producer(&fake.client().await).await;
+    let receipts = all(send_all(&producer, 0..40).await).await;
+    let offsets: Vec<u64> = receipts.iter().map(|receipt| receipt.offset).collect();
+    assert_eq!(offsets, (0..40).collect::<Vec<u64>>());
+    in_order(&fake, 40);
+}
+
+#[tokio::test]
+async fn whatever_breaks_every_record_is_written_once_and_in_order() {
+    let fake = Fake::start(3, 1).await;
+    fake.script(|seen| match seen.number % 11 {
+        2 => Act::ObeyAndBreak,
+        5 => Act::Refuse(ErrorCode::NotLeader),
+        6 => Act::Break,
+        8 => Act::Refuse(ErrorCode::LeadershipLost),
+        _ => Act::Obey,
+    });
+    let producer = producer(&fake.client().await).await;
+    let receipts = all(send_all(&producer, 0..150).await).await;
+    let offsets: Vec<u64> = receipts.iter().map(|receipt| receipt.offset).collect();
+    assert_eq!(offsets, (0..150).collect::<Vec<u64>>());
+    in_order(&fake, 150);
+}
+
+#[tokio::test]
+async fn batches_follow_the_leader_with_its_hint_and_without() {
+    for hints in [true, false] {
+        let fake = Fake::start(3, 1).await;
+        fake.world().hints = hints;
+        let producer = producer(&fake.client().await).await;
+        for (number, leader) in [(0, 1), (1, 3), (2, 2)] {
+            fake.move_leader(0, leader);
+            all(send_all(&producer, number..number + 1).await).await;
+            assert_eq!(fake.seen().last().unwrap().node_id, leader);
+        }
+        in_order(&fake, 3);
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_does_not_answer_is_given_up_and_asked_again() {
+    let fake = Fake::start(1, 1).await;
+    fake.script(|seen| match seen.number {
+        0 => Act::Ignore,
+        _ => Act::Obey,
+    });
+    let client = fake.builder().request_timeout(Duration::from_millis(300));
+    let producer = producer(&client.connect().await.unwrap()).await;
+    all(send_all(&producer, 0..1).await).await;
+    in_order(&fake, 1);
+}
+
+#[tokio::test]
+async fn a_record_that_is_not_acknowledged_in_time_fails_with_what_is_known() {
+    for (act, unknown) in [
+        (Act::Ignore, true),
+        (Act::Refuse(ErrorCode::NoLeader), false),
+    ] {
+        let fake = Fake::start(1, 1).await;
+        fake.script(move |_| act.clone());
+        let client = fake.client().await;
+        let builder = client
+            .producer(TOPIC)
+            .delivery_timeout(Duration::from_millis(250));
+        let producer = builder.build().await.unwrap();
+        let ticket = producer.send(Record::new().value("v")).await.unwrap();
+        let error = soon(ticket).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+        assert!(error.is_retryable());
+        assert_eq!(error.outcome_unknown(), unknown, "{error}");
+
+        // What comes later is not harmed by it.
+        fake.script(|_| Act::Obey);
+        let ticket = producer.send(Record::new().value("later")).await.unwrap();
+        soon(ticket).await.unwrap();
+        assert_eq!(fake.values(0), ["later"]);
+    }
+}
+
+#[tokio::test]
+async fn a_producer_that_was_forgotten_goes_on_in_a_new_epoch() {
+    let fake = Fake::start(1, 1).await;
+    let producer = producer(&fake.client().await).await;
+    all(send_all(&producer, 0..2).await).await;
+    fake.world().logs[0].forget_producers();
+    all(send_all(&producer, 2..5).await).await;
+    in_order(&fake, 5);
+    let last = fake.seen().pop().unwrap();
+    assert_eq!((last.epoch, last.sequence), (1, 2));
+}
+
+#[tokio::test]
+async fn a_forgotten_batch_whose_first_answer_was_lost_is_not_written_twice() {
+    let fake = Fake::start(1, 1).await;
+    let producer = producer(&fake.client().await).await;
+    all(send_all(&producer, 0..1).await).await;
+    fake.script(|seen| match seen.number {
+        1 => Act::ObeyAndBreak,
+        2 => Act::Refuse(ErrorCode::UnknownProducer),
+        _ => Act::Obey,
+    });
+    let ticket = send_all(&producer, 1..2).await.remove(0);
+    let error = soon(ticket).await.unwrap_err();
+    assert_eq!(error.code(), Some(ErrorCode::UnknownProducer));
+    assert!(
+        error.outcome_unknown(),
+        "its first try may have been, and was, written"
+    );
+    all(send_all(&producer, 2..3).await).await;
+    in_order(&fake, 3);
+}
+
+#[tokio::test]
+async fn a_fenced_producer_stops_and_says_so() {
+    let fake = Fake::start(1, 2).await;
+    fake.script(|_| Act::Refuse(ErrorCode::ProducerFenced));
+    let producer = producer(&fake.client().await).await;
+    let ticket = send_all(&producer, 0..1).await.remove(0);
+    let error = soon(ticket).await.unwrap_err();
+    assert_eq!(error.code(), Some(ErrorCode::ProducerFenced));
+    assert!(!error.outcome_unknown() && !error.is_retryable());
+    let refused = producer.send(Record::new().value("v")).await.unwrap_err();
+    assert_eq!(refused.code(), Some(ErrorCode::ProducerFenced));
+}
+
+#[tokio::test]
+async fn a_batch_the_partition_will_never_take_fails_alone() {
+    let fake = Fake::start(1, 1).await;
+    fake.script(|seen| match seen.number {
+        2 => Act::Refuse(ErrorCode::CorruptBatch),
+        _ => Act::Obey,
+    });
+    let producer = producer(&fake.client().await).await;
+    let ended = soon(join_all(send_all(&producer, 0..12).await)).await;
+    let failed: Vec<usize> = (0..12).filter(|number| ended[*number].is_err()).collect();
+    assert_eq!(failed, [2]);
+    let expected: Vec<String> = (0..12).filter(|number| *number != 2).map(value).collect();
+    assert_eq!(fake.values(0), expected);
+}

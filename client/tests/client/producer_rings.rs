@@ -1,0 +1,116 @@
+//! Keys, partitions, and what happens when their mapping changes.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use ropewalk_client::{ErrorKind, Record};
+use ropewalk_proto::partitioner::Partitioner;
+use ropewalk_proto::v1;
+
+use crate::fake::{Act, Fake, Log, TOPIC, soon};
+
+#[tokio::test]
+async fn keys_go_where_the_topics_own_mapping_says() {
+    for murmur2 in [false, true] {
+        let fake = Fake::start(1, 5).await;
+        if murmur2 {
+            fake.world().partitioner = v1::Partitioner::Murmur2;
+        }
+        let mapping = match murmur2 {
+            true => Partitioner::murmur2(5),
+            false => Partitioner::ring(5),
+        };
+        let producer = fake.client().await.producer(TOPIC).build().await.unwrap();
+        for number in 0..50 {
+            let key = format!("key-{number}");
+            let ticket = producer
+                .send(Record::new().key(key.clone()).value("v"))
+                .await
+                .unwrap();
+            let receipt = soon(ticket).await.unwrap();
+            assert_eq!(receipt.partition, mapping.partition(key.as_bytes()));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_partition_named_by_the_record_wins_over_its_key_and_must_exist() {
+    let fake = Fake::start(1, 3).await;
+    let producer = fake.client().await.producer(TOPIC).build().await.unwrap();
+    for partition in 0..3 {
+        let record = Record::new().key("same").value("v").partition(partition);
+        let ticket = producer.send(record).await.unwrap();
+        assert_eq!(soon(ticket).await.unwrap().partition, partition);
+    }
+    let error = producer.send(Record::new().partition(3)).await.unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::Cluster(_)), "{error}");
+}
+
+#[tokio::test]
+async fn records_routed_by_an_old_ring_are_routed_again_in_the_order_of_each_key() {
+    let fake = Fake::start(1, 3).await;
+    let client = fake.client().await;
+    let builder = client
+        .producer(TOPIC)
+        .linger(Duration::ZERO)
+        .batch_bytes(256);
+    let producer = builder.build().await.unwrap();
+    let mut tickets = Vec::new();
+    for number in 0..600_usize {
+        if number == 200 {
+            let mut world = fake.world();
+            world.ring_version = 2;
+            world.logs.extend((0..4).map(|_| Log {
+                leader: 1,
+                epoch: 1,
+                ..Log::default()
+            }));
+        }
+        let record = Record::new()
+            .key(format!("key-{}", number % 20))
+            .value(number.to_string());
+        tickets.push(producer.send(record).await.unwrap());
+        if number % 7 == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+    let receipts = soon(join_all(tickets)).await;
+
+    // Each receipt tells the truth, and within a partition a key's records are in order.
+    let logs: Vec<Vec<String>> = (0..7).map(|partition| fake.values(partition)).collect();
+    assert_eq!(logs.iter().map(Vec::len).sum::<usize>(), 600);
+    let mut last: BTreeMap<(usize, u32), u64> = BTreeMap::new();
+    let mut moved = 0;
+    let ring = Partitioner::ring(7);
+    for (number, receipt) in receipts.into_iter().enumerate() {
+        let receipt = receipt.unwrap();
+        let log = &logs[receipt.partition as usize];
+        assert_eq!(log[receipt.offset as usize], number.to_string());
+        let before = last.insert((number % 20, receipt.partition), receipt.offset);
+        assert!(before.is_none_or(|before| before < receipt.offset));
+        let key = format!("key-{}", number % 20);
+        if number >= 200 {
+            assert_eq!(receipt.partition, ring.partition(key.as_bytes()));
+            moved += usize::from(receipt.partition >= 3);
+        }
+    }
+    assert!(moved > 0, "some keys belong to new partitions");
+}
+
+#[tokio::test]
+async fn a_node_that_is_behind_with_the_ring_is_asked_again() {
+    let fake = Fake::start(1, 3).await;
+    fake.world().ring_version = 5;
+    let producer = fake.client().await.producer(TOPIC).build().await.unwrap();
+    fake.script(|seen| match seen.number {
+        0 | 1 => Act::Refuse(ropewalk_client::ErrorCode::StaleRing),
+        _ => Act::Obey,
+    });
+    let ticket = producer
+        .send(Record::new().key("k").value("v"))
+        .await
+        .unwrap();
+    soon(ticket).await.unwrap();
+    assert_eq!(fake.seen().len(), 3);
+}
