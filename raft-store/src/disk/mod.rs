@@ -5,6 +5,7 @@
 
 mod memory;
 pub mod rocks;
+mod watermark;
 
 pub use memory::MemoryDisk;
 

@@ -4,7 +4,8 @@
 //!   could be flushed apart, so that state outlives the log entries it came from.
 //! - **Strict recovery.** The default (point in time) opens silently with half of what was synced
 //!   after one flipped bit. `TolerateCorruptedTailRecords` drops only a torn last record, which was
-//!   never synced, and refuses anything else. It rules out recycled WAL files.
+//!   never synced, and refuses anything else. It rules out recycled WAL files. A log cut where a
+//!   record ends looks whole to it: that is found by the [`Watermark`].
 //! - **Blob files** hold the large values (record batches), so that compaction moves keys only and
 //!   a record is written twice in all: WAL and flush.
 
@@ -23,6 +24,7 @@ use rocksdb::{
 };
 use tokio::sync::oneshot;
 
+use super::watermark::Watermark;
 use super::{Batch, Change, Disk, DiskError, ScanLimit};
 
 /// Values from this size on go to blob files.
@@ -75,6 +77,7 @@ impl RocksDisk {
     /// Opens the database at `path`, creating it if it is not there. Damage is refused, never
     /// repaired by forgetting.
     pub fn open(path: &Path, options: RocksOptions) -> Result<RocksDisk, DiskError> {
+        let watermark = Watermark::open(path)?;
         let database = match DB::open(&database_options(options, true), path) {
             // Some file systems (tmpfs among them) refuse direct I/O.
             Err(error) if error.kind() == ErrorKind::NotSupported || is_invalid(&error) => {
@@ -83,8 +86,9 @@ impl RocksDisk {
             opened => opened,
         };
         let database = Arc::new(database.map_err(|error| disk_error(&error))?);
+        watermark.check(database.latest_sequence_number())?;
         let (commits, queue) = mpsc::channel();
-        let writer = spawn_writer(database.clone(), queue)?;
+        let writer = spawn_writer(database.clone(), queue, watermark)?;
         Ok(RocksDisk {
             database,
             path: path.to_path_buf(),
@@ -179,6 +183,7 @@ impl Disk for RocksDisk {
 fn spawn_writer(
     database: Arc<DB>,
     queue: mpsc::Receiver<Commit>,
+    mut watermark: Watermark,
 ) -> Result<JoinHandle<()>, DiskError> {
     let spawned = std::thread::Builder::new()
         .name("committer".to_string())
@@ -187,17 +192,24 @@ fn spawn_writer(
             for Commit { batch, sync, done } in queue {
                 let result = match &failed {
                     Some(error) => Err(DiskError::clone(error)),
-                    None => write(&database, batch, sync),
+                    None => write(&database, batch, sync, &mut watermark),
                 };
                 failed = result.as_ref().err().cloned();
                 // Whoever asked may be gone; the write happened all the same.
                 let _ = done.send(result);
             }
+            // Nothing rests on it: a mark that is behind only finds less.
+            let _ = watermark.sync();
         });
     spawned.map_err(|error| DiskError::Failed(format!("no thread for the writer: {error}")))
 }
 
-fn write(database: &DB, batch: Batch, sync: bool) -> Result<(), DiskError> {
+fn write(
+    database: &DB,
+    batch: Batch,
+    sync: bool,
+    watermark: &mut Watermark,
+) -> Result<(), DiskError> {
     let mut changes = WriteBatch::default();
     let mut joined = Vec::new();
     for change in batch.changes {
@@ -218,9 +230,12 @@ fn write(database: &DB, batch: Batch, sync: bool) -> Result<(), DiskError> {
     }
     let mut options = WriteOptions::default();
     options.set_sync(sync);
-    database
-        .write_opt(changes, &options)
-        .map_err(|error| disk_error(&error))
+    let written = database.write_opt(changes, &options);
+    written.map_err(|error| disk_error(&error))?;
+    if sync {
+        watermark.advance(database.latest_sequence_number())?;
+    }
+    Ok(())
 }
 
 fn scan(

@@ -1,0 +1,191 @@
+//! A write-ahead log that is not what was synced is refused; one whose end was never synced opens.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use ropewalk_raft_store::disk::rocks::{RocksDisk, RocksOptions};
+use ropewalk_raft_store::disk::{Batch, Change, Disk, DiskError, ScanLimit};
+
+const WATERMARK: &str = "WATERMARK";
+
+fn try_open(path: &Path) -> Result<RocksDisk, DiskError> {
+    let options = RocksOptions {
+        database_bytes: 1 << 20,
+    };
+    RocksDisk::open(path, options)
+}
+
+fn value(number: u32) -> Bytes {
+    Bytes::from(vec![number as u8; 60 + number as usize * 31 % 400])
+}
+
+async fn put(disk: &RocksDisk, number: u32, sync: bool) {
+    let change = Change::Put {
+        key: Bytes::copy_from_slice(&number.to_be_bytes()),
+        head: Bytes::new(),
+        body: value(number),
+    };
+    let batch = Batch {
+        changes: vec![change],
+    };
+    disk.commit(batch, sync).await.expect("a commit");
+}
+
+/// How many values are there; they must be the first ones, and as they were written.
+async fn count(disk: &RocksDisk) -> u32 {
+    let everything = Bytes::new()..Bytes::from_static(&[255]);
+    let limit = ScanLimit {
+        max_bytes: usize::MAX,
+        max_pairs: usize::MAX,
+    };
+    let pairs = disk.scan(everything, limit).await.expect("a scan");
+    for ((key, found), number) in pairs.iter().zip(0_u32..) {
+        assert_eq!(key.as_ref(), number.to_be_bytes());
+        assert_eq!(*found, value(number));
+    }
+    pairs.len() as u32
+}
+
+fn copy(from: &Path) -> tempfile::TempDir {
+    let to = tempfile::tempdir().expect("a directory");
+    for file in fs::read_dir(from).expect("a directory") {
+        let file = file.expect("a file");
+        fs::copy(file.path(), to.path().join(file.file_name())).expect("a copy");
+    }
+    to
+}
+
+/// The newest write-ahead log.
+fn wal(path: &Path) -> PathBuf {
+    let files = fs::read_dir(path).expect("a directory");
+    let files = files.map(|file| file.expect("a file").path());
+    let logs = files.filter(|file| file.extension().is_some_and(|end| end == "log"));
+    logs.max().expect("a write-ahead log")
+}
+
+fn wal_bytes(path: &Path) -> u64 {
+    fs::metadata(wal(path)).expect("a file").len()
+}
+
+fn cut(path: &Path, length: u64) {
+    let file = fs::OpenOptions::new().write(true).open(wal(path));
+    file.expect("a file").set_len(length).expect("a cut");
+}
+
+fn flip(file: &Path, at: usize) {
+    let mut bytes = fs::read(file).expect("a file");
+    bytes[at] ^= 0x10;
+    fs::write(file, bytes).expect("a file");
+}
+
+/// As a crash leaves it: a copy taken while the database is open, after `synced` synced commits
+/// and `unsynced` more; and the log's length after each.
+async fn crashed(synced: u32, unsynced: u32) -> (tempfile::TempDir, Vec<u64>) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let disk = try_open(directory.path()).expect("an empty directory opens");
+    let mut lengths = vec![wal_bytes(directory.path())];
+    for number in 0..synced + unsynced {
+        put(&disk, number, number < synced).await;
+        lengths.push(wal_bytes(directory.path()));
+    }
+    (copy(directory.path()), lengths)
+}
+
+fn refused(path: &Path, what: &str) -> String {
+    match try_open(path) {
+        Err(DiskError::Damaged(reason)) => reason,
+        other => panic!("{what}: expected damage, got {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_torn_end_that_was_never_synced_is_dropped_and_nothing_else() {
+    let (image, lengths) = crashed(12, 6).await;
+    let (synced, end) = (lengths[12], lengths[18]);
+    let cuts = (synced..=end).step_by(41).chain([synced, end]);
+    for length in cuts {
+        let copy = copy(image.path());
+        cut(copy.path(), length);
+        let disk = try_open(copy.path()).expect("a torn tail opens");
+        let whole = lengths.iter().filter(|&&end| end <= length).count() - 1;
+        assert_eq!(count(&disk).await, whole as u32, "cut at {length}");
+    }
+}
+
+#[tokio::test]
+async fn a_log_cut_below_what_was_synced_is_refused_again_and_again() {
+    let (image, lengths) = crashed(12, 0).await;
+    let end = lengths[12];
+    // Within records, and where each ends: the latter looks like a log that was never longer.
+    let within = (0..end).step_by(113);
+    for length in within.chain(lengths[..12].iter().copied()) {
+        let copy = copy(image.path());
+        cut(copy.path(), length);
+        let reason = refused(copy.path(), &format!("cut at {length} of {end}"));
+        assert!(!reason.is_empty());
+        refused(copy.path(), "a second attempt");
+    }
+    let copy = copy(image.path());
+    cut(copy.path(), lengths[11]);
+    let reason = refused(copy.path(), "cut where a record ends");
+    assert!(reason.contains("was cut"), "{reason}");
+}
+
+#[tokio::test]
+async fn a_log_that_is_gone_is_refused() {
+    let (image, _) = crashed(3, 0).await;
+    fs::remove_file(wal(image.path())).expect("removed");
+    refused(image.path(), "without its log");
+}
+
+#[tokio::test]
+async fn a_flipped_byte_anywhere_in_a_synced_log_is_refused() {
+    let (image, lengths) = crashed(12, 0).await;
+    for at in (0..lengths[12] as usize).step_by(67) {
+        let copy = copy(image.path());
+        flip(&wal(copy.path()), at);
+        refused(copy.path(), &format!("flipped at {at}"));
+    }
+    // The head of each record: checksum, length and type.
+    for start in &lengths[..12] {
+        for at in [0, 4, 5, 6] {
+            let copy = copy(image.path());
+            flip(&wal(copy.path()), *start as usize + at);
+            refused(copy.path(), &format!("flipped at {start} + {at}"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_torn_watermark_opens_and_a_lost_one_is_refused() {
+    let (image, _) = crashed(5, 0).await;
+    for slot in [0, 512] {
+        let copy = copy(image.path());
+        flip(&copy.path().join(WATERMARK), slot + 10);
+        let disk = try_open(copy.path()).expect("the other slot is whole");
+        assert_eq!(count(&disk).await, 5);
+    }
+    let both = copy(image.path());
+    flip(&both.path().join(WATERMARK), 10);
+    flip(&both.path().join(WATERMARK), 522);
+    let reason = refused(both.path(), "no slot is whole");
+    assert!(reason.contains("damaged"), "{reason}");
+    let without = copy(image.path());
+    fs::remove_file(without.path().join(WATERMARK)).expect("removed");
+    let reason = refused(without.path(), "without its watermark");
+    assert!(reason.contains("is missing"), "{reason}");
+}
+
+#[tokio::test]
+async fn a_database_opened_many_times_is_never_below_its_watermark() {
+    let directory = tempfile::tempdir().expect("a directory");
+    for number in 0..6 {
+        let disk = try_open(directory.path()).expect("it opens");
+        assert_eq!(count(&disk).await, number);
+        put(&disk, number, number % 2 == 0).await;
+        // A sync of nothing new, as a close does.
+        let nothing = disk.commit(Batch::default(), true).await;
+        nothing.expect("a commit");
+    }
+}
