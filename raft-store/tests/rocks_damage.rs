@@ -140,6 +140,30 @@ async fn a_log_that_is_gone_is_refused() {
 }
 
 #[tokio::test]
+async fn a_database_that_lost_its_first_file_is_refused_and_not_begun_anew() {
+    let (image, _) = crashed(3, 0).await;
+    fs::remove_file(image.path().join("CURRENT")).expect("removed");
+    for _ in 0..2 {
+        let reason = refused(image.path(), "without CURRENT");
+        assert!(reason.contains("is missing"), "{reason}");
+    }
+}
+
+#[tokio::test]
+async fn a_creation_that_was_cut_short_is_taken_up_again() {
+    for length in [0, 7, 1_024] {
+        let directory = tempfile::tempdir().expect("a directory");
+        let zeros = vec![0; length];
+        fs::write(directory.path().join(WATERMARK), zeros).expect("a file");
+        let disk = try_open(directory.path()).expect("nothing was there yet");
+        put(&disk, 0, true).await;
+        drop(disk);
+        let disk = try_open(directory.path()).expect("it opens again");
+        assert_eq!(count(&disk).await, 1);
+    }
+}
+
+#[tokio::test]
 async fn a_flipped_byte_anywhere_in_a_synced_log_is_refused() {
     let (image, lengths) = crashed(12, 0).await;
     for at in (0..lengths[12] as usize).step_by(67) {

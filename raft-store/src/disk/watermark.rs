@@ -64,14 +64,22 @@ impl Watermark {
             next_slot: 0,
             synced_at: Instant::now(),
         };
-        if is_new {
-            mark.create(path).map_err(failed)?;
-        } else {
-            let mut text = Vec::new();
-            mark.file.read_to_end(&mut text).map_err(failed)?;
-            let (sequence, slot) = newest(&text).ok_or_else(|| damaged(path, "is damaged"))?;
-            mark.sequence = sequence;
-            mark.next_slot = 1 - slot;
+        let mut text = Vec::new();
+        mark.file.read_to_end(&mut text).map_err(failed)?;
+        match newest(&text) {
+            // RocksDB would begin anew beside what is left of the old database.
+            Some((sequence, _)) if is_new && sequence > 0 => {
+                return Err(DiskError::Damaged(format!(
+                    "{} is missing, though {sequence} changes were synced",
+                    path.join(DATABASE_FILE).display()
+                )));
+            }
+            _ if is_new => mark.create(path).map_err(failed)?,
+            Some((sequence, slot)) => {
+                mark.sequence = sequence;
+                mark.next_slot = 1 - slot;
+            }
+            None => return Err(damaged(path, "is damaged")),
         }
         Ok(mark)
     }
