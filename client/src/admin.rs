@@ -1,12 +1,15 @@
 //! What an operator asks of a cluster. Any node takes these calls.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use ropewalk_proto::error::ErrorCode;
 use ropewalk_proto::v1;
+use tonic::Status;
 
 use crate::client::{Inner, Safe, bounded};
 use crate::connections::Node;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Topics, nodes, leaders. Each call is bounded by the client's request timeout and made again, to
 /// other nodes too, for as long as that may help.
@@ -25,6 +28,33 @@ macro_rules! repeat {
         };
         $self.inner.call($what, Safe::ToRepeat, call).await
     }};
+}
+
+/// Whether a try that has not told its outcome may have taken effect.
+#[derive(Debug, Default)]
+struct Doubt(AtomicBool);
+
+impl Doubt {
+    /// Makes one try. One that is dropped before its end leaves doubt.
+    async fn of<T>(
+        &self,
+        call: impl Future<Output = std::result::Result<T, Status>>,
+    ) -> std::result::Result<T, Status> {
+        let before = self.0.swap(true, Ordering::Relaxed);
+        let result = call.await;
+        let known = match &result {
+            Ok(_) => true,
+            Err(status) => !Error::from_status(status, "").outcome_unknown(),
+        };
+        if known {
+            self.0.store(before, Ordering::Relaxed);
+        }
+        result
+    }
+
+    fn is_left(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 impl Admin {
@@ -69,8 +99,24 @@ impl Admin {
             partitions,
             settings: Some(settings),
         };
-        let created = repeat!(self, "creating a topic", create_topic, request)?;
-        Ok(created)
+        let doubt = Doubt::default();
+        let call = |mut node: Node, within| {
+            let request = bounded(request.clone(), within);
+            doubt.of(async move { node.create_topic(request).await })
+        };
+        let created = self
+            .inner
+            .call("creating a topic", Safe::ToRepeat, call)
+            .await;
+        match created {
+            // It was an earlier try of ours whose answer was lost.
+            Err(error) if doubt.is_left() && error.code() == Some(ErrorCode::TopicExists) => {
+                let found = self.topic(name).await?;
+                let ours = |topic: &v1::TopicInfo| topic.partitions.len() == partitions as usize;
+                found.filter(ours).ok_or(error)
+            }
+            created => created,
+        }
     }
 
     /// Changes settings of a topic, by the names and values the command line takes.
@@ -98,8 +144,20 @@ impl Admin {
         let request = v1::DeleteTopicRequest {
             name: name.to_owned(),
         };
-        repeat!(self, "deleting a topic", delete_topic, request)?;
-        Ok(())
+        let doubt = Doubt::default();
+        let call = |mut node: Node, within| {
+            let request = bounded(request.clone(), within);
+            doubt.of(async move { node.delete_topic(request).await })
+        };
+        let deleted = self
+            .inner
+            .call("deleting a topic", Safe::ToRepeat, call)
+            .await;
+        match deleted {
+            // It was an earlier try of ours whose answer was lost.
+            Err(error) if doubt.is_left() && error.says_there_is_none() => Ok(()),
+            deleted => deleted.map(|_| ()),
+        }
     }
 
     /// The nodes, and what each leads and holds.

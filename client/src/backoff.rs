@@ -5,7 +5,8 @@ use std::time::Duration;
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 
 const FIRST: Duration = Duration::from_millis(10);
-const LONGEST: Duration = Duration::from_millis(400);
+/// Before jitter, which at most doubles it. Short, since it delays how soon publishing resumes.
+const LONGEST: Duration = Duration::from_millis(200);
 
 /// Pauses after the first failure, the second, and so on, until a success.
 #[derive(Debug)]

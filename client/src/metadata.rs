@@ -236,3 +236,63 @@ pub(crate) fn unknown_partition(topic: &str, partition: u32, partitions: u32) ->
         format!("there is no partition {topic}/{partition}; it has {partitions}, numbered from 0"),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(leader_node_id: u64, leader_epoch: u64) -> v1::MetadataResponse {
+        let node = |node_id| v1::NodeInfo {
+            node_id,
+            address: format!("node-{node_id}:1"),
+            ..Default::default()
+        };
+        v1::MetadataResponse {
+            nodes: vec![node(1), node(2)],
+            topics: vec![v1::TopicInfo {
+                name: "t".into(),
+                topic_id: 1,
+                partitions: vec![v1::PartitionInfo {
+                    leader_node_id,
+                    leader_epoch,
+                    ..Default::default()
+                }],
+                ..Default::default()
+            }],
+            ..Default::default()
+        }
+    }
+
+    fn leader(metadata: &Metadata) -> Option<u64> {
+        metadata.known_leader("t", 0).map(|leader| leader.node_id)
+    }
+
+    #[test]
+    fn a_node_that_is_behind_does_not_bring_back_an_old_leader() {
+        let metadata = Metadata::default();
+        metadata.learn("t", told(2, 7)).unwrap();
+        metadata.learn("t", told(1, 6)).unwrap();
+        assert_eq!(leader(&metadata), Some(2));
+        metadata.learn("t", told(1, 8)).unwrap();
+        assert_eq!(leader(&metadata), Some(1));
+    }
+
+    #[test]
+    fn a_refusal_counts_only_against_the_node_that_gave_it() {
+        let metadata = Metadata::default();
+        metadata.learn("t", told(1, 1)).unwrap();
+        metadata.not_leader("t", 0, 2, None);
+        assert_eq!(leader(&metadata), Some(1));
+        metadata.not_leader("t", 0, 1, None);
+        assert_eq!(leader(&metadata), None);
+    }
+
+    #[test]
+    fn a_topic_that_is_gone_is_forgotten() {
+        let metadata = Metadata::default();
+        metadata.learn("t", told(1, 1)).unwrap();
+        let gone = v1::MetadataResponse::default();
+        assert!(metadata.learn("t", gone).unwrap_err().says_there_is_none());
+        assert!(metadata.known_topic("t").is_none());
+    }
+}

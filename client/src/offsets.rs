@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::backoff::Backoff;
 use crate::client::{Client, Inner, bounded, timed_out};
 use crate::error::{Error, Result};
+use crate::metadata::unknown_partition;
 use crate::record::Offset;
 
 impl Client {
@@ -29,6 +30,7 @@ impl Inner {
         partition: u32,
         place: Offset,
     ) -> Result<u64> {
+        self.expect_partition(topic, partition).await?;
         let position = match place {
             Offset::At(offset) => return Ok(offset),
             Offset::Beginning => Position::Beginning(true),
@@ -40,17 +42,6 @@ impl Inner {
             partition,
             position: Some(position),
         };
-        let known = self.topic(topic).await?;
-        if partition >= known.partitions() {
-            let fresh = self.refresh(topic).await?;
-            if partition >= fresh.partitions() {
-                return Err(crate::metadata::unknown_partition(
-                    topic,
-                    partition,
-                    fresh.partitions(),
-                ));
-            }
-        }
         let deadline = Instant::now() + self.request_timeout;
         let mut backoff = Backoff::new(self.draw());
         loop {
@@ -66,6 +57,18 @@ impl Inner {
             }
             sleep(pause).await;
         }
+    }
+
+    /// Makes sure that there is such a partition.
+    async fn expect_partition(self: &Arc<Self>, topic: &str, partition: u32) -> Result<()> {
+        let mut known = self.topic(topic).await?;
+        if partition >= known.partitions() {
+            known = self.refresh(topic).await?;
+        }
+        if partition >= known.partitions() {
+            return Err(unknown_partition(topic, partition, known.partitions()));
+        }
+        Ok(())
     }
 
     async fn ask_offset(

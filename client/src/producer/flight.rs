@@ -30,6 +30,8 @@ pub(super) enum At {
     Sent { request_id: u64, since: Instant },
     /// Back, unwritten as far as this try goes.
     Refused(Error),
+    /// Acknowledged, while one before it is not.
+    Done,
 }
 
 impl Flight {
@@ -56,7 +58,7 @@ impl Flight {
         self.batch.maybe_written || self.is_sent()
     }
 
-    /// Fails it for good.
+    /// Fails it for good, unless it is acknowledged.
     pub fn fail(mut self, error: &Error) {
         self.batch.maybe_written = self.maybe_written();
         self.batch.fail(error);
@@ -96,7 +98,9 @@ impl Remedy {
     }
 }
 
-/// The batches of one partition in flight, in the order of their sequence.
+/// The batches of one partition in flight, in the order of their sequence, from the first that is
+/// not acknowledged on. Those acknowledged behind it keep their places: so its distance to the newest
+/// is bounded, and the partition still remembers it when it comes again.
 #[derive(Debug, Default)]
 pub(super) struct Flights {
     queue: VecDeque<Flight>,
@@ -120,7 +124,19 @@ impl Flights {
     }
 
     pub fn take_first(&mut self) -> Option<Flight> {
-        self.queue.pop_front()
+        let first = self.queue.pop_front();
+        self.forget_done();
+        first
+    }
+
+    fn forget_done(&mut self) {
+        while self
+            .queue
+            .front()
+            .is_some_and(|flight| matches!(flight.at, At::Done))
+        {
+            self.queue.pop_front();
+        }
     }
 
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Flight> {
@@ -148,9 +164,13 @@ impl Flights {
         };
         match answer {
             Ok(base_offset) => {
-                if let Some(flight) = self.queue.remove(index) {
+                if let Some(flight) = self.queue.get_mut(index) {
                     flight.batch.settle(Ok(base_offset));
+                    flight.at = At::Done;
+                    flight.bytes = Bytes::new();
+                    drop(flight.batch.release_memory());
                 }
+                self.forget_done();
             }
             Err(error) => {
                 if let Some(flight) = self.queue.get_mut(index) {
@@ -166,8 +186,9 @@ impl Flights {
     pub fn bring_home(&mut self) -> Option<Error> {
         let mut first = None;
         for flight in &mut self.queue {
-            if let At::Refused(error) = std::mem::replace(&mut flight.at, At::Home) {
-                first.get_or_insert(error);
+            if let At::Refused(error) = &mut flight.at {
+                first.get_or_insert_with(|| error.clone());
+                flight.at = At::Home;
             }
         }
         first
@@ -176,7 +197,7 @@ impl Flights {
     /// Fails those that may have been written: what follows can't wait to learn whether they were.
     pub fn give_up_unknown(&mut self, error: &Error) {
         for flight in std::mem::take(&mut self.queue) {
-            if flight.maybe_written() {
+            if flight.maybe_written() || matches!(flight.at, At::Done) {
                 flight.fail(error);
             } else {
                 self.queue.push_back(flight);
@@ -189,6 +210,7 @@ impl Flights {
     pub fn surrender(&mut self, in_doubt: &Error) -> (Vec<Flight>, bool) {
         let mut leaving = Vec::new();
         let mut doubted = false;
+        self.queue.retain(|flight| !matches!(flight.at, At::Done));
         for flight in std::mem::take(&mut self.queue) {
             if flight.batch.ring_version() == 0 {
                 self.queue.push_back(flight);
@@ -212,6 +234,7 @@ impl Flights {
     /// Gives all a place in the sequence, from `next` on; none of them may have been written.
     /// Returns the number after the last.
     pub fn renumber(&mut self, identity: Identity, mut next: i32) -> i32 {
+        self.queue.retain(|flight| !matches!(flight.at, At::Done));
         for flight in &mut self.queue {
             flight.base_sequence = next;
             // What this client built itself has the form of a batch.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ropewalk_client::{Client, ErrorCode, ErrorKind, Record, v1};
+use ropewalk_client::{Client, ErrorCode, ErrorKind, Offset, Record, v1};
 
 use crate::fake::{Fake, TOPIC, soon};
 
@@ -66,8 +66,11 @@ async fn a_topic_that_does_not_exist_is_named_in_the_error() {
 async fn a_partition_that_does_not_exist_is_an_error_and_no_wait() {
     let fake = Fake::start(1, 2).await;
     let client = fake.client().await;
-    let error = soon(client.reader(TOPIC, 2).build()).await.unwrap_err();
-    assert_eq!(error.code(), Some(ErrorCode::UnknownPartition));
+    for from in [Offset::Beginning, Offset::At(5)] {
+        let reader = client.reader(TOPIC, 2).from(from);
+        let error = soon(reader.build()).await.unwrap_err();
+        assert_eq!(error.code(), Some(ErrorCode::UnknownPartition));
+    }
 }
 
 #[tokio::test]
@@ -112,4 +115,27 @@ async fn connections_are_made_by_the_connector_given() {
     .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unreachable, "{error}");
     assert!(asked.lock().contains(&fake.addresses[0]));
+}
+
+#[tokio::test]
+async fn a_topic_created_or_deleted_by_a_try_whose_answer_was_lost_is_no_error() {
+    let fake = Fake::start(1, 3).await;
+    let admin = fake.client().await.admin();
+    fake.world().lost_answers = 1;
+    let created = admin
+        .create_topic(TOPIC, 3, v1::TopicSettings::default())
+        .await;
+    assert_eq!(created.unwrap().partitions.len(), 3);
+    fake.world().lost_answers = 1;
+    admin.delete_topic(TOPIC).await.unwrap();
+    fake.world().lost_answers = 1;
+    let other = admin
+        .create_topic(TOPIC, 5, v1::TopicSettings::default())
+        .await;
+    let error = other.unwrap_err();
+    assert_eq!(
+        error.code(),
+        Some(ErrorCode::TopicExists),
+        "it is not the one asked for"
+    );
 }

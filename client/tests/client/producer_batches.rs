@@ -95,7 +95,7 @@ async fn what_is_empty_and_what_is_absent_stay_apart_in_every_compression() {
             Record::new().key("k").value("long ".repeat(100)),
         ];
         for record in records {
-            let _ = producer.send(record).await.unwrap();
+            let _ticket = producer.send(record).await.unwrap();
         }
         soon(producer.close()).await.unwrap();
         let world = fake.world();
@@ -130,7 +130,7 @@ async fn keyless_records_fill_one_partition_after_the_other() {
     let builder = client.producer(TOPIC).linger(Duration::from_secs(60));
     let producer = builder.batch_bytes(1_000).build().await.unwrap();
     for _ in 0..60 {
-        let _ = producer
+        let _ticket = producer
             .send(Record::new().value(vec![b'x'; 80]))
             .await
             .unwrap();

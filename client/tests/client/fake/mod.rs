@@ -36,6 +36,7 @@ impl Fake {
         let mut incoming = Vec::new();
         for _ in 0..nodes {
             let listener = TcpIncoming::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+            let listener = listener.with_nodelay(Some(true));
             addresses.push(listener.local_addr().unwrap().to_string());
             incoming.push(listener);
         }

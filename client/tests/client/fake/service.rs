@@ -45,7 +45,7 @@ impl Service {
             let answer = match act {
                 Act::Obey | Act::Refuse(_) => Ok(response),
                 Act::ObeyAndBreak | Act::Break => Err(Status::unavailable("the connection broke")),
-                Act::Ignore => continue,
+                Act::Ignore | Act::ObeyInSilence => continue,
             };
             let broke = answer.is_err();
             if answers.send(answer).is_err() || broke {
@@ -262,14 +262,14 @@ impl Ropewalk for Service {
         &self,
         _request: Request<v1::DeleteTopicRequest>,
     ) -> Result<Response<v1::DeleteTopicResponse>, Status> {
-        Err(WireError::new(ErrorCode::UnknownTopic, "no such topic").into())
+        Err(self.world.lock().too_late(ErrorCode::UnknownTopic))
     }
 
     async fn create_topic(
         &self,
         _request: Request<v1::CreateTopicRequest>,
     ) -> Result<Response<v1::TopicInfo>, Status> {
-        Err(WireError::new(ErrorCode::TopicExists, "a topic of that name exists").into())
+        Err(self.world.lock().too_late(ErrorCode::TopicExists))
     }
 
     async fn alter_topic(

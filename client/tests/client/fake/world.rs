@@ -34,7 +34,9 @@ pub enum Act {
     ObeyAndBreak,
     /// The stream breaks before it is looked at.
     Break,
-    /// It is never answered.
+    /// The rules are kept, but no answer comes.
+    ObeyInSilence,
+    /// It is never answered, and nothing is written.
     Ignore,
 }
 
@@ -64,6 +66,8 @@ pub struct World {
     pub hints: bool,
     pub metadata_asked: usize,
     pub next_producer: u64,
+    /// How many calls to create or delete a topic lose their answer.
+    pub lost_answers: usize,
     pub fetch_script: FetchScript,
 }
 
@@ -85,8 +89,18 @@ impl World {
             hints: true,
             metadata_asked: 0,
             next_producer: 1_000,
+            lost_answers: 0,
             fetch_script: Box::new(|_| None),
         }
+    }
+
+    /// The answer of a call that changes a topic which was changed already.
+    pub fn too_late(&mut self, code: ErrorCode) -> tonic::Status {
+        if self.lost_answers > 0 {
+            self.lost_answers -= 1;
+            return tonic::Status::unavailable("the connection broke");
+        }
+        WireError::new(code, "that was done before").into()
     }
 
     pub fn node(&self, node_id: u64) -> v1::NodeInfo {
@@ -143,7 +157,9 @@ impl World {
         self.seen.push(seen.clone());
         let act = (self.script)(&seen);
         let result = match &act {
-            Act::Obey | Act::ObeyAndBreak => self.append(node_id, request, &view),
+            Act::Obey | Act::ObeyAndBreak | Act::ObeyInSilence => {
+                self.append(node_id, request, &view)
+            }
             Act::Refuse(code) => Err(WireError::new(*code, "the script says so")),
             Act::Break | Act::Ignore => Ok((0, false)),
         };
