@@ -9,6 +9,7 @@ mod settings;
 mod verbs;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 
@@ -18,12 +19,21 @@ fn main() -> ExitCode {
     exit::report(done)
 }
 
+/// How long a node's last tasks may take to let go of its database.
+const CLOSE_WITHIN: Duration = Duration::from_secs(10);
+
 fn run(cli: args::Cli) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
+    let is_node = matches!(cli.verb, args::Verb::Node(_) | args::Verb::Dev(_));
     let done = runtime.block_on(verbs::run(cli));
-    // A thread that waits for the next line of stdin cannot be told to stop; nobody waits for it.
-    runtime.shutdown_background();
+    if is_node {
+        // A database still open while the process ends is one that its own threads crash on.
+        runtime.shutdown_timeout(CLOSE_WITHIN);
+    } else {
+        // A thread that waits for the next line of stdin cannot be told to stop; nobody waits for it.
+        runtime.shutdown_background();
+    }
     done
 }

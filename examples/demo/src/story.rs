@@ -4,16 +4,16 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
-use futures_util::TryStreamExt;
+use ropewalk_client::Client;
 use ropewalk_client::v1::{TopicInfo, TopicSettings};
-use ropewalk_client::{Client, Offset};
-use ropewalk_demo::check::{Place, ReadBack, check};
+use ropewalk_demo::check::{Place, check};
 use ropewalk_demo::cluster::{self, Node};
 use ropewalk_demo::flights::{self, Flight};
-use tokio::time::{Instant, sleep, timeout};
+use ropewalk_demo::read;
+use tokio::time::{Instant, sleep};
 
 use crate::account::{number, say, seconds};
-use ropewalk_demo::publish::{Ack, Publisher, ROW_HEADER, longest_silence};
+use ropewalk_demo::publish::{Ack, Publisher, longest_silence};
 
 const TOPIC: &str = "flights";
 const NODES: usize = 3;
@@ -194,10 +194,7 @@ async fn wait_for(
 
 async fn read_and_check(client: &Client, flights: &[Flight], acks: &[Ack]) -> anyhow::Result<()> {
     let begun = Instant::now();
-    let mut read = Vec::with_capacity(flights.len());
-    for partition in 0..PARTITIONS {
-        read_partition(client, partition, &mut read).await?;
-    }
+    let read = read::everything(client, TOPIC, PARTITIONS).await?;
     say(
         "read back",
         format!(
@@ -219,49 +216,6 @@ async fn read_and_check(client: &Client, flights: &[Flight], acks: &[Ack]) -> an
             Ok(())
         }
         Err(wrong) => bail!("the check does not hold: {wrong}"),
-    }
-}
-
-async fn read_partition(
-    client: &Client,
-    partition: u32,
-    read: &mut Vec<ReadBack>,
-) -> anyhow::Result<()> {
-    let end = client.offset(TOPIC, partition, Offset::End).await?;
-    if end == 0 {
-        return Ok(());
-    }
-    let mut reader = client
-        .reader(TOPIC, partition)
-        .from(Offset::Beginning)
-        .build()
-        .await?;
-    loop {
-        let next = timeout(PATIENCE, reader.try_next()).await;
-        let record = next.context("a reader waits for records that are there")??;
-        let record = record.context("a reader ended before its partition")?;
-        let header = record
-            .headers
-            .iter()
-            .find(|header| header.key == ROW_HEADER);
-        let row = header.and_then(|header| {
-            std::str::from_utf8(header.value.as_deref()?)
-                .ok()?
-                .parse()
-                .ok()
-        });
-        read.push(ReadBack {
-            place: Place {
-                partition,
-                offset: record.offset,
-            },
-            key: record.key.map(|key| key.to_vec()),
-            value: record.value.map(|value| value.to_vec()).unwrap_or_default(),
-            row: row.context("a record without its number")?,
-        });
-        if record.offset + 1 >= end {
-            return Ok(());
-        }
     }
 }
 

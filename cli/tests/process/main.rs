@@ -1,0 +1,13 @@
+//! The command as it is used: real processes on this machine's loopback, killed and started again.
+//! What can be shown inside one process, or simulated, is tested there.
+
+#![allow(clippy::unwrap_used)] // helpers of tests, which fail where they stand
+
+mod crash;
+mod garbage;
+mod joining;
+mod records;
+mod starting;
+mod support;
+mod usage;
+mod wiped;

@@ -1,0 +1,93 @@
+//! What needs no node: help, bad usage, and a cluster that is not there.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::support::ropewalk;
+
+#[tokio::test]
+async fn bad_usage_ends_with_2_before_anything_is_asked_of_a_cluster() {
+    let wrong: [&[&str]; 16] = [
+        &[],
+        &["fly"],
+        &["topic"],
+        &["topic", "list", "--no-such-flag"],
+        &["topic", "create", "t", "--partitions", "0"],
+        &["topic", "create", "t", "--retention", "7"],
+        &["topic", "create", "t", "--retention-size", "1.5GiB"],
+        &["topic", "create", "t", "--set", "retention"],
+        &["topic", "create", "t", "--set", "no-such-setting=1"],
+        &["consume", "t", "--from", "yesterday"],
+        &["produce", "t", "--compression", "rar"],
+        &["partition", "transfer", "t", "--to", "1"],
+        &["partition", "move", "t/0", "--replicas", "1,1"],
+        &["--bootstrap", "nowhere", "topic", "list"],
+        &["-o", "xml", "topic", "list"],
+        &["bench", "produce", "--topic", "t", "--rate", "fast"],
+    ];
+    for args in wrong {
+        let done = ropewalk(args).await;
+        assert_eq!(done.code, Some(2), "{args:?}: {done:?}");
+        assert!(
+            !done.err.is_empty() && done.out.is_empty(),
+            "{args:?}: {done:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_cluster_that_is_not_there_ends_with_1_within_the_timeout() {
+    let begun = Instant::now();
+    // Port 1 of this machine is nobody's.
+    let args = [
+        "topic",
+        "list",
+        "--bootstrap",
+        "127.0.0.1:1",
+        "--timeout",
+        "500ms",
+    ];
+    let error = ropewalk(&args).await.refused(1);
+    assert!(error.contains("127.0.0.1:1 is not reachable"), "{error}");
+    assert!(
+        begun.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        begun.elapsed()
+    );
+}
+
+#[tokio::test]
+async fn help_names_every_verb_there_is_and_none_that_is_not() {
+    let help = ropewalk(&["--help"]).await.ok();
+    let verbs = [
+        "dev",
+        "node",
+        "topic",
+        "produce",
+        "consume",
+        "partition",
+        "cluster",
+        "bench",
+        "completions",
+    ];
+    let named = |verb: &str| {
+        help.lines()
+            .any(|line| line.trim_start().starts_with(&format!("{verb} ")))
+    };
+    for verb in verbs {
+        assert!(named(verb), "{verb} is missing:\n{help}");
+        ropewalk(&[verb, "--help"]).await.ok();
+    }
+    for verb in [
+        "group", "queue", "dlq", "schema", "backup", "user", "acl", "quota",
+    ] {
+        assert!(!named(verb), "{verb} does not work yet:\n{help}");
+    }
+}
+
+#[tokio::test]
+async fn completions_are_printed_for_a_shell() {
+    let script = ropewalk(&["completions", "bash"]).await.ok();
+    assert!(script.contains("ropewalk") && script.contains("--bootstrap"));
+}
