@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 use ropewalk_node::{Config, Env};
@@ -40,6 +40,10 @@ impl Machine {
     }
 }
 
+/// What the hosts' wall clocks say when a simulation begins. Names are drawn from it, so if it were
+/// the time of day no run could be repeated.
+const EPOCH: Duration = Duration::from_secs(1_700_000_000);
+
 /// The hosts of one simulation.
 #[derive(Debug)]
 pub struct Cluster {
@@ -55,6 +59,7 @@ pub fn simulation(seed: u64, duration: Duration) -> Sim<'static> {
     let _ = tracing_subscriber::fmt().with_env_filter(filter).try_init();
     turmoil::Builder::new()
         .rng_seed(seed)
+        .epoch(SystemTime::UNIX_EPOCH + EPOCH)
         .simulation_duration(duration)
         .tick_duration(Duration::from_millis(1))
         .max_message_latency(Duration::from_millis(20))

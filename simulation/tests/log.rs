@@ -1,4 +1,4 @@
-//! A log of three nodes, through the loss of each.
+//! A log of three nodes, through the loss of each, of all at once, and of the way between them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +12,7 @@ const NODES: [&str; 3] = ["node-1", "node-2", "node-3"];
 const TOPIC: &str = "flights";
 const KEY: &str = "N14228";
 const RECORDS: usize = 200;
+const BOUND: Duration = Duration::from_secs(300);
 
 /// The seeds to run: `SEEDS=first..end`, or a few.
 fn seeds() -> std::ops::Range<u64> {
@@ -34,49 +35,172 @@ fn step_for(sim: &mut Sim<'_>, time: Duration) {
     }
 }
 
-#[test]
-fn what_was_acknowledged_is_read_after_each_node_in_turn_loses_its_power() {
-    seeds().for_each(each_node_in_turn_loses_its_power);
+/// One record that was acknowledged: when, in virtual time, where, and what.
+#[derive(Debug, Clone, PartialEq)]
+struct Acknowledged {
+    at: Duration,
+    offset: u64,
+    value: String,
 }
 
-fn each_node_in_turn_loses_its_power(seed: u64) {
-    let mut sim = cluster::simulation(seed, Duration::from_secs(300));
-    let nodes = Cluster::start(&mut sim, seed, 3);
-    let acknowledged: Arc<Mutex<Vec<(u64, String)>>> = Arc::default();
-    let read: Arc<Mutex<Contents>> = Arc::default();
-    {
-        let (acknowledged, read) = (acknowledged.clone(), read.clone());
+/// What a publisher was told and what it then read.
+#[derive(Debug, Default)]
+struct Story {
+    acknowledged: Mutex<Vec<Acknowledged>>,
+    read: Mutex<Contents>,
+}
+
+impl Story {
+    /// Publishes one record after the other, then reads everything.
+    fn begin(sim: &mut Sim<'_>) -> Arc<Story> {
+        let story = Arc::new(Story::default());
+        let told = story.clone();
         sim.client("publisher", async move {
             let ask = Ask::new(&NODES, TOPIC);
             ask.create_topic(None).await;
             for number in 0..RECORDS {
                 let value = format!("record {number}");
                 let offset = ask.publish(KEY, &value).await;
-                acknowledged.lock().push((offset, value));
+                let at = turmoil::sim_elapsed().unwrap_or_default();
+                let one = Acknowledged { at, offset, value };
+                told.acknowledged.lock().push(one);
             }
-            let contents = ask.contents().await;
-            *read.lock() = contents;
-            Ok(())
+            let last = told.acknowledged.lock().last().map(|one| one.offset);
+            loop {
+                let contents = ask.contents().await;
+                // A leader that has not heard yet of its successor shows the log up to where it led.
+                if contents.values().keys().next_back().copied() >= last {
+                    *told.read.lock() = contents;
+                    return Ok(());
+                }
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
         });
+        story
     }
+
+    fn acknowledged(&self) -> usize {
+        self.acknowledged.lock().len()
+    }
+
+    /// Every acknowledged record is where it was said to be, and in the order of publishing.
+    fn check(&self, seed: u64) {
+        let values = self.read.lock().values();
+        let acknowledged = self.acknowledged.lock();
+        assert_eq!(acknowledged.len(), RECORDS, "seed {seed}");
+        for one in acknowledged.iter() {
+            let read = values.get(&one.offset).map(|value| &value[..]);
+            let expected = Some(one.value.as_bytes());
+            assert_eq!(read, expected, "seed {seed}, offset {}", one.offset);
+        }
+        let in_order = acknowledged.is_sorted_by(|one, next| one.offset < next.offset);
+        assert!(in_order, "seed {seed}: one key, one publisher");
+    }
+}
+
+fn each_node_in_turn_loses_its_power(seed: u64) -> Arc<Story> {
+    let mut sim = cluster::simulation(seed, BOUND);
+    let nodes = Cluster::start(&mut sim, seed, 3);
+    let story = Story::begin(&mut sim);
     for (number, name) in (1..).zip(NODES) {
-        step_until(&mut sim, || {
-            acknowledged.lock().len() >= number * RECORDS / 4
-        });
+        step_until(&mut sim, || story.acknowledged() >= number * RECORDS / 4);
         nodes.power_off(&mut sim, name, 0);
         step_for(&mut sim, Duration::from_secs(5));
         sim.bounce(name);
     }
     sim.run().expect("the publisher ends");
+    story
+}
 
-    let values = read.lock().values();
-    let acknowledged = acknowledged.lock();
-    for (offset, value) in acknowledged.iter() {
-        let read = values.get(offset).map(|value| &value[..]);
-        assert_eq!(read, Some(value.as_bytes()), "seed {seed}, offset {offset}");
+#[test]
+fn what_was_acknowledged_is_read_after_each_node_in_turn_loses_its_power() {
+    for seed in seeds() {
+        each_node_in_turn_loses_its_power(seed).check(seed);
     }
-    assert!(
-        acknowledged.is_sorted(),
-        "seed {seed}: one key, one publisher, so in the order of publishing"
-    );
+}
+
+#[test]
+fn a_seed_run_twice_acknowledges_the_same_at_the_same_time() {
+    let seed = seeds().start;
+    let first = each_node_in_turn_loses_its_power(seed);
+    let again = each_node_in_turn_loses_its_power(seed);
+    assert_eq!(*again.acknowledged.lock(), *first.acknowledged.lock());
+    assert_eq!(*again.read.lock(), *first.read.lock());
+}
+
+#[test]
+fn what_was_acknowledged_is_read_after_all_nodes_lose_their_power_at_once() {
+    for seed in seeds() {
+        let mut sim = cluster::simulation(seed, BOUND);
+        let nodes = Cluster::start(&mut sim, seed, 3);
+        let story = Story::begin(&mut sim);
+        for number in 1..4 {
+            step_until(&mut sim, || story.acknowledged() >= number * RECORDS / 4);
+            for name in NODES {
+                nodes.power_off(&mut sim, name, 0);
+            }
+            step_for(&mut sim, Duration::from_secs(1));
+            for name in NODES {
+                sim.bounce(name);
+            }
+        }
+        sim.run().expect("the publisher ends");
+        story.check(seed);
+    }
+}
+
+#[test]
+fn a_leader_cut_off_from_the_others_acknowledges_nothing_and_loses_nothing() {
+    seeds().for_each(a_leader_is_cut_off);
+}
+
+fn a_leader_is_cut_off(seed: u64) {
+    let mut sim = cluster::simulation(seed, BOUND);
+    let _nodes = Cluster::start(&mut sim, seed, 3);
+    let story = Story::begin(&mut sim);
+    let leader: Arc<Mutex<Option<u64>>> = Arc::default();
+    {
+        let leader = leader.clone();
+        sim.client("observer", async move {
+            let ask = Ask::new(&NODES, TOPIC);
+            ask.until_partition(|one| one.leader_node_id != 0).await;
+            let found = ask.partition().await.leader_node_id;
+            *leader.lock() = Some(found);
+            Ok(())
+        });
+    }
+    step_until(&mut sim, || {
+        story.acknowledged() >= RECORDS / 4 && leader.lock().is_some()
+    });
+    let cut_off = leader.lock().map(|id| format!("node-{id}")).expect("seen");
+    let others = NODES.iter().filter(|name| **name != cut_off);
+    for other in others.clone() {
+        sim.partition(cut_off.as_str(), *other);
+    }
+    // Told by the old leader alone, while the publisher goes on with the majority.
+    let told: Arc<Mutex<Vec<Acknowledged>>> = Arc::default();
+    {
+        let (told, cut_off) = (told.clone(), cut_off.clone());
+        sim.client("stranded", async move {
+            let ask = Ask::new(&[cut_off.as_str()], TOPIC);
+            let publish = ask.publish(KEY, "stranded");
+            let published = tokio::time::timeout(Duration::from_secs(15), publish).await;
+            if let Ok(offset) = published {
+                let at = turmoil::sim_elapsed().unwrap_or_default();
+                let value = "stranded".to_string();
+                told.lock().push(Acknowledged { at, offset, value });
+            }
+            Ok(())
+        });
+    }
+    let before = story.acknowledged();
+    step_for(&mut sim, Duration::from_secs(20));
+    assert_eq!(*told.lock(), [], "seed {seed}: {cut_off} has no majority");
+    let after = story.acknowledged();
+    assert!(after > before, "seed {seed}: the majority goes on");
+    for other in others {
+        sim.repair(cut_off.as_str(), *other);
+    }
+    sim.run().expect("the publisher ends");
+    story.check(seed);
 }
