@@ -142,7 +142,7 @@ impl<P: Provider> Provider for WithUnits<P> {
         for dict in profiles.values_mut() {
             if let Some(Value::Dict(_, limits)) = dict.get_mut("limits") {
                 for (name, value) in limits {
-                    plain_number(name, value)?;
+                    plain_number(name, value).map_err(figment::Error::from)?;
                 }
             }
         }
@@ -150,7 +150,7 @@ impl<P: Provider> Provider for WithUnits<P> {
     }
 }
 
-fn plain_number(name: &str, value: &mut Value) -> Result<(), figment::Error> {
+fn plain_number(name: &str, value: &mut Value) -> Result<(), String> {
     let Value::String(tag, text) = &*value else {
         return Ok(());
     };
@@ -162,14 +162,8 @@ fn plain_number(name: &str, value: &mut Value) -> Result<(), figment::Error> {
     } else {
         return Ok(());
     };
-    match parsed {
-        Ok(number) => *value = Value::Num(*tag, number.into()),
-        Err(error) => {
-            return Err(figment::Error::from(format!(
-                "limits.{name} = {text:?}: {error}"
-            )));
-        }
-    }
+    let number = parsed.map_err(|error| format!("limits.{name} = {text:?}: {error}"))?;
+    *value = Value::Num(*tag, number.into());
     Ok(())
 }
 

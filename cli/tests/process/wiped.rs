@@ -97,19 +97,17 @@ async fn a_wiped_node_gets_back_the_same_bytes_also_of_a_log_whose_beginning_is_
     cluster.healthy().await;
     assert_eq!(rows.len(), PARTITIONS as usize);
 
-    let old = cluster.ids[0].to_string();
-    let new = new.to_string();
+    let old = cluster.ids[0];
     for partition in 0..PARTITIONS as usize {
         let name = format!("t/{partition}");
         let mut logs = Vec::new();
-        for leader in [&old, &new] {
+        for leader in [old, new] {
+            let to = leader.to_string();
             cluster
-                .run(&["partition", "transfer", &name, "--to", leader])
+                .run(&["partition", "transfer", &name, "--to", &to])
                 .await
                 .ok();
-            let leads = |row: &Value| {
-                row["partition"] != partition || row["leader"].to_string() == **leader
-            };
+            let leads = |row: &Value| row["partition"] != partition || row["leader"] == leader;
             let rows = cluster.partitions_once("t", leads).await;
             logs.push(log(&cluster, &rows[partition]).await);
         }

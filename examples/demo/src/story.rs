@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
+use futures_util::future::try_join_all;
 use ropewalk_client::Client;
 use ropewalk_client::v1::{TopicInfo, TopicSettings};
 use ropewalk_demo::check::{Place, check};
@@ -221,14 +222,15 @@ async fn read_and_check(client: &Client, flights: &[Flight], acks: &[Ack]) -> an
 
 /// Asks the nodes to stop, as an operator would; a node that does not end well is a failure too.
 async fn stop(nodes: Vec<Node>) -> anyhow::Result<()> {
-    for mut node in nodes {
+    let begun = Instant::now();
+    try_join_all(nodes.into_iter().map(async |mut node| {
         let ended = node.terminate(PATIENCE).await?;
-        ensure!(
-            ended.success(),
-            "a node ended with {ended}; {}",
-            node.last_words()
-        );
-    }
-    say("stopped", "all nodes, by SIGTERM");
+        let words = || node.last_words();
+        ensure!(ended.success(), "a node ended with {ended}; {}", words());
+        Ok(())
+    }))
+    .await?;
+    let took = seconds(begun.elapsed());
+    say("stopped", format!("all nodes, by SIGTERM, in {took}"));
     Ok(())
 }
