@@ -214,5 +214,5 @@ fn a_kind_of_answer_of_a_newer_version_reads_as_none() {
     let newer = newer_fields();
     assert_eq!(MetaReply::decode(&newer[..]).unwrap().kind, None);
     assert_eq!(AppendAnswer::decode(&newer[..]).unwrap().result, None);
-    assert_eq!(ProposeMetaAnswer::decode(&newer[..]).unwrap().result, None);
+    assert_eq!(ProposeMetaAnswer::decode(&newer[..]).unwrap().reply, None);
 }
