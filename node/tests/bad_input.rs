@@ -33,8 +33,8 @@ struct Node {
 }
 
 fn free_address() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().to_string()
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("an address").to_string()
 }
 
 fn start(
@@ -76,7 +76,7 @@ impl Node {
             .expect("ready in time")
             .expect("the node starts");
         let channel = Endpoint::from_shared(format!("http://{address}"))
-            .unwrap()
+            .expect("an address")
             .connect_lazy();
         let mut node = Node {
             config,
@@ -193,7 +193,11 @@ impl Node {
 fn batch(producer: (i64, i16, i32), values: &[&[u8]]) -> Bytes {
     let mut builder = BatchBuilder::new(Compression::None, 32 << 20);
     for value in values {
-        assert!(builder.push(Some(b"key"), Some(value), &[], 1).unwrap());
+        assert!(
+            builder
+                .push(Some(b"key"), Some(value), &[], 1)
+                .expect("a record")
+        );
     }
     builder.set_producer(producer.0, producer.1, producer.2);
     builder.build()
