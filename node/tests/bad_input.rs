@@ -145,6 +145,7 @@ impl Node {
         timeout(PATIENCE, produced).await.expect("a leader in time")
     }
 
+    /// One request, after which the stream is closed on this side.
     async fn fetch(&mut self, partition: u32, offset: u64) -> v1::FetchResponse {
         let request = v1::FetchRequest {
             topic: TOPIC.to_string(),
@@ -153,10 +154,9 @@ impl Node {
             max_bytes: 1 << 20,
             ..Default::default()
         };
-        let requests = futures_util::stream::iter([request]).chain(futures_util::stream::pending());
         let mut answers = self
             .client
-            .fetch(requests)
+            .fetch(futures_util::stream::iter([request]))
             .await
             .expect("opens")
             .into_inner();

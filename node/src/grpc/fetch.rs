@@ -35,12 +35,15 @@ async fn serve(
         return;
     };
     let mut waiting = FuturesUnordered::new();
-    loop {
+    let mut open = true;
+    while open || !waiting.is_empty() {
         tokio::select! {
-            request = requests.next(), if waiting.len() < STREAM_FETCHES => match request {
+            request = requests.next(), if open && waiting.len() < STREAM_FETCHES => match request {
                 Some(Ok(request)) => waiting.push(fetch(serving, request)),
                 // The reader is gone: what still waits for records has nobody to go to.
-                Some(Err(_)) | None => return,
+                Some(Err(_)) => return,
+                // It has nothing more to ask, and waits for its answers.
+                None => open = false,
             },
             Some(answer) = waiting.next() => {
                 if answers.send(Ok(answer)).await.is_err() {
