@@ -97,6 +97,30 @@ impl Cluster {
         sim.host(name, move || run(config.clone(), machine.clone(), seed));
     }
 
+    /// How many nodes there are.
+    pub fn len(&self) -> usize {
+        self.machines.len()
+    }
+
+    /// Whether there is no node.
+    pub fn is_empty(&self) -> bool {
+        self.machines.is_empty()
+    }
+
+    /// The name of a node, by its number from 0.
+    ///
+    /// # Panics
+    /// If there is no such node.
+    pub fn name(&self, number: usize) -> &str {
+        let name = self.machines.keys().nth(number);
+        name.expect("a node of the plan")
+    }
+
+    /// Where the nodes are reached.
+    pub fn addresses(&self) -> Vec<String> {
+        self.machines.keys().map(|name| address(name)).collect()
+    }
+
     /// One node's machine.
     ///
     /// # Panics

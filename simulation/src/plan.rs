@@ -1,0 +1,88 @@
+//! What one run is to be: everything is drawn from the seed before it begins, so that a run can be
+//! repeated, written down, and made smaller by leaving faults out.
+
+use std::time::Duration;
+
+use rand::rngs::SmallRng;
+use rand::seq::IndexedRandom;
+use rand::{Rng, SeedableRng};
+use serde::{Deserialize, Serialize};
+
+use crate::fault::{Fault, What};
+
+/// One run.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Plan {
+    /// What everything is drawn from, the network's latencies and tokio's choices included.
+    pub seed: u64,
+    /// Nodes at the start.
+    pub nodes: usize,
+    /// How long faults fall and load is made, in simulated ms.
+    pub storm_ms: u64,
+    /// What clients do.
+    pub load: Load,
+    /// What goes wrong, by time.
+    pub faults: Vec<Fault>,
+}
+
+/// What clients do.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Load {
+    /// Partitions of the topic.
+    pub partitions: u32,
+    /// Producers, each a host of its own.
+    pub producers: u32,
+    /// Between two sends of one producer, in ms.
+    pub pause_ms: u64,
+    /// Distinct keys.
+    pub keys: u32,
+    /// Bytes of a value beyond its name.
+    pub padding_bytes: usize,
+}
+
+impl Plan {
+    /// Draws the plan of a seed.
+    pub fn draw(seed: u64, storm: Duration) -> Plan {
+        // Not the generator that turmoil seeds with the same number.
+        let mut random = SmallRng::seed_from_u64(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        let nodes = *[3, 3, 3, 4, 5].choose(&mut random).unwrap_or(&3);
+        let storm_ms = storm.as_millis() as u64;
+        let load = Load {
+            partitions: random.random_range(1..=4),
+            producers: random.random_range(1..=3),
+            pause_ms: random.random_range(5..=50),
+            keys: random.random_range(1..=50),
+            padding_bytes: *[0, 0, 100, 4_000].choose(&mut random).unwrap_or(&0),
+        };
+        Plan {
+            seed,
+            nodes,
+            storm_ms,
+            load,
+            faults: draw_faults(&mut random, nodes, storm_ms),
+        }
+    }
+}
+
+/// Swarm: each run turns a part of the kinds on, each with an intensity of its own, since faults
+/// that all fall at once hide each other.
+fn draw_faults(random: &mut SmallRng, nodes: usize, storm_ms: u64) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    for kind in What::KINDS {
+        if random.random_bool(0.5) {
+            continue;
+        }
+        let every_ms = random.random_range(5_000..=30_000);
+        let mut at_ms = random.random_range(3_000..=3_000 + every_ms);
+        while at_ms < storm_ms {
+            faults.push(Fault {
+                at_ms,
+                for_ms: random.random_range(100..=10_000),
+                what: What::draw(kind, random, nodes),
+            });
+            at_ms += random.random_range(every_ms / 2..=every_ms * 3 / 2);
+        }
+    }
+    faults.sort_by_key(|fault| fault.at_ms);
+    faults
+}
