@@ -193,6 +193,7 @@ async fn a_large_value_in_two_parts_comes_back_as_one(disk: &dyn Disk) {
 fn rocks(directory: &tempfile::TempDir) -> RocksDisk {
     let options = RocksOptions {
         database_bytes: 16 << 20,
+        ..RocksOptions::default()
     };
     RocksDisk::open(directory.path(), options).expect("the database opens")
 }

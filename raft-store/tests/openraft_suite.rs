@@ -133,6 +133,7 @@ async fn the_store_on_rocksdb_is_what_openraft_expects() {
         directory.path(),
         RocksOptions {
             database_bytes: 32 << 20,
+            ..RocksOptions::default()
         },
     );
     let builder = Builder::on(Arc::new(disk.expect("an empty directory opens"))).await;

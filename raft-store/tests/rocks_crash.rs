@@ -6,11 +6,12 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use openraft::storage::{RaftLogReader, RaftLogStorage, RaftLogStorageExt, RaftStateMachine};
 use openraft::{EntryPayload, LogIdOptionExt};
 use ropewalk_proto::command::Command as Proposal;
-use ropewalk_raft_store::disk::rocks::{RocksDisk, RocksOptions};
+use ropewalk_raft_store::disk::rocks::{ReclaimOptions, RocksDisk, RocksOptions};
 use ropewalk_raft_store::types::Entry;
 use ropewalk_raft_store::{Replica, Store, StoreOptions};
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -25,6 +26,11 @@ const CHILD: &str = "child::writes_until_it_is_killed";
 /// Small enough that memtables fill and are flushed within a few hundred entries.
 const OPTIONS: RocksOptions = RocksOptions {
     database_bytes: 1 << 20,
+    // So often that crashes fall into it.
+    reclaim: ReclaimOptions {
+        every: Duration::from_millis(20),
+        garbage_bytes: 1 << 20,
+    },
 };
 
 /// An entry of up to 100 KB whose every byte depends on its index.

@@ -12,6 +12,7 @@ const WATERMARK: &str = "WATERMARK";
 fn try_open(path: &Path) -> Result<RocksDisk, DiskError> {
     let options = RocksOptions {
         database_bytes: 1 << 20,
+        ..RocksOptions::default()
     };
     RocksDisk::open(path, options)
 }

@@ -64,6 +64,7 @@ async fn reopen(locked: &DataDir, limits: &Limits) -> anyhow::Result<Env> {
 fn env(locked: &DataDir, limits: &Limits) -> anyhow::Result<Env> {
     let disk = locked.open_disk(RocksOptions {
         database_bytes: limits.database_bytes,
+        ..RocksOptions::default()
     })?;
     Ok(Env {
         clock: Arc::new(SystemClock),

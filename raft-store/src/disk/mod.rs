@@ -4,6 +4,7 @@
 //! simulator runs all of them.
 
 mod memory;
+mod reclaim;
 pub mod rocks;
 mod watermark;
 

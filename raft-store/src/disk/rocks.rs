@@ -24,6 +24,8 @@ use rocksdb::{
 };
 use tokio::sync::oneshot;
 
+pub use super::reclaim::ReclaimOptions;
+use super::reclaim::Reclaimer;
 use super::watermark::Watermark;
 use super::{Batch, Change, Disk, DiskError, ScanLimit};
 
@@ -40,12 +42,15 @@ const MEMTABLES: i32 = 4;
 pub struct RocksOptions {
     /// Memtables and block cache together.
     pub database_bytes: usize,
+    /// When the space of what was deleted is given back.
+    pub reclaim: ReclaimOptions,
 }
 
 impl Default for RocksOptions {
     fn default() -> RocksOptions {
         RocksOptions {
             database_bytes: 512 << 20,
+            reclaim: ReclaimOptions::default(),
         }
     }
 }
@@ -88,7 +93,8 @@ impl RocksDisk {
         let database = Arc::new(database.map_err(|error| disk_error(&error))?);
         watermark.check(database.latest_sequence_number())?;
         let (commits, queue) = mpsc::channel();
-        let writer = spawn_writer(database.clone(), queue, watermark)?;
+        let reclaimer = Reclaimer::start(database.clone(), options.reclaim)?;
+        let writer = spawn_writer(database.clone(), queue, watermark, reclaimer)?;
         Ok(RocksDisk {
             database,
             path: path.to_path_buf(),
@@ -184,17 +190,22 @@ fn spawn_writer(
     database: Arc<DB>,
     queue: mpsc::Receiver<Commit>,
     mut watermark: Watermark,
+    reclaimer: Reclaimer,
 ) -> Result<JoinHandle<()>, DiskError> {
     let spawned = std::thread::Builder::new()
         .name("committer".to_string())
         .spawn(move || {
             let mut failed = None;
             for Commit { batch, sync, done } in queue {
+                let deleted = deleted_ranges(&batch);
                 let result = match &failed {
                     Some(error) => Err(DiskError::clone(error)),
                     None => write(&database, batch, sync, &mut watermark),
                 };
                 failed = result.as_ref().err().cloned();
+                deleted
+                    .into_iter()
+                    .for_each(|range| reclaimer.deleted(range));
                 // Whoever asked may be gone; the write happened all the same.
                 let _ = done.send(result);
             }
@@ -202,6 +213,14 @@ fn spawn_writer(
             let _ = watermark.sync();
         });
     spawned.map_err(|error| DiskError::Failed(format!("no thread for the writer: {error}")))
+}
+
+fn deleted_ranges(batch: &Batch) -> Vec<Range<Bytes>> {
+    let ranges = batch.changes.iter().filter_map(|change| match change {
+        Change::DeleteRange { range } if range.start < range.end => Some(range.clone()),
+        _ => None,
+    });
+    ranges.collect()
 }
 
 fn write(
@@ -288,7 +307,6 @@ fn database_options(budget: RocksOptions, direct: bool) -> Options {
     options.set_enable_blob_files(true);
     options.set_min_blob_size(BLOB_MIN_BYTES);
     options.set_blob_file_size(BLOB_FILE_BYTES);
-    options.set_enable_blob_gc(true);
     options.set_write_buffer_size(memtable_bytes);
     options.set_max_write_buffer_number(MEMTABLES);
     // Memtables count against the cache: one budget for both.

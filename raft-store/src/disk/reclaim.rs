@@ -1,0 +1,173 @@
+//! Gives the space of deleted ranges back.
+//!
+//! Large values lie in blob files, which are deleted once nothing in them is wanted any more.
+//! RocksDB's own collector copies whatever is left in the oldest quarter of them at every
+//! compaction, wanted or not: under a steady load that wrote each record a second time. So it is
+//! off, and a thread of its own compacts what was deleted (keys only, which is little), and turns
+//! the collector on for one pass when more than half of all blobs is garbage: then a byte is
+//! copied for each that is given back.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError, SyncSender, TrySendError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use bytes::Bytes;
+use rocksdb::{BottommostLevelCompaction, CompactOptions, DB};
+
+use super::DiskError;
+
+/// Deleted ranges that may wait; past it a range is left to the compactions that come anyway.
+const WAITING: usize = 1_024;
+
+/// When space is given back.
+#[derive(Debug, Clone, Copy)]
+pub struct ReclaimOptions {
+    /// Keys are compacted once nothing was deleted for this long, or when many deletions wait.
+    pub every: Duration,
+    /// Below this much garbage in blob files none of them is rewritten.
+    pub garbage_bytes: u64,
+}
+
+impl Default for ReclaimOptions {
+    fn default() -> ReclaimOptions {
+        ReclaimOptions {
+            every: Duration::from_secs(30),
+            garbage_bytes: 256 << 20,
+        }
+    }
+}
+
+/// The thread that gives space back; it ends when this is dropped.
+pub(super) struct Reclaimer {
+    database: Arc<DB>,
+    deleted: Option<SyncSender<Range<Bytes>>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl fmt::Debug for Reclaimer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Reclaimer")
+    }
+}
+
+impl Reclaimer {
+    pub fn start(database: Arc<DB>, options: ReclaimOptions) -> Result<Reclaimer, DiskError> {
+        let (deleted, ranges) = mpsc::sync_channel(WAITING);
+        let worked_on = database.clone();
+        let thread = std::thread::Builder::new()
+            .name("ropewalk-reclaim".to_string())
+            .spawn(move || run(&worked_on, &ranges, options))
+            .map_err(|error| DiskError::Failed(format!("no thread to reclaim space: {error}")))?;
+        Ok(Reclaimer {
+            database,
+            deleted: Some(deleted),
+            thread: Some(thread),
+        })
+    }
+
+    /// Remembers that a range was deleted.
+    pub fn deleted(&self, range: Range<Bytes>) {
+        let Some(deleted) = &self.deleted else { return };
+        match deleted.try_send(range) {
+            Ok(()) | Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {}
+        }
+    }
+}
+
+impl Drop for Reclaimer {
+    fn drop(&mut self) {
+        self.deleted.take();
+        // A compaction under way would hold up the end for as long as it takes.
+        self.database.cancel_all_background_work(false);
+        if let Some(thread) = self.thread.take() {
+            // Nothing depends on how it ended.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn run(database: &DB, deleted: &mpsc::Receiver<Range<Bytes>>, options: ReclaimOptions) {
+    while let Ok(first) = deleted.recv() {
+        let Some(ranges) = gather(deleted, first, options.every) else {
+            return;
+        };
+        for range in &ranges {
+            compact(database, Some(range));
+        }
+        if is_worth_it(database, options.garbage_bytes) {
+            rewrite_blobs(database);
+        }
+    }
+}
+
+/// What was deleted within a time, as ranges that don't touch; none once nobody is there to send.
+fn gather(
+    deleted: &mpsc::Receiver<Range<Bytes>>,
+    first: Range<Bytes>,
+    within: Duration,
+) -> Option<Vec<Range<Bytes>>> {
+    let mut ranges = vec![first];
+    // The wait begins anew with each range: a burst of deletions is one piece of work.
+    loop {
+        match deleted.recv_timeout(within) {
+            Ok(range) if ranges.len() < WAITING => ranges.push(range),
+            Ok(_) | Err(RecvTimeoutError::Timeout) => break,
+            Err(RecvTimeoutError::Disconnected) => return None,
+        }
+    }
+    ranges.sort_by(|one, other| one.start.cmp(&other.start));
+    ranges.dedup_by(|next, kept| {
+        let touches = next.start <= kept.end;
+        if touches && next.end > kept.end {
+            kept.end = next.end.clone();
+        }
+        touches
+    });
+    Some(ranges)
+}
+
+fn is_worth_it(database: &DB, garbage_bytes: u64) -> bool {
+    let size = |property| {
+        let value = database.property_int_value(property);
+        value.ok().flatten().unwrap_or(0)
+    };
+    let garbage = size("rocksdb.live-blob-file-garbage-size");
+    garbage >= garbage_bytes && garbage > size("rocksdb.live-blob-file-size") / 2
+}
+
+/// One pass of RocksDB's collector over all blob files.
+fn rewrite_blobs(database: &DB) {
+    let collect = |on: &str, age: &str| {
+        database.set_options(&[
+            ("enable_blob_garbage_collection", on),
+            ("blob_garbage_collection_age_cutoff", age),
+        ])
+    };
+    match collect("true", "1.0") {
+        Ok(()) => compact(database, None),
+        Err(error) => {
+            tracing::warn!(%error, "blob files can't be rewritten: their space stays taken")
+        }
+    }
+    if let Err(error) = collect("false", "0.0") {
+        tracing::warn!(%error, "the collector of blob files stays on: records are written more than once");
+    }
+}
+
+fn compact(database: &DB, range: Option<&Range<Bytes>>) {
+    let mut options = CompactOptions::default();
+    // Compactions that relieve the writers go on beside it.
+    options.set_exclusive_manual_compaction(false);
+    if range.is_none() {
+        // What lies at the bottom already would not be rewritten otherwise.
+        options.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
+    }
+    let (start, end) = (
+        range.map(|range| &range.start),
+        range.map(|range| &range.end),
+    );
+    database.compact_range_opt(start, end, &options);
+}
