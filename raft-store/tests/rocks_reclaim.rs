@@ -46,7 +46,6 @@ async fn files_shared_with_what_is_still_wanted_give_their_space_back() {
             every: Duration::from_millis(50),
             garbage_bytes: 1 << 20,
         },
-        ..RocksOptions::default()
     };
     let disk = RocksDisk::open(dir.path(), options).expect("opens");
     for number in 0..VALUES {
