@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
-use parking_lot::Mutex;
+use rand::rngs::SmallRng;
 use ropewalk_node::{Config, Env};
-use ropewalk_raft_store::disk::MemoryDisk;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use turmoil::Sim;
 
 use crate::clock::SimClock;
+use crate::disk::{DiskKind, SimDisk};
 use crate::net::SimNet;
 
 /// The port every simulated node listens on.
@@ -22,16 +22,16 @@ pub const PORT: u16 = 7_000;
 const TCP_CAPACITY: usize = 1 << 14;
 
 /// What stays of a node while it is down.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Machine {
-    disk: Mutex<Arc<MemoryDisk>>,
+    disk: Arc<dyn SimDisk>,
     clock: Arc<SimClock>,
 }
 
 impl Machine {
     /// What the node writes to.
-    pub fn disk(&self) -> Arc<MemoryDisk> {
-        self.disk.lock().clone()
+    pub fn disk(&self) -> &dyn SimDisk {
+        &*self.disk
     }
 
     /// How far the node's wall clock is off.
@@ -48,6 +48,7 @@ const EPOCH: Duration = Duration::from_secs(1_700_000_000);
 #[derive(Debug)]
 pub struct Cluster {
     seed: u64,
+    kind: DiskKind,
     machines: BTreeMap<String, Arc<Machine>>,
 }
 
@@ -69,12 +70,13 @@ pub fn simulation(seed: u64, duration: Duration) -> Sim<'static> {
 }
 
 impl Cluster {
-    /// Nodes `node-1` to `node-count`, each a seed for the others.
-    pub fn start(sim: &mut Sim<'_>, seed: u64, count: usize) -> Cluster {
+    /// Nodes `node-1` to `node-count` with disks of one kind, each a seed for the others.
+    pub fn start(sim: &mut Sim<'_>, seed: u64, count: usize, kind: DiskKind) -> Cluster {
         let names: Vec<String> = (1..=count).map(|number| format!("node-{number}")).collect();
         let seeds: Vec<String> = names.iter().map(|name| address(name)).collect();
         let mut cluster = Cluster {
             seed,
+            kind,
             machines: BTreeMap::new(),
         };
         for name in names {
@@ -85,9 +87,12 @@ impl Cluster {
 
     /// One more node, which joins through `seeds`.
     pub fn add(&mut self, sim: &mut Sim<'_>, name: &str, seeds: Vec<String>) {
-        let machine = Arc::new(Machine::default());
+        let seed = self.seed ^ (self.machines.len() as u64 + 1);
+        let machine = Arc::new(Machine {
+            disk: self.kind.machine(seed),
+            clock: Arc::default(),
+        });
         self.machines.insert(name.to_string(), machine.clone());
-        let seed = self.seed ^ self.machines.len() as u64;
         let config = Config {
             advertise: address(name),
             listen: address(name),
@@ -129,25 +134,30 @@ impl Cluster {
         &self.machines[name]
     }
 
-    /// Takes the power from a node: of what it had not synced, `keep_unsynced` batches survive.
+    /// Takes the power from a node: of what it had not synced, a part drawn from `random` survives.
     /// [`Sim::bounce`] brings it back.
-    pub fn power_off(&self, sim: &mut Sim<'_>, name: &str, keep_unsynced: usize) {
+    pub fn power_off(&self, sim: &mut Sim<'_>, name: &str, random: &mut SmallRng) {
         // The others see silence, not the goodbye that a crash in turmoil says.
         for other in self.machines.keys().filter(|other| *other != name) {
             sim.partition(name, other.as_str());
         }
+        self.machines[name].disk.power_loss(random);
         sim.crash(name);
-        let mut disk = self.machines[name].disk.lock();
-        *disk = Arc::new(disk.crash_image(keep_unsynced));
-        drop(disk);
         for other in self.machines.keys().filter(|other| *other != name) {
             sim.repair(name, other.as_str());
         }
     }
 
+    /// Ends a node's process: everything it wrote survives, and its connections end with a goodbye.
+    /// [`Sim::bounce`] brings it back.
+    pub fn crash(&self, sim: &mut Sim<'_>, name: &str) {
+        self.machines[name].disk.crash();
+        sim.crash(name);
+    }
+
     /// Replaces a node's disk by an empty one. The node must be down.
     pub fn wipe(&self, name: &str) {
-        *self.machines[name].disk.lock() = Arc::default();
+        self.machines[name].disk.wipe();
     }
 }
 
@@ -159,7 +169,7 @@ pub fn address(name: &str) -> String {
 async fn run(config: Config, machine: Arc<Machine>, seed: u64) -> turmoil::Result {
     let env = Env {
         clock: machine.clock.clone(),
-        disk: machine.disk(),
+        disk: machine.disk.open()?,
         net: Arc::new(SimNet),
         seed,
     };

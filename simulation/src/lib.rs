@@ -9,6 +9,7 @@ pub mod ask;
 pub mod check;
 pub mod clock;
 pub mod cluster;
+pub mod disk;
 pub mod fault;
 pub mod history;
 pub mod load;

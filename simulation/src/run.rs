@@ -10,6 +10,7 @@ use turmoil::Sim;
 
 use crate::check::{self, Seen};
 use crate::cluster::{self, Cluster};
+use crate::disk::DiskKind;
 use crate::fault::Injector;
 use crate::history::{Event, History};
 use crate::load::{Clients, Found, operator};
@@ -54,7 +55,7 @@ pub struct Violation {
 pub fn run(plan: &Plan) -> Outcome {
     let bound = Duration::from_millis(plan.storm_ms) + CALM + READING;
     let mut sim = cluster::simulation(plan.seed, bound + Duration::from_secs(60));
-    let cluster = Cluster::start(&mut sim, plan.seed, plan.nodes);
+    let cluster = Cluster::start(&mut sim, plan.seed, plan.nodes, DiskKind::Memory);
     let history = History::default();
     let mut injector = Injector::new(plan, history.clone());
     let mut violations = Vec::new();

@@ -4,8 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
 use ropewalk_simulation::ask::{Ask, Contents};
 use ropewalk_simulation::cluster::{self, Cluster};
+use ropewalk_simulation::disk::DiskKind;
 use turmoil::Sim;
 
 const NODES: [&str; 3] = ["node-1", "node-2", "node-3"];
@@ -98,13 +101,14 @@ impl Story {
     }
 }
 
-fn each_node_in_turn_loses_its_power(seed: u64) -> Arc<Story> {
+fn each_node_in_turn_loses_its_power(seed: u64, kind: DiskKind) -> Arc<Story> {
     let mut sim = cluster::simulation(seed, BOUND);
-    let nodes = Cluster::start(&mut sim, seed, 3);
+    let nodes = Cluster::start(&mut sim, seed, 3, kind);
+    let mut random = SmallRng::seed_from_u64(seed);
     let story = Story::begin(&mut sim);
     for (number, name) in (1..).zip(NODES) {
         step_until(&mut sim, || story.acknowledged() >= number * RECORDS / 4);
-        nodes.power_off(&mut sim, name, 0);
+        nodes.power_off(&mut sim, name, &mut random);
         step_for(&mut sim, Duration::from_secs(5));
         sim.bounce(name);
     }
@@ -112,32 +116,30 @@ fn each_node_in_turn_loses_its_power(seed: u64) -> Arc<Story> {
     story
 }
 
-#[test]
-fn what_was_acknowledged_is_read_after_each_node_in_turn_loses_its_power() {
+fn what_was_acknowledged_is_read_after_each_node_in_turn_loses_its_power(kind: DiskKind) {
     for seed in seeds() {
-        each_node_in_turn_loses_its_power(seed).check(seed);
+        each_node_in_turn_loses_its_power(seed, kind).check(seed);
     }
 }
 
-#[test]
-fn a_seed_run_twice_acknowledges_the_same_at_the_same_time() {
+fn a_seed_run_twice_acknowledges_the_same_at_the_same_time(kind: DiskKind) {
     let seed = seeds().start;
-    let first = each_node_in_turn_loses_its_power(seed);
-    let again = each_node_in_turn_loses_its_power(seed);
+    let first = each_node_in_turn_loses_its_power(seed, kind);
+    let again = each_node_in_turn_loses_its_power(seed, kind);
     assert_eq!(*again.acknowledged.lock(), *first.acknowledged.lock());
     assert_eq!(*again.read.lock(), *first.read.lock());
 }
 
-#[test]
-fn what_was_acknowledged_is_read_after_all_nodes_lose_their_power_at_once() {
+fn what_was_acknowledged_is_read_after_all_nodes_lose_their_power_at_once(kind: DiskKind) {
     for seed in seeds() {
         let mut sim = cluster::simulation(seed, BOUND);
-        let nodes = Cluster::start(&mut sim, seed, 3);
+        let nodes = Cluster::start(&mut sim, seed, 3, kind);
+        let mut random = SmallRng::seed_from_u64(seed);
         let story = Story::begin(&mut sim);
         for number in 1..4 {
             step_until(&mut sim, || story.acknowledged() >= number * RECORDS / 4);
             for name in NODES {
-                nodes.power_off(&mut sim, name, 0);
+                nodes.power_off(&mut sim, name, &mut random);
             }
             step_for(&mut sim, Duration::from_secs(1));
             for name in NODES {
@@ -149,14 +151,13 @@ fn what_was_acknowledged_is_read_after_all_nodes_lose_their_power_at_once() {
     }
 }
 
-#[test]
-fn a_leader_cut_off_from_the_others_acknowledges_nothing_and_loses_nothing() {
-    seeds().for_each(a_leader_is_cut_off);
+fn a_leader_cut_off_from_the_others_acknowledges_nothing_and_loses_nothing(kind: DiskKind) {
+    seeds().for_each(|seed| a_leader_is_cut_off(seed, kind));
 }
 
-fn a_leader_is_cut_off(seed: u64) {
+fn a_leader_is_cut_off(seed: u64, kind: DiskKind) {
     let mut sim = cluster::simulation(seed, BOUND);
-    let _nodes = Cluster::start(&mut sim, seed, 3);
+    let _nodes = Cluster::start(&mut sim, seed, 3, kind);
     let story = Story::begin(&mut sim);
     let leader: Arc<Mutex<Option<u64>>> = Arc::default();
     {
@@ -204,3 +205,22 @@ fn a_leader_is_cut_off(seed: u64) {
     sim.run().expect("the publisher ends");
     story.check(seed);
 }
+
+/// Each test, on each kind of disk.
+macro_rules! on_each_disk {
+    ($($test:ident),* $(,)?) => {
+        mod memory {
+            $(#[test]
+            fn $test() {
+                super::$test(super::DiskKind::Memory);
+            })*
+        }
+    };
+}
+
+on_each_disk!(
+    what_was_acknowledged_is_read_after_each_node_in_turn_loses_its_power,
+    a_seed_run_twice_acknowledges_the_same_at_the_same_time,
+    what_was_acknowledged_is_read_after_all_nodes_lose_their_power_at_once,
+    a_leader_cut_off_from_the_others_acknowledges_nothing_and_loses_nothing,
+);

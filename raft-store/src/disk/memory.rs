@@ -51,6 +51,36 @@ impl MemoryDisk {
         }
     }
 
+    /// The disk as the next process finds it after one that ended without a power loss: everything
+    /// written is there, what was not synced may still be lost, and a failure is over.
+    pub fn reopened(&self) -> MemoryDisk {
+        let state = self.state.lock();
+        let state = State {
+            map: state.map.clone(),
+            synced: state.synced.clone(),
+            unsynced: state.unsynced.clone(),
+            ..State::default()
+        };
+        MemoryDisk {
+            state: Mutex::new(state),
+        }
+    }
+
+    /// What survives every power loss.
+    pub fn durable(&self) -> BTreeMap<Bytes, Bytes> {
+        self.state.lock().synced.clone()
+    }
+
+    /// Changes what is stored without a commit, as bit rot does. A value that is not synced lies in
+    /// memory still, and stays as it is.
+    pub fn rot(&self, key: &Bytes, value: Bytes) {
+        let mut state = self.state.lock();
+        let old = state.synced.insert(key.clone(), value.clone());
+        if old.is_some() && state.map.get(key) == old.as_ref() {
+            state.map.insert(key.clone(), value);
+        }
+    }
+
     /// Batches committed and not synced: what a power loss may take.
     pub fn unsynced_batches(&self) -> usize {
         self.state.lock().unsynced.len()
@@ -59,6 +89,11 @@ impl MemoryDisk {
     /// Makes the next commit fail, and with it every later one.
     pub fn fail_next_commit(&self, error: DiskError) {
         self.state.lock().next_failure = Some(error);
+    }
+
+    /// Takes back a failure that no commit has met yet. One that has been met stays.
+    pub fn fail_no_commit(&self) {
+        self.state.lock().next_failure = None;
     }
 
     /// Sets what [`Disk::free_bytes`] says.

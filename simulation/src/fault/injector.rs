@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use rand::SeedableRng;
 use rand::rngs::SmallRng;
-use rand::{Rng, SeedableRng};
 use turmoil::Sim;
 
 use super::{Fault, What};
@@ -79,13 +79,12 @@ impl Injector {
         match &fault.what {
             What::Crash { nodes } => {
                 for node in self.standing(nodes) {
-                    sim.crash(cluster.name(node));
+                    cluster.crash(sim, cluster.name(node));
                 }
             }
             What::PowerLoss { nodes } => {
                 for node in self.standing(nodes) {
-                    let kept = self.random.random_range(0..=3);
-                    cluster.power_off(sim, cluster.name(node), kept);
+                    cluster.power_off(sim, cluster.name(node), &mut self.random);
                 }
             }
             What::Clock { node, skew_ms } => {

@@ -1,0 +1,96 @@
+//! A host's storage as a map in memory.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use rand::Rng;
+use rand::rngs::SmallRng;
+use ropewalk_raft_store::disk::MemoryDisk;
+use ropewalk_raft_store::{Disk, DiskError};
+
+use super::seam::{Fault, Seam};
+use super::{DiskFault, SimDisk};
+
+/// The storage of one host, as a map.
+#[derive(Debug, Default)]
+pub struct MemoryMachine {
+    /// What the present process writes to, or the next one opens.
+    disk: Mutex<Arc<MemoryDisk>>,
+    fault: Fault,
+}
+
+impl MemoryMachine {
+    /// Puts what the next process is to find in the place of what the last one wrote to.
+    fn replace(&self, next: impl FnOnce(&MemoryDisk) -> MemoryDisk) -> Arc<MemoryDisk> {
+        let mut disk = self.disk.lock();
+        *disk = Arc::new(next(&disk));
+        set_failure(&disk, *self.fault.lock());
+        disk.clone()
+    }
+}
+
+impl SimDisk for MemoryMachine {
+    fn open(&self) -> Result<Arc<dyn Disk>, DiskError> {
+        let fault = self.fault.clone();
+        if *fault.lock() == DiskFault::Io {
+            return Err(io_error());
+        }
+        let disk = self.replace(MemoryDisk::reopened);
+        Ok(Arc::new(Seam { disk, fault }))
+    }
+
+    fn power_loss(&self, random: &mut SmallRng) {
+        self.replace(|disk| {
+            let kept = random.random_range(0..=disk.unsynced_batches());
+            disk.crash_image(kept)
+        });
+    }
+
+    fn crash(&self) {
+        self.replace(MemoryDisk::reopened);
+    }
+
+    fn wipe(&self) {
+        self.replace(|_| MemoryDisk::new());
+    }
+
+    fn set_fault(&self, fault: DiskFault) {
+        *self.fault.lock() = fault;
+        set_failure(&self.disk.lock(), fault);
+    }
+
+    fn damage(&self, random: &mut SmallRng) -> Option<String> {
+        let disk = self.disk.lock();
+        let stored = disk.durable();
+        let mut stored: Vec<_> = stored.iter().filter(|(_, at)| !at.is_empty()).collect();
+        if stored.is_empty() {
+            return None;
+        }
+        let (key, value) = stored.swap_remove(random.random_range(0..stored.len()));
+        let at = random.random_range(0..value.len());
+        let mut hurt = value.to_vec();
+        let what = if random.random_ratio(1, 8) {
+            hurt.truncate(at);
+            format!("cut to {at} bytes")
+        } else {
+            let bit = random.random_range(0..8);
+            hurt[at] ^= 1 << bit;
+            format!("bit {bit} of byte {at} flipped")
+        };
+        disk.rot(key, Bytes::from(hurt));
+        Some(format!("value of key {key:02x?}: {what}"))
+    }
+}
+
+fn io_error() -> DiskError {
+    DiskError::Failed("Input/output error".to_string())
+}
+
+fn set_failure(disk: &MemoryDisk, fault: DiskFault) {
+    match fault {
+        DiskFault::Io => disk.fail_next_commit(io_error()),
+        DiskFault::Full => disk.fail_next_commit(DiskError::Full("no space left".to_string())),
+        DiskFault::None | DiskFault::LowSpace | DiskFault::SlowMs(_) => disk.fail_no_commit(),
+    }
+}

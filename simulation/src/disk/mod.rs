@@ -1,0 +1,83 @@
+//! Disks of simulated hosts: what stays of a host's storage while it is down, and how it is hurt.
+//!
+//! Above the [`Disk`] seam everything is the product's own code; on the RocksDB kind the database
+//! is, too. How storage works must never be written a second time in here.
+
+mod memory;
+mod seam;
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use rand::rngs::SmallRng;
+use ropewalk_raft_store::{Disk, DiskError};
+
+pub use memory::MemoryMachine;
+
+/// The storage of one host: it outlives the processes that open it.
+pub trait SimDisk: Send + Sync + Debug {
+    /// Opens it for a process. Whatever an earlier process holds of it is cut off: what that one
+    /// still writes goes nowhere.
+    ///
+    /// # Errors
+    /// What the product's own disk would say: damage that it found, or a fault that is on.
+    fn open(&self) -> Result<Arc<dyn Disk>, DiskError>;
+
+    /// Takes the power away: what was synced survives, and of the rest a prefix drawn from
+    /// `random`, on RocksDB with a torn record at its end. Call it before the process is ended, so
+    /// that nothing of its last moments gets to the disk.
+    fn power_loss(&self, random: &mut SmallRng);
+
+    /// Ends the process and not the machine: everything written survives. Call it before the
+    /// process is ended.
+    fn crash(&self);
+
+    /// Replaces what is stored by nothing, as an exchanged disk is.
+    fn wipe(&self);
+
+    /// What is wrong with the disk from now on.
+    fn set_fault(&self, fault: DiskFault);
+
+    /// Flips one bit of what is stored durably, or cuts something short. Says what was hurt, or
+    /// `None` if nothing was there to be.
+    ///
+    /// It hurts only what can be found out by the one who reads it: a write-ahead log that is cut
+    /// while the mark of how far it was synced is lost, too, looks like one that ended there.
+    fn damage(&self, random: &mut SmallRng) -> Option<String>;
+}
+
+/// What is wrong with a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DiskFault {
+    /// Nothing. What failed before stays failed until the disk is opened again.
+    #[default]
+    None,
+    /// I/O errors: commits fail, and an opened disk is no good.
+    Io,
+    /// No space is left: commits fail.
+    Full,
+    /// Less space is left than any floor, and commits still succeed.
+    LowSpace,
+    /// Each sync takes so many ms of virtual time. A power loss meanwhile may take what is being
+    /// synced.
+    SlowMs(u64),
+}
+
+/// Which disk the hosts of a simulation have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DiskKind {
+    /// A map in memory: fast.
+    Memory,
+}
+
+impl DiskKind {
+    /// All kinds.
+    pub const ALL: [DiskKind; 1] = [DiskKind::Memory];
+
+    /// An empty disk. What it does of its own accord is drawn from `seed`.
+    pub fn machine(self, _seed: u64) -> Arc<dyn SimDisk> {
+        match self {
+            DiskKind::Memory => Arc::new(MemoryMachine::default()),
+        }
+    }
+}
