@@ -10,6 +10,7 @@ pub mod convert;
 pub mod data_dir;
 pub mod disk;
 mod entry;
+pub mod inspect;
 mod keys;
 mod log;
 pub mod machine;
