@@ -1,9 +1,10 @@
 //! What every [`Disk`] must do: one contract, run on each implementation.
 
 use std::ops::Range;
+use std::path::Path;
 
 use bytes::Bytes;
-use ropewalk_raft_store::disk::rocks::{RocksDisk, RocksOptions};
+use ropewalk_raft_store::disk::rocks::{Env, Inline, RocksDisk, RocksOptions};
 use ropewalk_raft_store::disk::{Batch, Change, Disk, MemoryDisk, ScanLimit};
 
 const EVERYTHING: ScanLimit = ScanLimit {
@@ -198,6 +199,19 @@ fn rocks(directory: &tempfile::TempDir) -> RocksDisk {
     RocksDisk::open(directory.path(), options).expect("the database opens")
 }
 
+/// The same database with nothing running beside its callers, on files in memory.
+fn inline(directory: &tempfile::TempDir, flush_after_bytes: usize) -> RocksDisk {
+    let mark = std::fs::File::create_new(directory.path().join("mark"));
+    let inline = Inline {
+        env: Env::mem_env().expect("files in memory"),
+        mark: Box::new(mark.expect("a file")),
+        is_new: true,
+        flush_after_bytes,
+    };
+    RocksDisk::open_inline(Path::new("/db"), RocksOptions::default(), inline)
+        .expect("the database opens")
+}
+
 /// Each check, on a new disk of each kind.
 macro_rules! contract {
     ($($check:ident),* $(,)?) => {
@@ -212,6 +226,16 @@ macro_rules! contract {
             async fn $check() {
                 let directory = tempfile::tempdir().expect("a directory");
                 super::$check(&super::rocks(&directory)).await;
+            })*
+        }
+        mod inline {
+            $(#[tokio::test]
+            async fn $check() {
+                // From memory, and from tables.
+                for flush_after_bytes in [usize::MAX, 1] {
+                    let directory = tempfile::tempdir().expect("a directory");
+                    super::$check(&super::inline(&directory, flush_after_bytes)).await;
+                }
             })*
         }
     };

@@ -7,6 +7,7 @@ mod memory;
 mod reclaim;
 pub mod rocks;
 mod watermark;
+mod writer;
 
 pub use memory::MemoryDisk;
 

@@ -94,16 +94,21 @@ fn run(database: &DB, deleted: &mpsc::Receiver<Range<Bytes>>, options: ReclaimOp
         let Some(ranges) = gather(deleted, first, options.every) else {
             return;
         };
-        for range in &ranges {
-            compact(database, Some(range));
-        }
-        if is_worth_it(database, options.garbage_bytes) {
-            rewrite_blobs(database);
-        }
+        reclaim(database, ranges, options.garbage_bytes);
     }
 }
 
-/// What was deleted within a time, as ranges that don't touch; none once nobody is there to send.
+/// Gives the space of deleted ranges back, and rewrites blob files if that pays.
+pub(super) fn reclaim(database: &DB, deleted: Vec<Range<Bytes>>, garbage_bytes: u64) {
+    for range in merged(deleted) {
+        compact(database, Some(&range));
+    }
+    if is_worth_it(database, garbage_bytes) {
+        rewrite_blobs(database);
+    }
+}
+
+/// What was deleted within a time; none once nobody is there to send.
 fn gather(
     deleted: &mpsc::Receiver<Range<Bytes>>,
     first: Range<Bytes>,
@@ -118,6 +123,11 @@ fn gather(
             Err(RecvTimeoutError::Disconnected) => return None,
         }
     }
+    Some(ranges)
+}
+
+/// The same keys in ranges that don't touch.
+fn merged(mut ranges: Vec<Range<Bytes>>) -> Vec<Range<Bytes>> {
     ranges.sort_by(|one, other| one.start.cmp(&other.start));
     ranges.dedup_by(|next, kept| {
         let touches = next.start <= kept.end;
@@ -126,7 +136,7 @@ fn gather(
         }
         touches
     });
-    Some(ranges)
+    ranges
 }
 
 fn is_worth_it(database: &DB, garbage_bytes: u64) -> bool {
@@ -157,7 +167,8 @@ fn rewrite_blobs(database: &DB) {
     }
 }
 
-fn compact(database: &DB, range: Option<&Range<Bytes>>) {
+/// Compacts a range, or everything, and waits for it.
+pub(super) fn compact(database: &DB, range: Option<&Range<Bytes>>) {
     let mut options = CompactOptions::default();
     // Compactions that relieve the writers go on beside it.
     options.set_exclusive_manual_compaction(false);

@@ -12,22 +12,21 @@
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, mpsc};
-use std::thread::JoinHandle;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use parking_lot::Mutex;
+pub use rocksdb::Env;
 use rocksdb::{
     BlockBasedOptions, Cache, DB, DBCompressionType, DBRecoveryMode, Direction, ErrorKind,
-    IteratorMode, Options, ReadOptions, WriteBatch, WriteBufferManager, WriteOptions,
+    IteratorMode, Options, ReadOptions, WriteBufferManager,
 };
-use tokio::sync::oneshot;
 
 pub use super::reclaim::ReclaimOptions;
-use super::reclaim::Reclaimer;
+pub use super::watermark::MarkFile;
 use super::watermark::Watermark;
-use super::{Batch, Change, Disk, DiskError, ScanLimit};
+use super::writer::{InlineWriter, Writer, WriterThread};
+use super::{Batch, Disk, DiskError, ScanLimit};
 
 /// Values from this size on go to blob files.
 const BLOB_MIN_BYTES: u64 = 2 << 10;
@@ -36,6 +35,10 @@ const BLOB_FILE_BYTES: u64 = 128 << 20;
 const MEMTABLE_BYTES: Range<usize> = 8 << 20..64 << 20;
 /// Memtables that may exist at once, the one being written among them.
 const MEMTABLES: i32 = 4;
+
+/// The most an inline database keeps in memory before it flushes: less than a memtable, so that
+/// none is ever flushed by itself.
+pub const MOST_INLINE_BYTES: usize = 16 << 20;
 
 /// How much memory the database may use.
 #[derive(Debug, Clone, Copy)]
@@ -55,19 +58,35 @@ impl Default for RocksOptions {
     }
 }
 
+/// A database that does all its work inside its callers' calls, on files they choose: so the same
+/// calls leave the same files, which is what a simulator needs.
+pub struct Inline {
+    /// Its files.
+    pub env: Env,
+    /// Where it notes how far it was synced.
+    pub mark: Box<dyn MarkFile>,
+    /// Whether there is no database yet among the files.
+    pub is_new: bool,
+    /// After so many bytes of puts, what is in memory goes to tables. At most [`MOST_INLINE_BYTES`].
+    pub flush_after_bytes: usize,
+}
+
+impl fmt::Debug for Inline {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inline").finish_non_exhaustive()
+    }
+}
+
 /// A RocksDB database.
 pub struct RocksDisk {
     database: Arc<DB>,
     path: PathBuf,
-    /// Commits go to one thread, in call order; closing the channel ends it.
-    commits: Mutex<Option<mpsc::Sender<Commit>>>,
-    writer: Mutex<Option<JoinHandle<()>>>,
+    commits: Commits,
 }
 
-struct Commit {
-    batch: Batch,
-    sync: bool,
-    done: oneshot::Sender<Result<(), DiskError>>,
+enum Commits {
+    Thread(WriterThread),
+    Inline(InlineWriter),
 }
 
 impl fmt::Debug for RocksDisk {
@@ -90,16 +109,40 @@ impl RocksDisk {
             }
             opened => opened,
         };
-        let database = Arc::new(database.map_err(|error| disk_error(&error))?);
-        watermark.check(database.latest_sequence_number())?;
-        let (commits, queue) = mpsc::channel();
-        let reclaimer = Reclaimer::start(database.clone(), options.reclaim)?;
-        let writer = spawn_writer(database.clone(), queue, watermark, reclaimer)?;
+        let writer = writer(database, watermark)?;
         Ok(RocksDisk {
-            database,
+            database: writer.database.clone(),
             path: path.to_path_buf(),
-            commits: Mutex::new(Some(commits)),
-            writer: Mutex::new(Some(writer)),
+            commits: Commits::Thread(WriterThread::start(writer, options.reclaim)?),
+        })
+    }
+
+    /// Opens the database that `inline` holds at `path`: the same database, with nothing of it
+    /// running beside its callers.
+    pub fn open_inline(
+        path: &Path,
+        options: RocksOptions,
+        inline: Inline,
+    ) -> Result<RocksDisk, DiskError> {
+        let watermark = Watermark::of(inline.mark, inline.is_new, path)?;
+        let mut tuned = database_options(options, false);
+        tuned.set_env(&inline.env);
+        // Work begins when the writer says so, and its threads are waited for.
+        tuned.set_write_buffer_size(MEMTABLE_BYTES.end);
+        tuned.set_disable_auto_compactions(true);
+        tuned.set_max_file_opening_threads(1);
+        tuned.set_stats_dump_period_sec(0);
+        tuned.set_stats_persist_period_sec(0);
+        let writer = writer(DB::open(&tuned, path), watermark)?;
+        let flush_after_bytes = inline.flush_after_bytes.min(MOST_INLINE_BYTES);
+        Ok(RocksDisk {
+            database: writer.database.clone(),
+            path: path.to_path_buf(),
+            commits: Commits::Inline(InlineWriter::new(
+                writer,
+                flush_after_bytes,
+                options.reclaim,
+            )),
         })
     }
 
@@ -112,6 +155,9 @@ impl RocksDisk {
         &self,
         read: impl FnOnce(&DB) -> Result<T, rocksdb::Error> + Send + 'static,
     ) -> Result<T, DiskError> {
+        if let Commits::Inline(_) = self.commits {
+            return read(&self.database).map_err(|error| disk_error(&error));
+        }
         let database = self.database.clone();
         let reading = tokio::task::spawn_blocking(move || read(&database));
         match reading.await {
@@ -121,14 +167,15 @@ impl RocksDisk {
     }
 }
 
-impl Drop for RocksDisk {
-    fn drop(&mut self) {
-        self.commits.lock().take();
-        if let Some(writer) = self.writer.lock().take() {
-            // A panic of the writer has failed its commits already.
-            let _ = writer.join();
-        }
-    }
+/// The writer of a database that was opened, if it is not behind its mark.
+fn writer(database: Result<DB, rocksdb::Error>, watermark: Watermark) -> Result<Writer, DiskError> {
+    let database = Arc::new(database.map_err(|error| disk_error(&error))?);
+    watermark.check(database.latest_sequence_number())?;
+    Ok(Writer {
+        database,
+        watermark,
+        failed: None,
+    })
 }
 
 impl Disk for RocksDisk {
@@ -161,100 +208,19 @@ impl Disk for RocksDisk {
     }
 
     fn commit(&self, batch: Batch, sync: bool) -> BoxFuture<'_, Result<(), DiskError>> {
-        let (done, happened) = oneshot::channel();
-        // Queued now and not when the future is first polled: call order is commit order.
-        let queued = match &*self.commits.lock() {
-            Some(commits) => commits.send(Commit { batch, sync, done }).is_ok(),
-            None => false,
-        };
-        Box::pin(async move {
-            let stopped = || DiskError::Failed("the database's writer has stopped".to_string());
-            if queued {
-                happened.await.unwrap_or_else(|_| Err(stopped()))
-            } else {
-                Err(stopped())
-            }
-        })
+        match &self.commits {
+            Commits::Thread(writer) => writer.commit(batch, sync),
+            Commits::Inline(writer) => writer.commit(batch, sync),
+        }
     }
 
     fn free_bytes(&self) -> Result<u64, DiskError> {
+        if let Commits::Inline(_) = self.commits {
+            // Its files are its caller's affair, and so is the room for them.
+            return Ok(u64::MAX);
+        }
         fs4::available_space(&self.path).map_err(|error| DiskError::Failed(error.to_string()))
     }
-}
-
-#[allow(
-    clippy::disallowed_methods,
-    reason = "a sync blocks for milliseconds: not on the async threads"
-)]
-fn spawn_writer(
-    database: Arc<DB>,
-    queue: mpsc::Receiver<Commit>,
-    mut watermark: Watermark,
-    reclaimer: Reclaimer,
-) -> Result<JoinHandle<()>, DiskError> {
-    let spawned = std::thread::Builder::new()
-        .name("committer".to_string())
-        .spawn(move || {
-            let mut failed = None;
-            for Commit { batch, sync, done } in queue {
-                let deleted = deleted_ranges(&batch);
-                let result = match &failed {
-                    Some(error) => Err(DiskError::clone(error)),
-                    None => write(&database, batch, sync, &mut watermark),
-                };
-                failed = result.as_ref().err().cloned();
-                deleted
-                    .into_iter()
-                    .for_each(|range| reclaimer.deleted(range));
-                // Whoever asked may be gone; the write happened all the same.
-                let _ = done.send(result);
-            }
-            // Nothing rests on it: a mark that is behind only finds less.
-            let _ = watermark.sync();
-        });
-    spawned.map_err(|error| DiskError::Failed(format!("no thread for the writer: {error}")))
-}
-
-fn deleted_ranges(batch: &Batch) -> Vec<Range<Bytes>> {
-    let ranges = batch.changes.iter().filter_map(|change| match change {
-        Change::DeleteRange { range } if range.start < range.end => Some(range.clone()),
-        _ => None,
-    });
-    ranges.collect()
-}
-
-fn write(
-    database: &DB,
-    batch: Batch,
-    sync: bool,
-    watermark: &mut Watermark,
-) -> Result<(), DiskError> {
-    let mut changes = WriteBatch::default();
-    let mut joined = Vec::new();
-    for change in batch.changes {
-        match change {
-            Change::Put { key, head, body } if head.is_empty() => changes.put(key, body),
-            Change::Put { key, head, body } => {
-                joined.clear();
-                joined.extend_from_slice(&head);
-                joined.extend_from_slice(&body);
-                changes.put(key, &joined);
-            }
-            Change::Delete { key } => changes.delete(key),
-            Change::DeleteRange { range } if range.start < range.end => {
-                changes.delete_range(range.start, range.end);
-            }
-            Change::DeleteRange { .. } => {}
-        }
-    }
-    let mut options = WriteOptions::default();
-    options.set_sync(sync);
-    let written = database.write_opt(changes, &options);
-    written.map_err(|error| disk_error(&error))?;
-    if sync {
-        watermark.advance(database.latest_sequence_number())?;
-    }
-    Ok(())
 }
 
 fn scan(
@@ -328,7 +294,7 @@ fn is_invalid(error: &rocksdb::Error) -> bool {
     error.kind() == ErrorKind::InvalidArgument || error.as_ref().contains("Direct I/O")
 }
 
-fn disk_error(error: &rocksdb::Error) -> DiskError {
+pub(super) fn disk_error(error: &rocksdb::Error) -> DiskError {
     let text = error.to_string();
     match error.kind() {
         ErrorKind::Corruption => DiskError::Damaged(text),

@@ -31,10 +31,37 @@ const MARK_BYTES: usize = 20;
 /// How old the durable mark may get while the database is written to.
 const SYNC_EVERY: Duration = Duration::from_secs(5);
 
+/// Where a mark is kept.
+pub trait MarkFile: Send {
+    /// All of it.
+    fn read(&mut self) -> io::Result<Vec<u8>>;
+    /// Writes `bytes` at an offset, beyond the end if need be.
+    fn write_at(&mut self, at: u64, bytes: &[u8]) -> io::Result<()>;
+    /// Makes what was written survive a power loss.
+    fn sync(&mut self) -> io::Result<()>;
+}
+
+impl MarkFile for File {
+    fn read(&mut self) -> io::Result<Vec<u8>> {
+        let mut text = Vec::new();
+        self.seek(SeekFrom::Start(0))?;
+        self.read_to_end(&mut text)?;
+        Ok(text)
+    }
+
+    fn write_at(&mut self, at: u64, bytes: &[u8]) -> io::Result<()> {
+        self.seek(SeekFrom::Start(at))?;
+        self.write_all(bytes)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.sync_data()
+    }
+}
+
 /// The mark of one database.
-#[derive(Debug)]
 pub(super) struct Watermark {
-    file: File,
+    file: Box<dyn MarkFile>,
     sequence: u64,
     next_slot: usize,
     synced_at: Instant,
@@ -58,14 +85,30 @@ impl Watermark {
             }
             file => file.map_err(failed)?,
         };
+        let mark = Watermark::of(Box::new(file), is_new, path)?;
+        if is_new {
+            File::open(path)
+                .and_then(|directory| directory.sync_all())
+                .map_err(failed)?;
+        }
+        Ok(mark)
+    }
+
+    /// Reads the mark of the database at `path` from its file, or makes it if there is no database
+    /// yet. Durable before the database is there: a database without a mark has lost it.
+    pub(super) fn of(
+        file: Box<dyn MarkFile>,
+        is_new: bool,
+        path: &Path,
+    ) -> Result<Watermark, DiskError> {
+        let failed = |error| failed(path, &error);
         let mut mark = Watermark {
             file,
             sequence: 0,
             next_slot: 0,
             synced_at: Instant::now(),
         };
-        let mut text = Vec::new();
-        mark.file.read_to_end(&mut text).map_err(failed)?;
+        let text = mark.file.read().map_err(failed)?;
         match newest(&text) {
             // RocksDB would begin anew beside what is left of the old database.
             Some((sequence, _)) if is_new && sequence > 0 => {
@@ -74,7 +117,7 @@ impl Watermark {
                     path.join(DATABASE_FILE).display()
                 )));
             }
-            _ if is_new => mark.create(path).map_err(failed)?,
+            _ if is_new => mark.create().map_err(failed)?,
             Some((sequence, slot)) => {
                 mark.sequence = sequence;
                 mark.next_slot = 1 - slot;
@@ -84,13 +127,10 @@ impl Watermark {
         Ok(mark)
     }
 
-    /// Durable before the database is there: a database without a mark has lost it.
-    fn create(&mut self, path: &Path) -> io::Result<()> {
-        self.file.set_len(2 * SLOT_BYTES as u64)?;
+    fn create(&mut self) -> io::Result<()> {
         self.write()?;
         self.write()?;
-        self.sync()?;
-        File::open(path)?.sync_all()
+        self.sync()
     }
 
     /// Refuses a database that ends at `sequence` though more was synced.
@@ -121,21 +161,20 @@ impl Watermark {
 
     /// Makes the mark durable.
     pub(super) fn sync(&mut self) -> io::Result<()> {
-        self.file.sync_data()?;
+        self.file.sync()?;
         self.synced_at = Instant::now();
         Ok(())
     }
 
     fn write(&mut self) -> io::Result<()> {
-        let mut slot = [0_u8; MARK_BYTES];
+        let mut slot = [0_u8; SLOT_BYTES];
         let mut out = slot.as_mut_slice();
         out.put_u64(MAGIC);
         out.put_u64(self.sequence);
         let sum = crc32c::crc32c(&[MAGIC.to_be_bytes(), self.sequence.to_be_bytes()].concat());
         out.put_u32(sum);
         let at = (self.next_slot * SLOT_BYTES) as u64;
-        self.file.seek(SeekFrom::Start(at))?;
-        self.file.write_all(&slot)?;
+        self.file.write_at(at, &slot)?;
         self.next_slot = 1 - self.next_slot;
         Ok(())
     }
