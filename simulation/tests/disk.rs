@@ -164,6 +164,12 @@ macro_rules! on_each_disk {
                 super::$test(super::DiskKind::Memory).await;
             })*
         }
+        mod rocks {
+            $(#[tokio::test]
+            async fn $test() {
+                super::$test(super::DiskKind::Rocks).await;
+            })*
+        }
     };
 }
 

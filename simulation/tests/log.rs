@@ -215,6 +215,12 @@ macro_rules! on_each_disk {
                 super::$test(super::DiskKind::Memory);
             })*
         }
+        mod rocks {
+            $(#[test]
+            fn $test() {
+                super::$test(super::DiskKind::Rocks);
+            })*
+        }
     };
 }
 

@@ -3,7 +3,9 @@
 //! Above the [`Disk`] seam everything is the product's own code; on the RocksDB kind the database
 //! is, too. How storage works must never be written a second time in here.
 
+mod files;
 mod memory;
+mod rocks;
 mod seam;
 
 use std::fmt::Debug;
@@ -13,6 +15,7 @@ use rand::rngs::SmallRng;
 use ropewalk_raft_store::{Disk, DiskError};
 
 pub use memory::MemoryMachine;
+pub use rocks::RocksMachine;
 
 /// The storage of one host: it outlives the processes that open it.
 pub trait SimDisk: Send + Sync + Debug {
@@ -68,16 +71,19 @@ pub enum DiskFault {
 pub enum DiskKind {
     /// A map in memory: fast.
     Memory,
+    /// RocksDB on files in memory: what the product runs on.
+    Rocks,
 }
 
 impl DiskKind {
     /// All kinds.
-    pub const ALL: [DiskKind; 1] = [DiskKind::Memory];
+    pub const ALL: [DiskKind; 2] = [DiskKind::Memory, DiskKind::Rocks];
 
     /// An empty disk. What it does of its own accord is drawn from `seed`.
-    pub fn machine(self, _seed: u64) -> Arc<dyn SimDisk> {
+    pub fn machine(self, seed: u64) -> Arc<dyn SimDisk> {
         match self {
             DiskKind::Memory => Arc::new(MemoryMachine::default()),
+            DiskKind::Rocks => Arc::new(RocksMachine::new(seed)),
         }
     }
 }

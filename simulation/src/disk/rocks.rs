@@ -1,0 +1,234 @@
+//! A host's storage as RocksDB itself, in memory.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+use ropewalk_raft_store::disk::rocks::{Inline, MarkFile, ReclaimOptions, RocksDisk, RocksOptions};
+use ropewalk_raft_store::{Disk, DiskError};
+
+use super::files::Files;
+use super::seam::{Fault, Seam};
+use super::{DiskFault, SimDisk};
+
+/// Where the files are, in their own file system.
+const DIRECTORY: &str = "/db";
+/// What RocksDB has in each of its directories, from its creation on.
+const DATABASE_FILE: &str = "CURRENT";
+
+/// A mark is written to the disk in sectors, each of them whole or not at all.
+const SECTOR_BYTES: usize = 512;
+
+/// Small, so that a run of a minute sees flushes, compactions and blob files.
+const OPTIONS: RocksOptions = RocksOptions {
+    database_bytes: 64 << 20,
+    reclaim: ReclaimOptions {
+        every: Duration::ZERO,
+        garbage_bytes: 64 << 10,
+    },
+};
+
+/// The storage of one host, as a RocksDB database.
+#[derive(Debug)]
+pub struct RocksMachine {
+    stored: Mutex<Stored>,
+    fault: Fault,
+    random: Mutex<SmallRng>,
+}
+
+/// What the present process writes to, or the next one opens.
+#[derive(Debug, Default)]
+struct Stored {
+    files: Files,
+    mark: Arc<Mutex<Mark>>,
+    opened: bool,
+}
+
+/// The file in which the database's mark is kept.
+#[derive(Debug, Clone, Default)]
+struct Mark {
+    written: Vec<u8>,
+    synced: Vec<u8>,
+    /// Whether what was written last is there still.
+    is_exact: bool,
+}
+
+impl RocksMachine {
+    /// An empty disk; when it flushes is drawn from `seed`.
+    pub fn new(seed: u64) -> RocksMachine {
+        RocksMachine {
+            stored: Mutex::default(),
+            fault: Fault::default(),
+            random: Mutex::new(SmallRng::seed_from_u64(seed)),
+        }
+    }
+
+    /// What is stored durably: the name and content of each file, the info log left out.
+    pub fn image(&self) -> Vec<(String, Vec<u8>)> {
+        let stored = self.stored.lock();
+        let files = stored.files.list().into_iter();
+        let files = files.filter(|(name, _)| !name.starts_with("LOG"));
+        files
+            .map(|(name, size)| {
+                let content = stored.files.read(&name, size);
+                (name, content)
+            })
+            .collect()
+    }
+}
+
+impl Default for Files {
+    fn default() -> Files {
+        Files::new()
+    }
+}
+
+impl Stored {
+    /// As the end of a process leaves it.
+    fn after_crash(&self) -> Stored {
+        Stored {
+            files: self.files.after_crash(),
+            mark: Arc::new(Mutex::new(self.mark.lock().clone())),
+            opened: false,
+        }
+    }
+
+    fn after_power_loss(&self, random: &mut SmallRng) -> Stored {
+        let unsynced = self.files.unsynced_bytes();
+        // Often nothing had got to the disk, or everything.
+        let kept = match random.random_range(0..4) {
+            0 => 0,
+            1 => unsynced,
+            _ => random.random_range(0..=unsynced),
+        };
+        Stored {
+            files: self.files.after_power_loss(kept),
+            mark: Arc::new(Mutex::new(self.mark.lock().after_power_loss(random))),
+            opened: false,
+        }
+    }
+}
+
+impl SimDisk for RocksMachine {
+    fn open(&self) -> Result<Arc<dyn Disk>, DiskError> {
+        let mut stored = self.stored.lock();
+        if stored.opened {
+            *stored = stored.after_crash();
+        }
+        stored.files.set_fault(*self.fault.lock());
+        stored.opened = true;
+        let is_new = !stored
+            .files
+            .list()
+            .iter()
+            .any(|(name, _)| name == DATABASE_FILE);
+        let inline = Inline {
+            env: stored.files.env(),
+            mark: Box::new(SharedMark(stored.mark.clone())),
+            is_new,
+            flush_after_bytes: 1 << self.random.lock().random_range(14..22),
+        };
+        let disk = RocksDisk::open_inline(Path::new(DIRECTORY), OPTIONS, inline)?;
+        Ok(Arc::new(Seam {
+            disk: Arc::new(disk),
+            fault: self.fault.clone(),
+        }))
+    }
+
+    fn power_loss(&self, random: &mut SmallRng) {
+        let mut stored = self.stored.lock();
+        // What the process has still to write must not get there.
+        stored.files.set_fault(DiskFault::Io);
+        *stored = stored.after_power_loss(random);
+    }
+
+    fn crash(&self) {
+        let mut stored = self.stored.lock();
+        stored.files.set_fault(DiskFault::Io);
+        *stored = stored.after_crash();
+    }
+
+    fn wipe(&self) {
+        *self.stored.lock() = Stored::default();
+    }
+
+    fn set_fault(&self, fault: DiskFault) {
+        *self.fault.lock() = fault;
+        self.stored.lock().files.set_fault(fault);
+    }
+
+    fn damage(&self, random: &mut SmallRng) -> Option<String> {
+        let stored = self.stored.lock();
+        let knows_its_end = stored.mark.lock().is_exact;
+        let mut files = stored.files.list();
+        files.retain(|(name, size)| *size > 0 && is_found_out(name, knows_its_end));
+        if files.is_empty() {
+            return None;
+        }
+        let (name, size) = files.swap_remove(random.random_range(0..files.len()));
+        let at = random.random_range(0..size);
+        if random.random_ratio(1, 8) {
+            let done = stored.files.truncate(&name, at);
+            return done.then(|| format!("{name}: cut from {size} to {at} bytes"));
+        }
+        let bit = random.random_range(0..8);
+        let done = stored.files.flip(&name, at, 1 << bit);
+        done.then(|| format!("{name}: bit {bit} of byte {at} of {size} flipped"))
+    }
+}
+
+/// Whether damage to a file of this name is found out: tables and blobs carry checksums, and what
+/// is missing at the end of a log shows by the mark, if that was not lost.
+fn is_found_out(name: &str, knows_its_end: bool) -> bool {
+    let is_log = name.ends_with(".log") || name.starts_with("MANIFEST");
+    let is_data = name.ends_with(".sst") || name.ends_with(".blob");
+    is_data || (is_log && knows_its_end)
+}
+
+impl Mark {
+    /// Of what was not synced, each sector may have got to the disk or not.
+    fn after_power_loss(&self, random: &mut SmallRng) -> Mark {
+        let mut synced = self.synced.clone();
+        synced.resize(self.written.len(), 0);
+        let sectors = synced.chunks_mut(SECTOR_BYTES);
+        for (old, new) in sectors.zip(self.written.chunks(SECTOR_BYTES)) {
+            if random.random() {
+                old.copy_from_slice(new);
+            }
+        }
+        Mark {
+            is_exact: self.is_exact && synced == self.written,
+            written: synced.clone(),
+            synced,
+        }
+    }
+}
+
+struct SharedMark(Arc<Mutex<Mark>>);
+
+impl MarkFile for SharedMark {
+    fn read(&mut self) -> io::Result<Vec<u8>> {
+        Ok(self.0.lock().written.clone())
+    }
+
+    fn write_at(&mut self, at: u64, bytes: &[u8]) -> io::Result<()> {
+        let at = usize::try_from(at).map_err(io::Error::other)?;
+        let mut mark = self.0.lock();
+        mark.is_exact = true;
+        let written = &mut mark.written;
+        let end = at + bytes.len();
+        written.resize(written.len().max(end), 0);
+        written[at..end].copy_from_slice(bytes);
+        Ok(())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        let mut mark = self.0.lock();
+        mark.synced = mark.written.clone();
+        Ok(())
+    }
+}
