@@ -20,6 +20,15 @@ const CRATE_ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("examples/demo", &["ropewalk-client"]),
+    (
+        "simulation",
+        &[
+            "ropewalk-client",
+            "ropewalk-node",
+            "ropewalk-proto",
+            "ropewalk-raft-store",
+        ],
+    ),
 ];
 
 /// Rooms of the node, and the rooms each may use. `run.rs` alone sees them all.

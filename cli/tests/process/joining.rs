@@ -1,6 +1,6 @@
-//! A cluster that grows and shrinks.
+//! A cluster that grows, shrinks, and whose nodes move.
 
-use ropewalk_demo::cluster::Node;
+use ropewalk_demo::cluster::{self, Node};
 use ropewalk_demo::publish::Publisher;
 
 use crate::support::{Cluster, PATIENCE, binary, keyed_records};
@@ -54,4 +54,28 @@ async fn a_fourth_node_takes_its_share_and_one_that_leaves_gives_its_own_away() 
     cluster.healthy().await;
     let acks = publisher.finish().await.unwrap();
     cluster.check("t", PARTITIONS, &records, &acks).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_comes_back_at_another_address_catches_up_with_leaders_that_stayed() {
+    let mut cluster = Cluster::start(3, &[]).await;
+    cluster
+        .run(&["topic", "create", "t", "--partitions", "3"])
+        .await
+        .ok();
+    let producer = cluster.client().await.producer("t").build().await.unwrap();
+    let mut publisher = Publisher::new(producer, 5_000);
+    let records = keyed_records(1_000);
+    publisher.publish(&records[..500]).await.unwrap();
+    cluster.nodes[2].terminate(PATIENCE).await.unwrap();
+    publisher.publish(&records[500..]).await.unwrap();
+
+    let before = cluster.nodes[2].address.clone();
+    cluster.nodes[2].address = format!("127.0.0.1:{}", cluster::free_port().unwrap());
+    let ready = cluster.nodes[2].start(PATIENCE).await.unwrap();
+    assert_eq!(ready.node_id, cluster.ids[2]);
+    assert_ne!(cluster.nodes[2].address, before);
+    cluster.healthy().await;
+    let acks = publisher.finish().await.unwrap();
+    cluster.check("t", 3, &records, &acks).await;
 }

@@ -239,6 +239,12 @@ pub(super) fn refresh_view(shared: &Shared, meta: &Meta) {
         newer
     });
     if newer {
+        let placed = view
+            .nodes
+            .iter()
+            .map(|(id, node)| (*id, node.address.clone()));
+        let reachable = placed.filter(|(_, address)| !address.is_empty());
+        shared.peers.found_at(reachable.collect());
         let groups: BTreeSet<_> = view.partitions().map(|p| p.group).collect();
         let stays = |node: NodeId| {
             let node = view.nodes.get(&node);

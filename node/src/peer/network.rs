@@ -44,7 +44,8 @@ pub struct Networks {
 /// One replica's way to another.
 #[derive(Debug)]
 pub struct Network {
-    peer: Arc<Peer>,
+    peers: Peers,
+    node: Broker,
     kind: Kind,
     group: GroupId,
     from: ReplicaId,
@@ -60,7 +61,8 @@ impl Networks {
 
     fn network(&self, to: ReplicaId, node: &Broker, kind: Kind) -> Network {
         Network {
-            peer: self.peers.peer(&node.address),
+            peers: self.peers.clone(),
+            node: node.clone(),
             kind,
             group: self.group,
             from: self.from,
@@ -89,6 +91,12 @@ struct Sent {
 }
 
 impl Network {
+    /// Where the replica's node is now: openraft keeps a stream, and with it the address it was
+    /// begun with, for as long as a leader leads.
+    fn peer(&self) -> Arc<Peer> {
+        self.peers.peer_of(&self.node)
+    }
+
     async fn send(&self, request: AppendEntriesRequest<TypeConfig>, bound: Duration) -> Sent {
         let prev = request.prev_log_id;
         let last = request.entries.last().map(|entry| entry.log_id).or(prev);
@@ -103,7 +111,7 @@ impl Network {
         Sent {
             prev,
             last,
-            waiting: self.peer.lane(self.kind).submit(call, bound).await,
+            waiting: self.peer().lane(self.kind).submit(call, bound).await,
         }
     }
 
@@ -111,8 +119,8 @@ impl Network {
     /// follower's disk may well need longer than; heartbeats themselves keep to it.
     fn append_bound(&self, option: &RPCOption) -> Duration {
         match self.kind {
-            Kind::Data => self.peer.call_timeout.max(option.soft_ttl()),
-            Kind::Heartbeat => self.peer.call_timeout.min(option.soft_ttl()),
+            Kind::Data => self.peers.call_timeout().max(option.soft_ttl()),
+            Kind::Heartbeat => self.peers.call_timeout().min(option.soft_ttl()),
         }
     }
 
@@ -123,7 +131,7 @@ impl Network {
         bound: Duration,
         call: impl AsyncFnOnce(RaftClient<tonic::transport::Channel>) -> Result<Response<T>, Status>,
     ) -> Result<T, RpcError> {
-        let client = RaftClient::new(self.peer.channel.clone())
+        let client = RaftClient::new(self.peer().channel.clone())
             .max_decoding_message_size(MESSAGE_BYTES)
             .max_encoding_message_size(MESSAGE_BYTES);
         match tokio::time::timeout(bound, call(client)).await {
@@ -147,7 +155,7 @@ impl Network {
             last_log_id: request.last_log_id.as_ref().map(log_id_to_wire),
             leadership_transfer: request.leadership_transfer,
         };
-        let bound = self.peer.call_timeout.min(option.soft_ttl());
+        let bound = self.peers.call_timeout().min(option.soft_ttl());
         let answer = self
             .unary(RPCTypes::Vote, bound, async |mut client| {
                 client.vote(call).await
@@ -280,7 +288,7 @@ impl RaftNetworkV2<TypeConfig> for Network {
             last_membership: Some(last_membership),
             checkpoint: snapshot,
         };
-        let bound = self.peer.call_timeout.max(option.soft_ttl());
+        let bound = self.peers.call_timeout().max(option.soft_ttl());
         let sending = self.unary(RPCTypes::InstallSnapshot, bound, async |mut client| {
             client.install_snapshot(call).await
         });
@@ -305,7 +313,7 @@ impl RaftNetworkV2<TypeConfig> for Network {
             target_replica_id: request.to_node_id().0,
             last_log_id: request.last_log_id().map(log_id_to_wire),
         };
-        let bound = self.peer.call_timeout.min(option.soft_ttl());
+        let bound = self.peers.call_timeout().min(option.soft_ttl());
         let answer = self
             .unary(RPCTypes::TransferLeader, bound, async |mut client| {
                 client.transfer_leadership(call).await

@@ -5,8 +5,9 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use parking_lot::Mutex;
-use ropewalk_proto::ids::{GroupId, ReplicaId};
+use parking_lot::{Mutex, RwLock};
+use ropewalk_proto::ids::{GroupId, NodeId, ReplicaId};
+use ropewalk_raft_store::Broker;
 use tonic::transport::Channel;
 
 use super::lane::{Kind, Lane};
@@ -26,12 +27,14 @@ struct Inner {
     net: Arc<dyn Net>,
     limits: Limits,
     peers: Mutex<BTreeMap<String, Arc<Peer>>>,
+    /// Where each node said it is when it last started.
+    addresses: RwLock<BTreeMap<NodeId, String>>,
 }
 
 /// One address: a connection and the lanes on it.
 pub(super) struct Peer {
     pub(super) channel: Channel,
-    pub(super) call_timeout: Duration,
+    call_timeout: Duration,
     data: OnceLock<Lane>,
     heartbeat: OnceLock<Lane>,
 }
@@ -44,6 +47,7 @@ impl Peers {
                 net,
                 limits: limits.clone(),
                 peers: Mutex::default(),
+                addresses: RwLock::default(),
             }),
         }
     }
@@ -57,6 +61,22 @@ impl Peers {
     /// What replica `from` of `group` speaks to its peers through.
     pub fn network(&self, group: GroupId, from: ReplicaId) -> Networks {
         Networks::new(self.clone(), group, from)
+    }
+
+    /// Where the nodes are from now on. A node that is not named is looked for where its group's
+    /// membership says.
+    pub fn found_at(&self, addresses: BTreeMap<NodeId, String>) {
+        *self.inner.addresses.write() = addresses;
+    }
+
+    pub(super) fn peer_of(&self, node: &Broker) -> Arc<Peer> {
+        let addresses = self.inner.addresses.read();
+        self.peer(addresses.get(&node.node_id).unwrap_or(&node.address))
+    }
+
+    /// Bound of one call to a peer.
+    pub(super) fn call_timeout(&self) -> Duration {
+        call_timeout(&self.inner.limits)
     }
 
     pub(super) fn peer(&self, address: &str) -> Arc<Peer> {
