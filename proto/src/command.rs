@@ -22,6 +22,15 @@ use crate::v1::{MetaCommand, MetaReply};
 /// The newest command layout this build writes and reads.
 pub const COMMAND_VERSION: u8 = 1;
 
+/// The newest commands this build applies, as a node tells the metadata group when it registers. What
+/// is newer than every node understands is not proposed.
+///
+/// | version | since then |
+/// |---|---|
+/// | 1 | the first |
+/// | 2 | `ReplicaDamaged` |
+pub const UNDERSTOOD_VERSION: u32 = 2;
+
 const HEAD_BYTES: usize = 10;
 
 const KIND_APPEND: u8 = 1;

@@ -132,7 +132,7 @@ error_table! {
     NotEnoughNodes = 26, Never, NotDone, FailedPrecondition, 38;
     /// A newer version is needed for this request or data.
     UnsupportedVersion = 27, Never, NotDone, Unimplemented, 35;
-    /// Data on the disk is damaged; the replica is being rebuilt.
+    /// Data on the disk is damaged: the replica is being rebuilt, or too few whole ones are left to.
     DamagedData = 28, Reroute, NotDone, DataLoss, 2;
 }
 

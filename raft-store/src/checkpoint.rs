@@ -34,13 +34,15 @@ pub(crate) async fn newest(
     index: u64,
 ) -> Result<Option<(u64, Checkpoint)>, DiskError> {
     let range = keys::checkpoints(log.replica, 0, index);
-    let Some((key, value)) = log.disk().last(range).await? else {
-        return Ok(None);
-    };
+    let found = log.disk().last(range).await;
+    log.noting(found.and_then(|found| found.map(read).transpose()))
+}
+
+fn read((key, value): (Bytes, Bytes)) -> Result<(u64, Checkpoint), DiskError> {
     let Some(Key::Of(_, Part::Checkpoint(at))) = Key::decode(&key) else {
         return Err(crate::sealed::damaged(&key, "not a checkpoint's key"));
     };
-    Ok(Some((at, small::read_checkpoint(&key, value)?)))
+    Ok((at, small::read_checkpoint(&key, value)?))
 }
 
 /// A checkpoint as openraft's snapshot.

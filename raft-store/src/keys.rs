@@ -11,6 +11,7 @@
 //! | `3` replica `5` key | one effect of the state machine |
 //! | `3` replica `6` index | a checkpoint as of a log index |
 //! | `3` replica `7` index | a log entry |
+//! | `3` replica `8` | why the replica must not run again |
 //!
 //! Numbers are big endian, so the order of the keys is the order of what they name, and all that
 //! belongs to one replica is one range. Keys name the replica and not the group: a replica id is
@@ -33,6 +34,7 @@ const PART_APPLIED: u8 = 4;
 const PART_EFFECT: u8 = 5;
 const PART_CHECKPOINT: u8 = 6;
 const PART_LOG: u8 = 7;
+const PART_QUARANTINE: u8 = 8;
 
 /// One key. Its order is that of its encoding.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,6 +60,7 @@ pub(crate) enum Part {
     Checkpoint(u64),
     /// By log index.
     Log(u64),
+    Quarantine,
 }
 
 impl Key {
@@ -98,6 +101,7 @@ impl Key {
                     (PART_EFFECT, _) => Part::Effect(bytes.slice(10..)),
                     (PART_CHECKPOINT, _) => Part::Checkpoint(number(rest)?),
                     (PART_LOG, _) => Part::Log(number(rest)?),
+                    (PART_QUARANTINE, true) => Part::Quarantine,
                     _ => return None,
                 };
                 Some(Key::Of(ReplicaId(number(replica)?), part))
@@ -126,6 +130,7 @@ impl Part {
                 out.put_u8(PART_LOG);
                 out.put_u64(*index);
             }
+            Part::Quarantine => out.put_u8(PART_QUARANTINE),
         }
     }
 }
@@ -208,6 +213,7 @@ mod tests {
             bytes().prop_map(Part::Effect),
             any::<u64>().prop_map(Part::Checkpoint),
             prop_oneof![0u64..600, any::<u64>()].prop_map(Part::Log),
+            Just(Part::Quarantine),
         ]
     }
 

@@ -69,6 +69,17 @@ pub(crate) async fn replica<M: Machine>(
     Ok((log, state, view))
 }
 
+/// Why a replica must not run, if it was marked so.
+pub(crate) async fn quarantined(
+    disk: &dyn Disk,
+    replica: ReplicaId,
+) -> Result<Option<String>, DiskError> {
+    match get(disk, replica, Part::Quarantine).await? {
+        Some((key, value)) => small::read_quarantine(&key, value).map(Some),
+        None => Ok(None),
+    }
+}
+
 async fn marks(disk: &dyn Disk, replica: ReplicaId) -> Result<Marks, DiskError> {
     let mut marks = Marks::default();
     if let Some((key, value)) = get(disk, replica, Part::Vote).await? {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use ropewalk_proto::ids::{GroupId, ReplicaId};
-use tokio::sync::{RwLock, oneshot};
+use tokio::sync::{RwLock, oneshot, watch};
 
 use crate::committer::{Committer, Durability};
 use crate::disk::{Batch, Change, Disk, DiskError, ScanLimit};
@@ -38,6 +38,8 @@ pub(crate) struct ReplicaLog {
     /// that whoever closes it knows that nothing comes behind.
     writable: RwLock<bool>,
     marks: Mutex<Marks>,
+    /// What was found damaged, once something was.
+    damage: watch::Sender<Option<String>>,
 }
 
 /// Where the log begins and ends, and what goes with that.
@@ -123,6 +125,7 @@ impl ReplicaLog {
             node,
             writable: RwLock::new(true),
             marks: Mutex::new(marks),
+            damage: watch::Sender::new(None),
         }
     }
 
@@ -136,6 +139,27 @@ impl ReplicaLog {
 
     pub(crate) fn options(&self) -> &StoreOptions {
         &self.node.options
+    }
+
+    /// What was found damaged on the disk: the first finding, for good.
+    pub(crate) fn damage(&self) -> &watch::Sender<Option<String>> {
+        &self.damage
+    }
+
+    /// Takes note of damage on its way to whoever asked.
+    pub(crate) fn noting<T>(&self, read: Result<T, DiskError>) -> Result<T, DiskError> {
+        if let Err(DiskError::Damaged(what)) = &read {
+            self.note_damage(what);
+        }
+        read
+    }
+
+    pub(crate) fn note_damage(&self, what: &str) {
+        self.damage.send_if_modified(|damage| {
+            let first = damage.is_none();
+            damage.get_or_insert_with(|| what.to_owned());
+            first
+        });
     }
 
     /// Ends this handle's right to write: the replica is being opened again, or destroyed.
@@ -323,10 +347,11 @@ impl ReplicaLog {
             }
         }
         let range = keys::log(self.replica, index, index);
-        match self.disk().last(range).await? {
+        let read = self.disk().last(range).await.and_then(|found| match found {
             Some((key, value)) => Ok(entry::read(&key, value)?.end_bytes),
             None => Err(self.hole(index)),
-        }
+        });
+        self.noting(read)
     }
 
     /// The length in bytes of what the log holds.
@@ -343,9 +368,13 @@ impl ReplicaLog {
         range: Range<u64>,
         max_bytes: u64,
     ) -> Result<Vec<Entry>, DiskError> {
+        self.noting(self.read_held(range, max_bytes).await)
+    }
+
+    async fn read_held(&self, range: Range<u64>, max_bytes: u64) -> Result<Vec<Entry>, DiskError> {
         let mut from = range.start;
         loop {
-            let (start, end) = {
+            let (start, end, appends) = {
                 let marks = self.marks.lock();
                 let start = from.max(marks.first());
                 let end = range.end.min(marks.next());
@@ -356,8 +385,8 @@ impl ReplicaLog {
                     Some(first) if first <= start => {
                         return Ok(marks.tail.read(start, end, max_bytes));
                     }
-                    Some(first) => (start, end.min(first)),
-                    None => (start, end),
+                    Some(first) => (start, end.min(first), marks.appends),
+                    None => (start, end, marks.appends),
                 }
             };
             let entries = self.read_disk(start..end, max_bytes).await?;
@@ -367,9 +396,10 @@ impl ReplicaLog {
             {
                 return Ok(entries);
             }
-            // Not there: purged or truncated since, or a hole.
+            // Not there: purged, truncated or replaced since, or a hole.
             let marks = self.marks.lock();
-            if marks.first() <= start && start < marks.next() {
+            let held = marks.first() <= start && start < marks.next();
+            if held && marks.appends == appends {
                 return Err(self.hole(start));
             }
             from = start;

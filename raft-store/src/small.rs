@@ -51,6 +51,16 @@ pub(crate) fn read_record(key: &[u8], value: Bytes) -> Result<GroupId, DiskError
     Ok(GroupId(u64::from_be_bytes(group)))
 }
 
+pub(crate) fn put_quarantine(replica: ReplicaId, why: &str) -> Change {
+    let value = Bytes::copy_from_slice(why.as_bytes());
+    sealed::put(key(replica, Part::Quarantine), value)
+}
+
+pub(crate) fn read_quarantine(key: &[u8], value: Bytes) -> Result<String, DiskError> {
+    let why = sealed::open(key, value)?;
+    Ok(String::from_utf8_lossy(&why).into_owned())
+}
+
 pub(crate) fn put_vote(replica: ReplicaId, vote: &Vote) -> Change {
     let value = convert::vote(vote).encode_to_vec();
     sealed::put(key(replica, Part::Vote), value.into())

@@ -52,6 +52,14 @@ pub enum StoreError {
     /// The state on the disk is none the machine can go on from.
     #[error(transparent)]
     Machine(#[from] MachineError),
+    /// Found damaged before: it must not run again.
+    #[error("replica {replica} is in quarantine: {why}")]
+    Quarantined {
+        /// The replica.
+        replica: ReplicaId,
+        /// What was found.
+        why: String,
+    },
     /// A replica id that is taken.
     #[error("replica {replica} is of group {is}, and can't be opened as one of group {asked}")]
     OtherGroup {
@@ -62,6 +70,18 @@ pub enum StoreError {
         /// The group it was asked for.
         asked: GroupId,
     },
+}
+
+impl StoreError {
+    /// What is damaged, if this is damage and no other trouble.
+    pub fn damage(&self) -> Option<&str> {
+        match self {
+            StoreError::Disk(DiskError::Damaged(what))
+            | StoreError::Machine(MachineError::Damaged(what))
+            | StoreError::Quarantined { why: what, .. } => Some(what),
+            _ => None,
+        }
+    }
 }
 
 /// A node's disk. Clones are the same store.
@@ -148,6 +168,9 @@ impl Store {
     ) -> Result<Replica<M>, StoreError> {
         let mut replicas = self.replicas.lock().await;
         self.close_replica(&mut replicas, replica).await;
+        if let Some(why) = open::quarantined(self.node.disk.as_ref(), replica).await? {
+            return Err(StoreError::Quarantined { replica, why });
+        }
         self.record(group, replica).await?;
         let (log, state, view) =
             open::replica(Arc::clone(&self.node), group, replica, machine).await?;
@@ -157,6 +180,18 @@ impl Store {
             state,
             view,
         })
+    }
+
+    /// Marks a replica that was found damaged, so that it never runs again: a voter that goes on
+    /// from less than it acknowledged breaks Raft. What it holds stays as it is, until it is
+    /// destroyed. A handle opened before can write no more. Synced once this returns.
+    pub async fn quarantine(&self, replica: ReplicaId, why: &str) -> Result<(), StoreError> {
+        let mut replicas = self.replicas.lock().await;
+        self.close_replica(&mut replicas, replica).await;
+        let batch = Batch {
+            changes: vec![small::put_quarantine(replica, why)],
+        };
+        Ok(self.node.commit(batch, Durability::Synced).await?)
     }
 
     /// Forgets a replica and all it held; synced once this returns. Its id must not be used again.

@@ -87,6 +87,22 @@ impl<M: Machine> ReplicaView<M> {
         self.log.read(range, max_bytes as u64).await
     }
 
+    /// What was found damaged of this replica on the disk, once something was. It must not run on:
+    /// see [`crate::Store::quarantine`].
+    pub fn damage(&self) -> watch::Receiver<Option<String>> {
+        self.log.damage().subscribe()
+    }
+
+    /// Whether anything was found damaged.
+    pub fn is_damaged(&self) -> bool {
+        self.log.damage().borrow().is_some()
+    }
+
+    /// Tells this replica of damage that somebody else found.
+    pub fn note_damage(&self, what: &str) {
+        self.log.note_damage(what);
+    }
+
     /// The length in bytes of what the log holds.
     pub fn log_bytes(&self) -> u64 {
         self.log.bytes()

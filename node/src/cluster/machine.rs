@@ -80,6 +80,15 @@ impl MetaMachine {
         self.state.nodes.get(&node)
     }
 
+    /// The node that understands the fewest commands, of those that are not removed, and up to which
+    /// version it does.
+    pub(super) fn oldest_understood(&self) -> Option<(NodeId, u32)> {
+        let nodes = self.state.nodes.iter();
+        let nodes = nodes.filter(|(_, node)| state_of(node) != NodeState::Removed);
+        let versions = nodes.map(|(id, node)| (node.command_version, *id));
+        versions.min().map(|(version, id)| (id, version))
+    }
+
     /// The log index of the last entry that changed what [`MetaMachine::to_view`] shows.
     pub fn changed(&self) -> u64 {
         self.changed
@@ -114,6 +123,7 @@ impl MetaMachine {
             Kind::AllocateProducerIds(command) => self.allocate_producer_ids(command),
             Kind::MoveReplicas(command) => self.move_replicas(command),
             Kind::SettleReplicas(command) => self.settle_replicas(command),
+            Kind::ReplicaDamaged(command) => self.replica_damaged(command),
         })
     }
 

@@ -1,11 +1,11 @@
 //! What the metadata group does with wishes and facts about replicas: which nodes should hold a
-//! partition, and which replicas its Raft membership consists of.
+//! partition, which replicas its Raft membership consists of, and which of them are damaged.
 
 use std::collections::BTreeSet;
 
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::ids::{GroupId, NodeId};
-use ropewalk_proto::v1::{MoveReplicas, NodeState, SettleReplicas};
+use ropewalk_proto::v1::{MetaPartition, MoveReplicas, NodeState, ReplicaDamaged, SettleReplicas};
 
 use super::machine::{MetaMachine, Outcome, state_of};
 
@@ -109,10 +109,72 @@ impl MetaMachine {
             .retiring
             .retain(|replica| members.contains(&replica.replica_id));
         if partition.retiring.len() != before {
+            forget_gone(partition);
             self.touched.groups.insert(group);
+            self.replace_damaged(group);
         }
         Ok(None)
     }
+
+    /// The fact: a replica is damaged. It is kept in mind until the replica is gone.
+    pub(super) fn replica_damaged(&mut self, command: &ReplicaDamaged) -> Outcome {
+        let group = GroupId(command.group_id);
+        let partition = self.state.partition_mut(group);
+        let partition = partition.ok_or_else(|| unknown(group))?;
+        let replica = command.replica_id;
+        let mut held = partition.replicas.iter().chain(&partition.retiring);
+        let news = !partition.damaged.contains(&replica);
+        if news && held.any(|held| held.replica_id == replica) {
+            partition.damaged.push(replica);
+            self.touched.groups.insert(group);
+            self.replace_damaged(group);
+        }
+        Ok(None)
+    }
+
+    /// Wishes for a new replica wherever a damaged one is wished for, on the same node. Where a
+    /// majority may be damaged nothing is wished: the group could not carry it out, and what the
+    /// damaged replicas hold is all there is.
+    fn replace_damaged(&mut self, group: GroupId) {
+        let Some(partition) = self.state.partition(group) else {
+            return;
+        };
+        if beyond_repair(partition) {
+            return;
+        }
+        let damaged = partition.replicas.iter();
+        let damaged = damaged.filter(|replica| partition.damaged.contains(&replica.replica_id));
+        let room = MAX_RETIRING.saturating_sub(partition.retiring.len());
+        let damaged: Vec<_> = damaged.copied().take(room).collect();
+        for old in damaged {
+            let fresh = self.draw_replica(NodeId(old.node_id));
+            let Some(partition) = self.state.partition_mut(group) else {
+                return;
+            };
+            let replicas = partition.replicas.iter_mut();
+            for replica in replicas.filter(|replica| **replica == old) {
+                *replica = fresh;
+            }
+            partition.retiring.push(old);
+            self.touched.groups.insert(group);
+        }
+    }
+}
+
+/// Whether so many nodes have damaged replicas of a partition that the others may be no majority.
+/// Nodes are counted, and not replicas: the successor of a damaged one, damaged too, adds nothing.
+fn beyond_repair(partition: &MetaPartition) -> bool {
+    let held = partition.replicas.iter().chain(&partition.retiring);
+    let damaged = held.filter(|replica| partition.damaged.contains(&replica.replica_id));
+    let nodes: BTreeSet<u64> = damaged.map(|replica| replica.node_id).collect();
+    nodes.len() * 2 >= partition.replicas.len()
+}
+
+/// Drops the damaged replicas that are neither wished for nor on their way out any more.
+fn forget_gone(partition: &mut MetaPartition) {
+    let held = partition.replicas.iter().chain(&partition.retiring);
+    let held: BTreeSet<u64> = held.map(|replica| replica.replica_id).collect();
+    partition.damaged.retain(|replica| held.contains(replica));
 }
 
 fn unknown(group: GroupId) -> WireError {

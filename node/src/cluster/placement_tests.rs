@@ -53,6 +53,7 @@ fn view(places: &[Vec<NodeId>], nodes: u64, racks: u64) -> ClusterView {
             })
             .collect(),
         retiring: Vec::new(),
+        damaged: Vec::new(),
         founding: Vec::new(),
     };
     let topic = TopicView {

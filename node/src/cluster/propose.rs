@@ -68,7 +68,35 @@ fn repeatable(kind: &meta_command::Kind) -> bool {
         | Kind::AlterTopic(_)
         | Kind::AllocateProducerIds(_)
         | Kind::MoveReplicas(_)
-        | Kind::SettleReplicas(_) => true,
+        | Kind::SettleReplicas(_)
+        | Kind::ReplicaDamaged(_) => true,
+    }
+}
+
+/// The version of a node that applies this command.
+fn version_of(kind: &meta_command::Kind) -> u32 {
+    match kind {
+        meta_command::Kind::ReplicaDamaged(_) => 2,
+        _ => 1,
+    }
+}
+
+/// Refuses a command that some node of the cluster could not apply: its metadata would stop there.
+fn check_version(meta: &Meta, command: &MetaCommand) -> Result<(), WireError> {
+    let needed = command.kind.as_ref().map_or(1, version_of);
+    let oldest = match needed {
+        1 => return Ok(()),
+        _ => meta.state.machine().oldest_understood(),
+    };
+    match oldest {
+        Some((node, version)) if version < needed => Err(WireError::new(
+            ErrorCode::UnsupportedVersion,
+            format!(
+                "node {node} understands commands up to version {version}, and this is one of \
+                 version {needed}; upgrade it, or wait until it has registered"
+            ),
+        )),
+        _ => Ok(()),
     }
 }
 
@@ -137,6 +165,7 @@ pub(super) async fn propose_here(
             "this node does not lead the metadata group",
         ));
     }
+    check_version(meta, &command)?;
     command.leader_time_ms = shared.env.clock.now_ms();
     let write = meta.raft.client_write(Command::Meta(command));
     let bound = shared.call_timeout();

@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
+use ropewalk_proto::command::UNDERSTOOD_VERSION;
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::ids::{GroupId, NodeId, ReplicaId};
 use ropewalk_proto::v1::cluster_client::ClusterClient;
@@ -154,7 +155,7 @@ impl Shared {
             http: self.config.http.clone().unwrap_or_default(),
             rack: self.config.rack.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            command_version: ropewalk_proto::command::COMMAND_VERSION.into(),
+            command_version: UNDERSTOOD_VERSION,
         }
     }
 

@@ -82,6 +82,7 @@ impl MetaMachine {
             founding: replicas.clone(),
             replicas,
             retiring: Vec::new(),
+            damaged: Vec::new(),
         }
     }
 

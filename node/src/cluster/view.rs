@@ -1,6 +1,6 @@
 //! The cluster as the metadata group last told it: what every other room of the node reads.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ropewalk_proto::ids::{GroupId, NodeId, ReplicaId, TopicId};
 use ropewalk_proto::v1::{
@@ -67,6 +67,8 @@ pub struct PartitionView {
     pub replicas: Vec<Place>,
     /// Replicas that must run until the membership is settled without them.
     pub retiring: Vec<Place>,
+    /// Of all these, the ones whose data was found damaged: they must not run.
+    pub damaged: Vec<ReplicaId>,
     /// The replicas the group began with: its first Raft membership.
     pub founding: Vec<Place>,
 }
@@ -107,6 +109,28 @@ impl ClusterView {
     }
 }
 
+impl PartitionView {
+    /// The nodes whose replicas' data is gone or damaged, if they are so many that the others may be
+    /// no majority: such a partition can't have a leader.
+    pub fn lost_majority(&self, view: &ClusterView) -> Option<BTreeSet<NodeId>> {
+        let held = self.replicas.iter().chain(&self.retiring);
+        let lost = held.filter(|place| self.is_lost(place.replica, view));
+        let lost: BTreeSet<NodeId> = lost.map(|place| place.node).collect();
+        (!lost.is_empty() && lost.len() * 2 >= self.replicas.len()).then_some(lost)
+    }
+
+    /// Whether a replica is damaged, or its node removed.
+    pub fn is_lost(&self, replica: ReplicaId, view: &ClusterView) -> bool {
+        let removed = |node: NodeId| {
+            let node = view.nodes.get(&node);
+            node.is_none_or(|node| node.state == NodeState::Removed)
+        };
+        let mut held = self.replicas.iter().chain(&self.retiring);
+        let place = held.find(|place| place.replica == replica);
+        self.damaged.contains(&replica) || place.is_some_and(|place| removed(place.node))
+    }
+}
+
 fn node(id: NodeId, node: &MetaNode) -> NodeView {
     let info = node.info.clone().unwrap_or_default();
     NodeView {
@@ -136,6 +160,7 @@ fn partition(partition: &MetaPartition) -> PartitionView {
         group: GroupId(partition.group_id),
         replicas: places(&partition.replicas),
         retiring: places(&partition.retiring),
+        damaged: partition.damaged.iter().copied().map(ReplicaId).collect(),
         founding: places(&partition.founding),
     }
 }

@@ -19,7 +19,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::cluster::Cluster;
 use crate::config::Limits;
 use crate::env::Env;
-use crate::partition::{Partition, Partitions};
+use crate::partition::{Partition, Partitions, lost_majority};
 use crate::peer::Peers;
 
 /// The most bytes of one request: the largest batch a topic may allow, and room for its envelope.
@@ -86,16 +86,19 @@ impl Serving {
             .topics
             .get(topic)
             .ok_or_else(|| admin::unknown_topic(topic))?;
-        let group = found
+        let found = found
             .partitions
             .get(partition as usize)
-            .map(|found| found.group)
             .ok_or_else(|| admin::unknown_partition(topic, partition))?;
-        self.partitions.get(group).ok_or_else(|| {
-            WireError::new(
-                ErrorCode::NotLeader,
-                format!("this node holds no replica of {topic}/{partition}; ask its leader"),
-            )
+        self.partitions.get(found.group).ok_or_else(|| {
+            let led = self.cluster.leaders().get(found.group).is_some();
+            match found.lost_majority(&view) {
+                Some(nodes) if !led => lost_majority(&format!("{topic}/{partition}"), &nodes),
+                _ => WireError::new(
+                    ErrorCode::NotLeader,
+                    format!("no replica of {topic}/{partition} runs on this node; ask its leader"),
+                ),
+            }
         })
     }
 

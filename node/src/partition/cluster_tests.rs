@@ -8,14 +8,14 @@ use bytes::Bytes;
 use ropewalk_proto::batch::{BatchBuilder, Compression};
 use ropewalk_proto::error::ErrorCode;
 use ropewalk_proto::ids::NodeId;
-use ropewalk_proto::v1::{SettleReplicas, TopicSettings};
+use ropewalk_proto::v1::{SettleReplicas, TopicSettings, meta_command};
 use ropewalk_raft_store::Machine;
 
 use super::test_cluster::{GROUP, PATIENCE, TOPIC, TestCluster, eventually, place, settings};
 use super::*;
 use crate::cluster::ClusterView;
 
-fn batch(producer: (i64, i16, i32), values: &[&[u8]]) -> Bytes {
+pub(super) fn batch(producer: (i64, i16, i32), values: &[&[u8]]) -> Bytes {
     let mut builder = BatchBuilder::new(Compression::None, 1 << 20);
     for (n, value) in values.iter().enumerate() {
         assert!(
@@ -28,12 +28,12 @@ fn batch(producer: (i64, i16, i32), values: &[&[u8]]) -> Bytes {
     builder.build()
 }
 
-fn anonymous(values: &[&[u8]]) -> Bytes {
+pub(super) fn anonymous(values: &[&[u8]]) -> Bytes {
     batch((-1, -1, -1), values)
 }
 
 /// Sends a batch, and again as long as a leader on a busy machine waits for its followers.
-async fn produce(
+pub(super) async fn produce(
     partition: &Arc<Partition>,
     batch: Bytes,
 ) -> Result<Appended, ropewalk_proto::error::WireError> {
@@ -50,7 +50,7 @@ async fn produce(
     }
 }
 
-fn spec(offset: u64) -> FetchSpec {
+pub(super) fn spec(offset: u64) -> FetchSpec {
     FetchSpec {
         offset,
         max_bytes: 1 << 20,
@@ -60,7 +60,7 @@ fn spec(offset: u64) -> FetchSpec {
 }
 
 /// Everything that can be read, batch by batch, straight from one replica.
-async fn contents(partition: &Arc<Partition>) -> Vec<(u64, u64, Bytes)> {
+pub(super) async fn contents(partition: &Arc<Partition>) -> Vec<(u64, u64, Bytes)> {
     let (start, applied) = {
         let machine = partition.view.machine();
         (machine.locate(machine.log_start()), machine.applied())
@@ -400,7 +400,7 @@ async fn a_new_replica_of_a_trimmed_log_becomes_equal_to_its_leader() {
         told = cluster
             .nodes
             .values_mut()
-            .find_map(|node| node.settled.try_recv().ok());
+            .find_map(|node| node.facts.try_recv().ok());
         told.is_some()
     })
     .await;
@@ -410,10 +410,10 @@ async fn a_new_replica_of_a_trimmed_log_becomes_equal_to_its_leader() {
         .collect();
     assert_eq!(
         told,
-        Some(SettleReplicas {
+        Some(meta_command::Kind::SettleReplicas(SettleReplicas {
             group_id: GROUP.0,
             replica_ids: wished
-        })
+        }))
     );
 
     let leader = cluster.leader().await;

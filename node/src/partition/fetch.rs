@@ -101,6 +101,7 @@ impl Partition {
         if self.is_running() {
             return self.leading_epoch();
         }
+        self.check_sound()?;
         let latest = self.view.machine().latest_epoch();
         match self.host.leaders.get(self.id.group) {
             Some(leader) if leader.node != self.host.node_id => Err(self.error(

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use ropewalk_proto::ids::NodeId;
-use ropewalk_proto::v1::SettleReplicas;
+use ropewalk_proto::v1::meta_command;
 use ropewalk_raft_store::{DiskStatus, Store};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 
 use crate::cluster::{ClusterView, LeaderTable};
 use crate::config::Limits;
@@ -25,8 +25,11 @@ pub(super) struct Host {
     pub limits: Limits,
     /// One permit a byte of produce requests under way.
     pub produce_room: Arc<Semaphore>,
-    /// Memberships that came to what the metadata wishes, on their way to the metadata group.
-    pub settled: mpsc::Sender<SettleReplicas>,
+    /// What the metadata group is to know of replicas here, on its way there: memberships that came
+    /// to what is wished, replicas that are damaged. What finds no room is told again.
+    pub facts: mpsc::Sender<meta_command::Kind>,
+    /// Rung when a replica here was found damaged.
+    pub damage_found: Notify,
     /// The node is stopping: it leads nothing any more.
     pub leaving: AtomicBool,
 }

@@ -20,6 +20,9 @@ mod membership;
 mod offsets;
 mod produce;
 mod producers;
+mod quarantine;
+#[cfg(test)]
+mod quarantine_tests;
 mod registry;
 mod replica;
 mod retention;
@@ -34,5 +37,6 @@ pub use fetch::{FetchSpec, Fetched};
 pub use lookup::{Listed, Position};
 pub use machine::PartitionMachine;
 pub use produce::{Appended, Ticket};
+pub(crate) use quarantine::lost_majority;
 pub use registry::Partitions;
 pub use replica::{Partition, PartitionId};

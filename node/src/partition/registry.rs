@@ -11,18 +11,16 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use parking_lot::RwLock;
 use ropewalk_proto::ids::{GroupId, ReplicaId};
-use ropewalk_proto::v1::{SettleReplicas, TopicSettings, meta_command};
+use ropewalk_proto::v1::{TopicSettings, meta_command};
 use ropewalk_raft_store::Store;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::balance;
-use super::followers::{Group, Pace};
 use super::host::Host;
+use super::quarantine::Quarantine;
 use super::replica::{Partition, PartitionId};
-use super::steward::may_lead;
 use crate::cluster::{Cluster, ClusterView};
 use crate::config::Config;
 use crate::env::Env;
@@ -32,8 +30,8 @@ use crate::peer::{Inbound, Peers};
 const AT_ONCE: usize = 16;
 /// How long a replica whose Raft has stopped is left alone before it is started again.
 const RESTART_AFTER: Duration = Duration::from_secs(5);
-/// Settled memberships on their way to the metadata group.
-const SETTLED_WAITING: usize = 64;
+/// Facts on their way to the metadata group.
+const FACTS_WAITING: usize = 64;
 /// The local value that says as of which metadata index replicas have been created here.
 const PLACED_AS_OF: &str = "placed-as-of";
 
@@ -68,7 +66,7 @@ impl Partitions {
         inbound: &Inbound,
         cluster: &Cluster,
     ) -> Partitions {
-        let (settled, to_settle) = mpsc::channel(SETTLED_WAITING);
+        let (facts, to_tell) = mpsc::channel(FACTS_WAITING);
         let host = Host {
             node_id: cluster.node_id(),
             clock: env.clock.clone(),
@@ -84,12 +82,13 @@ impl Partitions {
                     .produce_inflight_bytes
                     .min(Semaphore::MAX_PERMITS),
             )),
-            settled,
+            facts,
+            damage_found: Notify::new(),
             leaving: AtomicBool::new(false),
         };
         let partitions = Partitions::on(Arc::new(host));
-        partitions.inner.tasks.spawn(settle(
-            to_settle,
+        partitions.inner.tasks.spawn(tell(
+            to_tell,
             cluster.clone(),
             partitions.inner.stop.clone(),
         ));
@@ -162,22 +161,7 @@ impl Partition {
     /// Gives up leadership, and stands for no election any more.
     async fn leave(&self) {
         self.raft.runtime_config().elect(false);
-        let view = self.host.view.borrow().clone();
-        let heir = self.with_metrics(|metrics| {
-            if !metrics.state.is_leader() {
-                return None;
-            }
-            let dead_after = Duration::from_millis(self.host.limits.node_dead_after_ms);
-            let group = Group::see(metrics, &Pace::default(), dead_after);
-            let places = view
-                .partition(&self.id.topic, self.id.partition)?
-                .replicas
-                .clone();
-            let own = self.host.node_id;
-            balance::Balance::default()
-                .heir(&places, &group, |node| node != own && may_lead(&view, node))
-        });
-        if let Some(heir) = heir
+        if let Some(heir) = self.any_heir()
             && let Err(error) = self.hand_over(heir).await
         {
             tracing::info!(partition = %self.id, %error, "leadership was not handed over");
@@ -189,6 +173,7 @@ impl Partition {
 struct Registrar {
     partitions: Partitions,
     stopped_at: BTreeMap<ReplicaId, Instant>,
+    quarantine: Quarantine,
 }
 
 impl Registrar {
@@ -196,6 +181,7 @@ impl Registrar {
         Registrar {
             partitions,
             stopped_at: BTreeMap::new(),
+            quarantine: Quarantine::default(),
         }
     }
 
@@ -210,6 +196,7 @@ impl Registrar {
             tokio::select! {
                 () = inner.stop.cancelled() => return,
                 changed = view.changed() => if changed.is_err() { return },
+                () = inner.host.damage_found.notified() => {}
                 _ = ticks.tick() => {}
             }
             let picture = view.borrow_and_update().clone();
@@ -222,10 +209,15 @@ impl Registrar {
     async fn reconcile(&mut self, view: &ClusterView) {
         let wanted = placed_here(view, &self.partitions.inner.host);
         self.stop_unwanted(&wanted).await;
+        self.stop_damaged().await;
         self.note_stopped();
         if let Err(error) = self.start_missing(view.applied, wanted.clone()).await {
             tracing::warn!(error, "replicas could not be started; trying again");
         }
+        let host = self.partitions.inner.host.clone();
+        self.quarantine
+            .settle(&host, view, |replica| wanted.contains_key(&replica))
+            .await;
         if let Err(error) = self.destroy_unwanted(view.applied, &wanted).await {
             tracing::warn!(
                 error,
@@ -251,14 +243,29 @@ impl Registrar {
             })
             .collect();
         for partition in gone {
-            self.stopped_at.remove(&partition.id.replica);
-            self.partitions
-                .inner
-                .running
-                .write()
-                .remove(&(partition.id.group, partition.id.replica));
-            partition.stop().await;
+            self.stop(&partition).await;
         }
+    }
+
+    /// Takes the replicas that were found damaged out of service: they never run again.
+    async fn stop_damaged(&mut self) {
+        for partition in self.partitions.all() {
+            let damage = partition.view.damage().borrow().clone();
+            if let Some(why) = damage {
+                self.stop(&partition).await;
+                self.quarantine.take(partition.id.clone(), why);
+            }
+        }
+    }
+
+    async fn stop(&mut self, partition: &Partition) {
+        self.stopped_at.remove(&partition.id.replica);
+        self.partitions
+            .inner
+            .running
+            .write()
+            .remove(&(partition.id.group, partition.id.replica));
+        partition.stop().await;
     }
 
     /// Takes note of the replicas whose Raft has ended by itself. They go on serving reads, and are
@@ -282,28 +289,42 @@ impl Registrar {
     }
 
     async fn start_missing(
-        &self,
+        &mut self,
         as_of: u64,
         wanted: BTreeMap<ReplicaId, Wanted>,
     ) -> Result<(), String> {
-        let inner = &self.partitions.inner;
+        let inner = self.partitions.inner.clone();
         let missing: Vec<Wanted> = {
             let running = inner.running.read();
             let runs = |id: &PartitionId| running.contains_key(&(id.group, id.replica));
-            wanted.into_values().filter(|(id, _)| !runs(id)).collect()
+            let out = |id: &PartitionId| runs(id) || self.quarantine.holds(id.replica);
+            wanted.into_values().filter(|(id, _)| !out(id)).collect()
         };
         if missing.is_empty() {
             return Ok(());
         }
         self.placed(as_of).await?;
-        futures_util::stream::iter(missing)
-            .for_each_concurrent(AT_ONCE, |(id, settings)| async move {
-                match Partition::start(inner.host.clone(), id.clone(), settings).await {
-                    Ok(partition) => drop(inner.running.write().insert((id.group, id.replica), partition)),
-                    Err(error) => tracing::error!(partition = %id, %error, "a replica could not be started; trying again"),
+        let starts = futures_util::stream::iter(missing).map(|(id, settings)| {
+            let host = inner.host.clone();
+            async move { (id.clone(), Partition::start(host, id, settings).await) }
+        });
+        let mut starts = std::pin::pin!(starts.buffer_unordered(AT_ONCE));
+        while let Some((id, started)) = starts.next().await {
+            match started {
+                Ok(partition) => {
+                    inner
+                        .running
+                        .write()
+                        .insert((id.group, id.replica), partition);
                 }
-            })
-            .await;
+                Err(error) => match error.damage() {
+                    Some(why) => self.quarantine.take(id, why.to_owned()),
+                    None => {
+                        tracing::error!(partition = %id, %error, "a replica could not be started; trying again");
+                    }
+                },
+            }
+        }
         Ok(())
     }
 
@@ -388,19 +409,15 @@ fn placed_here(view: &ClusterView, host: &Host) -> BTreeMap<ReplicaId, Wanted> {
     wanted
 }
 
-/// Carries settled memberships to the metadata group.
-async fn settle(
-    mut facts: mpsc::Receiver<SettleReplicas>,
+/// Carries facts about replicas to the metadata group.
+async fn tell(
+    mut facts: mpsc::Receiver<meta_command::Kind>,
     cluster: Cluster,
     stop: CancellationToken,
 ) {
     while let Some(Some(fact)) = stop.run_until_cancelled(facts.recv()).await {
-        let group = fact.group_id;
-        if let Err(error) = cluster
-            .propose(meta_command::Kind::SettleReplicas(fact))
-            .await
-        {
-            tracing::debug!(group, %error, "a settled membership could not be told yet");
+        if let Err(error) = cluster.propose(fact).await {
+            tracing::debug!(%error, "a fact about a replica could not be told yet");
         }
     }
 }

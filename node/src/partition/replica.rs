@@ -20,6 +20,7 @@ use tokio_util::task::TaskTracker;
 use super::PartitionMachine;
 use super::followers::Pace;
 use super::host::Host;
+use super::quarantine::lost_majority;
 use super::steward;
 use crate::raft_config::raft_config;
 
@@ -51,9 +52,23 @@ pub(super) enum StartError {
     /// Its log or state can't be read.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Its log was found damaged as its Raft began.
+    #[error("it is damaged: {0}")]
+    Damaged(String),
     /// Its Raft refused to begin.
     #[error(transparent)]
     Raft(#[from] Fatal<TypeConfig>),
+}
+
+impl StartError {
+    /// What is damaged, if that is why.
+    pub(super) fn damage(&self) -> Option<&str> {
+        match self {
+            StartError::Store(error) => error.damage(),
+            StartError::Damaged(why) => Some(why),
+            StartError::Raft(_) => None,
+        }
+    }
 }
 
 /// One replica of one partition, running on this node.
@@ -87,7 +102,11 @@ impl Partition {
             .await?;
         let config = raft_config(&host.limits, &id.to_string());
         let network = host.peers.network(id.group, id.replica);
-        let raft = Raft::new(id.replica, config, network, replica.log, replica.state).await?;
+        let raft = Raft::new(id.replica, config, network, replica.log, replica.state).await;
+        let raft = raft.map_err(|error| match replica.view.damage().borrow().clone() {
+            Some(why) => StartError::Damaged(why),
+            None => StartError::Raft(error),
+        })?;
         host.inbound.register(id.group, id.replica, raft.clone());
         let partition = Arc::new(Partition {
             id,
@@ -139,6 +158,7 @@ impl Partition {
 
     /// The epoch this replica leads in, or who leads instead.
     pub(super) fn leading_epoch(&self) -> Result<u64, WireError> {
+        self.check_sound()?;
         self.with_metrics(|metrics| {
             if metrics.state.is_leader() {
                 Ok(metrics.current_term)
@@ -146,6 +166,17 @@ impl Partition {
                 Err(self.not_leader(metrics))
             }
         })
+    }
+
+    /// Refuses to serve from a replica that was found damaged.
+    pub(super) fn check_sound(&self) -> Result<(), WireError> {
+        if self.view.is_damaged() {
+            return Err(self.error(
+                ErrorCode::NotServing,
+                "its replica here was found damaged and has left its group; ask its other nodes",
+            ));
+        }
+        Ok(())
     }
 
     pub(super) fn with_metrics<R>(&self, look: impl FnOnce(&RaftMetrics<TypeConfig>) -> R) -> R {
@@ -159,9 +190,13 @@ impl Partition {
                 format!("its replica here has stopped: {fatal}"),
             );
         }
+        let view = self.host.view.borrow().clone();
+        let wish = view.partition(&self.id.topic, self.id.partition);
+        // Without a successor, Raft goes on to name a leader that is damaged or gone.
+        let lost = |leader: ReplicaId| wish.is_some_and(|wish| wish.is_lost(leader, &view));
         let leader = metrics
             .current_leader
-            .filter(|leader| *leader != self.id.replica);
+            .filter(|leader| *leader != self.id.replica && !lost(*leader));
         let node = leader.and_then(|leader| {
             metrics
                 .membership_config
@@ -171,10 +206,13 @@ impl Partition {
         });
         match node {
             Some(node) => self.error(ErrorCode::NotLeader, format!("{node} leads it; ask there")),
-            None => self.error(
-                ErrorCode::NoLeader,
-                "a leader is being elected, or too few of its nodes are up; try again shortly",
-            ),
+            None => match wish.and_then(|wish| wish.lost_majority(&view)) {
+                Some(nodes) => lost_majority(&self.id, &nodes),
+                None => self.error(
+                    ErrorCode::NoLeader,
+                    "a leader is being elected, or too few of its nodes are up; try again shortly",
+                ),
+            },
         }
     }
 

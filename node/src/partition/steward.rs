@@ -8,7 +8,7 @@ use std::time::Duration;
 use openraft::async_runtime::WatchReceiver;
 use openraft::{Instant as _, RaftMetrics};
 use ropewalk_proto::ids::NodeId;
-use ropewalk_proto::v1::{NodeState, SettleReplicas};
+use ropewalk_proto::v1::{NodeState, SettleReplicas, meta_command};
 use ropewalk_raft_store::{Machine, TypeConfig, purge_to_boundary};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
@@ -21,13 +21,19 @@ use super::membership::{Step, next_step};
 use crate::cluster::LeaderInfo;
 use crate::cluster::view::{ClusterView, PartitionView};
 
-/// Looks after a partition until it stops.
+/// Looks after a partition until it stops, or is found damaged: then it leaves its group at once.
 pub(super) async fn run(partition: Arc<Partition>, stop: CancellationToken) {
     // Side by side: a step that takes its time must not keep a change of leader from being told.
     let work = async {
         tokio::join!(report(&partition), Steward::new(partition.clone()).work());
     };
-    stop.run_until_cancelled(work).await;
+    let mut damage = partition.view.damage();
+    let damaged = async { damage.wait_for(Option::is_some).await.is_ok() };
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = work => {}
+        _ = damaged => partition.withdraw().await,
+    }
     partition.leads.send_replace(None);
     partition.host.leaders.release(partition.id.group);
 }
@@ -90,7 +96,8 @@ impl Steward {
                 replica_ids,
             };
             // If there is no room now there will be at the next look.
-            let _ = self.partition.host.settled.try_send(fact);
+            let fact = meta_command::Kind::SettleReplicas(fact);
+            let _ = self.partition.host.facts.try_send(fact);
         }
         let host = &self.partition.host;
         let unfit = host.leaving.load(Ordering::Relaxed) || !host.is_writable();

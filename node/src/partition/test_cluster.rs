@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use ropewalk_proto::ids::{GroupId, NodeId, ReplicaId, TopicId};
-use ropewalk_proto::v1::{NodeState, SettleReplicas, TopicSettings};
+use ropewalk_proto::v1::{NodeState, TopicSettings, meta_command};
 use ropewalk_raft_store::disk::MemoryDisk;
 use ropewalk_raft_store::{Store, StoreOptions};
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -37,7 +37,8 @@ pub(super) struct Node {
     pub(super) partitions: Partitions,
     pub(super) store: Store,
     pub(super) leaders: LeaderTable,
-    pub(super) settled: mpsc::Receiver<SettleReplicas>,
+    pub(super) facts: mpsc::Receiver<meta_command::Kind>,
+    pub(super) disk: Arc<MemoryDisk>,
     pub(super) serving: CancellationToken,
 }
 
@@ -45,6 +46,7 @@ pub(super) struct TestCluster {
     pub(super) nodes: BTreeMap<NodeId, Node>,
     pub(super) view: watch::Sender<Arc<ClusterView>>,
     pub(super) clock: Arc<TestClock>,
+    tail_bytes: usize,
 }
 
 pub(super) fn limits() -> Limits {
@@ -78,10 +80,20 @@ pub(super) fn settings() -> TopicSettings {
 impl TestCluster {
     /// `count` nodes, the first three of which hold the partition.
     pub(super) async fn start(count: u64, settings: TopicSettings) -> TestCluster {
+        TestCluster::start_with(count, settings, StoreOptions::default().tail_bytes).await
+    }
+
+    /// As `start`, with so much of the logs in memory; the rest is read from the disks.
+    pub(super) async fn start_with(
+        count: u64,
+        settings: TopicSettings,
+        tail_bytes: usize,
+    ) -> TestCluster {
         let mut cluster = TestCluster {
             nodes: BTreeMap::new(),
             view: watch::Sender::default(),
             clock: Arc::default(),
+            tail_bytes,
         };
         let mut view = ClusterView {
             applied: 1,
@@ -101,6 +113,7 @@ impl TestCluster {
             group: GROUP,
             replicas: founding.clone(),
             retiring: Vec::new(),
+            damaged: Vec::new(),
             founding,
         };
         let topic = TopicView {
@@ -126,12 +139,14 @@ impl TestCluster {
         disk: Arc<MemoryDisk>,
     ) {
         let limits = limits();
-        let store = Store::open(disk.clone(), StoreOptions::default())
-            .await
-            .unwrap();
+        let options = StoreOptions {
+            tail_bytes: self.tail_bytes,
+            ..StoreOptions::default()
+        };
+        let store = Store::open(disk.clone(), options).await.unwrap();
         let inbound = Inbound::new(&limits);
         let leaders = LeaderTable::new(limits.node_dead_after_ms);
-        let (settled, facts) = mpsc::channel(8);
+        let (sent, facts) = mpsc::channel(8);
         let host = Host {
             node_id: node,
             clock: self.clock.clone(),
@@ -142,7 +157,8 @@ impl TestCluster {
             view: self.view.subscribe(),
             produce_room: Arc::new(Semaphore::new(limits.produce_inflight_bytes)),
             limits,
-            settled,
+            facts: sent,
+            damage_found: Default::default(),
             leaving: Default::default(),
         };
         let serving = CancellationToken::new();
@@ -161,7 +177,8 @@ impl TestCluster {
                 partitions,
                 store,
                 leaders,
-                settled: facts,
+                facts,
+                disk,
                 serving,
             },
         );
@@ -174,6 +191,16 @@ impl TestCluster {
         node.partitions.shutdown().await;
         node.store.close().await;
         node
+    }
+
+    /// Stops a node, lets something happen to its disk, and starts it again elsewhere.
+    pub(super) async fn restart(&mut self, id: NodeId, meanwhile: impl FnOnce(&MemoryDisk)) {
+        let disk = self.kill(id).await.disk;
+        meanwhile(&disk);
+        let listener = TcpNet.listen("127.0.0.1:0").await.unwrap();
+        let address = listener.local_address();
+        self.change(|view| drop(view.nodes.insert(id, node_view(id, address))));
+        self.start_node(id, listener, disk).await;
     }
 
     pub(super) fn replica(&self, node: u64) -> Arc<Partition> {

@@ -96,6 +96,27 @@ impl MemoryDisk {
         self.state.lock().next_failure = None;
     }
 
+    /// Flips a bit in each stored value that is `chosen` by its key and value, as a medium that
+    /// rots would; says in how many.
+    pub fn damage(&self, mut chosen: impl FnMut(&[u8], &[u8]) -> bool) -> usize {
+        let mut state = self.state.lock();
+        let State { map, synced, .. } = &mut *state;
+        let mut flipped = 0;
+        for (key, value) in map.iter_mut().filter(|(_, value)| !value.is_empty()) {
+            if chosen(key, value) {
+                let mut bytes = BytesMut::from(&value[..]);
+                let middle = bytes.len() / 2;
+                bytes[middle] ^= 0x10;
+                *value = bytes.freeze();
+                synced
+                    .entry(key.clone())
+                    .and_modify(|synced| *synced = value.clone());
+                flipped += 1;
+            }
+        }
+        flipped
+    }
+
     /// Sets what [`Disk::free_bytes`] says.
     pub fn set_free_bytes(&self, bytes: u64) {
         self.state.lock().free_bytes = Some(bytes);

@@ -1,5 +1,6 @@
 //! Every metadata command, and every way it is refused.
 
+mod damaged;
 mod nodes;
 mod replay;
 mod topics;
@@ -13,7 +14,7 @@ use ropewalk_proto::v1::meta_command::Kind;
 use ropewalk_proto::v1::{
     AllocateProducerIds, AlterTopic, CreateTopic, DeleteTopic, FoundCluster, FoundingNode,
     MetaCommand, MetaReply, MoveReplicas, NodeState, Partitioner, ProducerIds, RegisterNode,
-    SetNodeState, SettleReplicas, TopicInfo, TopicSettings, meta_reply,
+    ReplicaDamaged, SetNodeState, SettleReplicas, TopicInfo, TopicSettings, meta_reply,
 };
 use ropewalk_raft_store::machine::{Machine, MachineError};
 
@@ -150,6 +151,13 @@ fn settled(group: GroupId, replicas: impl IntoIterator<Item = u64>) -> Kind {
     Kind::SettleReplicas(SettleReplicas {
         group_id: group.0,
         replica_ids: replicas.into_iter().collect(),
+    })
+}
+
+fn damaged(group: GroupId, replica: u64) -> Kind {
+    Kind::ReplicaDamaged(ReplicaDamaged {
+        group_id: group.0,
+        replica_id: replica,
     })
 }
 

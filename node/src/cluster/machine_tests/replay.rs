@@ -70,6 +70,9 @@ fn any_command() -> impl Strategy<Value = Kind> {
             let replica = first_replica_id("c1").0 + replica;
             settled(GroupId(group), [replica])
         }),
+        (1..12u64, 0..40u64).prop_map(|(group, replica)| {
+            damaged(GroupId(group), first_replica_id("c1").0 + replica)
+        }),
     ]
 }
 
