@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use openraft::async_runtime::WatchReceiver;
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
     VoteRequest, VoteResponse,
@@ -20,6 +21,9 @@ pub trait RaftGroup: Send + Sync + 'static {
         &self,
         request: AppendEntriesRequest<TypeConfig>,
     ) -> BoxFuture<'_, Result<AppendEntriesResponse<TypeConfig>, WireError>>;
+
+    /// The index of the last entry here, as of a moment ago.
+    fn last_log_index(&self) -> Option<u64>;
 
     /// A request for this replica's vote.
     fn vote(
@@ -57,6 +61,10 @@ where
         request: AppendEntriesRequest<TypeConfig>,
     ) -> BoxFuture<'_, Result<AppendEntriesResponse<TypeConfig>, WireError>> {
         async move { self.append_entries(request).await.map_err(stopped) }.boxed()
+    }
+
+    fn last_log_index(&self) -> Option<u64> {
+        self.metrics().borrow_watched().last_log_index
     }
 
     fn vote(

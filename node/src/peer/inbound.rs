@@ -12,6 +12,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use openraft::EntryPayload;
 use parking_lot::RwLock;
+use ropewalk_proto::command::Command;
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::ids::{GroupId, ReplicaId};
 use ropewalk_proto::v1::append_answer::Result as Answered;
@@ -20,6 +21,7 @@ use ropewalk_proto::v1::{AppendAnswer, AppendCall, AppendResult};
 use ropewalk_raft_store::types::Entry;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::task::coop::unconstrained;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -114,8 +116,8 @@ impl Inbound {
         self.shared.replicas.write().remove(&replica);
     }
 
-    /// While set, entries that carry commands are refused, as a full disk can't take them;
-    /// heartbeats, votes, and the entries that elections and membership changes need go on.
+    /// While set, new entries that carry records are refused, as a full disk can't take them;
+    /// heartbeats, votes, and the small entries go on: trims, which free space, are among them.
     pub fn refuse_appends(&self, refuse: bool) {
         self.shared.refuse_appends.store(refuse, Ordering::Relaxed);
     }
@@ -192,6 +194,10 @@ impl Inbound {
 }
 
 /// Hands one replica's calls to it in order, several at a time, and answers in order.
+///
+/// A call is handed over when it is first polled, so nothing may turn it away then: tokio would,
+/// when the task has done its share of work, and wakes those it turned away in any order. A replica
+/// that gets its entries out of order tells its leader that it has lost some.
 async fn work(
     jobs: mpsc::Receiver<Job>,
     raft: Arc<dyn RaftGroup>,
@@ -204,7 +210,9 @@ async fn work(
         .map(|Job { call, reply }| {
             let raft = raft.clone();
             let refuse = refuse.load(Ordering::Relaxed);
-            async move { (bounded(bound, append(&*raft, call, refuse)).await, reply) }
+            unconstrained(
+                async move { (bounded(bound, append(&*raft, call, refuse)).await, reply) },
+            )
         })
         .buffered(PIPELINE)
         .for_each(|(answer, reply)| async move { reply.send(answer) })
@@ -228,8 +236,14 @@ async fn append(
 ) -> Result<AppendResult, WireError> {
     let request = call.request.ok_or_else(|| Malformed("no request".into()))?;
     let request = append_from_wire(request)?;
-    let has_commands = |entry: &Entry| matches!(entry.payload, EntryPayload::Normal(_));
-    if refuse && request.entries.iter().any(has_commands) {
+    // A new leader finds out what its followers have by sending again what they may have already.
+    let is_new = |entry: &Entry| {
+        let last = raft.last_log_index();
+        last.is_none_or(|last| entry.log_id.index > last)
+    };
+    let has_records =
+        |entry: &Entry| matches!(entry.payload, EntryPayload::Normal(Command::Append { .. }));
+    if refuse && request.entries.iter().any(|e| has_records(e) && is_new(e)) {
         return Err(WireError::new(
             ErrorCode::DiskFull,
             "this node's disk is full: it takes no entries until space is freed",
@@ -311,3 +325,7 @@ impl fmt::Debug for Inbound {
         f.debug_list().entries(replicas.keys()).finish()
     }
 }
+
+#[cfg(test)]
+#[path = "inbound_tests.rs"]
+mod tests;
