@@ -2,6 +2,7 @@
 //! same code in production and in the simulator. Monotonic time is tokio's.
 
 mod clock;
+mod cut;
 mod incoming;
 mod tcp;
 
@@ -14,6 +15,7 @@ use ropewalk_raft_store::Disk;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use clock::SystemClock;
+pub use cut::until;
 pub use incoming::{Accepted, Remote, incoming};
 pub use tcp::TcpNet;
 

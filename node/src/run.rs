@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use ropewalk_raft_store::committer::CommitterOptions;
-use ropewalk_raft_store::{Store, StoreError, StoreOptions, seed_randomness};
+use ropewalk_raft_store::{DiskStatus, Store, StoreError, StoreOptions, seed_randomness};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -13,7 +13,7 @@ use tonic::transport::Server;
 use crate::cluster::{Cluster, StartError};
 use crate::config::Config;
 use crate::disk;
-use crate::env::{Env, incoming};
+use crate::env::{Env, Listener, incoming, until};
 use crate::grpc;
 use crate::ops;
 use crate::partition::Partitions;
@@ -73,9 +73,12 @@ pub async fn run(
     ready: oneshot::Sender<Ready>,
 ) -> Result<(), RunError> {
     seed_randomness(env.seed);
-    let listener = listen(&env, &config.listen).await?;
+    // Dropped with this function, so that no connection outlives it.
+    let connections = CancellationToken::new();
+    let cut = connections.clone().drop_guard();
+    let listener = until(listen(&env, &config.listen).await?, connections.clone());
     let http_listener = match &config.http {
-        Some(address) => Some(listen(&env, address).await?),
+        Some(address) => Some(until(listen(&env, address).await?, connections.clone())),
         None => None,
     };
     let store = Store::open(env.disk.clone(), store_options(&config)).await?;
@@ -106,7 +109,15 @@ pub async fn run(
 
     let mut outcome = Ok(());
     let joined = tokio::select! {
-        joined = cluster.start() => joined.map(|()| true)?,
+        joined = cluster.start() => match joined {
+            Ok(()) => true,
+            Err(error) if !has_failed(&store) => return Err(error.into()),
+            Err(_) => {
+                let reason = disk::watch(&config.limits, &env, &store, &inbound).await;
+                outcome = Err(RunError::DiskFailed(reason));
+                false
+            }
+        },
         () = shutdown.cancelled() => false,
     };
     if joined {
@@ -150,12 +161,18 @@ pub async fn run(
     stop_serving.cancel();
     tasks.close();
     let _ = tokio::time::timeout(DRAIN_WITHIN, tasks.wait()).await;
+    // Who still holds a connection holds the disk, which may have to be opened again.
+    drop(cut);
     cluster.shutdown().await;
     store.close().await;
     outcome
 }
 
-async fn listen(env: &Env, address: &str) -> Result<Box<dyn crate::env::Listener>, RunError> {
+fn has_failed(store: &Store) -> bool {
+    matches!(*store.disk_status().borrow(), DiskStatus::Failed(_))
+}
+
+async fn listen(env: &Env, address: &str) -> Result<Box<dyn Listener>, RunError> {
     let listening = env.net.listen(address).await;
     listening.map_err(|source| RunError::Listen {
         address: address.to_string(),

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver;
@@ -85,6 +85,8 @@ pub struct Partition {
     pub(super) pace: Mutex<Pace>,
     /// The epoch this replica was last told to lead in: what waiting readers watch.
     pub(super) leads: watch::Sender<Option<u64>>,
+    /// Its Raft has ended, also if it could not say so.
+    pub(super) ended: AtomicBool,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -117,6 +119,7 @@ impl Partition {
             roll_asked: AtomicU64::new(0),
             pace: Mutex::default(),
             leads: watch::Sender::new(None),
+            ended: AtomicBool::new(false),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
         });
@@ -148,7 +151,8 @@ impl Partition {
 
     /// Whether its Raft runs: it ends for good when its disk or its state fails it.
     pub fn is_running(&self) -> bool {
-        self.with_metrics(|metrics| metrics.running_state.is_ok())
+        let ended = self.ended.load(Ordering::Relaxed);
+        !ended && self.with_metrics(|metrics| metrics.running_state.is_ok())
     }
 
     /// Whether this replica leads, as far as it knows.
