@@ -152,6 +152,7 @@ fn what_nodes_of_two_versions_tell_each_other_is_read() {
     assert_newer_fields_are_skipped(ReportCall {
         node_id: 1,
         full: true,
+        disk_full: true,
         ..Default::default()
     });
     assert_newer_fields_are_skipped(JoinCall {

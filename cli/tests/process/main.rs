@@ -4,9 +4,11 @@
 #![allow(clippy::unwrap_used)] // helpers of tests, which fail where they stand
 
 mod crash;
+mod disks;
 mod garbage;
 mod joining;
 mod records;
+mod space;
 mod starting;
 mod support;
 mod usage;

@@ -55,6 +55,8 @@ struct State {
     /// What other nodes say they lead.
     remote: HashMap<GroupId, LeaderInfo>,
     heard: BTreeMap<NodeId, Instant>,
+    /// Nodes that take no writes.
+    full: BTreeSet<NodeId>,
 }
 
 impl LeaderTable {
@@ -144,6 +146,21 @@ impl LeaderTable {
         }
     }
 
+    /// Takes in whether `node` says that its disk takes no writes.
+    pub(super) fn heard_of_disk(&self, node: NodeId, full: bool) {
+        let mut state = self.inner.state.write();
+        if full {
+            state.full.insert(node);
+        } else {
+            state.full.remove(&node);
+        }
+    }
+
+    /// Whether another node's disk takes writes, as far as it has said.
+    pub fn takes_writes(&self, node: NodeId) -> bool {
+        !self.inner.state.read().full.contains(&node)
+    }
+
     /// Forgets groups and nodes that are no more.
     pub(super) fn retain(&self, groups: impl Fn(GroupId) -> bool, nodes: impl Fn(NodeId) -> bool) {
         let mut state = self.inner.state.write();
@@ -151,6 +168,7 @@ impl LeaderTable {
             .remote
             .retain(|group, info| groups(*group) && nodes(info.node));
         state.heard.retain(|node, _| nodes(*node));
+        state.full.retain(|node| nodes(*node));
     }
 
     fn fresh(&self, state: &State, node: NodeId) -> bool {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use ropewalk_proto::ids::{GroupId, NodeId};
 use ropewalk_proto::v1::{NodeState, PartitionReport, ReportCall};
+use ropewalk_raft_store::DiskStatus;
 use tokio::time::{sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 use tonic::Request;
@@ -72,6 +73,7 @@ fn report(shared: &Shared) -> ReportCall {
         leading: led.map(|(group, info)| to_wire(group, info)).collect(),
         full: true,
         meta_applied_index: shared.view.borrow().applied,
+        disk_full: *shared.store.disk_status().borrow() != DiskStatus::Healthy,
     }
 }
 

@@ -117,6 +117,7 @@ impl cluster_server::Cluster for ClusterService {
         let leading = call.leading.into_iter();
         let leading = leading.map(|one| report::from_wire(node, one)).collect();
         self.shared.leaders.heard(node, leading, call.full);
+        self.shared.leaders.heard_of_disk(node, call.disk_full);
         Ok(Response::new(ReportAnswer {}))
     }
 }

@@ -101,7 +101,12 @@ impl Steward {
         }
         let host = &self.partition.host;
         let unfit = host.leaving.load(Ordering::Relaxed) || !host.is_writable();
-        let may_lead = |node| may_lead(view, node) && !(unfit && node == host.node_id);
+        // Among full disks the lead stays where it is: it helps nobody to pass it round.
+        let fit = |node| match node == host.node_id {
+            true => !unfit,
+            false => host.leaders.takes_writes(node),
+        };
+        let may_lead = |node| may_lead(view, node) && fit(node);
         if let Some(heir) = self.balance.heir(&wish.replicas, &group, may_lead) {
             self.balance.reset();
             self.partition.take_step(Step::HandOver(heir)).await;
@@ -142,6 +147,8 @@ async fn report(partition: &Partition) {
         tokio::select! {
             changed = role.changed() => {
                 if changed.is_err() {
+                    // Its core is gone: one that panicked leaves its last metrics behind.
+                    partition.ended.store(true, Ordering::Relaxed);
                     return;
                 }
                 told = false;
