@@ -117,10 +117,10 @@ impl Inspection {
         }
     }
 
-    /// The log index up to which everything is known to be committed; 0 if nothing is.
-    pub fn committed_index(&self) -> u64 {
-        let known = self.committed.max(self.applied).max(self.purged);
-        known.map_or(0, |place| place.index)
+    /// The log index up to which everything is known to be committed.
+    pub fn committed_index(&self) -> Option<u64> {
+        let known = [self.committed, self.applied, self.purged];
+        known.into_iter().flatten().map(|place| place.index).max()
     }
 
     /// Keeps what `read` gave, or the name of the damage.

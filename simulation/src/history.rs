@@ -1,31 +1,117 @@
 //! What clients did and were told, each with its simulated time. Checks read it; nothing else does.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
+use ropewalk_client::v1::TopicSettings;
 
 use crate::fault::What;
 
-/// One record's name in a run: who sent it, and its number there.
+/// One record's name in a run: which producer sent it, and its number there. A producer that takes
+/// the place of another has a number of its own.
 pub type RecordName = (u32, u64);
 
-/// Something that happened.
+/// A partition of one of a run's topics. Topic 0 is the one that is written and read all the time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// The topic's number; no two topics of a run have the same.
+    pub topic: u32,
+    /// The partition.
+    pub partition: u32,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Place { topic, partition } = self;
+        write!(f, "{}/{partition}", crate::load::topic_name(*topic))
+    }
+}
+
+/// What can be asked besides producing and reading.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Call {
+    /// Make a topic.
+    CreateTopic {
+        /// Its number.
+        topic: u32,
+        /// How many partitions.
+        partitions: u32,
+        /// Its settings.
+        settings: TopicSettings,
+    },
+    /// Change a topic's settings, to these.
+    AlterTopic {
+        /// Its number.
+        topic: u32,
+        /// All of them, as they are to be.
+        settings: TopicSettings,
+    },
+    /// Delete a topic.
+    DeleteTopic {
+        /// Its number.
+        topic: u32,
+    },
+    /// Which topics there are.
+    ListTopics,
+    /// Where a partition begins.
+    Beginning {
+        /// Which.
+        place: Place,
+    },
+    /// Where it ends.
+    End {
+        /// Which.
+        place: Place,
+    },
+    /// The first offset at or after a time.
+    AtTime {
+        /// Where.
+        place: Place,
+        /// In ms since 1970.
+        time_ms: i64,
+    },
+}
+
+/// What came of a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// It was done.
+    Done,
+    /// An offset.
+    Offset(u64),
+    /// The numbers of the topics there are.
+    Topics(Vec<u32>),
+    /// It was not done, or that is not known.
+    Failed {
+        /// Whether it may have been done all the same.
+        unknown: bool,
+        /// What was said.
+        error: String,
+    },
+}
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq)]
 pub enum Event {
     /// A producer was given a record.
     Sent {
         /// The record.
         name: RecordName,
-        /// Its key.
-        key: u32,
+        /// To which topic.
+        topic: u32,
+        /// Its key, if it has one.
+        key: Option<u32>,
+        /// A checksum over its key and value.
+        content: u32,
     },
     /// It was acknowledged.
     Acknowledged {
         /// The record.
         name: RecordName,
         /// Where it is.
-        partition: u32,
+        place: Place,
         /// At which offset.
         offset: u64,
     },
@@ -38,18 +124,52 @@ pub enum Event {
         /// What was said.
         error: String,
     },
-    /// A reader that goes on from where it stood got a record.
+    /// A reader begins, or goes on from what it had stored.
+    Began {
+        /// Which reader.
+        reader: u32,
+        /// Where it reads.
+        place: Place,
+        /// From which offset on.
+        offset: u64,
+    },
+    /// A reader got a record.
     Read {
         /// Which reader.
         reader: u32,
         /// Where it reads.
-        partition: u32,
+        place: Place,
         /// At which offset.
         offset: u64,
-        /// The record.
-        name: RecordName,
-        /// Its key.
-        key: u32,
+        /// The record; none if it bears no name.
+        name: Option<RecordName>,
+        /// A checksum over its key and value.
+        content: u32,
+    },
+    /// A reader was told that what it was to read next is trimmed, and goes on elsewhere.
+    Skipped {
+        /// Which reader.
+        reader: u32,
+        /// Where it reads.
+        place: Place,
+        /// What it was to read.
+        from: u64,
+        /// Where it goes on.
+        to: u64,
+    },
+    /// A call was made.
+    Called {
+        /// The call's number.
+        number: u64,
+        /// What was asked.
+        call: Call,
+    },
+    /// A call was answered.
+    Answered {
+        /// The call's number.
+        number: u64,
+        /// How.
+        answer: Answer,
     },
     /// A fault fell.
     Fault(What),
@@ -67,6 +187,13 @@ impl History {
         let at = turmoil::sim_elapsed().unwrap_or_default();
         tracing::debug!(?event, "history");
         self.events.lock().push((at, event));
+    }
+
+    /// Adds a call; its answer goes under the number given back.
+    pub fn call(&self, call: Call) -> u64 {
+        let number = self.events.lock().len() as u64;
+        self.add(Event::Called { number, call });
+        number
     }
 
     /// Adds a fault; outside of any host there is no clock to ask.

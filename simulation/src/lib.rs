@@ -13,6 +13,7 @@ pub mod disk;
 pub mod fault;
 pub mod history;
 pub mod load;
+pub mod look;
 pub mod net;
 pub mod plan;
 pub mod run;

@@ -9,6 +9,7 @@ use rand::{Rng, SeedableRng};
 use serde::{Deserialize, Serialize};
 
 use crate::fault::{Fault, What};
+pub use crate::load::settings::Load;
 
 /// One run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -25,21 +26,6 @@ pub struct Plan {
     pub faults: Vec<Fault>,
 }
 
-/// What clients do.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Load {
-    /// Partitions of the topic.
-    pub partitions: u32,
-    /// Producers, each a host of its own.
-    pub producers: u32,
-    /// Between two sends of one producer, in ms.
-    pub pause_ms: u64,
-    /// Distinct keys.
-    pub keys: u32,
-    /// Bytes of a value beyond its name.
-    pub padding_bytes: usize,
-}
-
 impl Plan {
     /// Draws the plan of a seed.
     pub fn draw(seed: u64, storm: Duration) -> Plan {
@@ -47,18 +33,11 @@ impl Plan {
         let mut random = SmallRng::seed_from_u64(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
         let nodes = *[3, 3, 3, 4, 5].choose(&mut random).unwrap_or(&3);
         let storm_ms = storm.as_millis() as u64;
-        let load = Load {
-            partitions: random.random_range(1..=4),
-            producers: random.random_range(1..=3),
-            pause_ms: random.random_range(5..=50),
-            keys: random.random_range(1..=50),
-            padding_bytes: *[0, 0, 100, 4_000].choose(&mut random).unwrap_or(&0),
-        };
         Plan {
             seed,
             nodes,
             storm_ms,
-            load,
+            load: Load::draw(seed),
             faults: draw_faults(&mut random, nodes, storm_ms),
         }
     }

@@ -8,18 +8,23 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use turmoil::Sim;
 
-use crate::check::{self, Seen};
+use crate::check::Judge;
+pub use crate::check::Violation;
 use crate::cluster::{self, Cluster};
 use crate::disk::DiskKind;
 use crate::fault::Injector;
-use crate::history::{Event, History};
-use crate::load::{Clients, Found, operator};
+use crate::history::{Event, History, Place};
+use crate::load::{Clients, Log, operator};
 use crate::plan::Plan;
 
 /// How long a cluster may take to be whole again once faults have stopped.
 const CALM: Duration = Duration::from_secs(240);
 /// How long reading everything may take.
 const READING: Duration = Duration::from_secs(120);
+/// How long it may take then until all readers are at the end and all replicas equal.
+const SETTLING: Duration = Duration::from_secs(60);
+/// Between two looks at the disks.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// What came of a run.
 #[derive(Debug, Clone, Serialize)]
@@ -42,146 +47,190 @@ pub struct Outcome {
     pub violations: Vec<Violation>,
 }
 
-/// An invariant that did not hold.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Violation {
-    /// Which.
-    pub check: &'static str,
-    /// How.
-    pub what: String,
-}
-
 /// Runs a plan.
 pub fn run(plan: &Plan) -> Outcome {
-    let bound = Duration::from_millis(plan.storm_ms) + CALM + READING;
+    let bound = Duration::from_millis(plan.storm_ms) + CALM + READING + SETTLING;
     let mut sim = cluster::simulation(plan.seed, bound + Duration::from_secs(60));
     let cluster = Cluster::start(&mut sim, plan.seed, plan.nodes, DiskKind::Memory);
     let history = History::default();
-    let mut injector = Injector::new(plan, history.clone());
-    let mut violations = Vec::new();
-    let mut recovered_in = Duration::ZERO;
-
     let clients = Clients::start(&mut sim, &cluster, plan, &history);
-    let ended = storm(&mut sim, &cluster, &mut injector, plan).and_then(|()| {
-        injector.calm(&mut sim, &cluster);
-        clients.stop_sending();
-        let begun = sim.elapsed();
-        calm(&mut sim, &clients)?;
-        recovered_in = sim.elapsed() - begun;
-        read(&mut sim, &clients)
-    });
-    match ended {
-        Ok(logs) => violations.extend(judge(&history, &logs)),
-        Err(violation) => violations.push(violation),
-    }
-    outcome(plan, &sim, &injector, &history, recovered_in, violations)
-}
-
-fn storm(
-    sim: &mut Sim<'_>,
-    cluster: &Cluster,
-    injector: &mut Injector,
-    plan: &Plan,
-) -> Result<(), Violation> {
-    let end = Duration::from_millis(plan.storm_ms);
-    while sim.elapsed() < end {
-        injector.turn(sim, cluster);
-        step(sim)?;
-    }
-    Ok(())
-}
-
-/// Waits until the cluster is whole and the producers have heard of all they sent.
-fn calm(sim: &mut Sim<'_>, clients: &Clients) -> Result<(), Violation> {
-    let missing = Arc::new(Mutex::new(Some("nobody could be asked".to_owned())));
-    let (told, asking) = (missing.clone(), clients.clone());
-    sim.client("operator", async move {
-        operator::until_whole(&asking, |what| *told.lock() = Some(what)).await;
-        *told.lock() = None;
-        Ok(())
-    });
-    let end = sim.elapsed() + CALM;
-    while missing.lock().is_some() || clients.producing() {
-        if sim.elapsed() >= end {
-            let what = missing.lock().take();
-            let what = what.unwrap_or_else(|| "producers wait for answers".to_owned());
-            return Err(violation(
-                "liveness",
-                format!("not whole after {CALM:?}: {what}"),
-            ));
-        }
-        step(sim)?;
-    }
-    Ok(())
-}
-
-fn read(sim: &mut Sim<'_>, clients: &Clients) -> Result<BTreeMap<u32, Vec<Found>>, Violation> {
-    let logs = Arc::new(Mutex::new(None));
-    let (told, asking) = (logs.clone(), clients.clone());
-    sim.client("judge", async move {
-        let read = operator::read_logs(&asking).await;
-        *told.lock() = Some(read);
-        Ok(())
-    });
-    let end = sim.elapsed() + READING;
-    while sim.elapsed() < end {
-        if let Some(read) = logs.lock().take() {
-            return read.map_err(|what| violation("readable", what));
-        }
-        step(sim)?;
-    }
-    Err(violation("liveness", format!("not read in {READING:?}")))
-}
-
-fn step(sim: &mut Sim<'_>) -> Result<(), Violation> {
-    match sim.step() {
-        Ok(_) => Ok(()),
-        Err(error) => Err(violation("a-host-failed", error.to_string())),
-    }
-}
-
-fn judge(history: &History, logs: &BTreeMap<u32, Vec<Found>>) -> Vec<Violation> {
-    let events = history.events();
-    let seen = Seen {
-        history: &events,
-        logs,
+    let mut course = Course {
+        injector: Injector::new(plan, history.clone()),
+        judge: Judge::default(),
+        next_look: Duration::ZERO,
+        recovered_in: Duration::ZERO,
+        plan,
+        sim,
+        cluster,
+        history,
+        clients,
     };
-    let judged = check::all().into_iter().map(|check| {
-        let judged = check.end(&seen);
-        judged.map_err(|what| violation(check.name(), what))
-    });
-    judged.filter_map(Result::err).collect()
+    let violations = match course.go() {
+        Ok(logs) => course.end(&logs),
+        Err(violation) => vec![violation],
+    };
+    course.outcome(violations)
+}
+
+/// A run under way.
+struct Course<'a> {
+    plan: &'a Plan,
+    sim: Sim<'static>,
+    cluster: Cluster,
+    history: History,
+    clients: Clients,
+    injector: Injector,
+    judge: Judge,
+    next_look: Duration,
+    recovered_in: Duration,
+}
+
+impl Course<'_> {
+    fn go(&mut self) -> Result<BTreeMap<Place, Log>, Violation> {
+        self.storm()?;
+        self.injector.calm(&mut self.sim, &self.cluster);
+        self.clients.stop_sending();
+        let begun = self.sim.elapsed();
+        self.calm()?;
+        self.recovered_in = self.sim.elapsed() - begun;
+        let logs = self.read()?;
+        self.settle(&logs)?;
+        Ok(logs)
+    }
+
+    /// One step of everybody, and a look at the disks if it is time.
+    fn step(&mut self) -> Result<(), Violation> {
+        if self.sim.elapsed() >= self.next_look {
+            self.look()?;
+            self.next_look = self.sim.elapsed() + LOOK_EVERY;
+        }
+        match self.sim.step() {
+            Ok(_) => Ok(()),
+            Err(error) => Err(violation("a-host-failed", error.to_string())),
+        }
+    }
+
+    fn look(&mut self) -> Result<(), Violation> {
+        self.judge
+            .look(self.sim.elapsed(), &self.cluster, &self.history)
+    }
+
+    fn storm(&mut self) -> Result<(), Violation> {
+        let end = Duration::from_millis(self.plan.storm_ms);
+        while self.sim.elapsed() < end {
+            if self.injector.is_due(self.sim.elapsed()) {
+                // What is there before a fault, and what is left after it.
+                self.look()?;
+                self.injector.turn(&mut self.sim, &self.cluster);
+                self.look()?;
+            } else {
+                self.injector.turn(&mut self.sim, &self.cluster);
+            }
+            self.step()?;
+        }
+        Ok(())
+    }
+
+    /// Waits until the cluster is whole and the clients have heard of all they asked.
+    fn calm(&mut self) -> Result<(), Violation> {
+        let missing = Arc::new(Mutex::new(Some("nobody could be asked".to_owned())));
+        let (told, asking) = (missing.clone(), self.clients.clone());
+        self.sim.client("operator", async move {
+            operator::until_whole(&asking, |what| *told.lock() = Some(what)).await;
+            *told.lock() = None;
+            Ok(())
+        });
+        let end = self.sim.elapsed() + CALM;
+        while missing.lock().is_some() || self.clients.producing() {
+            if self.sim.elapsed() >= end {
+                let what = missing.lock().take();
+                let what = what.unwrap_or_else(|| "clients wait for answers".to_owned());
+                return Err(violation(
+                    "liveness",
+                    format!("not whole after {CALM:?}: {what}"),
+                ));
+            }
+            self.step()?;
+        }
+        Ok(())
+    }
+
+    fn read(&mut self) -> Result<BTreeMap<Place, Log>, Violation> {
+        let logs = Arc::new(Mutex::new(None));
+        let (told, asking) = (logs.clone(), self.clients.clone());
+        self.sim.client("judge", async move {
+            let read = operator::read_logs(&asking).await;
+            *told.lock() = Some(read);
+            Ok(())
+        });
+        let end = self.sim.elapsed() + READING;
+        while self.sim.elapsed() < end {
+            if let Some(read) = logs.lock().take() {
+                return read.map_err(|what| violation("readable", what));
+            }
+            self.step()?;
+        }
+        Err(violation("liveness", format!("not read in {READING:?}")))
+    }
+
+    /// Waits until those who follow a partition are at its end, and all replicas are equal.
+    fn settle(&mut self, logs: &BTreeMap<Place, Log>) -> Result<(), Violation> {
+        let end = self.sim.elapsed() + SETTLING;
+        while let Some(what) = self.unsettled(logs) {
+            if self.sim.elapsed() >= end {
+                let what = format!("not settled after {SETTLING:?}: {what}");
+                return Err(violation("liveness", what));
+            }
+            let next = self.sim.elapsed() + LOOK_EVERY;
+            while self.sim.elapsed() < next {
+                self.step()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn unsettled(&self, logs: &BTreeMap<Place, Log>) -> Option<String> {
+        let followed = self.clients.followed();
+        let behind = logs.iter().find_map(|(place, log)| {
+            let next = followed.get(place).copied().unwrap_or_default();
+            (next < log.end()).then(|| {
+                format!(
+                    "the reader of {place} is at {next}, and the end at {}",
+                    log.end()
+                )
+            })
+        });
+        behind.or_else(|| self.judge.difference(self.sim.elapsed(), &self.cluster))
+    }
+
+    fn end(&mut self, logs: &BTreeMap<Place, Log>) -> Vec<Violation> {
+        let at = self.sim.elapsed();
+        self.judge.end(at, &self.cluster, &self.history, logs)
+    }
+
+    fn outcome(&self, violations: Vec<Violation>) -> Outcome {
+        let mut outcome = Outcome {
+            seed: self.plan.seed,
+            simulated_ms: self.sim.elapsed().as_millis() as u64,
+            recovered_in_ms: self.recovered_in.as_millis() as u64,
+            acknowledged: 0,
+            unknown: 0,
+            refused: 0,
+            faults: self.injector.counts().clone(),
+            violations,
+        };
+        for (_, event) in self.history.events().iter() {
+            match event {
+                Event::Acknowledged { .. } => outcome.acknowledged += 1,
+                Event::Failed { unknown: true, .. } => outcome.unknown += 1,
+                Event::Failed { unknown: false, .. } => outcome.refused += 1,
+                _ => {}
+            }
+        }
+        outcome
+    }
 }
 
 fn violation(check: &'static str, what: String) -> Violation {
     Violation { check, what }
-}
-
-fn outcome(
-    plan: &Plan,
-    sim: &Sim<'_>,
-    injector: &Injector,
-    history: &History,
-    recovered_in: Duration,
-    violations: Vec<Violation>,
-) -> Outcome {
-    let mut outcome = Outcome {
-        seed: plan.seed,
-        simulated_ms: sim.elapsed().as_millis() as u64,
-        recovered_in_ms: recovered_in.as_millis() as u64,
-        acknowledged: 0,
-        unknown: 0,
-        refused: 0,
-        faults: injector.counts().clone(),
-        violations,
-    };
-    for (_, event) in history.events().iter() {
-        match event {
-            Event::Acknowledged { .. } => outcome.acknowledged += 1,
-            Event::Failed { unknown: true, .. } => outcome.unknown += 1,
-            Event::Failed { unknown: false, .. } => outcome.refused += 1,
-            Event::Sent { .. } | Event::Read { .. } | Event::Fault(_) => {}
-        }
-    }
-    outcome
 }

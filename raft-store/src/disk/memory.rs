@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::future::{self, BoxFuture};
@@ -133,18 +134,7 @@ impl Disk for MemoryDisk {
         range: Range<Bytes>,
         limit: ScanLimit,
     ) -> BoxFuture<'_, Result<Vec<(Bytes, Bytes)>, DiskError>> {
-        let mut pairs = Vec::new();
-        let mut bytes = 0;
-        if range.start < range.end {
-            for (key, value) in self.state.lock().map.range(range) {
-                bytes += key.len() + value.len();
-                let full = pairs.len() >= limit.max_pairs || bytes > limit.max_bytes;
-                if full && !pairs.is_empty() {
-                    break;
-                }
-                pairs.push((key.clone(), value.clone()));
-            }
-        }
+        let pairs = scan(&self.state.lock().map, range, limit);
         Box::pin(future::ready(Ok(pairs)))
     }
 
@@ -152,11 +142,7 @@ impl Disk for MemoryDisk {
         &self,
         range: Range<Bytes>,
     ) -> BoxFuture<'_, Result<Option<(Bytes, Bytes)>, DiskError>> {
-        let state = self.state.lock();
-        let found = (range.start < range.end)
-            .then(|| state.map.range(range).next_back())
-            .flatten()
-            .map(|(key, value)| (key.clone(), value.clone()));
+        let found = last(&self.state.lock().map, range);
         Box::pin(future::ready(Ok(found)))
     }
 
@@ -167,6 +153,71 @@ impl Disk for MemoryDisk {
     fn free_bytes(&self) -> Result<u64, DiskError> {
         Ok(self.state.lock().free_bytes.unwrap_or(u64::MAX))
     }
+}
+
+/// What a power loss at this moment would leave of a disk, to read.
+#[derive(Debug)]
+pub struct Survivor(pub Arc<MemoryDisk>);
+
+impl Disk for Survivor {
+    fn get(&self, key: Bytes) -> BoxFuture<'_, Result<Option<Bytes>, DiskError>> {
+        let found = self.0.state.lock().synced.get(&key).cloned();
+        Box::pin(future::ready(Ok(found)))
+    }
+
+    fn scan(
+        &self,
+        range: Range<Bytes>,
+        limit: ScanLimit,
+    ) -> BoxFuture<'_, Result<Vec<(Bytes, Bytes)>, DiskError>> {
+        let pairs = scan(&self.0.state.lock().synced, range, limit);
+        Box::pin(future::ready(Ok(pairs)))
+    }
+
+    fn last(
+        &self,
+        range: Range<Bytes>,
+    ) -> BoxFuture<'_, Result<Option<(Bytes, Bytes)>, DiskError>> {
+        let found = last(&self.0.state.lock().synced, range);
+        Box::pin(future::ready(Ok(found)))
+    }
+
+    fn commit(&self, _: Batch, _: bool) -> BoxFuture<'_, Result<(), DiskError>> {
+        let refused = DiskError::Failed("it is only looked at".to_owned());
+        Box::pin(future::ready(Err(refused)))
+    }
+
+    fn free_bytes(&self) -> Result<u64, DiskError> {
+        Ok(0)
+    }
+}
+
+fn scan(
+    map: &BTreeMap<Bytes, Bytes>,
+    range: Range<Bytes>,
+    limit: ScanLimit,
+) -> Vec<(Bytes, Bytes)> {
+    let mut pairs = Vec::new();
+    let mut bytes = 0;
+    if range.start < range.end {
+        for (key, value) in map.range(range) {
+            bytes += key.len() + value.len();
+            let full = pairs.len() >= limit.max_pairs || bytes > limit.max_bytes;
+            if full && !pairs.is_empty() {
+                break;
+            }
+            pairs.push((key.clone(), value.clone()));
+        }
+    }
+    pairs
+}
+
+fn last(map: &BTreeMap<Bytes, Bytes>, range: Range<Bytes>) -> Option<(Bytes, Bytes)> {
+    if range.start >= range.end {
+        return None;
+    }
+    let (key, value) = map.range(range).next_back()?;
+    Some((key.clone(), value.clone()))
 }
 
 impl State {

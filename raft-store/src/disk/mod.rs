@@ -9,7 +9,7 @@ pub mod rocks;
 mod watermark;
 mod writer;
 
-pub use memory::MemoryDisk;
+pub use memory::{MemoryDisk, Survivor};
 
 use std::fmt;
 use std::ops::Range;

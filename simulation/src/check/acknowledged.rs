@@ -1,7 +1,10 @@
-//! Every acknowledged record is in the log, once, at the offset that was told.
+//! Every acknowledged record is in the log, once, at the offset that was told, with the content it
+//! was sent with; unless retention took it.
+
+use std::collections::BTreeMap;
 
 use super::{Check, Seen};
-use crate::history::Event;
+use crate::history::{Event, RecordName};
 
 /// The check.
 #[derive(Debug)]
@@ -12,25 +15,61 @@ impl Check for AcknowledgedIsThere {
         "acknowledged-is-there"
     }
 
-    fn end(&self, seen: &Seen<'_>) -> Result<(), String> {
+    fn end(&mut self, seen: &Seen<'_>) -> Result<(), String> {
+        let mut contents: BTreeMap<RecordName, u32> = BTreeMap::new();
         for (at, event) in seen.history {
-            let Event::Acknowledged {
-                name,
-                partition,
-                offset,
-            } = event
-            else {
-                continue;
-            };
-            let log = seen.logs.get(partition).map_or(&[][..], |log| log);
-            let place = log.binary_search_by_key(offset, |found| found.offset);
-            let there = place.ok().map(|place| log[place].name);
-            if there != Some(*name) {
-                return Err(format!(
-                    "record {name:?} was acknowledged at {partition}/{offset} at {at:?}; there is {there:?}"
-                ));
+            match event {
+                Event::Sent { name, content, .. } => {
+                    contents.insert(*name, *content);
+                }
+                Event::Acknowledged {
+                    name,
+                    place,
+                    offset,
+                } => {
+                    let Some(log) = seen.logs.get(place) else {
+                        continue;
+                    };
+                    let found = log.at(*offset);
+                    let there = found.map(|found| (found.name, found.content));
+                    let expected = (Some(*name), contents.get(name).copied().unwrap_or_default());
+                    if *offset >= log.start && there != Some(expected) {
+                        return Err(format!(
+                            "record {name:?} was acknowledged at {place}, offset {offset}, at {at:?}; there is {found:?}"
+                        ));
+                    }
+                }
+                _ => {}
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::made::{Story, acknowledged, log, sent};
+
+    #[test]
+    fn a_record_that_is_where_it_was_acknowledged_is_there() {
+        let mut story = Story::of([sent((1, 0), 5), acknowledged((1, 0), 0)]);
+        story.logs = log(0, [(1, 0)]);
+        assert_eq!(story.end(&mut AcknowledgedIsThere), Ok(()));
+        story.logs = log(1, []);
+        let trimmed = story.end(&mut AcknowledgedIsThere);
+        assert_eq!(trimmed, Ok(()), "retention took it");
+    }
+
+    #[test]
+    fn a_record_that_is_missing_or_another_is_not_there() {
+        let mut story = Story::of([sent((1, 0), 5), acknowledged((1, 0), 0)]);
+        story.logs = log(0, []);
+        assert!(story.end(&mut AcknowledgedIsThere).is_err());
+        story.logs = log(0, [(1, 7)]);
+        assert!(story.end(&mut AcknowledgedIsThere).is_err());
+        story.logs = log(0, [(1, 0)]);
+        story.log_mut().records[0].content ^= 1;
+        assert!(story.end(&mut AcknowledgedIsThere).is_err());
     }
 }

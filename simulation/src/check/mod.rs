@@ -1,21 +1,63 @@
-//! What must hold, one file an invariant.
+//! What must hold, one file an invariant. Some is judged at every look at the disks, some when a
+//! run is over; each check keeps what it must remember from look to look.
 
 mod acknowledged;
+mod committed;
+mod completeness;
+mod delivered;
+mod durable;
+mod election;
+mod equal;
+mod images;
+mod judge;
+mod linear;
+mod lookups;
+#[cfg(test)]
+mod made;
+mod matching;
+mod offsets;
 mod order;
+mod phantom;
+mod reads;
+mod sequences;
+mod topics;
+mod trims;
+mod votes;
+mod watermark;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::history::Event;
-pub use crate::load::Found;
+use crate::history::{Event, Place};
+pub use crate::load::{Found, Log};
+use crate::look::Look;
+use crate::look::truth::{Committed, Truth};
+pub use judge::{Judge, Violation};
 
-/// What a check can see.
-#[derive(Debug)]
+/// What a check can see at a look.
+#[derive(Debug, Clone, Copy)]
+pub struct Now<'a> {
+    /// What is on the disks.
+    pub look: &'a Look,
+    /// What is known to be committed.
+    pub truth: &'a Truth,
+    /// What was not known before this look, each group's in order.
+    pub fresh: &'a [Committed],
+    /// What clients did and were told since the last look.
+    pub news: &'a [(Duration, Event)],
+}
+
+/// What a check can see in the end.
+#[derive(Debug, Clone, Copy)]
 pub struct Seen<'a> {
     /// What clients did and were told.
     pub history: &'a [(Duration, Event)],
-    /// In the end, what each partition holds, in order of offset.
-    pub logs: &'a BTreeMap<u32, Vec<Found>>,
+    /// What each partition of the first topic holds.
+    pub logs: &'a BTreeMap<Place, Log>,
+    /// What is known to be committed.
+    pub truth: &'a Truth,
+    /// What is on the disks, all of it.
+    pub look: &'a Look,
 }
 
 /// One invariant.
@@ -23,17 +65,45 @@ pub trait Check {
     /// What it is called in reports.
     fn name(&self) -> &'static str;
 
+    /// Judges what is there now.
+    ///
+    /// # Errors
+    /// What is wrong, where, and since when.
+    fn look(&mut self, _now: &Now<'_>) -> Result<(), String> {
+        Ok(())
+    }
+
     /// Judges a whole run.
     ///
     /// # Errors
-    /// What is wrong.
-    fn end(&self, seen: &Seen<'_>) -> Result<(), String>;
+    /// What is wrong, where, and since when.
+    fn end(&mut self, _seen: &Seen<'_>) -> Result<(), String> {
+        Ok(())
+    }
 }
 
 /// Every check there is.
 pub fn all() -> Vec<Box<dyn Check>> {
     vec![
+        Box::new(election::ElectionSafety::default()),
+        Box::new(votes::VotesAreKept::default()),
+        Box::new(matching::LogMatching::default()),
+        Box::new(completeness::LeaderCompleteness),
+        Box::new(committed::CommittedNeverChanges),
+        Box::new(images::ImagesAreWhole),
+        Box::new(durable::AcknowledgedIsDurable::default()),
+        Box::new(offsets::OffsetsAreDense::default()),
+        Box::new(phantom::NoPhantoms::default()),
+        Box::new(sequences::SequencesAreUnique::default()),
+        Box::new(watermark::WatermarkNeverGoesBack::default()),
+        Box::new(trims::TrimsByPolicy::default()),
+        Box::new(reads::ReadsAreCommitted::default()),
         Box::new(acknowledged::AcknowledgedIsThere),
         Box::new(order::OrderPerKey),
+        Box::new(linear::AppendsAreLinear),
+        Box::new(delivered::AcknowledgedIsDelivered),
+        Box::new(lookups::LookupsAreRight),
+        Box::new(topics::TopicsAreKept),
+        Box::new(equal::ReplicasAreEqual),
     ]
 }

@@ -1,16 +1,17 @@
 //! A host's storage as a map in memory.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use rand::Rng;
 use rand::rngs::SmallRng;
-use ropewalk_raft_store::disk::MemoryDisk;
+use ropewalk_raft_store::disk::{MemoryDisk, Survivor};
 use ropewalk_raft_store::{Disk, DiskError};
 
 use super::seam::{Fault, Seam};
-use super::{DiskFault, SimDisk};
+use super::{DiskFault, Peek, SimDisk};
 
 /// The storage of one host, as a map.
 #[derive(Debug, Default)]
@@ -18,6 +19,8 @@ pub struct MemoryMachine {
     /// What the present process writes to, or the next one opens.
     disk: Mutex<Arc<MemoryDisk>>,
     fault: Fault,
+    power_losses: AtomicU64,
+    losses: AtomicU64,
 }
 
 impl MemoryMachine {
@@ -41,6 +44,7 @@ impl SimDisk for MemoryMachine {
     }
 
     fn power_loss(&self, random: &mut SmallRng) {
+        self.power_losses.fetch_add(1, Ordering::Relaxed);
         self.replace(|disk| {
             let kept = random.random_range(0..=disk.unsynced_batches());
             disk.crash_image(kept)
@@ -52,6 +56,7 @@ impl SimDisk for MemoryMachine {
     }
 
     fn wipe(&self) {
+        self.losses.fetch_add(1, Ordering::Relaxed);
         self.replace(|_| MemoryDisk::new());
     }
 
@@ -60,7 +65,19 @@ impl SimDisk for MemoryMachine {
         set_failure(&self.disk.lock(), fault);
     }
 
+    fn peek(&self) -> Peek {
+        let disk = self.disk.lock().clone();
+        let losses = self.losses.load(Ordering::Relaxed);
+        Peek {
+            live: Some(disk.clone()),
+            durable: Some(Arc::new(Survivor(disk))),
+            setbacks: losses + self.power_losses.load(Ordering::Relaxed),
+            losses,
+        }
+    }
+
     fn damage(&self, random: &mut SmallRng) -> Option<String> {
+        self.losses.fetch_add(1, Ordering::Relaxed);
         let disk = self.disk.lock();
         let stored = disk.durable();
         let mut stored: Vec<_> = stored.iter().filter(|(_, at)| !at.is_empty()).collect();

@@ -47,6 +47,25 @@ pub trait SimDisk: Send + Sync + Debug {
     /// It hurts only what can be found out by the one who reads it: a write-ahead log that is cut
     /// while the mark of how far it was synced is lost, too, looks like one that ended there.
     fn damage(&self, random: &mut SmallRng) -> Option<String>;
+
+    /// What is on it, for judges; nothing where it can't be looked at between two steps of a
+    /// simulation.
+    fn peek(&self) -> Peek {
+        Peek::default()
+    }
+}
+
+/// A disk to look at. Its futures must be ready when they are first polled.
+#[derive(Debug, Default)]
+pub struct Peek {
+    /// As its process sees it.
+    pub live: Option<Arc<dyn Disk>>,
+    /// As a power loss right now would leave it.
+    pub durable: Option<Arc<dyn Disk>>,
+    /// How many times what is stored may have gone back: by a loss of power, damage, exchange.
+    pub setbacks: u64,
+    /// How many times even what was synced may have gone: by damage or exchange.
+    pub losses: u64,
 }
 
 /// What is wrong with a disk.

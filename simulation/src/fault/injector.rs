@@ -46,6 +46,13 @@ impl Injector {
         &self.counts
     }
 
+    /// Whether the next turn brings or takes something.
+    pub fn is_due(&self, now: Duration) -> bool {
+        let coming = self.coming.last();
+        coming.is_some_and(|fault| Duration::from_millis(fault.at_ms) <= now)
+            || self.lasting.iter().any(|(until, _)| *until <= now)
+    }
+
     /// Brings and takes what is due. Call between two steps of the simulation.
     pub fn turn(&mut self, sim: &mut Sim<'_>, cluster: &Cluster) {
         let now = sim.elapsed();

@@ -1,27 +1,47 @@
 //! What clients do: the real client library, each client a host of its own.
 
+mod garden;
 pub mod operator;
 mod producer;
+mod publisher;
 mod reader;
+pub mod record;
+pub mod settings;
+mod wanderer;
 
-pub use reader::{Found, read_all};
+pub use publisher::WITHOUT_SEQUENCE;
+pub use reader::{Found, Log};
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use ropewalk_client::{Client, Error};
 use tokio::time::sleep;
 use turmoil::Sim;
 
 use crate::cluster::Cluster;
-use crate::history::{History, RecordName};
+use crate::history::{Answer, Call, Event, History, Place};
 use crate::plan::Plan;
 
-/// The topic that is written and read.
-pub const TOPIC: &str = "flights";
+/// The topic that is written and read all the time.
+pub const MAIN: u32 = 0;
+/// The numbers of readers that follow a partition: that of the partition.
+pub const FOLLOWERS: std::ops::RangeInclusive<u32> = 0..=9_999;
 /// Between two tries of what must work in the end.
 const AGAIN: Duration = Duration::from_millis(500);
+
+/// What a topic of a run is called.
+pub fn topic_name(number: u32) -> String {
+    format!("topic-{number}")
+}
+
+/// The number of a topic; none if it is no topic of a run.
+pub fn topic_number(name: &str) -> Option<u32> {
+    name.strip_prefix("topic-")?.parse().ok()
+}
 
 /// What all clients of one run share.
 #[derive(Debug, Clone)]
@@ -32,9 +52,11 @@ pub struct Clients {
     /// Where they write down what they do and hear.
     pub history: History,
     /// Whether producers go on.
-    pub sending: Arc<AtomicBool>,
-    /// Producers that have not heard of all they sent.
-    producing: Arc<AtomicUsize>,
+    going: Arc<AtomicBool>,
+    /// Those that have not heard of all they sent.
+    busy: Arc<AtomicUsize>,
+    /// What each reader that follows a partition is to read next.
+    followed: Arc<Mutex<BTreeMap<Place, u64>>>,
 }
 
 impl Clients {
@@ -44,49 +66,119 @@ impl Clients {
             addresses: cluster.addresses(),
             plan: Arc::new(plan.clone()),
             history: history.clone(),
-            sending: Arc::new(AtomicBool::new(true)),
-            producing: Arc::new(AtomicUsize::new(plan.load.producers as usize)),
+            going: Arc::new(AtomicBool::new(true)),
+            busy: Arc::default(),
+            followed: Arc::default(),
         };
-        for number in 0..plan.load.producers {
-            let own = clients.clone();
-            sim.client(format!("producer-{number}"), async move {
-                operator::create_topic(&own).await;
-                producer::run(&own, number).await;
-                own.producing.fetch_sub(1, Ordering::Relaxed);
-                Ok(())
+        let load = &plan.load;
+        for (number, style) in (0..).zip(&load.producers) {
+            let style = style.clone();
+            clients.host(sim, format!("producer-{number}"), async move |own| {
+                operator::create_topic(&own, u64::from(number)).await;
+                producer::run(&own, number, &style).await;
             });
         }
-        for partition in 0..plan.load.partitions {
+        if load.publish_every_ms > 0 {
+            clients.host(sim, "publisher".to_owned(), async |own| {
+                publisher::run(&own).await
+            });
+        }
+        if load.garden_every_ms > 0 {
+            clients.host(sim, "gardener".to_owned(), async |own| {
+                garden::run(&own).await;
+            });
+        }
+        for number in 0..load.wanderers {
+            clients.host(sim, format!("wanderer-{number}"), async move |own| {
+                wanderer::run(&own, number).await;
+            });
+        }
+        for partition in 0..load.partitions {
             let own = clients.clone();
             sim.client(format!("reader-{partition}"), async move {
-                reader::follow(own, partition).await
+                reader::follow(&own, partition).await;
+                Ok(())
             });
         }
         clients
     }
 
-    /// Ends the producers, once each has heard of all it sent.
-    pub fn stop_sending(&self) {
-        self.sending.store(false, Ordering::Relaxed);
+    /// A host whose client ends once it is told to and has heard of all it asked.
+    fn host<F>(&self, sim: &mut Sim<'_>, name: String, client: F)
+    where
+        F: AsyncFnOnce(Clients) + 'static,
+    {
+        let own = self.clone();
+        own.busy.fetch_add(1, Ordering::Relaxed);
+        sim.client(name, async move {
+            let busy = own.busy.clone();
+            client(own).await;
+            busy.fetch_sub(1, Ordering::Relaxed);
+            Ok(())
+        });
     }
 
-    /// Whether a producer still waits for answers.
+    /// Ends all but the readers that follow, once each has heard of all it asked.
+    pub fn stop_sending(&self) {
+        self.going.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether clients are to go on.
+    pub fn sending(&self) -> bool {
+        self.going.load(Ordering::Relaxed)
+    }
+
+    /// Whether somebody still waits for answers.
     pub fn producing(&self) -> bool {
-        self.producing.load(Ordering::Relaxed) > 0
+        self.busy.load(Ordering::Relaxed) > 0
+    }
+
+    /// What each reader that follows a partition is to read next.
+    pub fn followed(&self) -> BTreeMap<Place, u64> {
+        self.followed.lock().clone()
+    }
+
+    /// A seed for each who asks.
+    pub fn seed_of(&self, who: u64) -> u64 {
+        self.plan.seed.rotate_left(17) ^ who.wrapping_mul(0x9E37_79B9_7F4A_7C15)
     }
 
     /// Connects, with a seed of its own for each who asks.
     pub async fn connect(&self, who: u64) -> Client {
-        let seed = self.plan.seed.rotate_left(17) ^ who;
         until_done("connecting", || {
             Client::builder(self.addresses.clone())
                 .connector(|address| async move { turmoil::net::TcpStream::connect(address).await })
-                .clock(|| turmoil::since_epoch().map_or(0, |time| time.as_millis() as i64))
-                .seed(seed)
+                .clock(now_ms)
+                .seed(self.seed_of(who))
                 .connect()
         })
         .await
     }
+
+    /// Makes a call and writes down what came of it.
+    pub async fn call<T>(
+        &self,
+        call: Call,
+        asked: impl Future<Output = Result<T, Error>>,
+        answer: impl FnOnce(&T) -> Answer,
+    ) -> Result<T, Error> {
+        let number = self.history.call(call);
+        let ended = asked.await;
+        let answer = match &ended {
+            Ok(done) => answer(done),
+            Err(error) => Answer::Failed {
+                unknown: error.outcome_unknown(),
+                error: error.to_string(),
+            },
+        };
+        self.history.add(Event::Answered { number, answer });
+        ended
+    }
+}
+
+/// The wall clock of all clients, in ms since 1970.
+pub fn now_ms() -> i64 {
+    turmoil::since_epoch().map_or(0, |time| time.as_millis() as i64)
 }
 
 /// Tries until it works.
@@ -101,15 +193,4 @@ where
         }
         sleep(AGAIN).await;
     }
-}
-
-/// What a record of this name holds.
-pub fn value((producer, number): RecordName, padding_bytes: usize) -> String {
-    format!("{producer} {number} {}", "x".repeat(padding_bytes))
-}
-
-/// The name of a record that holds this; none if no producer sent it.
-pub fn name_of(value: &[u8]) -> Option<RecordName> {
-    let mut words = std::str::from_utf8(value).ok()?.split(' ');
-    Some((words.next()?.parse().ok()?, words.next()?.parse().ok()?))
 }

@@ -3,21 +3,28 @@
 use std::collections::BTreeMap;
 
 use ropewalk_client::Client;
-use ropewalk_client::v1::{PartitionInfo, TopicSettings};
+use ropewalk_client::v1::PartitionInfo;
 use tokio::time::sleep;
 
-use super::{AGAIN, Clients, Found, TOPIC, read_all, until_done};
+use super::reader::{Log, read_all};
+use super::{AGAIN, Clients, MAIN, topic_name, until_done};
+use crate::history::{Answer, Call, Place};
 
-/// Creates the topic, unless an earlier try did it unheard.
-pub async fn create_topic(clients: &Clients) {
-    let client = clients.connect(3_000).await;
+/// Creates the topic, unless somebody else did, or an earlier try unheard.
+pub async fn create_topic(clients: &Clients, who: u64) {
+    let client = clients.connect(3_000 + who).await;
     let admin = client.admin();
+    let load = &clients.plan.load;
+    let name = topic_name(MAIN);
     until_done("creating the topic", || async {
-        if admin.topic(TOPIC).await?.is_none() {
-            let settings = TopicSettings::default();
-            admin
-                .create_topic(TOPIC, clients.plan.load.partitions, settings)
-                .await?;
+        if admin.topic(&name).await?.is_none() {
+            let call = Call::CreateTopic {
+                topic: MAIN,
+                partitions: load.partitions,
+                settings: load.topic(),
+            };
+            let asked = admin.create_topic(&name, load.partitions, load.topic());
+            clients.call(call, asked, |_| Answer::Done).await?;
         }
         Ok(())
     })
@@ -35,17 +42,20 @@ pub async fn until_whole(clients: &Clients, mut missing: impl FnMut(String)) {
 }
 
 async fn whole(clients: &Clients, client: &Client) -> Result<(), String> {
-    let topic = client.admin().topic(TOPIC).await;
-    let topic = topic.map_err(|error| error.to_string())?;
-    let topic = topic.ok_or("the topic is gone")?;
+    let topics = client.admin().topics().await;
+    let topics = topics.map_err(|error| error.to_string())?;
+    let main = topics.iter().find(|topic| topic.name == topic_name(MAIN));
+    let main = main.ok_or("the topic is gone")?;
     let wanted = clients.plan.load.partitions as usize;
-    if topic.partitions.len() != wanted {
-        return Err(format!("{} of {wanted} partitions", topic.partitions.len()));
+    if main.partitions.len() != wanted {
+        return Err(format!("{} of {wanted} partitions", main.partitions.len()));
     }
-    match topic.partitions.iter().find(|one| !is_whole(one)) {
-        Some(one) => Err(format!("{one:?}")),
-        None => Ok(()),
+    for topic in &topics {
+        if let Some(one) = topic.partitions.iter().find(|one| !is_whole(one)) {
+            return Err(format!("{}: {one:?}", topic.name));
+        }
     }
+    Ok(())
 }
 
 fn is_whole(one: &PartitionInfo) -> bool {
@@ -54,11 +64,18 @@ fn is_whole(one: &PartitionInfo) -> bool {
         && one.in_sync_node_ids.len() == one.replica_node_ids.len()
 }
 
-/// What every partition holds.
-pub async fn read_logs(clients: &Clients) -> Result<BTreeMap<u32, Vec<Found>>, String> {
+/// What every partition of the topic holds.
+///
+/// # Errors
+/// What stood in the way.
+pub async fn read_logs(clients: &Clients) -> Result<BTreeMap<Place, Log>, String> {
     let mut logs = BTreeMap::new();
     for partition in 0..clients.plan.load.partitions {
-        logs.insert(partition, read_all(clients, partition).await?);
+        let place = Place {
+            topic: MAIN,
+            partition,
+        };
+        logs.insert(place, read_all(clients, place).await?);
     }
     Ok(logs)
 }

@@ -1,62 +1,149 @@
-//! One producer: keyed records, many under way, each outcome written down.
+//! One producer: records of all kinds, many under way, each outcome written down; and after a while
+//! another in its place.
 
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
-use ropewalk_client::{Record, Ticket};
+use ropewalk_client::{Client, Compression, Error, Producer, Receipt};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
-use super::{Clients, TOPIC, until_done, value};
-use crate::history::{Event, RecordName};
+use super::record::{self, Value};
+use super::settings::Producing;
+use super::{Clients, MAIN, topic_name, until_done};
+use crate::history::{Event, Place, RecordName};
 
 /// Records under way at most.
-const IN_FLIGHT: usize = 64;
+const UNDER_WAY: usize = 4_096;
+/// Between the numbers of two producers, so that each that takes the place of one has its own.
+const LIVES: u32 = 10_000;
 
 /// Produces until told to stop, then waits for all answers.
-pub async fn run(clients: &Clients, number: u32) {
-    let load = clients.plan.load.clone();
-    let mut random = SmallRng::seed_from_u64(clients.plan.seed ^ u64::from(number) << 32);
+pub async fn run(clients: &Clients, number: u32, style: &Producing) {
+    let mut random = SmallRng::seed_from_u64(clients.seed_of(u64::from(number)));
     let client = clients.connect(u64::from(number)).await;
-    let producer = until_done("beginning to produce", || client.producer(TOPIC).build()).await;
     let mut waiting = JoinSet::new();
-    let mut sent = 0;
-    while clients.sending.load(Ordering::Relaxed) {
-        let name = (number, sent);
-        sent += 1;
-        let key = random.random_range(0..load.keys);
-        clients.history.add(Event::Sent { name, key });
-        let record = Record::new()
-            .key(format!("key-{key}"))
-            .value(value(name, load.padding_bytes));
-        match producer.send(record).await {
-            Ok(ticket) => {
-                waiting.spawn_local(outcome(clients.clone(), name, ticket));
-            }
-            Err(error) => clients.history.add(Event::Failed {
-                name,
-                unknown: error.outcome_unknown(),
-                error: error.to_string(),
-            }),
+    let mut life = 0;
+    while clients.sending() {
+        let producer = until_done("beginning to produce", || build(&client, style)).await;
+        let mut sender = Sender {
+            clients,
+            style,
+            producer,
+            number: number * LIVES + life,
+            sent: 0,
+            room: Arc::new(Semaphore::new(UNDER_WAY)),
+        };
+        sender.live(&mut random, &mut waiting).await;
+        // Some leave without waiting for their answers: those are unknown.
+        if random.random_bool(0.5) || !clients.sending() {
+            let closed = sender.producer.close().await;
+            tracing::debug!(?closed, number = sender.number, "the producer is closed");
         }
-        while waiting.len() >= IN_FLIGHT {
-            waiting.join_next().await;
-        }
-        sleep(Duration::from_millis(
-            random.random_range(0..=2 * load.pause_ms),
-        ))
-        .await;
+        life += 1;
     }
     while waiting.join_next().await.is_some() {}
 }
 
-async fn outcome(clients: Clients, name: RecordName, ticket: Ticket) {
-    let event = match ticket.await {
+async fn build(client: &Client, style: &Producing) -> Result<Producer, Error> {
+    client
+        .producer(&topic_name(MAIN))
+        .linger(Duration::from_millis(style.linger_ms))
+        .batch_bytes(style.batch_bytes)
+        .in_flight(style.in_flight)
+        .compression(Compression::from_number(style.compression).unwrap_or(Compression::None))
+        .delivery_timeout(Duration::from_millis(style.delivery_timeout_ms))
+        .build()
+        .await
+}
+
+struct Sender<'a> {
+    clients: &'a Clients,
+    style: &'a Producing,
+    producer: Producer,
+    number: u32,
+    sent: u64,
+    room: Arc<Semaphore>,
+}
+
+impl Sender<'_> {
+    async fn live(&mut self, random: &mut SmallRng, waiting: &mut JoinSet<()>) {
+        let span = match self.style.replace_every_ms {
+            0 => u64::MAX >> 20,
+            every_ms => random.random_range(every_ms / 2..=every_ms * 3 / 2),
+        };
+        let end = Instant::now() + Duration::from_millis(span);
+        while self.clients.sending() && Instant::now() < end {
+            let burst = self.style.burst > 0 && random.random_bool(0.003);
+            for _ in 0..if burst { self.style.burst } else { 1 } {
+                self.send(random, waiting).await;
+            }
+            while waiting.try_join_next().is_some() {}
+            let pause_ms = random.random_range(0..=2 * self.style.pause_ms);
+            sleep(Duration::from_millis(pause_ms)).await;
+        }
+    }
+
+    async fn send(&mut self, random: &mut SmallRng, waiting: &mut JoinSet<()>) {
+        let load = &self.clients.plan.load;
+        let name = (self.number, self.sent);
+        self.sent += 1;
+        let key = random
+            .random_bool(0.95)
+            .then(|| random.random_range(0..load.keys));
+        let value = self.value(random, key.is_some());
+        let made = record::make(name, key, value);
+        // Past the room it waits: a producer without bound would only fill its own memory.
+        let Ok(room) = self.room.clone().acquire_owned().await else {
+            return;
+        };
+        sent(self.clients, name, MAIN, key, made.content);
+        match self.producer.send(made.record).await {
+            Ok(ticket) => {
+                let clients = self.clients.clone();
+                waiting.spawn_local(async move {
+                    outcome(&clients, name, MAIN, ticket.await);
+                    drop(room);
+                });
+            }
+            Err(error) => outcome(self.clients, name, MAIN, Err(error)),
+        }
+    }
+
+    fn value(&self, random: &mut SmallRng, keyed: bool) -> Value {
+        let most = self.clients.plan.load.max_batch_bytes as usize;
+        match random.random_range(0..300) {
+            0..15 if keyed => Value::Tombstone,
+            15..30 => Value::Bytes(0),
+            // Up to the limit of a batch, and at times past it.
+            30 => Value::Bytes(random.random_range(most * 3 / 4..=most * 21 / 20)),
+            _ => Value::Bytes(self.style.value_bytes),
+        }
+    }
+}
+
+/// Writes down that a record is sent.
+pub fn sent(clients: &Clients, name: RecordName, topic: u32, key: Option<u32>, content: u32) {
+    clients.history.add(Event::Sent {
+        name,
+        topic,
+        key,
+        content,
+    });
+}
+
+/// Writes down what came of it.
+pub fn outcome(clients: &Clients, name: RecordName, topic: u32, ended: Result<Receipt, Error>) {
+    clients.history.add(match ended {
         Ok(receipt) => Event::Acknowledged {
             name,
-            partition: receipt.partition,
+            place: Place {
+                topic,
+                partition: receipt.partition,
+            },
             offset: receipt.offset,
         },
         Err(error) => Event::Failed {
@@ -64,6 +151,5 @@ async fn outcome(clients: Clients, name: RecordName, ticket: Ticket) {
             unknown: error.outcome_unknown(),
             error: error.to_string(),
         },
-    };
-    clients.history.add(event);
+    });
 }

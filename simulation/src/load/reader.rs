@@ -1,87 +1,218 @@
-//! Readers: one that follows a partition from its beginning and goes on from where it stood
-//! whatever happens, and one that reads everything there is once.
+//! Readers: one that follows a partition from its beginning, is stopped now and then, and goes on
+//! from what it stored; and one that reads everything there is once.
 
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use ropewalk_client::{ConsumedRecord, Offset};
-use tokio::time::timeout;
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+use ropewalk_client::{Client, ConsumedRecord, ErrorKind, Offset, Reader};
+use tokio::time::{Instant, timeout, timeout_at};
 
-use super::{Clients, TOPIC, name_of, until_done};
-use crate::history::{Event, RecordName};
+use super::{Clients, MAIN, record, topic_name, until_done};
+use crate::history::{Event, Place, RecordName};
+
+/// A reader that follows stores where it is after at most so many records.
+const STORE_EVERY: u64 = 20;
+/// How long a reader that reads everything waits for the next record.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// One record as it was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
     /// Its offset.
     pub offset: u64,
-    /// Whose it is.
-    pub name: RecordName,
+    /// Whose it is; none if it bears no name.
+    pub name: Option<RecordName>,
     /// Its key.
-    pub key: u32,
+    pub key: Option<u32>,
+    /// A checksum over its key and value.
+    pub content: u32,
+}
+
+/// What a partition holds in the end.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Log {
+    /// The first offset there is.
+    pub start: u64,
+    /// In order of offset.
+    pub records: Vec<Found>,
+}
+
+impl Log {
+    /// The record at an offset.
+    pub fn at(&self, offset: u64) -> Option<&Found> {
+        let place = self
+            .records
+            .binary_search_by_key(&offset, |found| found.offset);
+        self.records.get(place.ok()?)
+    }
+
+    /// The offset after the last record.
+    pub fn end(&self) -> u64 {
+        let last = self.records.last();
+        last.map_or(self.start, |found| found.offset + 1)
+    }
+}
+
+/// A record as it was read.
+pub fn found(read: &ConsumedRecord) -> Found {
+    Found {
+        offset: read.offset,
+        name: record::name(&read.headers),
+        key: record::key(read.key.as_deref()),
+        content: record::content(read.key.as_deref(), read.value.as_deref()),
+    }
+}
+
+/// Writes down what a reader got.
+pub fn got(clients: &Clients, reader: u32, place: Place, found: Found) {
+    clients.history.add(Event::Read {
+        reader,
+        place,
+        offset: found.offset,
+        name: found.name,
+        content: found.content,
+    });
 }
 
 /// Follows a partition until the run ends.
-pub async fn follow(clients: Clients, partition: u32) -> turmoil::Result {
-    let client = clients.connect(1_000 + u64::from(partition)).await;
-    let mut next = 0;
+pub async fn follow(clients: &Clients, partition: u32) {
+    let who = 1_000 + u64::from(partition);
+    let mut random = SmallRng::seed_from_u64(clients.seed_of(who));
+    let mut client = clients.connect(who).await;
+    let mut follower = Follower {
+        clients,
+        place: Place {
+            topic: MAIN,
+            partition,
+        },
+        stored: 0,
+    };
     loop {
-        let mut reader = until_done("beginning to read", || {
-            let place = Offset::At(next);
-            client.reader(TOPIC, partition).from(place).build()
-        })
-        .await;
-        while let Some(Ok(record)) = reader.next().await {
-            let Found { offset, name, key } = found(&record)?;
-            next = offset + 1;
-            clients.history.add(Event::Read {
-                reader: partition,
-                partition,
-                offset,
-                name,
-                key,
-            });
+        let every_ms = clients.plan.load.resume_every_ms;
+        let span = random.random_range(every_ms / 2..=every_ms * 3 / 2);
+        // In the end it is left alone, so that it can be seen to reach the end.
+        let span = if clients.sending() {
+            span
+        } else {
+            u64::MAX >> 20
+        };
+        let stop = Instant::now() + Duration::from_millis(span);
+        follower.read(&client, stop).await;
+        if clients.sending() && random.random_bool(0.2) {
+            client = clients.connect(random.random()).await;
         }
     }
 }
 
-/// Reads a partition from its beginning to its end.
-pub async fn read_all(clients: &Clients, partition: u32) -> Result<Vec<Found>, String> {
-    let client = clients.connect(2_000 + u64::from(partition)).await;
-    let mut all = Vec::new();
-    let mut reader = until_done("beginning to read", || {
-        client
-            .reader(TOPIC, partition)
-            .from(Offset::Beginning)
-            .build()
-    })
-    .await;
-    let end = until_done("asking for the end", || {
-        client.offset(TOPIC, partition, Offset::End)
-    })
-    .await;
-    while reader.position() < end {
-        let record = timeout(Duration::from_secs(30), reader.next()).await;
-        let record = record.map_err(|_| format!("nothing came after {}", reader.position()))?;
-        let record = record
-            .ok_or("the reader ended")?
-            .map_err(|error| error.to_string())?;
-        all.push(found(&record)?);
-    }
-    Ok(all)
+struct Follower<'a> {
+    clients: &'a Clients,
+    place: Place,
+    /// What it goes on from after it was stopped.
+    stored: u64,
 }
 
-fn found(record: &ConsumedRecord) -> Result<Found, String> {
-    let phantom = || format!("offset {}: nobody sent {record:?}", record.offset);
-    let name = record.value.as_deref().and_then(name_of);
-    let key = record
-        .key
-        .as_deref()
-        .and_then(|key| std::str::from_utf8(key).ok());
-    let key = key.and_then(|key| key.strip_prefix("key-")?.parse().ok());
-    Ok(Found {
-        offset: record.offset,
-        name: name.ok_or_else(phantom)?,
-        key: key.ok_or_else(phantom)?,
-    })
+impl Follower<'_> {
+    /// Reads from what is stored until it is stopped, or can't go on.
+    async fn read(&mut self, client: &Client, stop: Instant) {
+        let Place { topic, partition } = self.place;
+        let from = Offset::At(self.stored);
+        let mut reader = until_done("beginning to read", || {
+            client
+                .reader(&topic_name(topic), partition)
+                .from(from)
+                .build()
+        })
+        .await;
+        self.clients.history.add(Event::Began {
+            reader: partition,
+            place: self.place,
+            offset: self.stored,
+        });
+        while let Ok(Some(next)) = timeout_at(stop, reader.next()).await {
+            match next {
+                Ok(record) => {
+                    got(self.clients, partition, self.place, found(&record));
+                    self.store(reader.position());
+                }
+                Err(error) if error.kind() == ErrorKind::Trimmed => {
+                    self.skip(client, reader.position()).await;
+                    return;
+                }
+                Err(error) => {
+                    tracing::debug!(%error, partition, "the reader begins anew");
+                    return;
+                }
+            }
+        }
+    }
+
+    fn store(&mut self, position: u64) {
+        let mut followed = self.clients.followed.lock();
+        followed.insert(self.place, position);
+        if position >= self.stored + STORE_EVERY {
+            self.stored = position;
+        }
+    }
+
+    /// What it was to read next is trimmed: goes on at what there is.
+    async fn skip(&mut self, client: &Client, from: u64) {
+        let Place { topic, partition } = self.place;
+        let name = topic_name(topic);
+        let begin = until_done("asking where the log begins", || {
+            client.offset(&name, partition, Offset::Beginning)
+        })
+        .await;
+        let to = begin.max(from);
+        self.clients.history.add(Event::Skipped {
+            reader: partition,
+            place: self.place,
+            from,
+            to,
+        });
+        self.stored = to;
+        self.store(to);
+    }
+}
+
+/// Reads a partition from its beginning to its end.
+///
+/// # Errors
+/// What stood in the way.
+pub async fn read_all(clients: &Clients, place: Place) -> Result<Log, String> {
+    let client = clients.connect(2_000 + u64::from(place.partition)).await;
+    let name = topic_name(place.topic);
+    loop {
+        let mut reader = until_done("beginning to read", || {
+            let reader = client.reader(&name, place.partition);
+            reader.from(Offset::Beginning).build()
+        })
+        .await;
+        let end = until_done("asking for the end", || {
+            client.offset(&name, place.partition, Offset::End)
+        })
+        .await;
+        if let Some(log) = read_to(&mut reader, end).await? {
+            return Ok(log);
+        }
+    }
+}
+
+/// Everything up to `end`; none if it was trimmed meanwhile.
+async fn read_to(reader: &mut Reader, end: u64) -> Result<Option<Log>, String> {
+    let mut log = Log {
+        start: reader.position(),
+        records: Vec::new(),
+    };
+    while reader.position() < end {
+        let record = timeout(PATIENCE, reader.next()).await;
+        let record = record.map_err(|_| format!("nothing came after {}", reader.position()))?;
+        match record.ok_or("the reader ended")? {
+            Ok(record) => log.records.push(found(&record)),
+            Err(error) if error.kind() == ErrorKind::Trimmed => return Ok(None),
+            Err(error) => return Err(error.to_string()),
+        }
+    }
+    Ok(Some(log))
 }

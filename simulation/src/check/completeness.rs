@@ -1,0 +1,111 @@
+//! Leader completeness: whoever leads holds every entry that was committed in an earlier term.
+//!
+//! The last of them is enough: that the logs agree before it is log matching. And only the newest
+//! leader is judged: one that others have left behind may lack what was committed after its time.
+
+use std::collections::BTreeMap;
+
+use ropewalk_proto::ids::GroupId;
+
+use super::{Check, Now};
+use crate::look::Image;
+
+/// The check.
+#[derive(Debug)]
+pub struct LeaderCompleteness;
+
+impl Check for LeaderCompleteness {
+    fn name(&self) -> &'static str {
+        "leader-completeness"
+    }
+
+    fn look(&mut self, now: &Now<'_>) -> Result<(), String> {
+        let mut newest: BTreeMap<GroupId, u64> = BTreeMap::new();
+        for replica in &now.look.replicas {
+            let term = newest.entry(replica.seen.group).or_default();
+            *term = replica.seen.vote.map_or(0, |vote| vote.term).max(*term);
+        }
+        for replica in now.look.of(Image::Live) {
+            let seen = &replica.seen;
+            let won = seen.vote.filter(|vote| {
+                vote.committed
+                    && vote.candidate == seen.replica
+                    && newest.get(&seen.group) == Some(&vote.term)
+            });
+            let (Some(vote), Some(group)) = (won, now.truth.group(seen.group)) else {
+                continue;
+            };
+            let earlier = group.committed.iter().rev();
+            let mut earlier = earlier.filter(|(_, (term, _))| *term < vote.term);
+            let Some((&index, &(term, digest))) = earlier.next() else {
+                continue;
+            };
+            let purged = seen.purged.is_some_and(|purged| purged.index >= index);
+            let read_again = seen.from_index <= index && seen.damaged.is_empty();
+            let there = match read_again {
+                true => seen.entries.iter().any(|entry| {
+                    (entry.place.index, entry.place.term, entry.digest) == (index, term, digest)
+                }),
+                // It was seen before; whether it is still there shows in where the log ends.
+                false => seen.last.is_some_and(|last| last.index >= index),
+            };
+            if !purged && !there {
+                return Err(format!(
+                    "{} leads in term {} and does not hold the entry at index {index} that was committed in term {term}; its log ends at {:?}",
+                    replica.name(),
+                    vote.term,
+                    seen.last
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::made::{Story, blank, entry, place, replica, vote};
+    use crate::look::Replica;
+
+    fn judge(leader: Replica) -> Result<(), String> {
+        let mut story = Story::default();
+        story.look.replicas = vec![replica(2, |seen| {
+            seen.entries = vec![blank(1, 0), entry(1, 1, 7)];
+            seen.committed = place(1, 1);
+        })];
+        story.learn();
+        story.look.replicas = vec![leader];
+        story.look(&mut LeaderCompleteness)
+    }
+
+    #[test]
+    fn a_leader_that_holds_or_has_purged_what_was_committed_passes() {
+        let held = replica(1, |seen| {
+            seen.vote = vote(2, 1, true);
+            seen.entries = vec![blank(1, 0), entry(1, 1, 7)];
+        });
+        assert_eq!(judge(held), Ok(()));
+        let purged = replica(1, |seen| {
+            seen.vote = vote(2, 1, true);
+            seen.purged = place(1, 1);
+        });
+        assert_eq!(judge(purged), Ok(()));
+        let follower = replica(1, |seen| seen.vote = vote(2, 3, true));
+        assert_eq!(judge(follower), Ok(()), "it does not lead");
+    }
+
+    #[test]
+    fn a_leader_without_a_committed_entry_or_with_another_does_not() {
+        let short = replica(1, |seen| {
+            seen.vote = vote(2, 1, true);
+            seen.entries = vec![blank(1, 0)];
+        });
+        assert!(judge(short).is_err());
+        let other = replica(1, |seen| {
+            seen.vote = vote(2, 1, true);
+            seen.entries = vec![blank(1, 0), entry(2, 1, 9)];
+        });
+        assert!(judge(other).is_err());
+    }
+}

@@ -1,0 +1,132 @@
+//! Brings the checks before what there is to see.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::{Check, Now, Seen, all, equal};
+use crate::cluster::Cluster;
+use crate::history::{History, Place};
+use crate::load::Log;
+use crate::look::Look;
+use crate::look::eye::Eye;
+use crate::look::truth::Truth;
+
+/// An invariant that did not hold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Violation {
+    /// Which.
+    pub check: &'static str,
+    /// How, where and when.
+    pub what: String,
+}
+
+/// The checks of one run.
+pub struct Judge {
+    checks: Vec<Box<dyn Check>>,
+    eye: Eye,
+    truth: Truth,
+    /// How much of the history the checks have heard.
+    heard: usize,
+}
+
+impl fmt::Debug for Judge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Judge")
+            .field("heard", &self.heard)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Default for Judge {
+    fn default() -> Judge {
+        Judge {
+            checks: all(),
+            eye: Eye::default(),
+            truth: Truth::default(),
+            heard: 0,
+        }
+    }
+}
+
+impl Judge {
+    /// Looks at the disks and judges. Call between two steps of the simulation.
+    ///
+    /// # Errors
+    /// The first invariant that does not hold.
+    pub fn look(
+        &mut self,
+        at: Duration,
+        cluster: &Cluster,
+        history: &History,
+    ) -> Result<(), Violation> {
+        self.see(at, cluster, history, false).map(|_| ())
+    }
+
+    /// Judges the whole run: everything on the disks is read again.
+    pub fn end(
+        &mut self,
+        at: Duration,
+        cluster: &Cluster,
+        history: &History,
+        logs: &BTreeMap<Place, Log>,
+    ) -> Vec<Violation> {
+        let look = match self.see(at, cluster, history, true) {
+            Ok(look) => look,
+            Err(violation) => return vec![violation],
+        };
+        let events = history.events();
+        let seen = Seen {
+            history: &events,
+            logs,
+            truth: &self.truth,
+            look: &look,
+        };
+        let checks = self.checks.iter_mut();
+        let judged = checks.map(|check| {
+            let judged = check.end(&seen);
+            judged.map_err(|what| violation(check.name(), at, &what))
+        });
+        judged.filter_map(Result::err).collect()
+    }
+
+    /// Where two replicas still differ that must be equal when everything is quiet.
+    pub fn difference(&self, at: Duration, cluster: &Cluster) -> Option<String> {
+        let look = Eye::default().look(at, cluster, &self.truth, true);
+        equal::first_difference(&look, &self.truth)
+    }
+
+    fn see(
+        &mut self,
+        at: Duration,
+        cluster: &Cluster,
+        history: &History,
+        whole: bool,
+    ) -> Result<Look, Violation> {
+        let look = self.eye.look(at, cluster, &self.truth, whole);
+        let fresh = self.truth.learn(&look);
+        let events = history.events();
+        let now = Now {
+            look: &look,
+            truth: &self.truth,
+            fresh: &fresh,
+            news: events.get(self.heard..).unwrap_or_default(),
+        };
+        for check in &mut self.checks {
+            let judged = check.look(&now);
+            judged.map_err(|what| violation(check.name(), at, &what))?;
+        }
+        self.heard = events.len();
+        drop(events);
+        Ok(look)
+    }
+}
+
+fn violation(check: &'static str, at: Duration, what: &str) -> Violation {
+    Violation {
+        check,
+        what: format!("at {at:?}: {what}"),
+    }
+}

@@ -1,0 +1,260 @@
+//! Small made-up stories for the tests of checks.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use ropewalk_proto::batch::{BatchBuilder, Compression};
+use ropewalk_proto::command::Command;
+use ropewalk_proto::ids::{GroupId, ReplicaId};
+use ropewalk_raft_store::inspect::{CastVote, InspectedEntry, Inspection, LogPlace, Payload};
+
+use super::{Check, Now, Seen};
+use crate::history::{Event, Place, RecordName};
+use crate::load::{Found, Log};
+use crate::look::truth::{Committed, Record, Truth};
+use crate::look::{Image, Look, Replica, State};
+
+/// The partition that everything is about.
+pub const PLACE: Place = Place {
+    topic: 0,
+    partition: 0,
+};
+
+/// Its group.
+pub const GROUP: GroupId = GroupId(5);
+
+/// What a check is to judge.
+#[derive(Debug, Default)]
+pub struct Story {
+    pub history: Vec<(Duration, Event)>,
+    pub logs: BTreeMap<Place, Log>,
+    pub truth: Truth,
+    pub fresh: Vec<Committed>,
+    pub look: Look,
+}
+
+impl Story {
+    /// Events, one each ms.
+    pub fn of(events: impl IntoIterator<Item = Event>) -> Story {
+        let times = (0..).map(Duration::from_millis);
+        Story {
+            history: times.zip(events).collect(),
+            ..Story::default()
+        }
+    }
+
+    pub fn log_mut(&mut self) -> &mut Log {
+        self.logs.get_mut(&PLACE).expect("a log")
+    }
+
+    /// Adds up what is committed in the look.
+    pub fn learn(&mut self) {
+        self.fresh = self.truth.learn(&self.look);
+    }
+
+    pub fn look(&self, check: &mut dyn Check) -> Result<(), String> {
+        check.look(&Now {
+            look: &self.look,
+            truth: &self.truth,
+            fresh: &self.fresh,
+            news: &self.history,
+        })
+    }
+
+    pub fn end(&self, check: &mut dyn Check) -> Result<(), String> {
+        check.end(&Seen {
+            history: &self.history,
+            logs: &self.logs,
+            truth: &self.truth,
+            look: &self.look,
+        })
+    }
+}
+
+/// The content of every made-up record.
+pub const CONTENT: u32 = 5;
+
+pub fn sent(name: RecordName, content: u32) -> Event {
+    Event::Sent {
+        name,
+        topic: 0,
+        key: Some(1),
+        content,
+    }
+}
+
+pub fn acknowledged(name: RecordName, offset: u64) -> Event {
+    Event::Acknowledged {
+        name,
+        place: PLACE,
+        offset,
+    }
+}
+
+/// A log of records of one key.
+pub fn log(start: u64, names: impl IntoIterator<Item = RecordName>) -> BTreeMap<Place, Log> {
+    let records = (start..).zip(names).map(|(offset, name)| Found {
+        offset,
+        name: Some(name),
+        key: Some(1),
+        content: CONTENT,
+    });
+    let records = records.collect();
+    BTreeMap::from([(PLACE, Log { start, records })])
+}
+
+/// A replica in a live image, of which `make` says what is there.
+pub fn replica(id: u64, make: impl FnOnce(&mut Inspection)) -> Replica {
+    let mut seen = Inspection::empty(GROUP, ReplicaId(id));
+    make(&mut seen);
+    let last = seen.entries.last().map(|entry| entry.place);
+    seen.last = seen.last.max(last).max(seen.purged);
+    Replica {
+        host: format!("node-{id}"),
+        image: Image::Live,
+        setbacks: 0,
+        losses: 0,
+        seen,
+        state: None,
+    }
+}
+
+/// The same in a durable image.
+pub fn durable(replica: Replica) -> Replica {
+    Replica {
+        image: Image::Durable,
+        ..replica
+    }
+}
+
+pub fn vote(term: u64, candidate: u64, committed: bool) -> Option<CastVote> {
+    Some(CastVote {
+        term,
+        candidate: ReplicaId(candidate),
+        committed,
+    })
+}
+
+pub fn place(term: u64, index: u64) -> Option<LogPlace> {
+    Some(LogPlace { term, index })
+}
+
+/// A state without trims.
+pub fn state(next_offset: u64) -> State {
+    State {
+        next_offset,
+        log_start: 0,
+        purgeable_index: 0,
+        refused: Default::default(),
+    }
+}
+
+fn of(term: u64, index: u64, digest: u32, payload: Payload) -> InspectedEntry {
+    InspectedEntry {
+        place: LogPlace { term, index },
+        bytes: 100,
+        digest,
+        payload,
+    }
+}
+
+pub fn blank(term: u64, index: u64) -> InspectedEntry {
+    of(term, index, 0, Payload::Blank)
+}
+
+/// An entry that holds something else than one of another digest.
+pub fn entry(term: u64, index: u64, digest: u32) -> InspectedEntry {
+    let leader_time_ms = i64::from(digest);
+    let payload = Payload::Command(Command::Roll { leader_time_ms });
+    of(term, index, digest, payload)
+}
+
+pub fn voters(term: u64, index: u64, voters: &[u64]) -> InspectedEntry {
+    let set = voters.iter().copied().map(ReplicaId).collect();
+    of(term, index, 1, Payload::Voters(vec![set]))
+}
+
+/// A batch of records of these names, in term 1.
+pub fn append(term: u64, index: u64, names: &[RecordName]) -> InspectedEntry {
+    let mut batch = BatchBuilder::new(Compression::None, 1 << 20);
+    for (producer, number) in names {
+        let header = ropewalk_client::Header {
+            key: "name".to_owned(),
+            value: Some(format!("{producer} {number}").into()),
+        };
+        let pushed = batch.push(Some(b"key-1"), None, &[header], 0);
+        assert!(pushed.expect("a record"), "it fits");
+    }
+    let batch = batch.build();
+    let command = Command::Append {
+        leader_time_ms: 0,
+        batch,
+    };
+    of(term, index, 2, Payload::Command(command))
+}
+
+/// A batch that was accepted, the first at `base_offset`.
+pub fn committed(base_offset: u64, names: &[RecordName]) -> Committed {
+    let index = base_offset + 1;
+    let records = (base_offset..).zip(names).map(|(offset, name)| Record {
+        offset,
+        name: Some(*name),
+        key: Some(1),
+        content: CONTENT,
+        timestamp_ms: 0,
+        index,
+    });
+    Committed {
+        group: GROUP,
+        place: Some(PLACE),
+        records: records.collect(),
+        entry: append(1, index, names),
+        base_offset: Some(base_offset),
+        after_a_gap: false,
+    }
+}
+
+/// A batch of one record from a producer, that was accepted.
+pub fn committed_of(producer: i64, epoch: i16, sequence: i32) -> Committed {
+    let mut batch = BatchBuilder::new(Compression::None, 1 << 10);
+    assert!(batch.push(None, None, &[], 0).expect("a record"));
+    batch.set_producer(producer, epoch, sequence);
+    let batch = batch.build();
+    let mut one = committed(0, &[]);
+    one.entry.payload = Payload::Command(Command::Append {
+        leader_time_ms: 0,
+        batch,
+    });
+    one
+}
+
+pub fn of_command(index: u64, command: Command) -> Committed {
+    Committed {
+        group: GROUP,
+        place: Some(PLACE),
+        entry: of(1, index, 3, Payload::Command(command)),
+        base_offset: None,
+        records: Vec::new(),
+        after_a_gap: false,
+    }
+}
+
+/// What is known to be committed, if it is these records of [`CONTENT`].
+pub fn truth_of(names: &[RecordName]) -> Truth {
+    let mut truth = Truth::default();
+    truth.name(GROUP, PLACE);
+    let group = truth.group_mut(GROUP).expect("a group");
+    group.records = committed(0, names).records;
+    truth
+}
+
+/// The same, of records with these times.
+pub fn truth_at(times_ms: &[i64]) -> Truth {
+    let names: Vec<RecordName> = (0..).zip(times_ms).map(|(number, _)| (1, number)).collect();
+    let mut truth = truth_of(&names);
+    let group = truth.group_mut(GROUP).expect("a group");
+    for (record, time_ms) in group.records.iter_mut().zip(times_ms) {
+        record.timestamp_ms = *time_ms;
+    }
+    truth
+}

@@ -1,0 +1,95 @@
+//! Offsets are dense, and every replica gives out the same: after each log index, each replica's
+//! next offset is the number of records accepted so far, and its log start is that of the trims.
+
+use std::collections::BTreeMap;
+
+use ropewalk_proto::ids::GroupId;
+
+use super::{Check, Now};
+use crate::look::Image;
+
+/// The check.
+#[derive(Debug, Default)]
+pub struct OffsetsAreDense {
+    /// The offset after the last record of each group.
+    ends: BTreeMap<GroupId, u64>,
+}
+
+impl Check for OffsetsAreDense {
+    fn name(&self) -> &'static str {
+        "offsets-are-dense"
+    }
+
+    fn look(&mut self, now: &Now<'_>) -> Result<(), String> {
+        for one in now.fresh {
+            let end = self.ends.entry(one.group).or_default();
+            for record in &one.records {
+                if record.offset != *end && !one.after_a_gap {
+                    return Err(format!(
+                        "group {} ({:?}), log index {}: offset {} stands where {end} should",
+                        one.group, one.place, record.index, record.offset
+                    ));
+                }
+                *end = record.offset + 1;
+            }
+        }
+        for replica in now.look.of(Image::Live) {
+            let (Some(state), Some(applied)) = (&replica.state, replica.seen.applied) else {
+                continue;
+            };
+            let group = now.truth.group(replica.seen.group);
+            let counted = group.and_then(|group| group.ends.get(&applied.index));
+            if counted.is_some_and(|counted| *counted != state.next_offset) {
+                return Err(format!(
+                    "{}: after log index {} the next offset is {}, and {counted:?} records were accepted",
+                    replica.name(),
+                    applied.index,
+                    state.next_offset
+                ));
+            }
+            if state.log_start > state.next_offset {
+                return Err(format!("{}: {state:?}", replica.name()));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::made::{Story, append, blank, place, replica, state};
+
+    fn story(next_offset: u64) -> Story {
+        let mut story = Story::default();
+        let mut leader = replica(1, |seen| {
+            seen.entries = vec![blank(1, 0), append(1, 1, &[(1, 0), (1, 1)])];
+            seen.applied = place(1, 1);
+        });
+        leader.state = Some(state(2));
+        let mut follower = leader.clone();
+        follower.state = Some(state(next_offset));
+        story.look.replicas = vec![leader, follower];
+        story.learn();
+        story
+    }
+
+    #[test]
+    fn replicas_that_count_alike_pass() {
+        assert_eq!(story(2).look(&mut OffsetsAreDense::default()), Ok(()));
+    }
+
+    #[test]
+    fn a_replica_that_counts_otherwise_is_found() {
+        assert!(story(3).look(&mut OffsetsAreDense::default()).is_err());
+        assert!(story(1).look(&mut OffsetsAreDense::default()).is_err());
+    }
+
+    #[test]
+    fn a_hole_between_offsets_is_found() {
+        let mut story = story(2);
+        let last = story.fresh.last_mut().expect("a committed entry");
+        last.records[1].offset += 1;
+        assert!(story.look(&mut OffsetsAreDense::default()).is_err());
+    }
+}

@@ -1,0 +1,145 @@
+//! Topics beside the first: they are made, written to, changed, listed and deleted.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rand::rngs::SmallRng;
+use rand::seq::IteratorRandom;
+use rand::{Rng, SeedableRng};
+use ropewalk_client::v1::TopicSettings;
+use ropewalk_client::{Client, Error};
+use tokio::time::sleep;
+
+use super::producer::{outcome, sent};
+use super::publisher::WITHOUT_SEQUENCE;
+use super::record::{self, Value};
+use super::{Clients, now_ms, topic_name, topic_number};
+use crate::history::{Answer, Call};
+
+/// Topics beside the first, at a time.
+const MOST: usize = 4;
+
+/// Tends topics until told to stop.
+pub async fn run(clients: &Clients) {
+    let who = 7_000;
+    let mut gardener = Gardener {
+        clients,
+        client: clients.connect(who).await,
+        random: SmallRng::seed_from_u64(clients.seed_of(who)),
+        topics: BTreeMap::new(),
+        made: 0,
+        sent: 0,
+    };
+    while clients.sending() {
+        if let Err(error) = gardener.act().await {
+            tracing::debug!(%error, "the gardener tries something else");
+        }
+        let pause_ms = gardener
+            .random
+            .random_range(0..=2 * clients.plan.load.garden_every_ms);
+        sleep(Duration::from_millis(pause_ms)).await;
+    }
+    // What there is in the end.
+    let listed = gardener.list().await;
+    tracing::debug!(?listed, at_ms = now_ms(), "the gardener leaves");
+}
+
+struct Gardener<'a> {
+    clients: &'a Clients,
+    client: Client,
+    random: SmallRng,
+    /// What was made and is not deleted, with the settings.
+    topics: BTreeMap<u32, TopicSettings>,
+    made: u32,
+    sent: u64,
+}
+
+impl Gardener<'_> {
+    async fn act(&mut self) -> Result<(), Error> {
+        let topics = self.topics.keys().copied();
+        let any = topics.choose(&mut self.random);
+        match (self.random.random_range(0..10), any) {
+            (0..3, _) if self.topics.len() < MOST => self.create().await,
+            (_, None) => self.create().await,
+            (0..4, Some(topic)) => self.delete(topic).await,
+            (4, Some(topic)) => self.alter(topic).await,
+            (5, _) => self.list().await,
+            (_, Some(topic)) => self.publish(topic).await,
+        }
+    }
+
+    async fn create(&mut self) -> Result<(), Error> {
+        self.made += 1;
+        let topic = self.made;
+        let partitions = self.random.random_range(1..=2);
+        let settings = TopicSettings {
+            replicas: self.random.random_range(1..=3),
+            retention_ms: -1,
+            retention_bytes: -1,
+            ..TopicSettings::default()
+        };
+        let admin = self.client.admin();
+        let name = topic_name(topic);
+        let asked = admin.create_topic(&name, partitions, settings);
+        let call = Call::CreateTopic {
+            topic,
+            partitions,
+            settings,
+        };
+        self.clients.call(call, asked, |_| Answer::Done).await?;
+        self.topics.insert(topic, settings);
+        Ok(())
+    }
+
+    async fn alter(&mut self, topic: u32) -> Result<(), Error> {
+        let Some(known) = self.topics.get_mut(&topic) else {
+            return Ok(());
+        };
+        known.retention_bytes = self.random.random_range(1_000..100_000);
+        let settings = *known;
+        let set = [("retention_size", settings.retention_bytes.to_string())];
+        let admin = self.client.admin();
+        let name = topic_name(topic);
+        let asked = admin.alter_topic(&name, set);
+        let call = Call::AlterTopic { topic, settings };
+        self.clients.call(call, asked, |_| Answer::Done).await?;
+        Ok(())
+    }
+
+    async fn delete(&mut self, topic: u32) -> Result<(), Error> {
+        // Whatever comes of it, nothing more is to be done with it.
+        self.topics.remove(&topic);
+        let admin = self.client.admin();
+        let name = topic_name(topic);
+        let call = Call::DeleteTopic { topic };
+        let asked = admin.delete_topic(&name);
+        self.clients.call(call, asked, |()| Answer::Done).await
+    }
+
+    async fn list(&mut self) -> Result<(), Error> {
+        let admin = self.client.admin();
+        let asked = async {
+            let topics = admin.topics().await?;
+            let numbers = topics.iter().filter_map(|topic| topic_number(&topic.name));
+            Ok(numbers.collect())
+        };
+        let answer = |topics: &Vec<u32>| Answer::Topics(topics.clone());
+        self.clients.call(Call::ListTopics, asked, answer).await?;
+        Ok(())
+    }
+
+    /// A few records, one after the other.
+    async fn publish(&mut self, topic: u32) -> Result<(), Error> {
+        let name = topic_name(topic);
+        for _ in 0..self.random.random_range(1..5) {
+            let record = (WITHOUT_SEQUENCE + 1, self.sent);
+            self.sent += 1;
+            let key = Some(self.random.random_range(0..5));
+            let made = record::make(record, key, Value::Bytes(30));
+            sent(self.clients, record, topic, key, made.content);
+            let ended = self.client.publish(&name, made.record).await;
+            outcome(self.clients, record, topic, ended);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,152 @@
+//! How clients behave in one run: drawn from the seed, apart from the faults, so that faults can be
+//! left out without a change to the load.
+
+use rand::rngs::SmallRng;
+use rand::seq::IndexedRandom;
+use rand::{Rng, SeedableRng};
+use ropewalk_client::v1::TopicSettings;
+use serde::{Deserialize, Serialize};
+
+/// No limit, in a topic's retention.
+const UNLIMITED: i64 = -1;
+const KIB: u64 = 1 << 10;
+
+/// What clients do.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Load {
+    /// Partitions of the topic.
+    pub partitions: u32,
+    /// The most a batch of it may have, in bytes.
+    pub max_batch_bytes: u32,
+    /// Where its segments end, in bytes.
+    pub segment_bytes: u64,
+    /// How long its records are kept at least, in ms; less than 0 for ever.
+    pub retention_ms: i64,
+    /// How much of a partition is kept at least, in bytes; less than 0 for all.
+    pub retention_bytes: i64,
+    /// Distinct keys.
+    pub keys: u32,
+    /// Producers, each a host of its own.
+    pub producers: Vec<Producing>,
+    /// Between two records published without a producer, in ms; 0 for none.
+    pub publish_every_ms: u64,
+    /// Readers that begin anywhere, read a little, and ask for offsets.
+    pub wanderers: u32,
+    /// Between two readings of one of them, in ms.
+    pub wander_every_ms: u64,
+    /// Between two stops of a reader that goes on from what it stored, in ms.
+    pub resume_every_ms: u64,
+    /// Between two changes to topics beside the first, in ms; 0 for none.
+    pub garden_every_ms: u64,
+}
+
+/// How one producer works.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Producing {
+    /// Between two sends, in ms.
+    pub pause_ms: u64,
+    /// Most values have this many bytes.
+    pub value_bytes: usize,
+    /// See the client's setting of this name.
+    pub linger_ms: u64,
+    /// See the client's setting of this name.
+    pub batch_bytes: usize,
+    /// See the client's setting of this name.
+    pub in_flight: usize,
+    /// The number of the codec.
+    pub compression: u8,
+    /// See the client's setting of this name. A short one makes outcomes unknown.
+    pub delivery_timeout_ms: u64,
+    /// Now and then so many records are sent at once; 0 for never.
+    pub burst: u32,
+    /// After about so long another takes its place, in ms; 0 for never.
+    pub replace_every_ms: u64,
+}
+
+impl Load {
+    /// Draws what clients do on a seed.
+    pub fn draw(seed: u64) -> Load {
+        let mut random = SmallRng::seed_from_u64(seed.wrapping_mul(0xD1B5_4A32_D192_ED03));
+        let random = &mut random;
+        let trims = random.random_bool(0.35);
+        let by_time = random.random_bool(0.5);
+        let producers = random.random_range(1..=3);
+        Load {
+            partitions: random.random_range(1..=4),
+            max_batch_bytes: pick(random, &[16, 64, 256, 1_024]) as u32 * KIB as u32,
+            segment_bytes: match trims {
+                true => pick(random, &[16, 32, 64]) * KIB,
+                false => pick(random, &[64, 64 * KIB]) * KIB,
+            },
+            retention_ms: match trims && by_time {
+                true => random.random_range(4_000..=20_000),
+                false => UNLIMITED,
+            },
+            retention_bytes: match trims && !by_time {
+                true => random.random_range(20..=200) * KIB as i64,
+                false => UNLIMITED,
+            },
+            keys: random.random_range(1..=50),
+            producers: (0..producers).map(|_| Producing::draw(random)).collect(),
+            publish_every_ms: pick(random, &[0, 200, 1_000]),
+            wanderers: random.random_range(0..=2),
+            wander_every_ms: pick(random, &[300, 1_000, 3_000]),
+            resume_every_ms: pick(random, &[500, 2_000, 8_000]),
+            garden_every_ms: pick(random, &[0, 1_500, 4_000]),
+        }
+    }
+
+    /// The settings of the topic.
+    pub fn topic(&self) -> TopicSettings {
+        TopicSettings {
+            retention_ms: self.retention_ms,
+            retention_bytes: self.retention_bytes,
+            segment_bytes: self.segment_bytes,
+            max_batch_bytes: self.max_batch_bytes,
+            ..TopicSettings::default()
+        }
+    }
+}
+
+impl Producing {
+    fn draw(random: &mut SmallRng) -> Producing {
+        Producing {
+            pause_ms: random.random_range(10..=80),
+            value_bytes: pick(random, &[10, 10, 100, 2_000]) as usize,
+            linger_ms: pick(random, &[0, 1, 5, 100]),
+            batch_bytes: pick(random, &[128, 1_000, 256 * KIB]) as usize,
+            in_flight: pick(random, &[1, 2, 8, 16]) as usize,
+            compression: random.random_range(0..=4),
+            delivery_timeout_ms: pick(random, &[500, 3_000, 10_000, 60_000]),
+            burst: pick(random, &[0, 0, 50, 1_500]) as u32,
+            replace_every_ms: pick(random, &[0, 5_000, 20_000]),
+        }
+    }
+}
+
+fn pick(random: &mut SmallRng, from: &[u64]) -> u64 {
+    from.choose(random).copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_has_one_load_and_seeds_differ_in_everything_that_is_drawn() {
+        let again = |seed| serde_json::to_string(&Load::draw(seed)).unwrap();
+        assert_eq!(again(7), again(7));
+        let loads: Vec<Load> = (0..200).map(Load::draw).collect();
+        let both = |of: &dyn Fn(&Load) -> bool| loads.iter().any(of) && !loads.iter().all(of);
+        assert!(both(&|load| load.retention_ms > 0));
+        assert!(both(&|load| load.retention_bytes > 0));
+        assert!(both(&|load| load.publish_every_ms > 0));
+        assert!(both(&|load| load.garden_every_ms > 0));
+        assert!(both(&|load| load.wanderers > 0));
+        assert!(both(&|load| load.producers.iter().any(|one| one.burst > 0)));
+        assert!(both(&|load| load
+            .producers
+            .iter()
+            .any(|one| one.replace_every_ms > 0)));
+    }
+}

@@ -1,0 +1,135 @@
+//! Reads the disks: each entry of each replica once, and again as long as it may still change.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use ropewalk_node::cluster::MetaMachine;
+use ropewalk_node::partition::PartitionMachine;
+use ropewalk_proto::ids::{GroupId, ReplicaId};
+use ropewalk_raft_store::inspect::{self, Inspection};
+use ropewalk_raft_store::{Disk, Machine};
+
+use super::truth::Truth;
+use super::{Image, Look, Replica, State};
+use crate::cluster::Cluster;
+use crate::history::Place;
+use crate::load;
+
+/// The group of the cluster's metadata.
+pub const METADATA: GroupId = GroupId(0);
+
+/// Looks at a cluster's disks, again and again.
+#[derive(Debug, Default)]
+pub struct Eye {
+    /// From which log index on a replica is read next time.
+    next: BTreeMap<(String, Image, ReplicaId), u64>,
+}
+
+impl Eye {
+    /// One look; `whole` reads every entry there is. `truth` says what is still wanted of old
+    /// entries.
+    pub fn look(&mut self, at: Duration, cluster: &Cluster, truth: &Truth, whole: bool) -> Look {
+        let mut look = Look {
+            at,
+            whole,
+            replicas: Vec::new(),
+        };
+        for number in 0..cluster.len() {
+            let host = cluster.name(number);
+            let peek = cluster.machine(host).disk().peek();
+            let images = [(Image::Live, peek.live), (Image::Durable, peek.durable)];
+            for (image, disk) in images {
+                let Some(disk) = disk else { continue };
+                let replicas = self.read(&*disk, host, image, truth, whole);
+                look.replicas
+                    .extend(replicas.into_iter().map(|seen| Replica {
+                        host: host.to_owned(),
+                        image,
+                        setbacks: peek.setbacks,
+                        losses: peek.losses,
+                        state: (image == Image::Live).then(|| state(&seen)).flatten(),
+                        seen,
+                    }));
+            }
+        }
+        look
+    }
+
+    fn read(
+        &mut self,
+        disk: &dyn Disk,
+        host: &str,
+        image: Image,
+        truth: &Truth,
+        whole: bool,
+    ) -> Vec<Inspection> {
+        let replicas = inspect::replicas(disk).now_or_never();
+        let replicas = replicas.and_then(Result::ok).unwrap_or_default();
+        let mut seen = Vec::new();
+        for (group, replica) in replicas {
+            let next = self.next.entry((host.to_owned(), image, replica));
+            let next = next.or_default();
+            let from = match whole {
+                true => 0,
+                false => (*next).min(truth.next_index(group)),
+            };
+            let read = inspect::replica(disk, group, replica, from).now_or_never();
+            if let Some(Ok(read)) = read {
+                // What is damaged may hide how far it was: begin anew.
+                let healthy = read.damaged.is_empty();
+                let committed = read.committed_index().filter(|_| healthy);
+                *next = committed.map_or(0, |index| index + 1);
+                seen.push(read);
+            }
+        }
+        seen
+    }
+}
+
+/// What the partition's state says; none if it can't be read, or is not a partition's.
+fn state(seen: &Inspection) -> Option<State> {
+    if seen.group == METADATA {
+        return None;
+    }
+    let mut machine = PartitionMachine::default();
+    machine
+        .load(seen.applied?.index, seen.effects.clone())
+        .ok()?;
+    let indexes = seen.entries.iter().map(|entry| entry.place.index);
+    Some(State {
+        next_offset: machine.next_offset(),
+        log_start: machine.log_start(),
+        purgeable_index: machine.purgeable_index(),
+        refused: indexes.filter(|index| machine.is_refused(*index)).collect(),
+    })
+}
+
+/// Which group is which partition, as the newest of the cluster's metadata says.
+pub fn places(look: &Look) -> BTreeMap<GroupId, Place> {
+    let metadata = look.of(Image::Live).map(|replica| &replica.seen);
+    let metadata = metadata.filter(|seen| seen.group == METADATA && seen.damaged.is_empty());
+    let newest = metadata.max_by_key(|seen| seen.applied.map(|place| place.index));
+    let mut machine = MetaMachine::new();
+    let Some((applied, seen)) = newest.and_then(|seen| Some((seen.applied?, seen))) else {
+        return BTreeMap::new();
+    };
+    if machine.load(applied.index, seen.effects.clone()).is_err() {
+        return BTreeMap::new();
+    }
+    let view = machine.to_view();
+    let mut places = BTreeMap::new();
+    for (name, topic) in &view.topics {
+        let Some(number) = load::topic_number(name) else {
+            continue;
+        };
+        for (partition, of) in (0..).zip(&topic.partitions) {
+            let place = Place {
+                topic: number,
+                partition,
+            };
+            places.insert(of.group, place);
+        }
+    }
+    places
+}

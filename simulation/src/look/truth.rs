@@ -1,0 +1,280 @@
+//! What is committed, added up from look to look: each group's log, and each partition's records
+//! with their offsets.
+//!
+//! The first replica that says an entry is committed is believed; that all others say the same is a
+//! matter of the checks. Which appends were refused is taken from a replica's state, and offsets are
+//! counted here: that replicas count alike is a matter of the checks, too.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ropewalk_proto::batch::BatchView;
+use ropewalk_proto::command::Command;
+use ropewalk_proto::ids::{GroupId, ReplicaId};
+use ropewalk_raft_store::inspect::{InspectedEntry, LogPlace, Payload};
+
+use super::{Image, Look, State, eye};
+use crate::history::{Place, RecordName};
+use crate::load::record;
+
+/// More than any batch of a run unpacks to.
+const MAX_DECOMPRESSED_BYTES: usize = 64 << 20;
+
+/// One committed record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// Its offset.
+    pub offset: u64,
+    /// Its name; none if it bears none.
+    pub name: Option<RecordName>,
+    /// Its key; none if it has none, or not one of this run.
+    pub key: Option<u32>,
+    /// A checksum over its key and value.
+    pub content: u32,
+    /// Its time, in ms since 1970.
+    pub timestamp_ms: i64,
+    /// The log index of its batch.
+    pub index: u64,
+}
+
+/// An entry that was found to be committed, in order of the log.
+#[derive(Debug, Clone)]
+pub struct Committed {
+    /// The group.
+    pub group: GroupId,
+    /// Its partition, if it is one of a known topic.
+    pub place: Option<Place>,
+    /// The entry.
+    pub entry: InspectedEntry,
+    /// The offset of the first record, if it is an append that was accepted.
+    pub base_offset: Option<u64>,
+    /// Its records, likewise.
+    pub records: Vec<Record>,
+    /// Whether entries right before it were trimmed before anybody looked at them.
+    pub after_a_gap: bool,
+}
+
+/// What is known of one group.
+#[derive(Debug, Clone, Default)]
+pub struct Group {
+    /// Its partition, if it is one of a known topic.
+    pub place: Option<Place>,
+    /// Term and digest of what is committed, by log index.
+    pub committed: BTreeMap<u64, (u64, u32)>,
+    /// The voters, by the log index of the entry that made them.
+    pub voters: BTreeMap<u64, Vec<BTreeSet<ReplicaId>>>,
+    /// The next offset after each log index.
+    pub ends: BTreeMap<u64, u64>,
+    /// In order of offset.
+    pub records: Vec<Record>,
+    /// The next offset.
+    pub next_offset: u64,
+    /// The log start, as the trims in the log have it.
+    pub log_start: u64,
+    /// The next log index to count.
+    next_index: u64,
+    /// Committed, and not counted yet.
+    waiting: BTreeMap<u64, InspectedEntry>,
+}
+
+/// All that is known to be committed.
+#[derive(Debug, Clone, Default)]
+pub struct Truth {
+    groups: BTreeMap<GroupId, Group>,
+    places: BTreeMap<Place, GroupId>,
+}
+
+impl Truth {
+    /// Takes in a look; gives back what is newly known, each group's in order.
+    pub fn learn(&mut self, look: &Look) -> Vec<Committed> {
+        for (group, place) in eye::places(look) {
+            self.name(group, place);
+        }
+        for replica in &look.replicas {
+            let group = self.groups.entry(replica.seen.group).or_default();
+            let Some(committed) = replica.seen.committed_index() else {
+                continue;
+            };
+            for entry in &replica.seen.entries {
+                if entry.place.index <= committed {
+                    group.claim(entry);
+                }
+            }
+        }
+        let mut fresh = Vec::new();
+        for (id, group) in &mut self.groups {
+            group.count(*id, look, &mut fresh);
+        }
+        fresh
+    }
+
+    /// Takes note of which partition a group is.
+    pub fn name(&mut self, group: GroupId, place: Place) {
+        self.groups.entry(group).or_default().place = Some(place);
+        self.places.insert(place, group);
+    }
+
+    /// One group.
+    pub fn group(&self, group: GroupId) -> Option<&Group> {
+        self.groups.get(&group)
+    }
+
+    /// One group, for made-up stories.
+    #[cfg(test)]
+    pub fn group_mut(&mut self, group: GroupId) -> Option<&mut Group> {
+        self.groups.get_mut(&group)
+    }
+
+    /// All groups.
+    pub fn groups(&self) -> impl Iterator<Item = (GroupId, &Group)> {
+        self.groups.iter().map(|(id, group)| (*id, group))
+    }
+
+    /// The group of a partition.
+    pub fn at(&self, place: Place) -> Option<(GroupId, &Group)> {
+        let id = *self.places.get(&place)?;
+        Some((id, self.groups.get(&id)?))
+    }
+
+    /// The first log index of a group that is not counted yet.
+    pub fn next_index(&self, group: GroupId) -> u64 {
+        self.groups.get(&group).map_or(0, |group| group.next_index)
+    }
+}
+
+impl Group {
+    /// The record at an offset.
+    pub fn record(&self, offset: u64) -> Option<&Record> {
+        let at = self
+            .records
+            .binary_search_by_key(&offset, |record| record.offset);
+        self.records.get(at.ok()?)
+    }
+
+    /// The last entry known to be committed.
+    pub fn last(&self) -> Option<LogPlace> {
+        let (&index, &(term, _)) = self.committed.last_key_value()?;
+        Some(LogPlace { term, index })
+    }
+
+    fn claim(&mut self, entry: &InspectedEntry) {
+        let LogPlace { term, index } = entry.place;
+        let first = self.committed.entry(index).or_insert((term, entry.digest));
+        if *first == (term, entry.digest) && index >= self.next_index {
+            self.waiting.entry(index).or_insert_with(|| entry.clone());
+        }
+        if let Payload::Voters(voters) = &entry.payload {
+            self.voters.entry(index).or_insert_with(|| voters.clone());
+        }
+    }
+
+    /// Counts what is waiting, as far as a replica's state tells what was refused.
+    fn count(&mut self, id: GroupId, look: &Look, fresh: &mut Vec<Committed>) {
+        if id == eye::METADATA {
+            self.count_metadata(id, fresh);
+            return;
+        }
+        let replicas = look
+            .of(Image::Live)
+            .filter(|replica| replica.seen.group == id);
+        let mut states: Vec<(u64, &State)> = replicas
+            .filter_map(|replica| Some((replica.seen.applied?.index, replica.state.as_ref()?)))
+            .filter(|(applied, _)| *applied >= self.next_index)
+            .collect();
+        // One that knows all that was refused, and of those the one that is farthest.
+        states.sort_by_key(|(applied, state)| (state.purgeable_index >= self.next_index, !applied));
+        let Some((applied, state)) = states.first() else {
+            return;
+        };
+        let gap = state.purgeable_index >= self.next_index && state.purgeable_index > 0;
+        let first = match gap {
+            true => state.purgeable_index + 1,
+            false => self.next_index,
+        };
+        if !(first..=*applied).all(|index| self.waiting.contains_key(&index)) {
+            return;
+        }
+        if gap {
+            self.skip(first, *applied, state);
+        }
+        for index in first..=*applied {
+            let Some(entry) = self.waiting.remove(&index) else {
+                return;
+            };
+            let accepted = !state.refused.contains(&index);
+            let mut one = self.take(id, entry, accepted);
+            one.after_a_gap = gap && index == first;
+            fresh.push(one);
+        }
+    }
+
+    /// Goes on at `first`: what lies before it was trimmed before anybody looked.
+    fn skip(&mut self, first: u64, applied: u64, state: &State) {
+        self.waiting = self.waiting.split_off(&first);
+        let counted = self.waiting.range(first..=applied);
+        let accepted = counted.filter(|(index, _)| !state.refused.contains(index));
+        let records: u64 = accepted.map(|(_, entry)| record_count(entry)).sum();
+        self.next_offset = state.next_offset.saturating_sub(records);
+        self.next_index = first;
+    }
+
+    fn count_metadata(&mut self, id: GroupId, fresh: &mut Vec<Committed>) {
+        while let Some((index, entry)) = self.waiting.pop_first() {
+            let gap = index != self.next_index;
+            let mut one = self.take(id, entry, true);
+            one.after_a_gap = gap;
+            fresh.push(one);
+        }
+    }
+
+    fn take(&mut self, group: GroupId, entry: InspectedEntry, accepted: bool) -> Committed {
+        let index = entry.place.index;
+        let mut base_offset = None;
+        let mut records = Vec::new();
+        match &entry.payload {
+            Payload::Command(Command::Append { batch, .. }) if accepted => {
+                base_offset = Some(self.next_offset);
+                records = unpack(batch.clone(), self.next_offset, index);
+                self.next_offset += record_count(&entry);
+                self.records.extend(records.iter().cloned());
+            }
+            Payload::Command(Command::Trim { to_offset, .. }) => {
+                self.log_start = (*to_offset).clamp(self.log_start, self.next_offset);
+            }
+            _ => {}
+        }
+        self.next_index = index + 1;
+        self.ends.insert(index, self.next_offset);
+        Committed {
+            group,
+            place: self.place,
+            entry,
+            base_offset,
+            records,
+            after_a_gap: false,
+        }
+    }
+}
+
+fn record_count(entry: &InspectedEntry) -> u64 {
+    match &entry.payload {
+        Payload::Command(Command::Append { batch, .. }) => BatchView::trusted(batch.clone())
+            .map_or(0, |batch| u64::from(batch.record_count().unsigned_abs())),
+        _ => 0,
+    }
+}
+
+/// The records of a batch; one that does not parse has none, and the checks will miss them.
+fn unpack(batch: bytes::Bytes, base_offset: u64, index: u64) -> Vec<Record> {
+    let records = BatchView::trusted(batch)
+        .and_then(|batch| batch.records(MAX_DECOMPRESSED_BYTES))
+        .unwrap_or_default();
+    let records = records.into_iter().map(|found| Record {
+        offset: base_offset + u64::from(found.offset_delta.unsigned_abs()),
+        name: record::name(&found.headers),
+        key: record::key(found.key.as_deref()),
+        content: record::content(found.key.as_deref(), found.value.as_deref()),
+        timestamp_ms: found.timestamp_ms,
+        index,
+    });
+    records.collect()
+}
