@@ -15,6 +15,7 @@ use crate::disk::DiskKind;
 use crate::fault::Injector;
 use crate::history::{Event, History, Place};
 use crate::load::{Clients, Log, operator};
+use crate::look::eye::Depth;
 use crate::plan::Plan;
 
 /// How long a cluster may take to be whole again once faults have stopped.
@@ -101,7 +102,7 @@ impl Course<'_> {
     /// One step of everybody, and a look at the disks if it is time.
     fn step(&mut self) -> Result<(), Violation> {
         if self.sim.elapsed() >= self.next_look {
-            self.look()?;
+            self.look(Depth::Usual)?;
             self.next_look = self.sim.elapsed() + LOOK_EVERY;
         }
         match self.sim.step() {
@@ -110,9 +111,9 @@ impl Course<'_> {
         }
     }
 
-    fn look(&mut self) -> Result<(), Violation> {
-        self.judge
-            .look(self.sim.elapsed(), &self.cluster, &self.history)
+    fn look(&mut self, depth: Depth) -> Result<(), Violation> {
+        let at = self.sim.elapsed();
+        self.judge.look(at, &self.cluster, &self.history, depth)
     }
 
     fn storm(&mut self) -> Result<(), Violation> {
@@ -120,9 +121,9 @@ impl Course<'_> {
         while self.sim.elapsed() < end {
             if self.injector.is_due(self.sim.elapsed()) {
                 // What is there before a fault, and what is left after it.
-                self.look()?;
+                self.look(Depth::Thorough)?;
                 self.injector.turn(&mut self.sim, &self.cluster);
-                self.look()?;
+                self.look(Depth::Thorough)?;
             } else {
                 self.injector.turn(&mut self.sim, &self.cluster);
             }

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use ropewalk_raft_store::disk::{Batch, Change, ScanLimit};
 use ropewalk_raft_store::{Disk, DiskError};
-use ropewalk_simulation::disk::{DiskFault, DiskKind, SimDisk};
+use ropewalk_simulation::disk::{DiskFault, DiskKind, Setbacks, SimDisk};
 
 /// How much is written before something happens.
 const SYNCED: u32 = 20;
@@ -91,6 +92,22 @@ async fn all_that_was_written_survives_the_end_of_a_process(kind: DiskKind) {
     assert_eq!(count(&*open(&*machine)).await, SYNCED + UNSYNCED);
     machine.wipe();
     assert_eq!(count(&*open(&*machine)).await, 0);
+}
+
+async fn a_look_sees_what_is_there_and_what_a_power_loss_would_leave(kind: DiskKind) {
+    let machine = kind.machine(1);
+    let disk = open(&*machine);
+    write(&*disk, 0..SYNCED, true).await;
+    write(&*disk, SYNCED..SYNCED + UNSYNCED, false).await;
+    let (live, survivor) = (machine.live(), machine.survivor());
+    let looked = count(&*live.expect("it is open")).now_or_never();
+    assert_eq!(looked, Some(SYNCED + UNSYNCED));
+    let looked = count(&*survivor.expect("it opens")).now_or_never();
+    assert_eq!(looked, Some(SYNCED));
+    write(&*disk, [SYNCED + UNSYNCED], true).await;
+    let survivor = machine.survivor().expect("it opens");
+    assert_eq!(count(&*survivor).await, SYNCED + UNSYNCED + 1);
+    assert_eq!(machine.setbacks(), Setbacks::default());
 }
 
 async fn an_io_error_lasts_until_the_disk_is_opened_again(kind: DiskKind) {
@@ -179,6 +196,7 @@ on_each_disk!(
     an_io_error_lasts_until_the_disk_is_opened_again,
     a_full_disk_refuses_and_loses_nothing,
     what_a_slow_disk_is_syncing_may_be_lost_with_the_power,
+    a_look_sees_what_is_there_and_what_a_power_loss_would_leave,
 );
 
 #[tokio::test]

@@ -70,11 +70,11 @@ impl Check for AcknowledgedIsDurable {
     }
 
     fn look(&mut self, now: &Now<'_>) -> Result<(), String> {
+        self.hear(now);
         if now.look.of(Image::Durable).next().is_none() {
             return Ok(());
         }
         self.see(now);
-        self.hear(now);
         for (id, (index, record)) in &self.acknowledged {
             let Some(group) = now.truth.group(*id) else {
                 continue;

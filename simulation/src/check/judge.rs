@@ -11,7 +11,7 @@ use crate::cluster::Cluster;
 use crate::history::{History, Place};
 use crate::load::Log;
 use crate::look::Look;
-use crate::look::eye::Eye;
+use crate::look::eye::{Depth, Eye};
 use crate::look::truth::Truth;
 
 /// An invariant that did not hold.
@@ -61,8 +61,9 @@ impl Judge {
         at: Duration,
         cluster: &Cluster,
         history: &History,
+        depth: Depth,
     ) -> Result<(), Violation> {
-        self.see(at, cluster, history, false).map(|_| ())
+        self.see(at, cluster, history, depth).map(|_| ())
     }
 
     /// Judges the whole run: everything on the disks is read again.
@@ -73,7 +74,7 @@ impl Judge {
         history: &History,
         logs: &BTreeMap<Place, Log>,
     ) -> Vec<Violation> {
-        let look = match self.see(at, cluster, history, true) {
+        let look = match self.see(at, cluster, history, Depth::Whole) {
             Ok(look) => look,
             Err(violation) => return vec![violation],
         };
@@ -94,7 +95,7 @@ impl Judge {
 
     /// Where two replicas still differ that must be equal when everything is quiet.
     pub fn difference(&self, at: Duration, cluster: &Cluster) -> Option<String> {
-        let look = Eye::default().look(at, cluster, &self.truth, true);
+        let look = Eye::default().look(at, cluster, &self.truth, Depth::Whole);
         equal::first_difference(&look, &self.truth)
     }
 
@@ -103,9 +104,9 @@ impl Judge {
         at: Duration,
         cluster: &Cluster,
         history: &History,
-        whole: bool,
+        depth: Depth,
     ) -> Result<Look, Violation> {
-        let look = self.eye.look(at, cluster, &self.truth, whole);
+        let look = self.eye.look(at, cluster, &self.truth, depth);
         let fresh = self.truth.learn(&look);
         let events = history.events();
         let now = Now {

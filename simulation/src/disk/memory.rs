@@ -1,7 +1,6 @@
 //! A host's storage as a map in memory.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -11,7 +10,7 @@ use ropewalk_raft_store::disk::{MemoryDisk, Survivor};
 use ropewalk_raft_store::{Disk, DiskError};
 
 use super::seam::{Fault, Seam};
-use super::{DiskFault, Peek, SimDisk};
+use super::{DiskFault, Setbacks, SimDisk};
 
 /// The storage of one host, as a map.
 #[derive(Debug, Default)]
@@ -19,8 +18,7 @@ pub struct MemoryMachine {
     /// What the present process writes to, or the next one opens.
     disk: Mutex<Arc<MemoryDisk>>,
     fault: Fault,
-    power_losses: AtomicU64,
-    losses: AtomicU64,
+    setbacks: Mutex<Setbacks>,
 }
 
 impl MemoryMachine {
@@ -44,7 +42,7 @@ impl SimDisk for MemoryMachine {
     }
 
     fn power_loss(&self, random: &mut SmallRng) {
-        self.power_losses.fetch_add(1, Ordering::Relaxed);
+        self.setbacks.lock().power_losses += 1;
         self.replace(|disk| {
             let kept = random.random_range(0..=disk.unsynced_batches());
             disk.crash_image(kept)
@@ -56,7 +54,7 @@ impl SimDisk for MemoryMachine {
     }
 
     fn wipe(&self) {
-        self.losses.fetch_add(1, Ordering::Relaxed);
+        self.setbacks.lock().losses += 1;
         self.replace(|_| MemoryDisk::new());
     }
 
@@ -65,19 +63,24 @@ impl SimDisk for MemoryMachine {
         set_failure(&self.disk.lock(), fault);
     }
 
-    fn peek(&self) -> Peek {
-        let disk = self.disk.lock().clone();
-        let losses = self.losses.load(Ordering::Relaxed);
-        Peek {
-            live: Some(disk.clone()),
-            durable: Some(Arc::new(Survivor(disk))),
-            setbacks: losses + self.power_losses.load(Ordering::Relaxed),
-            losses,
-        }
+    fn live(&self) -> Option<Arc<dyn Disk>> {
+        Some(self.disk.lock().clone())
+    }
+
+    fn survivor(&self) -> Option<Arc<dyn Disk>> {
+        Some(Arc::new(Survivor(self.disk.lock().clone())))
+    }
+
+    fn survivor_is_cheap(&self) -> bool {
+        true
+    }
+
+    fn setbacks(&self) -> Setbacks {
+        *self.setbacks.lock()
     }
 
     fn damage(&self, random: &mut SmallRng) -> Option<String> {
-        self.losses.fetch_add(1, Ordering::Relaxed);
+        self.setbacks.lock().losses += 1;
         let disk = self.disk.lock();
         let stored = disk.durable();
         let mut stored: Vec<_> = stored.iter().filter(|(_, at)| !at.is_empty()).collect();

@@ -48,23 +48,27 @@ pub trait SimDisk: Send + Sync + Debug {
     /// while the mark of how far it was synced is lost, too, looks like one that ended there.
     fn damage(&self, random: &mut SmallRng) -> Option<String>;
 
-    /// What is on it, for judges; nothing where it can't be looked at between two steps of a
-    /// simulation.
-    fn peek(&self) -> Peek {
-        Peek::default()
-    }
+    /// What is on it as its process sees it, for judges. Its futures are ready when they are first
+    /// polled. None while no process has it open, where that is needed to see anything.
+    fn live(&self) -> Option<Arc<dyn Disk>>;
+
+    /// What a power loss right now would leave if it took all it can; none if that does not open.
+    /// To be read like [`SimDisk::live`].
+    fn survivor(&self) -> Option<Arc<dyn Disk>>;
+
+    /// Whether [`SimDisk::survivor`] takes no more than a moment.
+    fn survivor_is_cheap(&self) -> bool;
+
+    /// What has happened to it so far.
+    fn setbacks(&self) -> Setbacks;
 }
 
-/// A disk to look at. Its futures must be ready when they are first polled.
-#[derive(Debug, Default)]
-pub struct Peek {
-    /// As its process sees it.
-    pub live: Option<Arc<dyn Disk>>,
-    /// As a power loss right now would leave it.
-    pub durable: Option<Arc<dyn Disk>>,
-    /// How many times what is stored may have gone back: by a loss of power, damage, exchange.
-    pub setbacks: u64,
-    /// How many times even what was synced may have gone: by damage or exchange.
+/// How many times what a disk holds may have become less.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Setbacks {
+    /// By a loss of power: what was not synced may be gone.
+    pub power_losses: u64,
+    /// By damage or exchange: what was synced may be gone.
     pub losses: u64,
 }
 

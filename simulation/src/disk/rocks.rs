@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -13,7 +13,7 @@ use ropewalk_raft_store::{Disk, DiskError};
 
 use super::files::Files;
 use super::seam::{Fault, Seam};
-use super::{DiskFault, SimDisk};
+use super::{DiskFault, Setbacks, SimDisk};
 
 /// Where the files are, in their own file system.
 const DIRECTORY: &str = "/db";
@@ -22,6 +22,9 @@ const DATABASE_FILE: &str = "CURRENT";
 
 /// A mark is written to the disk in sectors, each of them whole or not at all.
 const SECTOR_BYTES: usize = 512;
+
+/// More than is ever written to a disk that is only looked at.
+const NEVER_FLUSH_BYTES: usize = 1 << 30;
 
 /// Small, so that a run of a minute sees flushes, compactions and blob files.
 const OPTIONS: RocksOptions = RocksOptions {
@@ -38,6 +41,7 @@ pub struct RocksMachine {
     stored: Mutex<Stored>,
     fault: Fault,
     random: Mutex<SmallRng>,
+    setbacks: Mutex<Setbacks>,
 }
 
 /// What the present process writes to, or the next one opens.
@@ -46,6 +50,8 @@ struct Stored {
     files: Files,
     mark: Arc<Mutex<Mark>>,
     opened: bool,
+    /// What the present process has open.
+    database: Weak<RocksDisk>,
 }
 
 /// The file in which the database's mark is kept.
@@ -64,6 +70,7 @@ impl RocksMachine {
             stored: Mutex::default(),
             fault: Fault::default(),
             random: Mutex::new(SmallRng::seed_from_u64(seed)),
+            setbacks: Mutex::default(),
         }
     }
 
@@ -94,6 +101,34 @@ impl Stored {
             files: self.files.after_crash(),
             mark: Arc::new(Mutex::new(self.mark.lock().clone())),
             opened: false,
+            database: Weak::new(),
+        }
+    }
+
+    fn open(&self, flush_after_bytes: usize) -> Result<RocksDisk, DiskError> {
+        let files = self.files.list();
+        let inline = Inline {
+            env: self.files.env(),
+            mark: Box::new(SharedMark(self.mark.clone())),
+            is_new: !files.iter().any(|(name, _)| name == DATABASE_FILE),
+            flush_after_bytes,
+        };
+        RocksDisk::open_inline(Path::new(DIRECTORY), OPTIONS, inline)
+    }
+
+    /// What a power loss leaves that takes all it can.
+    fn survivor(&self) -> Stored {
+        let synced = self.mark.lock().synced.clone();
+        let mark = Mark {
+            written: synced.clone(),
+            synced,
+            is_exact: false,
+        };
+        Stored {
+            files: self.files.after_power_loss(0),
+            mark: Arc::new(Mutex::new(mark)),
+            opened: false,
+            database: Weak::new(),
         }
     }
 
@@ -109,6 +144,7 @@ impl Stored {
             files: self.files.after_power_loss(kept),
             mark: Arc::new(Mutex::new(self.mark.lock().after_power_loss(random))),
             opened: false,
+            database: Weak::new(),
         }
     }
 }
@@ -121,25 +157,17 @@ impl SimDisk for RocksMachine {
         }
         stored.files.set_fault(*self.fault.lock());
         stored.opened = true;
-        let is_new = !stored
-            .files
-            .list()
-            .iter()
-            .any(|(name, _)| name == DATABASE_FILE);
-        let inline = Inline {
-            env: stored.files.env(),
-            mark: Box::new(SharedMark(stored.mark.clone())),
-            is_new,
-            flush_after_bytes: 1 << self.random.lock().random_range(14..22),
-        };
-        let disk = RocksDisk::open_inline(Path::new(DIRECTORY), OPTIONS, inline)?;
+        let flush_after_bytes = 1 << self.random.lock().random_range(14..22);
+        let disk = Arc::new(stored.open(flush_after_bytes)?);
+        stored.database = Arc::downgrade(&disk);
         Ok(Arc::new(Seam {
-            disk: Arc::new(disk),
+            disk,
             fault: self.fault.clone(),
         }))
     }
 
     fn power_loss(&self, random: &mut SmallRng) {
+        self.setbacks.lock().power_losses += 1;
         let mut stored = self.stored.lock();
         // What the process has still to write must not get there.
         stored.files.set_fault(DiskFault::Io);
@@ -153,6 +181,7 @@ impl SimDisk for RocksMachine {
     }
 
     fn wipe(&self) {
+        self.setbacks.lock().losses += 1;
         *self.stored.lock() = Stored::default();
     }
 
@@ -161,7 +190,27 @@ impl SimDisk for RocksMachine {
         self.stored.lock().files.set_fault(fault);
     }
 
+    fn live(&self) -> Option<Arc<dyn Disk>> {
+        let database = self.stored.lock().database.upgrade()?;
+        Some(database)
+    }
+
+    fn survivor(&self) -> Option<Arc<dyn Disk>> {
+        let survivor = self.stored.lock().survivor();
+        let disk = survivor.open(NEVER_FLUSH_BYTES).ok()?;
+        Some(Arc::new(disk))
+    }
+
+    fn survivor_is_cheap(&self) -> bool {
+        false
+    }
+
+    fn setbacks(&self) -> Setbacks {
+        *self.setbacks.lock()
+    }
+
     fn damage(&self, random: &mut SmallRng) -> Option<String> {
+        self.setbacks.lock().losses += 1;
         let stored = self.stored.lock();
         let knows_its_end = stored.mark.lock().is_exact;
         let mut files = stored.files.list();

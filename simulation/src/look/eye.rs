@@ -19,6 +19,17 @@ use crate::load;
 /// The group of the cluster's metadata.
 pub const METADATA: GroupId = GroupId(0);
 
+/// How closely to look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// At what is to be had in a moment.
+    Usual,
+    /// Also at what is costly to see.
+    Thorough,
+    /// At every entry there is, even if it was seen before.
+    Whole,
+}
+
 /// Looks at a cluster's disks, again and again.
 #[derive(Debug, Default)]
 pub struct Eye {
@@ -27,9 +38,9 @@ pub struct Eye {
 }
 
 impl Eye {
-    /// One look; `whole` reads every entry there is. `truth` says what is still wanted of old
-    /// entries.
-    pub fn look(&mut self, at: Duration, cluster: &Cluster, truth: &Truth, whole: bool) -> Look {
+    /// One look. `truth` says what is still wanted of old entries.
+    pub fn look(&mut self, at: Duration, cluster: &Cluster, truth: &Truth, depth: Depth) -> Look {
+        let whole = depth == Depth::Whole;
         let mut look = Look {
             at,
             whole,
@@ -37,8 +48,13 @@ impl Eye {
         };
         for number in 0..cluster.len() {
             let host = cluster.name(number);
-            let peek = cluster.machine(host).disk().peek();
-            let images = [(Image::Live, peek.live), (Image::Durable, peek.durable)];
+            let disk = cluster.machine(host).disk();
+            let setbacks = disk.setbacks();
+            let durable = match depth {
+                Depth::Usual if !disk.survivor_is_cheap() => None,
+                _ => disk.survivor(),
+            };
+            let images = [(Image::Live, disk.live()), (Image::Durable, durable)];
             for (image, disk) in images {
                 let Some(disk) = disk else { continue };
                 let replicas = self.read(&*disk, host, image, truth, whole);
@@ -46,8 +62,8 @@ impl Eye {
                     .extend(replicas.into_iter().map(|seen| Replica {
                         host: host.to_owned(),
                         image,
-                        setbacks: peek.setbacks,
-                        losses: peek.losses,
+                        setbacks: setbacks.power_losses + setbacks.losses,
+                        losses: setbacks.losses,
                         state: (image == Image::Live).then(|| state(&seen)).flatten(),
                         seen,
                     }));
