@@ -124,6 +124,7 @@ fn complete(file: File) -> anyhow::Result<NodeSettings> {
             http,
             seeds,
             rack,
+            member_of: None,
             limits,
         },
     })

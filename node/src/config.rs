@@ -17,6 +17,11 @@ pub struct Config {
     pub seeds: Vec<String>,
     /// The rack (zone) this node stands in.
     pub rack: String,
+    /// The cluster this node's data directory belongs to, if it was in one already: the node joins no
+    /// other and founds none, even if its database is empty. Nothing an operator sets; it is kept
+    /// beside the database.
+    #[serde(skip)]
+    pub member_of: Option<String>,
     /// Timings and bounds.
     pub limits: Limits,
 }

@@ -60,9 +60,25 @@ pub enum RunError {
     /// anew, since what a failed sync left behind is unknown until then.
     #[error("the disk failed: {0}; the node must be started again on it")]
     DiskFailed(String),
+    /// The database, or the metadata replica in it, was found damaged while the node ran: it is to be
+    /// set aside, and the node run on an empty one.
+    #[error("the database is damaged: {0}")]
+    Damaged(String),
     /// The cluster could not be formed or joined.
     #[error(transparent)]
     Start(#[from] StartError),
+}
+
+impl RunError {
+    /// What is damaged, if the node can't go on because its database is.
+    pub fn damage(&self) -> Option<&str> {
+        match self {
+            RunError::Store(error) => error.damage(),
+            RunError::Damaged(what) => Some(what),
+            RunError::Start(error) => error.damage(),
+            _ => None,
+        }
+    }
 }
 
 /// Runs a node until `shutdown`, then hands over its leaderships, flushes and returns.
@@ -111,7 +127,10 @@ pub async fn run(
     let joined = tokio::select! {
         joined = cluster.start() => match joined {
             Ok(()) => true,
-            Err(error) if !has_failed(&store) => return Err(error.into()),
+            Err(error) if error.damage().is_some() || !has_failed(&store) => {
+                outcome = Err(error.into());
+                false
+            }
             Err(_) => {
                 let reason = disk::watch(&config.limits, &env, &store, &inbound).await;
                 outcome = Err(RunError::DiskFailed(reason));
@@ -153,6 +172,11 @@ pub async fn run(
             reason = disk::watch(&config.limits, &env, &store, &inbound) => {
                 outcome = Err(RunError::DiskFailed(reason));
             }
+            what = damaged(&store, &cluster) => {
+                tracing::error!(what, "the database is damaged: this node stops");
+                partitions.hand_over_all(HAND_OVER_WITHIN).await;
+                outcome = Err(RunError::Damaged(what));
+            }
         }
         partitions.shutdown().await;
     }
@@ -170,6 +194,19 @@ pub async fn run(
 
 fn has_failed(store: &Store) -> bool {
     matches!(*store.disk_status().borrow(), DiskStatus::Failed(_))
+}
+
+/// Returns once what no replica of a partition can be blamed for was found damaged.
+async fn damaged(store: &Store, cluster: &Cluster) -> String {
+    let mut damage = store.damage();
+    let found = async {
+        let found = damage.wait_for(Option::is_some).await;
+        found.ok().and_then(|found| found.clone())
+    };
+    tokio::select! {
+        Some(what) = found => what,
+        what = cluster.damaged() => what,
+    }
 }
 
 async fn listen(env: &Env, address: &str) -> Result<Box<dyn Listener>, RunError> {

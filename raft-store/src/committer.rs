@@ -87,6 +87,7 @@ pub struct Committer {
     room: Arc<Semaphore>,
     queue_bytes: usize,
     status: watch::Receiver<DiskStatus>,
+    damage: watch::Sender<Option<String>>,
     counters: Arc<CommitCounters>,
 }
 
@@ -104,6 +105,7 @@ impl Committer {
         // The queue has no bound of its own: every submission holds its bytes of `room`.
         let (queue, submissions) = mpsc::unbounded_channel();
         let (status, watched) = watch::channel(DiskStatus::Healthy);
+        let damage = watch::Sender::new(None);
         let counters = Arc::new(CommitCounters::default());
         // A submission takes its room as a `u32`.
         let queue_bytes = options.queue_bytes.clamp(1, u32::MAX as usize);
@@ -111,6 +113,7 @@ impl Committer {
             disk,
             options,
             status,
+            damage: damage.clone(),
             counters: counters.clone(),
         };
         tokio::spawn(worker.run(submissions));
@@ -120,6 +123,7 @@ impl Committer {
             room,
             queue_bytes,
             status: watched,
+            damage,
             counters,
         }
     }
@@ -160,6 +164,17 @@ impl Committer {
     }
 
     /// The disk's status, as of the last commit or look at its free space.
+    /// What of the disk as a whole, and not of one replica, was found damaged: the first finding, for
+    /// good.
+    pub fn damage(&self) -> watch::Receiver<Option<String>> {
+        self.damage.subscribe()
+    }
+
+    /// Tells of such damage.
+    pub fn note_damage(&self, what: &str) {
+        note(&self.damage, what);
+    }
+
     pub fn status(&self) -> watch::Receiver<DiskStatus> {
         self.status.clone()
     }
@@ -180,6 +195,7 @@ struct Worker {
     disk: Arc<dyn Disk>,
     options: CommitterOptions,
     status: watch::Sender<DiskStatus>,
+    damage: watch::Sender<Option<String>>,
     counters: Arc<CommitCounters>,
 }
 
@@ -251,6 +267,9 @@ impl Worker {
             }
             // Never retried: after a failed fsync the page cache may claim what the disk lost.
             Err(error) => {
+                if let DiskError::Damaged(what) = error {
+                    note(&self.damage, what);
+                }
                 self.status
                     .send_replace(DiskStatus::Failed(error.to_string()));
             }
@@ -305,4 +324,12 @@ fn size(batch: &Batch) -> usize {
 
 fn closed() -> DiskError {
     DiskError::Failed("the store is closed".to_string())
+}
+
+fn note(damage: &watch::Sender<Option<String>>, what: &str) {
+    damage.send_if_modified(|damage| {
+        let first = damage.is_none();
+        damage.get_or_insert_with(|| what.to_owned());
+        first
+    });
 }

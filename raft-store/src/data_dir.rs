@@ -11,9 +11,15 @@ use crate::disk::rocks::{RocksDisk, RocksOptions};
 pub const FORMAT_VERSION: u32 = 1;
 
 const FORMAT_FILE: &str = "FORMAT";
-const UNFINISHED_FORMAT_FILE: &str = "FORMAT.new";
+const UNFINISHED_FILE: &str = "FORMAT.new";
 const LOCK_FILE: &str = "LOCK";
 const DATABASE_DIR: &str = "db";
+/// The cluster this directory's node belongs to: beside the database, since it outlives that.
+const CLUSTER_FILE: &str = "CLUSTER";
+/// That the database is damaged, and why: it is to be set aside.
+const DAMAGED_FILE: &str = "DAMAGED";
+/// Where a damaged database is kept.
+const QUARANTINE_DIR: &str = "quarantine";
 const MAGIC: &str = "ropewalk data directory, format ";
 
 /// A data directory, locked for as long as this lives.
@@ -55,6 +61,16 @@ pub enum DataDirError {
         path: PathBuf,
         /// What the system said.
         source: io::Error,
+    },
+    /// A database that was set aside before is still there.
+    #[error(
+        "the database in {path} is damaged, and {kept} is still there from the time before: nothing was changed. Find out what damages the disk, move or delete {kept}, and start the node again"
+    )]
+    Unlooked {
+        /// The directory.
+        path: PathBuf,
+        /// What was set aside before.
+        kept: PathBuf,
     },
     /// The database in it is damaged or can't be opened.
     #[error(
@@ -105,11 +121,94 @@ impl DataDir {
     }
 }
 
+impl DataDir {
+    /// The cluster the node belongs to, as of its last start; `None` if it never was in one.
+    pub fn cluster(&self) -> Result<Option<String>, DataDirError> {
+        self.read(CLUSTER_FILE)
+    }
+
+    /// Keeps the cluster the node belongs to; durable once this returns.
+    pub fn remember_cluster(&self, cluster: &str) -> Result<(), DataDirError> {
+        if self.cluster()?.as_deref() == Some(cluster) {
+            return Ok(());
+        }
+        self.write(CLUSTER_FILE, cluster)
+    }
+
+    /// Why the database is to be set aside, if it was found damaged.
+    pub fn damage(&self) -> Result<Option<String>, DataDirError> {
+        self.read(DAMAGED_FILE)
+    }
+
+    /// Notes that the database is damaged: it is not opened again, but set aside. Durable once this
+    /// returns.
+    pub fn note_damage(&self, why: &str) -> Result<(), DataDirError> {
+        self.check_room()?;
+        self.write(DAMAGED_FILE, why)
+    }
+
+    /// Sets the damaged database aside and says where it is now; what opens the next one begins
+    /// anew. Nothing may have it open. It is never deleted, and there is one such place: as long as
+    /// something is there, this refuses.
+    pub fn set_aside(&self) -> Result<PathBuf, DataDirError> {
+        let (database, kept) = (self.path.join(DATABASE_DIR), self.path.join(QUARANTINE_DIR));
+        // Without a database this goes on with what a crash cut short.
+        if self.exists(&database)? {
+            self.check_room()?;
+            fs::rename(&database, &kept).map_err(|source| self.io(&database, source))?;
+            self.sync()?;
+        }
+        let note = self.path.join(DAMAGED_FILE);
+        fs::rename(&note, kept.join(DAMAGED_FILE)).map_err(|source| self.io(&note, source))?;
+        self.sync()?;
+        Ok(kept)
+    }
+
+    /// Whether there is room to set a database aside.
+    fn check_room(&self) -> Result<(), DataDirError> {
+        let kept = self.path.join(QUARANTINE_DIR);
+        if self.exists(&kept)? {
+            let path = self.path.clone();
+            return Err(DataDirError::Unlooked { path, kept });
+        }
+        Ok(())
+    }
+
+    fn exists(&self, path: &Path) -> Result<bool, DataDirError> {
+        path.try_exists().map_err(|source| self.io(path, source))
+    }
+
+    fn read(&self, name: &str) -> Result<Option<String>, DataDirError> {
+        let path = self.path.join(name);
+        match fs::read_to_string(&path) {
+            Ok(text) => Ok(Some(text.trim().to_owned())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(self.io(&path, source)),
+        }
+    }
+
+    fn write(&self, name: &str, text: &str) -> Result<(), DataDirError> {
+        let path = self.path.join(name);
+        let written = write_whole(&self.path, &path, text);
+        written.map_err(|source| self.io(&path, source))
+    }
+
+    fn sync(&self) -> Result<(), DataDirError> {
+        let synced = File::open(&self.path).and_then(|dir| dir.sync_all());
+        synced.map_err(|source| self.io(&self.path, source))
+    }
+
+    fn io(&self, path: &Path, source: io::Error) -> DataDirError {
+        let path = path.to_path_buf();
+        DataDirError::Io { path, source }
+    }
+}
+
 fn holds_something_else(path: &Path) -> io::Result<bool> {
     for entry in fs::read_dir(path)? {
         let name = entry?.file_name();
         // The first two are what a start that was cut short leaves, the last is the file system's.
-        if name != LOCK_FILE && name != UNFINISHED_FORMAT_FILE && name != "lost+found" {
+        if name != LOCK_FILE && name != UNFINISHED_FILE && name != "lost+found" {
             return Ok(true);
         }
     }
@@ -154,10 +253,15 @@ fn check_format(path: &Path, text: &str) -> Result<(), DataDirError> {
 
 /// Whole or not at all: a crash must not leave a directory that looks foreign.
 fn write_format(path: &Path, format: &Path) -> io::Result<()> {
-    let temporary = path.join(UNFINISHED_FORMAT_FILE);
+    write_whole(path, format, &format!("{MAGIC}{FORMAT_VERSION}"))
+}
+
+/// Writes a file in the directory `path` so that a crash leaves it whole or as it was.
+fn write_whole(path: &Path, name: &Path, text: &str) -> io::Result<()> {
+    let temporary = path.join(UNFINISHED_FILE);
     let mut file = File::create(&temporary)?;
-    writeln!(file, "{MAGIC}{FORMAT_VERSION}")?;
+    writeln!(file, "{text}")?;
     file.sync_all()?;
-    fs::rename(&temporary, format)?;
+    fs::rename(&temporary, name)?;
     File::open(path)?.sync_all()
 }

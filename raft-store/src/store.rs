@@ -129,6 +129,12 @@ impl Store {
         self.node.committer.status()
     }
 
+    /// What of the database as a whole, and not of one replica, was found damaged, once something
+    /// was: the node can't go on with it.
+    pub fn damage(&self) -> watch::Receiver<Option<String>> {
+        self.node.committer.damage()
+    }
+
     /// What the committer has done, for metrics.
     pub fn counters(&self) -> &CommitCounters {
         self.node.committer.counters()
@@ -137,10 +143,15 @@ impl Store {
     /// A small value of the node, if it was ever put.
     pub async fn get_local(&self, name: &str) -> Result<Option<Bytes>, StoreError> {
         let key = Key::Local(Bytes::copy_from_slice(name.as_bytes())).encode();
-        match self.node.disk.get(key.clone()).await? {
-            Some(value) => Ok(Some(sealed::open(&key, value)?)),
-            None => Ok(None),
+        let found = self.node.disk.get(key.clone()).await;
+        let value = found.and_then(|found| {
+            let opened = found.map(|value| sealed::open(&key, value));
+            opened.transpose()
+        });
+        if let Err(DiskError::Damaged(what)) = &value {
+            self.node.committer.note_damage(what);
         }
+        Ok(value?)
     }
 
     /// Keeps a small value of the node; synced once this returns.

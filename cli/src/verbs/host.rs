@@ -16,40 +16,101 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use super::quarantine;
+
 /// Between two tries to open the disk again after it failed.
 const REOPEN_EVERY: Duration = Duration::from_secs(1);
 /// How often it is tried: what still reads from the failed disk has to let go of it first.
 const REOPEN_TRIES: u32 = 30;
 
 /// Runs a node until `shutdown`; says through `ready` when it serves. A disk that failed is opened
-/// anew, and the node run again on it, for as long as that works.
+/// anew, and the node run again on it, for as long as that works. A database that is damaged is set
+/// aside, and the node run on an empty one, which it can only fill from its own cluster.
 pub async fn serve(
     data_dir: &Path,
-    config: Config,
+    mut config: Config,
     shutdown: CancellationToken,
     ready: oneshot::Sender<Ready>,
 ) -> anyhow::Result<()> {
     // The lock on the directory is held until the node has closed its database.
     let locked = DataDir::open(data_dir)?;
-    let mut env = env(&locked, &config.limits)?;
+    let mut env = first_env(&locked, &config)?;
     let mut ready = Some(ready);
     loop {
-        // Only the first run has somebody to tell.
-        let ready = ready.take().unwrap_or_else(|| oneshot::channel().0);
-        match ropewalk_node::run(config.clone(), env, shutdown.clone(), ready).await {
-            Err(RunError::DiskFailed(reason)) if !shutdown.is_cancelled() => {
-                tracing::warn!(%reason, "the disk failed; the node starts again on it");
-            }
+        config.member_of = locked.cluster()?;
+        let error = match run(&locked, &config, env, &shutdown, &mut ready).await {
+            Err(error) if !shutdown.is_cancelled() => error,
             done => return Ok(done?),
-        }
-        env = reopen(&locked, &config.limits).await?;
+        };
+        env = match (&error, error.damage()) {
+            (_, Some(why)) => {
+                quarantine::check(&locked, &config, why)?;
+                locked.note_damage(why)?;
+                // Opened once more only to be sure that nobody has it open.
+                match reopen(&locked, &config.limits).await {
+                    Err(error) if quarantine::damage(&error).is_none() => return Err(error),
+                    closed => drop(closed),
+                }
+                quarantine::set_aside(&locked, &config, why)?;
+                self::env(&locked, &config.limits)?
+            }
+            (RunError::DiskFailed(reason), None) => {
+                tracing::warn!(%reason, "the disk failed; the node starts again on it");
+                let opened = reopen(&locked, &config.limits).await;
+                opened.or_else(|error| empty_instead(&locked, &config, error))?
+            }
+            _ => return Err(error.into()),
+        };
     }
+}
+
+/// Runs the node once, and keeps beside its database which cluster it is in.
+async fn run(
+    locked: &DataDir,
+    config: &Config,
+    env: Env,
+    shutdown: &CancellationToken,
+    ready: &mut Option<oneshot::Sender<Ready>>,
+) -> Result<(), RunError> {
+    let (says, is_ready) = oneshot::channel();
+    let running = ropewalk_node::run(config.clone(), env, shutdown.clone(), says);
+    tokio::pin!(running);
+    let said = tokio::select! {
+        done = &mut running => return done,
+        Ok(said) = is_ready => said,
+    };
+    if let Err(error) = locked.remember_cluster(&said.cluster_id) {
+        tracing::error!(%error, "should its database be damaged, this node cannot come back by itself");
+    }
+    // Only the first run has somebody to tell, and they need not listen.
+    if let Some(ready) = ready.take() {
+        let _ = ready.send(said);
+    }
+    running.await
+}
+
+/// What the node first rests on: its database, or an empty one if that is damaged.
+fn first_env(locked: &DataDir, config: &Config) -> anyhow::Result<Env> {
+    if let Some(why) = locked.damage()? {
+        quarantine::set_aside(locked, config, &why)?;
+    }
+    env(locked, &config.limits).or_else(|error| empty_instead(locked, config, error))
+}
+
+/// An empty database instead of one that was refused as damaged.
+fn empty_instead(locked: &DataDir, config: &Config, error: anyhow::Error) -> anyhow::Result<Env> {
+    let Some(why) = quarantine::damage(&error) else {
+        return Err(error);
+    };
+    quarantine::set_aside(locked, config, &why)?;
+    env(locked, &config.limits)
 }
 
 async fn reopen(locked: &DataDir, limits: &Limits) -> anyhow::Result<Env> {
     let mut tries = 1;
     loop {
         match env(locked, limits) {
+            Err(error) if quarantine::damage(&error).is_some() => return Err(error),
             Err(error) if tries < REOPEN_TRIES => {
                 tracing::warn!(%error, tries, "the disk cannot be opened again yet");
                 tries += 1;

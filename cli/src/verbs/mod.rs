@@ -10,6 +10,7 @@ mod input;
 mod node;
 mod partition;
 mod produce;
+mod quarantine;
 mod record;
 mod rows;
 mod span;

@@ -12,7 +12,7 @@ use crate::support::{Cluster, PATIENCE, keyed_records};
 const PARTITIONS: u32 = 2;
 
 /// Everything a partition's leader holds, byte for byte, from the beginning of its log.
-async fn log(cluster: &Cluster, row: &Value) -> (u64, Vec<FetchedBatch>) {
+pub async fn log(cluster: &Cluster, row: &Value) -> (u64, Vec<FetchedBatch>) {
     let leader = row["leader"].as_u64().unwrap();
     let status = cluster.run(&["cluster", "status"]).await.lines();
     let node = status

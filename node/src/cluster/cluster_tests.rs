@@ -1,5 +1,7 @@
 //! Whole clusters in one process: real tasks, loopback sockets, disks in memory.
 
+mod rejoin;
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -51,7 +51,12 @@ pub(super) async fn find_place(shared: &Arc<Shared>) -> Result<NodeIdentity, Sta
                 at.elapsed() >= SAY_AGAIN || (*before != waits && at.elapsed() >= SAY_AGAIN / 5)
             });
             if due {
-                tracing::info!("no cluster yet: {waits}");
+                match &shared.config.member_of {
+                    None => tracing::info!("no cluster yet: {waits}"),
+                    Some(cluster) => tracing::warn!(
+                        "this node has no data and comes back to cluster {cluster} only: {waits}"
+                    ),
+                }
                 said = Some((Instant::now(), waits));
             }
             pause.next().await;
@@ -129,11 +134,22 @@ pub(super) async fn join(shared: &Arc<Shared>, address: &str) -> Result<(), Wire
         rack: own.rack,
         version: own.version,
         command_version: own.command_version,
-        cluster_id: now.cluster_id,
+        cluster_id: match identity::placed(&now) {
+            true => now.cluster_id,
+            false => shared.config.member_of.clone().unwrap_or_default(),
+        },
     };
     let mut client = shared.client(address);
     let answer: JoinAnswer =
         bounded(shared.call_timeout() * 2, client.join(Request::new(call))).await?;
+    if let Some(own) = &shared.config.member_of
+        && *own != answer.cluster_id
+    {
+        return Err(WireError::new(
+            ErrorCode::InvalidRequest,
+            format!("it is in cluster {}, not in {own}", answer.cluster_id),
+        ));
+    }
     shared
         .take_place(NodeIdentity {
             incarnation: own.incarnation,

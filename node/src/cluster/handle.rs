@@ -56,6 +56,15 @@ impl Cluster {
                 fresh
             }
         };
+        if let Some(remembered) = &config.member_of
+            && identity::placed(&identity)
+            && identity.cluster_id != *remembered
+        {
+            return Err(StartError::OtherCluster {
+                is: identity.cluster_id,
+                remembered: remembered.clone(),
+            });
+        }
         let shared = Shared::new(
             config.clone(),
             env.clone(),
@@ -87,8 +96,23 @@ impl Cluster {
             views.wait_for(|view| !view.cluster_id.is_empty() && view.nodes.contains_key(&own));
         tokio::select! {
             shown = shown => shown.map(|_| ()).map_err(|_| StartError::Stopping),
+            what = self.damaged() => Err(StartError::Damaged(what)),
             () = shared.stop.cancelled() => Err(StartError::Stopping),
         }
+    }
+
+    /// Returns once the metadata replica was found damaged, with what was found. Peers do not reach
+    /// it from then on; the node can't go on with it.
+    pub async fn damaged(&self) -> String {
+        let Some(meta) = self.shared.meta.get() else {
+            return std::future::pending().await;
+        };
+        let mut damage = meta.state.damage();
+        let found = damage.wait_for(Option::is_some).await;
+        let found = found.ok().and_then(|found| found.clone());
+        self.shared.inbound.deregister(meta.replica);
+        meta.raft.runtime_config().elect(false);
+        found.unwrap_or_default()
     }
 
     fn spawn_tasks(&self, identity: &NodeIdentity) -> Result<(), StartError> {

@@ -32,6 +32,7 @@ impl cluster_server::Cluster for ClusterService {
             cluster_id: identity.cluster_id,
             seeds: self.shared.config.seeds.clone(),
             address: self.shared.config.advertise.clone(),
+            member_of: self.shared.config.member_of.clone().unwrap_or_default(),
         }))
     }
 
@@ -46,6 +47,12 @@ impl cluster_server::Cluster for ClusterService {
             incarnation: member.incarnation,
         });
         let plan: Vec<FoundingNode> = members.collect();
+        if let Some(cluster) = &self.shared.config.member_of {
+            // The plan of its own cluster it would have kept, had it not lost it.
+            return Err(Status::from(invalid(&format!(
+                "this node belongs to cluster {cluster}, and founds no other"
+            ))));
+        }
         let own = self.shared.identity.borrow().incarnation.clone();
         let place = identity::founding(&own, &cluster_id, &plan);
         let place = place.filter(identity::placed).ok_or_else(|| {

@@ -38,12 +38,36 @@ pub enum StartError {
     /// The identity on the disk does not parse.
     #[error("the identity kept in the data directory is damaged: {0}")]
     Identity(String),
+    /// The database is not the one that belongs in this data directory.
+    #[error(
+        "the database is of cluster {is}, and the data directory of cluster {remembered}: they do not belong together; nothing was changed"
+    )]
+    OtherCluster {
+        /// The database's.
+        is: String,
+        /// The data directory's.
+        remembered: String,
+    },
+    /// The metadata replica is damaged.
+    #[error("the metadata replica of this node is damaged: {0}")]
+    Damaged(String),
     /// The metadata replica did not start.
     #[error("the metadata replica did not start: {0}")]
     Raft(String),
     /// The node is stopping.
     #[error("the node is stopping")]
     Stopping,
+}
+
+impl StartError {
+    /// What is damaged, if that is why.
+    pub fn damage(&self) -> Option<&str> {
+        match self {
+            StartError::Store(error) => error.damage(),
+            StartError::Identity(what) | StartError::Damaged(what) => Some(what),
+            _ => None,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -144,6 +168,7 @@ impl Shared {
             address: self.config.advertise.clone(),
             incarnation: self.identity.borrow().incarnation.to_vec(),
             seeds: normalized(&self.config.seeds),
+            member_of: self.config.member_of.clone(),
         }
     }
 
@@ -205,7 +230,10 @@ impl Meta {
             opened.state,
         )
         .await
-        .map_err(|error| StartError::Raft(error.to_string()))?;
+        .map_err(|error| match opened.view.damage().borrow().clone() {
+            Some(why) => StartError::Damaged(why),
+            None => StartError::Raft(error.to_string()),
+        })?;
         shared
             .inbound
             .register(GroupId::META, replica, raft.clone());

@@ -11,6 +11,8 @@ pub(super) struct Own {
     pub incarnation: Vec<u8>,
     /// As [`normalized`] gives them.
     pub seeds: Vec<String>,
+    /// The cluster this node belongs to, though it has no data of it any more.
+    pub member_of: Option<String>,
 }
 
 /// What one seed said, or why it said nothing.
@@ -46,12 +48,24 @@ pub(super) fn judge(own: &Own, heard: &[Heard]) -> Verdict {
         .iter()
         .filter_map(|(seed, said)| Some((seed, said.as_ref().ok()?)))
         .collect();
+    if let Some(cluster) = &own.member_of {
+        return come_back(cluster, &answers);
+    }
     let in_cluster = answers
         .iter()
         .filter(|(_, said)| !said.cluster_id.is_empty());
     let in_cluster: Vec<String> = in_cluster.map(|(seed, _)| (*seed).clone()).collect();
     if !in_cluster.is_empty() {
         return Verdict::Join(in_cluster);
+    }
+    // Its records are somewhere; a new cluster beside them would be taken for it.
+    let waiting = answers.iter().find(|(_, said)| !said.member_of.is_empty());
+    if let Some((seed, said)) = waiting {
+        return Verdict::Misconfigured(format!(
+            "{seed} waits for its cluster {}, and no new one is founded beside it; start that \
+             cluster's nodes, or give this one other seeds",
+            said.member_of
+        ));
     }
     let silent: Vec<&str> = heard
         .iter()
@@ -88,6 +102,25 @@ pub(super) fn judge(own: &Own, heard: &[Heard]) -> Verdict {
         own,
         &others.iter().map(|(_, said)| *said).collect::<Vec<_>>(),
     )
+}
+
+/// What a node does that lost the data of its cluster: it joins that one again, and founds none.
+fn come_back(cluster: &str, answers: &[(&String, &HelloAnswer)]) -> Verdict {
+    let in_it = answers
+        .iter()
+        .filter(|(_, said)| said.cluster_id == cluster);
+    let in_it: Vec<String> = in_it.map(|(seed, _)| (*seed).clone()).collect();
+    if !in_it.is_empty() {
+        return Verdict::Join(in_it);
+    }
+    let other = answers.iter().find(|(_, said)| !said.cluster_id.is_empty());
+    if let Some((seed, said)) = other {
+        return Verdict::Misconfigured(format!(
+            "{seed} is in cluster {}, which is another; give this node the seeds of its own",
+            said.cluster_id
+        ));
+    }
+    Verdict::Wait("waiting for a seed that is in it and has its data".to_owned())
 }
 
 fn plan(own: &Own, others: &[&HelloAnswer]) -> Verdict {
@@ -132,6 +165,7 @@ mod tests {
             address: address.into(),
             incarnation: address.into(),
             seeds: normalized(&strings(seeds)),
+            member_of: None,
         }
     }
 
@@ -145,6 +179,7 @@ mod tests {
             cluster_id: cluster.into(),
             seeds: strings(seeds),
             address: address.into(),
+            member_of: String::new(),
         };
         (address.into(), Ok(answer))
     }
@@ -154,6 +189,47 @@ mod tests {
     }
 
     const ALL: [&str; 3] = ["a", "b", "c"];
+
+    fn waits_for(cluster: &str, address: &str) -> Heard {
+        let (seed, said) = says(address, "", &ALL);
+        let said = said.map(|said| HelloAnswer {
+            member_of: cluster.into(),
+            ..said
+        });
+        (seed, said)
+    }
+
+    #[test]
+    fn a_node_that_lost_the_data_of_its_cluster_joins_that_one_and_founds_none() {
+        let lost = Own {
+            member_of: Some("c1".into()),
+            ..own("a", &ALL)
+        };
+        let verdict = judge(&lost, &[silent("b"), says("c", "c1", &ALL)]);
+        assert_eq!(verdict, Verdict::Join(strings(&["c"])));
+        let verdict = judge(&lost, &[says("b", "c2", &ALL), silent("c")]);
+        assert!(matches!(verdict, Verdict::Misconfigured(_)), "{verdict:?}");
+        // Two of three lost theirs, and the third is down, or was emptied by hand.
+        for third in [silent("c"), says("c", "", &ALL)] {
+            let verdict = judge(&lost, &[waits_for("c1", "b"), third]);
+            assert!(matches!(verdict, Verdict::Wait(_)), "{verdict:?}");
+        }
+        let alone = Own {
+            seeds: Vec::new(),
+            ..lost
+        };
+        assert!(matches!(judge(&alone, &[]), Verdict::Wait(_)));
+    }
+
+    #[test]
+    fn no_cluster_is_founded_beside_a_node_that_waits_for_its_own() {
+        let heard = [waits_for("c1", "b"), says("c", "", &ALL)];
+        let verdict = judge(&own("a", &ALL), &heard);
+        assert!(matches!(verdict, Verdict::Misconfigured(_)), "{verdict:?}");
+        let heard = [waits_for("c1", "b"), says("c", "c1", &ALL)];
+        let verdict = judge(&own("a", &ALL), &heard);
+        assert_eq!(verdict, Verdict::Join(strings(&["c"])));
+    }
 
     #[test]
     fn the_smallest_address_founds_with_ids_in_order_of_address() {

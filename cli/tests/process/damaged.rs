@@ -1,0 +1,91 @@
+//! A node whose database is damaged comes back to its cluster by itself, and keeps what is left.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use ropewalk_demo::publish::Publisher;
+use serde_json::Value;
+
+use crate::support::{Cluster, PATIENCE, keyed_records};
+use crate::wiped::log;
+
+/// Flips a byte in the middle of the longest write-ahead log of the database in `data_dir`.
+fn damage_log(data_dir: &Path) {
+    let files = fs::read_dir(data_dir.join("db")).unwrap();
+    let logs = files.map(|file| file.unwrap().path());
+    let logs = logs.filter(|path| path.extension().is_some_and(|kind| kind == "log"));
+    let longest = logs.max_by_key(|path| path.metadata().unwrap().len());
+    let path = longest.expect("a write-ahead log");
+    let mut bytes = fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    assert!(middle > 10_000, "there is something to damage");
+    bytes[middle] ^= 0x40;
+    fs::write(&path, bytes).unwrap();
+}
+
+fn holds(row: &Value, key: &str, node: u64) -> bool {
+    row[key].as_array().unwrap().contains(&node.into())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_database_is_refused_comes_back_by_itself_and_ends_equal() {
+    let mut cluster = Cluster::start(3, &[]).await;
+    let create = ["topic", "create", "t", "--partitions", "1"];
+    cluster.run(&create).await.ok();
+    let producer = cluster.client().await.producer("t").build().await.unwrap();
+    let mut publisher = Publisher::new(producer, 4_000);
+    let records = keyed_records(1_500);
+    let (before, after) = records.split_at(1_000);
+    publisher.publish(before).await.unwrap();
+
+    let lost = cluster.ids[2];
+    let data_dir = cluster.nodes[2].data_dir();
+    cluster.nodes[2].kill().await.unwrap();
+    damage_log(&data_dir);
+    let back = cluster.nodes[2].start(PATIENCE).await.unwrap().node_id;
+    assert_ne!(back, lost, "a node without its data is a new node");
+    let kept = data_dir.join("quarantine");
+    assert!(kept.join("CURRENT").exists(), "the old database is kept");
+    let why = fs::read_to_string(kept.join("DAMAGED")).unwrap();
+    assert!(!why.trim().is_empty());
+
+    publisher.publish(after).await.unwrap();
+    let acks = publisher.finish().await.unwrap();
+    let there = |row: &Value| holds(row, "in_sync", back) && !holds(row, "replicas", lost);
+    cluster.partitions_once("t", there).await;
+    cluster.healthy().await;
+    cluster.check("t", 1, &records, &acks).await;
+    let mut logs = Vec::new();
+    for leader in [cluster.ids[0], cluster.ids[1], back] {
+        let to = leader.to_string();
+        let transfer = ["partition", "transfer", "t/0", "--to", &to];
+        cluster.run(&transfer).await.ok();
+        let leads = |row: &Value| row["leader"] == leader;
+        let rows = cluster.partitions_once("t", leads).await;
+        logs.push(log(&cluster, &rows[0]).await);
+    }
+    assert!(!logs[0].1.is_empty());
+    assert!(logs[0] == logs[1], "the logs of two healthy nodes differ");
+    assert!(
+        logs[0] == logs[2],
+        "the log of the node that came back differs"
+    );
+
+    // Once is a mishap; nobody has looked at it yet when it comes again.
+    cluster.nodes[2].kill().await.unwrap();
+    damage_log(&data_dir);
+    cluster.nodes[2].spawn().unwrap();
+    let ended = cluster.nodes[2].ended(Duration::from_secs(20)).await;
+    assert!(!ended.unwrap().success());
+    let said = cluster.nodes[2].last_words();
+    assert!(
+        said.contains("is still there from the time before"),
+        "{said}"
+    );
+    assert!(data_dir.join("db").join("CURRENT").exists());
+    fs::rename(&kept, cluster.dir.path().join("looked-at")).unwrap();
+    let again = cluster.nodes[2].start(PATIENCE).await.unwrap().node_id;
+    assert!(![lost, back].contains(&again));
+    cluster.healthy().await;
+}

@@ -1,0 +1,66 @@
+//! Nodes that lost their data, and remember which cluster they are of.
+
+use super::*;
+
+#[tokio::test]
+async fn two_of_three_that_lost_their_data_wait_for_their_cluster_and_found_none() {
+    let mut homes = Vec::new();
+    let nodes = start_cluster(3).await;
+    let cluster_id = nodes[0].cluster_id();
+    for node in nodes {
+        homes.push(node.stop().await);
+    }
+    let (whole, disk) = homes.pop().unwrap();
+    let mut lost = Vec::new();
+    for (config, _) in homes {
+        let config = Config {
+            member_of: Some(cluster_id.clone()),
+            ..config
+        };
+        let listener = listen(&config.advertise).await;
+        lost.push(TestNode::serve(config, listener, Arc::default()).await);
+    }
+    let started = || futures_util::future::join_all(lost.iter().map(|node| node.cluster.start()));
+    let waits = tokio::time::timeout(Duration::from_secs(2), started()).await;
+    assert!(
+        waits.is_err(),
+        "the third is down, and nobody else knows their cluster"
+    );
+
+    // The third is back: alone it is no majority, and can't take them in.
+    let listener = listen(&whole.advertise).await;
+    let third = TestNode::serve(whole, listener, disk).await;
+    let all = async { tokio::join!(started(), third.cluster.start()) };
+    let waits = tokio::time::timeout(Duration::from_secs(3), all).await;
+    assert!(waits.is_err());
+    for node in &lost {
+        assert_eq!((node.id(), node.cluster_id()), (NodeId(0), String::new()));
+    }
+    assert_eq!(third.cluster_id(), cluster_id);
+    third.stop().await;
+    for node in lost {
+        node.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_database_of_another_cluster_than_the_directory_remembers_is_refused() {
+    let node = TestNode::start("127.0.0.1:0", &[], Arc::default()).await;
+    let (config, disk) = node.stop().await;
+    let config = Config {
+        member_of: Some("another".into()),
+        ..config
+    };
+    let env = Env {
+        clock: Arc::new(SystemClock),
+        disk: disk.clone(),
+        net: Arc::new(TcpNet),
+        seed: 7,
+    };
+    let store = Store::open(disk, StoreOptions::default()).await.unwrap();
+    let peers = Peers::new(env.net.clone(), &config.limits);
+    let inbound = Inbound::new(&config.limits);
+    let refused = Cluster::new(&config, &env, &store, &peers, &inbound).await;
+    let refused = refused.unwrap_err().to_string();
+    assert!(refused.contains("of cluster another"), "{refused}");
+}

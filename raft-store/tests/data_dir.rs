@@ -1,0 +1,79 @@
+//! A damaged database is set aside whole, once, and whatever moment a crash picks.
+
+use std::fs;
+use std::path::Path;
+
+use ropewalk_raft_store::data_dir::{DataDir, DataDirError};
+
+fn with_database(path: &Path) -> DataDir {
+    let data_dir = DataDir::open(path).expect("a data directory");
+    fs::create_dir(path.join("db")).expect("a database");
+    fs::write(path.join("db/CURRENT"), "what is left").expect("a database");
+    data_dir
+}
+
+#[test]
+fn a_damaged_database_is_set_aside_whole_with_the_reason_and_nothing_in_its_place() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let data_dir = with_database(dir.path());
+    assert_eq!(data_dir.damage().expect("readable"), None);
+    data_dir.note_damage("block 7 rots").expect("noted");
+    drop(data_dir);
+    let data_dir = DataDir::open(dir.path()).expect("a data directory");
+    let why = data_dir.damage().expect("readable");
+    assert_eq!(why.as_deref(), Some("block 7 rots"));
+    let kept = data_dir.set_aside().expect("set aside");
+    let read = |name: &str| fs::read_to_string(kept.join(name)).expect("kept");
+    assert_eq!(read("CURRENT"), "what is left");
+    assert_eq!(read("DAMAGED"), "block 7 rots\n");
+    assert!(!dir.path().join("db").exists());
+    assert_eq!(data_dir.damage().expect("readable"), None);
+}
+
+#[test]
+fn what_a_crash_cut_short_is_finished() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let data_dir = with_database(dir.path());
+    data_dir.note_damage("why").expect("noted");
+    fs::rename(dir.path().join("db"), dir.path().join("quarantine")).expect("the first step");
+    let kept = data_dir.set_aside().expect("the second step");
+    assert!(kept.join("CURRENT").exists() && kept.join("DAMAGED").exists());
+    assert_eq!(data_dir.damage().expect("readable"), None);
+}
+
+#[test]
+fn a_second_one_is_refused_and_changes_nothing_while_the_first_is_there() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let data_dir = with_database(dir.path());
+    data_dir.note_damage("first").expect("noted");
+    let kept = data_dir.set_aside().expect("set aside");
+    fs::create_dir(dir.path().join("db")).expect("a database");
+    let refused = data_dir.note_damage("second");
+    let refused = refused.expect_err("nobody has looked");
+    assert!(
+        matches!(&refused, DataDirError::Unlooked { .. }),
+        "{refused}"
+    );
+    assert!(refused.to_string().contains("quarantine"), "{refused}");
+    let refused = data_dir.set_aside().expect_err("nobody has looked");
+    assert!(
+        matches!(&refused, DataDirError::Unlooked { .. }),
+        "{refused}"
+    );
+    assert!(dir.path().join("db").exists());
+    fs::remove_dir_all(kept).expect("looked at");
+    data_dir.note_damage("second").expect("noted");
+    data_dir.set_aside().expect("set aside");
+}
+
+#[test]
+fn the_cluster_is_remembered_beside_the_database() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let data_dir = DataDir::open(dir.path()).expect("a data directory");
+    assert_eq!(data_dir.cluster().expect("readable"), None);
+    data_dir.remember_cluster("c1").expect("kept");
+    drop(data_dir);
+    let data_dir = DataDir::open(dir.path()).expect("a data directory");
+    let cluster = data_dir.cluster().expect("readable");
+    assert_eq!(cluster.as_deref(), Some("c1"));
+}
