@@ -175,6 +175,29 @@ pub enum Event {
     Fault(What),
 }
 
+impl Event {
+    /// What it is called in counts.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Event::Sent { .. } => "sent",
+            Event::Acknowledged { .. } => "acknowledged",
+            Event::Failed { .. } => "failed",
+            Event::Began { .. } => "readers",
+            Event::Read { .. } => "read",
+            Event::Skipped { .. } => "skipped",
+            Event::Called { call, .. } => match call {
+                Call::CreateTopic { .. } => "topic-creations",
+                Call::AlterTopic { .. } => "topic-changes",
+                Call::DeleteTopic { .. } => "topic-deletions",
+                Call::ListTopics => "topic-lists",
+                Call::Beginning { .. } | Call::End { .. } | Call::AtTime { .. } => "lookups",
+            },
+            Event::Answered { .. } => "answers",
+            Event::Fault(_) => "faults",
+        }
+    }
+}
+
 /// All that happened in one run, in order. Clones are the same history.
 #[derive(Debug, Clone, Default)]
 pub struct History {

@@ -42,6 +42,8 @@ pub struct Outcome {
     pub unknown: u64,
     /// Records refused.
     pub refused: u64,
+    /// How much else clients did, and how much there was to judge.
+    pub counts: BTreeMap<&'static str, u64>,
     /// How many faults of each kind fell.
     pub faults: BTreeMap<&'static str, u64>,
     /// What did not hold.
@@ -217,10 +219,12 @@ impl Course<'_> {
             acknowledged: 0,
             unknown: 0,
             refused: 0,
+            counts: self.judge.counts().clone(),
             faults: self.injector.counts().clone(),
             violations,
         };
         for (_, event) in self.history.events().iter() {
+            *outcome.counts.entry(event.kind()).or_default() += 1;
             match event {
                 Event::Acknowledged { .. } => outcome.acknowledged += 1,
                 Event::Failed { unknown: true, .. } => outcome.unknown += 1,

@@ -1,5 +1,6 @@
 //! Every acknowledged record is in the log, once, at the offset that was told, with the content it
-//! was sent with; unless retention took it.
+//! was sent with; unless retention took it. And it was seen to be committed: if not, the judges are
+//! blind.
 
 use std::collections::BTreeMap;
 
@@ -33,6 +34,16 @@ impl Check for AcknowledgedIsThere {
                     let found = log.at(*offset);
                     let there = found.map(|found| (found.name, found.content));
                     let expected = (Some(*name), contents.get(name).copied().unwrap_or_default());
+                    let group = seen.truth.at(*place).map(|(_, group)| group);
+                    let unseen = group.is_some_and(|group| {
+                        let committed = group.record(*offset).map(|record| record.name);
+                        !group.has_gaps && committed != Some(Some(*name))
+                    });
+                    if unseen {
+                        return Err(format!(
+                            "record {name:?} was acknowledged at {place}, offset {offset}, at {at:?}, and was never seen to be committed there"
+                        ));
+                    }
                     if *offset >= log.start && there != Some(expected) {
                         return Err(format!(
                             "record {name:?} was acknowledged at {place}, offset {offset}, at {at:?}; there is {found:?}"
@@ -49,11 +60,11 @@ impl Check for AcknowledgedIsThere {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::made::{Story, acknowledged, log, sent};
+    use crate::check::made::{CONTENT, Story, acknowledged, log, sent, truth_of};
 
     #[test]
     fn a_record_that_is_where_it_was_acknowledged_is_there() {
-        let mut story = Story::of([sent((1, 0), 5), acknowledged((1, 0), 0)]);
+        let mut story = Story::of([sent((1, 0), CONTENT), acknowledged((1, 0), 0)]);
         story.logs = log(0, [(1, 0)]);
         assert_eq!(story.end(&mut AcknowledgedIsThere), Ok(()));
         story.logs = log(1, []);
@@ -63,13 +74,23 @@ mod tests {
 
     #[test]
     fn a_record_that_is_missing_or_another_is_not_there() {
-        let mut story = Story::of([sent((1, 0), 5), acknowledged((1, 0), 0)]);
+        let mut story = Story::of([sent((1, 0), CONTENT), acknowledged((1, 0), 0)]);
         story.logs = log(0, []);
         assert!(story.end(&mut AcknowledgedIsThere).is_err());
         story.logs = log(0, [(1, 7)]);
         assert!(story.end(&mut AcknowledgedIsThere).is_err());
         story.logs = log(0, [(1, 0)]);
         story.log_mut().records[0].content ^= 1;
+        assert!(story.end(&mut AcknowledgedIsThere).is_err());
+    }
+
+    #[test]
+    fn a_record_that_nobody_saw_committed_is_not_there() {
+        let mut story = Story::of([sent((1, 0), CONTENT), acknowledged((1, 0), 0)]);
+        story.logs = log(0, [(1, 0)]);
+        story.truth = truth_of(&[(1, 0)]);
+        assert_eq!(story.end(&mut AcknowledgedIsThere), Ok(()));
+        story.truth = truth_of(&[]);
         assert!(story.end(&mut AcknowledgedIsThere).is_err());
     }
 }

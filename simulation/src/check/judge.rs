@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use ropewalk_proto::command::Command;
+use ropewalk_raft_store::inspect::Payload;
 use serde::Serialize;
 
 use super::{Check, Now, Seen, all, equal};
@@ -12,7 +14,7 @@ use crate::history::{History, Place};
 use crate::load::Log;
 use crate::look::Look;
 use crate::look::eye::{Depth, Eye};
-use crate::look::truth::Truth;
+use crate::look::truth::{Committed, Truth};
 
 /// An invariant that did not hold.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -30,6 +32,7 @@ pub struct Judge {
     truth: Truth,
     /// How much of the history the checks have heard.
     heard: usize,
+    counts: BTreeMap<&'static str, u64>,
 }
 
 impl fmt::Debug for Judge {
@@ -47,6 +50,7 @@ impl Default for Judge {
             eye: Eye::default(),
             truth: Truth::default(),
             heard: 0,
+            counts: BTreeMap::new(),
         }
     }
 }
@@ -93,6 +97,11 @@ impl Judge {
         judged.filter_map(Result::err).collect()
     }
 
+    /// How much there was to judge: looks, and what was found to be committed, by kind.
+    pub fn counts(&self) -> &BTreeMap<&'static str, u64> {
+        &self.counts
+    }
+
     /// Where two replicas still differ that must be equal when everything is quiet.
     pub fn difference(&self, at: Duration, cluster: &Cluster) -> Option<String> {
         let look = Eye::default().look(at, cluster, &self.truth, Depth::Whole);
@@ -108,6 +117,10 @@ impl Judge {
     ) -> Result<Look, Violation> {
         let look = self.eye.look(at, cluster, &self.truth, depth);
         let fresh = self.truth.learn(&look);
+        *self.counts.entry("looks").or_default() += 1;
+        for one in &fresh {
+            *self.counts.entry(kind(one)).or_default() += 1;
+        }
         let events = history.events();
         let now = Now {
             look: &look,
@@ -122,6 +135,18 @@ impl Judge {
         self.heard = events.len();
         drop(events);
         Ok(look)
+    }
+}
+
+fn kind(one: &Committed) -> &'static str {
+    match &one.entry.payload {
+        Payload::Blank => "terms",
+        Payload::Voters(_) => "memberships",
+        Payload::Command(Command::Append { .. }) if one.base_offset.is_none() => "refused-batches",
+        Payload::Command(Command::Append { .. }) => "batches",
+        Payload::Command(Command::Trim { .. }) => "trims",
+        Payload::Command(Command::Roll { .. }) => "rolls",
+        Payload::Command(Command::Meta(_)) => "metadata-commands",
     }
 }
 

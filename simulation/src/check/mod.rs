@@ -99,7 +99,7 @@ pub fn all() -> Vec<Box<dyn Check>> {
         Box::new(trims::TrimsByPolicy::default()),
         Box::new(reads::ReadsAreCommitted::default()),
         Box::new(acknowledged::AcknowledgedIsThere),
-        Box::new(order::OrderPerKey),
+        Box::new(order::OrderPerKey::default()),
         Box::new(linear::AppendsAreLinear),
         Box::new(delivered::AcknowledgedIsDelivered),
         Box::new(lookups::LookupsAreRight),

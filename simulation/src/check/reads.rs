@@ -85,8 +85,12 @@ impl Check for ReadsAreCommitted {
     }
 
     fn end(&mut self, seen: &Seen<'_>) -> Result<(), String> {
-        // Where disks can't be looked at, what is there in the end must do.
         for read in &self.waiting {
+            let group = seen.truth.at(read.place).map(|(_, group)| group);
+            if group.is_some_and(|group| !group.has_gaps) {
+                return Err(format!("{read}, and that was never committed"));
+            }
+            // Where not everything was seen, what is there in the end must do.
             let log = seen.logs.get(&read.place);
             let Some(log) = log.filter(|log| read.offset >= log.start) else {
                 continue;

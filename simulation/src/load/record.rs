@@ -47,8 +47,8 @@ pub fn make(name: RecordName, key: Option<u32>, value: Value) -> Made {
 
 /// Bytes that differ from record to record, and that a compressor finds neither empty nor random.
 fn bytes_of((producer, number): RecordName, length: usize) -> Bytes {
-    let seed = u64::from(producer) << 32 ^ number;
-    let words = (0_u64..).flat_map(|word| (seed ^ word / 4).to_le_bytes());
+    let seed = (u64::from(producer) << 32) ^ number;
+    let words = (0_u64..).flat_map(|word| (seed ^ (word / 4)).to_le_bytes());
     words.take(length).collect()
 }
 

@@ -70,6 +70,8 @@ pub struct Group {
     pub next_offset: u64,
     /// The log start, as the trims in the log have it.
     pub log_start: u64,
+    /// Whether entries were trimmed before anybody looked at them.
+    pub has_gaps: bool,
     /// The next log index to count.
     next_index: u64,
     /// Committed, and not counted yet.
@@ -215,6 +217,7 @@ impl Group {
         let records: u64 = accepted.map(|(_, entry)| record_count(entry)).sum();
         self.next_offset = state.next_offset.saturating_sub(records);
         self.next_index = first;
+        self.has_gaps = true;
     }
 
     fn count_metadata(&mut self, id: GroupId, fresh: &mut Vec<Committed>) {
