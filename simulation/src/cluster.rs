@@ -42,7 +42,7 @@ impl Machine {
 
 /// What the hosts' wall clocks say when a simulation begins. Names are drawn from it, so if it were
 /// the time of day no run could be repeated.
-const EPOCH: Duration = Duration::from_secs(1_700_000_000);
+pub const EPOCH: Duration = Duration::from_secs(1_700_000_000);
 
 /// The hosts of one simulation.
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 //!
 //! A [`plan::Plan`] is drawn from a seed; [`run::run`] lets its clients ([`load`]) and its faults
 //! ([`fault`]) loose on a [`cluster`], writes down what clients see ([`history`]), and in the end
-//! asks each invariant ([`check`]).
+//! asks each invariant ([`check`]). [`runner`] runs many, and [`trace`] tells what happened in one.
 
 pub mod ask;
 pub mod check;
@@ -17,3 +17,6 @@ pub mod look;
 pub mod net;
 pub mod plan;
 pub mod run;
+pub mod runner;
+pub mod trace;
+pub mod virtual_time;

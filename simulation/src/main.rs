@@ -1,11 +1,11 @@
 //! `ropewalk-sim`: runs seeds, each in a process of its own, and says what came of them.
 
+mod interpose;
+mod verbs;
+
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use ropewalk_simulation::plan::Plan;
-use ropewalk_simulation::run::run;
 
 #[derive(Debug, Parser)]
 #[command(
@@ -19,22 +19,27 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Runs one seed in this process and prints what came of it
-    One {
-        /// The seed
-        #[arg(long)]
-        seed: u64,
-        /// How long faults fall, in simulated seconds
-        #[arg(long, default_value_t = 60)]
-        seconds: u64,
-    },
+    /// Runs seeds, each in a process of its own, and sums up what came of them
+    Run(verbs::run::Args),
+    /// Runs each seed in two processes and compares all that happened, byte for byte
+    Twice(verbs::twice::Args),
+    /// Tells what happens on one seed, or in a plan: who does what, by node and partition
+    Replay(verbs::one::ReplayArgs),
+    /// Makes a failing seed's plan as small as it gets while the same check still fails
+    Shrink(verbs::shrink::Args),
+    /// Runs one seed, or a plan, in this process and prints what came of it
+    One(verbs::one::Args),
 }
 
 fn main() -> anyhow::Result<ExitCode> {
-    let Verb::One { seed, seconds } = Args::parse().verb;
-    let outcome = run(&Plan::draw(seed, Duration::from_secs(seconds)));
-    println!("{}", serde_json::to_string(&outcome)?);
-    Ok(match outcome.violations.is_empty() {
+    let good = match Args::parse().verb {
+        Verb::Run(args) => verbs::run::run(args)?,
+        Verb::Twice(args) => verbs::twice::run(args)?,
+        Verb::Replay(args) => verbs::one::replay(args)?,
+        Verb::Shrink(args) => verbs::shrink::run(args)?,
+        Verb::One(args) => verbs::one::run(args)?,
+    };
+    Ok(match good {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
     })

@@ -8,6 +8,7 @@ use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use serde::{Deserialize, Serialize};
 
+use crate::disk::DiskKind;
 use crate::fault::{Fault, What};
 pub use crate::load::settings::Load;
 
@@ -18,6 +19,8 @@ pub struct Plan {
     pub seed: u64,
     /// Nodes at the start.
     pub nodes: usize,
+    /// What they store on.
+    pub disk: DiskKind,
     /// How long faults fall and load is made, in simulated ms.
     pub storm_ms: u64,
     /// What clients do.
@@ -27,7 +30,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Draws the plan of a seed.
+    /// Draws the plan of a seed, with disks in memory.
     pub fn draw(seed: u64, storm: Duration) -> Plan {
         // Not the generator that turmoil seeds with the same number.
         let mut random = SmallRng::seed_from_u64(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
@@ -36,10 +39,17 @@ impl Plan {
         Plan {
             seed,
             nodes,
+            disk: DiskKind::Memory,
             storm_ms,
             load: Load::draw(seed),
             faults: draw_faults(&mut random, nodes, storm_ms),
         }
+    }
+
+    /// The same on disks of another kind.
+    #[must_use]
+    pub fn on(self, disk: DiskKind) -> Plan {
+        Plan { disk, ..self }
     }
 }
 

@@ -11,12 +11,12 @@ use turmoil::Sim;
 use crate::check::Judge;
 pub use crate::check::Violation;
 use crate::cluster::{self, Cluster};
-use crate::disk::DiskKind;
 use crate::fault::Injector;
 use crate::history::{Event, History, Place};
 use crate::load::{Clients, Log, operator};
 use crate::look::eye::Depth;
 use crate::plan::Plan;
+use crate::virtual_time;
 
 /// How long a cluster may take to be whole again once faults have stopped.
 const CALM: Duration = Duration::from_secs(240);
@@ -28,7 +28,7 @@ const SETTLING: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// What came of a run.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct Outcome {
     /// Its seed.
     pub seed: u64,
@@ -53,8 +53,9 @@ pub struct Outcome {
 /// Runs a plan.
 pub fn run(plan: &Plan) -> Outcome {
     let bound = Duration::from_millis(plan.storm_ms) + CALM + READING + SETTLING;
+    let _running = virtual_time::begin();
     let mut sim = cluster::simulation(plan.seed, bound + Duration::from_secs(60));
-    let cluster = Cluster::start(&mut sim, plan.seed, plan.nodes, DiskKind::Memory);
+    let cluster = Cluster::start(&mut sim, plan.seed, plan.nodes, plan.disk);
     let history = History::default();
     let clients = Clients::start(&mut sim, &cluster, plan, &history);
     let mut course = Course {
@@ -103,6 +104,7 @@ impl Course<'_> {
 
     /// One step of everybody, and a look at the disks if it is time.
     fn step(&mut self) -> Result<(), Violation> {
+        virtual_time::set(self.sim.elapsed());
         if self.sim.elapsed() >= self.next_look {
             self.look(Depth::Usual)?;
             self.next_look = self.sim.elapsed() + LOOK_EVERY;

@@ -8,11 +8,13 @@ mod memory;
 mod rocks;
 mod seam;
 
-use std::fmt::Debug;
+use std::fmt::{self, Debug};
+use std::str::FromStr;
 use std::sync::Arc;
 
 use rand::rngs::SmallRng;
 use ropewalk_raft_store::{Disk, DiskError};
+use serde::{Deserialize, Serialize};
 
 pub use memory::MemoryMachine;
 pub use rocks::RocksMachine;
@@ -90,11 +92,13 @@ pub enum DiskFault {
 }
 
 /// Which disk the hosts of a simulation have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum DiskKind {
     /// A map in memory: fast.
+    #[serde(rename = "memory")]
     Memory,
     /// RocksDB on files in memory: what the product runs on.
+    #[serde(rename = "rocksdb")]
     Rocks,
 }
 
@@ -108,5 +112,25 @@ impl DiskKind {
             DiskKind::Memory => Arc::new(MemoryMachine::default()),
             DiskKind::Rocks => Arc::new(RocksMachine::new(seed)),
         }
+    }
+}
+
+impl fmt::Display for DiskKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            DiskKind::Memory => "memory",
+            DiskKind::Rocks => "rocksdb",
+        })
+    }
+}
+
+impl FromStr for DiskKind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<DiskKind, String> {
+        let kind = DiskKind::ALL
+            .into_iter()
+            .find(|kind| kind.to_string() == text);
+        kind.ok_or_else(|| format!("there is no disk {text}: memory or rocksdb"))
     }
 }

@@ -1,0 +1,191 @@
+//! Making a failing plan smaller: fewer faults, a shorter storm, less load, fewer nodes, for as
+//! long as the same thing still goes wrong.
+
+use crate::plan::Plan;
+
+/// A plan's storm is not made shorter than this, in ms: a cluster needs a moment to form.
+const SHORTEST_STORM_MS: u64 = 5_000;
+/// Nodes that are left: fewer can't have three replicas.
+const FEWEST_NODES: usize = 3;
+/// Between two sends of a producer, in ms; more than this is no load.
+const SLOWEST_MS: u64 = 500;
+
+/// The smallest plan found that still fails. `fails` is asked at most `attempts` times.
+pub fn shrink(plan: &Plan, attempts: usize, fails: impl FnMut(&Plan) -> bool) -> Plan {
+    let mut asking = Asking {
+        left: attempts,
+        fails,
+    };
+    let mut smallest = plan.clone();
+    loop {
+        let mut went_on = leave_out_faults(&mut smallest, &mut asking);
+        for smaller in SMALLER {
+            while let Some(next) = smaller(&smallest).filter(|next| asking.fails(next)) {
+                smallest = next;
+                went_on = true;
+            }
+        }
+        if !went_on {
+            return smallest;
+        }
+    }
+}
+
+/// What a plan becomes smaller by, one step; none if there is no such step.
+type Smaller = fn(&Plan) -> Option<Plan>;
+
+const SMALLER: [Smaller; 7] = [
+    half_the_storm,
+    no_storm_after_the_last_fault,
+    one_producer_less,
+    one_partition_less,
+    half_as_often,
+    no_padding,
+    one_node_less,
+];
+
+struct Asking<F> {
+    left: usize,
+    fails: F,
+}
+
+impl<F: FnMut(&Plan) -> bool> Asking<F> {
+    fn fails(&mut self, plan: &Plan) -> bool {
+        if self.left == 0 {
+            return false;
+        }
+        self.left -= 1;
+        (self.fails)(plan)
+    }
+}
+
+/// Delta debugging: leaves out halves, then quarters, down to single faults. Says whether any was.
+fn leave_out_faults<F: FnMut(&Plan) -> bool>(plan: &mut Plan, asking: &mut Asking<F>) -> bool {
+    let all = plan.faults.len();
+    let mut chunk = plan.faults.len().div_ceil(2);
+    while chunk > 0 {
+        let mut at = 0;
+        let before = plan.faults.len();
+        while at < plan.faults.len() {
+            let mut without = plan.clone();
+            let end = (at + chunk).min(without.faults.len());
+            without.faults.drain(at..end);
+            if asking.fails(&without) {
+                *plan = without;
+            } else {
+                at = end;
+            }
+        }
+        // Single ones again for as long as that helps: one may have needed another.
+        chunk = match chunk {
+            1 if plan.faults.len() < before => 1,
+            chunk => chunk / 2,
+        };
+    }
+    plan.faults.len() < all
+}
+
+fn storm_of(plan: &Plan, storm_ms: u64) -> Option<Plan> {
+    let mut next = plan.clone();
+    next.storm_ms = storm_ms.max(SHORTEST_STORM_MS);
+    next.faults.retain(|fault| fault.at_ms < next.storm_ms);
+    (next.storm_ms < plan.storm_ms).then_some(next)
+}
+
+fn half_the_storm(plan: &Plan) -> Option<Plan> {
+    storm_of(plan, plan.storm_ms / 2)
+}
+
+fn no_storm_after_the_last_fault(plan: &Plan) -> Option<Plan> {
+    let over = plan.faults.iter().map(|fault| fault.at_ms + fault.for_ms);
+    storm_of(plan, over.max().unwrap_or(0) + 1)
+}
+
+fn one_producer_less(plan: &Plan) -> Option<Plan> {
+    let many = plan.load.producers > 1;
+    many.then(|| changed(plan, |plan| plan.load.producers -= 1))
+}
+
+fn one_partition_less(plan: &Plan) -> Option<Plan> {
+    let many = plan.load.partitions > 1;
+    many.then(|| changed(plan, |plan| plan.load.partitions -= 1))
+}
+
+fn half_as_often(plan: &Plan) -> Option<Plan> {
+    let often = plan.load.pause_ms < SLOWEST_MS;
+    often.then(|| changed(plan, |plan| plan.load.pause_ms = plan.load.pause_ms * 2 + 1))
+}
+
+fn no_padding(plan: &Plan) -> Option<Plan> {
+    let padded = plan.load.padding_bytes > 0;
+    padded.then(|| changed(plan, |plan| plan.load.padding_bytes = 0))
+}
+
+/// A fault that names the node that is gone makes another failure of it, which is not the same.
+fn one_node_less(plan: &Plan) -> Option<Plan> {
+    let many = plan.nodes > FEWEST_NODES;
+    many.then(|| changed(plan, |plan| plan.nodes -= 1))
+}
+
+fn changed(plan: &Plan, change: impl FnOnce(&mut Plan)) -> Plan {
+    let mut next = plan.clone();
+    change(&mut next);
+    next
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn plan() -> Plan {
+        let storm = Duration::from_secs(600);
+        let mut plans = (1..).map(|seed| Plan::draw(seed, storm));
+        let big = plans.find(|plan| plan.nodes == 5 && plan.faults.len() > 60);
+        big.expect("seeds go on for ever")
+    }
+
+    #[test]
+    fn two_faults_that_fail_together_are_all_that_is_left() {
+        let plan = plan();
+        let (first, second) = (plan.faults[7].at_ms, plan.faults[41].at_ms);
+        let mut asked = 0;
+        let smallest = shrink(&plan, 1_000, |plan| {
+            asked += 1;
+            let there = |at_ms| plan.faults.iter().any(|fault| fault.at_ms == at_ms);
+            there(first) && there(second) && plan.load.partitions > 0
+        });
+        let left: Vec<u64> = smallest.faults.iter().map(|fault| fault.at_ms).collect();
+        assert_eq!(left, [first, second]);
+        assert!(asked < 150, "asked {asked} times");
+        assert!(smallest.storm_ms > second && smallest.storm_ms < second + 20_001);
+        let load = &smallest.load;
+        assert_eq!(
+            (load.producers, load.partitions, load.padding_bytes),
+            (1, 1, 0)
+        );
+        assert_eq!(smallest.nodes, FEWEST_NODES);
+    }
+
+    #[test]
+    fn what_fails_without_any_fault_is_left_with_none() {
+        let smallest = shrink(&plan(), 1_000, |plan| plan.load.producers >= 1);
+        assert!(smallest.faults.is_empty());
+        assert_eq!(smallest.storm_ms, SHORTEST_STORM_MS);
+    }
+
+    #[test]
+    fn what_is_needed_is_kept_and_the_number_of_attempts_is_a_bound() {
+        let plan = plan();
+        let nodes = plan.nodes;
+        let smallest = shrink(&plan, 1_000, |plan| plan.nodes == nodes);
+        assert_eq!(smallest.nodes, nodes);
+        let mut asked = 0;
+        shrink(&plan, 5, |_| {
+            asked += 1;
+            true
+        });
+        assert_eq!(asked, 5);
+    }
+}

@@ -1,0 +1,108 @@
+//! `shrink`: the smallest plan that still fails as a seed's does.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context;
+use indicatif::ProgressBar;
+use ropewalk_simulation::disk::DiskKind;
+use ropewalk_simulation::plan::Plan;
+use ropewalk_simulation::runner::child::Children;
+use ropewalk_simulation::runner::report::Report;
+use ropewalk_simulation::runner::shrink::shrink;
+use ropewalk_simulation::runner::{Job, replay_of_plan};
+use tokio::runtime::Runtime;
+
+use super::runtime;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The seed
+    #[arg(long)]
+    seed: u64,
+    /// How long faults fall, in simulated seconds
+    #[arg(long, default_value_t = 60)]
+    seconds: u64,
+    /// What nodes store on: memory or rocksdb
+    #[arg(long, default_value_t = DiskKind::Memory)]
+    disk: DiskKind,
+    /// The file for the smallest plan; by the seed's name in this folder if not given
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Runs at most
+    #[arg(long, default_value_t = 300)]
+    attempts: usize,
+    /// Seconds by the wall after which a run counts as hanging
+    #[arg(long, default_value_t = 900)]
+    bound: u64,
+}
+
+pub fn run(args: Args) -> anyhow::Result<bool> {
+    let job = Job {
+        seed: args.seed,
+        seconds: args.seconds,
+        disk: args.disk,
+    };
+    let plan = job.plan();
+    let trying = Trying {
+        children: Children::of_this_binary(Duration::from_secs(args.bound))?,
+        runtime: runtime()?,
+        folder: tempfile::tempdir()?,
+    };
+    let Some(wanted) = trying.report(&plan)?.violations.into_iter().next() else {
+        println!(
+            "seed {}: all held, there is nothing to make smaller",
+            args.seed
+        );
+        return Ok(true);
+    };
+    println!("seed {}: {}: {}", args.seed, wanted.check, wanted.what);
+    let bar = ProgressBar::new_spinner();
+    bar.enable_steady_tick(Duration::from_millis(250));
+    let smallest = shrink(&plan, args.attempts, |plan| {
+        bar.inc(1);
+        bar.set_message(format!("attempt {}: {}", bar.position(), shape(plan)));
+        // A plan that can't be tried is not known to fail.
+        trying
+            .report(plan)
+            .is_ok_and(|report| report.finds(&wanted))
+    });
+    bar.finish_and_clear();
+    let name = format!("ropewalk-seed-{}.json", args.seed);
+    let out = args.out.unwrap_or_else(|| PathBuf::from(name));
+    let written = fs::write(&out, serde_json::to_string_pretty(&smallest)?);
+    written.with_context(|| format!("{} can't be written", out.display()))?;
+    println!(
+        "from {} to {}:\n{}",
+        shape(&plan),
+        shape(&smallest),
+        replay_of_plan(&out)
+    );
+    Ok(false)
+}
+
+struct Trying {
+    children: Children,
+    runtime: Runtime,
+    folder: tempfile::TempDir,
+}
+
+impl Trying {
+    fn report(&self, plan: &Plan) -> anyhow::Result<Report> {
+        let path = self.folder.path().join("plan.json");
+        fs::write(&path, serde_json::to_string(plan)?)?;
+        Ok(self.runtime.block_on(self.children.run_plan(&path)))
+    }
+}
+
+fn shape(plan: &Plan) -> String {
+    format!(
+        "{} faults in {} s, {} nodes, {} producers, {} partitions",
+        plan.faults.len(),
+        plan.storm_ms.div_ceil(1_000),
+        plan.nodes,
+        plan.load.producers,
+        plan.load.partitions,
+    )
+}

@@ -1,0 +1,35 @@
+//! The simulator as it is called: a process that starts processes.
+
+use std::process::{Command, Output};
+
+fn simulator(arguments: &str) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ropewalk-sim"));
+    let command = command.args(arguments.split(' ')).env_remove("RUST_LOG");
+    command.output().expect("it runs")
+}
+
+fn said(output: &Output) -> String {
+    let both = [&output.stdout[..], &output.stderr[..]].concat();
+    String::from_utf8_lossy(&both).into_owned()
+}
+
+#[test]
+fn a_seed_in_two_processes_is_the_same_run_on_both_disks() {
+    for disk in ["memory", "rocksdb"] {
+        let output = simulator(&format!("twice --seeds 1..3 --seconds 6 --disk {disk}"));
+        assert!(output.status.success(), "{}", said(&output));
+    }
+}
+
+#[test]
+fn a_run_that_hangs_is_ended_and_told_with_the_command_that_shows_it() {
+    let output = simulator("run --seeds 7..8 --seconds 600 --bound 1");
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    let text = String::from_utf8_lossy(&output.stdout);
+    for part in [
+        "seed 7 on memory: hang: not done after 1s by the wall",
+        "-- replay --seed 7 --seconds 600 --disk memory",
+    ] {
+        assert!(text.contains(part), "{part} is not in {text}");
+    }
+}
