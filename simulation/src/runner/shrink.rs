@@ -1,7 +1,8 @@
 //! Making a failing plan smaller: fewer faults, a shorter storm, less load, fewer nodes, for as
 //! long as the same thing still goes wrong.
 
-use crate::plan::Plan;
+use crate::load::settings::Producing;
+use crate::plan::{Load, Plan};
 
 /// A plan's storm is not made shorter than this, in ms: a cluster needs a moment to form.
 const SHORTEST_STORM_MS: u64 = 5_000;
@@ -9,6 +10,8 @@ const SHORTEST_STORM_MS: u64 = 5_000;
 const FEWEST_NODES: usize = 3;
 /// Between two sends of a producer, in ms; more than this is no load.
 const SLOWEST_MS: u64 = 500;
+/// What is left of a producer's values.
+const PLAIN_BYTES: usize = 16;
 
 /// The smallest plan found that still fails. `fails` is asked at most `attempts` times.
 pub fn shrink(plan: &Plan, attempts: usize, fails: impl FnMut(&Plan) -> bool) -> Plan {
@@ -34,13 +37,16 @@ pub fn shrink(plan: &Plan, attempts: usize, fails: impl FnMut(&Plan) -> bool) ->
 /// What a plan becomes smaller by, one step; none if there is no such step.
 type Smaller = fn(&Plan) -> Option<Plan>;
 
-const SMALLER: [Smaller; 7] = [
+const SMALLER: [Smaller; 10] = [
     half_the_storm,
     no_storm_after_the_last_fault,
     one_producer_less,
     one_partition_less,
+    no_garden,
+    no_publisher,
+    one_wanderer_less,
     half_as_often,
-    no_padding,
+    plain_producers,
     one_node_less,
 ];
 
@@ -102,35 +108,71 @@ fn no_storm_after_the_last_fault(plan: &Plan) -> Option<Plan> {
 }
 
 fn one_producer_less(plan: &Plan) -> Option<Plan> {
-    let many = plan.load.producers > 1;
-    many.then(|| changed(plan, |plan| plan.load.producers -= 1))
+    let many = plan.load.producers.len() > 1;
+    changed(plan, many, |load| {
+        load.producers.pop();
+    })
 }
 
 fn one_partition_less(plan: &Plan) -> Option<Plan> {
     let many = plan.load.partitions > 1;
-    many.then(|| changed(plan, |plan| plan.load.partitions -= 1))
+    changed(plan, many, |load| load.partitions -= 1)
+}
+
+fn no_garden(plan: &Plan) -> Option<Plan> {
+    let there = plan.load.garden_every_ms > 0;
+    changed(plan, there, |load| load.garden_every_ms = 0)
+}
+
+fn no_publisher(plan: &Plan) -> Option<Plan> {
+    let there = plan.load.publish_every_ms > 0;
+    changed(plan, there, |load| load.publish_every_ms = 0)
+}
+
+fn one_wanderer_less(plan: &Plan) -> Option<Plan> {
+    let there = plan.load.wanderers > 0;
+    changed(plan, there, |load| load.wanderers -= 1)
 }
 
 fn half_as_often(plan: &Plan) -> Option<Plan> {
-    let often = plan.load.pause_ms < SLOWEST_MS;
-    often.then(|| changed(plan, |plan| plan.load.pause_ms = plan.load.pause_ms * 2 + 1))
+    let mut producers = plan.load.producers.iter();
+    let often = producers.any(|producer| producer.pause_ms < SLOWEST_MS);
+    changed(plan, often, |load| {
+        for producer in &mut load.producers {
+            producer.pause_ms = producer.pause_ms * 2 + 1;
+        }
+    })
 }
 
-fn no_padding(plan: &Plan) -> Option<Plan> {
-    let padded = plan.load.padding_bytes > 0;
-    padded.then(|| changed(plan, |plan| plan.load.padding_bytes = 0))
+/// Small values, one at a time, from producers that stay.
+fn plain_producers(plan: &Plan) -> Option<Plan> {
+    let fancy = |producer: &Producing| {
+        producer.value_bytes > PLAIN_BYTES || producer.burst > 0 || producer.replace_every_ms > 0
+    };
+    let there = plan.load.producers.iter().any(fancy);
+    changed(plan, there, |load| {
+        for producer in &mut load.producers {
+            producer.value_bytes = producer.value_bytes.min(PLAIN_BYTES);
+            producer.burst = 0;
+            producer.replace_every_ms = 0;
+        }
+    })
+}
+
+/// The plan with another load, if there is anything to take from it.
+fn changed(plan: &Plan, possible: bool, change: impl FnOnce(&mut Load)) -> Option<Plan> {
+    let mut next = plan.clone();
+    possible.then(|| {
+        change(&mut next.load);
+        next
+    })
 }
 
 /// A fault that names the node that is gone makes another failure of it, which is not the same.
 fn one_node_less(plan: &Plan) -> Option<Plan> {
-    let many = plan.nodes > FEWEST_NODES;
-    many.then(|| changed(plan, |plan| plan.nodes -= 1))
-}
-
-fn changed(plan: &Plan, change: impl FnOnce(&mut Plan)) -> Plan {
     let mut next = plan.clone();
-    change(&mut next);
-    next
+    next.nodes -= 1;
+    (next.nodes >= FEWEST_NODES).then_some(next)
 }
 
 #[cfg(test)]
@@ -161,16 +203,14 @@ mod tests {
         assert!(asked < 150, "asked {asked} times");
         assert!(smallest.storm_ms > second && smallest.storm_ms < second + 20_001);
         let load = &smallest.load;
-        assert_eq!(
-            (load.producers, load.partitions, load.padding_bytes),
-            (1, 1, 0)
-        );
+        assert_eq!((load.producers.len(), load.partitions), (1, 1));
+        assert_eq!((load.wanderers, load.garden_every_ms), (0, 0));
         assert_eq!(smallest.nodes, FEWEST_NODES);
     }
 
     #[test]
     fn what_fails_without_any_fault_is_left_with_none() {
-        let smallest = shrink(&plan(), 1_000, |plan| plan.load.producers >= 1);
+        let smallest = shrink(&plan(), 1_000, |plan| !plan.load.producers.is_empty());
         assert!(smallest.faults.is_empty());
         assert_eq!(smallest.storm_ms, SHORTEST_STORM_MS);
     }

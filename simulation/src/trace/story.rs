@@ -16,7 +16,7 @@ use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::LookupSpan;
 
 use super::Entry;
-use crate::load::TOPIC;
+use crate::load::topic_name;
 
 /// How long what clients see is summed up, and how long a line is not said again.
 const SUM_UP: Duration = Duration::from_secs(1);
@@ -142,8 +142,7 @@ impl Telling {
         let place = (
             entry.host.clone().unwrap_or_default(),
             kind.to_lowercase(),
-            number_after(text, "partition: ")
-                .map_or_else(String::new, |number| format!("{TOPIC}/{number}")),
+            place(text).unwrap_or_default(),
         );
         *self.sums.entry(place).or_default() += 1;
     }
@@ -228,6 +227,13 @@ impl Telling {
     }
 }
 
+/// The partition that a client's event is about.
+fn place(event: &str) -> Option<String> {
+    let topic = number_after(event, "topic: ")?.parse().ok()?;
+    let partition = number_after(event, "partition: ")?;
+    Some(format!("{}/{partition}", topic_name(topic)))
+}
+
 /// The digits that follow a word.
 fn number_after(text: &str, word: &str) -> Option<String> {
     let (_, after) = text.split_once(word)?;
@@ -245,6 +251,7 @@ fn cut(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::history::{self, Place};
     use crate::virtual_time;
     use tracing_subscriber::layer::SubscriberExt;
 
@@ -278,8 +285,17 @@ mod tests {
     #[test]
     fn what_clients_see_is_summed_up_by_the_second() {
         let acknowledged = |partition: u32| {
-            let event = format!("Acknowledged {{ partition: {partition}, offset: 7 }}");
-            tracing::debug!(target: HISTORY, event, "history");
+            let place = Place {
+                topic: 0,
+                partition,
+            };
+            let (name, offset) = ((0, 1), 7);
+            let event = history::Event::Acknowledged {
+                name,
+                place,
+                offset,
+            };
+            tracing::debug!(target: HISTORY, ?event, "history");
         };
         let lines = told(|| {
             acknowledged(0);
@@ -289,9 +305,9 @@ mod tests {
             acknowledged(0);
         });
         let expected = [
-            "1.000 - flights/0 acknowledged ×2",
-            "1.000 - flights/1 acknowledged ×1",
-            "2.000 - flights/0 acknowledged ×1",
+            "1.000 - topic-0/0 acknowledged ×2",
+            "1.000 - topic-0/1 acknowledged ×1",
+            "2.000 - topic-0/0 acknowledged ×1",
         ];
         assert_eq!(lines, expected);
     }

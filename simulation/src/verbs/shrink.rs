@@ -102,7 +102,7 @@ fn shape(plan: &Plan) -> String {
         plan.faults.len(),
         plan.storm_ms.div_ceil(1_000),
         plan.nodes,
-        plan.load.producers,
+        plan.load.producers.len(),
         plan.load.partitions,
     )
 }
