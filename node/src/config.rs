@@ -65,6 +65,10 @@ pub struct Limits {
     pub node_lost_after_ms: u64,
     /// How often the controller compares wish and fact.
     pub reconcile_interval_ms: u64,
+    /// How fast a node reads what it has stored, only to find what has been damaged; 0: not at all.
+    pub scrub_bytes_per_s: usize,
+    /// Between two such passes over everything.
+    pub scrub_interval_ms: u64,
     /// Producers one partition remembers.
     pub producers_per_partition: usize,
     /// A producer that has not written for this long may be forgotten.
@@ -91,6 +95,8 @@ impl Default for Limits {
             node_dead_after_ms: 3_000,
             node_lost_after_ms: 600_000,
             reconcile_interval_ms: 500,
+            scrub_bytes_per_s: 8 << 20,
+            scrub_interval_ms: 6 * 3_600_000,
             producers_per_partition: 10_000,
             producer_expiry_ms: 7 * 24 * 3_600_000,
         }

@@ -13,6 +13,7 @@ pub mod partition;
 pub mod peer;
 pub mod raft_config;
 mod run;
+mod scrub;
 
 pub use config::Config;
 pub use env::Env;

@@ -7,7 +7,7 @@ use ropewalk_raft_store::committer::CommitterOptions;
 use ropewalk_raft_store::{DiskStatus, Store, StoreError, StoreOptions, seed_randomness};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tonic::transport::Server;
 
 use crate::cluster::{Cluster, StartError};
@@ -18,6 +18,7 @@ use crate::grpc;
 use crate::ops;
 use crate::partition::Partitions;
 use crate::peer::{Inbound, Peers};
+use crate::scrub;
 
 /// How long a stopping node tries to hand its leaderships over.
 const HAND_OVER_WITHIN: Duration = Duration::from_secs(5);
@@ -157,6 +158,11 @@ pub async fn run(
             };
             tasks.spawn(ops::serve(listener, health, stop_serving.clone()));
         }
+        let _scrubbing = AbortOnDropHandle::new(tokio::spawn({
+            let (limits, store) = (config.limits.clone(), store.clone());
+            let (cluster, partitions) = (cluster.clone(), partitions.clone());
+            async move { scrub::run(&limits, &store, &cluster, &partitions).await }
+        }));
         // Nobody has to listen for it.
         let _ = ready.send(Ready {
             node_id: cluster.node_id().0,

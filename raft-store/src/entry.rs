@@ -15,7 +15,7 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use openraft::EntryPayload;
 use prost::Message;
-use ropewalk_proto::command::Command;
+use ropewalk_proto::command::{Command, CommandError};
 use ropewalk_proto::ids::ReplicaId;
 use ropewalk_proto::v1;
 
@@ -93,6 +93,11 @@ fn kind(payload: &EntryPayload<Command, ReplicaId, crate::types::Broker>) -> u8 
     }
 }
 
+/// What to say of an entry that is whole, and of a newer build: that is no damage.
+fn newer(index: u64, what: &dyn std::fmt::Display) -> DiskError {
+    DiskError::Failed(format!("log entry {index}: {what}; upgrade this node"))
+}
+
 /// Reads a stored pair back; a batch in it shares `value`'s memory.
 pub(crate) fn read(key: &Bytes, value: Bytes) -> Result<StoredEntry, DiskError> {
     let Some(Key::Of(_, Part::Log(index))) = Key::decode(key) else {
@@ -110,9 +115,12 @@ pub(crate) fn read(key: &Bytes, value: Bytes) -> Result<StoredEntry, DiskError> 
     let unreadable = |what: String| sealed::damaged(key, &what);
     let payload = match (version, kind) {
         (LAYOUT_VERSION, KIND_BLANK) => EntryPayload::Blank,
-        (LAYOUT_VERSION, KIND_COMMAND) => EntryPayload::Normal(
-            Command::decode(value).map_err(|error| unreadable(error.to_string()))?,
-        ),
+        (LAYOUT_VERSION, KIND_COMMAND) => {
+            EntryPayload::Normal(Command::decode(value).map_err(|error| match error {
+                CommandError::Newer { .. } => newer(index, &error),
+                CommandError::Damaged(_) => unreadable(error.to_string()),
+            })?)
+        }
         (LAYOUT_VERSION, KIND_MEMBERSHIP) => {
             let message = v1::Membership::decode(value);
             let message = message.map_err(|error| unreadable(error.to_string()))?;
@@ -120,9 +128,8 @@ pub(crate) fn read(key: &Bytes, value: Bytes) -> Result<StoredEntry, DiskError> 
             EntryPayload::Membership(membership.map_err(|error| unreadable(error.to_string()))?)
         }
         _ => {
-            return Err(unreadable(format!(
-                "an entry of layout {version}, kind {kind}, which this build can't read"
-            )));
+            let what = format!("layout {version}, kind {kind}, which this build can't read");
+            return Err(newer(index, &what));
         }
     };
     Ok(StoredEntry {

@@ -144,6 +144,11 @@ pub(crate) fn records() -> Range<Bytes> {
     Bytes::from_static(&[TAG_RECORD])..Bytes::from_static(&[TAG_RECORD + 1])
 }
 
+/// The values of the node itself, and the records of its replicas.
+pub(crate) fn of_node() -> Range<Bytes> {
+    Bytes::new()..Bytes::from_static(&[TAG_REPLICA])
+}
+
 /// Everything of one replica but its record.
 pub(crate) fn everything(replica: ReplicaId) -> Range<Bytes> {
     part_range(replica, 0, u8::MAX)
@@ -259,6 +264,7 @@ mod tests {
             prop_assert_eq!(log(of, first, last).contains(&encoded), within(index));
             prop_assert_eq!(checkpoints(of, first, last).contains(&encoded), within(checkpoint));
             prop_assert_eq!(records().contains(&encoded), matches!(key, Key::Record(_)));
+            prop_assert_eq!(of_node().contains(&encoded), !matches!(key, Key::Of(..)));
         }
 
         #[test]

@@ -14,6 +14,7 @@ use crate::log::LogStore;
 use crate::machine::{Machine, MachineError};
 use crate::open;
 use crate::replica_log::{NodeDisk, ReplicaLog};
+use crate::scrub::Scrub;
 use crate::sealed;
 use crate::small;
 use crate::state::StateMachine;
@@ -133,6 +134,14 @@ impl Store {
     /// was: the node can't go on with it.
     pub fn damage(&self) -> watch::Receiver<Option<String>> {
         self.node.committer.damage()
+    }
+
+    /// A pass over what is stored of the node itself.
+    pub fn scrub(&self) -> Scrub {
+        let node = Arc::clone(&self.node);
+        let disk = Arc::clone(&node.disk);
+        let note = move |what: &str| node.committer.note_damage(what);
+        Scrub::new(disk, keys::of_node(), Arc::new(note))
     }
 
     /// What the committer has done, for metrics.

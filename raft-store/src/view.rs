@@ -11,8 +11,10 @@ use tokio::sync::watch;
 
 use crate::checkpoint;
 use crate::disk::DiskError;
+use crate::keys;
 use crate::machine::Machine;
 use crate::replica_log::ReplicaLog;
+use crate::scrub::Scrub;
 use crate::types::Entry;
 
 /// One replica, to read. Clones are the same.
@@ -98,9 +100,12 @@ impl<M: Machine> ReplicaView<M> {
         self.log.damage().borrow().is_some()
     }
 
-    /// Tells this replica of damage that somebody else found.
-    pub fn note_damage(&self, what: &str) {
-        self.log.note_damage(what);
+    /// A pass over all that is stored of this replica, which tells it of what it finds damaged.
+    pub fn scrub(&self) -> Scrub {
+        let log = Arc::clone(&self.log);
+        let range = keys::everything(log.replica);
+        let disk = Arc::clone(log.disk());
+        Scrub::new(disk, range, Arc::new(move |what| log.note_damage(what)))
     }
 
     /// The length in bytes of what the log holds.

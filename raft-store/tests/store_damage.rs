@@ -118,6 +118,51 @@ async fn a_hole_in_the_log_is_an_error_to_whoever_reads_it() {
     assert_eq!(behind, entries(TERM, 17..23));
 }
 
+/// Reads all that is stored, as a scrubber does.
+async fn scrub(disk: Arc<MemoryDisk>) -> Result<u64, DiskError> {
+    let store = ropewalk_raft_store::Store::open(disk, Default::default()).await;
+    let store = store.map_err(|error| match error {
+        StoreError::Disk(error) => error,
+        other => panic!("{other}"),
+    })?;
+    let replica = store.open_replica(support::GROUP, REPLICA, Sum::default());
+    let replica = match replica.await {
+        Ok(replica) => replica,
+        Err(StoreError::Disk(error)) => return Err(error),
+        Err(other) => panic!("{other}"),
+    };
+    let mut bytes = 0;
+    for mut scrub in [store.scrub(), replica.view.scrub()] {
+        while let Some(read) = scrub.step(100).await.inspect_err(|_| {
+            let told = store.damage().borrow().is_some();
+            assert!(told != replica.view.is_damaged(), "one of them is told");
+        })? {
+            bytes += read;
+        }
+    }
+    assert!(store.damage().borrow().is_none() && !replica.view.is_damaged());
+    Ok(bytes)
+}
+
+#[tokio::test]
+async fn a_scrub_reads_every_stored_value_and_finds_a_flipped_bit_in_any() {
+    let disk = healthy().await;
+    let (mut keys, mut stored) = (Vec::new(), 0);
+    disk.damage(|key, value| {
+        keys.push(Bytes::copy_from_slice(key));
+        stored += (key.len() + value.len()) as u64;
+        false
+    });
+    assert!(keys.len() > 15);
+    assert_eq!(scrub(disk.clone()).await.expect("all is whole"), stored);
+    for damaged in keys {
+        let copy = Arc::new(disk.crash_image(usize::MAX));
+        assert_eq!(copy.damage(|key, _| key == damaged), 1);
+        let found = scrub(copy).await;
+        assert!(matches!(found, Err(DiskError::Damaged(_))), "{found:?}");
+    }
+}
+
 /// Opens a replica and reads all that a node would come to read of it.
 async fn read_all(disk: Arc<MemoryDisk>) -> Result<(), String> {
     let all = |error: &dyn std::fmt::Display| error.to_string();

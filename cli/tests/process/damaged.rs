@@ -10,13 +10,14 @@ use serde_json::Value;
 use crate::support::{Cluster, PATIENCE, keyed_records};
 use crate::wiped::log;
 
-/// Flips a byte in the middle of the longest write-ahead log of the database in `data_dir`.
-fn damage_log(data_dir: &Path) {
+/// Flips a byte in the middle of the longest file of this kind in the database: `log` is the
+/// write-ahead log, `blob` what it becomes.
+fn damage(data_dir: &Path, kind: &str) {
     let files = fs::read_dir(data_dir.join("db")).unwrap();
-    let logs = files.map(|file| file.unwrap().path());
-    let logs = logs.filter(|path| path.extension().is_some_and(|kind| kind == "log"));
-    let longest = logs.max_by_key(|path| path.metadata().unwrap().len());
-    let path = longest.expect("a write-ahead log");
+    let files = files.map(|file| file.unwrap().path());
+    let files = files.filter(|path| path.extension().is_some_and(|is| is == kind));
+    let longest = files.max_by_key(|path| path.metadata().unwrap().len());
+    let path = longest.expect("a file of this kind");
     let mut bytes = fs::read(&path).unwrap();
     let middle = bytes.len() / 2;
     assert!(middle > 10_000, "there is something to damage");
@@ -42,7 +43,7 @@ async fn a_node_whose_database_is_refused_comes_back_by_itself_and_ends_equal() 
     let lost = cluster.ids[2];
     let data_dir = cluster.nodes[2].data_dir();
     cluster.nodes[2].kill().await.unwrap();
-    damage_log(&data_dir);
+    damage(&data_dir, "log");
     let back = cluster.nodes[2].start(PATIENCE).await.unwrap().node_id;
     assert_ne!(back, lost, "a node without its data is a new node");
     let kept = data_dir.join("quarantine");
@@ -74,7 +75,7 @@ async fn a_node_whose_database_is_refused_comes_back_by_itself_and_ends_equal() 
 
     // Once is a mishap; nobody has looked at it yet when it comes again.
     cluster.nodes[2].kill().await.unwrap();
-    damage_log(&data_dir);
+    damage(&data_dir, "log");
     cluster.nodes[2].spawn().unwrap();
     let ended = cluster.nodes[2].ended(Duration::from_secs(20)).await;
     assert!(!ended.unwrap().success());
@@ -88,4 +89,54 @@ async fn a_node_whose_database_is_refused_comes_back_by_itself_and_ends_equal() 
     let again = cluster.nodes[2].start(PATIENCE).await.unwrap().node_id;
     assert!(![lost, back].contains(&again));
     cluster.healthy().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotten_block_that_nobody_reads_is_found_and_its_replica_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("node.toml");
+    fs::write(&config, "[limits]\nscrub_interval_ms = '300ms'\n").unwrap();
+    let config = config.to_str().unwrap().to_owned();
+    let mut cluster = Cluster::start_in(dir, 3, &["--config", &config]).await;
+    let create = ["topic", "create", "t", "--partitions", "1"];
+    cluster.run(&create).await.ok();
+    let producer = cluster.client().await.producer("t").build().await.unwrap();
+    let mut publisher = Publisher::new(producer, 4_000);
+    let records = keyed_records(1_000);
+    publisher.publish(&records).await.unwrap();
+    let acks = publisher.finish().await.unwrap();
+
+    // What the write-ahead log held lies in tables once the database was opened anew.
+    let (id, node) = (cluster.ids[2], &mut cluster.nodes[2]);
+    node.kill().await.unwrap();
+    node.start(PATIENCE).await.unwrap();
+    node.kill().await.unwrap();
+    damage(&node.data_dir(), "blob");
+    let back = node.start(PATIENCE).await.unwrap().node_id;
+    assert_eq!(back, id, "the rest of its data is whole");
+    let log_path = node.log_path();
+    let until = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        let log = fs::read_to_string(&log_path).unwrap();
+        if log.contains("removing a replica that was let go") {
+            assert!(log.contains("a replica is damaged"));
+            break;
+        }
+        let words = cluster.nodes[2].last_words();
+        assert!(tokio::time::Instant::now() < until, "not replaced; {words}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    cluster.healthy().await;
+    let mut logs = Vec::new();
+    for leader in [cluster.ids[0], id] {
+        let to = leader.to_string();
+        let transfer = ["partition", "transfer", "t/0", "--to", &to];
+        cluster.run(&transfer).await.ok();
+        let leads = |row: &Value| row["leader"] == leader;
+        let rows = cluster.partitions_once("t", leads).await;
+        logs.push(log(&cluster, &rows[0]).await);
+    }
+    assert!(!logs[0].1.is_empty());
+    assert!(logs[0] == logs[1], "the log of the new replica differs");
+    cluster.check("t", 1, &records, &acks).await;
 }

@@ -9,7 +9,7 @@ use ropewalk_proto::error::{ErrorCode, Retry, WireError};
 use ropewalk_proto::ids::NodeId;
 use ropewalk_proto::v1::cluster_server::ClusterServer;
 use ropewalk_proto::v1::{NodeIdentity, NodeState, meta_command, meta_reply};
-use ropewalk_raft_store::{Store, purge_to_boundary};
+use ropewalk_raft_store::{Scrub, Store, purge_to_boundary};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
@@ -113,6 +113,11 @@ impl Cluster {
         self.shared.inbound.deregister(meta.replica);
         meta.raft.runtime_config().elect(false);
         found.unwrap_or_default()
+    }
+
+    /// A pass over all that is stored of the metadata replica, to find what is damaged.
+    pub(crate) fn scrub(&self) -> Option<Scrub> {
+        Some(self.shared.meta.get()?.state.scrub())
     }
 
     fn spawn_tasks(&self, identity: &NodeIdentity) -> Result<(), StartError> {

@@ -8,11 +8,14 @@ use ropewalk_proto::error::ErrorCode;
 use ropewalk_proto::ids::{NodeId, ReplicaId};
 use ropewalk_proto::v1::meta_command::Kind;
 use ropewalk_raft_store::disk::MemoryDisk;
+use ropewalk_raft_store::{Store, StoreOptions};
 
 use super::cluster_tests::{anonymous, contents, produce, spec};
-use super::test_cluster::{GROUP, PATIENCE, TestCluster, place, settings};
+use super::test_cluster::{GROUP, PATIENCE, TestCluster, limits, place, settings};
 use super::*;
 use crate::cluster::view::{PartitionView, Place};
+use crate::config::Limits;
+use crate::scrub;
 
 const NO_TAIL: usize = 0;
 
@@ -154,6 +157,45 @@ async fn a_leader_that_reads_damage_hands_on_and_nothing_acknowledged_is_lost() 
     assert_eq!(served.code, ErrorCode::NotServing, "{served}");
     cluster.is_replaced(node.0, &acknowledged).await;
     cluster.stop().await;
+}
+
+#[tokio::test]
+async fn damage_in_what_nobody_reads_is_found_by_the_scrubber_and_repaired_from_the_others() {
+    let (mut cluster, acknowledged) = three_with_records().await;
+    let leader = cluster.leader().await;
+    let follower = another_than(&leader);
+    let limits = Limits {
+        scrub_bytes_per_s: 64 << 20,
+        ..limits()
+    };
+    let held = cluster.replica(follower.0);
+    let whole = scrub::pass(&limits, held.scrub()).await;
+    assert!(whole > 1_000 && held.is_running());
+    damage_record(&cluster.nodes[&follower].disk, "record 05");
+    let read = scrub::pass(&limits, held.scrub()).await;
+    assert!(read < whole, "it ends where the damage is");
+    cluster.is_replaced(follower.0, &acknowledged).await;
+    cluster.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_scrubber_keeps_to_its_pace() {
+    let disk = Arc::new(MemoryDisk::new());
+    let store = Store::open(disk, StoreOptions::default()).await.unwrap();
+    for name in ["a", "b", "c", "d"] {
+        let value = Bytes::from(vec![7; 1_000]);
+        store.put_local(name, value).await.unwrap();
+    }
+    let limits = Limits {
+        scrub_bytes_per_s: 1_000,
+        ..limits()
+    };
+    let begun = tokio::time::Instant::now();
+    let bytes = scrub::pass(&limits, store.scrub()).await;
+    assert!((4_000..4_100).contains(&bytes), "{bytes}");
+    let took = begun.elapsed();
+    assert!(took >= Duration::from_millis(4_000), "{took:?}");
+    assert!(took < Duration::from_millis(4_200), "{took:?}");
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use parking_lot::{Mutex, RwLock};
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::ids::{GroupId, NodeId, ReplicaId};
 use ropewalk_proto::v1::TopicSettings;
-use ropewalk_raft_store::{Raft, ReplicaView, StoreError, TypeConfig};
+use ropewalk_raft_store::{Raft, ReplicaView, Scrub, StoreError, TypeConfig};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -158,6 +158,11 @@ impl Partition {
     /// Whether this replica leads, as far as it knows.
     pub fn is_leader(&self) -> bool {
         self.raft.is_leader()
+    }
+
+    /// A pass over all that is stored of it, to find what is damaged.
+    pub(crate) fn scrub(&self) -> Scrub {
+        self.view.scrub()
     }
 
     /// The epoch this replica leads in, or who leads instead.

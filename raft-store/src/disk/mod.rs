@@ -34,6 +34,16 @@ pub trait Disk: Send + Sync + fmt::Debug + 'static {
         limit: ScanLimit,
     ) -> BoxFuture<'_, Result<Vec<(Bytes, Bytes)>, DiskError>>;
 
+    /// As [`Disk::scan`], for what is not going to be read again soon: it pushes nothing out of a
+    /// cache.
+    fn scan_once(
+        &self,
+        range: Range<Bytes>,
+        limit: ScanLimit,
+    ) -> BoxFuture<'_, Result<Vec<(Bytes, Bytes)>, DiskError>> {
+        self.scan(range, limit)
+    }
+
     /// The last pair whose key lies in `range`.
     fn last(&self, range: Range<Bytes>)
     -> BoxFuture<'_, Result<Option<(Bytes, Bytes)>, DiskError>>;

@@ -188,7 +188,15 @@ impl Disk for RocksDisk {
         range: Range<Bytes>,
         limit: ScanLimit,
     ) -> BoxFuture<'_, Result<Vec<(Bytes, Bytes)>, DiskError>> {
-        Box::pin(self.read(move |database| scan(database, range, limit)))
+        Box::pin(self.read(move |database| scan(database, range, limit, true)))
+    }
+
+    fn scan_once(
+        &self,
+        range: Range<Bytes>,
+        limit: ScanLimit,
+    ) -> BoxFuture<'_, Result<Vec<(Bytes, Bytes)>, DiskError>> {
+        Box::pin(self.read(move |database| scan(database, range, limit, false)))
     }
 
     fn last(
@@ -227,6 +235,7 @@ fn scan(
     database: &DB,
     range: Range<Bytes>,
     limit: ScanLimit,
+    keep_in_cache: bool,
 ) -> Result<Vec<(Bytes, Bytes)>, rocksdb::Error> {
     let mut pairs = Vec::new();
     if range.start >= range.end {
@@ -235,7 +244,9 @@ fn scan(
     let mut bytes = 0;
     let start = range.start.clone();
     let mode = IteratorMode::From(&start, Direction::Forward);
-    for pair in database.iterator_opt(mode, read_options(&range)) {
+    let mut options = read_options(&range);
+    options.fill_cache(keep_in_cache);
+    for pair in database.iterator_opt(mode, options) {
         let (key, value) = pair?;
         bytes += key.len() + value.len();
         let full = pairs.len() >= limit.max_pairs || bytes > limit.max_bytes;
