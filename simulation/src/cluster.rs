@@ -1,10 +1,12 @@
 //! Nodes of a simulated cluster: each a host with a disk that survives it.
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
+use parking_lot::Mutex;
 use rand::rngs::SmallRng;
 use ropewalk_node::{Config, Env};
 use tokio::sync::oneshot;
@@ -21,14 +23,25 @@ pub const PORT: u16 = 7_000;
 /// Connections one host may have waiting; turmoil panics past it.
 const TCP_CAPACITY: usize = 1 << 14;
 
+/// How long a supervisor waits before it starts a node again that ended by itself.
+const RESTART_AFTER: Duration = Duration::from_secs(1);
+
 /// What stays of a node while it is down.
 #[derive(Debug)]
 pub struct Machine {
     disk: Arc<dyn SimDisk>,
     clock: Arc<SimClock>,
+    /// When and why the last process ended by itself, if it did.
+    ended: Mutex<Option<(Duration, String)>>,
 }
 
 impl Machine {
+    /// Why the node's process ended by itself, while it is not started again.
+    pub fn why_ended(&self) -> Option<String> {
+        let ended = self.ended.lock();
+        ended.as_ref().map(|(_, why)| why.clone())
+    }
+
     /// What the node writes to.
     pub fn disk(&self) -> &dyn SimDisk {
         &*self.disk
@@ -91,6 +104,7 @@ impl Cluster {
         let machine = Arc::new(Machine {
             disk: self.kind.machine(seed),
             clock: Arc::default(),
+            ended: Mutex::default(),
         });
         self.machines.insert(name.to_string(), machine.clone());
         let config = Config {
@@ -142,6 +156,7 @@ impl Cluster {
             sim.partition(name, other.as_str());
         }
         self.machines[name].disk.power_loss(random);
+        self.machines[name].ended.lock().take();
         sim.crash(name);
         for other in self.machines.keys().filter(|other| *other != name) {
             sim.repair(name, other.as_str());
@@ -152,7 +167,21 @@ impl Cluster {
     /// [`Sim::bounce`] brings it back.
     pub fn crash(&self, sim: &mut Sim<'_>, name: &str) {
         self.machines[name].disk.crash();
+        self.machines[name].ended.lock().take();
         sim.crash(name);
+    }
+
+    /// Starts again what ended by itself a while ago, as a supervisor of services does. Call it
+    /// between two steps.
+    pub fn supervise(&self, sim: &mut Sim<'_>) {
+        let now = sim.elapsed();
+        for (name, machine) in &self.machines {
+            let due = |(at, _): &mut (Duration, String)| *at + RESTART_AFTER <= now;
+            if machine.ended.lock().take_if(due).is_some() {
+                machine.disk.crash();
+                sim.bounce(name.as_str());
+            }
+        }
     }
 
     /// Replaces a node's disk by an empty one. The node must be down.
@@ -166,7 +195,17 @@ pub fn address(name: &str) -> String {
     format!("{name}:{PORT}")
 }
 
+/// One life of a node's process. That it ended by itself is no fault of the simulation's.
 async fn run(config: Config, machine: Arc<Machine>, seed: u64) -> turmoil::Result {
+    if let Err(error) = live(config, &machine, seed).await {
+        tracing::warn!(%error, "a node ended by itself");
+        let at = turmoil::sim_elapsed().unwrap_or_default();
+        *machine.ended.lock() = Some((at, error.to_string()));
+    }
+    Ok(())
+}
+
+async fn live(config: Config, machine: &Machine, seed: u64) -> Result<(), Box<dyn Error>> {
     let env = Env {
         clock: machine.clock.clone(),
         disk: machine.disk.open()?,

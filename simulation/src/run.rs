@@ -109,6 +109,7 @@ impl Course<'_> {
             self.look(Depth::Usual)?;
             self.next_look = self.sim.elapsed() + LOOK_EVERY;
         }
+        self.cluster.supervise(&mut self.sim);
         match self.sim.step() {
             Ok(_) => Ok(()),
             Err(error) => Err(violation("a-host-failed", error.to_string())),

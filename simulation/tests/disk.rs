@@ -1,11 +1,12 @@
 //! What every disk of the simulation must do to deserve the name.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use rand::SeedableRng;
 use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
 use ropewalk_raft_store::disk::{Batch, Change, ScanLimit};
 use ropewalk_raft_store::{Disk, DiskError};
 use ropewalk_simulation::disk::{DiskFault, DiskKind, Setbacks, SimDisk};
@@ -172,6 +173,44 @@ async fn what_a_slow_disk_is_syncing_may_be_lost_with_the_power(kind: DiskKind) 
     assert!((1..20).contains(&lost), "lost {lost} times of 20");
 }
 
+/// A life of a host: what it does is the same whenever the seed is.
+async fn live(machine: &dyn SimDisk, seed: u64) {
+    let mut random = random(seed);
+    let mut next = 0;
+    for _ in 0..6 {
+        let disk = open(machine);
+        next = count(&*disk).await;
+        for _ in 0..random.random_range(0..60) {
+            let sync = random.random_ratio(1, 3);
+            write(&*disk, [next], sync).await;
+            next += 1;
+        }
+        if random.random() {
+            machine.crash();
+        } else {
+            machine.power_loss(&mut random);
+        }
+    }
+    assert!(next > 0);
+}
+
+async fn the_same_life_on_the_same_seed_leaves_the_same_image(kind: DiskKind) {
+    let mut images = Vec::new();
+    for seed in 0..10 {
+        let (one, other) = (kind.machine(seed), kind.machine(seed));
+        live(&*one, seed).await;
+        live(&*other, seed).await;
+        let image = one.image();
+        // Not `assert_eq`: it would print them.
+        assert!(image == other.image(), "seed {seed}");
+        let (one, other) = (open(&*one), open(&*other));
+        assert!(pairs(&*one).await.expect("a scan") == pairs(&*other).await.expect("a scan"));
+        images.push(image);
+    }
+    images.dedup();
+    assert_eq!(images.len(), 10, "one seed is like another");
+}
+
 /// Each test, on each kind of disk.
 macro_rules! on_each_disk {
     ($($test:ident),* $(,)?) => {
@@ -197,6 +236,7 @@ on_each_disk!(
     a_full_disk_refuses_and_loses_nothing,
     what_a_slow_disk_is_syncing_may_be_lost_with_the_power,
     a_look_sees_what_is_there_and_what_a_power_loss_would_leave,
+    the_same_life_on_the_same_seed_leaves_the_same_image,
 );
 
 #[tokio::test]
@@ -214,5 +254,60 @@ async fn a_damaged_value_of_a_memory_disk_is_one_value_and_differs() {
             .zip(&after)
             .filter(|(one, other)| one != other);
         assert_eq!((before.len(), differing.count()), (after.len(), 1));
+    }
+}
+
+/// What became of a damaged database.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Found {
+    AtOpen,
+    OnRead,
+    Nothing,
+}
+
+async fn look(machine: &dyn SimDisk, hurt: &str, written: u32) -> Found {
+    let disk = match machine.open() {
+        Err(DiskError::Damaged(_)) => return Found::AtOpen,
+        opened => opened.unwrap_or_else(|error| panic!("{hurt}: {error}")),
+    };
+    match pairs(&*disk).await {
+        Err(DiskError::Damaged(_)) => return Found::OnRead,
+        Err(error) => panic!("{hurt}: {error}"),
+        Ok(pairs) => {
+            let expected = (0..written).map(value);
+            let found = pairs.into_iter().map(|(_, value)| value);
+            assert!(found.eq(expected), "{hurt}: served wrong");
+        }
+    }
+    Found::Nothing
+}
+
+#[tokio::test]
+async fn a_damaged_database_is_refused_or_its_damage_found_on_reading_and_nothing_wrong_is_served()
+{
+    const WRITTEN: u32 = 60;
+    let mut found = BTreeMap::<_, u32>::new();
+    for seed in 0..400 {
+        let machine = DiskKind::Rocks.machine(seed);
+        assert_eq!(machine.damage(&mut random(seed)), None);
+        let disk = open(&*machine);
+        write(&*disk, 0..WRITTEN, true).await;
+        machine.crash();
+        // Not the seed of the machine: its first draw would be this one's, too.
+        let hurt = machine.damage(&mut random(!seed)).expect("files are there");
+        let file = hurt.split(':').next().unwrap_or_default();
+        let kind = file.rsplit('.').next().unwrap_or_default();
+        let kind = kind.split('-').next().unwrap_or_default().to_string();
+        let what = look(&*machine, &hurt, WRITTEN).await;
+        *found.entry((kind, what)).or_default() += 1;
+    }
+    for (kind, what) in [
+        ("MANIFEST", Found::AtOpen),
+        ("log", Found::AtOpen),
+        ("sst", Found::OnRead),
+        ("blob", Found::OnRead),
+    ] {
+        let times = found.get(&(kind.to_string(), what));
+        assert!(times.is_some(), "{kind}: {found:?}");
     }
 }

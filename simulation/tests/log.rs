@@ -8,6 +8,7 @@ use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use ropewalk_simulation::ask::{Ask, Contents};
 use ropewalk_simulation::cluster::{self, Cluster};
+use ropewalk_simulation::disk::DiskFault::{self, Full, Io, SlowMs};
 use ropewalk_simulation::disk::DiskKind;
 use turmoil::Sim;
 
@@ -151,6 +152,30 @@ fn what_was_acknowledged_is_read_after_all_nodes_lose_their_power_at_once(kind: 
     }
 }
 
+fn a_node_whose_disk_fails_comes_back_on_it_and_nothing_is_lost(kind: DiskKind) {
+    for seed in seeds() {
+        let mut sim = cluster::simulation(seed, BOUND);
+        let nodes = Cluster::start(&mut sim, seed, 3, kind);
+        let story = Story::begin(&mut sim);
+        for ((number, name), fault) in (1..).zip(NODES).zip([Io, Full, SlowMs(200)]) {
+            step_until(&mut sim, || story.acknowledged() >= number * RECORDS / 4);
+            nodes.machine(name).disk().set_fault(fault);
+            let end = sim.elapsed() + Duration::from_secs(5);
+            while sim.elapsed() < end {
+                nodes.supervise(&mut sim);
+                sim.step().expect("no host fails");
+            }
+            nodes.machine(name).disk().set_fault(DiskFault::None);
+        }
+        while !sim.step().expect("the publisher ends") {
+            nodes.supervise(&mut sim);
+        }
+        story.check(seed);
+        let down = NODES.map(|name| nodes.machine(name).why_ended());
+        assert_eq!(down, [None, None, None], "seed {seed}");
+    }
+}
+
 fn a_leader_cut_off_from_the_others_acknowledges_nothing_and_loses_nothing(kind: DiskKind) {
     seeds().for_each(|seed| a_leader_is_cut_off(seed, kind));
 }
@@ -228,5 +253,6 @@ on_each_disk!(
     what_was_acknowledged_is_read_after_each_node_in_turn_loses_its_power,
     a_seed_run_twice_acknowledges_the_same_at_the_same_time,
     what_was_acknowledged_is_read_after_all_nodes_lose_their_power_at_once,
+    a_node_whose_disk_fails_comes_back_on_it_and_nothing_is_lost,
     a_leader_cut_off_from_the_others_acknowledges_nothing_and_loses_nothing,
 );

@@ -98,14 +98,15 @@ uint64_t ropewalk_files_unsynced(const ropewalk_files* files) {
   return bytes;
 }
 
+// Deletes what a power loss takes whose file is synced and its name in the directory is not.
+void ropewalk_files_forget_names(ropewalk_files* files) {
+  files->all->SetFilesystemActive(true);
+  files->all->DeleteFilesCreatedAfterLastDirSync(kOptions, nullptr).PermitUncheckedError();
+}
+
 // What is left when the power goes and so many unsynced bytes of write-ahead logs had got to the
 // disk; or, if only the process ends, everything.
-ropewalk_files* ropewalk_files_image(ropewalk_files* files, bool power_lost, uint64_t kept) {
-  if (power_lost && kept == 0) {
-    // Nor had the directory's entries of new files.
-    files->all->SetFilesystemActive(true);
-    files->all->DeleteFilesCreatedAfterLastDirSync(kOptions, nullptr).PermitUncheckedError();
-  }
+ropewalk_files* ropewalk_files_image(const ropewalk_files* files, bool power_lost, uint64_t kept) {
   auto* image = new ropewalk_files;
   for (const auto& name : files->Names()) {
     std::string data = files->Synced(name);
@@ -135,7 +136,10 @@ void ropewalk_files_fail(ropewalk_files* files, int fault) {
 void ropewalk_files_list(const ropewalk_files* files, void* to,
                          void (*tell)(void*, const char*, size_t, uint64_t)) {
   for (const auto& name : files->Names()) {
-    tell(to, name.data(), name.size(), files->Synced(name).size());
+    uint64_t size = 0;
+    files->synced->GetFileSize(kDirectory + name, kOptions, &size, nullptr)
+        .PermitUncheckedError();
+    tell(to, name.data(), name.size(), size);
   }
 }
 

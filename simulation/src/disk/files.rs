@@ -26,7 +26,8 @@ unsafe extern "C" {
     fn ropewalk_files_free(files: *mut Raw);
     fn ropewalk_files_env(files: *const Raw) -> *mut rocksdb_env_t;
     fn ropewalk_files_unsynced(files: *const Raw) -> u64;
-    fn ropewalk_files_image(files: *mut Raw, power_lost: bool, kept: u64) -> *mut Raw;
+    fn ropewalk_files_forget_names(files: *mut Raw);
+    fn ropewalk_files_image(files: *const Raw, power_lost: bool, kept: u64) -> *mut Raw;
     fn ropewalk_files_fail(files: *mut Raw, fault: c_int);
     fn ropewalk_files_list(files: *const Raw, to: *mut c_void, tell: Tell);
     fn ropewalk_files_read(
@@ -86,9 +87,19 @@ impl Files {
         Files::own(unsafe { ropewalk_files_image(self.raw.as_ptr(), false, 0) })
     }
 
+    /// A copy of what was synced.
+    pub fn synced(&self) -> Files {
+        // SAFETY: the pointer is to a live object, and what it gives is owned by nobody else.
+        Files::own(unsafe { ropewalk_files_image(self.raw.as_ptr(), true, 0) })
+    }
+
     /// A copy of what was synced, and of `kept_bytes` of what was then written to logs. These files
-    /// must not be used any more.
+    /// must not be used any more: if nothing is kept, new names are forgotten in them, too.
     pub fn after_power_loss(&self, kept_bytes: u64) -> Files {
+        if kept_bytes == 0 {
+            // SAFETY: the pointer is to a live object.
+            unsafe { ropewalk_files_forget_names(self.raw.as_ptr()) };
+        }
         // SAFETY: the pointer is to a live object, and what it gives is owned by nobody else.
         Files::own(unsafe { ropewalk_files_image(self.raw.as_ptr(), true, kept_bytes) })
     }

@@ -101,6 +101,10 @@ impl SimDisk for MemoryMachine {
         disk.rot(key, Bytes::from(hurt));
         Some(format!("value of key {key:02x?}: {what}"))
     }
+
+    fn image(&self) -> Vec<(Bytes, Bytes)> {
+        self.disk.lock().durable().into_iter().collect()
+    }
 }
 
 fn io_error() -> DiskError {

@@ -12,6 +12,7 @@ use std::fmt::{self, Debug};
 use std::str::FromStr;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use rand::rngs::SmallRng;
 use ropewalk_raft_store::{Disk, DiskError};
 use serde::{Deserialize, Serialize};
@@ -49,6 +50,9 @@ pub trait SimDisk: Send + Sync + Debug {
     /// It hurts only what can be found out by the one who reads it: a write-ahead log that is cut
     /// while the mark of how far it was synced is lost, too, looks like one that ended there.
     fn damage(&self, random: &mut SmallRng) -> Option<String>;
+
+    /// What is stored durably, piece by piece: the same for the same calls and seeds.
+    fn image(&self) -> Vec<(Bytes, Bytes)>;
 
     /// What is on it as its process sees it, for judges. Its futures are ready when they are first
     /// polled. None while no process has it open, where that is needed to see anything.

@@ -5,14 +5,16 @@ use std::path::Path;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use rand::rngs::SmallRng;
+use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use ropewalk_raft_store::disk::rocks::{Inline, MarkFile, ReclaimOptions, RocksDisk, RocksOptions};
 use ropewalk_raft_store::{Disk, DiskError};
 
 use super::files::Files;
-use super::seam::{Fault, Seam};
+use super::seam::{Fault, Seam, repeatable};
 use super::{DiskFault, Setbacks, SimDisk};
 
 /// Where the files are, in their own file system.
@@ -73,19 +75,6 @@ impl RocksMachine {
             setbacks: Mutex::default(),
         }
     }
-
-    /// What is stored durably: the name and content of each file, the info log left out.
-    pub fn image(&self) -> Vec<(String, Vec<u8>)> {
-        let stored = self.stored.lock();
-        let files = stored.files.list().into_iter();
-        let files = files.filter(|(name, _)| !name.starts_with("LOG"));
-        files
-            .map(|(name, size)| {
-                let content = stored.files.read(&name, size);
-                (name, content)
-            })
-            .collect()
-    }
 }
 
 impl Default for Files {
@@ -113,7 +102,7 @@ impl Stored {
             is_new: !files.iter().any(|(name, _)| name == DATABASE_FILE),
             flush_after_bytes,
         };
-        RocksDisk::open_inline(Path::new(DIRECTORY), OPTIONS, inline)
+        RocksDisk::open_inline(Path::new(DIRECTORY), OPTIONS, inline).map_err(repeatable)
     }
 
     /// What a power loss leaves that takes all it can.
@@ -125,7 +114,7 @@ impl Stored {
             is_exact: false,
         };
         Stored {
-            files: self.files.after_power_loss(0),
+            files: self.files.synced(),
             mark: Arc::new(Mutex::new(mark)),
             opened: false,
             database: Weak::new(),
@@ -213,29 +202,110 @@ impl SimDisk for RocksMachine {
         self.setbacks.lock().losses += 1;
         let stored = self.stored.lock();
         let knows_its_end = stored.mark.lock().is_exact;
-        let mut files = stored.files.list();
-        files.retain(|(name, size)| *size > 0 && is_found_out(name, knows_its_end));
-        if files.is_empty() {
-            return None;
+        let files = stored.files.list();
+        let mut kinds: Vec<Vec<&(String, u64)>> = vec![Vec::new(); FILE_KINDS.len()];
+        for file in files.iter().filter(|(_, size)| *size > 0) {
+            let kind = FILE_KINDS.iter().position(|kind| kind.holds(&file.0));
+            if let Some(kind) = kind
+                && (knows_its_end || !FILE_KINDS[kind].ends_silently)
+            {
+                kinds[kind].push(file);
+            }
         }
-        let (name, size) = files.swap_remove(random.random_range(0..files.len()));
-        let at = random.random_range(0..size);
-        if random.random_ratio(1, 8) {
-            let done = stored.files.truncate(&name, at);
+        kinds.retain(|files| !files.is_empty());
+        let (name, size) = kinds.choose(random)?.choose(random)?;
+        let mut at = random.random_range(0..*size);
+        if name.starts_with("MANIFEST") {
+            at = outside_lengths(&stored.files.read(name, *size), at);
+        } else if random.random_ratio(1, 8) {
+            let done = stored.files.truncate(name, at);
             return done.then(|| format!("{name}: cut from {size} to {at} bytes"));
         }
         let bit = random.random_range(0..8);
-        let done = stored.files.flip(&name, at, 1 << bit);
+        let done = stored.files.flip(name, at, 1 << bit);
         done.then(|| format!("{name}: bit {bit} of byte {at} of {size} flipped"))
+    }
+
+    fn image(&self) -> Vec<(Bytes, Bytes)> {
+        let stored = self.stored.lock();
+        let files = stored.files.list().into_iter();
+        let files = files.filter(|(name, _)| !name.starts_with("LOG"));
+        files
+            .map(|(name, size)| {
+                let content = match holds_ids(&name) {
+                    true => size.to_string().into(),
+                    false => stored.files.read(&name, size).into(),
+                };
+                (name.into(), content)
+            })
+            .collect()
     }
 }
 
-/// Whether damage to a file of this name is found out: tables and blobs carry checksums, and what
-/// is missing at the end of a log shows by the mark, if that was not lost.
-fn is_found_out(name: &str, knows_its_end: bool) -> bool {
-    let is_log = name.ends_with(".log") || name.starts_with("MANIFEST");
-    let is_data = name.ends_with(".sst") || name.ends_with(".blob");
-    is_data || (is_log && knows_its_end)
+/// Whether RocksDB writes ids into a file of this name that it draws at random for each of its
+/// lives: what is in tables is told by their size, and by the logs it came from.
+fn holds_ids(name: &str) -> bool {
+    name.ends_with(".sst") || name.starts_with("MANIFEST") || name == "IDENTITY"
+}
+
+/// Files that may be damaged.
+struct FileKind {
+    begins: &'static str,
+    ends: &'static str,
+    /// Whether it looks whole with its end missing: the mark tells then, if that was not lost.
+    ends_silently: bool,
+}
+
+const FILE_KINDS: [FileKind; 4] = [
+    FileKind {
+        begins: "",
+        ends: ".log",
+        ends_silently: true,
+    },
+    FileKind {
+        begins: "MANIFEST",
+        ends: "",
+        ends_silently: true,
+    },
+    FileKind {
+        begins: "",
+        ends: ".sst",
+        ends_silently: false,
+    },
+    FileKind {
+        begins: "",
+        ends: ".blob",
+        ends_silently: false,
+    },
+];
+
+/// A position in a manifest that is not in a record's length or type, near `at`: one flipped bit
+/// there can make RocksDB read for ever when it opens the database. Nor may a manifest be cut: what
+/// its last record told is forgotten without a word, and neither log nor mark can tell.
+fn outside_lengths(manifest: &[u8], at: u64) -> u64 {
+    const BLOCK_BYTES: usize = 32 << 10;
+    const HEADER_BYTES: usize = 7;
+    let mut record = 0;
+    while record + HEADER_BYTES <= manifest.len() {
+        let left_in_block = BLOCK_BYTES - record % BLOCK_BYTES;
+        if left_in_block < HEADER_BYTES {
+            record += left_in_block;
+            continue;
+        }
+        if (record as u64 + 4..record as u64 + 7).contains(&at) {
+            // Its checksum.
+            return record as u64;
+        }
+        let length = u16::from_le_bytes([manifest[record + 4], manifest[record + 5]]);
+        record += HEADER_BYTES + usize::from(length);
+    }
+    at
+}
+
+impl FileKind {
+    fn holds(&self, name: &str) -> bool {
+        name.starts_with(self.begins) && name.ends_with(self.ends)
+    }
 }
 
 impl Mark {
