@@ -20,6 +20,7 @@ const CRATE_ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("examples/demo", &["ropewalk-client"]),
+    ("simulation/torture", &["ropewalk-client"]),
     (
         "simulation",
         &[

@@ -1,0 +1,194 @@
+//! The nodes, and what is around them.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use ropewalk_client::Client;
+use tokio::time::{Instant, sleep};
+
+use crate::kind::{Counts, Kind};
+use crate::machine::Machine;
+use crate::network::Network;
+use crate::node::{Node, Start};
+use crate::ports::free_port;
+use crate::shell;
+
+/// Below this much free space nodes take no writes.
+const FLOOR_BYTES: u64 = 48 << 20;
+/// A node's file system: this, and more for each minute of the run.
+const DISK_MIB: u64 = 512;
+const DISK_MIB_A_MINUTE: u64 = 64;
+/// Small, so that tables and blob files come about in minutes.
+const LIMITS: &str = "database_bytes = '64MiB'\nlog_tail_bytes = '16MiB'\n";
+/// Where a node that finds its database damaged sets it aside, in its data directory.
+const QUARANTINE: &str = "quarantine";
+/// Between two looks at whether something waited for has happened.
+const LOOK_EVERY: Duration = Duration::from_millis(300);
+
+/// The nodes, and what is around them.
+#[derive(Debug)]
+pub struct Fleet {
+    /// The nodes.
+    pub nodes: Vec<Node>,
+    /// Between them.
+    pub network: Network,
+    /// Of every node.
+    pub floor_bytes: u64,
+    /// Where everything lies.
+    pub dir: PathBuf,
+    /// How often each kind of fault fired.
+    pub counts: Counts,
+    /// How often a node found its database damaged and began anew.
+    pub replaced: u64,
+    addresses: Vec<String>,
+}
+
+impl Fleet {
+    /// Makes everything ready and starts the nodes.
+    pub async fn start(
+        dir: &Path,
+        binary: &Path,
+        count: usize,
+        minutes: u64,
+        machine: &Machine,
+    ) -> anyhow::Result<Fleet> {
+        let network = match &machine.networks {
+            Ok(()) => Network::namespaces(count).await?,
+            Err(_) => Network::Loopback((0..count).map(|_| free_port()).collect::<Result<_, _>>()?),
+        };
+        let config = dir.join("node.toml");
+        let text = format!("[limits]\nfree_space_floor_bytes = {FLOOR_BYTES}\n{LIMITS}");
+        tokio::fs::write(&config, text).await?;
+        let addresses: Vec<String> = (0..count).map(|node| network.address(node)).collect();
+        let mut fleet = Fleet {
+            nodes: Vec::new(),
+            network,
+            floor_bytes: FLOOR_BYTES,
+            dir: dir.to_path_buf(),
+            counts: Counts::new(),
+            replaced: 0,
+            addresses,
+        };
+        for node in 0..count {
+            let flags = [
+                "--listen",
+                &fleet.addresses[node],
+                "--seeds",
+                &fleet.addresses.join(","),
+                "--config",
+                &config.to_string_lossy(),
+            ];
+            let start = Start {
+                enter: fleet.network.enter(node),
+                binary: binary.to_path_buf(),
+                flags: flags.map(String::from).to_vec(),
+                clock: machine.clocks.as_ref().ok().cloned(),
+            };
+            let mut node = Node::new(dir.join(format!("node-{}", node + 1)), start)?;
+            if machine.mounts.is_ok() {
+                let size = format!("size={}m", DISK_MIB + DISK_MIB_A_MINUTE * minutes);
+                let data = node.data_dir();
+                let args = ["-t", "tmpfs", "-o", &size, "ropewalk"].map(std::ffi::OsStr::new);
+                shell::run("mount", &[&args[..], &[data.as_os_str()]].concat()).await?;
+            }
+            node.spawn()?;
+            fleet.nodes.push(node);
+        }
+        Ok(fleet)
+    }
+
+    /// A client of these nodes.
+    pub async fn client(&self) -> anyhow::Result<Client> {
+        let client = Client::builder(self.addresses.clone()).request_timeout(LONGEST_CALL);
+        Ok(client.connect().await?)
+    }
+
+    /// Counts a fault that has done something.
+    pub fn fired(&mut self, kind: Kind) {
+        *self.counts.entry(kind.name()).or_default() += 1;
+    }
+
+    /// Fails if a node has ended by itself: nothing that is done here is a reason to.
+    pub fn supervise(&mut self) -> anyhow::Result<()> {
+        for (number, node) in self.nodes.iter_mut().enumerate() {
+            if let Some(status) = node.ended()? {
+                let words = node.last_words();
+                bail!("node {} ended with {status}:\n{words}", number + 1);
+            }
+        }
+        Ok(())
+    }
+
+    /// Does what an operator does after damage: takes away what a node has set aside, without which
+    /// it would not set aside any more.
+    pub fn clear_quarantines(&mut self) -> anyhow::Result<()> {
+        for node in &self.nodes {
+            let aside = node.data_dir().join(QUARANTINE);
+            if aside.try_exists()? {
+                std::fs::remove_dir_all(aside)?;
+                self.replaced += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until every partition of the topic has a leader and all its replicas in sync.
+    pub async fn well(
+        &mut self,
+        client: &Client,
+        topic: &str,
+        within: Duration,
+    ) -> anyhow::Result<Duration> {
+        let begun = Instant::now();
+        loop {
+            self.supervise()?;
+            let found = client.admin().topic(topic).await;
+            let well = found.as_ref().is_ok_and(|topic| {
+                topic.as_ref().is_some_and(|topic| {
+                    topic.partitions.iter().all(|partition| {
+                        let in_sync = &partition.in_sync_node_ids;
+                        let replicas = &partition.replica_node_ids;
+                        partition.leader_node_id != 0
+                            && replicas.iter().all(|node| in_sync.contains(node))
+                    })
+                })
+            });
+            if well {
+                return Ok(begun.elapsed());
+            }
+            if begun.elapsed() > within {
+                bail!("not all replicas are in sync after {within:?}: {found:#?}");
+            }
+            sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// What no node may ever say.
+    pub fn check_logs(&self) -> anyhow::Result<()> {
+        for (number, node) in self.nodes.iter().enumerate() {
+            let log = node.log();
+            if let Some(at) = log.find("panicked at") {
+                let from = log[..at].rfind('\n').unwrap_or(0);
+                let lines: Vec<&str> = log[from..].lines().take(6).collect();
+                bail!("node {} panicked:\n{}", number + 1, lines.join("\n"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps a copy of every node's data beside its log: file systems in memory go with this run.
+    pub async fn keep_data(&mut self) -> anyhow::Result<()> {
+        for node in &mut self.nodes {
+            node.kill().await?;
+            let data = node.data_dir();
+            let copy = data.with_file_name("data-kept");
+            let args = ["-a".as_ref(), data.as_os_str(), copy.as_os_str()];
+            shell::run("cp", &args).await.context("keeping the data")?;
+        }
+        Ok(())
+    }
+}
+
+/// How long a client's call may take with all its retries.
+const LONGEST_CALL: Duration = Duration::from_secs(20);

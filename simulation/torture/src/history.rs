@@ -1,0 +1,142 @@
+//! What was sent and what became of it, and the words it is written down in.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use serde::Serialize;
+
+/// Keys of one producer's life.
+const KEYS: u32 = 40;
+/// The longest filling of a value.
+const FILLING: u64 = 1_500;
+
+/// Where a record lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Place {
+    /// The partition.
+    pub partition: u32,
+    /// The offset in it.
+    pub offset: u64,
+}
+
+/// Which record: the producer's number, the life of that producer, and the number within both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Name {
+    /// The producer.
+    pub producer: u32,
+    /// Which of its lives: after an error that ends one, another begins, with keys of its own.
+    pub life: u32,
+    /// The number of the record in that life.
+    pub number: u32,
+}
+
+/// What a producer was told of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Nothing yet.
+    UnderWay,
+    /// It is there.
+    Acknowledged(Place),
+    /// It may be there.
+    Unknown,
+    /// It is not there and never will be.
+    Refused,
+}
+
+/// The records of one life, by number.
+type Life = Vec<Outcome>;
+
+/// Every record sent. Clones are the same history.
+#[derive(Debug, Clone, Default)]
+pub struct History {
+    lives: Arc<Mutex<std::collections::BTreeMap<(u32, u32), Life>>>,
+}
+
+impl Name {
+    /// Its key: some keys in turn, so that each sees many records.
+    pub fn key(&self) -> String {
+        format!("{}-{}-{}", self.producer, self.life, self.number % KEYS)
+    }
+
+    /// Its value, which tells its name and can be told from any other, to the last byte.
+    pub fn value(&self) -> String {
+        let mut text = format!("{} {} {} ", self.producer, self.life, self.number);
+        let mut state = (u64::from(self.producer) << 40)
+            ^ (u64::from(self.life) << 32)
+            ^ u64::from(self.number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let length = (state >> 24) % FILLING;
+        while (text.len() as u64) < length {
+            state = state
+                .wrapping_mul(0x5851_f42d_4c95_7f2d)
+                .wrapping_add(0x1405_7b7e_f767_814f);
+            let _ = write!(text, "{state:016x}");
+        }
+        text
+    }
+
+    /// The name a value tells.
+    pub fn of_value(value: &[u8]) -> Option<Name> {
+        let text = std::str::from_utf8(value).ok()?;
+        let mut words = text.split(' ').map(str::parse);
+        Some(Name {
+            producer: words.next()?.ok()?,
+            life: words.next()?.ok()?,
+            number: words.next()?.ok()?,
+        })
+    }
+}
+
+impl History {
+    /// Notes that a record is about to be sent.
+    pub fn sent(&self, name: Name) {
+        let mut lives = self.lives.lock();
+        let life = lives.entry((name.producer, name.life)).or_default();
+        assert_eq!(life.len(), name.number as usize, "records are sent in turn");
+        life.push(Outcome::UnderWay);
+    }
+
+    /// Notes what became of it.
+    pub fn ended(&self, name: Name, outcome: Outcome) {
+        let mut lives = self.lives.lock();
+        let life = lives.get_mut(&(name.producer, name.life));
+        if let Some(slot) = life.and_then(|life| life.get_mut(name.number as usize)) {
+            *slot = outcome;
+        }
+    }
+
+    /// Every record and what became of it, in the order in which each producer sent them.
+    pub fn all(&self) -> Vec<(Name, Outcome)> {
+        let lives = self.lives.lock();
+        let of_life = |(&(producer, life), outcomes): (&(u32, u32), &Life)| {
+            let named = outcomes.iter().enumerate().map(move |(number, outcome)| {
+                let number = u32::try_from(number).unwrap_or(u32::MAX);
+                let name = Name {
+                    producer,
+                    life,
+                    number,
+                };
+                (name, *outcome)
+            });
+            named.collect::<Vec<_>>()
+        };
+        lives.iter().flat_map(of_life).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_tells_its_name_and_nothing_else_looks_like_it() {
+        let name = |number| Name {
+            producer: 3,
+            life: 1,
+            number,
+        };
+        assert_eq!(Name::of_value(name(70).value().as_bytes()), Some(name(70)));
+        assert_ne!(name(70).value(), name(71).value());
+        assert_eq!(Name::of_value(b"something else"), None);
+    }
+}

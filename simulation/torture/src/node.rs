@@ -1,0 +1,180 @@
+//! One node: its process, its folder, its wall clock. Processes started here end with their node.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::process::{Child, Command};
+
+use crate::shell;
+
+/// How much of a log an error quotes.
+const QUOTED_LINES: usize = 12;
+
+/// How a node is started.
+#[derive(Debug, Clone)]
+pub struct Start {
+    /// What stands before the program.
+    pub enter: Vec<String>,
+    /// The ropewalk binary.
+    pub binary: PathBuf,
+    /// Its flags.
+    pub flags: Vec<String>,
+    /// The library that shifts its wall clock.
+    pub clock: Option<PathBuf>,
+}
+
+/// One node.
+#[derive(Debug)]
+pub struct Node {
+    start: Start,
+    dir: PathBuf,
+    child: Option<Child>,
+}
+
+impl Node {
+    /// A node that keeps everything in `dir`. It does not run yet.
+    pub fn new(dir: PathBuf, start: Start) -> anyhow::Result<Node> {
+        std::fs::create_dir_all(dir.join("data"))?;
+        let node = Node {
+            start,
+            dir,
+            child: None,
+        };
+        node.set_clock(Duration::ZERO, false)?;
+        Ok(node)
+    }
+
+    /// Where its data lies.
+    pub fn data_dir(&self) -> PathBuf {
+        self.dir.join("data")
+    }
+
+    /// What it said, in all its lives.
+    pub fn log(&self) -> String {
+        let bytes = std::fs::read(self.dir.join("log")).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// The end of what it said.
+    pub fn last_words(&self) -> String {
+        let log = self.log();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(QUOTED_LINES)..].join("\n")
+    }
+
+    /// The id of its process, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().and_then(Child::id)
+    }
+
+    /// Starts its process.
+    pub fn spawn(&mut self) -> anyhow::Result<()> {
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.dir.join("log"))?;
+        let mut words = self.start.enter.iter();
+        let mut command = match words.next() {
+            Some(first) => {
+                let mut command = Command::new(first);
+                command.args(words).arg(&self.start.binary);
+                command
+            }
+            None => Command::new(&self.start.binary),
+        };
+        command
+            .args(["node", "--data-dir"])
+            .arg(self.data_dir())
+            .args(&self.start.flags)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .kill_on_drop(true);
+        if let Some(library) = &self.start.clock {
+            command
+                .env("LD_PRELOAD", library)
+                .env("TORTURE_CLOCK_OFFSET", self.clock_file());
+        }
+        let spawned = command.spawn();
+        self.child = Some(spawned.with_context(|| self.start.binary.display().to_string())?);
+        Ok(())
+    }
+
+    /// Kills it with SIGKILL, if it runs.
+    pub async fn kill(&mut self) -> anyhow::Result<()> {
+        match self.child.take() {
+            Some(mut child) => child.kill().await.context("killing a node"),
+            None => Ok(()),
+        }
+    }
+
+    /// How it ended, if it has ended by itself since the last look.
+    pub fn ended(&mut self) -> anyhow::Result<Option<ExitStatus>> {
+        let Some(child) = &mut self.child else {
+            return Ok(None);
+        };
+        let ended = child.try_wait()?;
+        if ended.is_some() {
+            self.child = None;
+        }
+        Ok(ended)
+    }
+
+    /// Sends it a signal, if it runs.
+    pub async fn signal(&self, name: &str) -> anyhow::Result<()> {
+        match self.pid() {
+            Some(pid) => shell::signal(name, pid).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Sets how far its wall clock is off.
+    pub fn set_clock(&self, by: Duration, back: bool) -> anyhow::Result<()> {
+        let by = i64::try_from(by.as_nanos())?;
+        let offset: i64 = if back { -by } else { by };
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(self.clock_file())?;
+        file.write_all_at(&offset.to_ne_bytes(), 0)?;
+        Ok(())
+    }
+
+    fn clock_file(&self) -> PathBuf {
+        self.dir.join("clock")
+    }
+
+    /// Flips one bit of one file of its database: which, `draw` says. What was flipped.
+    pub fn flip_a_bit(&self, draw: u64) -> anyhow::Result<Option<String>> {
+        let mut files = Vec::new();
+        for entry in std::fs::read_dir(self.data_dir().join("db"))? {
+            let path = entry?.path();
+            if is_of_records(&path) && std::fs::metadata(&path)?.len() > 0 {
+                files.push(path);
+            }
+        }
+        files.sort();
+        if files.is_empty() {
+            return Ok(None);
+        }
+        let path = &files[usize::try_from(draw % files.len() as u64)?];
+        let file = File::options().read(true).write(true).open(path)?;
+        let at = (draw >> 8) % file.metadata()?.len();
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, at)?;
+        byte[0] ^= 1 << (draw % 8);
+        file.write_all_at(&byte, at)?;
+        Ok(Some(format!("{} at {at}", path.display())))
+    }
+}
+
+/// Write-ahead logs, tables and blob files.
+fn is_of_records(path: &Path) -> bool {
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    matches!(extension, Some("log" | "sst" | "blob"))
+}
