@@ -34,6 +34,9 @@ pub fn init(verb: &Verb) -> anyhow::Result<()> {
         .with_env_filter(filter)
         .with_writer(stderr)
         .with_ansi(stderr().is_terminal())
+        // Where they can't be written they can't be complained about either: that would panic, and
+        // end a replica for a log on a full disk.
+        .log_internal_errors(false)
         .init();
     Ok(())
 }

@@ -65,6 +65,11 @@ pub enum RunError {
     /// set aside, and the node run on an empty one.
     #[error("the database is damaged: {0}")]
     Damaged(String),
+    /// The metadata replica panicked: a bug, and nothing but a new start brings it back.
+    #[error(
+        "this node's metadata replica has ended without a reason, which is a bug: please report its log; start the node again"
+    )]
+    MetadataEnded,
     /// The cluster could not be formed or joined.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -178,6 +183,7 @@ pub async fn run(
             reason = disk::watch(&config.limits, &env, &store, &inbound) => {
                 outcome = Err(RunError::DiskFailed(reason));
             }
+            () = cluster.ended() => outcome = Err(RunError::MetadataEnded),
             what = damaged(&store, &cluster) => {
                 tracing::error!(what, "the database is damaged: this node stops");
                 partitions.hand_over_all(HAND_OVER_WITHIN).await;

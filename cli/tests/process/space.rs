@@ -254,6 +254,30 @@ async fn a_sync_that_fails_makes_the_node_step_down_and_open_its_disk_again() {
     scene.is_well(&records, &acks).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_log_cannot_be_written_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = dir.path().join("node-1");
+    fs::create_dir_all(&node).unwrap();
+    std::os::unix::fs::symlink("/dev/full", node.join("log")).unwrap();
+    let cluster = Cluster::start_in(dir, 1, &[]).await;
+    let create = [
+        "topic",
+        "create",
+        "t",
+        "--partitions",
+        "3",
+        "--replicas",
+        "1",
+    ];
+    cluster.run(&create).await.ok();
+    let records = keyed_records(200);
+    let mut publisher = publisher(&cluster, "t").await;
+    publisher.publish(&records).await.unwrap();
+    let acks = publisher.finish().await.unwrap();
+    cluster.check("t", PARTITIONS, &records, &acks).await;
+}
+
 /// Lets one sync of the process fail, the next there is, and waits for it. None if that can't be
 /// done here.
 async fn failing_sync(pid: u32, trace: &Path) -> Option<tokio::process::Child> {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use openraft::async_runtime::WatchReceiver;
 use prost::Message;
 use ropewalk_proto::error::{ErrorCode, Retry, WireError};
 use ropewalk_proto::ids::NodeId;
@@ -118,6 +119,19 @@ impl Cluster {
     /// A pass over all that is stored of the metadata replica, to find what is damaged.
     pub(crate) fn scrub(&self) -> Option<Scrub> {
         Some(self.shared.meta.get()?.state.scrub())
+    }
+
+    /// Returns if the metadata replica's Raft has ended without saying why, as a panic does. What
+    /// says why, the disk's failure and damage, is told elsewhere.
+    pub async fn ended(&self) {
+        if let Some(meta) = self.shared.meta.get() {
+            let mut role = meta.raft.server_metrics();
+            while role.changed().await.is_ok() {}
+            if meta.raft.metrics().borrow_watched().running_state.is_ok() {
+                return;
+            }
+        }
+        std::future::pending().await
     }
 
     fn spawn_tasks(&self, identity: &NodeIdentity) -> Result<(), StartError> {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use ropewalk_client::Client;
+use ropewalk_client::v1::TopicInfo;
 use tokio::time::{Instant, sleep};
 
 use crate::kind::{Counts, Kind};
@@ -143,22 +144,16 @@ impl Fleet {
         let begun = Instant::now();
         loop {
             self.supervise()?;
-            let found = client.admin().topic(topic).await;
-            let well = found.as_ref().is_ok_and(|topic| {
-                topic.as_ref().is_some_and(|topic| {
-                    topic.partitions.iter().all(|partition| {
-                        let in_sync = &partition.in_sync_node_ids;
-                        let replicas = &partition.replica_node_ids;
-                        partition.leader_node_id != 0
-                            && replicas.iter().all(|node| in_sync.contains(node))
-                    })
-                })
-            });
-            if well {
+            let complaint = match client.admin().topic(topic).await {
+                Ok(Some(topic)) => complaint(&topic),
+                Ok(None) => "the topic is gone".to_string(),
+                Err(error) => error.to_string(),
+            };
+            if complaint.is_empty() {
                 return Ok(begun.elapsed());
             }
             if begun.elapsed() > within {
-                bail!("not all replicas are in sync after {within:?}: {found:#?}");
+                bail!("after {within:?}: {complaint}");
             }
             sleep(LOOK_EVERY).await;
         }
@@ -192,3 +187,24 @@ impl Fleet {
 
 /// How long a client's call may take with all its retries.
 const LONGEST_CALL: Duration = Duration::from_secs(20);
+
+/// What keeps a topic from being well; empty if nothing does.
+fn complaint(topic: &TopicInfo) -> String {
+    let mut wrong = Vec::new();
+    for one in &topic.partitions {
+        let (number, in_sync) = (one.partition, &one.in_sync_node_ids);
+        if one.leader_node_id == 0 {
+            wrong.push(format!("nobody leads partition {number}"));
+        } else if !one
+            .replica_node_ids
+            .iter()
+            .all(|node| in_sync.contains(node))
+        {
+            let all = &one.replica_node_ids;
+            wrong.push(format!(
+                "of partition {number} on nodes {all:?} only {in_sync:?} are in sync"
+            ));
+        }
+    }
+    wrong.join("; ")
+}
