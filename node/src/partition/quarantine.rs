@@ -28,7 +28,7 @@ const STOP_WITHIN: Duration = Duration::from_secs(5);
 /// Between two reports of the same replica, and between two lines in the log.
 const TELL_AGAIN: Duration = Duration::from_secs(5);
 /// Between two log lines about a partition that can't be repaired.
-const SAY_AGAIN: Duration = Duration::from_secs(60);
+pub(super) const SAY_AGAIN: Duration = Duration::from_secs(60);
 
 /// The damaged replicas of a node that the metadata still names.
 #[derive(Debug, Default)]
@@ -122,7 +122,8 @@ impl Held {
     }
 }
 
-fn due(last: &mut Option<Instant>, every: Duration) -> bool {
+/// Whether it is time again, counted from the last time it was.
+pub(super) fn due(last: &mut Option<Instant>, every: Duration) -> bool {
     let due = last.is_none_or(|at| at.elapsed() >= every);
     if due {
         *last = Some(Instant::now());

@@ -18,6 +18,7 @@ use super::balance::Balance;
 use super::followers::Group;
 use super::founding::{Founding, brokers};
 use super::membership::{Step, next_step};
+use super::quarantine::{SAY_AGAIN, due, lost_majority};
 use crate::cluster::LeaderInfo;
 use crate::cluster::view::{ClusterView, PartitionView};
 
@@ -43,6 +44,7 @@ struct Steward {
     founding: Founding,
     balance: Balance,
     retained: Instant,
+    said_lost: Option<Instant>,
 }
 
 impl Steward {
@@ -52,6 +54,7 @@ impl Steward {
             founding: Founding::new(),
             balance: Balance::default(),
             retained: Instant::now(),
+            said_lost: None,
         }
     }
 
@@ -80,6 +83,18 @@ impl Steward {
             self.lead(wish, &view).await;
         } else {
             self.balance.reset();
+            self.say_if_lost(wish, &view);
+        }
+    }
+
+    /// A partition that nobody can lead any more must not be so in silence.
+    fn say_if_lost(&mut self, wish: &PartitionView, view: &ClusterView) {
+        let partition = &self.partition;
+        if partition.host.leaders.get(wish.group).is_none()
+            && let Some(nodes) = wish.lost_majority(view)
+            && due(&mut self.said_lost, SAY_AGAIN)
+        {
+            tracing::error!("{}", lost_majority(&partition.id, &nodes).message);
         }
     }
 
