@@ -1,7 +1,13 @@
 # Everything is built in one profile, so that RocksDB is compiled once (about 15 minutes on two cores).
 CARGO_DENY := 0.20.2
 
-.PHONY: demo test torture check setup
+# What `make sim` runs: see docs/simulation.md. DISK is memory, rocksdb or mixed.
+SEEDS ?= 1..201
+SECONDS ?= 60
+DISK ?= mixed
+SIM := cargo run --release -p ropewalk-simulation --
+
+.PHONY: demo test torture check sim sim-ci setup
 
 # A three-node cluster of real processes loses its busiest node half-way, and no record.
 demo: setup
@@ -16,6 +22,16 @@ torture: setup
 
 test: setup
 	cargo test --release --workspace
+
+# Whole clusters in virtual time, a seed each: make sim SEEDS=1..2001 SECONDS=180
+sim: setup
+	$(SIM) run --seeds $(SEEDS) --seconds $(SECONDS) --disk $(DISK)
+
+# The simulator's piece of CI: 200 seeds, 50 of them on RocksDB, and 10 twice, 5 on each disk.
+sim-ci: setup
+	$(SIM) run --seeds 1..201 --seconds 60 --disk mixed
+	$(SIM) twice --seeds 1001..1006 --seconds 60 --disk memory
+	$(SIM) twice --seeds 1006..1011 --seconds 60 --disk rocksdb
 
 # What CI asks of the code beside its tests.
 check: setup

@@ -95,6 +95,10 @@ impl ClientBuilder {
     /// # Errors
     /// `InvalidArgument` for an address that is none; otherwise what the last address tried said,
     /// once the request timeout is up.
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "who wants to repeat a run gives a seed"
+    )]
     pub async fn connect(self) -> Result<Client> {
         if self.bootstrap.is_empty() {
             return Err(Error::invalid(

@@ -54,6 +54,10 @@ impl fmt::Debug for Reclaimer {
 }
 
 impl Reclaimer {
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "rewriting files blocks for seconds; the simulator's databases do it in their callers' calls"
+    )]
     pub fn start(database: Arc<DB>, options: ReclaimOptions) -> Result<Reclaimer, DiskError> {
         let (deleted, ranges) = mpsc::sync_channel(WAITING);
         let worked_on = database.clone();

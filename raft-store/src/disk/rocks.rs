@@ -151,6 +151,10 @@ impl RocksDisk {
         self.database.latest_sequence_number()
     }
 
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "a read blocks; the simulator's databases read in their callers' calls"
+    )]
     async fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce(&DB) -> Result<T, rocksdb::Error> + Send + 'static,

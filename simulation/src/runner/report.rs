@@ -16,6 +16,8 @@ pub struct Report {
     pub unknown: u64,
     /// Records that were refused.
     pub refused: u64,
+    /// How much else clients did, and how much there was to judge.
+    pub counts: BTreeMap<String, u64>,
     /// How many faults of each kind fell.
     pub faults: BTreeMap<String, u64>,
     /// What did not hold.

@@ -25,6 +25,8 @@ pub struct Summary {
     pub unknown: u64,
     /// Records refused.
     pub refused: u64,
+    /// How much else clients did, and how much there was to judge.
+    pub counts: BTreeMap<String, u64>,
     /// How often each kind of fault fell, of the kinds that any plan held.
     pub faults: BTreeMap<String, u64>,
     /// Kinds that plans held and that never fell: a simulator that only says it breaks things.
@@ -53,6 +55,9 @@ impl Summary {
         self.acknowledged += report.acknowledged;
         self.unknown += report.unknown;
         self.refused += report.refused;
+        for (what, count) in report.counts {
+            *self.counts.entry(what).or_default() += count;
+        }
         for fault in &plan.faults {
             let kind = fault.what.kind().to_string();
             self.faults.entry(kind).or_default();
@@ -99,9 +104,8 @@ impl fmt::Display for Summary {
             "records  {} acknowledged, {} unknown, {} refused",
             self.acknowledged, self.unknown, self.refused
         )?;
-        let faults = self.faults.iter();
-        let faults: Vec<_> = faults.map(|(kind, n)| format!("{kind} {n}")).collect();
-        writeln!(f, "faults   {}", faults.join(", "))?;
+        writeln!(f, "clients  {}", listed(&self.counts))?;
+        writeln!(f, "faults   {}", listed(&self.faults))?;
         for kind in &self.never_fell {
             writeln!(f, "FAILED   {kind} was on and never fell")?;
         }
@@ -113,6 +117,11 @@ impl fmt::Display for Summary {
             false => write!(f, "{} seeds failed", self.failing.len()),
         }
     }
+}
+
+fn listed(counts: &BTreeMap<String, u64>) -> String {
+    let counts = counts.iter().map(|(what, count)| format!("{what} {count}"));
+    counts.collect::<Vec<_>>().join(", ")
 }
 
 impl fmt::Display for Failing {
