@@ -142,23 +142,27 @@ impl Course<'_> {
         let missing = Arc::new(Mutex::new(Some("nobody could be asked".to_owned())));
         let (told, asking) = (missing.clone(), self.clients.clone());
         self.sim.client("operator", async move {
-            operator::until_whole(&asking, |what| *told.lock() = Some(what)).await;
+            let tell = |what: String| *told.lock() = Some(what);
+            operator::until_whole(&asking, tell).await;
+            tell("clients wait for answers".to_owned());
+            operator::until_idle(&asking).await;
+            tell("the cluster does not do what it is asked".to_owned());
+            operator::until_served(&asking).await;
             *told.lock() = None;
             Ok(())
         });
         let end = self.sim.elapsed() + CALM;
-        while missing.lock().is_some() || self.clients.producing() {
+        loop {
+            // Not held while the simulation goes on: the operator writes it.
+            let Some(what) = missing.lock().clone() else {
+                return Ok(());
+            };
             if self.sim.elapsed() >= end {
-                let what = missing.lock().take();
-                let what = what.unwrap_or_else(|| "clients wait for answers".to_owned());
-                return Err(violation(
-                    "liveness",
-                    format!("not whole after {CALM:?}: {what}"),
-                ));
+                let what = format!("not whole after {CALM:?}: {what}");
+                return Err(violation("liveness", what));
             }
             self.step()?;
         }
-        Ok(())
     }
 
     fn read(&mut self) -> Result<BTreeMap<Place, Log>, Violation> {

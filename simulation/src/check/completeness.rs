@@ -32,6 +32,7 @@ impl Check for LeaderCompleteness {
                     && vote.candidate == seen.replica
                     && newest.get(&seen.group) == Some(&vote.term)
             });
+            let won = won.filter(|_| seen.damaged.is_empty());
             let (Some(vote), Some(group)) = (won, now.truth.group(seen.group)) else {
                 continue;
             };
@@ -41,7 +42,7 @@ impl Check for LeaderCompleteness {
                 continue;
             };
             let purged = seen.purged.is_some_and(|purged| purged.index >= index);
-            let read_again = seen.from_index <= index && seen.damaged.is_empty();
+            let read_again = seen.from_index <= index;
             let there = match read_again {
                 true => seen.entries.iter().any(|entry| {
                     (entry.place.index, entry.place.term, entry.digest) == (index, term, digest)

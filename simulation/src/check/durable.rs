@@ -71,7 +71,7 @@ impl Check for AcknowledgedIsDurable {
 
     fn look(&mut self, now: &Now<'_>) -> Result<(), String> {
         self.hear(now);
-        if now.look.of(Image::Durable).next().is_none() {
+        if now.look.survivors == 0 {
             return Ok(());
         }
         self.see(now);
@@ -227,6 +227,7 @@ mod tests {
                 seen.entries.truncate(if on.contains(&id) { 2 } else { 1 });
             }))
         });
+        story.look.survivors = 3;
         story.look.replicas = images.chain([leader]).collect();
         story.truth.name(GROUP, PLACE);
         story.learn();
@@ -244,6 +245,15 @@ mod tests {
         let story = story(&[2]);
         let judged = story.look(&mut AcknowledgedIsDurable::default());
         assert!(judged.is_err_and(|what| what.contains("(1, 0)")));
+    }
+
+    #[test]
+    fn a_record_on_disks_that_keep_nothing_at_all_is_not() {
+        let mut story = story(&[1, 2, 3]);
+        let replicas = &mut story.look.replicas;
+        replicas.retain(|replica| replica.image == Image::Live);
+        let judged = story.look(&mut AcknowledgedIsDurable::default());
+        assert!(judged.is_err());
     }
 
     #[test]

@@ -47,8 +47,14 @@ impl Check for OffsetsAreDense {
                     state.next_offset
                 ));
             }
-            if state.log_start > state.next_offset {
-                return Err(format!("{}: {state:?}", replica.name()));
+            let trimmed = group.filter(|group| counted.is_some() && !group.has_gaps);
+            let trimmed = trimmed.map_or(state.next_offset, |group| group.log_start);
+            if state.log_start > trimmed {
+                return Err(format!(
+                    "{}: its log begins at {}, and the trims in the log go up to {trimmed}",
+                    replica.name(),
+                    state.log_start
+                ));
             }
         }
         Ok(())
@@ -83,6 +89,14 @@ mod tests {
     fn a_replica_that_counts_otherwise_is_found() {
         assert!(story(3).look(&mut OffsetsAreDense::default()).is_err());
         assert!(story(1).look(&mut OffsetsAreDense::default()).is_err());
+    }
+
+    #[test]
+    fn a_log_start_beyond_the_trims_is_found() {
+        let mut story = story(2);
+        let state = story.look.replicas[1].state.as_mut();
+        state.expect("a state").log_start = 1;
+        assert!(story.look(&mut OffsetsAreDense::default()).is_err());
     }
 
     #[test]

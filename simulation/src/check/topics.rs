@@ -1,6 +1,6 @@
 //! A topic is there from when its creation was acknowledged until its deletion is asked for, and
-//! never after its deletion was acknowledged; judged by the lists that are asked for in the end, when
-//! nothing is under way.
+//! never after its deletion was acknowledged; judged by the list that is asked for last, when the
+//! cluster is whole and nothing is under way: a node that lags may answer with an older one.
 
 use std::collections::{BTreeMap, BTreeSet};
 

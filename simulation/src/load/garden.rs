@@ -13,7 +13,7 @@ use tokio::time::sleep;
 use super::producer::{outcome, sent};
 use super::publisher::WITHOUT_SEQUENCE;
 use super::record::{self, Value};
-use super::{Clients, now_ms, topic_name, topic_number};
+use super::{Clients, topic_name, topic_number};
 use crate::history::{Answer, Call};
 
 /// Topics beside the first, at a time.
@@ -39,9 +39,6 @@ pub async fn run(clients: &Clients) {
             .random_range(0..=2 * clients.plan.load.garden_every_ms);
         sleep(Duration::from_millis(pause_ms)).await;
     }
-    // What there is in the end.
-    let listed = gardener.list().await;
-    tracing::debug!(?listed, at_ms = now_ms(), "the gardener leaves");
 }
 
 struct Gardener<'a> {
@@ -63,7 +60,7 @@ impl Gardener<'_> {
             (_, None) => self.create().await,
             (0..4, Some(topic)) => self.delete(topic).await,
             (4, Some(topic)) => self.alter(topic).await,
-            (5, _) => self.list().await,
+            (5, _) => list(self.clients, &self.client).await.map(|_| ()),
             (_, Some(topic)) => self.publish(topic).await,
         }
     }
@@ -116,18 +113,6 @@ impl Gardener<'_> {
         self.clients.call(call, asked, |()| Answer::Done).await
     }
 
-    async fn list(&mut self) -> Result<(), Error> {
-        let admin = self.client.admin();
-        let asked = async {
-            let topics = admin.topics().await?;
-            let numbers = topics.iter().filter_map(|topic| topic_number(&topic.name));
-            Ok(numbers.collect())
-        };
-        let answer = |topics: &Vec<u32>| Answer::Topics(topics.clone());
-        self.clients.call(Call::ListTopics, asked, answer).await?;
-        Ok(())
-    }
-
     /// A few records, one after the other.
     async fn publish(&mut self, topic: u32) -> Result<(), Error> {
         let name = topic_name(topic);
@@ -142,4 +127,16 @@ impl Gardener<'_> {
         }
         Ok(())
     }
+}
+
+/// The numbers of the topics there are.
+pub async fn list(clients: &Clients, client: &Client) -> Result<Vec<u32>, Error> {
+    let admin = client.admin();
+    let asked = async {
+        let topics = admin.topics().await?;
+        let numbers = topics.iter().filter_map(|topic| topic_number(&topic.name));
+        Ok(numbers.collect())
+    };
+    let answer = |topics: &Vec<u32>| Answer::Topics(topics.clone());
+    clients.call(Call::ListTopics, asked, answer).await
 }

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use ropewalk_client::Client;
 use ropewalk_client::v1::PartitionInfo;
+use ropewalk_client::{Client, Error};
 use tokio::time::sleep;
 
+use super::producer::{outcome, sent};
 use super::reader::{Log, read_all};
-use super::{AGAIN, Clients, MAIN, topic_name, until_done};
+use super::record::{self, Value};
+use super::{AGAIN, Clients, MAIN, WITHOUT_SEQUENCE, garden, topic_name, until_done};
 use crate::history::{Answer, Call, Place};
 
 /// Creates the topic, unless somebody else did, or an earlier try unheard.
@@ -29,6 +31,13 @@ pub async fn create_topic(clients: &Clients, who: u64) {
         Ok(())
     })
     .await;
+}
+
+/// Returns once nobody waits for an answer any more.
+pub async fn until_idle(clients: &Clients) {
+    while clients.producing() {
+        sleep(AGAIN).await;
+    }
 }
 
 /// Returns once every partition has a leader and all its replicas are in sync; until then says
@@ -62,6 +71,51 @@ fn is_whole(one: &PartitionInfo) -> bool {
     one.leader_node_id != 0
         && !one.replica_node_ids.is_empty()
         && one.in_sync_node_ids.len() == one.replica_node_ids.len()
+}
+
+/// Lists the topics, and publishes a record to every partition of each: a cluster that is whole does
+/// what it is asked. Nobody else may be at work any more.
+pub async fn until_served(clients: &Clients) {
+    let client = clients.connect(8_000).await;
+    let topics = until_done("listing topics", || garden::list(clients, &client)).await;
+    let mut number = 0;
+    for topic in topics {
+        let mut partition = 0;
+        while partition < partitions(&client, topic).await {
+            number += 1;
+            match probe(clients, &client, (topic, partition), number).await {
+                Ok(()) => partition += 1,
+                Err(error) => {
+                    tracing::debug!(%error, topic, partition, "not served yet");
+                    sleep(AGAIN).await;
+                }
+            }
+        }
+    }
+}
+
+/// How many partitions a topic has; none if it is gone: a deletion whose outcome was unknown may
+/// come late.
+async fn partitions(client: &Client, topic: u32) -> u32 {
+    let admin = client.admin();
+    let name = topic_name(topic);
+    let found = until_done("looking at a topic", || admin.topic(&name)).await;
+    found.map_or(0, |found| found.partitions.len() as u32)
+}
+
+async fn probe(
+    clients: &Clients,
+    client: &Client,
+    (topic, partition): (u32, u32),
+    number: u64,
+) -> Result<(), Error> {
+    let name = (WITHOUT_SEQUENCE + 2, number);
+    let made = record::make(name, None, Value::Bytes(10));
+    sent(clients, name, topic, None, made.content);
+    let record = made.record.partition(partition);
+    let ended = client.publish(&topic_name(topic), record).await;
+    outcome(clients, name, topic, ended.clone());
+    ended.map(|_| ())
 }
 
 /// What every partition of the topic holds.

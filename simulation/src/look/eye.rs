@@ -44,6 +44,7 @@ impl Eye {
         let mut look = Look {
             at,
             whole,
+            survivors: 0,
             replicas: Vec::new(),
         };
         for number in 0..cluster.len() {
@@ -54,6 +55,7 @@ impl Eye {
                 Depth::Usual if !disk.survivor_is_cheap() => None,
                 _ => disk.survivor(),
             };
+            look.survivors += usize::from(durable.is_some());
             let images = [(Image::Live, disk.live()), (Image::Durable, durable)];
             for (image, disk) in images {
                 let Some(disk) = disk else { continue };

@@ -17,6 +17,8 @@ pub struct Look {
     pub at: Duration,
     /// Whether every entry there is was read, and not only what may have changed.
     pub whole: bool,
+    /// How many disks were looked at as a power loss would leave them.
+    pub survivors: usize,
     /// What was seen.
     pub replicas: Vec<Replica>,
 }
