@@ -234,6 +234,22 @@ async fn a_replica_found_damaged_does_not_run_again_after_a_restart() {
 }
 
 #[tokio::test]
+async fn a_replica_the_metadata_knows_to_be_damaged_does_not_run_even_without_its_mark() {
+    let (mut cluster, _) = three_with_records().await;
+    let damaged = place(2).replica;
+    cluster.change_partition(|partition| partition.damaged.push(damaged));
+    cluster
+        .decide_until("stopped replica", |cluster| {
+            cluster.nodes[&NodeId(2)].partitions.get(GROUP).is_none()
+        })
+        .await;
+    let leader = cluster.leader().await;
+    produce(&leader, anonymous(&[b"without it"])).await.unwrap();
+    assert!(cluster.nodes[&NodeId(2)].partitions.get(GROUP).is_none());
+    cluster.stop().await;
+}
+
+#[tokio::test]
 async fn a_majority_damaged_refuses_by_name_and_keeps_everything() {
     let (mut cluster, _) = three_with_records().await;
     for node in [1, 2] {

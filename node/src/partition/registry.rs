@@ -209,7 +209,7 @@ impl Registrar {
     async fn reconcile(&mut self, view: &ClusterView) {
         let wanted = placed_here(view, &self.partitions.inner.host);
         self.stop_unwanted(&wanted).await;
-        self.stop_damaged().await;
+        self.stop_damaged(view, &wanted).await;
         self.note_stopped();
         if let Err(error) = self.start_missing(view.applied, wanted.clone()).await {
             tracing::warn!(error, "replicas could not be started; trying again");
@@ -247,13 +247,22 @@ impl Registrar {
         }
     }
 
-    /// Takes the replicas that were found damaged out of service: they never run again.
-    async fn stop_damaged(&mut self) {
+    /// Takes the replicas that were found damaged out of service: they never run again. The metadata
+    /// may know of one whose mark a crash has kept from the disk.
+    async fn stop_damaged(&mut self, view: &ClusterView, wanted: &BTreeMap<ReplicaId, Wanted>) {
         for partition in self.partitions.all() {
             let damage = partition.view.damage().borrow().clone();
+            let damage = damage.or_else(|| told_damaged(view, &partition.id));
             if let Some(why) = damage {
                 self.stop(&partition).await;
                 self.quarantine.take(partition.id.clone(), why);
+            }
+        }
+        for (id, _) in wanted.values() {
+            if let Some(why) = told_damaged(view, id)
+                && !self.quarantine.holds(id.replica)
+            {
+                self.quarantine.take(id.clone(), why);
             }
         }
     }
@@ -388,6 +397,13 @@ impl Registrar {
 }
 
 type Wanted = (PartitionId, TopicSettings);
+
+/// What to say of a replica that the metadata has been told is damaged.
+fn told_damaged(view: &ClusterView, id: &PartitionId) -> Option<String> {
+    let wish = view.partition(&id.topic, id.partition)?;
+    let told = wish.group == id.group && wish.damaged.contains(&id.replica);
+    told.then(|| "it was found damaged before, as the metadata says".to_owned())
+}
 
 /// What should run on this node.
 fn placed_here(view: &ClusterView, host: &Host) -> BTreeMap<ReplicaId, Wanted> {
