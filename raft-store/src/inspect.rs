@@ -12,7 +12,7 @@ use openraft::EntryPayload;
 use ropewalk_proto::command::Command;
 use ropewalk_proto::ids::{GroupId, ReplicaId};
 
-use crate::disk::{Disk, DiskError, ScanLimit};
+use crate::disk::{Batch, Change, Disk, DiskError, ScanLimit};
 use crate::entry;
 use crate::keys::{self, Key, Part};
 use crate::sealed;
@@ -256,6 +256,42 @@ async fn scan_all(
         };
         range.start = keys::after(last);
         all.extend(pairs);
+    }
+}
+
+/// What a batch on its way to the disk holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Touched {
+    /// A vote.
+    pub vote: bool,
+    /// Entries of a log.
+    pub log: bool,
+    /// A snapshot of another replica, with all that it replaces.
+    pub snapshot: bool,
+}
+
+impl Touched {
+    /// What `batch` holds.
+    pub fn by(batch: &Batch) -> Touched {
+        let mut touched = Touched::default();
+        let (mut checkpoint, mut purged) = (false, false);
+        for change in &batch.changes {
+            let Change::Put { key, .. } = change else {
+                continue;
+            };
+            if let Some(Key::Of(_, part)) = Key::decode(key) {
+                match part {
+                    Part::Vote => touched.vote = true,
+                    Part::Log(_) => touched.log = true,
+                    Part::Checkpoint(_) => checkpoint = true,
+                    Part::Purged => purged = true,
+                    _ => {}
+                }
+            }
+        }
+        // A replica's own checkpoint moves nothing else.
+        touched.snapshot = checkpoint && purged;
+        touched
     }
 }
 

@@ -67,7 +67,7 @@ impl Ask {
     /// Asks the nodes named, about one topic.
     pub fn new(nodes: &[&str], topic: &str) -> Ask {
         Ask {
-            peers: Peers::new(Arc::new(SimNet), &Limits::default()),
+            peers: Peers::new(Arc::new(SimNet::default()), &Limits::default()),
             nodes: nodes.iter().map(ToString::to_string).collect(),
             topic: topic.to_string(),
         }

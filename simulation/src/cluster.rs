@@ -3,19 +3,18 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 use rand::rngs::SmallRng;
 use ropewalk_node::{Config, Env};
 use tokio::sync::oneshot;
-use tokio_util::sync::CancellationToken;
 use turmoil::Sim;
 
 use crate::clock::SimClock;
 use crate::disk::{DiskKind, SimDisk};
 use crate::net::SimNet;
+use crate::process::Process;
 
 /// The port every simulated node listens on.
 pub const PORT: u16 = 7_000;
@@ -26,6 +25,9 @@ const TCP_CAPACITY: usize = 1 << 14;
 /// How long a supervisor waits before it starts a node again that ended by itself.
 const RESTART_AFTER: Duration = Duration::from_secs(1);
 
+/// What a message takes at most while nothing is wrong.
+pub const MAX_LATENCY: Duration = Duration::from_millis(20);
+
 /// What stays of a node while it is down.
 #[derive(Debug)]
 pub struct Machine {
@@ -33,6 +35,7 @@ pub struct Machine {
     clock: Arc<SimClock>,
     /// When and why the last process ended by itself, if it did.
     ended: Mutex<Option<(Duration, String)>>,
+    process: Process,
 }
 
 impl Machine {
@@ -47,9 +50,14 @@ impl Machine {
         &*self.disk
     }
 
-    /// How far the node's wall clock is off.
-    pub fn set_skew_ms(&self, skew_ms: i64) {
-        self.clock.skew_ms.store(skew_ms, Ordering::Relaxed);
+    /// The node's wall clock.
+    pub fn clock(&self) -> &SimClock {
+        &self.clock
+    }
+
+    /// The node's process.
+    pub fn process(&self) -> &Process {
+        &self.process
     }
 }
 
@@ -76,7 +84,7 @@ pub fn simulation(seed: u64, duration: Duration) -> Sim<'static> {
         .epoch(SystemTime::UNIX_EPOCH + EPOCH)
         .simulation_duration(duration)
         .tick_duration(Duration::from_millis(1))
-        .max_message_latency(Duration::from_millis(20))
+        .max_message_latency(MAX_LATENCY)
         .tcp_capacity(TCP_CAPACITY)
         .enable_random_order()
         .build()
@@ -85,7 +93,7 @@ pub fn simulation(seed: u64, duration: Duration) -> Sim<'static> {
 impl Cluster {
     /// Nodes `node-1` to `node-count` with disks of one kind, each a seed for the others.
     pub fn start(sim: &mut Sim<'_>, seed: u64, count: usize, kind: DiskKind) -> Cluster {
-        let names: Vec<String> = (1..=count).map(|number| format!("node-{number}")).collect();
+        let names: Vec<String> = (0..count).map(node_name).collect();
         let seeds: Vec<String> = names.iter().map(|name| address(name)).collect();
         let mut cluster = Cluster {
             seed,
@@ -105,6 +113,7 @@ impl Cluster {
             disk: self.kind.machine(seed),
             clock: Arc::default(),
             ended: Mutex::default(),
+            process: Process::default(),
         });
         self.machines.insert(name.to_string(), machine.clone());
         let config = Config {
@@ -190,6 +199,11 @@ impl Cluster {
     }
 }
 
+/// The name of a node, by its number from 0.
+pub fn node_name(number: usize) -> String {
+    format!("node-{}", number + 1)
+}
+
 /// The address of a simulated node.
 pub fn address(name: &str) -> String {
     format!("{name}:{PORT}")
@@ -197,22 +211,37 @@ pub fn address(name: &str) -> String {
 
 /// One life of a node's process. That it ended by itself is no fault of the simulation's.
 async fn run(config: Config, machine: Arc<Machine>, seed: u64) -> turmoil::Result {
-    if let Err(error) = live(config, &machine, seed).await {
-        tracing::warn!(%error, "a node ended by itself");
-        let at = turmoil::sim_elapsed().unwrap_or_default();
-        *machine.ended.lock() = Some((at, error.to_string()));
+    match live(config, &machine, seed).await {
+        Ok(()) => {
+            // Whoever asked it to end takes away what is left of it.
+            machine.process.has_stopped();
+            std::future::pending().await
+        }
+        Err(error) => {
+            tracing::warn!(%error, "a node ended by itself");
+            let at = turmoil::sim_elapsed().unwrap_or_default();
+            *machine.ended.lock() = Some((at, error.to_string()));
+            Ok(())
+        }
     }
-    Ok(())
 }
 
-async fn live(config: Config, machine: &Machine, seed: u64) -> Result<(), Box<dyn Error>> {
+async fn live(mut config: Config, machine: &Machine, seed: u64) -> Result<(), Box<dyn Error>> {
+    let stop = machine.process.begin();
+    if let Some(limits) = machine.process.limits() {
+        config.limits = limits;
+    }
+    let opened = machine.disk.open();
+    let opened = opened.inspect_err(|_| machine.process.calls.failed())?;
     let env = Env {
         clock: machine.clock.clone(),
-        disk: machine.disk.open()?,
-        net: Arc::new(SimNet),
+        disk: machine.process.disk(opened),
+        net: Arc::new(SimNet {
+            gate: machine.process.gate.clone(),
+        }),
         seed,
     };
     let (ready, _) = oneshot::channel();
-    ropewalk_node::run(config, env, CancellationToken::new(), ready).await?;
+    ropewalk_node::run(config, env, stop, ready).await?;
     Ok(())
 }

@@ -2,17 +2,24 @@
 
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use ropewalk_node::env::{Connection, Listener, Net};
 
+use crate::gate::Gate;
+
 /// turmoil's network. Addresses are `host:port`, with the simulation's host names.
-#[derive(Debug)]
-pub struct SimNet;
+#[derive(Debug, Default)]
+pub struct SimNet {
+    /// What every connection of the host goes through.
+    pub gate: Arc<Gate>,
+}
 
 struct SimListener {
     listener: turmoil::net::TcpListener,
     address: String,
+    gate: Arc<Gate>,
 }
 
 impl fmt::Debug for SimListener {
@@ -33,6 +40,7 @@ impl Net for SimNet {
             let listener = SimListener {
                 listener,
                 address: address.to_string(),
+                gate: self.gate.clone(),
             };
             Ok(Box::new(listener) as Box<dyn Listener>)
         })
@@ -40,8 +48,9 @@ impl Net for SimNet {
 
     fn connect<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Connection>> {
         Box::pin(async move {
+            self.gate.pass().await;
             let stream = turmoil::net::TcpStream::connect(address).await?;
-            Ok(Box::new(stream) as Connection)
+            Ok(self.gate.connection(stream))
         })
     }
 }
@@ -49,8 +58,9 @@ impl Net for SimNet {
 impl Listener for SimListener {
     fn accept(&mut self) -> BoxFuture<'_, io::Result<(Connection, String)>> {
         Box::pin(async move {
+            self.gate.pass().await;
             let (stream, from) = self.listener.accept().await?;
-            Ok((Box::new(stream) as Connection, from.to_string()))
+            Ok((self.gate.connection(stream), from.to_string()))
         })
     }
 

@@ -51,27 +51,58 @@ impl Plan {
     pub fn on(self, disk: DiskKind) -> Plan {
         Plan { disk, ..self }
     }
+
+    /// How many replicas a topic must have: one copy of anything may be lost where copies are.
+    pub fn fewest_replicas(&self) -> u32 {
+        match self.faults.iter().any(|fault| fault.what.loses_copies()) {
+            true => 3,
+            false => 1,
+        }
+    }
 }
+
+/// One run in so many has no faults at all.
+const QUIET: u32 = 16;
+/// Kinds that the nodes cannot bear yet.
+const NOT_YET: [&str; 4] = ["io-error", "full-disk", "low-space", "damage"];
+/// Kinds that make no sense where every node holds everything.
+const NEED_A_FOURTH: [&str; 2] = ["partition-move", "decommission"];
 
 /// Swarm: each run turns a part of the kinds on, each with an intensity of its own, since faults
 /// that all fall at once hide each other.
 fn draw_faults(random: &mut SmallRng, nodes: usize, storm_ms: u64) -> Vec<Fault> {
     let mut faults = Vec::new();
-    for kind in What::KINDS {
-        if random.random_bool(0.5) {
+    if random.random_ratio(1, QUIET) {
+        return faults;
+    }
+    let share = *[0.1, 0.2, 0.4].choose(random).unwrap_or(&0.2);
+    for kind in What::kinds() {
+        let fits = nodes > 3 || !NEED_A_FOURTH.contains(&kind);
+        if !random.random_bool(share) || NOT_YET.contains(&kind) || !fits {
             continue;
         }
         let every_ms = random.random_range(5_000..=30_000);
-        let mut at_ms = random.random_range(3_000..=3_000 + every_ms);
-        while at_ms < storm_ms {
-            faults.push(Fault {
-                at_ms,
-                for_ms: random.random_range(100..=10_000),
-                what: What::draw(kind, random, nodes),
-            });
-            at_ms += random.random_range(every_ms / 2..=every_ms * 3 / 2);
-        }
+        draw_kind(random, kind, (nodes, every_ms, storm_ms), &mut faults);
     }
     faults.sort_by_key(|fault| fault.at_ms);
     faults
+}
+
+/// Faults of one kind, about as often as said.
+pub fn draw_kind(
+    random: &mut SmallRng,
+    kind: &str,
+    (nodes, every_ms, storm_ms): (usize, u64, u64),
+    faults: &mut Vec<Fault>,
+) {
+    // Before that there is nothing to lose.
+    let mut at_ms = random.random_range(3_000..=3_000 + every_ms);
+    while at_ms < storm_ms {
+        faults.push(Fault {
+            at_ms,
+            for_ms: random.random_range(500..=10_000),
+            what: What::draw(kind, random, nodes),
+        });
+        at_ms += random.random_range(every_ms / 2..=every_ms * 3 / 2);
+    }
 }

@@ -44,8 +44,12 @@ pub struct Outcome {
     pub refused: u64,
     /// How much else clients did, and how much there was to judge.
     pub counts: BTreeMap<&'static str, u64>,
-    /// How many faults of each kind fell.
+    /// How many faults of each kind took effect.
     pub faults: BTreeMap<&'static str, u64>,
+    /// How many of each kind were drawn.
+    pub drawn: BTreeMap<&'static str, u64>,
+    /// How many of those were put off, since the cluster might not have recovered from them.
+    pub put_off: BTreeMap<&'static str, u64>,
     /// What did not hold.
     pub violations: Vec<Violation>,
 }
@@ -92,7 +96,7 @@ struct Course<'a> {
 impl Course<'_> {
     fn go(&mut self) -> Result<BTreeMap<Place, Log>, Violation> {
         self.storm()?;
-        self.injector.calm(&mut self.sim, &self.cluster);
+        self.injector.calm(&mut self.sim, &mut self.cluster);
         self.clients.stop_sending();
         let begun = self.sim.elapsed();
         self.calm()?;
@@ -124,13 +128,13 @@ impl Course<'_> {
     fn storm(&mut self) -> Result<(), Violation> {
         let end = Duration::from_millis(self.plan.storm_ms);
         while self.sim.elapsed() < end {
-            if self.injector.is_due(self.sim.elapsed()) {
+            if self.injector.is_due(self.sim.elapsed(), &self.cluster) {
                 // What is there before a fault, and what is left after it.
                 self.look(Depth::Thorough)?;
-                self.injector.turn(&mut self.sim, &self.cluster);
+                self.injector.turn(&mut self.sim, &mut self.cluster);
                 self.look(Depth::Thorough)?;
             } else {
-                self.injector.turn(&mut self.sim, &self.cluster);
+                self.injector.turn(&mut self.sim, &mut self.cluster);
             }
             self.step()?;
         }
@@ -154,13 +158,17 @@ impl Course<'_> {
         let end = self.sim.elapsed() + CALM;
         loop {
             // Not held while the simulation goes on: the operator writes it.
-            let Some(what) = missing.lock().clone() else {
-                return Ok(());
+            let what = missing.lock().clone();
+            let what = match what {
+                Some(what) => what,
+                None if self.injector.is_calm(&self.cluster) => return Ok(()),
+                None => "the faults' operator still waits".to_owned(),
             };
             if self.sim.elapsed() >= end {
                 let what = format!("not whole after {CALM:?}: {what}");
                 return Err(violation("liveness", what));
             }
+            self.injector.turn(&mut self.sim, &mut self.cluster);
             self.step()?;
         }
     }
@@ -228,6 +236,8 @@ impl Course<'_> {
             refused: 0,
             counts: self.judge.counts().clone(),
             faults: self.injector.counts().clone(),
+            drawn: self.injector.drawn().clone(),
+            put_off: self.injector.put_off().clone(),
             violations,
         };
         for (_, event) in self.history.events().iter() {

@@ -3,161 +3,356 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use rand::SeedableRng;
 use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
 use turmoil::Sim;
 
-use super::{Fault, What};
+use super::atlas::Atlas;
+use super::operator::{Operator, Order};
+use super::strike::Scene;
+use super::{Disks, Fault, Network, Operations, Processes, What, network};
 use crate::cluster::Cluster;
+use crate::disk::DiskFault;
 use crate::history::History;
 use crate::plan::Plan;
+use crate::process::Moment;
+
+/// How long a fault that may not fall yet is put off.
+const PUT_OFF: Duration = Duration::from_secs(1);
+/// A process that is down for no drawn time comes back within this.
+const DOWN_MS: std::ops::Range<u64> = 50..4_000;
 
 /// The faults of one run, those to come and those that last.
 #[derive(Debug)]
 pub struct Injector {
-    /// Still to come, the next one last.
-    coming: Vec<Fault>,
-    /// What lasts, and until when.
-    lasting: Vec<(Duration, What)>,
-    down: BTreeSet<usize>,
-    random: SmallRng,
-    history: History,
-    /// How many of each kind fell.
+    /// Still to come, by when, and one after the other.
+    pub(super) coming: BTreeMap<(Duration, u64), Fault>,
+    pub(super) lasting: Vec<Lasting>,
+    /// Nodes that a fault took down and has not yet brought up again.
+    pub(super) down: BTreeSet<usize>,
+    /// New nodes that the cluster does not know yet.
+    pub(super) joining: BTreeSet<usize>,
+    /// Nodes that were in the cluster at the last look.
+    members: BTreeSet<usize>,
+    pub(super) atlas: Atlas,
+    pub(super) operator: Operator,
+    pub(super) random: SmallRng,
+    pub(super) history: History,
+    seed: u64,
+    next: u64,
+    calm_since: Option<Duration>,
     counts: BTreeMap<&'static str, u64>,
+    drawn: BTreeMap<&'static str, u64>,
+    put_off: BTreeMap<&'static str, u64>,
+    /// Those that were put off already, by their place among all.
+    late: BTreeSet<u64>,
+}
+
+/// A fault that lasts.
+#[derive(Debug)]
+pub(super) struct Lasting {
+    pub until: Duration,
+    pub what: What,
+    /// Nodes that it took down.
+    pub down: Vec<usize>,
 }
 
 impl Injector {
     /// The faults of `plan`.
     pub fn new(plan: &Plan, history: History) -> Injector {
-        let mut coming = plan.faults.clone();
-        coming.reverse();
-        Injector {
-            coming,
+        let mut drawn = BTreeMap::new();
+        for fault in &plan.faults {
+            *drawn.entry(fault.what.kind()).or_default() += 1;
+        }
+        let mut injector = Injector {
+            coming: BTreeMap::new(),
             lasting: Vec::new(),
             down: BTreeSet::new(),
+            joining: BTreeSet::new(),
+            members: BTreeSet::new(),
+            atlas: Atlas::default(),
+            operator: Operator::default(),
             random: SmallRng::seed_from_u64(!plan.seed),
             history,
+            seed: plan.seed,
+            next: 0,
+            calm_since: None,
             counts: BTreeMap::new(),
+            drawn,
+            put_off: BTreeMap::new(),
+            late: BTreeSet::new(),
+        };
+        for fault in &plan.faults {
+            injector.expect(fault.clone());
         }
+        injector
     }
 
-    /// How many faults of each kind fell.
+    /// How many faults of each kind took effect.
     pub fn counts(&self) -> &BTreeMap<&'static str, u64> {
         &self.counts
     }
 
-    /// Whether the next turn brings or takes something.
-    pub fn is_due(&self, now: Duration) -> bool {
-        let coming = self.coming.last();
-        coming.is_some_and(|fault| Duration::from_millis(fault.at_ms) <= now)
-            || self.lasting.iter().any(|(until, _)| *until <= now)
+    /// How many of each kind were drawn.
+    pub fn drawn(&self) -> &BTreeMap<&'static str, u64> {
+        &self.drawn
     }
 
-    /// Brings and takes what is due. Call between two steps of the simulation.
-    pub fn turn(&mut self, sim: &mut Sim<'_>, cluster: &Cluster) {
+    /// How many of each kind were put off at least once, since the cluster might not have recovered.
+    pub fn put_off(&self) -> &BTreeMap<&'static str, u64> {
+        &self.put_off
+    }
+
+    /// Whether the next turn brings or takes something.
+    pub fn is_due(&self, now: Duration, cluster: &Cluster) -> bool {
+        let first = self.coming.first_key_value();
+        first.is_some_and(|((at, _), _)| *at <= now)
+            || self.lasting.iter().any(|one| one.until <= now)
+            || !self.fallen(cluster).is_empty()
+    }
+
+    /// Brings and takes what is due. Call between two steps of the simulation, also once it is
+    /// calm, since what ended by itself is begun again, and what had left, too.
+    pub fn turn(&mut self, sim: &mut Sim<'_>, cluster: &mut Cluster) {
         let now = sim.elapsed();
-        let (over, lasting) = std::mem::take(&mut self.lasting)
-            .into_iter()
-            .partition(|(until, _)| *until <= now);
-        self.lasting = lasting;
-        self.heal(sim, cluster, over);
-        while self
-            .coming
-            .last()
-            .is_some_and(|fault| Duration::from_millis(fault.at_ms) <= now)
-        {
-            if let Some(fault) = self.coming.pop() {
-                self.strike(sim, cluster, now, fault);
+        self.operator.begin(sim, cluster, self.seed);
+        for kind in self.operator.take_done() {
+            self.count(kind);
+        }
+        let mut scene = Scene { sim, cluster, now };
+        self.look(&mut scene);
+        let mut changed = self.spring(&mut scene);
+        let over: Vec<Lasting> = self
+            .lasting
+            .extract_if(.., |one| one.until <= now)
+            .collect();
+        changed |= !over.is_empty();
+        for one in over {
+            self.heal(&mut scene, one);
+        }
+        while let Some(first) = self.coming.first_entry() {
+            if first.key().0 > now {
+                break;
             }
+            let ((_, place), fault) = first.remove_entry();
+            if !self.strike(&mut scene, &fault) {
+                self.postpone(now, place, fault);
+            }
+            changed = true;
+        }
+        if changed {
+            self.wire(&mut scene);
         }
     }
 
     /// Takes away all that lasts; nothing more will come.
-    pub fn calm(&mut self, sim: &mut Sim<'_>, cluster: &Cluster) {
+    pub fn calm(&mut self, sim: &mut Sim<'_>, cluster: &mut Cluster) {
+        let now = sim.elapsed();
+        self.calm_since = Some(now);
         self.coming.clear();
-        let lasting = std::mem::take(&mut self.lasting);
-        self.heal(sim, cluster, lasting);
-    }
-
-    fn strike(&mut self, sim: &mut Sim<'_>, cluster: &Cluster, now: Duration, fault: Fault) {
-        tracing::info!(what = ?fault.what, "a fault");
-        self.history.fault(&fault.what);
-        *self.counts.entry(fault.what.kind()).or_default() += 1;
-        match &fault.what {
-            What::Crash { nodes } => {
-                for node in self.standing(nodes) {
-                    cluster.crash(sim, cluster.name(node));
-                }
-            }
-            What::PowerLoss { nodes } => {
-                for node in self.standing(nodes) {
-                    cluster.power_off(sim, cluster.name(node), &mut self.random);
-                }
-            }
-            What::Clock { node, skew_ms } => {
-                cluster.machine(cluster.name(*node)).set_skew_ms(*skew_ms)
-            }
-            What::Partition { .. } | What::OneWay { .. } => {}
+        self.operator.drop_orders();
+        let mut scene = Scene { sim, cluster, now };
+        for one in std::mem::take(&mut self.lasting) {
+            self.heal(&mut scene, one);
         }
-        let until = now + Duration::from_millis(fault.for_ms);
-        self.lasting.push((until, fault.what));
-        self.wire(sim, cluster);
-    }
-
-    /// Those of `nodes` that are up, which are now down.
-    fn standing(&mut self, nodes: &[usize]) -> Vec<usize> {
-        nodes
-            .iter()
-            .copied()
-            .filter(|node| self.down.insert(*node))
-            .collect()
-    }
-
-    fn heal(&mut self, sim: &mut Sim<'_>, cluster: &Cluster, over: Vec<(Duration, What)>) {
-        let wires = !over.is_empty();
-        for (_, what) in over {
-            match what {
-                What::Crash { nodes } | What::PowerLoss { nodes } => {
-                    for node in nodes {
-                        let still_down =
-                            self.lasting.iter().any(|(_, what)| takes_down(what, node));
-                        if !still_down && self.down.remove(&node) {
-                            sim.bounce(cluster.name(node));
-                        }
-                    }
-                }
-                What::Clock { node, .. } => cluster.machine(cluster.name(node)).set_skew_ms(0),
-                What::Partition { .. } | What::OneWay { .. } => {}
-            }
-        }
-        if wires {
-            self.wire(sim, cluster);
+        self.wire(&mut scene);
+        for number in 0..scene.cluster.len() {
+            scene.machine(number).process().set_limits(None);
         }
     }
 
-    /// Sets every way between two nodes to what the lasting faults leave of it.
-    fn wire(&self, sim: &Sim<'_>, cluster: &Cluster) {
-        for from in 0..cluster.len() {
-            for to in (0..cluster.len()).filter(|to| *to != from) {
-                let cut = self.lasting.iter().any(|(_, what)| match what {
-                    What::Partition { nodes } => nodes.contains(&from) != nodes.contains(&to),
-                    What::OneWay { from: f, to: t } => (*f, *t) == (from, to),
-                    _ => false,
-                });
-                let (from, to) = (cluster.name(from), cluster.name(to));
-                if cut {
-                    sim.partition_oneway(from, to);
-                } else {
-                    sim.repair_oneway(from, to);
+    /// Whether all is as before the first fault, as far as it is for the injector to make it so.
+    pub fn is_calm(&self, cluster: &Cluster) -> bool {
+        let survey = self.operator.survey();
+        let looked = self.calm_since.is_some_and(|since| survey.at > since);
+        looked && self.operator.is_idle() && survey.all_alive(cluster)
+    }
+
+    /// One more fault to come.
+    pub(super) fn expect(&mut self, fault: Fault) {
+        let at = Duration::from_millis(fault.at_ms);
+        self.coming.insert((at, self.next), fault);
+        self.next += 1;
+    }
+
+    pub(super) fn count(&mut self, kind: &'static str) {
+        *self.counts.entry(kind).or_default() += 1;
+    }
+
+    fn postpone(&mut self, now: Duration, place: u64, fault: Fault) {
+        if self.late.insert(place) {
+            *self.put_off.entry(fault.what.kind()).or_default() += 1;
+        }
+        self.coming.insert((now + PUT_OFF, place), fault);
+    }
+
+    /// Does what follows from the operator's last look.
+    fn look(&mut self, scene: &mut Scene<'_, '_>) {
+        let survey = self.operator.survey();
+        self.atlas.update(scene.cluster, &survey);
+        let alive = |number: &usize| matches!(survey.node(scene.cluster, *number), Some(seen) if seen.alive);
+        let joined: Vec<usize> = self
+            .joining
+            .extract_if(.., |number| alive(number))
+            .collect();
+        for _ in joined {
+            self.count("join");
+        }
+        for number in 0..scene.cluster.len() {
+            if survey.node(scene.cluster, number).is_some() {
+                self.members.insert(number);
+            } else if !self.down.contains(&number) && self.members.remove(&number) {
+                // It has left, and whoever comes back there is another.
+                scene.crash(number);
+                scene.wipe(number);
+                scene.bring_up(number);
+            }
+        }
+    }
+
+    /// Who was stopped by a trap, or ended since it was asked to: by which of what lasts, which
+    /// node, and whether it is to lose its power.
+    fn fallen(&self, cluster: &Cluster) -> Vec<(usize, usize, bool)> {
+        let process = |node: usize| cluster.machine(cluster.name(node)).process();
+        let lasting = self.lasting.iter().enumerate();
+        let waiting = lasting.filter(|(_, one)| one.down.is_empty());
+        let fallen = waiting.filter_map(|(place, one)| match &one.what {
+            What::Processes(Processes::At { nodes, power, .. }) => {
+                let sprung = nodes.iter().find(|node| process(**node).trap.has_sprung());
+                sprung.map(|node| (place, *node, *power))
+            }
+            What::Processes(Processes::Stop { node, .. }) => {
+                let stopped = process(*node).is_stopped() && !self.down.contains(node);
+                stopped.then_some((place, *node, false))
+            }
+            _ => None,
+        });
+        fallen.collect()
+    }
+
+    /// Takes down those who fell.
+    fn spring(&mut self, scene: &mut Scene<'_, '_>) -> bool {
+        let fell = self.fallen(scene.cluster);
+        let any = !fell.is_empty();
+        for (place, node, power) in fell {
+            let until = scene.now + Duration::from_millis(self.random.random_range(DOWN_MS));
+            let taken = self.take_down(scene, &[node], power);
+            let one = &mut self.lasting[place];
+            one.down = taken;
+            one.until = until;
+            remove_traps(scene, &one.what);
+            let kind = one.what.kind();
+            self.count(kind);
+        }
+        any
+    }
+
+    /// Those of `nodes` that were up, and are down now.
+    pub(super) fn take_down(
+        &mut self,
+        scene: &mut Scene<'_, '_>,
+        nodes: &[usize],
+        power: bool,
+    ) -> Vec<usize> {
+        let up = nodes.iter().copied();
+        let up: Vec<usize> = up.filter(|node| self.down.insert(*node)).collect();
+        for node in &up {
+            if power {
+                scene.power_off(*node, &mut self.random);
+            } else {
+                scene.crash(*node);
+            }
+        }
+        up
+    }
+
+    fn heal(&mut self, scene: &mut Scene<'_, '_>, over: Lasting) {
+        remove_traps(scene, &over.what);
+        let mut down = over.down;
+        match &over.what {
+            What::Network(fault) => self.heal_network(scene, fault),
+            What::Processes(Processes::Pause { nodes }) => {
+                let held = nodes.iter();
+                let held: u64 = held
+                    .map(|node| scene.machine(*node).process().gate.open())
+                    .sum();
+                if held > 0 {
+                    self.count(over.what.kind());
                 }
             }
+            // It was asked to end and did not in time, so it is ended.
+            What::Processes(Processes::Stop { node, .. }) if down.is_empty() => {
+                down = self.take_down(scene, &[*node], false);
+            }
+            What::Disks(fault) => self.heal_disk(scene, fault),
+            What::Clocks(fault) => {
+                let clock = scene.machine(fault.node()).clock();
+                clock.set_skew_ms(0);
+                clock.set_drift_ppm(0);
+                if clock.take_asked() > 0 {
+                    self.count(over.what.kind());
+                }
+            }
+            What::Operations(Operations::Drain { node } | Operations::Decommission { node }) => {
+                self.operator.order(Order::Restore(*node));
+            }
+            What::Processes(_) | What::Operations(_) => {}
+        }
+        for node in down {
+            self.down.remove(&node);
+            scene.bring_up(node);
+        }
+    }
+
+    fn heal_network(&mut self, scene: &Scene<'_, '_>, fault: &Network) {
+        let felt = match fault {
+            Network::Hold { a, b } => network::under_way(scene.sim, scene.cluster, *a, *b) > 0,
+            Network::Slow { node, .. } => {
+                scene.machine(*node).process().gate.set_bytes_per_ms(None) > 0
+            }
+            _ => false,
+        };
+        if felt {
+            self.count(fault.kind());
+        }
+    }
+
+    fn heal_disk(&mut self, scene: &Scene<'_, '_>, fault: &Disks) {
+        if fault.lasting() == DiskFault::None {
+            return;
+        }
+        let machine = scene.machine(fault.node());
+        if machine.process().calls.felt(fault.lasting()) {
+            self.count(fault.kind());
+        }
+        let others = self.lasting.iter().filter_map(|one| match &one.what {
+            What::Disks(other) if other.node() == fault.node() => Some(other.lasting()),
+            _ => None,
+        });
+        machine.disk().set_fault(others.last().unwrap_or_default());
+    }
+
+    fn wire(&self, scene: &mut Scene<'_, '_>) {
+        let lasting = self.lasting.iter().filter_map(|one| match &one.what {
+            What::Network(network) => Some(network),
+            _ => None,
+        });
+        network::wire(scene.sim, scene.cluster, &lasting.collect::<Vec<_>>());
+    }
+}
+
+/// Takes away what a fault set and nothing ran into.
+fn remove_traps(scene: &Scene<'_, '_>, what: &What) {
+    if let What::Processes(Processes::At { nodes, .. }) = what {
+        for node in nodes {
+            scene.machine(*node).process().trap.remove();
         }
     }
 }
 
-fn takes_down(what: &What, node: usize) -> bool {
-    match what {
-        What::Crash { nodes } | What::PowerLoss { nodes } => nodes.contains(&node),
-        _ => false,
+/// Sets the trap of a fault.
+pub(super) fn set_traps(scene: &Scene<'_, '_>, moment: Moment, count: u32, nodes: &[usize]) {
+    for node in nodes {
+        scene.machine(*node).process().trap.set(moment, count);
     }
 }

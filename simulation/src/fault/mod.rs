@@ -1,12 +1,28 @@
 //! What goes wrong, and when. [`Injector`] brings a plan's faults over a running simulation.
+//!
+//! One file for each family of faults says what there is to draw; [`Injector`] makes it happen.
+//! A fault is counted once it took effect, not when it was tried. Nothing in here may know what the
+//! cluster should have done about it: that is for the checks.
 
+mod atlas;
+mod clocks;
+mod disks;
 mod injector;
+mod network;
+mod operations;
+mod operator;
+mod processes;
+mod strike;
 
-use rand::Rng;
 use rand::rngs::SmallRng;
 use serde::{Deserialize, Serialize};
 
+pub use clocks::Clocks;
+pub use disks::Disks;
 pub use injector::Injector;
+pub use network::Network;
+pub use operations::Operations;
+pub use processes::{Processes, Reach, Reason};
 
 /// One fault: from `at_ms` on, for `for_ms`, in simulated ms since the start.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -19,90 +35,61 @@ pub struct Fault {
     pub what: What,
 }
 
-/// A kind of fault, with what it falls on. Nodes are counted from 0.
+/// A fault, with what it falls on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum What {
-    /// These nodes and the others don't hear each other.
-    Partition {
-        /// One side.
-        nodes: Vec<usize>,
-    },
-    /// What `from` says to `to` is lost; not the other way.
-    OneWay {
-        /// Who is not heard.
-        from: usize,
-        /// Who does not hear.
-        to: usize,
-    },
-    /// Processes end; what they wrote stays.
-    Crash {
-        /// Whose.
-        nodes: Vec<usize>,
-    },
-    /// Power is lost; what was not synced may be gone.
-    PowerLoss {
-        /// Whose.
-        nodes: Vec<usize>,
-    },
-    /// A wall clock is set wrong.
-    Clock {
-        /// Whose.
-        node: usize,
-        /// By how much, in ms.
-        skew_ms: i64,
-    },
+    /// Between hosts.
+    Network(Network),
+    /// To processes and their power.
+    Processes(Processes),
+    /// To disks.
+    Disks(Disks),
+    /// To wall clocks.
+    Clocks(Clocks),
+    /// No fault, but what operators do meanwhile.
+    Operations(Operations),
 }
 
 impl What {
     /// The name of each kind.
-    pub const KINDS: [&str; 5] = ["partition", "one-way", "crash", "power-loss", "clock"];
+    pub fn kinds() -> impl Iterator<Item = &'static str> {
+        let families: [&[&str]; 5] = [
+            &Network::KINDS,
+            &Processes::KINDS,
+            &Disks::KINDS,
+            &Clocks::KINDS,
+            &Operations::KINDS,
+        ];
+        families.into_iter().flatten().copied()
+    }
 
     /// Draws a fault of a kind.
     ///
     /// # Panics
     /// If there is no such kind.
     pub fn draw(kind: &str, random: &mut SmallRng, nodes: usize) -> What {
-        match kind {
-            "partition" => What::Partition {
-                nodes: some(random, nodes),
-            },
-            "one-way" => {
-                let from = random.random_range(0..nodes);
-                let to = (from + random.random_range(1..nodes)) % nodes;
-                What::OneWay { from, to }
-            }
-            "crash" => What::Crash {
-                nodes: some(random, nodes),
-            },
-            "power-loss" => What::PowerLoss {
-                nodes: some(random, nodes),
-            },
-            "clock" => What::Clock {
-                node: random.random_range(0..nodes),
-                skew_ms: random.random_range(-3_600_000..=3_600_000),
-            },
-            other => panic!("no such kind of fault: {other}"),
-        }
+        let drawn = Network::draw(kind, random, nodes).map(What::Network);
+        drawn
+            .or_else(|| Processes::draw(kind, random, nodes).map(What::Processes))
+            .or_else(|| Disks::draw(kind, random, nodes).map(What::Disks))
+            .or_else(|| Clocks::draw(kind, random, nodes).map(What::Clocks))
+            .or_else(|| Operations::draw(kind, random, nodes).map(What::Operations))
+            .unwrap_or_else(|| panic!("no such kind of fault: {kind}"))
     }
 
     /// The name of its kind.
     pub fn kind(&self) -> &'static str {
         match self {
-            What::Partition { .. } => "partition",
-            What::OneWay { .. } => "one-way",
-            What::Crash { .. } => "crash",
-            What::PowerLoss { .. } => "power-loss",
-            What::Clock { .. } => "clock",
+            What::Network(network) => network.kind(),
+            What::Processes(processes) => processes.kind(),
+            What::Disks(disks) => disks.kind(),
+            What::Clocks(clocks) => clocks.kind(),
+            What::Operations(operations) => operations.kind(),
         }
     }
-}
 
-/// One node mostly, at times more, and now and then all.
-fn some(random: &mut SmallRng, nodes: usize) -> Vec<usize> {
-    let count = match random.random_range(0..10) {
-        0 => nodes,
-        1..=3 => random.random_range(1..=nodes),
-        _ => 1,
-    };
-    rand::seq::index::sample(random, nodes, count).into_vec()
+    /// Whether a copy of records is lost by it.
+    pub fn loses_copies(&self) -> bool {
+        matches!(self, What::Disks(disks) if disks.loses())
+    }
 }

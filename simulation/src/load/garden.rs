@@ -69,8 +69,9 @@ impl Gardener<'_> {
         self.made += 1;
         let topic = self.made;
         let partitions = self.random.random_range(1..=2);
+        let fewest = self.clients.plan.fewest_replicas();
         let settings = TopicSettings {
-            replicas: self.random.random_range(1..=3),
+            replicas: self.random.random_range(1..=3).max(fewest),
             retention_ms: -1,
             retention_bytes: -1,
             ..TopicSettings::default()

@@ -1,0 +1,77 @@
+//! Which copies may be lost at a time, so that every run stays recoverable in principle and "not
+//! recovered" is always a mistake of the cluster's.
+//!
+//! A wipe, and damage, fall on one node alone, when everything has three replicas and all of them
+//! are in sync. After a wipe the next may fall once the node has come back as another and all is in
+//! sync again. Damage may lie where nobody looks, so after it only the same node may be hurt, until
+//! it is wiped. What may not fall is put off. Crashes and power losses may hit all.
+
+use std::time::Duration;
+
+use super::operator::Survey;
+use crate::cluster::Cluster;
+
+/// How old a look may be that is acted on.
+const FRESH: Duration = Duration::from_secs(3);
+/// Fewer replicas of anything, and no copy may be lost.
+const REPLICAS: usize = 3;
+
+/// What is hurt.
+#[derive(Debug, Default)]
+pub(super) struct Atlas {
+    hurt: Option<Hurt>,
+}
+
+#[derive(Debug)]
+struct Hurt {
+    node: usize,
+    /// The id of the node that lost everything, and when it did; none while it is only damaged.
+    wiped: Option<(u64, Duration)>,
+}
+
+impl Atlas {
+    /// Whether a copy on this node may be lost now.
+    pub fn may_lose(&self, cluster: &Cluster, survey: &Survey, now: Duration, node: usize) -> bool {
+        if survey.node(cluster, node).is_none() {
+            return false;
+        }
+        match &self.hurt {
+            Some(hurt) => hurt.node == node && hurt.wiped.is_none(),
+            None => {
+                survey.at + FRESH >= now
+                    && survey.whole
+                    && survey.all_alive(cluster)
+                    && survey.fewest_replicas >= REPLICAS
+            }
+        }
+    }
+
+    /// Something on this node is damaged.
+    pub fn damaged(&mut self, node: usize) {
+        self.hurt = Some(Hurt { node, wiped: None });
+    }
+
+    /// This node holds nothing any more.
+    pub fn wiped(&mut self, cluster: &Cluster, survey: &Survey, now: Duration, node: usize) {
+        let id = survey.node(cluster, node).map_or(0, |seen| seen.id);
+        self.hurt = Some(Hurt {
+            node,
+            wiped: Some((id, now)),
+        });
+    }
+
+    /// Looks whether what was lost is made good.
+    pub fn update(&mut self, cluster: &Cluster, survey: &Survey) {
+        let Some(hurt) = &self.hurt else {
+            return;
+        };
+        let Some((former, since)) = hurt.wiped else {
+            return;
+        };
+        let successor = survey.node(cluster, hurt.node);
+        let is_back = successor.is_some_and(|seen| seen.id != former && seen.alive);
+        if is_back && survey.at > since && survey.whole && survey.all_alive(cluster) {
+            self.hurt = None;
+        }
+    }
+}

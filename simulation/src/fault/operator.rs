@@ -1,0 +1,301 @@
+//! The operator's desk: a client host that carries out orders, and looks at the cluster all the
+//! time, so that the others know what they may do to it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use ropewalk_client::v1::{self, NodeState};
+use ropewalk_client::{Admin, Client, Error};
+use tokio::time::{sleep, timeout};
+use turmoil::Sim;
+
+use crate::cluster::{self, Cluster};
+
+use super::operations::Operations;
+
+/// The name of its host.
+const HOST: &str = "desk";
+/// Between two looks.
+const PAUSE: Duration = Duration::from_millis(500);
+/// Bound of one look, and of one try to carry out an order.
+const BOUND: Duration = Duration::from_secs(5);
+/// How often an order is tried that must be carried out in the end.
+const PATIENCE: u32 = 3;
+
+/// Something to be carried out.
+#[derive(Debug, Clone)]
+pub(super) enum Order {
+    /// Once, if it can be.
+    Do(Operations),
+    /// The same, as a part of something else.
+    Provoke(Operations),
+    /// A node is to be at work again: as often as it takes, unless it has left.
+    Restore(usize),
+}
+
+/// What one look showed.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Survey {
+    /// When it began.
+    pub at: Duration,
+    /// The nodes that have not left, by address: id, whether alive, and what they are to be.
+    pub nodes: BTreeMap<String, Seen>,
+    /// Whether every partition has a leader and all its replicas are in sync.
+    pub whole: bool,
+    /// The fewest replicas that a partition has; 0 if there is none.
+    pub fewest_replicas: usize,
+    partitions: Vec<Partition>,
+}
+
+/// One node as it was seen.
+#[derive(Debug, Clone)]
+pub(super) struct Seen {
+    /// Its id.
+    pub id: u64,
+    /// Whether it is alive.
+    pub alive: bool,
+    /// Whether it is at work, neither drained nor leaving.
+    pub active: bool,
+}
+
+#[derive(Debug, Clone)]
+struct Partition {
+    topic: String,
+    number: u32,
+    leader: u64,
+    replicas: Vec<u64>,
+}
+
+/// What is shared with the host.
+#[derive(Debug, Default)]
+struct Shared {
+    orders: Mutex<VecDeque<Order>>,
+    busy: Mutex<bool>,
+    survey: Mutex<Survey>,
+    done: Mutex<Vec<&'static str>>,
+}
+
+/// The desk.
+#[derive(Debug, Default)]
+pub(super) struct Operator {
+    shared: Arc<Shared>,
+    begun: bool,
+}
+
+impl Operator {
+    /// Starts the host, the first time.
+    pub fn begin(&mut self, sim: &mut Sim<'_>, cluster: &Cluster, seed: u64) {
+        if std::mem::replace(&mut self.begun, true) {
+            return;
+        }
+        let (shared, addresses) = (self.shared.clone(), cluster.addresses());
+        sim.client(HOST, async move {
+            let client = connect(&addresses, seed).await;
+            let admin = client.admin();
+            loop {
+                if let Ok(Ok(survey)) = timeout(BOUND, look(&admin)).await {
+                    *shared.survey.lock() = survey;
+                }
+                let next = shared.orders.lock().pop_front();
+                if let Some(order) = next {
+                    *shared.busy.lock() = true;
+                    shared.carry_out(&admin, order).await;
+                    *shared.busy.lock() = false;
+                }
+                sleep(PAUSE).await;
+            }
+        });
+    }
+
+    /// One more thing to do.
+    pub fn order(&self, order: Order) {
+        self.shared.orders.lock().push_back(order);
+    }
+
+    /// Forgets what is to be done and need not be.
+    pub fn drop_orders(&self) {
+        let mut orders = self.shared.orders.lock();
+        orders.retain(|order| matches!(order, Order::Restore(_)));
+    }
+
+    /// Whether nothing is left to do.
+    pub fn is_idle(&self) -> bool {
+        self.shared.orders.lock().is_empty() && !*self.shared.busy.lock()
+    }
+
+    /// The last look.
+    pub fn survey(&self) -> Survey {
+        self.shared.survey.lock().clone()
+    }
+
+    /// The kinds of what was done, since the last time.
+    pub fn take_done(&self) -> Vec<&'static str> {
+        std::mem::take(&mut *self.shared.done.lock())
+    }
+}
+
+impl Survey {
+    /// A node as it was seen, by its number.
+    pub fn node(&self, cluster: &Cluster, number: usize) -> Option<&Seen> {
+        self.nodes.get(&cluster::address(cluster.name(number)))
+    }
+
+    /// Whether every node of the cluster is there, at work, and alive.
+    pub fn all_alive(&self, cluster: &Cluster) -> bool {
+        let known = (0..cluster.len()).map(|number| self.node(cluster, number));
+        self.nodes.values().all(|node| node.alive)
+            && known.flatten().filter(|node| node.active).count() == cluster.len()
+    }
+}
+
+impl Shared {
+    async fn carry_out(&self, admin: &Admin, order: Order) {
+        let survey = self.survey.lock().clone();
+        match order {
+            Order::Do(operation) => {
+                if self.attempt(admin, &survey, &operation).await {
+                    self.done.lock().push(operation.kind());
+                }
+            }
+            Order::Provoke(operation) => {
+                self.attempt(admin, &survey, &operation).await;
+            }
+            Order::Restore(node) => {
+                let Some(id) = id_of(&survey, node) else {
+                    // It has left, or is not known yet.
+                    return;
+                };
+                let restored = admin.set_node_state(id, NodeState::Active);
+                if !matches!(timeout(BOUND, restored).await, Ok(Ok(()))) {
+                    self.orders.lock().push_back(Order::Restore(node));
+                }
+            }
+        }
+    }
+
+    /// Whether it was done, after some tries.
+    async fn attempt(&self, admin: &Admin, survey: &Survey, operation: &Operations) -> bool {
+        for _ in 0..PATIENCE {
+            match timeout(BOUND, operate(admin, survey, operation)).await {
+                Ok(Some(Ok(()))) => return true,
+                Ok(Some(Err(error))) => tracing::debug!(?operation, %error, "refused"),
+                Ok(None) => return false,
+                Err(_) => tracing::debug!(?operation, "no answer"),
+            }
+            sleep(PAUSE).await;
+        }
+        false
+    }
+}
+
+/// `None` where there is nothing to do it to.
+async fn operate(
+    admin: &Admin,
+    survey: &Survey,
+    operation: &Operations,
+) -> Option<Result<(), Error>> {
+    let partition = |number: usize| {
+        let count = survey.partitions.len();
+        (count > 0).then(|| &survey.partitions[number % count])
+    };
+    Some(match operation {
+        Operations::Transfer {
+            partition: number,
+            replica,
+        } => {
+            let one = partition(*number)?;
+            let others = one.replicas.iter().filter(|node| **node != one.leader);
+            let others: Vec<u64> = others.copied().collect();
+            let to = *others.get(replica % others.len().max(1))?;
+            admin.transfer_leader(&one.topic, one.number, to).await
+        }
+        Operations::Move {
+            partition: number,
+            first,
+        } => {
+            let one = partition(*number)?;
+            let active = survey.nodes.values().filter(|node| node.active);
+            let active: Vec<u64> = active.map(|node| node.id).collect();
+            let around = active.iter().cycle().skip(*first);
+            let to = around.take(one.replicas.len().min(active.len()));
+            let to: Vec<u64> = to.copied().collect();
+            let moves = to.iter().any(|node| !one.replicas.contains(node));
+            if !moves {
+                return None;
+            }
+            admin.move_partition(&one.topic, one.number, to).await
+        }
+        Operations::Drain { node } => {
+            let id = id_of(survey, *node)?;
+            admin.set_node_state(id, NodeState::Draining).await
+        }
+        Operations::Decommission { node } => {
+            let id = id_of(survey, *node)?;
+            admin.set_node_state(id, NodeState::Decommissioning).await
+        }
+        Operations::Join => return None,
+    })
+}
+
+fn id_of(survey: &Survey, node: usize) -> Option<u64> {
+    let name = cluster::node_name(node);
+    let seen = survey.nodes.get(&cluster::address(&name));
+    seen.map(|seen| seen.id)
+}
+
+async fn look(admin: &Admin) -> Result<Survey, Error> {
+    let at = turmoil::sim_elapsed().unwrap_or_default();
+    let status = admin.cluster_status().await?;
+    let topics = admin.topics().await?;
+    let mut survey = Survey {
+        at,
+        whole: true,
+        ..Survey::default()
+    };
+    for node in status.nodes {
+        let info = node.info.unwrap_or_default();
+        let state = info.state();
+        let seen = Seen {
+            id: info.node_id,
+            alive: node.alive,
+            active: state == NodeState::Active,
+        };
+        survey.nodes.insert(info.address, seen);
+    }
+    for topic in &topics {
+        for one in &topic.partitions {
+            survey.whole &= is_whole(one);
+            survey.partitions.push(Partition {
+                topic: topic.name.clone(),
+                number: one.partition,
+                leader: one.leader_node_id,
+                replicas: one.replica_node_ids.clone(),
+            });
+        }
+    }
+    let replicas = survey.partitions.iter().map(|one| one.replicas.len());
+    survey.fewest_replicas = replicas.min().unwrap_or(0);
+    Ok(survey)
+}
+
+fn is_whole(one: &v1::PartitionInfo) -> bool {
+    one.leader_node_id != 0
+        && !one.replica_node_ids.is_empty()
+        && one.in_sync_node_ids.len() == one.replica_node_ids.len()
+}
+
+async fn connect(addresses: &[String], seed: u64) -> Client {
+    loop {
+        let connecting = Client::builder(addresses.to_vec())
+            .connector(|address| async move { turmoil::net::TcpStream::connect(address).await })
+            .clock(|| turmoil::since_epoch().map_or(0, |time| time.as_millis() as i64))
+            .seed(seed.rotate_left(29))
+            .connect();
+        match connecting.await {
+            Ok(client) => return client,
+            Err(_) => sleep(PAUSE).await,
+        }
+    }
+}
