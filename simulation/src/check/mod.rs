@@ -13,7 +13,7 @@ mod judge;
 mod linear;
 mod lookups;
 #[cfg(test)]
-mod made;
+pub(crate) mod made;
 mod matching;
 mod offsets;
 mod order;

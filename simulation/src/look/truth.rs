@@ -281,3 +281,81 @@ fn unpack(batch: bytes::Bytes, base_offset: u64, index: u64) -> Vec<Record> {
     });
     records.collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::made::{GROUP, append, blank, place, replica, state};
+    use crate::look::Replica;
+
+    /// A replica that has applied the last of these entries.
+    fn applied(entries: Vec<InspectedEntry>, next_offset: u64) -> Replica {
+        let last = entries.last().map(|entry| entry.place);
+        let mut one = replica(1, |seen| {
+            seen.entries = entries;
+            seen.applied = last;
+        });
+        one.state = Some(state(next_offset));
+        one
+    }
+
+    fn learn(truth: &mut Truth, replicas: Vec<Replica>) -> Vec<(u64, Option<u64>)> {
+        let look = Look {
+            replicas,
+            ..Look::default()
+        };
+        let fresh = truth.learn(&look);
+        let fresh = fresh
+            .iter()
+            .map(|one| (one.entry.place.index, one.base_offset));
+        fresh.collect()
+    }
+
+    #[test]
+    fn appends_get_offsets_one_after_the_other_and_refused_ones_none() {
+        let mut truth = Truth::default();
+        let mut one = applied(
+            vec![
+                blank(1, 0),
+                append(1, 1, &[(1, 0), (1, 1)]),
+                append(1, 2, &[(1, 0)]),
+                append(1, 3, &[(1, 2)]),
+            ],
+            3,
+        );
+        one.state.as_mut().expect("a state").refused = [2].into();
+        let learnt = learn(&mut truth, vec![one]);
+        assert_eq!(learnt, [(0, None), (1, Some(0)), (2, None), (3, Some(2))]);
+        let group = truth.group(GROUP).expect("a group");
+        assert_eq!(group.record(2).and_then(|record| record.name), Some((1, 2)));
+        assert_eq!((group.record(3), group.ends.get(&2)), (None, Some(&2)));
+    }
+
+    #[test]
+    fn what_is_not_committed_or_not_applied_yet_waits() {
+        let mut truth = Truth::default();
+        let entries = vec![
+            blank(1, 0),
+            append(1, 1, &[(1, 0)]),
+            append(1, 2, &[(1, 1)]),
+        ];
+        let mut one = applied(entries.clone(), 0);
+        one.seen.applied = place(1, 0);
+        one.seen.committed = place(1, 1);
+        assert_eq!(learn(&mut truth, vec![one]), [(0, None)]);
+        assert_eq!(truth.group(GROUP).and_then(Group::last), place(1, 1));
+        let later = learn(&mut truth, vec![applied(entries, 2)]);
+        assert_eq!(later, [(1, Some(0)), (2, Some(1))]);
+    }
+
+    #[test]
+    fn behind_what_was_trimmed_unseen_it_counts_back_from_a_state() {
+        let mut truth = Truth::default();
+        let entries = vec![append(1, 8, &[(1, 5)]), append(1, 9, &[(1, 6)])];
+        let mut one = applied(entries, 7);
+        one.seen.purged = place(1, 7);
+        one.state.as_mut().expect("a state").purgeable_index = 7;
+        assert_eq!(learn(&mut truth, vec![one]), [(8, Some(5)), (9, Some(6))]);
+        assert!(truth.group(GROUP).is_some_and(|group| group.has_gaps));
+    }
+}
