@@ -63,8 +63,6 @@ impl Plan {
 
 /// One run in so many has no faults at all.
 const QUIET: u32 = 16;
-/// Kinds that the nodes cannot bear yet.
-const NOT_YET: [&str; 4] = ["io-error", "full-disk", "low-space", "damage"];
 /// Kinds that make no sense where every node holds everything.
 const NEED_A_FOURTH: [&str; 2] = ["partition-move", "decommission"];
 
@@ -78,7 +76,7 @@ fn draw_faults(random: &mut SmallRng, nodes: usize, storm_ms: u64) -> Vec<Fault>
     let share = *[0.1, 0.2, 0.4].choose(random).unwrap_or(&0.2);
     for kind in What::kinds() {
         let fits = nodes > 3 || !NEED_A_FOURTH.contains(&kind);
-        if !random.random_bool(share) || NOT_YET.contains(&kind) || !fits {
+        if !random.random_bool(share) || !fits {
             continue;
         }
         let every_ms = random.random_range(5_000..=30_000);

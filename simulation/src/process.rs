@@ -102,13 +102,15 @@ impl DiskCalls {
 
     /// Whether something was asked meanwhile that a fault spoils.
     pub fn felt(&self, fault: DiskFault) -> bool {
-        let calls = match fault {
-            DiskFault::None => return false,
-            DiskFault::Io | DiskFault::Full => &self.failed,
-            DiskFault::LowSpace => &self.measured,
-            DiskFault::SlowMs(_) => &self.synced,
+        let calls: &[&AtomicU64] = match fault {
+            DiskFault::None => &[],
+            DiskFault::Io => &[&self.failed],
+            // Mostly it is seen to be full before anything is written to it.
+            DiskFault::Full => &[&self.failed, &self.measured],
+            DiskFault::LowSpace => &[&self.measured],
+            DiskFault::SlowMs(_) => &[&self.synced],
         };
-        calls.load(Ordering::Relaxed) > 0
+        calls.iter().any(|calls| calls.load(Ordering::Relaxed) > 0)
     }
 }
 

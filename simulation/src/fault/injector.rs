@@ -191,11 +191,10 @@ impl Injector {
         let survey = self.operator.survey();
         self.atlas.update(scene.cluster, &survey);
         let alive = |number: &usize| matches!(survey.node(scene.cluster, *number), Some(seen) if seen.alive);
-        let joined: Vec<usize> = self
-            .joining
-            .extract_if(.., |number| alive(number))
-            .collect();
-        for _ in joined {
+        let joined = self.joining.iter().filter(|number| alive(number));
+        let joined: Vec<usize> = joined.copied().collect();
+        for number in joined {
+            self.joining.remove(&number);
             self.count("join");
         }
         for number in 0..scene.cluster.len() {
@@ -325,11 +324,13 @@ impl Injector {
         if machine.process().calls.felt(fault.lasting()) {
             self.count(fault.kind());
         }
-        let others = self.lasting.iter().filter_map(|one| match &one.what {
+        let mut others = self.lasting.iter().filter_map(|one| match &one.what {
             What::Disks(other) if other.node() == fault.node() => Some(other.lasting()),
             _ => None,
         });
-        machine.disk().set_fault(others.last().unwrap_or_default());
+        machine
+            .disk()
+            .set_fault(others.next_back().unwrap_or_default());
     }
 
     fn wire(&self, scene: &mut Scene<'_, '_>) {
