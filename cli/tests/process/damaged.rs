@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use ropewalk_demo::flights::Flight;
 use ropewalk_demo::publish::Publisher;
 use serde_json::Value;
 
@@ -25,6 +26,15 @@ fn damage(data_dir: &Path, kind: &str) {
     fs::write(&path, bytes).unwrap();
 }
 
+/// Records so large that each batch goes to a blob file, however few it holds.
+fn large_records(count: usize) -> Vec<Flight> {
+    let mut records = keyed_records(count);
+    for record in &mut records {
+        record.value.push_str(&"x".repeat(4_000));
+    }
+    records
+}
+
 fn holds(row: &Value, key: &str, node: u64) -> bool {
     row[key].as_array().unwrap().contains(&node.into())
 }
@@ -36,9 +46,10 @@ async fn a_node_whose_database_is_refused_comes_back_by_itself_and_ends_equal() 
     cluster.run(&create).await.ok();
     let producer = cluster.client().await.producer("t").build().await.unwrap();
     let mut publisher = Publisher::new(producer, 4_000);
-    let records = keyed_records(1_500);
+    let records = large_records(1_500);
     let (before, after) = records.split_at(1_000);
     publisher.publish(before).await.unwrap();
+    cluster.healthy().await;
 
     let lost = cluster.ids[2];
     let data_dir = cluster.nodes[2].data_dir();
@@ -102,7 +113,7 @@ async fn a_rotten_block_that_nobody_reads_is_found_and_its_replica_replaced() {
     cluster.run(&create).await.ok();
     let producer = cluster.client().await.producer("t").build().await.unwrap();
     let mut publisher = Publisher::new(producer, 4_000);
-    let records = keyed_records(1_000);
+    let records = large_records(300);
     publisher.publish(&records).await.unwrap();
     let acks = publisher.finish().await.unwrap();
 
