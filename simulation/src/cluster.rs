@@ -7,7 +7,8 @@ use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 use rand::rngs::SmallRng;
-use ropewalk_node::{Config, Env};
+use ropewalk_node::{Config, Env, RunError};
+use ropewalk_raft_store::DiskError;
 use tokio::sync::oneshot;
 use turmoil::Sim;
 
@@ -33,16 +34,27 @@ pub const MAX_LATENCY: Duration = Duration::from_millis(20);
 pub struct Machine {
     disk: Arc<dyn SimDisk>,
     clock: Arc<SimClock>,
-    /// When and why the last process ended by itself, if it did.
-    ended: Mutex<Option<(Duration, String)>>,
+    /// How the last process ended by itself, if it did.
+    ended: Mutex<Option<Ended>>,
+    /// The cluster the node was in: what the binary keeps beside its database.
+    member_of: Mutex<Option<String>>,
     process: Process,
+}
+
+/// How a process ended by itself.
+#[derive(Debug)]
+struct Ended {
+    at: Duration,
+    why: String,
+    /// Its disk is damaged.
+    damaged: bool,
 }
 
 impl Machine {
     /// Why the node's process ended by itself, while it is not started again.
     pub fn why_ended(&self) -> Option<String> {
         let ended = self.ended.lock();
-        ended.as_ref().map(|(_, why)| why.clone())
+        ended.as_ref().map(|ended| ended.why.clone())
     }
 
     /// What the node writes to.
@@ -113,6 +125,7 @@ impl Cluster {
             disk: self.kind.machine(seed),
             clock: Arc::default(),
             ended: Mutex::default(),
+            member_of: Mutex::default(),
             process: Process::default(),
         });
         self.machines.insert(name.to_string(), machine.clone());
@@ -180,22 +193,27 @@ impl Cluster {
         sim.crash(name);
     }
 
-    /// Starts again what ended by itself a while ago, as a supervisor of services does. Call it
-    /// between two steps.
+    /// Starts again what ended by itself a while ago, as a supervisor of services does; on an empty
+    /// disk where the old one was damaged, as the binary does. Call it between two steps.
     pub fn supervise(&self, sim: &mut Sim<'_>) {
         let now = sim.elapsed();
         for (name, machine) in &self.machines {
-            let due = |(at, _): &mut (Duration, String)| *at + RESTART_AFTER <= now;
-            if machine.ended.lock().take_if(due).is_some() {
-                machine.disk.crash();
-                sim.bounce(name.as_str());
+            let due = |ended: &mut Ended| ended.at + RESTART_AFTER <= now;
+            let Some(ended) = machine.ended.lock().take_if(due) else {
+                continue;
+            };
+            match ended.damaged {
+                true => machine.disk.wipe(),
+                false => machine.disk.crash(),
             }
+            sim.bounce(name.as_str());
         }
     }
 
     /// Replaces a node's disk by an empty one. The node must be down.
     pub fn wipe(&self, name: &str) {
         self.machines[name].disk.wipe();
+        self.machines[name].member_of.lock().take();
     }
 }
 
@@ -219,11 +237,21 @@ async fn run(config: Config, machine: Arc<Machine>, seed: u64) -> turmoil::Resul
         }
         Err(error) => {
             tracing::warn!(%error, "a node ended by itself");
-            let at = turmoil::sim_elapsed().unwrap_or_default();
-            *machine.ended.lock() = Some((at, error.to_string()));
+            let ended = Ended {
+                at: turmoil::sim_elapsed().unwrap_or_default(),
+                why: error.to_string(),
+                damaged: is_damage(&*error),
+            };
+            *machine.ended.lock() = Some(ended);
             Ok(())
         }
     }
+}
+
+fn is_damage(error: &(dyn Error + 'static)) -> bool {
+    let refused = error.downcast_ref::<DiskError>();
+    let ended = error.downcast_ref::<RunError>();
+    matches!(refused, Some(DiskError::Damaged(_))) || ended.is_some_and(|e| e.damage().is_some())
 }
 
 async fn live(mut config: Config, machine: &Machine, seed: u64) -> Result<(), Box<dyn Error>> {
@@ -231,6 +259,7 @@ async fn live(mut config: Config, machine: &Machine, seed: u64) -> Result<(), Bo
     if let Some(limits) = machine.process.limits() {
         config.limits = limits;
     }
+    config.member_of = machine.member_of.lock().clone();
     let opened = machine.disk.open();
     let opened = opened.inspect_err(|_| machine.process.calls.failed())?;
     let env = Env {
@@ -241,7 +270,12 @@ async fn live(mut config: Config, machine: &Machine, seed: u64) -> Result<(), Bo
         }),
         seed,
     };
-    let (ready, _) = oneshot::channel();
-    ropewalk_node::run(config, env, stop, ready).await?;
-    Ok(())
+    let (says, is_ready) = oneshot::channel();
+    let running = ropewalk_node::run(config, env, stop, says);
+    tokio::pin!(running);
+    tokio::select! {
+        done = &mut running => return Ok(done?),
+        Ok(ready) = is_ready => *machine.member_of.lock() = Some(ready.cluster_id),
+    }
+    Ok(running.await?)
 }

@@ -3,7 +3,8 @@
 //!
 //! Which voters count: those of the last committed membership, or of one that stands behind it in
 //! some log, since Raft goes by a new membership as soon as it is written. A copy on a disk that was
-//! damaged or exchanged counts as held: that it is gone is the fault's doing.
+//! damaged or exchanged counts as held: that it is gone is the fault's doing. So does one on a disk that
+//! can't be opened, which is one that was damaged under a node that runs on.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -42,6 +43,8 @@ struct Held {
     purged: Option<u64>,
     losses: u64,
     host: String,
+    /// Nothing of its disk could be seen at the last look: what it took since is not known.
+    unseen: bool,
 }
 
 impl Held {
@@ -60,7 +63,7 @@ impl Held {
 
     fn holds(&self, index: u64, entry: (u64, u32)) -> bool {
         let purged = self.purged.is_some_and(|purged| purged >= index);
-        purged || self.entries.get(&index) == Some(&entry)
+        self.unseen || purged || self.entries.get(&index) == Some(&entry)
     }
 }
 
@@ -119,6 +122,7 @@ impl AcknowledgedIsDurable {
         // nothing is left to see was exchanged.
         self.held.retain(|id, held| {
             let left = losses.get(held.host.as_str());
+            held.unseen = left.is_none();
             !gone.contains(id) || left.is_none_or(|losses| *losses != held.losses)
         });
     }

@@ -1,5 +1,6 @@
 //! A replica's durable vote never goes back: not to an earlier term, not to another candidate of the
-//! same term, not from won to open. A voter that forgets may vote twice.
+//! same term, not from won to open. A voter that forgets may vote twice. Whoever hears that a
+//! candidate has won a term may take that for its vote, since that term is decided.
 
 use std::collections::BTreeMap;
 
@@ -49,8 +50,9 @@ impl Check for VotesAreKept {
 }
 
 fn follows(before: CastVote, vote: CastVote) -> bool {
-    let same_term = vote.candidate == before.candidate && vote.committed >= before.committed;
-    vote.term > before.term || vote.term == before.term && same_term
+    let kept = vote.candidate == before.candidate && vote.committed >= before.committed;
+    let decided = vote.committed && !before.committed;
+    vote.term > before.term || vote.term == before.term && (kept || decided)
 }
 
 #[cfg(test)]
@@ -75,6 +77,7 @@ mod tests {
         assert_eq!(judge([None, vote(1, 1, false)], 0), Ok(()));
         assert_eq!(judge([vote(1, 1, false), vote(1, 1, true)], 0), Ok(()));
         assert_eq!(judge([vote(1, 1, true), vote(2, 2, false)], 0), Ok(()));
+        assert_eq!(judge([vote(1, 1, false), vote(1, 2, true)], 0), Ok(()));
         let lost = judge([vote(5, 1, true), vote(2, 2, false)], 1);
         assert_eq!(lost, Ok(()), "the disk was exchanged");
     }
@@ -84,6 +87,7 @@ mod tests {
         assert!(judge([vote(2, 1, false), vote(1, 1, false)], 0).is_err());
         assert!(judge([vote(2, 1, false), vote(2, 2, false)], 0).is_err());
         assert!(judge([vote(2, 1, true), vote(2, 1, false)], 0).is_err());
+        assert!(judge([vote(2, 1, true), vote(2, 2, true)], 0).is_err());
         assert!(judge([vote(2, 1, true), None], 0).is_err());
     }
 }
