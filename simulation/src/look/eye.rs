@@ -105,9 +105,9 @@ impl Eye {
     }
 }
 
-/// What the partition's state says; none if it can't be read, or is not a partition's.
+/// What the partition's state says; none if it can't be read as a whole, or is not a partition's.
 fn state(seen: &Inspection) -> Option<State> {
-    if seen.group == METADATA {
+    if seen.group == METADATA || !seen.damaged.is_empty() {
         return None;
     }
     let mut machine = PartitionMachine::default();
