@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rocksdb::{BottommostLevelCompaction, CompactOptions, DB};
+use tokio::time::Instant;
 
 use super::DiskError;
 
@@ -25,7 +26,7 @@ const WAITING: usize = 1_024;
 /// When space is given back.
 #[derive(Debug, Clone, Copy)]
 pub struct ReclaimOptions {
-    /// Keys are compacted once nothing was deleted for this long, or when many deletions wait.
+    /// How long deletions are gathered before their keys are compacted, unless many wait.
     pub every: Duration,
     /// Below this much garbage in blob files none of them is rewritten.
     pub garbage_bytes: u64,
@@ -119,9 +120,9 @@ fn gather(
     within: Duration,
 ) -> Option<Vec<Range<Bytes>>> {
     let mut ranges = vec![first];
-    // The wait begins anew with each range: a burst of deletions is one piece of work.
+    let end = Instant::now() + within;
     loop {
-        match deleted.recv_timeout(within) {
+        match deleted.recv_timeout(end.saturating_duration_since(Instant::now())) {
             Ok(range) if ranges.len() < WAITING => ranges.push(range),
             Ok(_) | Err(RecvTimeoutError::Timeout) => break,
             Err(RecvTimeoutError::Disconnected) => return None,
