@@ -86,8 +86,9 @@ pub struct Cluster {
 }
 
 /// A simulation on one seed: the network's and the scheduler's randomness comes from it.
-/// What the hosts say is printed as `RUST_LOG` asks.
-pub fn simulation(seed: u64, duration: Duration) -> Sim<'static> {
+/// In one tick every host does all it can, and hears of others in the next. What the hosts say is
+/// printed as `RUST_LOG` asks.
+pub fn simulation(seed: u64, duration: Duration, tick: Duration) -> Sim<'static> {
     let filter = tracing_subscriber::EnvFilter::from_default_env();
     // The second simulation of a process finds it set.
     let _ = tracing_subscriber::fmt().with_env_filter(filter).try_init();
@@ -95,7 +96,7 @@ pub fn simulation(seed: u64, duration: Duration) -> Sim<'static> {
         .rng_seed(seed)
         .epoch(SystemTime::UNIX_EPOCH + EPOCH)
         .simulation_duration(duration)
-        .tick_duration(Duration::from_millis(1))
+        .tick_duration(tick)
         .max_message_latency(MAX_LATENCY)
         .tcp_capacity(TCP_CAPACITY)
         .enable_random_order()

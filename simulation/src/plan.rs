@@ -21,6 +21,8 @@ pub struct Plan {
     pub nodes: usize,
     /// What they store on.
     pub disk: DiskKind,
+    /// How finely time passes, in simulated ms: the coarser, the more happens at once.
+    pub tick_ms: u64,
     /// How long faults fall and load is made, in simulated ms.
     pub storm_ms: u64,
     /// What clients do.
@@ -36,13 +38,15 @@ impl Plan {
         let mut random = SmallRng::seed_from_u64(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
         let nodes = *[3, 3, 3, 4, 5].choose(&mut random).unwrap_or(&3);
         let storm_ms = storm.as_millis() as u64;
+        let faults = draw_faults(&mut random, nodes, storm_ms);
         Plan {
             seed,
             nodes,
             disk: DiskKind::Memory,
+            tick_ms: *[1, 2, 4].choose(&mut random).unwrap_or(&1),
             storm_ms,
             load: Load::draw(seed),
-            faults: draw_faults(&mut random, nodes, storm_ms),
+            faults,
         }
     }
 

@@ -58,7 +58,8 @@ pub struct Outcome {
 pub fn run(plan: &Plan) -> Outcome {
     let bound = Duration::from_millis(plan.storm_ms) + CALM + READING + SETTLING;
     let _running = virtual_time::begin();
-    let mut sim = cluster::simulation(plan.seed, bound + Duration::from_secs(60));
+    let tick = Duration::from_millis(plan.tick_ms);
+    let mut sim = cluster::simulation(plan.seed, bound + Duration::from_secs(60), tick);
     let cluster = Cluster::start(&mut sim, plan.seed, plan.nodes, plan.disk);
     let history = History::default();
     let clients = Clients::start(&mut sim, &cluster, plan, &history);

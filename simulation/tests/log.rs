@@ -17,6 +17,8 @@ const TOPIC: &str = "flights";
 const KEY: &str = "N14228";
 const RECORDS: usize = 200;
 const BOUND: Duration = Duration::from_secs(300);
+/// How finely time passes.
+const TICK: Duration = Duration::from_millis(1);
 
 /// The seeds to run: `SEEDS=first..end`, or a few.
 fn seeds() -> std::ops::Range<u64> {
@@ -103,7 +105,7 @@ impl Story {
 }
 
 fn each_node_in_turn_loses_its_power(seed: u64, kind: DiskKind) -> Arc<Story> {
-    let mut sim = cluster::simulation(seed, BOUND);
+    let mut sim = cluster::simulation(seed, BOUND, TICK);
     let nodes = Cluster::start(&mut sim, seed, 3, kind);
     let mut random = SmallRng::seed_from_u64(seed);
     let story = Story::begin(&mut sim);
@@ -133,7 +135,7 @@ fn a_seed_run_twice_acknowledges_the_same_at_the_same_time(kind: DiskKind) {
 
 fn what_was_acknowledged_is_read_after_all_nodes_lose_their_power_at_once(kind: DiskKind) {
     for seed in seeds() {
-        let mut sim = cluster::simulation(seed, BOUND);
+        let mut sim = cluster::simulation(seed, BOUND, TICK);
         let nodes = Cluster::start(&mut sim, seed, 3, kind);
         let mut random = SmallRng::seed_from_u64(seed);
         let story = Story::begin(&mut sim);
@@ -154,7 +156,7 @@ fn what_was_acknowledged_is_read_after_all_nodes_lose_their_power_at_once(kind: 
 
 fn a_node_whose_disk_fails_comes_back_on_it_and_nothing_is_lost(kind: DiskKind) {
     for seed in seeds() {
-        let mut sim = cluster::simulation(seed, BOUND);
+        let mut sim = cluster::simulation(seed, BOUND, TICK);
         let nodes = Cluster::start(&mut sim, seed, 3, kind);
         let story = Story::begin(&mut sim);
         for ((number, name), fault) in (1..).zip(NODES).zip([Io, Full, SlowMs(200)]) {
@@ -181,7 +183,7 @@ fn a_leader_cut_off_from_the_others_acknowledges_nothing_and_loses_nothing(kind:
 }
 
 fn a_leader_is_cut_off(seed: u64, kind: DiskKind) {
-    let mut sim = cluster::simulation(seed, BOUND);
+    let mut sim = cluster::simulation(seed, BOUND, TICK);
     let _nodes = Cluster::start(&mut sim, seed, 3, kind);
     let story = Story::begin(&mut sim);
     let leader: Arc<Mutex<Option<u64>>> = Arc::default();

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, ready};
 pub use rocksdb::Env;
 use rocksdb::{
     BlockBasedOptions, Cache, DB, DBCompressionType, DBRecoveryMode, Direction, ErrorKind,
@@ -87,6 +87,8 @@ pub struct RocksDisk {
 enum Commits {
     Thread(WriterThread),
     Inline(InlineWriter),
+    /// It was opened to be looked at.
+    None,
 }
 
 impl fmt::Debug for RocksDisk {
@@ -125,14 +127,7 @@ impl RocksDisk {
         inline: Inline,
     ) -> Result<RocksDisk, DiskError> {
         let watermark = Watermark::of(inline.mark, inline.is_new, path)?;
-        let mut tuned = database_options(options, false);
-        tuned.set_env(&inline.env);
-        // Work begins when the writer says so, and its threads are waited for.
-        tuned.set_write_buffer_size(MEMTABLE_BYTES.end);
-        tuned.set_disable_auto_compactions(true);
-        tuned.set_max_file_opening_threads(1);
-        tuned.set_stats_dump_period_sec(0);
-        tuned.set_stats_persist_period_sec(0);
+        let tuned = inline_options(options, &inline.env);
         let writer = writer(DB::open(&tuned, path), watermark)?;
         let flush_after_bytes = inline.flush_after_bytes.min(MOST_INLINE_BYTES);
         Ok(RocksDisk {
@@ -143,6 +138,23 @@ impl RocksDisk {
                 flush_after_bytes,
                 options.reclaim,
             )),
+        })
+    }
+
+    /// Opens the database that `inline` holds at `path` to look at it: nothing is written, also not
+    /// by the opening.
+    pub fn open_to_look(
+        path: &Path,
+        options: RocksOptions,
+        inline: Inline,
+    ) -> Result<RocksDisk, DiskError> {
+        let watermark = Watermark::of(inline.mark, inline.is_new, path)?;
+        let tuned = inline_options(options, &inline.env);
+        let database = DB::open_for_read_only(&tuned, path, false);
+        Ok(RocksDisk {
+            database: checked(database, &watermark)?,
+            path: path.to_path_buf(),
+            commits: Commits::None,
         })
     }
 
@@ -159,7 +171,7 @@ impl RocksDisk {
         &self,
         read: impl FnOnce(&DB) -> Result<T, rocksdb::Error> + Send + 'static,
     ) -> Result<T, DiskError> {
-        if let Commits::Inline(_) = self.commits {
+        if !matches!(self.commits, Commits::Thread(_)) {
             return read(&self.database).map_err(|error| disk_error(&error));
         }
         let database = self.database.clone();
@@ -173,13 +185,20 @@ impl RocksDisk {
 
 /// The writer of a database that was opened, if it is not behind its mark.
 fn writer(database: Result<DB, rocksdb::Error>, watermark: Watermark) -> Result<Writer, DiskError> {
-    let database = Arc::new(database.map_err(|error| disk_error(&error))?);
-    watermark.check(database.latest_sequence_number())?;
     Ok(Writer {
-        database,
+        database: checked(database, &watermark)?,
         watermark,
         failed: None,
     })
+}
+
+fn checked(
+    database: Result<DB, rocksdb::Error>,
+    watermark: &Watermark,
+) -> Result<Arc<DB>, DiskError> {
+    let database = database.map_err(|error| disk_error(&error))?;
+    watermark.check(database.latest_sequence_number())?;
+    Ok(Arc::new(database))
 }
 
 impl Disk for RocksDisk {
@@ -223,11 +242,15 @@ impl Disk for RocksDisk {
         match &self.commits {
             Commits::Thread(writer) => writer.commit(batch, sync),
             Commits::Inline(writer) => writer.commit(batch, sync),
+            Commits::None => {
+                let error = "the database was opened to be looked at only".to_string();
+                Box::pin(ready(Err(DiskError::Failed(error))))
+            }
         }
     }
 
     fn free_bytes(&self) -> Result<u64, DiskError> {
-        if let Commits::Inline(_) = self.commits {
+        if !matches!(self.commits, Commits::Thread(_)) {
             // Its files are its caller's affair, and so is the room for them.
             return Ok(u64::MAX);
         }
@@ -302,6 +325,19 @@ fn database_options(budget: RocksOptions, direct: bool) -> Options {
     options.set_max_total_wal_size(8 * memtable_bytes as u64);
     options.set_max_log_file_size(4 << 20);
     options.set_keep_log_file_num(4);
+    options
+}
+
+/// Of a database whose files are its caller's: work begins when the writer says so, and its threads
+/// are waited for.
+fn inline_options(budget: RocksOptions, env: &Env) -> Options {
+    let mut options = database_options(budget, false);
+    options.set_env(env);
+    options.set_write_buffer_size(MEMTABLE_BYTES.end);
+    options.set_disable_auto_compactions(true);
+    options.set_max_file_opening_threads(1);
+    options.set_stats_dump_period_sec(0);
+    options.set_stats_persist_period_sec(0);
     options
 }
 

@@ -95,14 +95,28 @@ impl Stored {
     }
 
     fn open(&self, flush_after_bytes: usize) -> Result<RocksDisk, DiskError> {
+        let inline = self.inline(flush_after_bytes);
+        RocksDisk::open_inline(Path::new(DIRECTORY), OPTIONS, inline).map_err(repeatable)
+    }
+
+    /// To read it and no more, which is much cheaper.
+    fn open_to_look(&self) -> Result<RocksDisk, DiskError> {
+        let inline = self.inline(NEVER_FLUSH_BYTES);
+        match inline.is_new {
+            // There must be one to look at.
+            true => RocksDisk::open_inline(Path::new(DIRECTORY), OPTIONS, inline),
+            false => RocksDisk::open_to_look(Path::new(DIRECTORY), OPTIONS, inline),
+        }
+    }
+
+    fn inline(&self, flush_after_bytes: usize) -> Inline {
         let files = self.files.list();
-        let inline = Inline {
+        Inline {
             env: self.files.env(),
             mark: Box::new(SharedMark(self.mark.clone())),
             is_new: !files.iter().any(|(name, _)| name == DATABASE_FILE),
             flush_after_bytes,
-        };
-        RocksDisk::open_inline(Path::new(DIRECTORY), OPTIONS, inline).map_err(repeatable)
+        }
     }
 
     /// What a power loss leaves that takes all it can.
@@ -186,7 +200,7 @@ impl SimDisk for RocksMachine {
 
     fn survivor(&self) -> Option<Arc<dyn Disk>> {
         let survivor = self.stored.lock().survivor();
-        let disk = survivor.open(NEVER_FLUSH_BYTES).ok()?;
+        let disk = survivor.open_to_look().ok()?;
         Some(Arc::new(disk))
     }
 
