@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::parse::{
@@ -90,16 +91,16 @@ pub enum Verb {
 #[derive(Debug, Args)]
 pub struct DevArgs {
     /// How many nodes
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=9))]
+    #[arg(long, env = "ROPEWALK_NODES", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=9))]
     pub nodes: u16,
     /// Where the nodes keep their data [default: ropewalk/dev in the user's data directory]
-    #[arg(long, value_name = "DIR", env = "ROPEWALK_DEV_DATA_DIR")]
+    #[arg(long, value_name = "DIR", env = "ROPEWALK_DATA_DIR")]
     pub data_dir: Option<PathBuf>,
     /// Node i listens on base+i (gRPC) and base+100+i (HTTP)
-    #[arg(long, default_value_t = 7_100, value_parser = clap::value_parser!(u16).range(1..=65_300))]
+    #[arg(long, env = "ROPEWALK_BASE_PORT", default_value_t = 7_100, value_parser = clap::value_parser!(u16).range(1..=65_300))]
     pub base_port: u16,
     /// Delete what earlier runs left in the data directory
-    #[arg(long)]
+    #[arg(long, env = "ROPEWALK_FRESH", value_parser = BoolishValueParser::new())]
     pub fresh: bool,
 }
 

@@ -85,6 +85,11 @@ pub enum DataDirError {
 }
 
 impl DataDir {
+    /// Whether a node keeps its data in `path`, of this build or another.
+    pub fn is_one(path: &Path) -> bool {
+        path.join(FORMAT_FILE).exists()
+    }
+
     /// Makes the directory if it is not there, locks it, and checks that this build may use it.
     pub fn open(path: &Path) -> Result<DataDir, DataDirError> {
         let io_error = |source| DataDirError::Io {

@@ -168,7 +168,10 @@ fn prepare(dir: &Path, shape: Shape, fresh: bool) -> anyhow::Result<()> {
             )));
         }
         Some(_) => return Ok(()),
-        None if (1..=shape.nodes).any(|number| node_dir(dir, number).exists()) => {
+        // ROPEWALK_DATA_DIR may be set for `ropewalk node`.
+        None if DataDir::is_one(dir)
+            || (1..=shape.nodes).any(|number| node_dir(dir, number).exists()) =>
+        {
             bail!(
                 "{} was not made by `ropewalk dev`; choose another --data-dir",
                 dir.display()
@@ -251,6 +254,15 @@ mod tests {
         make(dir.path(), "node-1");
         assert!(prepare(dir.path(), THREE, false).is_err());
         assert!(prepare(dir.path(), THREE, true).is_err());
+    }
+
+    #[test]
+    fn the_directory_of_a_node_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(DataDir::open(dir.path()).unwrap());
+        assert!(prepare(dir.path(), THREE, false).is_err());
+        assert!(prepare(dir.path(), THREE, true).is_err());
+        assert!(!dir.path().join(SHAPE_FILE).exists());
     }
 
     fn make(dir: &Path, name: &str) -> PathBuf {

@@ -5,6 +5,7 @@
 
 mod crash;
 mod damaged;
+mod dev;
 mod disks;
 mod garbage;
 mod joining;

@@ -1,0 +1,98 @@
+//! `ropewalk dev`, set up as a container would: by its environment alone.
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::Stdio;
+
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
+use tokio::time::timeout;
+
+use crate::support::{PATIENCE, binary, ropewalk, ropewalk_with};
+
+/// A base whose ports for one node nobody has.
+fn free_base_port() -> u16 {
+    let free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
+    loop {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = taken.local_addr().unwrap().port();
+        drop(taken);
+        if port.checked_add(100).is_some_and(free) {
+            return port - 1;
+        }
+    }
+}
+
+struct Dev {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+    bootstrap: String,
+}
+
+impl Dev {
+    async fn start(dir: &Path, base_port: u16, fresh: &str) -> Dev {
+        let mut child = Command::new(binary())
+            .arg("dev")
+            .env("ROPEWALK_NODES", "1")
+            .env("ROPEWALK_DATA_DIR", dir)
+            .env("ROPEWALK_BASE_PORT", base_port.to_string())
+            .env("ROPEWALK_FRESH", fresh)
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let said = timeout(PATIENCE, lines.next_line()).await.unwrap().unwrap();
+        let said = said.expect("a ready line");
+        let ready: Value = serde_json::from_str(said.strip_prefix("ready ").unwrap()).unwrap();
+        let nodes = ready["nodes"].as_array().unwrap();
+        let address = |port: u16| format!("127.0.0.1:{port}");
+        assert_eq!(nodes.len(), 1, "{ready}");
+        assert_eq!(nodes[0]["address"], address(base_port + 1));
+        assert_eq!(nodes[0]["http"], address(base_port + 101));
+        Dev {
+            child,
+            lines,
+            bootstrap: address(base_port + 1),
+        }
+    }
+
+    /// Ctrl-C, after which it must end well and have said no more.
+    async fn interrupt(mut self) {
+        let pid = self.child.id().unwrap();
+        let sent = Command::new("sh")
+            .args(["-c", &format!("kill -INT {pid}")])
+            .status();
+        assert!(sent.await.unwrap().success());
+        let ended = timeout(PATIENCE, self.child.wait()).await.unwrap().unwrap();
+        assert!(ended.success(), "{ended}");
+        assert_eq!(self.lines.next_line().await.unwrap(), None);
+    }
+}
+
+#[tokio::test]
+async fn a_cluster_set_up_by_its_environment_keeps_its_records_until_it_is_to_be_fresh() {
+    let dir = tempfile::tempdir().unwrap();
+    let base_port = free_base_port();
+    let dev = Dev::start(dir.path(), base_port, "false").await;
+    let create = ["topic", "create", "t", "--replicas", "1"];
+    let to = ["--bootstrap", &dev.bootstrap];
+    ropewalk(&[&to[..], &create].concat()).await.ok();
+    ropewalk_with(b"one\ntwo\n", &[&to[..], &["produce", "t"]].concat())
+        .await
+        .ok();
+    dev.interrupt().await;
+
+    let dev = Dev::start(dir.path(), base_port, "false").await;
+    let to = ["--bootstrap", &dev.bootstrap];
+    let read = ropewalk(&[&to[..], &["consume", "t"]].concat()).await;
+    assert_eq!(read.lines().len(), 2);
+    dev.interrupt().await;
+
+    let dev = Dev::start(dir.path(), base_port, "true").await;
+    let to = ["--bootstrap", &dev.bootstrap];
+    let topics = ropewalk(&[&to[..], &["topic", "list"]].concat()).await;
+    assert_eq!(topics.lines().len(), 0);
+    dev.interrupt().await;
+}
