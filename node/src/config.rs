@@ -55,7 +55,7 @@ pub struct Limits {
     pub fetch_wait_ms: u64,
     /// Requests under way on one client stream before the next is not read yet.
     pub stream_inflight: usize,
-    /// Client connections.
+    /// Connections to each port.
     pub connections: usize,
     /// How often retention looks at each partition.
     pub retention_interval_ms: u64,

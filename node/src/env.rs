@@ -2,7 +2,6 @@
 //! same code in production and in the simulator. Monotonic time is tokio's.
 
 mod clock;
-mod cut;
 mod incoming;
 mod tcp;
 
@@ -15,8 +14,7 @@ use ropewalk_raft_store::Disk;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use clock::SystemClock;
-pub use cut::until;
-pub use incoming::{Accepted, Remote, incoming};
+pub use incoming::{Accepted, Incoming};
 pub use tcp::TcpNet;
 
 /// What a node is given instead of reaching for it.

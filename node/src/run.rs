@@ -13,7 +13,7 @@ use tonic::transport::Server;
 use crate::cluster::{Cluster, StartError};
 use crate::config::Config;
 use crate::disk;
-use crate::env::{Env, Listener, incoming, until};
+use crate::env::{Env, Incoming, Listener};
 use crate::grpc;
 use crate::ops;
 use crate::partition::Partitions;
@@ -98,9 +98,11 @@ pub async fn run(
     // Dropped with this function, so that no connection outlives it.
     let connections = CancellationToken::new();
     let cut = connections.clone().drop_guard();
-    let listener = until(listen(&env, &config.listen).await?, connections.clone());
-    let http_listener = match &config.http {
-        Some(address) => Some(until(listen(&env, address).await?, connections.clone())),
+    let incoming =
+        |listener| Incoming::new(listener, config.limits.connections, connections.clone());
+    let grpc = incoming(listen(&env, &config.listen).await?);
+    let http = match &config.http {
+        Some(address) => Some(incoming(listen(&env, address).await?)),
         None => None,
     };
     let store = Store::open(env.disk.clone(), store_options(&config)).await?;
@@ -119,15 +121,20 @@ pub async fn run(
         .add_service(client_service.server())
         .add_service(inbound.service())
         .add_service(cluster.service())
-        .serve_with_incoming_shutdown(
-            incoming(listener, config.limits.connections),
-            stop_serving.clone().cancelled_owned(),
-        );
+        .serve_with_incoming_shutdown(grpc.into_stream(), stop_serving.clone().cancelled_owned());
     tasks.spawn(async move {
         if let Err(error) = served.await {
             tracing::error!(%error, "the gRPC listener stopped");
         }
     });
+    // From the first moment: a node may wait for its cluster for long, and is alive meanwhile.
+    if let Some(incoming) = http {
+        let health = ops::Health {
+            store: store.clone(),
+            cluster: cluster.clone(),
+        };
+        tasks.spawn(ops::serve(incoming, health, stop_serving.clone()));
+    }
 
     let mut outcome = Ok(());
     let joined = tokio::select! {
@@ -156,13 +163,6 @@ pub async fn run(
             producer_ids: Default::default(),
             router: Default::default(),
         });
-        if let Some(listener) = http_listener {
-            let health = ops::Health {
-                store: store.clone(),
-                cluster: cluster.clone(),
-            };
-            tasks.spawn(ops::serve(listener, health, stop_serving.clone()));
-        }
         let _scrubbing = AbortOnDropHandle::new(tokio::spawn({
             let (limits, store) = (config.limits.clone(), store.clone());
             let (cluster, partitions) = (cluster.clone(), partitions.clone());

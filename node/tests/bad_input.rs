@@ -59,6 +59,10 @@ fn start(
 impl Node {
     /// A cluster of one node, with a topic of one partition.
     async fn start() -> Node {
+        Node::start_with(|_| {}).await
+    }
+
+    async fn start_with(change: impl FnOnce(&mut Config)) -> Node {
         let address = free_address();
         let mut config = Config {
             advertise: address.clone(),
@@ -68,6 +72,7 @@ impl Node {
         };
         config.limits.election_timeout_ms = 300;
         config.limits.heartbeat_ms = 50;
+        change(&mut config);
         let disk = Arc::new(MemoryDisk::new());
         let shutdown = CancellationToken::new();
         let (running, is_ready) = start(&config, &disk, &shutdown);
@@ -110,8 +115,17 @@ impl Node {
     }
 
     async fn produce(&mut self, partition: u32, batch: Bytes) -> Result<u64, (ErrorCode, String)> {
+        self.produce_to(TOPIC, partition, batch).await
+    }
+
+    async fn produce_to(
+        &mut self,
+        topic: &str,
+        partition: u32,
+        batch: Bytes,
+    ) -> Result<u64, (ErrorCode, String)> {
         let request = v1::ProduceRequest {
-            topic: TOPIC.to_string(),
+            topic: topic.to_string(),
             partition,
             batch,
             ..Default::default()
@@ -129,6 +143,21 @@ impl Node {
         match answer.error {
             Some(error) => Err((ErrorCode::from_number(error.code), error.message)),
             None => Ok(answer.base_offset),
+        }
+    }
+
+    async fn publish(&mut self, topic: &str, value: &[u8]) -> Result<u64, (ErrorCode, String)> {
+        let request = v1::PublishRequest {
+            topic: topic.to_string(),
+            value: Some(value.to_vec().into()),
+            ..Default::default()
+        };
+        match self.client.publish(request).await {
+            Ok(answer) => Ok(answer.into_inner().offset),
+            Err(status) => {
+                let error = WireError::from(&status);
+                Err((error.code, error.message))
+            }
         }
     }
 
@@ -230,6 +259,11 @@ async fn batches_that_do_not_hold_up_are_refused() {
     );
     let oversized = batch((-1, -1, -1), &[&vec![0; 2 << 20]]);
     assert_eq!(code(node.produce(0, oversized).await), ErrorCode::TooLarge);
+    let record = vec![0; 2 << 20];
+    assert_eq!(
+        code(node.publish(TOPIC, &record).await),
+        ErrorCode::TooLarge
+    );
     node.still_serves().await;
 }
 
@@ -256,6 +290,12 @@ async fn a_producer_that_is_fenced_or_left_something_out_is_told_so() {
 #[tokio::test]
 async fn topics_and_partitions_that_cannot_be_are_refused() {
     let mut node = Node::start().await;
+    let unknown = node.produce_to("none", 0, batch((-1, -1, -1), &[b"a"]));
+    assert_eq!(code(unknown.await), ErrorCode::UnknownTopic);
+    assert_eq!(
+        code(node.publish("none", b"a").await),
+        ErrorCode::UnknownTopic
+    );
     assert_eq!(
         code(node.produce(1, batch((-1, -1, -1), &[b"a"])).await),
         ErrorCode::UnknownPartition
@@ -276,6 +316,66 @@ async fn topics_and_partitions_that_cannot_be_are_refused() {
     }
     assert!(node.create_topic("none", 0).await.is_err());
     assert!(node.create_topic("many", 1_000_000).await.is_err());
+    node.still_serves().await;
+}
+
+/// The first line of the answer to a GET, and the rest.
+async fn get(address: &str, path: &str) -> String {
+    let mut connection = TcpNet.connect(address).await.expect("a connection");
+    let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    connection
+        .write_all(request.as_bytes())
+        .await
+        .expect("sent");
+    let mut answer = String::new();
+    let reading = connection.read_to_string(&mut answer);
+    timeout(PATIENCE, reading)
+        .await
+        .expect("an answer in time")
+        .expect("an answer");
+    answer
+}
+
+#[tokio::test]
+async fn a_node_whose_seeds_do_not_answer_is_alive_and_says_that_it_is_not_ready() {
+    let (address, http) = (free_address(), free_address());
+    let config = Config {
+        advertise: address.clone(),
+        listen: address.clone(),
+        http: Some(http.clone()),
+        seeds: vec![address, free_address()],
+        ..Config::default()
+    };
+    let shutdown = CancellationToken::new();
+    let (running, _is_ready) = start(&config, &Arc::default(), &shutdown);
+    let listening = async {
+        while TcpNet.connect(&http).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, listening).await.expect("it listens");
+    assert!(get(&http, "/healthz").await.starts_with("HTTP/1.1 200"));
+    let readiness = get(&http, "/readyz").await;
+    assert!(readiness.starts_with("HTTP/1.1 503"), "{readiness}");
+    assert!(readiness.contains("in no cluster yet"), "{readiness}");
+    shutdown.cancel();
+    let ended = timeout(PATIENCE, running).await.expect("ends in time");
+    ended.expect("no panic").expect("a clean end");
+}
+
+#[tokio::test]
+async fn connections_over_the_bound_are_closed_on_every_port() {
+    let config = |config: &mut Config| config.limits.connections = 20;
+    let node = Node::start_with(config).await;
+    for address in [&node.config.listen, node.config.http.as_ref().unwrap()] {
+        let mut open = Vec::new();
+        for _ in 0..20 {
+            open.push(node.connect(address).await);
+        }
+        let mut over = node.connect(address).await;
+        let read = timeout(PATIENCE, over.read(&mut [0; 1])).await;
+        assert_eq!(read.expect("closed in time").unwrap_or(0), 0);
+    }
     node.still_serves().await;
 }
 

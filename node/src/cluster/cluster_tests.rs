@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Cluster, LeaderInfo};
 use crate::config::{Config, Limits};
-use crate::env::{Env, Listener, Net, SystemClock, TcpNet, incoming};
+use crate::env::{Env, Incoming, Listener, Net, SystemClock, TcpNet};
 use crate::peer::{self, Inbound, Peers};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -78,7 +78,7 @@ impl TestNode {
             .add_service(inbound.service())
             .add_service(cluster.service())
             .serve_with_incoming_shutdown(
-                incoming(listener, 64),
+                Incoming::new(listener, 64, CancellationToken::new()).into_stream(),
                 serving.clone().cancelled_owned(),
             );
         let server = tokio::spawn(async move { served.await.unwrap() });

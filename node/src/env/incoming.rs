@@ -1,4 +1,5 @@
-//! The connections a server is given: bounded in number, each with the address it came from.
+//! The connections a server is given: bounded in number, and ended with their server, whatever the
+//! other end makes of it, or once the other end has fallen silent.
 //!
 //! Only what every listener shares may stand here; what is said on a connection may not.
 
@@ -9,9 +10,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures_util::Stream;
+use futures_util::FutureExt;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, Sleep, sleep};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
 
 use super::{Connection, Listener};
@@ -19,75 +22,116 @@ use super::{Connection, Listener};
 /// How long accepting rests after an error such as "too many open files", which would otherwise
 /// come back at once, for ever.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// A connection on which nothing has come for this long is over. Whoever speaks HTTP/2 answers the
+/// server's pings, which come far more often; this is for those who never began to, and would keep
+/// their place for ever.
+const SILENT_AFTER: Duration = Duration::from_secs(60);
 
-/// A connection that counts towards its listener's bound until it is dropped.
+/// The connections of one listener.
+#[derive(Debug)]
+pub struct Incoming {
+    listener: Box<dyn Listener>,
+    bound: usize,
+    places: Arc<Semaphore>,
+    cut: CancellationToken,
+}
+
+impl Incoming {
+    /// The connections of `listener`, at most `bound` open at any time. They break once `cut` is
+    /// cancelled: a client that holds a stream open must not keep alive what it was served from.
+    pub fn new(listener: Box<dyn Listener>, bound: usize, cut: CancellationToken) -> Incoming {
+        Incoming {
+            listener,
+            bound,
+            places: Arc::new(Semaphore::new(bound.min(Semaphore::MAX_PERMITS))),
+            cut,
+        }
+    }
+
+    /// The address bound, `host:port`.
+    pub fn local_address(&self) -> String {
+        self.listener.local_address()
+    }
+
+    /// The next connection, and the address it comes from. One too many is closed at once, so that
+    /// its owner hears of it instead of waiting.
+    pub async fn next(&mut self) -> (Accepted, String) {
+        loop {
+            let (connection, from) = match self.listener.accept().await {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    let at = self.local_address();
+                    tracing::warn!(%error, at, "accepting a connection failed; going on");
+                    sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let Ok(place) = self.places.clone().try_acquire_owned() else {
+                let (at, bound) = (self.local_address(), self.bound);
+                tracing::warn!(
+                    from,
+                    at,
+                    bound,
+                    "a connection was closed at once: the most connections this node allows are open"
+                );
+                continue;
+            };
+            let accepted = Accepted {
+                connection,
+                cut: Box::pin(self.cut.clone().cancelled_owned()),
+                heard: Instant::now(),
+                silence: Box::pin(sleep(SILENT_AFTER)),
+                _place: place,
+            };
+            return (accepted, from);
+        }
+    }
+
+    /// All connections, as tonic's `serve_with_incoming_shutdown` takes them; it never ends.
+    pub fn into_stream(self) -> impl futures_util::Stream<Item = io::Result<Accepted>> + Send {
+        futures_util::stream::unfold(self, async |mut incoming| {
+            let (accepted, _) = incoming.next().await;
+            Some((Ok(accepted), incoming))
+        })
+    }
+}
+
+/// A connection that counts towards its listener's bound until it is dropped. Whoever serves it
+/// always reads from it, so it is enough that reading fails when it is over.
 pub struct Accepted {
     connection: Connection,
-    remote: Remote,
+    cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// When something last came.
+    heard: Instant,
+    silence: Pin<Box<Sleep>>,
     _place: OwnedSemaphorePermit,
 }
 
-/// Where a connection came from; tonic puts it into every request's extensions.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Remote {
-    /// host:port of the other end.
-    pub address: Arc<str>,
-}
-
-/// The connections of `listener`, at most `bound` open at any time: one too many is closed at
-/// once, so that its owner hears of it instead of waiting. Never yields an error and never ends.
-/// For tonic's `serve_with_incoming_shutdown`.
-pub fn incoming(
-    listener: Box<dyn Listener>,
-    bound: usize,
-) -> impl Stream<Item = io::Result<Accepted>> + Send {
-    let places = Arc::new(Semaphore::new(bound.min(Semaphore::MAX_PERMITS)));
-    futures_util::stream::unfold(
-        (listener, places),
-        move |(mut listener, places)| async move {
-            loop {
-                let (connection, address) = match listener.accept().await {
-                    Ok(accepted) => accepted,
-                    Err(error) => {
-                        let at = listener.local_address();
-                        tracing::warn!(%error, at, "accepting a connection failed; going on");
-                        tokio::time::sleep(ACCEPT_PAUSE).await;
-                        continue;
-                    }
-                };
-                let Ok(place) = places.clone().try_acquire_owned() else {
-                    tracing::warn!(
-                        from = address,
-                        bound,
-                        "a connection was closed at once: the most connections this node allows are open"
-                    );
-                    continue;
-                };
-                let accepted = Accepted {
-                    connection,
-                    remote: Remote {
-                        address: address.into(),
-                    },
-                    _place: place,
-                };
-                return Some((Ok(accepted), (listener, places)));
+impl Accepted {
+    /// Whether nothing has come for too long. Set anew only when it seems so, since connections are
+    /// read far more often than that.
+    fn is_silent(&mut self, cx: &mut Context<'_>) -> bool {
+        while self.silence.poll_unpin(cx).is_ready() {
+            let until = self.heard + SILENT_AFTER;
+            if until <= Instant::now() {
+                return true;
             }
-        },
-    )
+            self.silence.as_mut().reset(until);
+        }
+        false
+    }
 }
 
 impl fmt::Debug for Accepted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "connection from {}", self.remote.address)
+        f.write_str("Accepted")
     }
 }
 
 impl Connected for Accepted {
-    type ConnectInfo = Remote;
+    type ConnectInfo = ();
 
-    fn connect_info(&self) -> Remote {
-        self.remote.clone()
-    }
+    fn connect_info(&self) {}
 }
 
 impl AsyncRead for Accepted {
@@ -96,7 +140,16 @@ impl AsyncRead for Accepted {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.connection).poll_read(cx, buf)
+        if self.cut.poll_unpin(cx).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
+        let read = Pin::new(&mut self.connection).poll_read(cx, buf);
+        if read.is_ready() {
+            self.heard = Instant::now();
+        } else if self.is_silent(cx) {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        read
     }
 }
 
@@ -134,17 +187,17 @@ impl AsyncWrite for Accepted {
 mod tests {
     use super::*;
     use crate::env::{Net, TcpNet};
-    use futures_util::StreamExt;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use futures_util::future::BoxFuture;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
     #[tokio::test]
     async fn a_connection_over_the_bound_is_closed_and_room_is_made_by_the_next_close() {
         let listener = TcpNet.listen("127.0.0.1:0").await.unwrap();
         let address = listener.local_address();
-        let mut connections = Box::pin(incoming(listener, 1));
+        let mut connections = Incoming::new(listener, 1, CancellationToken::new());
 
         let mut first = TcpNet.connect(&address).await.unwrap();
-        let mut served = connections.next().await.unwrap().unwrap();
+        let (mut served, _) = connections.next().await;
         first.write_all(b"a").await.unwrap();
         assert_eq!(served.read_u8().await.unwrap(), b'a');
 
@@ -157,6 +210,73 @@ mod tests {
 
         drop(served);
         let _third = TcpNet.connect(&address).await.unwrap();
-        connections.next().await.unwrap().unwrap();
+        connections.next().await;
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_nobody_closes_ends_with_its_server() {
+        let listener = TcpNet.listen("127.0.0.1:0").await.unwrap();
+        let address = listener.local_address();
+        let cut = CancellationToken::new();
+        let mut connections = Incoming::new(listener, 1, cut.clone());
+        let mut client = TcpNet.connect(&address).await.unwrap();
+        let (mut served, _) = connections.next().await;
+        client.write_all(b"a").await.unwrap();
+        assert_eq!(served.read_u8().await.unwrap(), b'a');
+
+        let reading = tokio::spawn(async move { served.read_u8().await });
+        cut.cancel();
+        let error = reading.await.unwrap().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionAborted);
+        assert!(client.read_u8().await.is_err());
+    }
+
+    /// Hands out one connection, and then waits.
+    #[derive(Debug)]
+    struct Once(Option<DuplexStream>);
+
+    impl Listener for Once {
+        fn accept(&mut self) -> BoxFuture<'_, io::Result<(Connection, String)>> {
+            match self.0.take() {
+                Some(stream) => {
+                    let connection: Connection = Box::new(stream);
+                    futures_util::future::ok((connection, "somewhere:1".into())).boxed()
+                }
+                None => futures_util::future::pending().boxed(),
+            }
+        }
+
+        fn local_address(&self) -> String {
+            "here:1".into()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_is_over_once_nothing_has_come_for_too_long() {
+        let (mut client, server) = tokio::io::duplex(64);
+        let listener = Box::new(Once(Some(server)));
+        let mut connections = Incoming::new(listener, 1, CancellationToken::new());
+        let (mut served, _) = connections.next().await;
+        let begun = Instant::now();
+        let wait = SILENT_AFTER * 2 / 3;
+        let talking = tokio::spawn(async move {
+            for _ in 0..3 {
+                sleep(wait).await;
+                client.write_all(b"a").await.unwrap();
+            }
+            // Stays open.
+            client
+        });
+        for _ in 0..3 {
+            assert_eq!(served.read_u8().await.unwrap(), b'a');
+        }
+        let error = served.read_u8().await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        let silent = begun.elapsed() - wait * 3;
+        assert!(
+            silent >= SILENT_AFTER && silent < SILENT_AFTER + wait,
+            "{silent:?}"
+        );
+        drop(talking);
     }
 }

@@ -15,7 +15,7 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::Cluster;
-use crate::env;
+use crate::env::Incoming;
 
 /// What health is judged from.
 #[derive(Debug, Clone)]
@@ -27,13 +27,12 @@ pub struct Health {
 }
 
 /// Serves `/healthz` and `/readyz` until `stop`.
-pub async fn serve(listener: Box<dyn env::Listener>, health: Health, stop: CancellationToken) {
+pub async fn serve(incoming: Incoming, health: Health, stop: CancellationToken) {
     let router = Router::new()
         .route("/healthz", get(async || "alive\n"))
         .route("/readyz", get(readyz))
         .with_state(Arc::new(health));
-    let served = axum::serve(listener::Incoming::new(listener), router)
-        .with_graceful_shutdown(stop.cancelled_owned());
+    let served = axum::serve(incoming, router).with_graceful_shutdown(stop.cancelled_owned());
     if let Err(error) = served.await {
         tracing::error!(%error, "the HTTP listener stopped");
     }
@@ -48,7 +47,10 @@ struct Readiness {
 
 async fn readyz(State(health): State<Arc<Health>>) -> (StatusCode, Json<Readiness>) {
     let mut why_not = Vec::new();
-    if health.cluster.controller().is_none() {
+    let own = health.cluster.node_id();
+    if !health.cluster.view().borrow().nodes.contains_key(&own) {
+        why_not.push("this node is in no cluster yet; its log says what it waits for".to_string());
+    } else if health.cluster.controller().is_none() {
         why_not.push("the metadata group has no leader that this node knows of".to_string());
     }
     match &*health.store.disk_status().borrow() {
@@ -66,7 +68,7 @@ async fn readyz(State(health): State<Arc<Health>>) -> (StatusCode, Json<Readines
         status,
         Json(Readiness {
             ready,
-            node_id: health.cluster.node_id().0,
+            node_id: own.0,
             why_not,
         }),
     )

@@ -17,7 +17,7 @@ use super::*;
 use crate::cluster::view::{NodeView, PartitionView, Place, TopicView};
 use crate::cluster::{ClusterView, LeaderTable};
 use crate::config::Limits;
-use crate::env::{Clock, Net, TcpNet, incoming};
+use crate::env::{Clock, Incoming, Net, TcpNet};
 use crate::peer::{self, Inbound, Peers};
 
 pub(super) const GROUP: GroupId = GroupId(7);
@@ -166,7 +166,7 @@ impl TestCluster {
         let service = inbound.service();
         tokio::spawn(async move {
             let server = peer::server(&Limits::default()).add_service(service);
-            let incoming = incoming(listener, 64);
+            let incoming = Incoming::new(listener, 64, CancellationToken::new()).into_stream();
             stop.run_until_cancelled(server.serve_with_incoming(incoming))
                 .await
         });
