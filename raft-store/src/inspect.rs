@@ -5,25 +5,19 @@
 //! whoever looks here wants to see what is left. Nothing a replica goes on from may be read this way.
 
 use std::collections::BTreeSet;
-use std::ops::Range;
 
 use bytes::Bytes;
 use openraft::EntryPayload;
 use ropewalk_proto::command::Command;
 use ropewalk_proto::ids::{GroupId, ReplicaId};
 
-use crate::disk::{Batch, Change, Disk, DiskError, ScanLimit};
+use crate::disk::{Batch, Change, Disk, DiskError};
 use crate::entry;
 use crate::keys::{self, Key, Part};
+use crate::open::scan_all;
 use crate::sealed;
 use crate::small;
 use crate::types::LogId;
-
-/// How much is read in one step.
-const STEP: ScanLimit = ScanLimit {
-    max_bytes: 4 << 20,
-    max_pairs: 4_096,
-};
 
 /// A place in a Raft log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -241,21 +235,6 @@ fn place(log_id: LogId) -> LogPlace {
     LogPlace {
         term: log_id.committed_leader_id().term,
         index: log_id.index,
-    }
-}
-
-async fn scan_all(
-    disk: &dyn Disk,
-    mut range: Range<Bytes>,
-) -> Result<Vec<(Bytes, Bytes)>, DiskError> {
-    let mut all = Vec::new();
-    loop {
-        let pairs = disk.scan(range.clone(), STEP).await?;
-        let Some((last, _)) = pairs.last() else {
-            return Ok(all);
-        };
-        range.start = keys::after(last);
-        all.extend(pairs);
     }
 }
 

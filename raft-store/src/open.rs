@@ -172,7 +172,8 @@ async fn get(
     Ok(value.map(|value| (key, value)))
 }
 
-async fn scan_all(
+/// All of a range. For what is bounded otherwise: it is held in memory at once.
+pub(crate) async fn scan_all(
     disk: &dyn Disk,
     mut range: Range<Bytes>,
 ) -> Result<Vec<(Bytes, Bytes)>, DiskError> {

@@ -3,116 +3,49 @@
 //! What comes from the wire is checked for all that openraft takes for granted, since it would
 //! stop the replica over a message that a correct peer never sends. No I/O here.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use bytes::Bytes;
-use openraft::impls::leader_id_std::LeaderId;
+use openraft::EntryPayload;
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse};
-use openraft::{EntryPayload, Membership};
 use ropewalk_proto::command::Command;
-use ropewalk_proto::ids::{NodeId, ReplicaId};
 use ropewalk_proto::v1;
 use ropewalk_proto::v1::append_result::Outcome;
 use ropewalk_proto::v1::entry::Payload;
-use ropewalk_raft_store::types::{Entry, LogId, SnapshotMeta, StoredMembership, Vote};
-use ropewalk_raft_store::{Broker, TypeConfig};
+use ropewalk_raft_store::TypeConfig;
+use ropewalk_raft_store::convert::{
+    ConvertError, from_membership, from_stored_membership, from_vote,
+    membership as membership_to_wire, stored_membership,
+};
+use ropewalk_raft_store::types::{Entry, LogId, SnapshotMeta, Vote};
+
+// What lies on the disk as it crosses the wire is converted in one place.
+pub use ropewalk_raft_store::convert::{
+    from_log_id as log_id_from_wire, log_id as log_id_to_wire, vote as vote_to_wire,
+};
 
 /// A message that no correct peer sends, or one of a newer version.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a Raft message that makes no sense: {0}")]
 pub struct Malformed(pub String);
 
+impl From<ConvertError> for Malformed {
+    fn from(error: ConvertError) -> Malformed {
+        malformed(error.to_string())
+    }
+}
+
 fn malformed(what: impl Into<String>) -> Malformed {
     Malformed(what.into())
-}
-
-/// A log id for the wire.
-pub fn log_id_to_wire(id: &LogId) -> v1::LogId {
-    v1::LogId {
-        term: id.committed_leader_id().term,
-        index: id.index,
-    }
-}
-
-/// A log id from the wire: every pair of numbers is one.
-pub fn log_id_from_wire(id: &v1::LogId) -> LogId {
-    LogId::new(id.term.into(), id.index)
-}
-
-/// A vote for the wire.
-pub fn vote_to_wire(vote: &Vote) -> v1::Vote {
-    v1::Vote {
-        term: vote.leader_id.term,
-        replica_id: vote.leader_id.voted_for.0,
-        has_replica_id: true,
-        committed: vote.committed,
-    }
 }
 
 /// A vote from the wire.
 pub fn vote_from_wire(vote: Option<v1::Vote>) -> Result<Vote, Malformed> {
     let vote = vote.ok_or_else(|| malformed("no vote"))?;
-    if !vote.has_replica_id {
-        return Err(malformed("a vote for nobody"));
-    }
-    Ok(Vote {
-        leader_id: LeaderId {
-            term: vote.term,
-            voted_for: ReplicaId(vote.replica_id),
-        },
-        committed: vote.committed,
-    })
-}
-
-/// A membership for the wire.
-pub fn membership_to_wire(membership: &Membership<ReplicaId, Broker>) -> v1::Membership {
-    let voters = membership
-        .get_joint_config()
-        .iter()
-        .map(|set| v1::VoterSet {
-            replica_ids: set.iter().map(|id| id.0).collect(),
-        });
-    let members = membership.nodes().map(|(replica, broker)| v1::Member {
-        replica_id: replica.0,
-        node_id: broker.node_id.0,
-        address: broker.address.clone(),
-    });
-    v1::Membership {
-        voters: voters.collect(),
-        members: members.collect(),
-    }
-}
-
-/// A membership from the wire: every voter is a member, and no voter set is empty.
-pub fn membership_from_wire(
-    membership: v1::Membership,
-) -> Result<Membership<ReplicaId, Broker>, Malformed> {
-    let voters: Vec<BTreeSet<ReplicaId>> = membership
-        .voters
-        .into_iter()
-        .map(|set| set.replica_ids.into_iter().map(ReplicaId).collect())
-        .collect();
-    let members: BTreeMap<ReplicaId, Broker> = membership
-        .members
-        .into_iter()
-        .map(|member| {
-            let broker = Broker {
-                node_id: NodeId(member.node_id),
-                address: member.address,
-            };
-            (ReplicaId(member.replica_id), broker)
-        })
-        .collect();
-    Membership::new(voters, members).map_err(|error| malformed(error.to_string()))
+    Ok(from_vote(vote)?)
 }
 
 /// A snapshot's place in the log and its membership, for the wire.
 pub fn snapshot_meta_to_wire(meta: &SnapshotMeta) -> (Option<v1::LogId>, v1::StoredMembership) {
-    let membership = &meta.last_membership;
-    let stored = v1::StoredMembership {
-        log_id: membership.log_id().as_ref().map(log_id_to_wire),
-        membership: Some(membership_to_wire(membership.membership())),
-    };
+    let stored = stored_membership(&meta.last_membership);
     (meta.last_log_id.as_ref().map(log_id_to_wire), stored)
 }
 
@@ -123,17 +56,16 @@ pub fn snapshot_meta_from_wire(
     last_log_id: Option<v1::LogId>,
     stored: Option<v1::StoredMembership>,
 ) -> Result<SnapshotMeta, Malformed> {
-    let last_log_id = last_log_id.as_ref().map(log_id_from_wire);
+    let last_log_id = last_log_id.map(log_id_from_wire);
     check_not_after_vote(vote, last_log_id.as_ref())?;
     let stored = stored.ok_or_else(|| malformed("a snapshot without a membership"))?;
-    let membership_log_id = stored.log_id.as_ref().map(log_id_from_wire);
-    if membership_log_id > last_log_id {
+    let last_membership = from_stored_membership(stored)?;
+    if *last_membership.log_id() > last_log_id {
         return Err(malformed("a snapshot older than its own membership"));
     }
-    let membership = membership_from_wire(stored.membership.unwrap_or_default())?;
     Ok(SnapshotMeta {
         last_log_id,
-        last_membership: StoredMembership::new(membership_log_id, membership),
+        last_membership,
     })
 }
 
@@ -145,10 +77,10 @@ pub fn entry_to_wire(entry: &Entry) -> v1::Entry {
             let (head, body) = command.to_parts();
             (Some(Payload::Command(head)), body)
         }
-        EntryPayload::Membership(membership) => {
-            let membership = membership_to_wire(membership);
-            (Some(Payload::Membership(membership)), Bytes::new())
-        }
+        EntryPayload::Membership(membership) => (
+            Some(Payload::Membership(membership_to_wire(membership))),
+            Bytes::new(),
+        ),
     };
     v1::Entry {
         term: entry.log_id.committed_leader_id().term,
@@ -170,7 +102,7 @@ pub fn entry_from_wire(entry: v1::Entry) -> Result<Entry, Malformed> {
             if membership.voters.is_empty() {
                 return Err(malformed("a membership without voters"));
             }
-            EntryPayload::Membership(membership_from_wire(membership)?)
+            EntryPayload::Membership(from_membership(membership)?)
         }
     };
     Ok(Entry {
@@ -198,8 +130,8 @@ pub fn append_from_wire(
     if !vote.committed {
         return Err(malformed("entries from a replica that is not elected"));
     }
-    let prev_log_id = request.prev_log_id.as_ref().map(log_id_from_wire);
-    let leader_commit = request.leader_commit.as_ref().map(log_id_from_wire);
+    let prev_log_id = request.prev_log_id.map(log_id_from_wire);
+    let leader_commit = request.leader_commit.map(log_id_from_wire);
     check_not_after_vote(&vote, leader_commit.as_ref())?;
     check_not_after_vote(&vote, prev_log_id.as_ref())?;
     let mut entries = Vec::with_capacity(request.entries.len());
@@ -272,7 +204,7 @@ pub fn appended_from_wire(
         Outcome::Unspecified => Err(malformed("an answer of a kind unknown here")),
         Outcome::Success => Ok(AppendEntriesResponse::Success),
         Outcome::PartialSuccess => {
-            let matching = result.matching.as_ref().map(log_id_from_wire);
+            let matching = result.matching.map(log_id_from_wire);
             if matching.as_ref() < prev {
                 return Err(malformed("a partial success before the request's start"));
             }

@@ -110,7 +110,7 @@ impl Raft for RaftService {
         let raft = self.inbound.find(call.group_id, call.to_replica_id)?;
         let request = VoteRequest {
             vote: vote_from_wire(call.vote).map_err(WireError::from)?,
-            last_log_id: call.last_log_id.as_ref().map(log_id_from_wire),
+            last_log_id: call.last_log_id.map(log_id_from_wire),
             leadership_transfer: call.leadership_transfer,
         };
         let answer = match call.pre_vote {
@@ -148,7 +148,7 @@ impl Raft for RaftService {
         let request = TransferLeaderRequest::new(
             vote_from_wire(call.from_leader).map_err(WireError::from)?,
             ReplicaId(call.target_replica_id),
-            call.last_log_id.as_ref().map(log_id_from_wire),
+            call.last_log_id.map(log_id_from_wire),
         );
         let declined = self.inbound.bounded(raft.transfer(request)).await?.err();
         Ok(Response::new(v1::TransferLeadershipAnswer {
