@@ -1,10 +1,9 @@
 //! What every [`Disk`] must do: one contract, run on each implementation.
 
 use std::ops::Range;
-use std::path::Path;
 
 use bytes::Bytes;
-use ropewalk_raft_store::disk::rocks::{Env, Inline, RocksDisk, RocksOptions};
+use ropewalk_raft_store::disk::rocks::{Directory, Env, Inline, RocksDisk, RocksOptions};
 use ropewalk_raft_store::disk::{Batch, Change, Disk, MemoryDisk, ScanLimit};
 
 const EVERYTHING: ScanLimit = ScanLimit {
@@ -199,17 +198,18 @@ fn rocks(directory: &tempfile::TempDir) -> RocksDisk {
     RocksDisk::open(directory.path(), options).expect("the database opens")
 }
 
-/// The same database with nothing running beside its callers, on files in memory.
+/// The same database with nothing running beside its callers.
 fn inline(directory: &tempfile::TempDir, flush_after_bytes: usize) -> RocksDisk {
     let mark = std::fs::File::create_new(directory.path().join("mark"));
+    let path = directory.path().join("db");
     let inline = Inline {
-        env: Env::mem_env().expect("files in memory"),
+        env: Env::new().expect("the system's files"),
+        files: Box::new(Directory(path.clone())),
         mark: Box::new(mark.expect("a file")),
         is_new: true,
         flush_after_bytes,
     };
-    RocksDisk::open_inline(Path::new("/db"), RocksOptions::default(), inline)
-        .expect("the database opens")
+    RocksDisk::open_inline(&path, RocksOptions::default(), inline).expect("the database opens")
 }
 
 /// Each check, on a new disk of each kind.

@@ -3,6 +3,7 @@
 //! The seam is low on purpose: key space, log, apply and checkpoints stand above it, so the
 //! simulator runs all of them.
 
+mod manifest;
 mod memory;
 mod reclaim;
 pub mod rocks;

@@ -5,7 +5,8 @@
 //! - **Strict recovery.** The default (point in time) opens silently with half of what was synced
 //!   after one flipped bit. `TolerateCorruptedTailRecords` drops only a torn last record, which was
 //!   never synced, and refuses anything else. It rules out recycled WAL files. A log cut where a
-//!   record ends looks whole to it: that is found by the [`Watermark`].
+//!   record ends looks whole to it: that is found by the [`Watermark`]. A manifest is not read as
+//!   strictly: it is checked before RocksDB sees it.
 //! - **Blob files** hold the large values (record batches), so that compaction moves keys only and
 //!   a record is written twice in all: WAL and flush.
 
@@ -22,6 +23,7 @@ use rocksdb::{
     IteratorMode, Options, ReadOptions, WriteBufferManager,
 };
 
+pub use super::manifest::{DatabaseFiles, Directory};
 pub use super::reclaim::ReclaimOptions;
 pub use super::watermark::MarkFile;
 use super::watermark::Watermark;
@@ -35,6 +37,8 @@ const BLOB_FILE_BYTES: u64 = 128 << 20;
 const MEMTABLE_BYTES: Range<usize> = 8 << 20..64 << 20;
 /// Memtables that may exist at once, the one being written among them.
 const MEMTABLES: i32 = 4;
+/// A manifest longer than this is written anew: opening reads all of it.
+const MANIFEST_BYTES: usize = 64 << 20;
 
 /// The most an inline database keeps in memory before it flushes: less than a memtable, so that
 /// none is ever flushed by itself.
@@ -63,6 +67,8 @@ impl Default for RocksOptions {
 pub struct Inline {
     /// Its files.
     pub env: Env,
+    /// The same files, for the mark.
+    pub files: Box<dyn DatabaseFiles>,
     /// Where it notes how far it was synced.
     pub mark: Box<dyn MarkFile>,
     /// Whether there is no database yet among the files.
@@ -126,7 +132,7 @@ impl RocksDisk {
         options: RocksOptions,
         inline: Inline,
     ) -> Result<RocksDisk, DiskError> {
-        let watermark = Watermark::of(inline.mark, inline.is_new, path)?;
+        let watermark = Watermark::of(inline.mark, inline.files, inline.is_new, path)?;
         let tuned = inline_options(options, &inline.env);
         let writer = writer(DB::open(&tuned, path), watermark)?;
         let flush_after_bytes = inline.flush_after_bytes.min(MOST_INLINE_BYTES);
@@ -148,7 +154,7 @@ impl RocksDisk {
         options: RocksOptions,
         inline: Inline,
     ) -> Result<RocksDisk, DiskError> {
-        let watermark = Watermark::of(inline.mark, inline.is_new, path)?;
+        let watermark = Watermark::of(inline.mark, inline.files, inline.is_new, path)?;
         let tuned = inline_options(options, &inline.env);
         let database = DB::open_for_read_only(&tuned, path, false);
         Ok(RocksDisk {
@@ -184,9 +190,14 @@ impl RocksDisk {
 }
 
 /// The writer of a database that was opened, if it is not behind its mark.
-fn writer(database: Result<DB, rocksdb::Error>, watermark: Watermark) -> Result<Writer, DiskError> {
+fn writer(
+    database: Result<DB, rocksdb::Error>,
+    mut watermark: Watermark,
+) -> Result<Writer, DiskError> {
+    let database = checked(database, &watermark)?;
+    watermark.opened()?;
     Ok(Writer {
-        database: checked(database, &watermark)?,
+        database,
         watermark,
         failed: None,
     })
@@ -323,6 +334,7 @@ fn database_options(budget: RocksOptions, direct: bool) -> Options {
     options.set_use_direct_io_for_flush_and_compaction(direct);
     options.set_max_background_jobs(2);
     options.set_max_total_wal_size(8 * memtable_bytes as u64);
+    options.set_max_manifest_file_size(MANIFEST_BYTES);
     options.set_max_log_file_size(4 << 20);
     options.set_keep_log_file_num(4);
     options

@@ -3,12 +3,14 @@
 //! A log cut at the end of a record looks like one that ended there: the database opens, and what
 //! was acknowledged behind the cut is gone without a word. So after every sync the database's
 //! sequence number goes into a small file of its own, and a database that opens below it is
-//! refused.
+//! refused. Beside it stands how far the manifest went: one that lost its end loses flushes, and what
+//! was committed since may hide that the numbers went back.
 //!
 //! The file is written after the sync and itself synced only now and then: it may be behind what
 //! is on the disk, never ahead, so it refuses nothing that is whole. A process that is killed leaves
 //! it exact; after a power loss it is as old as [`SYNC_EVERY`], or what the system wrote back since.
-//! Two slots are written in turn, so that one torn write leaves the other.
+//! Two slots are written in turn, so that one torn write leaves the other. Builds that knew no
+//! manifest read them, and theirs are read.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -19,14 +21,16 @@ use bytes::{Buf, BufMut};
 use tokio::time::Instant;
 
 use super::DiskError;
+use super::manifest::{DATABASE_FILE, DatabaseFiles, Directory, Manifest, ManifestEnd};
 
 const FILE: &str = "WATERMARK";
-/// What RocksDB has in each of its directories, from its creation on.
-const DATABASE_FILE: &str = "CURRENT";
 const MAGIC: u64 = u64::from_be_bytes(*b"rwmark01");
 /// A sector each, so that no write touches both.
 const SLOT_BYTES: usize = 512;
-const MARK_BYTES: usize = 20;
+/// Magic, sequence number, and a checksum of both.
+const SEQUENCE_BYTES: usize = 20;
+/// Behind it the manifest's number and length, and a checksum of everything.
+const MARK_BYTES: usize = SEQUENCE_BYTES + 20;
 
 /// How old the durable mark may get while the database is written to.
 const SYNC_EVERY: Duration = Duration::from_secs(5);
@@ -63,6 +67,7 @@ impl MarkFile for File {
 pub(super) struct Watermark {
     file: Box<dyn MarkFile>,
     sequence: u64,
+    manifest: Manifest,
     next_slot: usize,
     synced_at: Instant,
 }
@@ -85,7 +90,12 @@ impl Watermark {
             }
             file => file.map_err(failed)?,
         };
-        let mark = Watermark::of(Box::new(file), is_new, path)?;
+        let mark = Watermark::of(
+            Box::new(file),
+            Box::new(Directory(path.to_path_buf())),
+            is_new,
+            path,
+        )?;
         if is_new {
             File::open(path)
                 .and_then(|directory| directory.sync_all())
@@ -95,9 +105,11 @@ impl Watermark {
     }
 
     /// Reads the mark of the database at `path` from its file, or makes it if there is no database
-    /// yet. Durable before the database is there: a database without a mark has lost it.
+    /// yet. Durable before the database is there: a database without a mark has lost it. One whose
+    /// manifest is not whole, or not what the mark says, is refused.
     pub(super) fn of(
         file: Box<dyn MarkFile>,
+        files: Box<dyn DatabaseFiles>,
         is_new: bool,
         path: &Path,
     ) -> Result<Watermark, DiskError> {
@@ -105,20 +117,22 @@ impl Watermark {
         let mut mark = Watermark {
             file,
             sequence: 0,
+            manifest: Manifest::new(files, path),
             next_slot: 0,
             synced_at: Instant::now(),
         };
         let text = mark.file.read().map_err(failed)?;
         match newest(&text) {
             // RocksDB would begin anew beside what is left of the old database.
-            Some((sequence, _)) if is_new && sequence > 0 => {
+            Some((sequence, ..)) if is_new && sequence > 0 => {
                 return Err(DiskError::Damaged(format!(
                     "{} is missing, though {sequence} changes were synced",
                     path.join(DATABASE_FILE).display()
                 )));
             }
             _ if is_new => mark.create().map_err(failed)?,
-            Some((sequence, slot)) => {
+            Some((sequence, end, slot)) => {
+                mark.manifest.check(end)?;
                 mark.sequence = sequence;
                 mark.next_slot = 1 - slot;
             }
@@ -144,12 +158,25 @@ impl Watermark {
         )))
     }
 
-    /// Notes that everything up to `sequence` is synced.
+    /// Notes which manifest a database has that was just opened.
+    pub(super) fn opened(&mut self) -> Result<(), DiskError> {
+        self.manifest.reopen()?;
+        let written = self.write().and_then(|()| self.sync());
+        written.map_err(|error| DiskError::Failed(format!("the watermark: {error}")))
+    }
+
+    /// Notes how far the manifest goes, after something else than a sync.
+    pub(super) fn follow(&mut self) -> Result<(), DiskError> {
+        self.advance(self.sequence)
+    }
+
+    /// Notes that everything up to `sequence` is synced, and how far the manifest goes.
     pub(super) fn advance(&mut self, sequence: u64) -> Result<(), DiskError> {
-        if sequence <= self.sequence {
+        let has_grown = self.manifest.has_grown()?;
+        if sequence <= self.sequence && !has_grown {
             return Ok(());
         }
-        self.sequence = sequence;
+        self.sequence = self.sequence.max(sequence);
         let written = self.write().and_then(|()| {
             if self.synced_at.elapsed() >= SYNC_EVERY {
                 self.sync()?;
@@ -167,12 +194,15 @@ impl Watermark {
     }
 
     fn write(&mut self) -> io::Result<()> {
-        let mut slot = [0_u8; SLOT_BYTES];
-        let mut out = slot.as_mut_slice();
-        out.put_u64(MAGIC);
-        out.put_u64(self.sequence);
-        let sum = crc32c::crc32c(&[MAGIC.to_be_bytes(), self.sequence.to_be_bytes()].concat());
-        out.put_u32(sum);
+        let end = self.manifest.end();
+        let mut slot = Vec::with_capacity(SLOT_BYTES);
+        slot.put_u64(MAGIC);
+        slot.put_u64(self.sequence);
+        slot.put_u32(crc32c::crc32c(&slot));
+        slot.put_u64(end.number);
+        slot.put_u64(end.bytes);
+        slot.put_u32(crc32c::crc32c(&slot));
+        slot.resize(SLOT_BYTES, 0);
         let at = (self.next_slot * SLOT_BYTES) as u64;
         self.file.write_at(at, &slot)?;
         self.next_slot = 1 - self.next_slot;
@@ -181,19 +211,40 @@ impl Watermark {
 }
 
 /// The newest mark that is whole, and its slot.
-fn newest(text: &[u8]) -> Option<(u64, usize)> {
+fn newest(text: &[u8]) -> Option<(u64, ManifestEnd, usize)> {
     let slots = text.chunks(SLOT_BYTES).take(2).enumerate();
-    let whole = slots.filter_map(|(number, slot)| Some((read(slot)?, number)));
+    let whole = slots.filter_map(|(number, slot)| {
+        let (sequence, end) = read(slot)?;
+        Some((sequence, end, number))
+    });
     whole.max()
 }
 
-fn read(slot: &[u8]) -> Option<u64> {
-    let covered = slot.get(..MARK_BYTES - 4)?;
-    let sum = slot.get(MARK_BYTES - 4..MARK_BYTES)?.try_get_u32().ok()?;
-    let mut fields = covered;
+fn read(slot: &[u8]) -> Option<(u64, ManifestEnd)> {
+    let mut fields = slot.get(..MARK_BYTES)?;
     let magic = fields.try_get_u64().ok()?;
     let sequence = fields.try_get_u64().ok()?;
-    (magic == MAGIC && crc32c::crc32c(covered) == sum).then_some(sequence)
+    if magic != MAGIC || !is_whole(slot, SEQUENCE_BYTES) {
+        return None;
+    }
+    fields.try_get_u32().ok()?;
+    // By a build that knew no manifest.
+    if fields.iter().all(|byte| *byte == 0) {
+        return Some((sequence, ManifestEnd::default()));
+    }
+    let end = ManifestEnd {
+        number: fields.try_get_u64().ok()?,
+        bytes: fields.try_get_u64().ok()?,
+    };
+    is_whole(slot, MARK_BYTES).then_some((sequence, end))
+}
+
+/// Whether the first `bytes` of a slot end in the checksum of those before it.
+fn is_whole(slot: &[u8], bytes: usize) -> bool {
+    let covered = slot.get(..bytes - 4);
+    let sum = slot.get(bytes - 4..bytes);
+    let sum = sum.and_then(|mut sum| sum.try_get_u32().ok());
+    covered.map(crc32c::crc32c) == sum
 }
 
 fn failed(path: &Path, error: &io::Error) -> DiskError {

@@ -40,6 +40,7 @@ impl Writer {
 impl Drop for Writer {
     fn drop(&mut self) {
         // Nothing rests on it: a mark that is behind only finds less.
+        let _ = self.watermark.follow();
         let _ = self.watermark.sync();
     }
 }
@@ -176,6 +177,8 @@ impl Inside {
             if let Err(error) = self.flush() {
                 // The database takes no write after it: the next commit will tell.
                 tracing::warn!(%error, "a flush failed");
+            } else {
+                self.writer.watermark.follow()?;
             }
         }
         Ok(())
@@ -244,8 +247,9 @@ fn write(
     options.set_sync(sync);
     let written = database.write_opt(changes, &options);
     written.map_err(|error| disk_error(&error))?;
-    if sync {
-        watermark.advance(database.latest_sequence_number())?;
+    match sync {
+        true => watermark.advance(database.latest_sequence_number()),
+        // Once a flush deleted a log, newer changes hide from the sequence number that it is gone.
+        false => watermark.follow(),
     }
-    Ok(())
 }

@@ -143,6 +143,13 @@ void ropewalk_files_list(const ropewalk_files* files, void* to,
   }
 }
 
+// How many bytes of a file are synced; -1 if it is not there.
+int64_t ropewalk_files_size(const ropewalk_files* files, const char* name) {
+  uint64_t size = 0;
+  bool found = files->synced->GetFileSize(kDirectory + name, kOptions, &size, nullptr).ok();
+  return found ? static_cast<int64_t>(size) : -1;
+}
+
 // Copies what is synced of a file to `to`, up to `size` bytes, and says how many those are.
 size_t ropewalk_files_read(const ropewalk_files* files, const char* name, char* to, size_t size) {
   std::string data = files->Synced(name);

@@ -30,6 +30,7 @@ unsafe extern "C" {
     fn ropewalk_files_image(files: *const Raw, power_lost: bool, kept: u64) -> *mut Raw;
     fn ropewalk_files_fail(files: *mut Raw, fault: c_int);
     fn ropewalk_files_list(files: *const Raw, to: *mut c_void, tell: Tell);
+    fn ropewalk_files_size(files: *const Raw, name: *const c_char) -> i64;
     fn ropewalk_files_read(
         files: *const Raw,
         name: *const c_char,
@@ -133,6 +134,14 @@ impl Files {
         // the vector it expects.
         unsafe { ropewalk_files_list(self.raw.as_ptr(), (&raw mut list).cast(), tell) };
         list
+    }
+
+    /// How many bytes of a file are synced, if it is there.
+    pub fn size(&self, name: &str) -> Option<u64> {
+        let name = c_name(name);
+        // SAFETY: the pointers are to a live object and a name that ends in 0.
+        let size = unsafe { ropewalk_files_size(self.raw.as_ptr(), name.as_ptr()) };
+        u64::try_from(size).ok()
     }
 
     /// What is synced of a file of `size` bytes.

@@ -47,8 +47,9 @@ pub trait SimDisk: Send + Sync + Debug {
     /// Flips one bit of what is stored durably, or cuts something short. Says what was hurt, or
     /// `None` if nothing was there to be.
     ///
-    /// It hurts only what can be found out by the one who reads it: a write-ahead log that is cut
-    /// while the mark of how far it was synced is lost, too, looks like one that ended there.
+    /// It hurts only what can be found out by the one who reads it: a write-ahead log or a manifest
+    /// that is cut while the mark of how far it was synced is lost, too, looks like one that ended
+    /// there.
     fn damage(&self, random: &mut SmallRng) -> Option<String>;
 
     /// What is stored durably, piece by piece: the same for the same calls and seeds.

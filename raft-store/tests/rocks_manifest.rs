@@ -1,0 +1,298 @@
+//! A manifest that is not what was synced is refused, and quickly; one whose end was never synced
+//! opens with everything.
+
+use std::fs::{self, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use ropewalk_raft_store::disk::rocks::{
+    Directory, Env, Inline, ReclaimOptions, RocksDisk, RocksOptions,
+};
+use ropewalk_raft_store::disk::{Batch, Change, Disk, DiskError, ScanLimit};
+
+const WATERMARK: &str = "WATERMARK";
+const CURRENT: &str = "CURRENT";
+/// A slot of the watermark, and in it what builds wrote that knew no manifest.
+const SLOT_BYTES: usize = 512;
+const OLD_MARK_BYTES: usize = 20;
+
+/// Far more than any opening takes.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+const FLUSH_AFTER_BYTES: usize = 2_000;
+/// Enough for a few flushes.
+const VALUES: u32 = 30;
+
+const OPTIONS: RocksOptions = RocksOptions {
+    database_bytes: 1 << 20,
+    reclaim: ReclaimOptions {
+        every: Duration::ZERO,
+        garbage_bytes: 256 << 20,
+    },
+};
+
+/// Without threads of its own, so that the same commits leave the same files.
+fn inline(path: &Path, flush_after_bytes: usize) -> RocksDisk {
+    let is_new = !path.join(CURRENT).exists();
+    let mark = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path.join(WATERMARK));
+    let inline = Inline {
+        env: Env::new().expect("the system's files"),
+        files: Box::new(Directory(path.to_path_buf())),
+        mark: Box::new(mark.expect("a file")),
+        is_new,
+        flush_after_bytes,
+    };
+    RocksDisk::open_inline(path, OPTIONS, inline).expect("it opens")
+}
+
+fn value(number: u32) -> Bytes {
+    Bytes::from(vec![number as u8; 60 + number as usize * 31 % 400])
+}
+
+async fn put(disk: &RocksDisk, number: u32, sync: bool) {
+    let change = Change::Put {
+        key: Bytes::copy_from_slice(&number.to_be_bytes()),
+        head: Bytes::new(),
+        body: value(number),
+    };
+    let batch = Batch {
+        changes: vec![change],
+    };
+    disk.commit(batch, sync).await.expect("a commit");
+}
+
+/// How many values are there; they must be the first ones, and as they were written.
+async fn count(disk: &RocksDisk) -> u32 {
+    let everything = Bytes::new()..Bytes::from_static(&[255]);
+    let limit = ScanLimit {
+        max_bytes: usize::MAX,
+        max_pairs: usize::MAX,
+    };
+    let pairs = disk.scan(everything, limit).await.expect("a scan");
+    for ((key, found), number) in pairs.iter().zip(0_u32..) {
+        assert_eq!(key.as_ref(), number.to_be_bytes());
+        assert_eq!(*found, value(number));
+    }
+    pairs.len() as u32
+}
+
+/// Opens it as a node does, and not for ever.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "an opening that never ends must fail the test and not hold it up"
+)]
+fn open(path: &Path, what: &str) -> Result<RocksDisk, DiskError> {
+    let (opened, outcome) = mpsc::channel();
+    let path = path.to_path_buf();
+    std::thread::spawn(move || {
+        // Nobody waits for it any more when it is late.
+        let _ = opened.send(RocksDisk::open(&path, OPTIONS));
+    });
+    let outcome = outcome.recv_timeout(DEADLINE);
+    outcome.unwrap_or_else(|_| panic!("{what}: it is not open after {DEADLINE:?}"))
+}
+
+fn refused(path: &Path, what: &str) -> String {
+    match open(path, what) {
+        Err(DiskError::Damaged(reason)) => reason,
+        other => panic!("{what}: expected damage, got {other:?}"),
+    }
+}
+
+fn copy(from: &Path) -> tempfile::TempDir {
+    let to = tempfile::tempdir().expect("a directory");
+    for file in fs::read_dir(from).expect("a directory") {
+        let file = file.expect("a file");
+        fs::copy(file.path(), to.path().join(file.file_name())).expect("a copy");
+    }
+    to
+}
+
+fn manifest(path: &Path) -> PathBuf {
+    let name = fs::read_to_string(path.join(CURRENT)).expect("a file");
+    path.join(name.trim_end())
+}
+
+/// As a crash leaves it: a copy taken while it is open, and its manifest.
+async fn crashed(values: u32, flush_after_bytes: usize) -> (tempfile::TempDir, Vec<u8>) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let disk = inline(directory.path(), flush_after_bytes);
+    for number in 0..values {
+        put(&disk, number, true).await;
+    }
+    let image = copy(directory.path());
+    let manifest = fs::read(manifest(image.path())).expect("a file");
+    (image, manifest)
+}
+
+/// Makes the mark one that says nothing about manifests.
+fn make_mark_old(path: &Path) {
+    let mut mark = fs::read(path.join(WATERMARK)).expect("a file");
+    for slot in mark.chunks_mut(SLOT_BYTES) {
+        slot[OLD_MARK_BYTES..].fill(0);
+    }
+    fs::write(path.join(WATERMARK), mark).expect("a file");
+}
+
+async fn all_is_there(path: &Path, what: &str) {
+    let disk = open(path, what).unwrap_or_else(|error| panic!("{what}: {error}"));
+    assert_eq!(count(&disk).await, VALUES, "{what}");
+}
+
+#[tokio::test]
+async fn a_manifest_with_any_bit_of_it_flipped_is_refused_and_nothing_is_changed() {
+    let (image, whole) = crashed(VALUES, FLUSH_AFTER_BYTES).await;
+    let file = manifest(image.path());
+    for at in 0..whole.len() {
+        for bit in 0..8 {
+            let mut hurt = whole.clone();
+            hurt[at] ^= 1 << bit;
+            fs::write(&file, hurt).expect("a file");
+            let what = format!("bit {bit} of byte {at}");
+            let reason = refused(image.path(), &what);
+            assert!(reason.contains("MANIFEST"), "{what}: {reason}");
+        }
+    }
+    fs::write(&file, whole).expect("a file");
+    all_is_there(image.path(), "as it was").await;
+}
+
+#[tokio::test]
+async fn a_manifest_cut_anywhere_is_refused_and_nothing_is_changed() {
+    let (image, whole) = crashed(VALUES, FLUSH_AFTER_BYTES).await;
+    let file = manifest(image.path());
+    for length in 0..whole.len() {
+        fs::write(&file, &whole[..length]).expect("a file");
+        let reason = refused(image.path(), &format!("cut to {length}"));
+        assert!(reason.contains("was cut"), "{reason}");
+        // As a file system may bring it back.
+        let mut zeros = whole[..length].to_vec();
+        zeros.resize(whole.len(), 0);
+        if zeros != whole {
+            fs::write(&file, zeros).expect("a file");
+            refused(image.path(), &format!("zeros from {length} on"));
+        }
+    }
+    fs::write(&file, whole).expect("a file");
+    all_is_there(image.path(), "as it was").await;
+}
+
+#[tokio::test]
+async fn an_edit_that_was_cut_short_before_it_was_synced_is_dropped_and_nothing_else() {
+    let (image, whole) = crashed(VALUES, FLUSH_AFTER_BYTES).await;
+    let edit_bytes = 7 + usize::from(u16::from_le_bytes([whole[4], whole[5]]));
+    let begun = (1..edit_bytes).map(|length| whole[..length].to_vec());
+    let zeros = [1, 6, 7, 8, 4_096, 70_000].map(|length| vec![0; length]);
+    for tail in begun.chain(zeros) {
+        let copy = copy(image.path());
+        let torn = [whole.as_slice(), &tail].concat();
+        fs::write(manifest(copy.path()), torn).expect("a file");
+        all_is_there(copy.path(), &format!("{} bytes more", tail.len())).await;
+    }
+}
+
+#[tokio::test]
+async fn a_database_whose_manifest_is_missing_or_an_older_one_is_refused() {
+    let directory = tempfile::tempdir().expect("a directory");
+    drop(inline(directory.path(), FLUSH_AFTER_BYTES));
+    let older = manifest(directory.path());
+    let content = fs::read(&older).expect("a file");
+    let names = fs::read(directory.path().join(CURRENT)).expect("a file");
+    drop(inline(directory.path(), FLUSH_AFTER_BYTES));
+    let newer = manifest(directory.path());
+    assert_ne!(newer, older);
+    let back = copy(directory.path());
+    fs::write(back.path().join(CURRENT), names).expect("a file");
+    let reason = refused(back.path(), "without the manifest that is named");
+    assert!(reason.contains("names MANIFEST"), "{reason}");
+    fs::write(manifest(back.path()), content).expect("a file");
+    let reason = refused(back.path(), "with the older manifest");
+    assert!(reason.contains("names MANIFEST"), "{reason}");
+
+    fs::write(directory.path().join(CURRENT), "MANIFEST-0000x5\n").expect("a file");
+    let reason = refused(directory.path(), "with a name that is none");
+    assert!(reason.contains("does not name"), "{reason}");
+    let name = newer.file_name().and_then(|name| name.to_str());
+    let names = format!("{}\n", name.expect("a name"));
+    fs::write(directory.path().join(CURRENT), names).expect("a file");
+    fs::remove_file(newer).expect("removed");
+    let reason = refused(directory.path(), "without its manifest");
+    assert!(reason.contains("is missing"), "{reason}");
+}
+
+#[tokio::test]
+async fn a_mark_of_a_build_that_knew_no_manifest_opens_and_knows_it_from_then_on() {
+    let (image, _) = crashed(VALUES, FLUSH_AFTER_BYTES).await;
+    make_mark_old(image.path());
+    all_is_there(image.path(), "with an old mark").await;
+    let file = manifest(image.path());
+    let whole = fs::read(&file).expect("a file");
+    fs::write(&file, &whole[..whole.len() - 1]).expect("a file");
+    let reason = refused(image.path(), "cut by a byte");
+    assert!(reason.contains("was cut"), "{reason}");
+}
+
+#[tokio::test]
+async fn a_flipped_bit_does_not_hold_up_a_database_whose_mark_is_old() {
+    let (image, whole) = crashed(0, FLUSH_AFTER_BYTES).await;
+    make_mark_old(image.path());
+    for at in 0..whole.len() * 8 {
+        let mut hurt = whole.clone();
+        hurt[at / 8] ^= 1 << (at % 8);
+        fs::write(manifest(image.path()), hurt).expect("a file");
+        refused(image.path(), &format!("bit {} of byte {}", at % 8, at / 8));
+    }
+}
+
+#[tokio::test]
+async fn a_manifest_of_more_than_a_block_is_whole_and_checked_where_blocks_meet() {
+    const BLOCK_BYTES: usize = 32 << 10;
+    let values = 330;
+    let (image, whole) = crashed(values, 1).await;
+    assert!(whole.len() > BLOCK_BYTES + 100, "{} bytes", whole.len());
+    for at in BLOCK_BYTES - 100..BLOCK_BYTES + 100 {
+        let mut hurt = whole.clone();
+        hurt[at] ^= 4;
+        fs::write(manifest(image.path()), hurt).expect("a file");
+        refused(image.path(), &format!("byte {at}"));
+    }
+    fs::write(manifest(image.path()), whole).expect("a file");
+    let disk = open(image.path(), "as it was").expect("it opens");
+    assert_eq!(count(&disk).await, values);
+}
+
+#[tokio::test]
+async fn what_the_database_did_in_the_background_is_in_the_mark_after_the_next_commit() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let disk = RocksDisk::open(directory.path(), OPTIONS).expect("it opens");
+    put(&disk, 0, true).await;
+    let mark = || fs::read(directory.path().join(WATERMARK)).expect("a file");
+    let before = mark();
+    // Compacting what is deleted flushes it.
+    let change = Change::DeleteRange {
+        range: Bytes::from_static(&[1])..Bytes::from_static(&[2]),
+    };
+    let deletion = Batch {
+        changes: vec![change],
+    };
+    disk.commit(deletion, false).await.expect("a commit");
+    let noted = async {
+        while mark() == before {
+            put(&disk, 0, false).await;
+        }
+    };
+    let noted = tokio::time::timeout(DEADLINE, noted).await;
+    noted.expect("the flush is in the mark");
+    let image = copy(directory.path());
+    let file = manifest(image.path());
+    let content = fs::read(&file).expect("a file");
+    fs::write(file, &content[..content.len() - 1]).expect("a file");
+    refused(image.path(), "cut by a byte");
+}
