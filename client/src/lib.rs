@@ -30,6 +30,11 @@
 //!
 //! All time but record timestamps is tokio's; everything here needs a tokio runtime.
 
+/// The front page of the project holds an example too; it is kept compiling here.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct FrontPage;
+
 mod admin;
 mod backoff;
 mod client;

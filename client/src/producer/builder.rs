@@ -1,5 +1,6 @@
 //! The settings of a producer.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,8 +39,28 @@ pub(super) struct Settings {
     pub in_flight: usize,
     pub compression: Compression,
     pub delivery_timeout: Duration,
+    pub partitioner: Option<OwnPartitioner>,
     /// How long the node may take over one batch before it is sent again elsewhere.
     pub answer_timeout: Duration,
+}
+
+/// How the caller chooses partitions.
+#[derive(Clone)]
+pub(super) struct OwnPartitioner(Arc<Choose>);
+
+/// From a record's key and the number of partitions.
+type Choose = dyn Fn(Option<&[u8]>, u32) -> Option<u32> + Send + Sync;
+
+impl OwnPartitioner {
+    pub fn choose(&self, key: Option<&[u8]>, partitions: u32) -> Option<u32> {
+        (self.0)(key, partitions)
+    }
+}
+
+impl fmt::Debug for OwnPartitioner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OwnPartitioner")
+    }
 }
 
 impl ProducerBuilder {
@@ -55,6 +76,7 @@ impl ProducerBuilder {
                 in_flight: 8,
                 compression: Compression::None,
                 delivery_timeout: Duration::from_secs(120),
+                partitioner: None,
                 answer_timeout,
             },
         }
@@ -97,6 +119,18 @@ impl ProducerBuilder {
     /// and all tries. The default is 120 s.
     pub fn delivery_timeout(mut self, timeout: Duration) -> ProducerBuilder {
         self.settings.delivery_timeout = timeout;
+        self
+    }
+
+    /// Chooses the partition of each record that names none, from its key and how many
+    /// partitions there are; `None` leaves it to the topic's own mapping, which is the default: by
+    /// key, and records without a key by batch. Whoever chooses another partition for a key than
+    /// before gives up the order between what went to the one and to the other.
+    pub fn partitioner<F>(mut self, choose: F) -> ProducerBuilder
+    where
+        F: Fn(Option<&[u8]>, u32) -> Option<u32> + Send + Sync + 'static,
+    {
+        self.settings.partitioner = Some(OwnPartitioner(Arc::new(choose)));
         self
     }
 

@@ -97,7 +97,11 @@ impl Shared {
             return Ok(Routed::Wait);
         }
         let by_ring = Choice::ByRing(routing.topic.partitioner.ring_version());
-        let place = match (record.record.partition, &record.record.key) {
+        let chosen = record.record.partition.or_else(|| {
+            let own = self.settings.partitioner.as_ref()?;
+            own.choose(record.record.key.as_deref(), routing.topic.partitions())
+        });
+        let place = match (chosen, &record.record.key) {
             (Some(partition), _) => {
                 self.push(&routing, partition, record, Choice::ByCaller, memory)?
             }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use ropewalk_client::{ErrorKind, Record};
+use ropewalk_client::{ErrorCode, ErrorKind, Record};
 use ropewalk_proto::partitioner::Partitioner;
 use ropewalk_proto::v1;
 
@@ -45,6 +45,33 @@ async fn a_partition_named_by_the_record_wins_over_its_key_and_must_exist() {
     }
     let error = producer.send(Record::new().partition(3)).await.unwrap_err();
     assert!(matches!(error.kind(), ErrorKind::Cluster(_)), "{error}");
+}
+
+#[tokio::test]
+async fn a_partitioner_of_the_callers_chooses_what_the_record_does_not_name() {
+    let fake = Fake::start(1, 4).await;
+    let client = fake.client().await;
+    let builder = client.producer(TOPIC).partitioner(|key, partitions| {
+        let number: u32 = std::str::from_utf8(key?).ok()?.parse().ok()?;
+        Some(if number == 99 {
+            number
+        } else {
+            number % partitions
+        })
+    });
+    let producer = builder.build().await.unwrap();
+    let by_topic = Partitioner::ring(4).partition(b"plane");
+    let cases = [
+        (Record::new().key("5"), 1),
+        (Record::new().key("5").partition(3), 3),
+        (Record::new().key("plane"), by_topic),
+    ];
+    for (record, partition) in cases {
+        let ticket = producer.send(record.value("v")).await.unwrap();
+        assert_eq!(soon(ticket).await.unwrap().partition, partition);
+    }
+    let error = producer.send(Record::new().key("99")).await.unwrap_err();
+    assert_eq!(error.code(), Some(ErrorCode::UnknownPartition));
 }
 
 #[tokio::test]
