@@ -40,18 +40,23 @@ pub(super) struct Link {
     requests: mpsc::UnboundedSender<v1::ProduceRequest>,
     /// Who waits for which answer; none once the stream broke.
     waiting: Mutex<Option<BTreeMap<u64, Answers>>>,
-    next_id: AtomicU64,
+    next_id: Arc<AtomicU64>,
     broken: CancellationToken,
 }
 
 impl Link {
-    fn open(leader: Leader, node: Node, stop: &CancellationToken) -> Arc<Link> {
+    fn open(
+        leader: Leader,
+        node: Node,
+        next_id: Arc<AtomicU64>,
+        stop: &CancellationToken,
+    ) -> Arc<Link> {
         let (requests, to_send) = mpsc::unbounded_channel();
         let link = Arc::new(Link {
             leader,
             requests,
             waiting: Mutex::new(Some(BTreeMap::new())),
-            next_id: AtomicU64::new(1),
+            next_id,
             broken: stop.child_token(),
         });
         tokio::spawn(carry(link.clone(), node, to_send));
@@ -154,6 +159,9 @@ async fn exchange(
 #[derive(Debug, Default)]
 pub(super) struct Links {
     by_node: Mutex<BTreeMap<u64, Arc<Link>>>,
+    /// One count for all streams. A batch that was given up may be answered late, by a stream its lane
+    /// has left since: that answer must not look like one to what the lane has sent elsewhere.
+    next_id: Arc<AtomicU64>,
 }
 
 impl Links {
@@ -173,7 +181,7 @@ impl Links {
             return Ok(link.clone());
         }
         let node = connections.node(&leader.address)?;
-        let link = Link::open(leader, node, stop);
+        let link = Link::open(leader, node, self.next_id.clone(), stop);
         by_node.insert(link.leader.node_id, link.clone());
         Ok(link)
     }

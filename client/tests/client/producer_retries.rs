@@ -160,6 +160,31 @@ async fn a_record_that_is_not_acknowledged_in_time_fails_with_what_is_known() {
     }
 }
 
+/// Found by the simulator: a record was told the offset of another, and was nowhere.
+#[tokio::test]
+async fn a_late_answer_of_a_former_leader_is_none_to_a_batch_the_new_one_holds() {
+    let fake = Fake::start(2, 1).await;
+    fake.script(|seen| match (seen.number, seen.node_id) {
+        (0, _) => Act::ObeyLate(3),
+        (_, 2) => Act::Ignore,
+        _ => Act::Obey,
+    });
+    let client = fake.client().await;
+    let builder = client
+        .producer(TOPIC)
+        .delivery_timeout(Duration::from_millis(700));
+    let producer = builder.build().await.unwrap();
+    for value in ["answered late", "never answered"] {
+        let ticket = producer.send(Record::new().value(value)).await.unwrap();
+        let error = soon(ticket).await.unwrap_err();
+        assert!(error.outcome_unknown(), "{value}: {error}");
+        fake.move_leader(0, 2);
+    }
+    let asked: Vec<u64> = fake.seen().iter().map(|seen| seen.node_id).collect();
+    assert_eq!(asked, [1, 1, 2]);
+    assert_eq!(fake.values(0), ["answered late"]);
+}
+
 #[tokio::test]
 async fn a_producer_that_was_forgotten_goes_on_in_a_new_epoch() {
     let fake = Fake::start(1, 1).await;

@@ -45,6 +45,16 @@ impl Service {
             let answer = match act {
                 Act::Obey | Act::Refuse(_) => Ok(response),
                 Act::ObeyAndBreak | Act::Break => Err(Status::unavailable("the connection broke")),
+                Act::ObeyLate(requests) => {
+                    let late = self.clone().once_seen(requests);
+                    let answers = answers.clone();
+                    tokio::spawn(async move {
+                        late.await;
+                        // Whoever asked may have left the stream by then.
+                        let _ = answers.send(Ok(response));
+                    });
+                    continue;
+                }
                 Act::Ignore | Act::ObeyInSilence => continue,
             };
             let broke = answer.is_err();
@@ -52,6 +62,11 @@ impl Service {
                 return;
             }
         }
+    }
+
+    async fn once_seen(self, requests: usize) {
+        let mut changed = self.changed.subscribe();
+        while self.world.lock().seen.len() < requests && changed.changed().await.is_ok() {}
     }
 
     async fn fetch_one(&self, request: &v1::FetchRequest) -> v1::FetchResponse {

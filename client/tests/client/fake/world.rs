@@ -34,6 +34,8 @@ pub enum Act {
     ObeyAndBreak,
     /// The stream breaks before it is looked at.
     Break,
+    /// The rules are kept, and the answer comes once so many requests have come.
+    ObeyLate(usize),
     /// The rules are kept, but no answer comes.
     ObeyInSilence,
     /// It is never answered, and nothing is written.
@@ -157,7 +159,7 @@ impl World {
         self.seen.push(seen.clone());
         let act = (self.script)(&seen);
         let result = match &act {
-            Act::Obey | Act::ObeyAndBreak | Act::ObeyInSilence => {
+            Act::Obey | Act::ObeyAndBreak | Act::ObeyLate(_) | Act::ObeyInSilence => {
                 self.append(node_id, request, &view)
             }
             Act::Refuse(code) => Err(WireError::new(*code, "the script says so")),
