@@ -150,6 +150,11 @@ pub async fn run(
                 false
             }
         },
+        // A place that can't be kept would be asked for again for ever.
+        reason = disk::watch(&config.limits, &env, &store, &inbound) => {
+            outcome = Err(RunError::DiskFailed(reason));
+            false
+        }
         () = shutdown.cancelled() => false,
     };
     if joined {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::bail;
 use ropewalk_client::Client;
-use ropewalk_proto::v1::{NodeState, TopicInfo};
+use ropewalk_proto::v1::{ClusterStatusResponse, NodeInfo, NodeState, TopicInfo};
 use serde::Serialize;
 use tokio::time::Instant;
 
@@ -178,29 +178,70 @@ async fn decommission(context: Context, node: u64) -> anyhow::Result<()> {
         .set_node_state(node, NodeState::Decommissioning)
         .await?;
     let progress = spinner("moving replicas to other nodes");
+    let mut leaving = Leaving::default();
     loop {
-        let status = admin.cluster_status().await?;
-        let found = status
-            .nodes
-            .iter()
-            .find(|one| one.info.as_ref().is_some_and(|info| info.node_id == node));
-        let Some(found) = found else { break };
-        match found.info.as_ref().map(|info| info.state()) {
-            Some(NodeState::Removed) => break,
-            Some(NodeState::Decommissioning) => {}
-            _ => bail!("node {node} is no longer being decommissioned; somebody recommissioned it"),
+        match leaving.look(&admin.cluster_status().await?, node) {
+            Left::Yes => break,
+            Left::NotYet { replicas } => {
+                progress.set_prefix(format!("{replicas} left on node {node}"));
+            }
+            Left::Stays => {
+                bail!("node {node} is no longer being decommissioned; somebody recommissioned it")
+            }
         }
-        progress.set_prefix(format!("{} left on node {node}", found.replicas));
         tokio::time::sleep(LOOK_EVERY).await;
     }
     progress.finish_and_clear();
     say(&context, node, NodeState::Removed)
 }
 
+/// A node on its way out, as one answer after the other shows it. Each may come from another node,
+/// and one that lags may not even know of the node that leaves: that it is gone takes more than that
+/// nobody named it, for its disks may be emptied next.
+#[derive(Debug, Default)]
+struct Leaving {
+    /// How new the newest answer was.
+    newest: u64,
+    seen: bool,
+    replicas: u32,
+}
+
+#[derive(Debug, PartialEq)]
+enum Left {
+    Yes,
+    NotYet { replicas: u32 },
+    Stays,
+}
+
+impl Leaving {
+    fn look(&mut self, status: &ClusterStatusResponse, node: u64) -> Left {
+        let old = status.metadata_index < self.newest;
+        self.newest = self.newest.max(status.metadata_index);
+        if status.removed_node_ids.contains(&node) {
+            return Left::Yes;
+        }
+        let is_it = |info: &NodeInfo| info.node_id == node;
+        let mut nodes = status.nodes.iter();
+        let found = nodes.find(|one| one.info.as_ref().is_some_and(is_it));
+        if let (Some(found), false) = (found, old) {
+            let state = found.info.as_ref().map(NodeInfo::state);
+            if state == Some(NodeState::Decommissioning) {
+                self.seen = true;
+                self.replicas = found.replicas;
+            } else if self.seen {
+                return Left::Stays;
+            }
+        }
+        Left::NotYet {
+            replicas: self.replicas,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ropewalk_proto::v1::PartitionInfo;
+    use ropewalk_proto::v1::{NodeStatus, PartitionInfo};
 
     fn topic(leader: u64, in_sync: &[u64]) -> TopicInfo {
         TopicInfo {
@@ -213,6 +254,51 @@ mod tests {
             }],
             ..Default::default()
         }
+    }
+
+    /// What a node answers that knows so much of the metadata.
+    fn status(
+        metadata_index: u64,
+        state: Option<NodeState>,
+        removed: &[u64],
+    ) -> ClusterStatusResponse {
+        let node = |state| NodeStatus {
+            info: Some(NodeInfo {
+                node_id: 4,
+                state: state as i32,
+                ..Default::default()
+            }),
+            replicas: 7,
+            ..Default::default()
+        };
+        ClusterStatusResponse {
+            metadata_index,
+            nodes: state.map(node).into_iter().collect(),
+            removed_node_ids: removed.to_vec(),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn a_node_has_left_only_when_somebody_says_so() {
+        let mut leaving = Leaving::default();
+        let not_yet = |replicas| Left::NotYet { replicas };
+        // From a node that is behind: it does not know the one that leaves, or not that it does.
+        assert_eq!(leaving.look(&status(3, None, &[]), 4), not_yet(0));
+        let unaware = status(5, Some(NodeState::Active), &[]);
+        assert_eq!(leaving.look(&unaware, 4), not_yet(0));
+        let aware = status(9, Some(NodeState::Decommissioning), &[1]);
+        assert_eq!(leaving.look(&aware, 4), not_yet(7));
+        assert_eq!(leaving.look(&unaware, 4), not_yet(7));
+        assert_eq!(leaving.look(&status(12, None, &[1, 4]), 4), Left::Yes);
+    }
+
+    #[test]
+    fn a_node_that_is_called_back_stays() {
+        let mut leaving = Leaving::default();
+        leaving.look(&status(9, Some(NodeState::Decommissioning), &[]), 4);
+        let back = status(10, Some(NodeState::Active), &[]);
+        assert_eq!(leaving.look(&back, 4), Left::Stays);
     }
 
     #[test]

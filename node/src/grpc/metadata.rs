@@ -95,16 +95,21 @@ pub(super) fn cluster_status(serving: &Serving) -> v1::ClusterStatusResponse {
             }
         })
         .collect();
+    let removed = view.nodes.values().filter(|node| is_removed(node));
     v1::ClusterStatusResponse {
         cluster_id: view.cluster_id.clone(),
         nodes,
+        metadata_index: view.applied,
+        removed_node_ids: removed.map(|node| node.id.0).collect(),
     }
 }
 
 fn present(view: &ClusterView) -> impl Iterator<Item = &NodeView> {
-    view.nodes
-        .values()
-        .filter(|node| node.state != v1::NodeState::Removed)
+    view.nodes.values().filter(|node| !is_removed(node))
+}
+
+fn is_removed(node: &NodeView) -> bool {
+    node.state == v1::NodeState::Removed
 }
 
 pub(super) fn node_info(node: &NodeView) -> v1::NodeInfo {

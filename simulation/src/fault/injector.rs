@@ -32,8 +32,8 @@ pub struct Injector {
     pub(super) down: BTreeSet<usize>,
     /// New nodes that the cluster does not know yet.
     pub(super) joining: BTreeSet<usize>,
-    /// Nodes that were in the cluster at the last look.
-    members: BTreeSet<usize>,
+    /// Nodes that were in the cluster at the last look, with their ids.
+    members: BTreeMap<usize, u64>,
     pub(super) atlas: Atlas,
     pub(super) operator: Operator,
     pub(super) random: SmallRng,
@@ -69,7 +69,7 @@ impl Injector {
             lasting: Vec::new(),
             down: BTreeSet::new(),
             joining: BTreeSet::new(),
-            members: BTreeSet::new(),
+            members: BTreeMap::new(),
             atlas: Atlas::default(),
             operator: Operator::default(),
             random: SmallRng::seed_from_u64(!plan.seed),
@@ -198,10 +198,15 @@ impl Injector {
             self.count("join");
         }
         for number in 0..scene.cluster.len() {
-            if survey.node(scene.cluster, number).is_some() {
-                self.members.insert(number);
-            } else if !self.down.contains(&number) && self.members.remove(&number) {
+            if let Some(seen) = survey.node(scene.cluster, number) {
+                self.members.insert(number, seen.id);
+                continue;
+            }
+            let member = self.members.get(&number);
+            if member.is_some_and(|id| survey.removed.contains(id)) && !self.down.contains(&number)
+            {
                 // It has left, and whoever comes back there is another.
+                self.members.remove(&number);
                 scene.crash(number);
                 scene.wipe(number);
                 scene.bring_up(number);

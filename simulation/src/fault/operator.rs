@@ -1,7 +1,7 @@
 //! The operator's desk: a client host that carries out orders, and looks at the cluster all the
 //! time, so that the others know what they may do to it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,8 +40,12 @@ pub(super) enum Order {
 pub(super) struct Survey {
     /// When it began.
     pub at: Duration,
+    /// How much of the metadata the node knew that answered.
+    metadata_index: u64,
     /// The nodes that have not left, by address: id, whether alive, and what they are to be.
     pub nodes: BTreeMap<String, Seen>,
+    /// The ids of those that have.
+    pub removed: BTreeSet<u64>,
     /// Whether every partition has a leader and all its replicas are in sync.
     pub whole: bool,
     /// The fewest replicas that a partition has; 0 if there is none.
@@ -96,7 +100,7 @@ impl Operator {
             let admin = client.admin();
             loop {
                 if let Ok(Ok(survey)) = timeout(BOUND, look(&admin)).await {
-                    *shared.survey.lock() = survey;
+                    shared.take(survey);
                 }
                 let next = shared.orders.lock().pop_front();
                 if let Some(order) = next {
@@ -151,6 +155,14 @@ impl Survey {
 }
 
 impl Shared {
+    /// Takes in a look, unless a node that lags has answered: what happened since is unknown to it.
+    fn take(&self, survey: Survey) {
+        let mut last = self.survey.lock();
+        if survey.metadata_index >= last.metadata_index {
+            *last = survey;
+        }
+    }
+
     async fn carry_out(&self, admin: &Admin, order: Order) {
         let survey = self.survey.lock().clone();
         match order {
@@ -251,6 +263,8 @@ async fn look(admin: &Admin) -> Result<Survey, Error> {
     let topics = admin.topics().await?;
     let mut survey = Survey {
         at,
+        metadata_index: status.metadata_index,
+        removed: status.removed_node_ids.into_iter().collect(),
         whole: true,
         ..Survey::default()
     };
@@ -297,5 +311,25 @@ async fn connect(addresses: &[String], seed: u64) -> Client {
             Ok(client) => return client,
             Err(_) => sleep(PAUSE).await,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_node_that_lags_says_of_the_cluster_is_not_believed() {
+        let shared = Shared::default();
+        let survey = |metadata_index, removed: &[u64]| Survey {
+            metadata_index,
+            removed: removed.iter().copied().collect(),
+            ..Survey::default()
+        };
+        shared.take(survey(9, &[4]));
+        shared.take(survey(7, &[]));
+        assert_eq!(shared.survey.lock().removed, BTreeSet::from([4]));
+        shared.take(survey(9, &[4, 5]));
+        assert_eq!(shared.survey.lock().removed, BTreeSet::from([4, 5]));
     }
 }

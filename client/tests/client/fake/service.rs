@@ -262,6 +262,7 @@ impl Ropewalk for Service {
         Ok(Response::new(v1::ClusterStatusResponse {
             cluster_id: "fake".into(),
             nodes: nodes.collect(),
+            ..Default::default()
         }))
     }
 
