@@ -230,10 +230,15 @@ impl Inner {
     {
         let deadline = Instant::now() + self.request_timeout;
         let mut backoff = Backoff::new(self.draw());
+        let mut failed: Option<Error> = None;
         loop {
-            let mut last = None;
+            let mut round: Option<Error> = None;
+            let mut nowhere = false;
             for address in self.addresses() {
                 let left = deadline.saturating_duration_since(Instant::now());
+                if left.is_zero() && (round.is_some() || failed.is_some()) {
+                    break;
+                }
                 match self.attempt(&address, left.min(each), &call).await {
                     Ok(answer) => return Ok(answer),
                     Err(error) => {
@@ -242,16 +247,16 @@ impl Inner {
                         if !error.is_retryable() || !repeat {
                             return Err(error.context(what));
                         }
-                        last = Some(error);
+                        nowhere = error.says_there_is_none();
+                        round = Some(more_telling(round, error));
                     }
                 }
             }
+            failed = round.or(failed);
             let pause = backoff.pause();
-            let nowhere = last.as_ref().is_some_and(Error::says_there_is_none);
             if nowhere || Instant::now() + pause >= deadline {
-                let said =
-                    last.unwrap_or_else(|| Error::new(ErrorKind::Timeout, "no node answered"));
-                return Err(said.context(what));
+                let none = || Error::new(ErrorKind::Timeout, "no node answered");
+                return Err(failed.unwrap_or_else(none).context(what));
             }
             sleep(pause).await;
         }
@@ -296,6 +301,17 @@ impl Inner {
             self.preferred.fetch_add(1, Ordering::Relaxed);
             sleep(backoff.pause()).await;
         }
+    }
+}
+
+/// What a node said tells more than that another could not be asked.
+fn more_telling(before: Option<Error>, now: Error) -> Error {
+    match before {
+        Some(said) if said.code().is_some() && now.code().is_none() => {
+            let unknown = said.outcome_unknown() || now.outcome_unknown();
+            said.with_outcome_unknown(unknown)
+        }
+        _ => now,
     }
 }
 

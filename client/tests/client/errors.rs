@@ -35,6 +35,20 @@ async fn one_address_of_many_that_answers_is_enough() {
 }
 
 #[tokio::test]
+async fn what_a_living_node_says_is_told_rather_than_that_another_is_down() {
+    let fake = Fake::start(1, 1).await;
+    fake.world().led = false;
+    let addresses = [fake.addresses[0].clone(), "127.0.0.1:1".to_owned()];
+    let builder = Client::builder(addresses).request_timeout(Duration::from_millis(300));
+    let client = soon(builder.connect()).await.unwrap();
+    // Whichever of the two is asked last when the time is up.
+    for _ in 0..4 {
+        let error = soon(client.producer(TOPIC).build()).await.unwrap_err();
+        assert_eq!(error.code(), Some(ErrorCode::NoLeader), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn a_topic_that_does_not_exist_is_named_in_the_error() {
     let fake = Fake::start(2, 1).await;
     let client = fake

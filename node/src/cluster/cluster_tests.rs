@@ -291,6 +291,22 @@ async fn a_change_is_made_though_the_node_that_led_the_metadata_dies() {
 }
 
 #[tokio::test]
+async fn a_node_left_alone_knows_of_no_controller() {
+    let mut nodes = start_cluster(3).await;
+    eventually("controller", || nodes[0].cluster.controller().is_some()).await;
+    let leader = nodes[0].cluster.controller().unwrap();
+    let last = nodes.iter().position(|node| node.id() != leader).unwrap();
+    let last = nodes.remove(last);
+    // The one that leads goes second, and has nobody to hand over to.
+    nodes.sort_by_key(|node| node.id() == leader);
+    for node in nodes {
+        node.stop().await;
+    }
+    eventually("no controller", || last.cluster.controller().is_none()).await;
+    last.stop().await;
+}
+
+#[tokio::test]
 async fn a_node_without_its_data_takes_the_place_of_the_one_it_was() {
     let mut nodes = start_cluster(3).await;
     nodes[0]

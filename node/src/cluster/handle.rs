@@ -182,10 +182,10 @@ impl Cluster {
         self.shared.leaders.alive(node)
     }
 
-    /// The node that leads the metadata group, if one is known.
+    /// The node that leads the metadata group, if one is known and was heard from lately.
     pub fn controller(&self) -> Option<NodeId> {
-        let leader = self.shared.meta.get()?.leader()?;
-        Some(leader.node_id)
+        let leader = self.shared.meta.get()?.leader()?.node_id;
+        self.alive(leader).then_some(leader)
     }
 
     /// The nodes whose replica of the metadata group votes, as far as this node knows.

@@ -190,6 +190,9 @@ impl Ropewalk for Service {
             }));
         }
         let mut world = self.world.lock();
+        if !world.led {
+            return Err(WireError::new(ErrorCode::NoLeader, "nobody leads").into());
+        }
         world.next_producer += 1;
         Ok(Response::new(v1::InitProducerResponse {
             producer_id: world.next_producer,

@@ -68,6 +68,8 @@ pub struct World {
     pub hints: bool,
     pub metadata_asked: usize,
     pub next_producer: u64,
+    /// Whether the cluster has a controller, which gives out producer ids.
+    pub led: bool,
     /// How many calls to create or delete a topic lose their answer.
     pub lost_answers: usize,
     pub fetch_script: FetchScript,
@@ -91,6 +93,7 @@ impl World {
             hints: true,
             metadata_asked: 0,
             next_producer: 1_000,
+            led: true,
             lost_answers: 0,
             fetch_script: Box::new(|_| None),
         }
