@@ -1,7 +1,9 @@
 //! Leader completeness: whoever leads holds every entry that was committed in an earlier term.
 //!
 //! The last of them is enough: that the logs agree before it is log matching. And only the newest
-//! leader is judged: one that others have left behind may lack what was committed after its time.
+//! leader is judged: one that others have left behind may lack what was committed after its time,
+//! even in an earlier term's entries. It may come back alone while those others are down, so it is
+//! remembered how far terms have come.
 
 use std::collections::BTreeMap;
 
@@ -11,8 +13,11 @@ use super::{Check, Now};
 use crate::look::Image;
 
 /// The check.
-#[derive(Debug)]
-pub struct LeaderCompleteness;
+#[derive(Debug, Default)]
+pub struct LeaderCompleteness {
+    /// The newest term of each group that had a leader, in any look so far.
+    led: BTreeMap<GroupId, u64>,
+}
 
 impl Check for LeaderCompleteness {
     fn name(&self) -> &'static str {
@@ -24,6 +29,10 @@ impl Check for LeaderCompleteness {
         for replica in &now.look.replicas {
             let term = newest.entry(replica.seen.group).or_default();
             *term = replica.seen.vote.map_or(0, |vote| vote.term).max(*term);
+            if let Some(vote) = replica.seen.vote.filter(|vote| vote.committed) {
+                let led = self.led.entry(replica.seen.group).or_default();
+                *led = vote.term.max(*led);
+            }
         }
         for replica in now.look.of(Image::Live) {
             let seen = &replica.seen;
@@ -31,6 +40,7 @@ impl Check for LeaderCompleteness {
                 vote.committed
                     && vote.candidate == seen.replica
                     && newest.get(&seen.group) == Some(&vote.term)
+                    && self.led.get(&seen.group) == Some(&vote.term)
             });
             let won = won.filter(|_| seen.damaged.is_empty());
             let (Some(vote), Some(group)) = (won, now.truth.group(seen.group)) else {
@@ -77,7 +87,7 @@ mod tests {
         })];
         story.learn();
         story.look.replicas = vec![leader];
-        story.look(&mut LeaderCompleteness)
+        story.look(&mut LeaderCompleteness::default())
     }
 
     #[test]
@@ -108,5 +118,25 @@ mod tests {
             seen.entries = vec![blank(1, 0), entry(2, 1, 9)];
         });
         assert!(judge(other).is_err());
+    }
+
+    /// Leader 1 of term 2 had nothing committed. Leader 2 of term 3 committed an entry of term 1, and is
+    /// down when 1 comes back.
+    #[test]
+    fn a_former_leader_that_comes_back_while_its_successor_is_down_is_not_the_newest() {
+        let mut check = LeaderCompleteness::default();
+        let mut story = Story::default();
+        story.look.replicas = vec![replica(2, |seen| {
+            seen.vote = vote(3, 2, true);
+            seen.entries = vec![blank(1, 0), entry(1, 1, 7), blank(3, 2)];
+            seen.committed = place(3, 2);
+        })];
+        story.learn();
+        assert_eq!(story.look(&mut check), Ok(()));
+        story.look.replicas = vec![replica(1, |seen| {
+            seen.vote = vote(2, 1, true);
+            seen.entries = vec![blank(1, 0), blank(2, 1)];
+        })];
+        assert_eq!(story.look(&mut check), Ok(()));
     }
 }

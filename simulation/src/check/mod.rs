@@ -88,7 +88,7 @@ pub fn all() -> Vec<Box<dyn Check>> {
         Box::new(election::ElectionSafety::default()),
         Box::new(votes::VotesAreKept::default()),
         Box::new(matching::LogMatching::default()),
-        Box::new(completeness::LeaderCompleteness),
+        Box::new(completeness::LeaderCompleteness::default()),
         Box::new(committed::CommittedNeverChanges),
         Box::new(images::ImagesAreWhole),
         Box::new(durable::AcknowledgedIsDurable::default()),
