@@ -1,0 +1,66 @@
+//! What long runs found, each as a short plan of its own.
+
+use std::time::Duration;
+
+use ropewalk_simulation::fault::{Disks, Fault, Network, Operations, Processes, Reach, What};
+use ropewalk_simulation::plan::Plan;
+use ropewalk_simulation::run::run;
+
+/// Three nodes, one producer, and these faults: from when, for how long, and what.
+fn holds(storm: Duration, faults: Vec<(u64, u64, What)>) {
+    let mut plan = Plan::draw(1, storm);
+    plan.nodes = 3;
+    plan.load.partitions = 4;
+    plan.load.producers.truncate(1);
+    for producer in &mut plan.load.producers {
+        producer.pause_ms = 50;
+    }
+    plan.load.publish_every_ms = 0;
+    plan.load.garden_every_ms = 0;
+    plan.load.wanderers = 0;
+    let fault = |(at_ms, for_ms, what)| Fault {
+        at_ms,
+        for_ms,
+        what,
+    };
+    plan.faults = faults.into_iter().map(fault).collect();
+    let outcome = run(&plan);
+    println!("{outcome:?}");
+    assert_eq!(outcome.violations, []);
+    assert!(outcome.acknowledged > 0, "{outcome:?}");
+}
+
+/// Half of the cluster joins while a node is cut off, which then is the only one to be asked.
+#[test]
+fn that_a_node_does_not_know_who_joined_meanwhile_costs_nobody_its_data() {
+    let cut_off = What::Network(Network::Partition { nodes: vec![2] });
+    let join = |at_ms| (at_ms, 1_000, What::Operations(Operations::Join));
+    let mut faults = vec![
+        (2_500, 27_000, cut_off),
+        join(3_000),
+        join(3_500),
+        join(4_000),
+    ];
+    for node in [0, 1, 3, 4, 5] {
+        let unheard = What::Network(Network::NoClients { node });
+        faults.push((20_000, 9_000, unheard));
+    }
+    holds(Duration::from_secs(30), faults);
+}
+
+/// A node that lost its disk waits for the others, and when it is given a place its new disk is full.
+#[test]
+fn a_disk_that_is_full_when_its_node_gets_a_place_keeps_it_out_only_until_there_is_room() {
+    let wiped = What::Disks(Disks::Wipe { node: 2 });
+    let away = What::Processes(Processes::Crash {
+        reach: Reach::Majority,
+        nodes: vec![0, 1],
+    });
+    let full = What::Disks(Disks::Full { node: 2 });
+    let faults = vec![
+        (6_000, 1_000, wiped),
+        (6_500, 8_000, away),
+        (10_000, 8_000, full),
+    ];
+    holds(Duration::from_secs(22), faults);
+}
