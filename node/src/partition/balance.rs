@@ -75,6 +75,7 @@ mod tests {
         Group {
             own: ReplicaId(own),
             voters: (1..=3).map(ReplicaId).collect(),
+            settled: (1..=3).map(ReplicaId).collect(),
             members: Default::default(),
             quiet: true,
             half_way_to: None,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use openraft::{Instant, RaftMetrics};
 use ropewalk_proto::ids::{NodeId, ReplicaId};
+use ropewalk_raft_store::types::StoredMembership;
 use ropewalk_raft_store::{Broker, TypeConfig};
 
 /// How far the log had come at the last two looks. A follower is in sync if it was heard from
@@ -35,6 +36,9 @@ pub(super) struct Group {
     pub own: ReplicaId,
     /// Voters; while a change is under way, of both configurations.
     pub voters: BTreeSet<ReplicaId>,
+    /// Those whose vote counts whichever membership holds in the end: they are in every configuration
+    /// of the one in force and of the last one committed.
+    pub settled: BTreeSet<ReplicaId>,
     /// Voters and learners, and where they are.
     pub members: BTreeMap<ReplicaId, Broker>,
     /// No membership change is under way.
@@ -75,6 +79,10 @@ impl Group {
         Group {
             own: metrics.id,
             voters: membership.voter_ids().collect(),
+            settled: settled(
+                &metrics.membership_config,
+                &metrics.committed_membership_config,
+            ),
             in_sync: members.keys().copied().filter(keeps_up).collect(),
             members,
             quiet: metrics.membership_config == metrics.committed_membership_config,
@@ -82,12 +90,14 @@ impl Group {
         }
     }
 
-    /// The nodes of the voters that keep up.
+    /// The nodes of the voters that keep up. While voters change, one that comes has no vote yet that
+    /// would help, should another be lost, and one that goes may be gone in a moment: who counts on
+    /// either sees a whole group where one more loss is the end of it.
     pub(super) fn in_sync_nodes(&self) -> Vec<NodeId> {
         let voters = self
             .in_sync
             .iter()
-            .filter(|replica| self.voters.contains(replica));
+            .filter(|replica| self.settled.contains(replica));
         voters
             .filter_map(|replica| self.members.get(replica))
             .map(|broker| broker.node_id)
@@ -97,5 +107,67 @@ impl Group {
     /// Whether a replica could lead at once.
     pub(super) fn could_lead(&self, replica: ReplicaId) -> bool {
         self.voters.contains(&replica) && self.in_sync.contains(&replica)
+    }
+}
+
+fn settled(in_force: &StoredMembership, committed: &StoredMembership) -> BTreeSet<ReplicaId> {
+    let configurations = [in_force, committed].map(|one| one.membership().get_joint_config());
+    in_force
+        .voter_ids()
+        .filter(|replica| {
+            let mut all = configurations.into_iter().flatten();
+            all.all(|voters| voters.contains(replica))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use openraft::Membership;
+
+    use super::*;
+
+    fn membership(configurations: &[&[u64]]) -> StoredMembership {
+        let voters = |ids: &&[u64]| ids.iter().copied().map(ReplicaId).collect();
+        let all = configurations.iter().copied().flatten();
+        let nodes: BTreeMap<ReplicaId, Broker> =
+            all.map(|id| (ReplicaId(*id), broker(*id))).collect();
+        let configurations = configurations.iter().map(voters).collect();
+        let membership = Membership::new(configurations, nodes).expect("a membership");
+        StoredMembership::new(None, membership)
+    }
+
+    fn broker(id: u64) -> Broker {
+        Broker {
+            node_id: NodeId(id),
+            address: String::new(),
+        }
+    }
+
+    /// A leader and followers that all keep up, in the middle of a change of voters or not.
+    fn in_sync(in_force: &[&[u64]], committed: &[&[u64]]) -> Vec<u64> {
+        let (in_force, committed) = (membership(in_force), membership(committed));
+        let members = in_force.nodes().map(|(id, broker)| (*id, broker.clone()));
+        let group = Group {
+            own: ReplicaId(1),
+            voters: in_force.voter_ids().collect(),
+            settled: settled(&in_force, &committed),
+            in_sync: in_force.nodes().map(|(id, _)| *id).collect(),
+            members: members.collect(),
+            quiet: in_force == committed,
+            half_way_to: None,
+        };
+        let nodes = group.in_sync_nodes().into_iter();
+        nodes.map(|node| node.0).collect()
+    }
+
+    /// Three keep up at each moment, one of them without a vote that would help. Replica 3 is dead.
+    #[test]
+    fn a_group_in_the_middle_of_a_change_is_not_whole() {
+        let (old, new): (&[u64], &[u64]) = (&[1, 2, 3], &[1, 2, 4]);
+        assert_eq!(in_sync(&[old, new], &[old]), [1, 2]);
+        assert_eq!(in_sync(&[old, new], &[old, new]), [1, 2]);
+        assert_eq!(in_sync(&[new], &[old, new]), [1, 2]);
+        assert_eq!(in_sync(&[new], &[new]), [1, 2, 4]);
     }
 }

@@ -142,6 +142,7 @@ mod tests {
         Group {
             own: ReplicaId(own),
             voters: voters.iter().copied().map(ReplicaId).collect(),
+            settled: voters.iter().copied().map(ReplicaId).collect(),
             members: wish(voters),
             quiet: true,
             half_way_to: None,

@@ -295,9 +295,10 @@ async fn look(admin: &Admin) -> Result<Survey, Error> {
 }
 
 fn is_whole(one: &v1::PartitionInfo) -> bool {
+    let in_sync = |node| one.in_sync_node_ids.contains(node);
     one.leader_node_id != 0
         && !one.replica_node_ids.is_empty()
-        && one.in_sync_node_ids.len() == one.replica_node_ids.len()
+        && one.replica_node_ids.iter().all(in_sync)
 }
 
 async fn connect(addresses: &[String], seed: u64) -> Client {

@@ -68,9 +68,10 @@ async fn whole(clients: &Clients, client: &Client) -> Result<(), String> {
 }
 
 fn is_whole(one: &PartitionInfo) -> bool {
+    let in_sync = |node| one.in_sync_node_ids.contains(node);
     one.leader_node_id != 0
         && !one.replica_node_ids.is_empty()
-        && one.in_sync_node_ids.len() == one.replica_node_ids.len()
+        && one.replica_node_ids.iter().all(in_sync)
 }
 
 /// Lists the topics, and publishes a record to every partition of each: a cluster that is whole does
