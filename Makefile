@@ -7,7 +7,7 @@ SECONDS ?= 60
 DISK ?= mixed
 SIM := cargo run --release -p ropewalk-simulation --
 
-.PHONY: demo test torture check sim sim-ci setup
+.PHONY: demo test torture check sim sim-ci bugs setup
 
 # A three-node cluster of real processes loses its busiest node half-way, and no record.
 demo: setup
@@ -32,6 +32,10 @@ sim-ci: setup
 	$(SIM) run --seeds 1..201 --seconds 60 --disk mixed
 	$(SIM) twice --seeds 1001..1006 --seconds 60 --disk memory
 	$(SIM) twice --seeds 1006..1011 --seconds 60 --disk rocksdb
+
+# Plants known mistakes, one at a time; each must be found within 200 seeds.
+bugs: setup
+	$(SIM) bugs --seeds 1..201 --seconds 60
 
 # What CI asks of the code beside its tests.
 check: setup

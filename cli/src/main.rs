@@ -19,6 +19,9 @@ fn main() -> ExitCode {
     exit::report(done)
 }
 
+// Built with mistakes in it, it would be no product.
+const _: () = assert!(!ropewalk_proto::mistake::POSSIBLE);
+
 /// How long a node's last tasks may take to let go of its database.
 const CLOSE_WITHIN: Duration = Duration::from_secs(10);
 

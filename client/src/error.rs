@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use ropewalk_proto::error::{ERROR_METADATA_KEY, ErrorCode, Outcome, Retry, WireError};
+use ropewalk_proto::mistake::{Mistake, made};
 use tonic::{Code, ConnectError, Status};
 
 /// The result of everything here that can fail.
@@ -73,7 +74,7 @@ impl Error {
     /// Whether what was asked for may have taken effect all the same, or may yet: a record that is
     /// published again after such an error can be there twice.
     pub fn outcome_unknown(&self) -> bool {
-        self.inner.outcome_unknown
+        self.inner.outcome_unknown && !made(Mistake::UnknownIsFailure)
     }
 
     /// Whether the cluster does not know the topic or partition. It may be younger than what the

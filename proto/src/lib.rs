@@ -7,6 +7,7 @@ pub mod batch;
 pub mod command;
 pub mod error;
 pub mod ids;
+pub mod mistake;
 pub mod partitioner;
 
 /// The gRPC messages and services, generated from `proto/ropewalk/v1/*.proto`.

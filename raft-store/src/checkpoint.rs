@@ -5,6 +5,7 @@
 //! and a new replica streams it; a snapshot of the newest state would leave it a silent hole
 //! instead of the records it is to serve.
 
+use ropewalk_proto::mistake::{Mistake, made};
 use std::io;
 use std::sync::Arc;
 
@@ -22,6 +23,9 @@ use crate::types::{Snapshot, SnapshotMeta, TypeConfig};
 /// At or below which index the snapshot is looked for. The state of a replica that began with a
 /// snapshot may not know yet that nothing below it will be read; its log does.
 pub(crate) fn boundary(log: &ReplicaLog, purgeable_index: u64) -> u64 {
+    if made(Mistake::SnapshotOfTheNewest) {
+        return u64::MAX;
+    }
     let purged = log.marks().purged;
     purged
         .map_or(0, |purged| purged.log_id.index)

@@ -2,6 +2,7 @@
 //!
 //! Only what the trait asks for comes in here; where bytes lie and how they get there does not.
 
+use ropewalk_proto::mistake::{Mistake, made};
 use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, Range, RangeBounds};
@@ -117,8 +118,10 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         let batch = Batch {
             changes: vec![small::put_vote(self.log.replica, vote)],
         };
-        let saved = self.log.commit(batch, Durability::Synced).await;
-        saved.map_err(io_error)?;
+        if !made(Mistake::ForgetTheVote) {
+            let saved = self.log.commit(batch, Durability::Synced).await;
+            saved.map_err(io_error)?;
+        }
         self.log.marks().vote = Some(*vote);
         Ok(())
     }

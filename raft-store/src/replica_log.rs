@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use ropewalk_proto::ids::{GroupId, ReplicaId};
+use ropewalk_proto::mistake::{Mistake, made};
 use tokio::sync::{RwLock, oneshot, watch};
 
 use crate::committer::{Committer, Durability};
@@ -224,7 +225,11 @@ impl ReplicaLog {
         };
         // Readable only once it has its place in the committer's queue: what is read may be
         // applied, and effects must stand behind their entries.
-        self.submit(batch, Durability::Synced, synced).await;
+        let durability = match made(Mistake::FlushedEarly) {
+            false => Durability::Synced,
+            true => Durability::Unsynced,
+        };
+        self.submit(batch, durability, synced).await;
         self.hold(append, stored);
         Ok(())
     }
@@ -292,6 +297,9 @@ impl ReplicaLog {
             marks.last = last;
             marks.end_bytes = end_bytes;
         }
+        if made(Mistake::TruncateInMemory) {
+            return Ok(());
+        }
         let range = keys::log(self.replica, first_gone, u64::MAX);
         let batch = Batch {
             changes: vec![Change::DeleteRange { range }],
@@ -310,7 +318,8 @@ impl ReplicaLog {
         }
         let purged = self.purged_at(to).await?;
         self.marks.lock().purge(purged);
-        let range = keys::log(self.replica, first, to.index);
+        let last = to.index + u64::from(made(Mistake::PurgeOneTooMany));
+        let range = keys::log(self.replica, first, last);
         let batch = Batch {
             changes: vec![
                 Change::DeleteRange { range },

@@ -31,6 +31,7 @@ use openraft::storage::{ApplyResponder, EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend};
 use parking_lot::RwLock;
 use ropewalk_proto::command::Reply;
+use ropewalk_proto::mistake::{Mistake, made};
 use tokio::sync::watch;
 
 use crate::checkpoint::{self, SnapshotBuilder};
@@ -149,11 +150,22 @@ impl<M: Machine> StateMachine<M> {
             .map(|(key, value)| small::put_effect(replica, key, value))
             .collect();
         changes.extend(pending.checkpoints);
-        changes.push(small::put_applied(replica, &self.position));
         // A disk that fails is found out by the next append: these effects are in the log.
         let done = |_: Result<(), DiskError>| {};
+        let position = small::put_applied(replica, &self.position);
+        if made(Mistake::PositionBeforeState) {
+            let changes = vec![position];
+            let batch = Batch { changes };
+            self.log.submit(batch, Durability::Unsynced, done).await;
+        } else {
+            changes.push(position);
+        }
         let batch = Batch { changes };
-        self.log.submit(batch, Durability::Unsynced, done).await;
+        if made(Mistake::StateBeforeLog) {
+            let _ = self.log.disk().commit(batch, false).await;
+        } else {
+            self.log.submit(batch, Durability::Unsynced, done).await;
+        }
         self.applied.send_replace(applied.index);
         for (responder, reply) in pending.replies {
             if let Some(responder) = responder {

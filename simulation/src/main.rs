@@ -23,6 +23,8 @@ enum Verb {
     Run(verbs::run::Args),
     /// Runs each seed in two processes and compares all that happened, byte for byte
     Twice(verbs::twice::Args),
+    /// Plants each known mistake in turn; every one must be found
+    Bugs(verbs::bugs::Args),
     /// Tells what happens on one seed, or in a plan: who does what, by node and partition
     Replay(verbs::one::ReplayArgs),
     /// Makes a failing seed's plan as small as it gets while the same check still fails
@@ -35,6 +37,7 @@ fn main() -> anyhow::Result<ExitCode> {
     let good = match Args::parse().verb {
         Verb::Run(args) => verbs::run::run(args)?,
         Verb::Twice(args) => verbs::twice::run(args)?,
+        Verb::Bugs(args) => verbs::bugs::run(args)?,
         Verb::Replay(args) => verbs::one::replay(args)?,
         Verb::Shrink(args) => verbs::shrink::run(args)?,
         Verb::One(args) => verbs::one::run(args)?,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use ropewalk_proto::error::{ErrorCode, Retry};
+use ropewalk_proto::mistake::{Mistake, made};
 use ropewalk_proto::v1;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
@@ -225,7 +226,10 @@ impl Lane {
         };
         tracing::debug!(topic = self.shared.topic, partition = self.partition, %error, "batches came back");
         match Remedy::of(&error) {
-            Remedy::SendAgain => self.later(&error, now),
+            Remedy::SendAgain => {
+                self.new_epoch |= made(Mistake::RetryAsNew);
+                self.later(&error, now);
+            }
             Remedy::RouteAgain => {
                 self.last_error = Some(error);
                 self.ask_for_ring();

@@ -1,5 +1,6 @@
 //! What the handle of a producer and its lanes share: routing, memory, streams, and the end.
 
+use ropewalk_proto::mistake::{Mistake, made};
 use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -106,7 +107,11 @@ impl Shared {
                 self.push(&routing, partition, record, Choice::ByCaller, memory)?
             }
             (None, Some(key)) => {
-                let partition = routing.topic.partitioner.partition(key);
+                let mut partition = routing.topic.partitioner.partition(key);
+                if made(Mistake::MappingOfItsOwn) {
+                    let own = partition + self.identity.id.unsigned_abs() as u32;
+                    partition = own % routing.topic.partitions();
+                }
                 self.push(&routing, partition, record, by_ring, memory)?
             }
             (None, None) => self.push_keyless(&routing, record, by_ring, memory)?,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ropewalk_proto::error::{ErrorCode, WireError};
+use ropewalk_proto::mistake::{Mistake, made};
 use ropewalk_proto::v1;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, sleep, timeout};
@@ -233,6 +234,7 @@ impl Fetcher {
         }
         tracing::debug!(topic = self.topic, partition = self.partition, %error, "a fetch failed");
         sleep(pause).await;
+        self.next += u64::from(made(Mistake::ReaderSkips));
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::ids::{GroupId, NodeId};
+use ropewalk_proto::mistake::{Mistake, made};
 use ropewalk_proto::v1::{
     FoundCluster, FoundingNode, MetaNode, NodeInfo, NodeRegistered, NodeState, RegisterNode,
     SetNodeState, meta_reply,
@@ -132,7 +133,9 @@ impl MetaMachine {
                 continue;
             };
             for replica in &mut partition.replicas {
-                if replica.node_id == lost.0 {
+                if replica.node_id == lost.0 && made(Mistake::ReuseReplicaIds) {
+                    replica.node_id = heir.0;
+                } else if replica.node_id == lost.0 {
                     partition.retiring.push(std::mem::replace(replica, fresh));
                 }
             }

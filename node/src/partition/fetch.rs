@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ropewalk_proto::error::{ErrorCode, WireError};
+use ropewalk_proto::mistake::{Mistake, made};
 use tokio::time::Instant;
 
 use super::Partition;
@@ -98,6 +99,9 @@ impl Partition {
     /// the disk takes no more writes, goes on to serve what it has unless it knows of a leader
     /// elsewhere.
     pub(super) fn reading_epoch(&self) -> Result<u64, WireError> {
+        if made(Mistake::ReadAnywhere) {
+            return Ok(self.view.machine().latest_epoch());
+        }
         if self.is_running() {
             return self.leading_epoch();
         }
@@ -137,6 +141,10 @@ impl Partition {
             (machine.locate(spec.offset), machine.applied())
         };
         let Some(start) = start else { return Ok(None) };
+        let applied = match made(Mistake::ServeUncommitted) {
+            false => applied,
+            true => u64::MAX,
+        };
         let mut walk = Walk::new(self, start, applied);
         let mut bytes = 0;
         loop {
@@ -147,10 +155,8 @@ impl Partition {
                 Err(WalkError::Failed(error)) => return Err(error),
             };
             let at_end = found.is_empty();
-            for one in found
-                .into_iter()
-                .filter(|one| one.end_offset() > spec.offset)
-            {
+            let wanted = spec.offset + u64::from(made(Mistake::SkipSingles));
+            for one in found.into_iter().filter(|one| one.end_offset() > wanted) {
                 let more = one.batch.bytes().len();
                 if !fetched.batches.is_empty() && bytes + more > spec.max_bytes {
                     return Ok(Some(fetched));

@@ -1,6 +1,7 @@
 //! The offsets of positions and times.
 
 use ropewalk_proto::error::WireError;
+use ropewalk_proto::mistake::{Mistake, made};
 
 use super::Partition;
 use super::walk::{Found, Walk, WalkError};
@@ -45,7 +46,8 @@ impl Partition {
             timestamp_ms: -1,
             epoch,
         };
-        if self.is_running() && position != Position::Beginning {
+        let ask = position != Position::Beginning && !made(Mistake::StaleEnd);
+        if self.is_running() && ask {
             self.catch_up().await?;
         }
         match position {

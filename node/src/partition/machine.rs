@@ -8,6 +8,7 @@ use bytes::Bytes;
 use prost::Message;
 use ropewalk_proto::batch::BatchView;
 use ropewalk_proto::command::{Command, Reply};
+use ropewalk_proto::mistake::{Mistake, made};
 use ropewalk_raft_store::machine::{Applied, Effect, Machine, MachineError};
 
 use super::epochs::Epochs;
@@ -228,6 +229,9 @@ impl PartitionMachine {
     }
 
     fn trim(&mut self, to_offset: u64, effects: &mut Effects) {
+        if made(Mistake::DropTrims) {
+            return;
+        }
         self.core.log_start = to_offset.clamp(self.core.log_start, self.core.next_offset);
         if let Some(boundary) = self.segments.forget(self.core.log_start, effects) {
             self.core.purgeable = Some(boundary);
@@ -242,7 +246,9 @@ impl PartitionMachine {
             match Key::decode(&key)? {
                 Key::Core => machine.core = value(&bytes)?,
                 Key::Point(_) => machine.offsets.load_point(value(&bytes)?),
+                Key::Refused(_) if made(Mistake::ForgetRefusals) => {}
                 Key::Refused(index) => machine.offsets.load_refused(index),
+                Key::Batch(..) if made(Mistake::LoseProducers) => {}
                 Key::Batch(producer, slot) => {
                     machine.producers.load(producer, slot, value(&bytes)?)
                 }
@@ -274,6 +280,9 @@ impl Machine for PartitionMachine {
         let log_bytes_before = self.core.log_bytes;
         self.core.applied = index;
         self.core.log_bytes += entry_bytes;
+        if made(Mistake::OffsetGap) && term > self.epochs.latest() {
+            self.core.next_offset += 1;
+        }
         self.epochs
             .observe(term, self.core.next_offset, &mut effects);
         let mut checkpoint = false;
@@ -309,7 +318,9 @@ impl Machine for PartitionMachine {
     fn checkpoint(&self) -> Bytes {
         let last_time_ms = self.last_boundary().last_time_ms;
         let mut effects = Effects::default();
-        self.producers.store(&mut effects);
+        if !made(Mistake::CheckpointWithoutProducers) {
+            self.producers.store(&mut effects);
+        }
         if let Some(epoch) = self.epochs.last() {
             effects.put(Key::Epoch(epoch.term), epoch);
         }

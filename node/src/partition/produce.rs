@@ -17,6 +17,7 @@ use openraft::raft::ClientWriteResult;
 use ropewalk_proto::batch::{BatchView, Limits};
 use ropewalk_proto::command::{Command, Reply};
 use ropewalk_proto::error::{ErrorCode, WireError};
+use ropewalk_proto::mistake::{Mistake, made};
 use ropewalk_raft_store::{DiskStatus, TypeConfig};
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -88,6 +89,9 @@ impl Partition {
             )
         })?;
         self.roll_if_full().await;
+        if made(Mistake::AcknowledgeBeforeCommit) {
+            return Ok(Ticket(std::future::ready(Ok(self.guess(epoch))).boxed()));
+        }
         // In a task of its own, since the room is to be given back whether or not the ticket is
         // looked at: who waits for room may be the one who holds the tickets. It ends when the
         // batch is applied, the replica stops, or time is up.
@@ -121,6 +125,10 @@ impl Partition {
     fn known_already(&self, batch: &BatchView, epoch: u64) -> Option<Appended> {
         let machine = self.view.machine();
         let base_offset = machine.committed_duplicate(batch)?;
+        let base_offset = match made(Mistake::NewOffsetForDuplicates) {
+            false => base_offset,
+            true => machine.next_offset(),
+        };
         Some(Appended {
             base_offset,
             epoch,
@@ -181,7 +189,12 @@ impl Partition {
     }
 
     fn appended(&self, result: ClientWriteResult<TypeConfig>) -> Result<Appended, WireError> {
-        let written = result.map_err(|error| self.refused(error))?;
+        let written = match result {
+            Err(ClientWriteError::LogEntryDiscarded(_)) if made(Mistake::LossIsSuccess) => {
+                return Ok(self.guess(0));
+            }
+            result => result.map_err(|error| self.refused(error))?,
+        };
         match written.data {
             Reply::Appended {
                 base_offset,
@@ -197,6 +210,17 @@ impl Partition {
                 ErrorCode::Internal,
                 "an append was answered as something else",
             )),
+        }
+    }
+
+    /// For mistakes only: an answer that nothing stands behind.
+    fn guess(&self, epoch: u64) -> Appended {
+        let machine = self.view.machine();
+        Appended {
+            base_offset: machine.next_offset(),
+            epoch,
+            duplicate: false,
+            log_start_offset: machine.log_start(),
         }
     }
 

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use ropewalk_proto::error::{ErrorCode, WireError};
+use ropewalk_proto::mistake::{Mistake, made};
 
 use super::state::{Effects, Key, Remembered};
 
@@ -63,6 +64,9 @@ impl Producers {
         {
             None => claim.begins(),
             Some((last, _)) if claim.epoch as i32 > last.epoch => claim.begins(),
+            Some((last, _)) if (claim.epoch as i32) < last.epoch && made(Mistake::NoFencing) => {
+                Verdict::Accept
+            }
             Some((last, _)) if (claim.epoch as i32) < last.epoch => claim.fenced(last.epoch),
             Some((last, known)) => claim.continues(last, known),
         }
@@ -198,13 +202,19 @@ impl Claim {
             batch.first_sequence == self.first_sequence && batch.count == self.count
         };
         if let Some(batch) = known.batches.iter().find(same) {
-            return Verdict::Duplicate(batch.base_offset);
+            return match made(Mistake::NoDeduplication) {
+                false => Verdict::Duplicate(batch.base_offset),
+                true => Verdict::Accept,
+            };
         }
         if is_behind(self.first_sequence, next) {
             return self.refuse(
                 ErrorCode::DuplicateSequence,
                 format!("was past this sequence already: {next} comes next"),
             );
+        }
+        if made(Mistake::AcceptGaps) {
+            return Verdict::Accept;
         }
         self.refuse(
             ErrorCode::OutOfOrderSequence,

@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use ropewalk_proto::command::Command;
+use ropewalk_proto::mistake::{Mistake, made};
 use ropewalk_proto::v1::TopicSettings;
 
 use super::{Partition, PartitionMachine};
@@ -37,6 +38,8 @@ fn trim_target(machine: &PartitionMachine, settings: &TopicSettings, now_ms: i64
     let gone = machine.segments().take_while(|end| {
         expired(end.last_time_ms) || too_much(machine.log_bytes() - end.log_bytes)
     });
+    let gone = gone.count() + usize::from(made(Mistake::TrimTooFar));
+    let gone = machine.segments().take(gone);
     gone.last()
         .map(|end| end.next_offset)
         .filter(|target| *target > machine.log_start())

@@ -9,6 +9,7 @@ use openraft::raft::{TransferLeaderRequest, VoteRequest};
 use prost::Message;
 use ropewalk_proto::error::WireError;
 use ropewalk_proto::ids::ReplicaId;
+use ropewalk_proto::mistake::{Mistake, made};
 use ropewalk_proto::v1;
 use ropewalk_proto::v1::raft_server::Raft;
 use tokio::sync::{Semaphore, mpsc};
@@ -110,7 +111,13 @@ impl Raft for RaftService {
         let raft = self.inbound.find(call.group_id, call.to_replica_id)?;
         let request = VoteRequest {
             vote: vote_from_wire(call.vote).map_err(WireError::from)?,
-            last_log_id: call.last_log_id.map(log_id_from_wire),
+            last_log_id: match made(Mistake::GrantEveryVote) {
+                false => call.last_log_id.map(log_id_from_wire),
+                true => Some(log_id_from_wire(v1::LogId {
+                    term: u64::MAX,
+                    index: u64::MAX,
+                })),
+            },
             leadership_transfer: call.leadership_transfer,
         };
         let answer = match call.pre_vote {

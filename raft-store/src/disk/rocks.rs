@@ -10,6 +10,7 @@
 //! - **Blob files** hold the large values (record batches), so that compaction moves keys only and
 //!   a record is written twice in all: WAL and flush.
 
+use ropewalk_proto::mistake::{Mistake, made};
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -314,7 +315,10 @@ fn database_options(budget: RocksOptions, direct: bool) -> Options {
 
     let mut options = Options::default();
     options.create_if_missing(true);
-    options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
+    options.set_wal_recovery_mode(match made(Mistake::PointInTime) {
+        false => DBRecoveryMode::TolerateCorruptedTailRecords,
+        true => DBRecoveryMode::PointInTime,
+    });
     options.set_track_and_verify_wals_in_manifest(true);
     options.set_paranoid_checks(true);
     options.set_block_based_table_factory(&tables);

@@ -35,14 +35,14 @@ impl Check for AcknowledgedIsThere {
                     let there = found.map(|found| (found.name, found.content));
                     let expected = (Some(*name), contents.get(name).copied().unwrap_or_default());
                     let group = seen.truth.at(*place).map(|(_, group)| group);
-                    let unseen = group.is_some_and(|group| {
-                        let committed = group.record(*offset).map(|record| record.name);
-                        !group.has_gaps && committed != Some(Some(*name))
-                    });
-                    if unseen {
-                        return Err(format!(
-                            "record {name:?} was acknowledged at {place}, offset {offset}, at {at:?}, and was never seen to be committed there"
-                        ));
+                    if let Some(group) = group.filter(|group| !group.has_gaps) {
+                        let committed = group.record(*offset);
+                        if committed.and_then(|record| record.name) != Some(*name) {
+                            return Err(format!(
+                                "record {name:?} was acknowledged at {place}, offset {offset}, at {at:?}, and was never seen to be committed there, but {committed:?}; offsets up to {} were counted",
+                                group.next_offset
+                            ));
+                        }
                     }
                     if *offset >= log.start && there != Some(expected) {
                         return Err(format!(

@@ -50,17 +50,31 @@ pub enum What {
     Operations(Operations),
 }
 
+/// The families, and the kinds in each.
+const FAMILIES: [(&str, &[&str]); 5] = [
+    ("network", &Network::KINDS),
+    ("process", &Processes::KINDS),
+    ("disk", &Disks::KINDS),
+    ("clock", &Clocks::KINDS),
+    ("operation", &Operations::KINDS),
+];
+
 impl What {
     /// The name of each kind.
     pub fn kinds() -> impl Iterator<Item = &'static str> {
-        let families: [&[&str]; 5] = [
-            &Network::KINDS,
-            &Processes::KINDS,
-            &Disks::KINDS,
-            &Clocks::KINDS,
-            &Operations::KINDS,
-        ];
-        families.into_iter().flatten().copied()
+        FAMILIES.into_iter().flat_map(|(_, kinds)| kinds).copied()
+    }
+
+    /// The name of each family of kinds.
+    pub fn families() -> impl Iterator<Item = &'static str> {
+        FAMILIES.into_iter().map(|(family, _)| family)
+    }
+
+    /// The family a kind is of.
+    pub fn family(kind: &str) -> Option<&'static str> {
+        let mut families = FAMILIES.into_iter();
+        let found = families.find(|(_, kinds)| kinds.contains(&kind));
+        found.map(|(family, _)| family)
     }
 
     /// Draws a fault of a kind.

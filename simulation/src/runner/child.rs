@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
+use ropewalk_proto::mistake::Mistake;
 use tokio::process::Command;
 use tokio::time::timeout;
 
@@ -21,6 +22,8 @@ pub struct Children {
     pub program: PathBuf,
     /// After this long by the wall a run counts as hanging, and its process is ended.
     pub bound: Duration,
+    /// What is done wrong in them.
+    pub mistake: Option<Mistake>,
 }
 
 impl Children {
@@ -30,7 +33,19 @@ impl Children {
     /// If it can't be found any more.
     pub fn of_this_binary(bound: Duration) -> io::Result<Children> {
         let program = std::env::current_exe()?;
-        Ok(Children { program, bound })
+        Ok(Children {
+            program,
+            bound,
+            mistake: None,
+        })
+    }
+
+    /// The same with a mistake planted; they must be able to make it.
+    pub fn with(&self, mistake: Mistake) -> Children {
+        Children {
+            mistake: Some(mistake),
+            ..self.clone()
+        }
     }
 
     /// Runs a job, and writes its trace to a file if one is given.
@@ -59,6 +74,9 @@ impl Children {
             .env_remove("RUST_LOG")
             // The process is ended when it is no longer waited for.
             .kill_on_drop(true);
+        if let Some(mistake) = self.mistake {
+            command.arg("--mistake").arg(mistake.name());
+        }
         command
     }
 

@@ -1,7 +1,9 @@
 //! Running seeds: each in a process of its own, many side by side, twice to compare, and again and
 //! again with less of everything until a failure is as small as it gets.
 
+pub mod bugs;
 pub mod child;
+pub mod faults;
 pub mod here;
 pub mod report;
 pub mod seeds;
@@ -14,6 +16,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use self::faults::Faults;
 use crate::disk::DiskKind;
 use crate::plan::Plan;
 
@@ -26,29 +29,30 @@ pub struct Job {
     pub seconds: u64,
     /// What the nodes store on.
     pub disk: DiskKind,
+    /// Which kinds of faults fall.
+    pub faults: Faults,
 }
 
 impl Job {
     /// What is to happen.
     pub fn plan(&self) -> Plan {
-        Plan::draw(self.seed, Duration::from_secs(self.seconds)).on(self.disk)
+        let plan = Plan::draw(self.seed, Duration::from_secs(self.seconds));
+        self.faults.of(plan.on(self.disk))
     }
 
     /// The arguments that say which run is meant.
-    pub fn arguments(&self) -> [String; 6] {
+    pub fn arguments(&self) -> Vec<String> {
         let Job {
             seed,
             seconds,
             disk,
+            faults,
         } = self;
-        [
-            "--seed".to_string(),
-            seed.to_string(),
-            "--seconds".to_string(),
-            seconds.to_string(),
-            "--disk".to_string(),
-            disk.to_string(),
-        ]
+        let mut all = format!("--seed {seed} --seconds {seconds} --disk {disk}");
+        if *faults != Faults::All {
+            all.push_str(&format!(" --faults {faults}"));
+        }
+        all.split(' ').map(str::to_owned).collect()
     }
 
     /// The one command that shows what happened.

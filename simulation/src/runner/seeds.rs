@@ -5,11 +5,19 @@ use std::str::FromStr;
 use futures_util::{Stream, StreamExt, stream};
 
 use super::Job;
+use super::faults::Faults;
 use crate::disk::DiskKind;
 
 /// Seeds from one to another, which is left out unless it is written `..=`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seeds(std::ops::Range<u64>);
+
+impl Seeds {
+    /// Only this one.
+    pub fn one(seed: u64) -> Seeds {
+        Seeds(seed..seed.saturating_add(1))
+    }
+}
 
 /// What nodes store on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,11 +79,18 @@ impl Seeds {
     }
 
     /// One job a seed.
-    pub fn jobs(&self, seconds: u64, disks: Disks) -> impl Iterator<Item = Job> + use<> {
+    pub fn jobs(
+        &self,
+        seconds: u64,
+        disks: Disks,
+        faults: &Faults,
+    ) -> impl Iterator<Item = Job> + use<> {
+        let faults = faults.clone();
         self.0.clone().map(move |seed| Job {
             seed,
             seconds,
             disk: disks.of(seed),
+            faults: faults.clone(),
         })
     }
 }
@@ -106,7 +121,7 @@ mod tests {
     #[test]
     fn with_mixed_disks_one_seed_in_four_has_rocksdb() {
         let seeds: Seeds = "1..201".parse().expect("seeds");
-        let jobs = seeds.jobs(60, Disks::Mixed);
+        let jobs = seeds.jobs(60, Disks::Mixed, &Faults::All);
         let rocks = jobs.filter(|job| job.disk == DiskKind::Rocks).count();
         assert_eq!(rocks, 50);
     }

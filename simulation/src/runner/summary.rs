@@ -138,12 +138,14 @@ impl fmt::Display for Failing {
 mod tests {
     use super::*;
     use crate::disk::DiskKind;
+    use crate::runner::faults::Faults;
 
     fn job(seed: u64) -> Job {
         Job {
             seed,
             seconds: 600,
             disk: DiskKind::Memory,
+            faults: Faults::All,
         }
     }
 

@@ -1,5 +1,6 @@
 //! What can be asked of the simulator, a file a verb. Each says whether all was well.
 
+pub mod bugs;
 pub mod one;
 pub mod run;
 pub mod shrink;
@@ -9,6 +10,9 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressStyle};
+use ropewalk_proto::mistake::Mistake;
+use ropewalk_simulation::runner::Job;
+use ropewalk_simulation::runner::faults::Faults;
 use ropewalk_simulation::runner::seeds::{Disks, Seeds};
 use tokio::runtime::Runtime;
 
@@ -21,17 +25,50 @@ pub enum Output {
     Json,
 }
 
+/// How long faults fall, and which.
+#[derive(Debug, clap::Args)]
+pub struct Storm {
+    /// How long faults fall, in simulated minutes
+    #[arg(long, default_value_t = 5)]
+    minutes: u64,
+    /// How long faults fall, in simulated seconds
+    #[arg(long, conflicts_with = "minutes")]
+    seconds: Option<u64>,
+    /// Which faults fall of those that are drawn: all, or families (network, process, disk, clock,
+    /// operation) and kinds, separated by commas
+    #[arg(long, default_value_t = Faults::All)]
+    pub faults: Faults,
+}
+
+impl Storm {
+    pub fn seconds(&self) -> u64 {
+        self.seconds.unwrap_or(self.minutes.saturating_mul(60))
+    }
+}
+
+/// A mistake by its name.
+fn mistake(name: &str) -> Result<Mistake, String> {
+    let mut all = Mistake::ALL.iter();
+    let found = all.find(|mistake| mistake.name() == name);
+    found.copied().ok_or_else(|| {
+        let names: Vec<_> = Mistake::ALL.iter().map(|mistake| mistake.name()).collect();
+        format!("there is no such mistake; there are {}", names.join(", "))
+    })
+}
+
 /// Which seeds to run, and how.
 #[derive(Debug, clap::Args)]
 pub struct ManyArgs {
     /// The seeds: FIRST..END, or FIRST..=LAST
-    #[arg(long)]
-    pub seeds: Seeds,
-    /// How long faults fall, in simulated seconds
-    #[arg(long, default_value_t = 60)]
-    pub seconds: u64,
+    #[arg(long, default_value = "1..201")]
+    seeds: Seeds,
+    /// Only this seed
+    #[arg(long, conflicts_with = "seeds")]
+    seed: Option<u64>,
+    #[command(flatten)]
+    storm: Storm,
     /// What nodes store on: memory, rocksdb, or mixed, which is RocksDB for every fourth seed
-    #[arg(long, default_value = "memory")]
+    #[arg(long, default_value = "mixed")]
     pub disk: Disks,
     /// Seeds under way at once; the processors' number if not given
     #[arg(long)]
@@ -45,6 +82,15 @@ pub struct ManyArgs {
 }
 
 impl ManyArgs {
+    fn seeds(&self) -> Seeds {
+        self.seed.map_or_else(|| self.seeds.clone(), Seeds::one)
+    }
+
+    fn jobs(&self) -> impl Iterator<Item = Job> + use<> {
+        let Storm { faults, .. } = &self.storm;
+        self.seeds().jobs(self.storm.seconds(), self.disk, faults)
+    }
+
     fn at_once(&self) -> usize {
         let processors = || std::thread::available_parallelism().map_or(1, usize::from);
         self.jobs.unwrap_or_else(processors)
@@ -56,7 +102,7 @@ impl ManyArgs {
 
     /// A bar with a place for each seed; nothing where nobody looks.
     fn bar(&self) -> anyhow::Result<ProgressBar> {
-        let bar = ProgressBar::new(self.seeds.count());
+        let bar = ProgressBar::new(self.seeds().count());
         let style = "{elapsed_precise} {wide_bar} {pos}/{len} seeds, {eta} left {msg}";
         bar.set_style(ProgressStyle::with_template(style)?);
         bar.enable_steady_tick(Duration::from_secs(1));

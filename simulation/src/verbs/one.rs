@@ -17,7 +17,7 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry};
 
-use super::Output;
+use super::{Output, Storm};
 use crate::interpose;
 
 /// Which run is meant: a seed's, or one that was written down.
@@ -26,15 +26,18 @@ pub struct Which {
     /// The seed
     #[arg(long, required_unless_present = "plan")]
     seed: Option<u64>,
-    /// How long faults fall, in simulated seconds
-    #[arg(long, default_value_t = 60)]
-    seconds: u64,
+    #[command(flatten)]
+    storm: Storm,
     /// What nodes store on: memory or rocksdb
     #[arg(long, default_value_t = DiskKind::Memory)]
     disk: DiskKind,
     /// A plan in JSON, in place of the seed's own
-    #[arg(long, conflicts_with_all = ["seed", "seconds", "disk"])]
+    #[arg(long, conflicts_with_all = ["seed", "seconds", "minutes", "faults", "disk"])]
     plan: Option<PathBuf>,
+    /// A mistake in the code, to see what comes of it
+    #[cfg(feature = "mistakes")]
+    #[arg(long, value_parser = super::mistake)]
+    mistake: Option<ropewalk_proto::mistake::Mistake>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -56,6 +59,13 @@ pub struct ReplayArgs {
 }
 
 impl Which {
+    fn make_mistake(&self) {
+        #[cfg(feature = "mistakes")]
+        if let Some(mistake) = self.mistake {
+            ropewalk_proto::mistake::plant(mistake);
+        }
+    }
+
     fn plan(&self) -> anyhow::Result<Plan> {
         match (&self.plan, self.seed) {
             (Some(path), _) => read_plan(path),
@@ -67,8 +77,9 @@ impl Which {
     fn job(&self, seed: u64) -> Job {
         Job {
             seed,
-            seconds: self.seconds,
+            seconds: self.storm.seconds(),
             disk: self.disk,
+            faults: self.storm.faults.clone(),
         }
     }
 }
@@ -81,6 +92,7 @@ fn read_plan(path: &Path) -> anyhow::Result<Plan> {
 }
 
 pub fn run(args: Args) -> anyhow::Result<bool> {
+    args.which.make_mistake();
     let plan = args.which.plan()?;
     let trace = args.trace.as_deref().map(Trace::create).transpose();
     let trace = trace.context("the trace can't be written")?;
@@ -104,6 +116,7 @@ pub fn run(args: Args) -> anyhow::Result<bool> {
 }
 
 pub fn replay(args: ReplayArgs) -> anyhow::Result<bool> {
+    args.which.make_mistake();
     let plan = args.which.plan()?;
     let story = Story::new(Box::new(io::BufWriter::new(io::stdout())));
     listen(story.clone().with_filter(Story::filter()));

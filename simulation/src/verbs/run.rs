@@ -29,7 +29,7 @@ async fn all(many: &ManyArgs) -> anyhow::Result<Summary> {
     let children = Children::of_this_binary(many.bound())?;
     let begun = Instant::now();
     let bar = many.bar()?;
-    let jobs = many.seeds.jobs(many.seconds, many.disk);
+    let jobs = many.jobs();
     let mut reports = pin!(side_by_side(jobs, many.at_once(), async |job| {
         let report = children.run(&job, None).await;
         (job, report)

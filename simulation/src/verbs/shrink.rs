@@ -14,16 +14,15 @@ use ropewalk_simulation::runner::shrink::shrink;
 use ropewalk_simulation::runner::{Job, replay_of_plan};
 use tokio::runtime::Runtime;
 
-use super::runtime;
+use super::{Storm, runtime};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The seed
     #[arg(long)]
     seed: u64,
-    /// How long faults fall, in simulated seconds
-    #[arg(long, default_value_t = 60)]
-    seconds: u64,
+    #[command(flatten)]
+    storm: Storm,
     /// What nodes store on: memory or rocksdb
     #[arg(long, default_value_t = DiskKind::Memory)]
     disk: DiskKind,
@@ -41,8 +40,9 @@ pub struct Args {
 pub fn run(args: Args) -> anyhow::Result<bool> {
     let job = Job {
         seed: args.seed,
-        seconds: args.seconds,
+        seconds: args.storm.seconds(),
         disk: args.disk,
+        faults: args.storm.faults.clone(),
     };
     let plan = job.plan();
     let trying = Trying {

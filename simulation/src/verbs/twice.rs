@@ -29,7 +29,7 @@ pub fn run(Args { many }: Args) -> anyhow::Result<bool> {
 async fn compare(many: &ManyArgs) -> anyhow::Result<Vec<Twice>> {
     let children = Children::of_this_binary(many.bound())?;
     let bar = many.bar()?;
-    let jobs = many.seeds.jobs(many.seconds, many.disk);
+    let jobs = many.jobs();
     // Each job is two processes.
     let at_once = many.at_once().div_ceil(2);
     let mut compared = pin!(side_by_side(jobs, at_once, |job| twice(&children, job)));

@@ -1,0 +1,91 @@
+//! Mistakes that the simulator plants, one at a time, to see whether its checks would find them.
+//!
+//! Each is one that somebody has made, here or elsewhere. The code that would make it asks [`made`],
+//! which is the constant `false` unless the feature `mistakes` is on. Only the simulator turns it on,
+//! and the product refuses to compile with it.
+
+macro_rules! mistakes {
+    ($($name:ident $text:literal $what:literal)*) => {
+        /// One mistake.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Mistake {
+            $(#[doc = $what] $name,)*
+        }
+
+        impl Mistake {
+            /// All of them.
+            pub const ALL: &[Mistake] = &[$(Mistake::$name,)*];
+
+            /// How it is called.
+            pub const fn name(self) -> &'static str {
+                match self { $(Mistake::$name => $text,)* }
+            }
+
+            /// What is done wrong.
+            pub const fn what(self) -> &'static str {
+                match self { $(Mistake::$name => $what,)* }
+            }
+        }
+    };
+}
+
+mistakes! {
+    SkipTheSync "skip-the-sync" "nothing is ever synced"
+    FlushedEarly "flushed-early" "an append counts as flushed once it is written"
+    FailedWriteIsFine "failed-write-is-fine" "a failed write counts as done"
+    ForgetTheVote "forget-the-vote" "a vote is kept in memory only"
+    GrantEveryVote "grant-every-vote" "a vote is granted whatever the candidate's log holds"
+    ReuseReplicaIds "reuse-replica-ids" "a node without its data takes over the replica ids of the one it replaces"
+    SnapshotOfTheNewest "snapshot-of-the-newest" "the newest checkpoint is the snapshot, whatever is still read before it"
+    PurgeOneTooMany "purge-one-too-many" "a purge takes one entry beyond the checkpoint"
+    StateBeforeLog "state-before-log" "the effects of an entry overtake it on the way to the disk"
+    PositionBeforeState "position-before-state" "the applied position is written before what was applied, apart from it"
+    TruncateInMemory "truncate-in-memory" "entries that another leader replaced stay on the disk"
+    LoseProducers "lose-producers" "a restart forgets what producers wrote last"
+    CheckpointWithoutProducers "checkpoint-without-producers" "a checkpoint leaves the producers out"
+    ForgetRefusals "forget-refusals" "a restart forgets which appends were refused"
+    NoDeduplication "no-deduplication" "a batch that comes again is written again"
+    AcceptGaps "accept-gaps" "a batch that leaves a gap in its producer's sequence is written"
+    NoFencing "no-fencing" "a batch of an older epoch is written"
+    ServeUncommitted "serve-uncommitted" "readers get what is in the log, committed or not"
+    ReadAnywhere "read-anywhere" "a replica serves readers without knowing whether it leads"
+    StaleEnd "stale-end" "the end of the log is told without asking the other replicas"
+    SkipSingles "skip-singles" "a reader that asks for the last record of a batch gets the next batch"
+    OffsetGap "offset-gap" "a new leader leaves out an offset"
+    NewOffsetForDuplicates "new-offset-for-duplicates" "a batch that comes again is answered with the end of the log"
+    AcknowledgeBeforeCommit "acknowledge-before-commit" "a batch is acknowledged when it is proposed"
+    LossIsSuccess "loss-is-success" "a batch whose leader was replaced is acknowledged"
+    DropTrims "drop-trims" "a trim in the log is carried out by nobody"
+    TrimTooFar "trim-too-far" "retention takes one segment more than the settings say"
+    DamagedGoesOn "damaged-goes-on" "a replica in quarantine runs again after a restart"
+    PointInTime "point-in-time" "a damaged write-ahead log is read up to the damage, and the mark is not asked"
+    UnknownIsFailure "unknown-is-failure" "the client calls a batch refused when nobody answered"
+    RetryAsNew "retry-as-new" "the client gives a batch a new sequence when it sends it again"
+    MappingOfItsOwn "mapping-of-its-own" "each producer maps keys to partitions in its own way"
+    ReaderSkips "reader-skips" "a reader goes on one record too far after an error"
+}
+
+/// Whether mistakes can be made in this build.
+pub const POSSIBLE: bool = cfg!(feature = "mistakes");
+
+#[cfg(feature = "mistakes")]
+static PLANTED: std::sync::OnceLock<Mistake> = std::sync::OnceLock::new();
+
+/// Makes a mistake from now on, in the whole process; the first one only.
+#[cfg(feature = "mistakes")]
+pub fn plant(mistake: Mistake) {
+    let _ = PLANTED.set(mistake);
+}
+
+/// Whether this mistake is to be made.
+#[cfg(feature = "mistakes")]
+pub fn made(mistake: Mistake) -> bool {
+    PLANTED.get() == Some(&mistake)
+}
+
+/// Whether this mistake is to be made: never, in this build.
+#[cfg(not(feature = "mistakes"))]
+#[inline(always)]
+pub const fn made(_: Mistake) -> bool {
+    false
+}
