@@ -4,13 +4,8 @@
 //! past its end for one that a crash cut short, and goes on without it: also where a flipped bit
 //! made the record longer, or something cut the file. What the record told of is then deleted, and
 //! the log it came from is long gone. And where a bit in a record's type makes it one of a recycled
-//! log, RocksDB reads it for ever. So each record is checked here first, and the
+//! log, RocksDB reads it for ever. So each [record](super::records) is checked first, and the
 //! [watermark](super::watermark) remembers where the manifest ended.
-//!
-//! The format is RocksDB's `db/log_format.h`, read as `db/log_reader.cc` does: blocks of 32 KiB; in
-//! them records of a masked CRC-32C of all that follows the length, a length of two bytes, a type,
-//! and the content; zeros where no further head fits into a block. What does not fit into one goes
-//! into several records. Of the types a manifest has four; the others are for write-ahead logs.
 //!
 //! What a crash may leave (`VersionSet::ProcessManifestWrites`): a manifest is only appended to, and
 //! synced before anything rests on it; `CURRENT` names it when its beginning is synced. So at its
@@ -24,17 +19,17 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use super::DiskError;
+use super::records::walk;
 
 /// What RocksDB has in each of its directories, from its creation on: it names the manifest.
 pub(super) const DATABASE_FILE: &str = "CURRENT";
-
-const BLOCK_BYTES: usize = 32 << 10;
-const HEADER_BYTES: usize = 7;
 
 /// The files of a database, as far as the mark must see them.
 pub trait DatabaseFiles: Send {
     /// The content of a file from an offset on.
     fn read(&self, name: &str, from: u64) -> io::Result<Vec<u8>>;
+    /// The names of all files.
+    fn names(&self) -> io::Result<Vec<String>>;
     /// How many bytes a file has; none if it is not there.
     fn size(&self, name: &str) -> io::Result<Option<u64>>;
     /// Makes what can be read of a file, and the names in the directory, survive a power loss.
@@ -52,6 +47,15 @@ impl DatabaseFiles for Directory {
         file.seek(SeekFrom::Start(from))?;
         file.read_to_end(&mut content)?;
         Ok(content)
+    }
+
+    fn names(&self) -> io::Result<Vec<String>> {
+        let entries = fs::read_dir(&self.0)?;
+        let name = |entry: io::Result<fs::DirEntry>| {
+            let name = entry?.file_name();
+            Ok(name.to_string_lossy().into_owned())
+        };
+        entries.map(name).collect()
     }
 
     fn size(&self, name: &str) -> io::Result<Option<u64>> {
@@ -131,6 +135,11 @@ impl Manifest {
         Ok(())
     }
 
+    /// The files of its database.
+    pub(super) fn files(&self) -> &dyn DatabaseFiles {
+        &*self.files
+    }
+
     /// Looks whether it got longer, or a new one took its place, and says so. What is new is made
     /// durable first, so that the mark is never ahead of it: a background thread of the database may
     /// have written it just now.
@@ -208,120 +217,6 @@ impl Manifest {
 
 fn name(number: u64) -> String {
     format!("MANIFEST-{number:06}")
-}
-
-/// Where a manifest is not as RocksDB writes it.
-#[derive(Debug, PartialEq, Eq)]
-struct Bad {
-    at: u64,
-    what: &'static str,
-}
-
-impl Bad {
-    fn told(&self) -> String {
-        format!("is damaged at byte {}: {}", self.at, self.what)
-    }
-}
-
-/// Of an edit that takes several records, which this one is.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Part {
-    Full,
-    First,
-    Middle,
-    Last,
-}
-
-/// What stands somewhere in a manifest.
-enum Found {
-    Record {
-        part: Part,
-        bytes: usize,
-    },
-    /// Zeros up to the next block.
-    Filler {
-        bytes: usize,
-    },
-    /// Nothing further that was written to its end.
-    End,
-}
-
-/// Checks what a manifest holds from `from` on, where an edit begins, and says where the last one
-/// ends that is whole.
-fn walk(content: &[u8], from: u64) -> Result<u64, Bad> {
-    let (mut rest, mut at) = (content, from);
-    let mut whole_bytes = from;
-    let mut in_edit = false;
-    loop {
-        let bad = |what| Bad { at, what };
-        let in_block = BLOCK_BYTES - (at % BLOCK_BYTES as u64) as usize;
-        let bytes = match next(rest, in_block).map_err(bad)? {
-            Found::Record { part, bytes } => {
-                if in_edit != matches!(part, Part::Middle | Part::Last) {
-                    return Err(bad("parts of an edit are missing"));
-                }
-                in_edit = matches!(part, Part::First | Part::Middle);
-                if !in_edit {
-                    whole_bytes = at + bytes as u64;
-                }
-                bytes
-            }
-            Found::Filler { bytes } => bytes,
-            Found::End => return Ok(whole_bytes),
-        };
-        at += bytes as u64;
-        rest = rest.get(bytes..).unwrap_or_default();
-    }
-}
-
-/// What stands at the beginning of `rest`, where `in_block` bytes are left of a block.
-fn next(rest: &[u8], in_block: usize) -> Result<Found, &'static str> {
-    let is_zero = |bytes: &[u8]| bytes.iter().all(|byte| *byte == 0);
-    if in_block < HEADER_BYTES {
-        let filler = rest.get(..in_block);
-        return match filler.unwrap_or(rest) {
-            bytes if !is_zero(bytes) => Err("there is something where nothing fits"),
-            _ if filler.is_none() => Ok(Found::End),
-            _ => Ok(Found::Filler { bytes: in_block }),
-        };
-    }
-    let Some(&[sum0, sum1, sum2, sum3, low, high, kind]) = rest.first_chunk() else {
-        return Ok(Found::End);
-    };
-    let length = usize::from(u16::from_le_bytes([low, high]));
-    if kind == 0 && length == 0 {
-        // A file system may show a file's new length before the bytes.
-        return match is_zero(rest) {
-            true => Ok(Found::End),
-            false => Err("there is a hole in it"),
-        };
-    }
-    let part = match kind {
-        1 => Part::Full,
-        2 => Part::First,
-        3 => Part::Middle,
-        4 => Part::Last,
-        // Also where it is cut short: RocksDB would look at the type first.
-        _ => return Err("a record has a type that no manifest has"),
-    };
-    let bytes = HEADER_BYTES + length;
-    if bytes > in_block {
-        return Err("a record is longer than its block");
-    }
-    // The checksum begins at the type.
-    let Some(covered) = rest.get(HEADER_BYTES - 1..bytes) else {
-        return Ok(Found::End);
-    };
-    let sum = u32::from_le_bytes([sum0, sum1, sum2, sum3]);
-    if masked(crc32c::crc32c(covered)) != sum {
-        return Err("a record does not match its checksum");
-    }
-    Ok(Found::Record { part, bytes })
-}
-
-/// As RocksDB's `util/crc32c.h` writes a checksum that lies among what others may be taken over.
-fn masked(sum: u32) -> u32 {
-    sum.rotate_right(15).wrapping_add(0xa282_ead8)
 }
 
 #[cfg(test)]

@@ -6,7 +6,9 @@
 mod manifest;
 mod memory;
 mod reclaim;
+mod records;
 pub mod rocks;
+mod wal;
 mod watermark;
 mod writer;
 

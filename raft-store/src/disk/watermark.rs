@@ -23,6 +23,7 @@ use tokio::time::Instant;
 
 use super::DiskError;
 use super::manifest::{DATABASE_FILE, DatabaseFiles, Directory, Manifest, ManifestEnd};
+use super::wal;
 
 const FILE: &str = "WATERMARK";
 const MAGIC: u64 = u64::from_be_bytes(*b"rwmark01");
@@ -107,7 +108,7 @@ impl Watermark {
 
     /// Reads the mark of the database at `path` from its file, or makes it if there is no database
     /// yet. Durable before the database is there: a database without a mark has lost it. One whose
-    /// manifest is not whole, or not what the mark says, is refused.
+    /// manifest is not whole, or not what the mark says, or whose logs are not whole, is refused.
     pub(super) fn of(
         file: Box<dyn MarkFile>,
         files: Box<dyn DatabaseFiles>,
@@ -134,6 +135,7 @@ impl Watermark {
             _ if is_new => mark.create().map_err(failed)?,
             Some((sequence, end, slot)) => {
                 mark.manifest.check(end)?;
+                wal::check(mark.manifest.files(), path)?;
                 mark.sequence = sequence;
                 mark.next_slot = 1 - slot;
             }

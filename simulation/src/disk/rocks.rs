@@ -329,6 +329,11 @@ impl DatabaseFiles for SharedFiles {
         Ok(content.get(from..).unwrap_or_default().to_vec())
     }
 
+    fn names(&self) -> io::Result<Vec<String>> {
+        let files = self.0.list().into_iter();
+        Ok(files.map(|(name, _)| name).collect())
+    }
+
     fn size(&self, name: &str) -> io::Result<Option<u64>> {
         Ok(self.0.size(name))
     }

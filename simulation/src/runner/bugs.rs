@@ -24,16 +24,16 @@ pub struct Hunt {
     pub found: Option<(Job, Finding)>,
 }
 
-/// Runs one seed after the other with a mistake in the code, until one fails. Some more may be
-/// under way by then; they don't count.
+/// Runs one seed after the other with a mistake in the code, until one fails that holds without it.
+/// Some more may be under way by then; they don't count.
 pub async fn hunt(
     children: &Children,
     mistake: Mistake,
     jobs: impl Iterator<Item = Job>,
     at_once: usize,
 ) -> Hunt {
-    let children = &children.with(mistake);
-    let run = |job: Job| async move { (children.run(&job, None).await, job) };
+    let mistaken = &children.with(mistake);
+    let run = |job: Job| async move { (mistaken.run(&job, None).await, job) };
     let mut reports = pin!(stream::iter(jobs.map(run)).buffered(at_once.max(1)));
     let mut hunt = Hunt {
         mistake: mistake.name(),
@@ -43,7 +43,10 @@ pub async fn hunt(
     };
     while let Some((report, job)) = reports.next().await {
         hunt.seeds += 1;
-        if let Some(finding) = report.violations.into_iter().next() {
+        let Some(finding) = report.violations.into_iter().next() else {
+            continue;
+        };
+        if children.run(&job, None).await.violations.is_empty() {
             hunt.found = Some((job, finding));
             break;
         }

@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use super::super::records::{BLOCK_BYTES, HEADER_BYTES, masked};
 use super::*;
 
 /// One edit, in as many records as it takes at `at`.
@@ -118,6 +119,10 @@ impl DatabaseFiles for Files {
         let files = self.content.lock();
         let content = files.get(name).ok_or(io::ErrorKind::NotFound)?;
         Ok(content[from as usize..].to_vec())
+    }
+
+    fn names(&self) -> io::Result<Vec<String>> {
+        Ok(self.content.lock().keys().cloned().collect())
     }
 
     fn size(&self, name: &str) -> io::Result<Option<u64>> {
