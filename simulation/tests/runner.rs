@@ -57,7 +57,7 @@ fn a_fault_that_does_not_exist_is_refused_with_those_that_do() {
 
 #[test]
 fn a_run_that_hangs_is_ended_and_told_with_the_command_that_shows_it() {
-    let output = simulator("run --seeds 7..8 --seconds 600 --bound 1");
+    let output = simulator("run --seeds 7..8 --seconds 600 --disk memory --bound 1");
     assert_eq!(output.status.code(), Some(1), "{}", said(&output));
     let text = String::from_utf8_lossy(&output.stdout);
     for part in [
