@@ -162,8 +162,10 @@ impl Course<'_> {
             let what = missing.lock().clone();
             let what = match what {
                 Some(what) => what,
-                None if self.injector.is_calm(&self.cluster) => return Ok(()),
-                None => "the faults' operator still waits".to_owned(),
+                None => match self.injector.unrest(&self.cluster) {
+                    Some(what) => format!("the faults' operator still waits: {what}"),
+                    None => return Ok(()),
+                },
             };
             if self.sim.elapsed() >= end {
                 let what = format!("not whole after {CALM:?}: {what}");

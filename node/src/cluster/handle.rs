@@ -172,6 +172,16 @@ impl Cluster {
         self.shared.view.subscribe()
     }
 
+    /// The cluster's metadata, and the index up to which it is at least: the same on every node that
+    /// has applied as much, whether or not all of it changed anything.
+    pub fn view_as_of(&self) -> (Arc<ClusterView>, u64) {
+        let applied = self.shared.meta.get();
+        let applied = applied.map(|meta| refresh_view(&self.shared, meta));
+        let view = self.shared.view.borrow().clone();
+        let applied = applied.unwrap_or(view.applied);
+        (view, applied)
+    }
+
     /// Who leads which group.
     pub fn leaders(&self) -> &LeaderTable {
         &self.shared.leaders
@@ -265,14 +275,15 @@ async fn keep_view(shared: Arc<Shared>, meta: Meta) {
     }
 }
 
-/// Brings the view up to what the metadata replica has applied.
-pub(super) fn refresh_view(shared: &Shared, meta: &Meta) {
-    let view: Arc<ClusterView> = {
+/// Brings the view up to what the metadata replica has applied, and says which log index that is.
+pub(super) fn refresh_view(shared: &Shared, meta: &Meta) -> u64 {
+    let (view, applied): (Arc<ClusterView>, u64) = {
         let machine = meta.state.machine();
+        let applied = machine.applied;
         if machine.changed() <= shared.view.borrow().applied {
-            return;
+            return applied;
         }
-        Arc::from(&*machine)
+        (Arc::from(&*machine), applied)
     };
     let newer = shared.view.send_if_modified(|now| {
         let newer = view.applied > now.applied;
@@ -297,6 +308,7 @@ pub(super) fn refresh_view(shared: &Shared, meta: &Meta) {
             .leaders
             .retain(|group| groups.contains(&group), stays);
     }
+    applied
 }
 
 /// Tells the metadata group of this start of the node: where it is now, and what it understands.

@@ -67,7 +67,7 @@ fn partition_info(serving: &Serving, partition: &PartitionView) -> v1::Partition
 }
 
 pub(super) fn cluster_status(serving: &Serving) -> v1::ClusterStatusResponse {
-    let view = serving.cluster.view().borrow().clone();
+    let (view, metadata_index) = serving.cluster.view_as_of();
     let controller = serving.cluster.controller();
     let nodes = present(&view)
         .map(|node| {
@@ -99,7 +99,7 @@ pub(super) fn cluster_status(serving: &Serving) -> v1::ClusterStatusResponse {
     v1::ClusterStatusResponse {
         cluster_id: view.cluster_id.clone(),
         nodes,
-        metadata_index: view.applied,
+        metadata_index,
         removed_node_ids: removed.map(|node| node.id.0).collect(),
     }
 }

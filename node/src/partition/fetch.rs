@@ -140,7 +140,13 @@ impl Partition {
             fetched.log_start_offset = machine.log_start();
             (machine.locate(spec.offset), machine.applied())
         };
-        let Some(start) = start else { return Ok(None) };
+        let Some(start) = start else {
+            if spec.offset < fetched.log_start_offset {
+                return Ok(None);
+            }
+            let what = format!("no log entry is known that holds offset {}", spec.offset);
+            return Err(self.error(ErrorCode::DamagedData, what));
+        };
         let applied = match made(Mistake::ServeUncommitted) {
             false => applied,
             true => u64::MAX,

@@ -163,9 +163,22 @@ impl Injector {
 
     /// Whether all is as before the first fault, as far as it is for the injector to make it so.
     pub fn is_calm(&self, cluster: &Cluster) -> bool {
+        self.unrest(cluster).is_none()
+    }
+
+    /// What is not calm yet.
+    pub fn unrest(&self, cluster: &Cluster) -> Option<String> {
         let survey = self.operator.survey();
         let looked = self.calm_since.is_some_and(|since| survey.at > since);
-        looked && self.operator.is_idle() && survey.all_alive(cluster)
+        match (looked, self.operator.is_idle(), survey.all_alive(cluster)) {
+            (true, true, true) => None,
+            (false, ..) => Some("nobody has looked since".to_owned()),
+            (_, false, _) => Some("something is left to do".to_owned()),
+            (.., false) => Some(format!(
+                "not all nodes are there and alive: {:?}",
+                survey.nodes
+            )),
+        }
     }
 
     /// One more fault to come.
