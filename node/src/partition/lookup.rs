@@ -38,7 +38,7 @@ impl Partition {
     /// call lies below it.
     ///
     /// # Errors
-    /// As for [`Partition::fetch`].
+    /// As for [`Partition::fetch`]; also `NotServing`, if the replica has stopped.
     pub async fn list_offset(&self, position: Position) -> Result<Listed, WireError> {
         let epoch = self.reading_epoch()?;
         let at = |offset| Listed {
@@ -46,8 +46,12 @@ impl Partition {
             timestamp_ms: -1,
             epoch,
         };
-        let ask = position != Position::Beginning && !made(Mistake::StaleEnd);
-        if self.is_running() && ask {
+        if position != Position::Beginning && !made(Mistake::StaleEnd) {
+            // A replica that has stopped serves what it has, but can't tell what others have
+            // acknowledged since.
+            if !self.is_running() {
+                return Err(self.not_leader_now());
+            }
             self.catch_up().await?;
         }
         match position {
