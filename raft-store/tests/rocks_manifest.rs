@@ -7,10 +7,14 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use numbered::{copy, count, put};
 use ropewalk_raft_store::disk::rocks::{
     Directory, Env, Inline, ReclaimOptions, RocksDisk, RocksOptions,
 };
-use ropewalk_raft_store::disk::{Batch, Change, Disk, DiskError, ScanLimit};
+use ropewalk_raft_store::disk::{Batch, Change, Disk, DiskError};
+
+#[path = "support/numbered.rs"]
+mod numbered;
 
 const WATERMARK: &str = "WATERMARK";
 const CURRENT: &str = "CURRENT";
@@ -52,37 +56,6 @@ fn inline(path: &Path, flush_after_bytes: usize) -> RocksDisk {
     RocksDisk::open_inline(path, OPTIONS, inline).expect("it opens")
 }
 
-fn value(number: u32) -> Bytes {
-    Bytes::from(vec![number as u8; 60 + number as usize * 31 % 400])
-}
-
-async fn put(disk: &RocksDisk, number: u32, sync: bool) {
-    let change = Change::Put {
-        key: Bytes::copy_from_slice(&number.to_be_bytes()),
-        head: Bytes::new(),
-        body: value(number),
-    };
-    let batch = Batch {
-        changes: vec![change],
-    };
-    disk.commit(batch, sync).await.expect("a commit");
-}
-
-/// How many values are there; they must be the first ones, and as they were written.
-async fn count(disk: &RocksDisk) -> u32 {
-    let everything = Bytes::new()..Bytes::from_static(&[255]);
-    let limit = ScanLimit {
-        max_bytes: usize::MAX,
-        max_pairs: usize::MAX,
-    };
-    let pairs = disk.scan(everything, limit).await.expect("a scan");
-    for ((key, found), number) in pairs.iter().zip(0_u32..) {
-        assert_eq!(key.as_ref(), number.to_be_bytes());
-        assert_eq!(*found, value(number));
-    }
-    pairs.len() as u32
-}
-
 /// Opens it as a node does, and not for ever.
 #[allow(
     clippy::disallowed_methods,
@@ -110,15 +83,6 @@ fn refused_as_cut(path: &Path, what: &str) {
     let reason = refused(path, what);
     let told = reason.contains("MANIFEST") && reason.contains("was cut");
     assert!(told, "{what}: {reason}");
-}
-
-fn copy(from: &Path) -> tempfile::TempDir {
-    let to = tempfile::tempdir().expect("a directory");
-    for file in fs::read_dir(from).expect("a directory") {
-        let file = file.expect("a file");
-        fs::copy(file.path(), to.path().join(file.file_name())).expect("a copy");
-    }
-    to
 }
 
 fn manifest(path: &Path) -> PathBuf {
