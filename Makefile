@@ -27,8 +27,8 @@ test: setup
 sim: setup
 	$(SIM) run --seeds $(SEEDS) --seconds $(SECONDS) --disk $(DISK)
 
-# 200 seeds, 50 of them on RocksDB, and 10 twice, 5 on each disk: to become a piece of CI. Built with
-# the whole workspace, as the tests were, so that nothing is compiled again.
+# 200 seeds, 50 of them on RocksDB, and 10 twice, 5 on each disk: a piece of CI. Built with the whole
+# workspace, as the tests were, so that nothing is compiled again.
 BUILT = $(or $(CARGO_TARGET_DIR),target)/release
 sim-ci: setup
 	cargo build --release --workspace --bin ropewalk-sim
@@ -38,7 +38,7 @@ sim-ci: setup
 
 # Plants known mistakes, one at a time; each must be found within 200 seeds.
 bugs: setup
-	$(SIM) bugs --seeds 1..201 --seconds 60
+	$(SIM) bugs --seeds 1..201 --seconds 60 --bound 120
 
 # What CI asks of the code beside its tests.
 check: setup
