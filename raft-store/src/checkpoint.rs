@@ -5,12 +5,12 @@
 //! and a new replica streams it; a snapshot of the newest state would leave it a silent hole
 //! instead of the records it is to serve.
 
-use ropewalk_proto::mistake::{Mistake, made};
 use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use openraft::storage::RaftSnapshotBuilder;
+use ropewalk_proto::mistake::{Mistake, made};
 
 use crate::committer::Durability;
 use crate::disk::{Batch, Change, DiskError};

@@ -2,12 +2,12 @@
 //! through here, in order; what waits is put into one batch and synced once, so one fsync serves
 //! every partition and every producer that waited.
 
-use ropewalk_proto::mistake::{Mistake, made};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use ropewalk_proto::mistake::{Mistake, made};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use crate::disk::{Batch, Change, Disk, DiskError};

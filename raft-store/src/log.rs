@@ -2,7 +2,6 @@
 //!
 //! Only what the trait asks for comes in here; where bytes lie and how they get there does not.
 
-use ropewalk_proto::mistake::{Mistake, made};
 use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, Range, RangeBounds};
@@ -11,6 +10,7 @@ use std::sync::Arc;
 use futures_util::{Stream, TryStreamExt, stream};
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use openraft::{OptionalSend, RaftTypeConfig};
+use ropewalk_proto::mistake::{Mistake, made};
 
 use crate::committer::Durability;
 use crate::disk::{Batch, DiskError};

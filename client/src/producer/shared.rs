@@ -1,11 +1,11 @@
 //! What the handle of a producer and its lanes share: routing, memory, streams, and the end.
 
-use ropewalk_proto::mistake::{Mistake, made};
 use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::RwLock;
+use ropewalk_proto::mistake::{Mistake, made};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 

@@ -23,7 +23,7 @@ impl Bad {
     }
 }
 
-/// Of an edit that takes several records, which this one is.
+/// Of what was written at once, an edit or a batch, and takes several records: which this one is.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Part {
     Full,
@@ -58,7 +58,7 @@ pub(super) fn walk(content: &[u8], from: u64) -> Result<u64, Bad> {
         let bytes = match next(rest, in_block).map_err(bad)? {
             Found::Record { part, bytes } => {
                 if in_edit != matches!(part, Part::Middle | Part::Last) {
-                    return Err(bad("parts of an edit are missing"));
+                    return Err(bad("parts of what was written at once are missing"));
                 }
                 in_edit = matches!(part, Part::First | Part::Middle);
                 if !in_edit {

@@ -10,7 +10,6 @@
 //! - **Blob files** hold the large values (record batches), so that compaction moves keys only and
 //!   a record is written twice in all: WAL and flush.
 
-use ropewalk_proto::mistake::{Mistake, made};
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -23,6 +22,7 @@ use rocksdb::{
     BlockBasedOptions, Cache, DB, DBCompressionType, DBRecoveryMode, Direction, ErrorKind,
     IteratorMode, Options, ReadOptions, WriteBufferManager,
 };
+use ropewalk_proto::mistake::{Mistake, made};
 
 pub use super::manifest::{DatabaseFiles, Directory};
 pub use super::reclaim::ReclaimOptions;

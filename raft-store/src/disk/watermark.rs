@@ -12,13 +12,13 @@
 //! Two slots are written in turn, so that one torn write leaves the other. Builds that knew no
 //! manifest read them, and theirs are read.
 
-use ropewalk_proto::mistake::{Mistake, made};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::time::Duration;
 
 use bytes::{Buf, BufMut};
+use ropewalk_proto::mistake::{Mistake, made};
 use tokio::time::Instant;
 
 use super::DiskError;

@@ -161,12 +161,7 @@ impl Injector {
         }
     }
 
-    /// Whether all is as before the first fault, as far as it is for the injector to make it so.
-    pub fn is_calm(&self, cluster: &Cluster) -> bool {
-        self.unrest(cluster).is_none()
-    }
-
-    /// What is not calm yet.
+    /// What is not yet as before the first fault, as far as it is for the injector to make it so.
     pub fn unrest(&self, cluster: &Cluster) -> Option<String> {
         let survey = self.operator.survey();
         let looked = self.calm_since.is_some_and(|since| survey.at > since);
