@@ -4,6 +4,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let files = protox::compile(
         [
             "ropewalk/v1/client.proto",
+            "ropewalk/v1/group.proto",
             "ropewalk/v1/meta.proto",
             "ropewalk/v1/peer.proto",
             "ropewalk/v1/raft.proto",

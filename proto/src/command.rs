@@ -5,7 +5,7 @@
 //! | 1 | version of the command's layout, [`COMMAND_VERSION`] |
 //! | 1 | kind |
 //! | 8 | the leader's wall time in ms since 1970, big endian |
-//! | n | body: the record batch as it came; a trim's offset; a metadata command |
+//! | n | body: the record batch as it came; a trim's offset; a metadata or group command |
 //!
 //! A node that meets a version or kind it does not know must stop applying that group rather than
 //! skip the entry: replicas that apply different things are no replicas. A leader proposes only
@@ -17,7 +17,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use prost::Message;
 
 use crate::error::WireError;
-use crate::v1::{MetaCommand, MetaReply};
+use crate::v1::{GroupCommand, GroupReply, MetaCommand, MetaReply};
 
 /// The newest command layout this build writes and reads.
 pub const COMMAND_VERSION: u8 = 1;
@@ -29,7 +29,11 @@ pub const COMMAND_VERSION: u8 = 1;
 /// |---|---|
 /// | 1 | the first |
 /// | 2 | `ReplicaDamaged` |
-pub const UNDERSTOOD_VERSION: u32 = 2;
+/// | 3 | `Group` |
+pub const UNDERSTOOD_VERSION: u32 = 3;
+
+/// Since when consumer groups are understood.
+pub const GROUPS_SINCE_VERSION: u32 = 3;
 
 const HEAD_BYTES: usize = 10;
 
@@ -37,6 +41,7 @@ const KIND_APPEND: u8 = 1;
 const KIND_TRIM: u8 = 2;
 const KIND_ROLL: u8 = 3;
 const KIND_META: u8 = 4;
+const KIND_GROUP: u8 = 5;
 
 /// One command.
 #[derive(Debug, Clone, PartialEq)]
@@ -63,6 +68,9 @@ pub enum Command {
     /// A command of the metadata group. One of a kind that is newer than this build reads as one
     /// without a kind, which nobody proposes: the machine must stop there too.
     Meta(MetaCommand),
+    /// A command of a consumer group. One of a kind that is newer than this build reads as one
+    /// without a kind.
+    Group(GroupCommand),
 }
 
 /// Bytes that are no command this build knows.
@@ -92,6 +100,7 @@ impl Command {
                 Command::Trim { .. } => 8,
                 Command::Roll { .. } => 0,
                 Command::Meta(command) => command.encoded_len(),
+                Command::Group(command) => command.encoded_len(),
             }
     }
 
@@ -109,6 +118,7 @@ impl Command {
             Command::Trim { leader_time_ms, .. } => (KIND_TRIM, *leader_time_ms),
             Command::Roll { leader_time_ms } => (KIND_ROLL, *leader_time_ms),
             Command::Meta(command) => (KIND_META, command.leader_time_ms),
+            Command::Group(command) => (KIND_GROUP, command.leader_time_ms),
         };
         out.put_u8(COMMAND_VERSION);
         out.put_u8(kind);
@@ -118,6 +128,7 @@ impl Command {
             Command::Trim { to_offset, .. } => Bytes::copy_from_slice(&to_offset.to_be_bytes()),
             Command::Roll { .. } => Bytes::new(),
             Command::Meta(command) => Bytes::from(command.encode_to_vec()),
+            Command::Group(command) => Bytes::from(command.encode_to_vec()),
         }
     }
 
@@ -181,6 +192,9 @@ impl Command {
             (1, KIND_META) => MetaCommand::decode(bytes)
                 .map(Command::Meta)
                 .map_err(|_| CommandError::Damaged("a metadata command that does not parse")),
+            (1, KIND_GROUP) => GroupCommand::decode(bytes)
+                .map(Command::Group)
+                .map_err(|_| CommandError::Damaged("a group command that does not parse")),
             (1, KIND_TRIM) => Err(CommandError::Damaged("a trim of the wrong length")),
             (1, KIND_ROLL) => Err(CommandError::Damaged("a roll with a body")),
             (0, _) | (_, 0) => Err(CommandError::Damaged("version or kind 0")),
@@ -196,6 +210,7 @@ impl fmt::Display for Command {
             Command::Trim { to_offset, .. } => write!(f, "trim to offset {to_offset}"),
             Command::Roll { .. } => f.write_str("roll"),
             Command::Meta(_) => f.write_str("metadata command"),
+            Command::Group(command) => write!(f, "command of group {}", command.group),
         }
     }
 }
@@ -216,6 +231,8 @@ pub enum Reply {
     Refused(WireError),
     /// The metadata group's answer.
     Meta(MetaReply),
+    /// A group's answer.
+    Group(GroupReply),
 }
 
 #[cfg(test)]
@@ -223,7 +240,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::v1::{DeleteTopic, meta_command};
+    use crate::v1::{DeleteTopic, MembersLeave, group_command, meta_command};
 
     fn samples() -> Vec<Command> {
         vec![
@@ -244,6 +261,13 @@ mod tests {
                 leader_time_ms: 9,
                 kind: Some(meta_command::Kind::DeleteTopic(DeleteTopic {
                     name: "topic".to_owned(),
+                })),
+            }),
+            Command::Group(GroupCommand {
+                leader_time_ms: 11,
+                group: "group".to_owned(),
+                kind: Some(group_command::Kind::Leave(MembersLeave {
+                    member_ids: vec!["member".to_owned()],
                 })),
             }),
         ]
@@ -329,6 +353,11 @@ mod tests {
             (any::<i64>(), ".*").prop_map(|(leader_time_ms, name)| Command::Meta(MetaCommand {
                 leader_time_ms,
                 kind: Some(meta_command::Kind::DeleteTopic(DeleteTopic { name })),
+            })),
+            (any::<i64>(), ".*").prop_map(|(leader_time_ms, group)| Command::Group(GroupCommand {
+                leader_time_ms,
+                group,
+                kind: Some(group_command::Kind::Leave(MembersLeave::default())),
             })),
         ]
     }

@@ -134,6 +134,14 @@ error_table! {
     UnsupportedVersion = 27, Never, NotDone, Unimplemented, 35;
     /// Data on the disk is damaged: the replica is being rebuilt, or too few whole ones are left to.
     DamagedData = 28, Reroute, NotDone, DataLoss, 2;
+    /// The group has no such member: its session ended; join again under a new id.
+    UnknownMember = 29, Never, NotDone, FailedPrecondition, 25;
+    /// The member does not own the partition, or was given it in another epoch.
+    NotOwner = 30, Never, NotDone, FailedPrecondition, 22;
+    /// No such group.
+    UnknownGroup = 31, Never, NotDone, NotFound, 69;
+    /// The group has members, and what was asked is for one without.
+    GroupInUse = 32, Never, NotDone, FailedPrecondition, 68;
 }
 
 impl fmt::Display for ErrorCode {
