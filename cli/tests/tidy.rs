@@ -37,8 +37,10 @@ const ROOM_ARROWS: &[(&str, &[&str])] = &[
     ("env", &[]),
     ("peer", &[]),
     ("cluster", &["peer"]),
-    ("partition", &["cluster", "peer"]),
-    ("grpc", &["cluster", "partition", "peer"]),
+    ("group", &[]),
+    ("partition", &["cluster", "group", "peer"]),
+    ("coordinator", &["cluster", "group", "partition", "peer"]),
+    ("grpc", &["cluster", "coordinator", "partition", "peer"]),
     ("ops", &["cluster", "partition"]),
 ];
 

@@ -69,6 +69,20 @@ pub struct Limits {
     pub scrub_bytes_per_s: usize,
     /// Between two such passes over everything.
     pub scrub_interval_ms: u64,
+    /// Partitions of the internal topic that consumer groups are spread over; once, when it is made.
+    pub group_partitions: u32,
+    /// Consumer groups of one coordinator.
+    pub groups_per_coordinator: usize,
+    /// Members of one consumer group.
+    pub group_members: usize,
+    /// A member that says nothing for this long is out of its group, if it asks for nothing else.
+    pub group_session_ms: u32,
+    /// A member whose connection ended has this long to come back, unless it is a static one.
+    pub group_return_ms: u64,
+    /// How long a member may take to give a partition up, if it asks for nothing else.
+    pub group_rebalance_ms: u32,
+    /// A group without members is forgotten after this long.
+    pub group_retention_ms: i64,
     /// Producers one partition remembers.
     pub producers_per_partition: usize,
     /// A producer that has not written for this long may be forgotten.
@@ -97,6 +111,13 @@ impl Default for Limits {
             reconcile_interval_ms: 500,
             scrub_bytes_per_s: 8 << 20,
             scrub_interval_ms: 6 * 3_600_000,
+            group_partitions: 16,
+            groups_per_coordinator: 10_000,
+            group_members: 1_000,
+            group_session_ms: 10_000,
+            group_return_ms: 3_000,
+            group_rebalance_ms: 30_000,
+            group_retention_ms: 7 * 24 * 3_600_000,
             producers_per_partition: 10_000,
             producer_expiry_ms: 7 * 24 * 3_600_000,
         }

@@ -1,12 +1,15 @@
 //! One Ropewalk node. [`run`] is the only way in, for the binary and for the simulator alike.
 //!
 //! The rooms: `cluster/` what the cluster is and should be; `partition/` one replica of one
-//! partition; `peer/` Raft between nodes; `grpc/` what clients see; `ops/` what operators see.
+//! partition; `group/` what its log says of consumer groups; `coordinator/` who looks after them;
+//! `peer/` Raft between nodes; `grpc/` what clients see; `ops/` what operators see.
 
 pub mod cluster;
 pub mod config;
+mod coordinator;
 mod disk;
 pub mod env;
+pub mod group;
 mod grpc;
 mod ops;
 pub mod partition;

@@ -12,6 +12,7 @@ use tonic::transport::Server;
 
 use crate::cluster::{Cluster, StartError};
 use crate::config::Config;
+use crate::coordinator::Coordinator;
 use crate::disk;
 use crate::env::{Env, Incoming, Listener};
 use crate::grpc;
@@ -159,9 +160,20 @@ pub async fn run(
     };
     if joined {
         let partitions = Partitions::start(&config, &env, &store, &peers, &inbound, &cluster);
+        let stop_coordinating = CancellationToken::new();
+        let _coordinating = stop_coordinating.clone().drop_guard();
+        let coordinator = Coordinator::start(
+            &cluster,
+            &partitions,
+            &peers,
+            &env.clock,
+            &config.limits,
+            stop_coordinating,
+        );
         client_service.begin(grpc::Serving {
             cluster: cluster.clone(),
             partitions: partitions.clone(),
+            coordinator,
             peers: peers.clone(),
             env: env.clone(),
             limits: config.limits.clone(),

@@ -41,7 +41,8 @@ const KIND_APPEND: u8 = 1;
 const KIND_TRIM: u8 = 2;
 const KIND_ROLL: u8 = 3;
 const KIND_META: u8 = 4;
-const KIND_GROUP: u8 = 5;
+/// The kind of [`Command::Group`].
+pub const KIND_GROUP: u8 = 5;
 
 /// One command.
 #[derive(Debug, Clone, PartialEq)]

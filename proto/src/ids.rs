@@ -34,6 +34,14 @@ id!(
     TopicId
 );
 
+/// The internal topic whose partitions' leaders coordinate consumer groups.
+pub const GROUPS_TOPIC: &str = "_groups";
+
+/// Whether a topic is the cluster's own: nobody else creates, fills or deletes it.
+pub fn is_internal(topic: &str) -> bool {
+    topic.starts_with('_')
+}
+
 impl GroupId {
     /// The metadata group, replicated to every node.
     pub const META: GroupId = GroupId(0);

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::errors::{ClientWriteError, RaftError};
-use ropewalk_proto::command::{Command, Reply};
+use ropewalk_proto::command::{Command, GROUPS_SINCE_VERSION, Reply};
 use ropewalk_proto::error::{ErrorCode, Outcome, WireError};
+use ropewalk_proto::ids::GROUPS_TOPIC;
 use ropewalk_proto::v1::{
     MetaCommand, MetaReply, ProposeMetaAnswer, ProposeMetaCall, meta_command, meta_reply,
 };
@@ -77,6 +78,10 @@ fn repeatable(kind: &meta_command::Kind) -> bool {
 fn version_of(kind: &meta_command::Kind) -> u32 {
     match kind {
         meta_command::Kind::ReplicaDamaged(_) => 2,
+        // What is written there is understood by no older build.
+        meta_command::Kind::CreateTopic(topic) if topic.name == GROUPS_TOPIC => {
+            GROUPS_SINCE_VERSION
+        }
         _ => 1,
     }
 }
@@ -89,6 +94,11 @@ fn check_version(meta: &Meta, command: &MetaCommand) -> Result<(), WireError> {
         _ => meta.state.machine().oldest_understood(),
     };
     match oldest {
+        // Of a node that founded the cluster nothing is known until it registers.
+        Some((node, 0)) => Err(WireError::new(
+            ErrorCode::NoLeader,
+            format!("node {node} has not registered yet; try again shortly"),
+        )),
         Some((node, version)) if version < needed => Err(WireError::new(
             ErrorCode::UnsupportedVersion,
             format!(

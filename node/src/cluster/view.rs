@@ -20,6 +20,8 @@ pub struct ClusterView {
     pub nodes: BTreeMap<NodeId, NodeView>,
     /// By name.
     pub topics: BTreeMap<String, TopicView>,
+    /// Topics with lower ids have been created; those not among `topics` are gone.
+    pub next_topic: TopicId,
 }
 
 /// One node.
@@ -95,6 +97,7 @@ impl ClusterView {
                 .map(|(id, n)| (*id, node(*id, n)))
                 .collect(),
             topics: topics.map(|(name, t)| (name.clone(), topic(t))).collect(),
+            next_topic: TopicId(state.next.topic),
         }
     }
 

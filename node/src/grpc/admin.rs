@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use ropewalk_proto::error::{ErrorCode, WireError};
-use ropewalk_proto::ids::NodeId;
+use ropewalk_proto::ids::{NodeId, is_internal};
 use ropewalk_proto::v1;
 use ropewalk_proto::v1::meta_command::Kind;
 use ropewalk_proto::v1::ropewalk_client::RopewalkClient;
@@ -21,6 +21,7 @@ pub(super) async fn create_topic(
     serving: &Serving,
     request: v1::CreateTopicRequest,
 ) -> Result<v1::TopicInfo, WireError> {
+    check_internal(&request.name)?;
     let name = request.name.clone();
     let kind = Kind::CreateTopic(v1::CreateTopic {
         name: request.name,
@@ -35,6 +36,7 @@ pub(super) async fn alter_topic(
     serving: &Serving,
     request: v1::AlterTopicRequest,
 ) -> Result<v1::TopicInfo, WireError> {
+    check_internal(&request.name)?;
     let view = serving.cluster.view().borrow().clone();
     let topic = view
         .topics
@@ -59,6 +61,7 @@ pub(super) async fn delete_topic(
     serving: &Serving,
     request: v1::DeleteTopicRequest,
 ) -> Result<(), WireError> {
+    check_internal(&request.name)?;
     serving
         .cluster
         .propose(Kind::DeleteTopic(v1::DeleteTopic { name: request.name }))
@@ -145,6 +148,19 @@ async fn visible(serving: &Serving, name: &str) -> Result<v1::TopicInfo, WireErr
     };
     let topic = view.topics.get(name).ok_or_else(|| unknown_topic(name))?;
     Ok(metadata::topic_info(serving, topic))
+}
+
+/// Refuses to touch the cluster's own topics.
+pub(super) fn check_internal(topic: &str) -> Result<(), WireError> {
+    if !is_internal(topic) {
+        return Ok(());
+    }
+    Err(WireError::new(
+        ErrorCode::InvalidTopicName,
+        format!(
+            "topic {topic:?} is the cluster's own, as all whose names begin with '_'; choose another name"
+        ),
+    ))
 }
 
 pub(super) fn unknown_topic(name: &str) -> WireError {

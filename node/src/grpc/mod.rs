@@ -3,6 +3,7 @@
 
 mod admin;
 mod fetch;
+mod groups;
 mod metadata;
 mod produce;
 mod publish;
@@ -18,6 +19,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::cluster::Cluster;
 use crate::config::Limits;
+use crate::coordinator::Coordinator;
 use crate::env::Env;
 use crate::partition::{Partition, Partitions, lost_majority};
 use crate::peer::Peers;
@@ -40,6 +42,8 @@ pub struct Serving {
     pub cluster: Cluster,
     /// The replicas on this node.
     pub partitions: Partitions,
+    /// The consumer groups whose partitions this node leads.
+    pub coordinator: Coordinator,
     /// The way to other nodes, for the calls that are forwarded.
     pub peers: Peers,
     /// The seam to the world.
@@ -182,6 +186,70 @@ impl Ropewalk for Service {
     ) -> Result<Response<v1::ListOffsetsResponse>, Status> {
         Ok(Response::new(
             fetch::list_offsets(self.serving()?, request.into_inner()).await?,
+        ))
+    }
+
+    async fn backlog(
+        &self,
+        request: Request<v1::BacklogRequest>,
+    ) -> Result<Response<v1::BacklogResponse>, Status> {
+        let coordinator = &self.serving()?.coordinator;
+        Ok(Response::new(
+            coordinator.backlog(request.into_inner()).await,
+        ))
+    }
+
+    type JoinGroupStream = AnswerStream<v1::GroupResponse>;
+
+    async fn join_group(
+        &self,
+        request: Request<Streaming<v1::GroupRequest>>,
+    ) -> Result<Response<Self::JoinGroupStream>, Status> {
+        self.serving()?;
+        Ok(Response::new(groups::session(
+            self.clone(),
+            request.into_inner(),
+        )))
+    }
+
+    async fn list_groups(
+        &self,
+        request: Request<v1::ListGroupsRequest>,
+    ) -> Result<Response<v1::ListGroupsResponse>, Status> {
+        Ok(Response::new(
+            groups::list(self.serving()?, request.into_inner()).await?,
+        ))
+    }
+
+    async fn describe_group(
+        &self,
+        request: Request<v1::DescribeGroupRequest>,
+    ) -> Result<Response<v1::GroupInfo>, Status> {
+        Ok(Response::new(
+            groups::describe(self.serving()?, request).await?,
+        ))
+    }
+
+    async fn group_lag(
+        &self,
+        request: Request<v1::GroupLagRequest>,
+    ) -> Result<Response<v1::GroupLagResponse>, Status> {
+        Ok(Response::new(groups::lag(self.serving()?, request).await?))
+    }
+
+    async fn seek_group(
+        &self,
+        request: Request<v1::SeekGroupRequest>,
+    ) -> Result<Response<v1::SeekGroupResponse>, Status> {
+        Ok(Response::new(groups::seek(self.serving()?, request).await?))
+    }
+
+    async fn delete_group(
+        &self,
+        request: Request<v1::DeleteGroupRequest>,
+    ) -> Result<Response<v1::DeleteGroupResponse>, Status> {
+        Ok(Response::new(
+            groups::delete(self.serving()?, request).await?,
         ))
     }
 

@@ -11,7 +11,7 @@ use tokio::sync::{Mutex, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
-use super::{AnswerStream, Service, Serving};
+use super::{AnswerStream, Service, Serving, admin};
 use crate::partition::{Appended, Ticket};
 
 /// Producer ids a node takes from the metadata group at a time.
@@ -125,6 +125,7 @@ async fn begin(
 }
 
 async fn propose(serving: &Serving, request: v1::ProduceRequest) -> Result<Ticket, WireError> {
+    admin::check_internal(&request.topic)?;
     check_ring(serving, &request)?;
     let partition: Arc<_> = serving.local(&request.topic, request.partition)?;
     partition.propose(request.batch).await

@@ -19,7 +19,7 @@ use super::{Serving, admin};
 use crate::cluster::view::TopicView;
 
 /// Marks a call that one node sends on to another; it is not sent on a second time.
-const FORWARDED: &str = "ropewalk-forwarded";
+pub(super) const FORWARDED: &str = "ropewalk-forwarded";
 /// Bound of a call sent on to another node.
 const FORWARD_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -57,6 +57,7 @@ pub(super) async fn publish(
 ) -> Result<v1::PublishResponse, WireError> {
     let forwarded = request.metadata().contains_key(FORWARDED);
     let mut record = request.into_inner();
+    admin::check_internal(&record.topic)?;
     let view = serving.cluster.view().borrow().clone();
     let topic = view
         .topics

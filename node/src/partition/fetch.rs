@@ -11,7 +11,7 @@ use super::Partition;
 use super::walk::{Walk, WalkError};
 
 /// The least to read at once: what lies between two points of the sparse index.
-const LEAST_READ_BYTES: usize = 64 << 10;
+pub(super) const LEAST_READ_BYTES: usize = 64 << 10;
 
 /// What a reader asks for.
 #[derive(Debug, Clone, Copy)]

@@ -4,7 +4,22 @@ use ropewalk_proto::error::WireError;
 use ropewalk_proto::mistake::{Mistake, made};
 
 use super::Partition;
+use super::fetch::LEAST_READ_BYTES;
+use super::offsets::Start;
 use super::walk::{Found, Walk, WalkError};
+
+/// What a reader that stands at an offset has before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backlog {
+    /// The offset after the last committed record.
+    pub high_watermark: u64,
+    /// The first offset that can be read.
+    pub log_start_offset: u64,
+    /// Leader time at which the first of them was appended, in ms; `None` if there is none.
+    pub appended_ms: Option<i64>,
+    /// Leader time now, in ms.
+    pub now_ms: i64,
+}
 
 /// How much of the log one step of a search reads.
 const SEARCH_BYTES: usize = 1 << 20;
@@ -72,6 +87,58 @@ impl Partition {
                     Err(WalkError::Failed(error)) => return Err(error),
                 }
             },
+        }
+    }
+
+    /// What there is to read from an offset on; from the log's start, if that has passed it.
+    ///
+    /// # Errors
+    /// `NotLeader` and `NoLeader`; `DiskFailed` and `DamagedData`.
+    pub async fn backlog(&self, offset: u64) -> Result<Backlog, WireError> {
+        self.leading_epoch()?;
+        loop {
+            let (start, applied, mut backlog) = {
+                let machine = self.view.machine();
+                let log_start_offset = machine.log_start();
+                let backlog = Backlog {
+                    high_watermark: machine.next_offset(),
+                    log_start_offset,
+                    appended_ms: None,
+                    now_ms: self.host.clock.now_ms(),
+                };
+                let first = offset.max(log_start_offset);
+                (machine.locate(first), machine.applied(), backlog)
+            };
+            let Some(start) = start else {
+                return Ok(backlog);
+            };
+            match self.appended_at(start, applied, offset).await {
+                Ok(appended_ms) => {
+                    backlog.appended_ms = appended_ms;
+                    return Ok(backlog);
+                }
+                Err(WalkError::Gone) => continue,
+                Err(WalkError::Failed(error)) => return Err(error),
+            }
+        }
+    }
+
+    /// When the batch that holds an offset was appended.
+    async fn appended_at(
+        &self,
+        start: Start,
+        applied: u64,
+        offset: u64,
+    ) -> Result<Option<i64>, WalkError> {
+        let mut walk = Walk::new(self, start, applied);
+        loop {
+            let found = walk.step(LEAST_READ_BYTES).await?;
+            if found.is_empty() {
+                return Ok(None);
+            }
+            if let Some(one) = found.iter().find(|one| one.end_offset() > offset) {
+                return Ok(Some(one.appended_ms));
+            }
         }
     }
 

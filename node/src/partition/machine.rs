@@ -7,8 +7,9 @@
 use bytes::Bytes;
 use prost::Message;
 use ropewalk_proto::batch::BatchView;
-use ropewalk_proto::command::{Command, Reply};
+use ropewalk_proto::command::{COMMAND_VERSION, Command, CommandError, KIND_GROUP, Reply};
 use ropewalk_proto::mistake::{Mistake, made};
+use ropewalk_proto::v1::GroupCommand;
 use ropewalk_raft_store::machine::{Applied, Effect, Machine, MachineError};
 
 use super::epochs::Epochs;
@@ -19,6 +20,7 @@ use super::state::{
     Active, Boundary, Checkpoint, Core, Effects, Key, Pair, Point, STATE_VERSION, check_version,
     damaged, value,
 };
+use crate::group::{self, Groups};
 
 /// The state of one partition as of one applied log index.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,6 +30,7 @@ pub struct PartitionMachine {
     producers: Producers,
     segments: Segments,
     epochs: Epochs,
+    groups: Groups,
 }
 
 impl Default for PartitionMachine {
@@ -41,6 +44,7 @@ impl Default for PartitionMachine {
             producers: Producers::default(),
             segments: Segments::default(),
             epochs: Epochs::default(),
+            groups: Groups::default(),
         }
     }
 }
@@ -104,6 +108,11 @@ impl PartitionMachine {
         self.offsets.is_refused(log_index)
     }
 
+    /// The consumer groups whose coordinator leads this partition.
+    pub fn groups(&self) -> &Groups {
+        &self.groups
+    }
+
     /// The offset of a batch that is in the log already, if its producer says so.
     pub fn committed_duplicate(&self, batch: &BatchView) -> Option<u64> {
         match self.producers.judge(&claim(batch)?) {
@@ -122,7 +131,7 @@ impl PartitionMachine {
         self.core.log_bytes
     }
 
-    /// Bytes of the segment under way; 0 as long as it holds no record.
+    /// Bytes of the segment under way; 0 as long as it holds no record and no group's command.
     pub fn active_bytes(&self) -> u64 {
         match self.core.active {
             Some(_) => self.core.log_bytes - self.last_boundary().log_bytes,
@@ -198,18 +207,39 @@ impl PartitionMachine {
             .core
             .max_timestamp_ms
             .max(Some(batch.max_timestamp_ms()));
-        let active = self.core.active.get_or_insert(Active {
-            first_time_ms: time_ms,
-            last_time_ms: time_ms,
-        });
-        active.last_time_ms = active.last_time_ms.max(time_ms);
+        self.begin_segment(time_ms);
         Ok(Reply::Appended {
             base_offset,
             duplicate: false,
         })
     }
 
-    /// Ends the segment under way; does nothing if it holds no record.
+    /// The segment under way holds something of this time.
+    fn begin_segment(&mut self, time_ms: i64) {
+        let active = self.core.active.get_or_insert(Active {
+            first_time_ms: time_ms,
+            last_time_ms: time_ms,
+        });
+        active.last_time_ms = active.last_time_ms.max(time_ms);
+    }
+
+    /// A command of a consumer group. Nothing of it is read from the log again, so that what it
+    /// came to is in every checkpoint.
+    fn group(
+        &mut self,
+        command: &GroupCommand,
+        effects: &mut Effects,
+    ) -> Result<Reply, MachineError> {
+        let reply = self.groups.apply(command, &mut effects.0);
+        self.begin_segment(command.leader_time_ms);
+        let newer = || CommandError::Newer {
+            version: COMMAND_VERSION,
+            kind: KIND_GROUP,
+        };
+        Ok(Reply::Group(reply.ok_or_else(newer)?))
+    }
+
+    /// Ends the segment under way; does nothing if it holds nothing.
     fn roll(&mut self, effects: &mut Effects) -> bool {
         let Some(active) = self.core.active.take() else {
             return false;
@@ -243,6 +273,10 @@ impl PartitionMachine {
     fn read(pairs: Vec<(Bytes, Bytes)>) -> Result<PartitionMachine, MachineError> {
         let mut machine = PartitionMachine::default();
         for (key, bytes) in pairs {
+            if group::is_key(&key) {
+                machine.groups.load(&key, &bytes)?;
+                continue;
+            }
             match Key::decode(&key)? {
                 Key::Core => machine.core = value(&bytes)?,
                 Key::Point(_) => machine.offsets.load_point(value(&bytes)?),
@@ -300,6 +334,7 @@ impl Machine for PartitionMachine {
                 checkpoint = self.roll(&mut effects);
                 Reply::Done
             }
+            Some(Command::Group(command)) => self.group(command, &mut effects)?,
             Some(Command::Meta(_)) => {
                 return Err(damaged(format!("entry {index} is a metadata command")));
             }
@@ -324,6 +359,7 @@ impl Machine for PartitionMachine {
         if let Some(epoch) = self.epochs.last() {
             effects.put(Key::Epoch(epoch.term), epoch);
         }
+        self.groups.store(&mut effects.0);
         let core = Core {
             log_start: self.core.next_offset,
             active: None,

@@ -2,7 +2,8 @@
 //!
 //! `machine` is the pure state every replica of the group agrees on; it never sees a clock, a
 //! setting or a socket. Around it: `produce` the way in, `fetch` and `lookup` the way out,
-//! `steward` and what it calls the leader's housekeeping, `registry` the replicas of a node.
+//! `steward` and what it calls the leader's housekeeping, `registry` the replicas of a node. `groups`
+//! is what a coordinator of consumer groups writes and reads.
 //! Cluster metadata is read here as a picture of what should be; the one thing said back to it is
 //! that a membership has come to be as wished.
 
@@ -13,6 +14,7 @@ mod epochs;
 mod fetch;
 mod followers;
 mod founding;
+mod groups;
 mod host;
 mod lookup;
 mod machine;
@@ -34,7 +36,7 @@ mod test_cluster;
 mod walk;
 
 pub use fetch::{FetchSpec, Fetched};
-pub use lookup::{Listed, Position};
+pub use lookup::{Backlog, Listed, Position};
 pub use machine::PartitionMachine;
 pub use produce::{Appended, Ticket};
 pub(crate) use quarantine::lost_majority;

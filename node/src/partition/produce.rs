@@ -26,7 +26,7 @@ use super::Partition;
 /// How long a batch waits for room among the produce requests under way.
 const ROOM_WITHIN: Duration = Duration::from_secs(5);
 /// How long a proposed batch may take to commit before its outcome is called unknown.
-const COMMIT_WITHIN: Duration = Duration::from_secs(15);
+pub(super) const COMMIT_WITHIN: Duration = Duration::from_secs(15);
 
 /// Where a batch lies in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,7 +137,7 @@ impl Partition {
         })
     }
 
-    fn check_disk(&self) -> Result<(), WireError> {
+    pub(super) fn check_disk(&self) -> Result<(), WireError> {
         match &*self.host.store.disk_status().borrow() {
             DiskStatus::Healthy => Ok(()),
             DiskStatus::Full => Err(self.error(
@@ -170,7 +170,7 @@ impl Partition {
 
     /// Ends the segment under way once it is full. The leader decides and the log records it, so
     /// that every replica cuts at the same place.
-    async fn roll_if_full(&self) {
+    pub(super) async fn roll_if_full(&self) {
         let segment_bytes = self.settings.read().segment_bytes;
         let asked = {
             let machine = self.view.machine();
@@ -206,7 +206,7 @@ impl Partition {
                 log_start_offset: self.view.machine().log_start(),
             }),
             Reply::Refused(error) => Err(self.error(error.code, error.message)),
-            Reply::Done | Reply::Meta(_) => Err(self.error(
+            Reply::Done | Reply::Meta(_) | Reply::Group(_) => Err(self.error(
                 ErrorCode::Internal,
                 "an append was answered as something else",
             )),
@@ -224,7 +224,7 @@ impl Partition {
         }
     }
 
-    fn refused(&self, error: ClientWriteError<TypeConfig>) -> WireError {
+    pub(super) fn refused(&self, error: ClientWriteError<TypeConfig>) -> WireError {
         match error {
             ClientWriteError::ForwardToLeader(forward) => match forward.reason {
                 ForwardReason::LeaseExpired => self.error(

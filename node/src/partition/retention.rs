@@ -10,6 +10,7 @@ use ropewalk_proto::command::Command;
 use ropewalk_proto::mistake::{Mistake, made};
 use ropewalk_proto::v1::TopicSettings;
 
+use super::state::Boundary;
 use super::{Partition, PartitionMachine};
 
 /// How long a proposal of retention may take; what is not done is proposed again next time.
@@ -27,7 +28,8 @@ fn roll_is_due(machine: &PartitionMachine, settings: &TopicSettings, now_ms: i64
     expired || too_much || bytes >= settings.segment_bytes
 }
 
-/// Where the log should start, if further on than it does.
+/// Where the log should start, if further on than it does, or if segments before that hold nothing but
+/// what checkpoints hold: commands of consumer groups.
 fn trim_target(machine: &PartitionMachine, settings: &TopicSettings, now_ms: i64) -> Option<u64> {
     let expired = |last_time_ms: i64| {
         settings.retention_ms >= 0 && now_ms.saturating_sub(last_time_ms) > settings.retention_ms
@@ -35,14 +37,14 @@ fn trim_target(machine: &PartitionMachine, settings: &TopicSettings, now_ms: i64
     let too_much = |bytes_behind: u64| {
         limit(settings.retention_bytes).is_some_and(|limit| bytes_behind >= limit)
     };
+    let is_empty = |end: &Boundary| end.next_offset <= machine.log_start();
     let gone = machine.segments().take_while(|end| {
-        expired(end.last_time_ms) || too_much(machine.log_bytes() - end.log_bytes)
+        is_empty(end) || expired(end.last_time_ms) || too_much(machine.log_bytes() - end.log_bytes)
     });
     let gone = gone.count() + usize::from(made(Mistake::TrimTooFar));
     let gone = machine.segments().take(gone);
     gone.last()
-        .map(|end| end.next_offset)
-        .filter(|target| *target > machine.log_start())
+        .map(|end| end.next_offset.max(machine.log_start()))
 }
 
 /// A setting of bytes, where less than 0 means no limit.

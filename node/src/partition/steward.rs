@@ -182,7 +182,7 @@ async fn report(partition: &Partition) {
 }
 
 /// Whether a majority has answered this leader lately, without which it takes no writes.
-fn has_quorum(metrics: &RaftMetrics<TypeConfig>, lately: Duration) -> bool {
+pub(super) fn has_quorum(metrics: &RaftMetrics<TypeConfig>, lately: Duration) -> bool {
     let alone = metrics
         .membership_config
         .membership()

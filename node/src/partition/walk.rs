@@ -16,6 +16,8 @@ use super::offsets::Start;
 pub(super) struct Found {
     pub base_offset: u64,
     pub epoch: u64,
+    /// Leader time of the append, in ms.
+    pub appended_ms: i64,
     pub batch: BatchView,
 }
 
@@ -81,7 +83,11 @@ impl<'a> Walk<'a> {
         for entry in entries {
             let (index, epoch) = (entry.log_id.index(), **entry.log_id.committed_leader_id());
             self.next.log_index = index + 1;
-            let EntryPayload::Normal(Command::Append { batch, .. }) = entry.payload else {
+            let EntryPayload::Normal(Command::Append {
+                batch,
+                leader_time_ms,
+            }) = entry.payload
+            else {
                 continue;
             };
             if machine.is_refused(index) {
@@ -91,6 +97,7 @@ impl<'a> Walk<'a> {
             let one = Found {
                 base_offset: self.next.base_offset,
                 epoch,
+                appended_ms: leader_time_ms,
                 batch,
             };
             self.next.base_offset = one.end_offset();

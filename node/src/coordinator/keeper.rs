@@ -1,0 +1,260 @@
+//! What a coordinator does by itself: ends sessions, takes partitions from who keeps them too long,
+//! tells groups of topics that changed, and forgets groups that nobody uses.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{StreamExt, stream};
+use ropewalk_proto::ids::GROUPS_TOPIC;
+use ropewalk_proto::v1::{
+    GroupDeleted, GroupPlace, GroupTopic, MemberTopics, MembersLeave, PartitionsReleased,
+    TopicsChanged, group_command,
+};
+use tokio::time::{Instant, MissedTickBehavior};
+
+use super::{Coordinator, Heard, Led, resolve};
+use crate::cluster::view::ClusterView;
+use crate::group::{Group, Groups, Place};
+use crate::partition::Partition;
+
+/// How often sessions are looked at.
+const TICK: Duration = Duration::from_millis(200);
+/// How often idle groups are looked for.
+const IDLE_TICK: Duration = Duration::from_secs(30);
+/// Commands of one partition under way at once.
+const AT_ONCE: usize = 32;
+
+/// What is to be written to one group.
+type Due = (String, group_command::Kind);
+
+/// A partition of a topic that a member is to give up: its group, and the epoch it was given in.
+type Revoked = (String, Place, u64);
+
+#[derive(Default)]
+struct Keeper {
+    /// Since when each partition is to be given up, by partition of the internal topic.
+    revoked: BTreeMap<u32, BTreeMap<Revoked, Instant>>,
+    /// The metadata that groups were last compared with, and the epoch in which they were.
+    compared: BTreeMap<u32, (u64, u64)>,
+    idle_looked: Option<Instant>,
+}
+
+/// Looks after the groups this node coordinates; never returns.
+pub(super) async fn run(coordinator: &Coordinator) {
+    let mut keeper = Keeper::default();
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        keeper.look(coordinator).await;
+    }
+}
+
+impl Keeper {
+    async fn look(&mut self, coordinator: &Coordinator) {
+        let view = coordinator.view();
+        let Some(topic) = view.topics.get(GROUPS_TOPIC) else {
+            return;
+        };
+        let idle = self.idle_looked.is_none_or(|at| at.elapsed() >= IDLE_TICK);
+        if idle {
+            self.idle_looked = Some(Instant::now());
+        }
+        let mut due: Vec<(Arc<Partition>, Due)> = Vec::new();
+        for at in &topic.partitions {
+            let number = at.partition;
+            let partition = coordinator.0.partitions.get(at.group);
+            let led = partition.and_then(|partition| {
+                let epoch = partition.coordinates().ok()?;
+                Some((partition, epoch))
+            });
+            let Some((partition, epoch)) = led else {
+                coordinator.0.led.lock().remove(&number);
+                self.revoked.remove(&number);
+                self.compared.remove(&number);
+                continue;
+            };
+            let mut found = Vec::new();
+            partition.with_groups(|groups| {
+                coordinator.expire(number, epoch, groups, &mut found);
+                self.take_away(number, groups, &mut found);
+                let compared = (view.applied, epoch);
+                if self.compared.insert(number, compared) != Some(compared) {
+                    compare_topics(groups, &view, &mut found);
+                }
+                if idle {
+                    coordinator.find_idle(groups, &mut found);
+                }
+            });
+            due.extend(found.into_iter().map(|due| (partition.clone(), due)));
+        }
+        let written =
+            stream::iter(due).for_each_concurrent(AT_ONCE, |(partition, due)| async move {
+                let (group, kind) = due;
+                if let Err(error) = coordinator.write(&partition, &group, kind).await {
+                    // It is found again at the next look, here or by the next coordinator.
+                    tracing::debug!(group, %error, "a group waits for its coordinator");
+                }
+            });
+        written.await;
+    }
+
+    /// Takes partitions from members that have had long enough to give them up.
+    fn take_away(&mut self, number: u32, groups: &Groups, due: &mut Vec<Due>) {
+        let known = self.revoked.entry(number).or_default();
+        let mut now_revoked = BTreeSet::new();
+        for (name, group) in groups.iter() {
+            for (place, share) in &group.shares {
+                let Some(owner) = share.owner.as_ref().filter(|_| share.owner != share.target)
+                else {
+                    continue;
+                };
+                let revoked = (name.to_owned(), *place, share.epoch);
+                let since = *known.entry(revoked.clone()).or_insert_with(Instant::now);
+                now_revoked.insert(revoked);
+                let member = group.members.get(owner);
+                let within = member.map_or(0, |member| member.rebalance_ms);
+                if since.elapsed() < Duration::from_millis(within.into()) {
+                    continue;
+                }
+                tracing::warn!(
+                    group = name,
+                    member = owner,
+                    partition = place.partition,
+                    "a member has not given a partition up in time: it is taken from it"
+                );
+                due.push((
+                    name.to_owned(),
+                    group_command::Kind::Released(PartitionsReleased {
+                        member_id: owner.clone(),
+                        partitions: vec![GroupPlace {
+                            topic_id: place.topic_id,
+                            partition: place.partition,
+                            epoch: share.epoch,
+                        }],
+                    }),
+                ));
+            }
+        }
+        known.retain(|revoked, _| now_revoked.contains(revoked));
+    }
+}
+
+impl Coordinator {
+    /// Ends the sessions of members that were not heard of in time.
+    fn expire(&self, number: u32, epoch: u64, groups: &Groups, due: &mut Vec<Due>) {
+        let mut led = self.0.led.lock();
+        let led = led.entry(number).or_insert_with(|| Led::new(epoch));
+        led.renew(epoch);
+        let now = Instant::now();
+        for (name, group) in groups.iter() {
+            let mut silent = Vec::new();
+            for (id, member) in &group.members {
+                let whole = Duration::from_millis(member.told.session_ms.into());
+                let key = (name.to_owned(), id.clone());
+                let fresh = Heard {
+                    until: now + whole,
+                    session: u64::MAX,
+                };
+                if led.heard.entry(key).or_insert(fresh).until <= now {
+                    tracing::info!(group = name, member = %id, "a session has ended");
+                    silent.push(id.clone());
+                }
+            }
+            if !silent.is_empty() {
+                let leave = MembersLeave { member_ids: silent };
+                due.push((name.to_owned(), group_command::Kind::Leave(leave)));
+            }
+        }
+        // Of members that are not in yet, or not any more.
+        led.heard.retain(|(group, id), heard| {
+            let group = groups.get(group);
+            heard.until > now || group.is_some_and(|group| group.members.contains_key(id))
+        });
+    }
+
+    /// Groups without members that were last used before retention began.
+    fn find_idle(&self, groups: &Groups, due: &mut Vec<Due>) {
+        let idle_since_ms = self
+            .0
+            .clock
+            .now_ms()
+            .saturating_sub(self.0.limits.group_retention_ms);
+        for (name, group) in groups.iter() {
+            if group.members.is_empty() && group.used_ms <= idle_since_ms {
+                tracing::info!(group = name, "a group that nobody uses is forgotten");
+                let deleted = GroupDeleted {
+                    idle_since_ms: Some(idle_since_ms),
+                };
+                due.push((name.to_owned(), group_command::Kind::Deleted(deleted)));
+            }
+        }
+    }
+}
+
+/// Finds groups that read topics which are not as they were: grown, made, deleted.
+fn compare_topics(groups: &Groups, view: &ClusterView, due: &mut Vec<Due>) {
+    let exists: BTreeSet<u64> = view.topics.values().map(|topic| topic.id.0).collect();
+    for (name, group) in groups.iter() {
+        if let Some(changed) = compare(group, view, &exists) {
+            due.push((name.to_owned(), group_command::Kind::Topics(changed)));
+        }
+    }
+}
+
+fn compare(group: &Group, view: &ClusterView, exists: &BTreeSet<u64>) -> Option<TopicsChanged> {
+    let mut topics: BTreeMap<u64, GroupTopic> = BTreeMap::new();
+    let mut members = Vec::new();
+    let mut differs = false;
+    for (id, member) in &group.members {
+        let found = resolve::topics_of(&member.told, view);
+        // What was made after this picture was taken stays.
+        let newer = member
+            .topic_ids
+            .iter()
+            .filter(|id| **id >= view.next_topic.0);
+        let mut topic_ids: Vec<u64> = found
+            .iter()
+            .map(|topic| topic.topic_id)
+            .chain(newer.copied())
+            .collect();
+        topic_ids.sort_unstable();
+        let mut known = member.topic_ids.clone();
+        known.sort_unstable();
+        differs |= known != topic_ids;
+        topics.extend(found.into_iter().map(|topic| (topic.topic_id, topic)));
+        members.push(MemberTopics {
+            member_id: id.clone(),
+            topic_ids,
+        });
+    }
+    for (id, known) in &group.topics {
+        match topics.get_mut(id) {
+            Some(topic) => {
+                differs |= topic.partitions > known.partitions;
+                topic.partitions = topic.partitions.max(known.partitions);
+            }
+            None if *id >= view.next_topic.0 => {
+                topics.insert(
+                    *id,
+                    GroupTopic {
+                        topic_id: *id,
+                        name: known.name.clone(),
+                        partitions: known.partitions,
+                    },
+                );
+            }
+            None => {}
+        }
+    }
+    let gone = group.positions.keys().map(|place| place.topic_id);
+    let gone: BTreeSet<u64> = gone
+        .filter(|id| *id < view.next_topic.0 && !exists.contains(id))
+        .collect();
+    (differs || !gone.is_empty()).then(|| TopicsChanged {
+        topics: topics.into_values().collect(),
+        members,
+        gone_topic_ids: gone.into_iter().collect(),
+    })
+}

@@ -1,0 +1,330 @@
+//! Coordinators of consumer groups: who is alive, who must give what up, and what is said to members.
+//!
+//! A group's coordinator is the leader of one partition of the internal topic `_groups`. What must
+//! outlive it - members, owners, positions - is in that partition's log (`group/`). What is here dies
+//! with it: when members were last heard of. **A new coordinator gives everybody a whole session.**
+
+mod keeper;
+mod lag;
+mod operator;
+mod resolve;
+mod session;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use ropewalk_proto::error::{ErrorCode, WireError};
+use ropewalk_proto::ids::{GROUPS_TOPIC, GroupId};
+use ropewalk_proto::partitioner::Partitioner;
+use ropewalk_proto::v1::meta_command::Kind;
+use ropewalk_proto::v1::{
+    CreateTopic, GroupCommand, GroupReply, NodeState, TopicSettings, group_command,
+};
+use tokio::sync::{Mutex as AsyncMutex, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::cluster::Cluster;
+use crate::cluster::view::ClusterView;
+use crate::config::Limits;
+use crate::env::Clock;
+use crate::partition::{Partition, Partitions};
+use crate::peer::Peers;
+
+pub use session::Session;
+
+/// Commands of groups are small; so often their log is cut.
+const SEGMENT_BYTES: u64 = 16 << 20;
+/// The replicas of the internal topic, as far as there are nodes.
+const REPLICAS: usize = 3;
+/// How long the internal topic, just made, may take to be seen here.
+const VISIBLE_WITHIN: Duration = Duration::from_secs(5);
+/// The longest group name, and of what a member tells of itself.
+const MAX_NAME_BYTES: usize = 249;
+
+/// The coordinator of the groups whose partitions this node leads.
+#[derive(Clone)]
+pub struct Coordinator(Arc<Inner>);
+
+struct Inner {
+    cluster: Cluster,
+    partitions: Partitions,
+    peers: Peers,
+    clock: Arc<dyn Clock>,
+    limits: Limits,
+    mapping: Mutex<Option<(u32, Arc<Partitioner>)>>,
+    /// One at a time makes the internal topic.
+    making: AsyncMutex<()>,
+    /// What is known of members, by partition of the internal topic.
+    led: Mutex<BTreeMap<u32, Led>>,
+    /// Rung when a group is not as it was; for those somebody waits for.
+    changes: Mutex<BTreeMap<String, watch::Sender<u64>>>,
+    /// Counts sessions, to tell one of a member from the next.
+    sessions: AtomicU64,
+}
+
+/// What a coordinator knows as long as it leads one partition.
+#[derive(Debug)]
+struct Led {
+    epoch: u64,
+    /// By group and member id.
+    heard: BTreeMap<(String, String), Heard>,
+}
+
+/// When a member was last heard of.
+#[derive(Debug, Clone, Copy)]
+struct Heard {
+    /// Its session ends unless it is heard of again before.
+    until: Instant,
+    /// The session it was heard of in.
+    session: u64,
+}
+
+/// Where a group is coordinated.
+#[derive(Debug, Clone, Copy)]
+pub struct Home {
+    /// The number of the internal topic's partition.
+    pub partition: u32,
+    /// Its Raft group.
+    pub group: GroupId,
+}
+
+impl Coordinator {
+    /// Begins to look after the groups of this node, until `stop`.
+    pub fn start(
+        cluster: &Cluster,
+        partitions: &Partitions,
+        peers: &Peers,
+        clock: &Arc<dyn Clock>,
+        limits: &Limits,
+        stop: CancellationToken,
+    ) -> Coordinator {
+        let coordinator = Coordinator(Arc::new(Inner {
+            cluster: cluster.clone(),
+            partitions: partitions.clone(),
+            peers: peers.clone(),
+            clock: clock.clone(),
+            limits: limits.clone(),
+            mapping: Mutex::default(),
+            making: AsyncMutex::default(),
+            led: Mutex::default(),
+            changes: Mutex::default(),
+            sessions: AtomicU64::new(0),
+        }));
+        let keeper = coordinator.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = keeper::run(&keeper) => {}
+            }
+        });
+        coordinator
+    }
+
+    /// Where a group is coordinated, once the internal topic is there; it is made for the first group.
+    ///
+    /// # Errors
+    /// `InvalidRequest` for what is no group's name; what the metadata group says.
+    pub async fn home(&self, group: &str) -> Result<Home, WireError> {
+        check_name("group", group)?;
+        if let Some(home) = self.home_in(&self.view(), group)? {
+            return Ok(home);
+        }
+        self.make_topic().await?;
+        let home = self.home_in(&self.view(), group)?;
+        home.ok_or_else(|| not_yet("the topic of consumer groups is not known here yet; try again"))
+    }
+
+    fn view(&self) -> Arc<ClusterView> {
+        self.0.cluster.view().borrow().clone()
+    }
+
+    fn home_in(&self, view: &ClusterView, group: &str) -> Result<Option<Home>, WireError> {
+        let Some(topic) = view.topics.get(GROUPS_TOPIC) else {
+            return Ok(None);
+        };
+        let count = topic.partitions.len() as u32;
+        let mapping = {
+            let mut known = self.0.mapping.lock();
+            match &*known {
+                Some((of, mapping)) if *of == count => mapping.clone(),
+                _ => {
+                    let mapping = Arc::new(Partitioner::of_settings(&topic.settings, count)?);
+                    *known = Some((count, mapping.clone()));
+                    mapping
+                }
+            }
+        };
+        let partition = mapping.partition(group.as_bytes());
+        let found = topic.partitions.get(partition as usize);
+        Ok(found.map(|found| Home {
+            partition,
+            group: found.group,
+        }))
+    }
+
+    async fn make_topic(&self) -> Result<(), WireError> {
+        let _one = self.0.making.lock().await;
+        let view = self.view();
+        if view.topics.contains_key(GROUPS_TOPIC) {
+            return Ok(());
+        }
+        let active = view
+            .nodes
+            .values()
+            .filter(|node| node.state == NodeState::Active);
+        let kind = Kind::CreateTopic(CreateTopic {
+            name: GROUPS_TOPIC.to_owned(),
+            partitions: self.0.limits.group_partitions,
+            settings: Some(TopicSettings {
+                replicas: active.count().clamp(1, REPLICAS) as u32,
+                retention_ms: -1,
+                retention_bytes: -1,
+                segment_bytes: SEGMENT_BYTES,
+                ..TopicSettings::default()
+            }),
+        });
+        match self.0.cluster.propose(kind).await {
+            Err(error) if error.code != ErrorCode::TopicExists => return Err(error),
+            _ => {}
+        }
+        let mut view = self.0.cluster.view();
+        let seen = view.wait_for(|view| view.topics.contains_key(GROUPS_TOPIC));
+        // Who comes too early asks again.
+        let _ = tokio::time::timeout(VISIBLE_WITHIN, seen).await;
+        Ok(())
+    }
+
+    /// The partition of a group's home, if it is led here.
+    fn led(&self, home: Home) -> Result<Arc<Partition>, WireError> {
+        let partition = self.0.partitions.get(home.group).ok_or_else(|| {
+            WireError::new(
+                ErrorCode::NotLeader,
+                format!(
+                    "this node does not coordinate the group: no replica of {GROUPS_TOPIC}/{} runs here; ask its leader",
+                    home.partition
+                ),
+            )
+        })?;
+        partition.coordinates()?;
+        Ok(partition)
+    }
+
+    /// Writes down what happens to a group, and tells its members if that changed who owns what.
+    async fn write(
+        &self,
+        partition: &Partition,
+        group: &str,
+        kind: group_command::Kind,
+    ) -> Result<GroupReply, WireError> {
+        let command = GroupCommand {
+            leader_time_ms: self.0.clock.now_ms(),
+            group: group.to_owned(),
+            kind: Some(kind),
+        };
+        let reply = partition.propose_group(command).await?;
+        if reply.changed {
+            self.ring(group);
+        }
+        match reply.error {
+            Some(error) => Err(error.into()),
+            None => Ok(reply),
+        }
+    }
+
+    fn ring(&self, group: &str) {
+        if let Some(changes) = self.0.changes.lock().get(group) {
+            changes.send_modify(|count| *count += 1);
+        }
+    }
+
+    /// Rung when the group is not as it was.
+    fn watch(&self, group: &str) -> watch::Receiver<u64> {
+        let mut changes = self.0.changes.lock();
+        changes.retain(|_, sender| sender.receiver_count() > 0);
+        changes
+            .entry(group.to_owned())
+            .or_insert_with(|| watch::Sender::new(0))
+            .subscribe()
+    }
+
+    /// The member was heard of in this session, and has this long to be heard of again.
+    fn hear(&self, home: Home, epoch: u64, member: (&str, &str), session: u64, within: Duration) {
+        let mut led = self.0.led.lock();
+        let led = led.entry(home.partition).or_insert_with(|| Led::new(epoch));
+        led.renew(epoch);
+        let until = Instant::now() + within;
+        let key = (member.0.to_owned(), member.1.to_owned());
+        led.heard.insert(key, Heard { until, session });
+    }
+
+    /// The member's session was cut off: it has no longer than this to come back in another.
+    fn cut_off(
+        &self,
+        home: Home,
+        epoch: u64,
+        member: (&str, &str),
+        session: u64,
+        within: Duration,
+    ) {
+        let mut led = self.0.led.lock();
+        let Some(led) = led
+            .get_mut(&home.partition)
+            .filter(|led| led.epoch == epoch)
+        else {
+            return;
+        };
+        let heard = led
+            .heard
+            .get_mut(&(member.0.to_owned(), member.1.to_owned()));
+        if let Some(heard) = heard.filter(|heard| heard.session == session) {
+            heard.until = heard.until.min(Instant::now() + within);
+        }
+    }
+}
+
+impl Led {
+    fn new(epoch: u64) -> Led {
+        Led {
+            epoch,
+            heard: BTreeMap::new(),
+        }
+    }
+
+    /// Forgets what was known in an earlier epoch: another has coordinated since.
+    fn renew(&mut self, epoch: u64) {
+        if self.epoch != epoch {
+            *self = Led::new(epoch);
+        }
+    }
+}
+
+impl fmt::Debug for Coordinator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Coordinator")
+    }
+}
+
+/// Names of groups and members are as those of topics.
+fn check_name(what: &str, name: &str) -> Result<(), WireError> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    if (1..=MAX_NAME_BYTES).contains(&name.len()) && name.bytes().all(allowed) {
+        return Ok(());
+    }
+    let shown: String = name.chars().take(64).collect();
+    Err(invalid(format!(
+        "{shown:?} is no name of a {what}: use 1 to {MAX_NAME_BYTES} of a-z, A-Z, 0-9, '.', '_' and '-'"
+    )))
+}
+
+fn invalid(what: impl Into<String>) -> WireError {
+    WireError::new(ErrorCode::InvalidRequest, what)
+}
+
+fn not_yet(what: impl Into<String>) -> WireError {
+    WireError::new(ErrorCode::NoLeader, what)
+}

@@ -1,0 +1,264 @@
+//! Groups as an operator sees and changes them.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use ropewalk_proto::error::{ErrorCode, WireError};
+use ropewalk_proto::ids::{GROUPS_TOPIC, NodeId};
+use ropewalk_proto::v1::ropewalk_client::RopewalkClient;
+use ropewalk_proto::v1::seek_group_request::Position as Asked;
+use ropewalk_proto::v1::{
+    GroupDeleted, GroupInfo, GroupPartition, GroupPosition, GroupSummary, ListGroupsRequest,
+    PositionsCommitted, SeekGroupRequest, SeekTo, group_command,
+};
+
+use super::{Coordinator, invalid, not_yet};
+use crate::cluster::view::{ClusterView, TopicView};
+use crate::group::{Group, Place, unknown_group};
+use crate::partition::Position;
+
+/// Bound of a question to another node.
+const ASK_WITHIN: Duration = Duration::from_secs(5);
+
+impl Coordinator {
+    /// The groups coordinated here.
+    pub fn list_here(&self) -> Vec<GroupSummary> {
+        let view = self.view();
+        let topic = view.topics.get(GROUPS_TOPIC);
+        let mut found = Vec::new();
+        for at in topic.iter().flat_map(|topic| &topic.partitions) {
+            let partition = self.0.partitions.get(at.group);
+            let Some(partition) = partition.filter(|partition| partition.coordinates().is_ok())
+            else {
+                continue;
+            };
+            partition.with_groups(|groups| {
+                found.extend(
+                    groups
+                        .iter()
+                        .map(|(name, group)| summary(name, group, &view)),
+                );
+            });
+        }
+        found
+    }
+
+    /// All groups, by name.
+    ///
+    /// # Errors
+    /// `NoLeader` if a coordinator is not known now; what it said if it could not be asked.
+    pub async fn list(&self) -> Result<Vec<GroupSummary>, WireError> {
+        let view = self.view();
+        let Some(topic) = view.topics.get(GROUPS_TOPIC) else {
+            return Ok(Vec::new());
+        };
+        let mut nodes: BTreeSet<NodeId> = BTreeSet::new();
+        for at in &topic.partitions {
+            let told = self.0.cluster.leaders().get(at.group);
+            let told = told.ok_or_else(|| {
+                not_yet(format!(
+                    "nobody leads {GROUPS_TOPIC}/{} now, which keeps a part of the groups; try again shortly",
+                    at.partition
+                ))
+            })?;
+            nodes.insert(told.node);
+        }
+        let mut found = Vec::new();
+        for node in nodes {
+            if node == self.0.cluster.node_id() {
+                found.extend(self.list_here());
+                continue;
+            }
+            let Some(node) = view.nodes.get(&node) else {
+                continue;
+            };
+            let mut request = tonic::Request::new(ListGroupsRequest { local: true });
+            request.set_timeout(ASK_WITHIN);
+            let mut client = RopewalkClient::new(self.0.peers.channel(&node.address));
+            let answer = client.list_groups(request).await;
+            let answer = answer.map_err(|status| WireError::from(&status))?;
+            found.extend(answer.into_inner().groups);
+        }
+        found.sort_by(|a, b| a.group.cmp(&b.group));
+        // A partition that changed its leader meanwhile answers twice.
+        found.dedup_by(|a, b| a.group == b.group);
+        Ok(found)
+    }
+
+    /// One group, in full; for its coordinator.
+    ///
+    /// # Errors
+    /// `UnknownGroup`; `NotLeader` and `NoLeader`.
+    pub async fn describe(&self, name: &str) -> Result<GroupInfo, WireError> {
+        let partition = self.led(self.home(name).await?)?;
+        partition.groups_caught_up().await?;
+        let view = self.view();
+        partition.with_groups(|groups| {
+            let group = groups.get(name).ok_or_else(|| unknown_group(name))?;
+            let places: BTreeSet<Place> = group
+                .shares
+                .keys()
+                .chain(group.positions.keys())
+                .copied()
+                .collect();
+            let partitions = places
+                .into_iter()
+                .map(|place| partition_info(group, place, &view));
+            Ok(GroupInfo {
+                group: name.to_owned(),
+                generation: group.generation,
+                coordinator_node_id: self.0.cluster.node_id().0,
+                members: group
+                    .members
+                    .values()
+                    .map(|member| member.told.clone())
+                    .collect(),
+                partitions: partitions.collect(),
+            })
+        })
+    }
+
+    /// Moves the positions of a group without members; returns where to. For its coordinator.
+    ///
+    /// # Errors
+    /// `GroupInUse`; `UnknownTopic`, `UnknownPartition`, `OffsetOutOfRange`; `NotLeader` and `NoLeader`.
+    pub async fn seek(&self, request: &SeekGroupRequest) -> Result<Vec<SeekTo>, WireError> {
+        let partition = self.led(self.home(&request.group).await?)?;
+        let view = self.view();
+        let topic = view.topics.get(&request.topic).ok_or_else(|| {
+            WireError::new(
+                ErrorCode::UnknownTopic,
+                format!("there is no topic {:?}", request.topic),
+            )
+        })?;
+        let to = match request.to.is_empty() {
+            false => request.to.clone(),
+            true => self.everywhere(&view, topic, request.position).await?,
+        };
+        for one in &to {
+            self.check_offset(&view, topic, one).await?;
+        }
+        let positions = to.iter().map(|one| GroupPosition {
+            topic_id: topic.id.0,
+            partition: one.partition,
+            epoch: 0,
+            offset: one.offset,
+            note: String::new(),
+        });
+        let committed = PositionsCommitted {
+            member_id: String::new(),
+            positions: positions.collect(),
+        };
+        let kind = group_command::Kind::Committed(committed);
+        self.write(&partition, &request.group, kind).await?;
+        Ok(to)
+    }
+
+    /// The offset of one position in every partition.
+    async fn everywhere(
+        &self,
+        view: &ClusterView,
+        topic: &TopicView,
+        asked: Option<Asked>,
+    ) -> Result<Vec<SeekTo>, WireError> {
+        let asked = asked.ok_or_else(|| {
+            invalid("no position given; ask for the beginning, the end, an offset or a time")
+        })?;
+        let mut to = Vec::with_capacity(topic.partitions.len());
+        for at in &topic.partitions {
+            let partition = at.partition;
+            let position = match asked {
+                Asked::Beginning(_) => Position::Beginning,
+                Asked::End(_) => Position::End,
+                Asked::AtOrAfterMs(time_ms) => Position::AtOrAfter(time_ms),
+                Asked::Offset(offset) => {
+                    to.push(SeekTo { partition, offset });
+                    continue;
+                }
+            };
+            let offset = self.offset_at(view, topic, partition, position).await?;
+            to.push(SeekTo { partition, offset });
+        }
+        Ok(to)
+    }
+
+    async fn check_offset(
+        &self,
+        view: &ClusterView,
+        topic: &TopicView,
+        to: &SeekTo,
+    ) -> Result<(), WireError> {
+        let name = format!("{}/{}", topic.name, to.partition);
+        if to.partition as usize >= topic.partitions.len() {
+            return Err(WireError::new(
+                ErrorCode::UnknownPartition,
+                format!("there is no partition {name}"),
+            ));
+        }
+        let end = self
+            .offset_at(view, topic, to.partition, Position::End)
+            .await?;
+        if to.offset <= end {
+            return Ok(());
+        }
+        Err(WireError::new(
+            ErrorCode::OffsetOutOfRange,
+            format!(
+                "offset {} is past the end of {name}, which is {end}; seek to the end instead",
+                to.offset
+            ),
+        ))
+    }
+
+    /// Forgets a group without members, and its positions; for its coordinator.
+    ///
+    /// # Errors
+    /// `UnknownGroup`, `GroupInUse`; `NotLeader` and `NoLeader`.
+    pub async fn delete(&self, name: &str) -> Result<(), WireError> {
+        let partition = self.led(self.home(name).await?)?;
+        let kind = group_command::Kind::Deleted(GroupDeleted::default());
+        self.write(&partition, name, kind).await.map(drop)
+    }
+}
+
+fn summary(name: &str, group: &Group, view: &ClusterView) -> GroupSummary {
+    let read: BTreeSet<u64> = group
+        .topics
+        .keys()
+        .copied()
+        .chain(group.positions.keys().map(|place| place.topic_id))
+        .collect();
+    let topics = view
+        .topics
+        .values()
+        .filter(|topic| read.contains(&topic.id.0));
+    GroupSummary {
+        group: name.to_owned(),
+        members: group.members.len() as u32,
+        generation: group.generation,
+        topics: topics.map(|topic| topic.name.clone()).collect(),
+    }
+}
+
+fn partition_info(group: &Group, place: Place, view: &ClusterView) -> GroupPartition {
+    let share = group.shares.get(&place).cloned().unwrap_or_default();
+    let position = group.positions.get(&place);
+    let topic = view
+        .topics
+        .values()
+        .find(|topic| topic.id.0 == place.topic_id);
+    let next = share
+        .target
+        .filter(|target| share.owner.as_ref() != Some(target));
+    GroupPartition {
+        topic: topic.map_or_else(String::new, |topic| topic.name.clone()),
+        topic_id: place.topic_id,
+        partition: place.partition,
+        member_id: share.owner.unwrap_or_default(),
+        epoch: share.epoch,
+        next_member_id: next.unwrap_or_default(),
+        committed: position.map(|position| position.offset),
+        committed_at_ms: position.map_or(0, |position| position.committed_ms),
+        note: position.map_or_else(String::new, |position| position.note.clone()),
+    }
+}

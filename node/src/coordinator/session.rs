@@ -1,0 +1,372 @@
+//! One member's session: it joins, is told what it owns, commits, gives up, leaves.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use ropewalk_proto::error::{ErrorCode, WireError};
+use ropewalk_proto::v1::{
+    Assignment, Commit, Committed, GroupMember, Join, MemberJoins, MembersLeave,
+    PartitionsReleased, PositionError, PositionsCommitted, Release, group_command,
+};
+use tokio::sync::watch;
+
+use super::{Coordinator, Home, MAX_NAME_BYTES, check_name, invalid, resolve};
+use crate::group::{Place, unknown_member};
+use crate::partition::Partition;
+
+/// What a session may last without a word.
+const SESSION_MS: std::ops::RangeInclusive<u32> = 500..=30 * 60_000;
+/// The longest a member may take to give a partition up.
+const MAX_REBALANCE_MS: u32 = 60 * 60_000;
+/// The most topics one member names.
+const MAX_TOPICS: usize = 1_000;
+/// The most positions in one commit.
+const MAX_POSITIONS: usize = 10_000;
+/// The longest note beside a position.
+const MAX_NOTE_BYTES: usize = 4_096;
+/// A member says something so many times a session.
+const HEARTBEATS_PER_SESSION: u32 = 3;
+
+/// One member's session with its coordinator.
+#[derive(Debug)]
+pub struct Session {
+    coordinator: Coordinator,
+    home: Home,
+    partition: Arc<Partition>,
+    group: String,
+    member: GroupMember,
+    changes: watch::Receiver<u64>,
+    leads: watch::Receiver<Option<u64>>,
+    number: u64,
+    told: Option<Assignment>,
+    /// Ends of partitions as last heard of: what a commit may name.
+    ends: BTreeMap<Place, u64>,
+    has_left: bool,
+}
+
+impl Coordinator {
+    /// Takes a member in, or back.
+    ///
+    /// # Errors
+    /// `InvalidRequest`, `UnknownTopic`, `Overloaded`; `NotLeader` and `NoLeader`.
+    pub async fn join(&self, join: Join) -> Result<Session, WireError> {
+        let home = self.home(&join.group).await?;
+        let partition = self.led(home)?;
+        let member = self.check_join(&join)?;
+        let view = self.view();
+        let topics = resolve::topics_of(&member, &view);
+        for name in &join.topics {
+            if !topics.iter().any(|topic| topic.name == *name) {
+                return Err(WireError::new(
+                    ErrorCode::UnknownTopic,
+                    format!(
+                        "group {} can't read topic {name:?}, which there is not; create it first",
+                        join.group
+                    ),
+                ));
+            }
+        }
+        self.check_room(&partition, &join.group, &member)?;
+        // Heard of before it is in: a keeper that sees it must not take it for one of before.
+        let number = self.0.sessions.fetch_add(1, Ordering::Relaxed);
+        let (epoch, session) = (
+            partition.coordinates()?,
+            Duration::from_millis(member.session_ms.into()),
+        );
+        self.hear(
+            home,
+            epoch,
+            (&join.group, &member.member_id),
+            number,
+            session,
+        );
+        let (changes, leads) = (self.watch(&join.group), partition.leads());
+        let kind = group_command::Kind::Joins(MemberJoins {
+            member: Some(member.clone()),
+            rebalance_ms: match join.rebalance_ms {
+                0 => self.0.limits.group_rebalance_ms,
+                asked => asked.min(MAX_REBALANCE_MS),
+            },
+            topics,
+        });
+        self.write(&partition, &join.group, kind).await?;
+        Ok(Session {
+            coordinator: self.clone(),
+            home,
+            partition,
+            group: join.group,
+            member,
+            changes,
+            leads,
+            number,
+            told: None,
+            ends: BTreeMap::new(),
+            has_left: false,
+        })
+    }
+
+    fn check_join(&self, join: &Join) -> Result<GroupMember, WireError> {
+        check_name("member", &join.member_id)?;
+        if !join.instance_id.is_empty() {
+            check_name("static member", &join.instance_id)?;
+        }
+        if join.client.len() > MAX_NAME_BYTES {
+            return Err(invalid(format!(
+                "the client's name has over {MAX_NAME_BYTES} bytes"
+            )));
+        }
+        if join.topics.is_empty() && join.pattern.is_empty() {
+            return Err(invalid(
+                "a member must name a topic, or give a pattern of topics",
+            ));
+        }
+        if join.topics.len() > MAX_TOPICS || join.pattern.len() > MAX_NOTE_BYTES {
+            return Err(invalid(format!(
+                "a member names at most {MAX_TOPICS} topics, and a pattern of at most {MAX_NOTE_BYTES} bytes"
+            )));
+        }
+        resolve::pattern(&join.pattern)?;
+        let session_ms = match join.session_ms {
+            0 => self.0.limits.group_session_ms,
+            asked if SESSION_MS.contains(&asked) => asked,
+            asked => {
+                return Err(invalid(format!(
+                    "a session of {asked} ms: choose {} to {} ms",
+                    SESSION_MS.start(),
+                    SESSION_MS.end()
+                )));
+            }
+        };
+        Ok(GroupMember {
+            member_id: join.member_id.clone(),
+            instance_id: join.instance_id.clone(),
+            client: join.client.clone(),
+            topics: join.topics.clone(),
+            pattern: join.pattern.clone(),
+            session_ms,
+        })
+    }
+
+    fn check_room(
+        &self,
+        partition: &Partition,
+        group: &str,
+        member: &GroupMember,
+    ) -> Result<(), WireError> {
+        let limits = &self.0.limits;
+        let (groups, members) = partition.with_groups(|groups| {
+            let found = groups.get(group);
+            let others = found.map(|found| {
+                let known = usize::from(found.members.contains_key(&member.member_id));
+                found.members.len() - known
+            });
+            (groups.count(), others)
+        });
+        let full = match members {
+            None if groups >= limits.groups_per_coordinator => {
+                format!(
+                    "its coordinator has {groups} groups already, as many as it takes; delete some"
+                )
+            }
+            Some(members) if members >= limits.group_members => {
+                format!("group {group} has {members} members already, as many as it takes")
+            }
+            _ => return Ok(()),
+        };
+        Err(WireError::new(ErrorCode::Overloaded, full))
+    }
+}
+
+impl Session {
+    /// Which partition of the internal topic coordinates the group.
+    pub fn home(&self) -> Home {
+        self.home
+    }
+
+    /// What the member owns now.
+    ///
+    /// # Errors
+    /// `UnknownMember` if its session has ended; `NotOwner` if another has taken the place of this
+    /// static member; `NotLeader` and `NoLeader`.
+    pub fn assignment(&mut self) -> Result<Assignment, WireError> {
+        self.partition.coordinates()?;
+        let (id, instance) = (&self.member.member_id, &self.member.instance_id);
+        let assignment = self.partition.with_groups(|groups| {
+            let group = groups.get(&self.group);
+            let group = group.ok_or_else(|| unknown_member(&self.group, id))?;
+            if group.members.contains_key(id) {
+                return Ok(Assignment {
+                    generation: group.generation,
+                    heartbeat_ms: self.member.session_ms / HEARTBEATS_PER_SESSION,
+                    partitions: group.assigned(id),
+                });
+            }
+            let mut others = group.members.values();
+            match others.find(|other| !instance.is_empty() && other.told.instance_id == *instance) {
+                Some(other) => Err(WireError::new(
+                    ErrorCode::NotOwner,
+                    format!(
+                        "member {} has taken the place of {instance} in group {}; give each static member a name of its own",
+                        other.told.member_id, self.group
+                    ),
+                )),
+                None => Err(unknown_member(&self.group, id)),
+            }
+        })?;
+        self.told = Some(assignment.clone());
+        Ok(assignment)
+    }
+
+    /// Waits until the member owns something else than it was told last.
+    ///
+    /// # Errors
+    /// As for [`Session::assignment`]: the session has ended.
+    pub async fn changed(&mut self) -> Result<Assignment, WireError> {
+        loop {
+            // Never an error: both senders are held by what this session holds.
+            tokio::select! {
+                _ = self.changes.changed() => {}
+                _ = self.leads.changed() => {}
+            }
+            let before = self.told.take();
+            let now = self.assignment()?;
+            if before.is_none_or(|before| before.partitions != now.partitions) {
+                return Ok(now);
+            }
+        }
+    }
+
+    /// The member lives.
+    ///
+    /// # Errors
+    /// As for [`Session::assignment`].
+    pub fn heartbeat(&self) -> Result<(), WireError> {
+        let epoch = self.partition.coordinates()?;
+        let id = &self.member.member_id;
+        let known = self.partition.with_groups(|groups| {
+            let group = groups.get(&self.group);
+            group.is_some_and(|group| group.members.contains_key(id))
+        });
+        if !known {
+            return Err(unknown_member(&self.group, id));
+        }
+        let session = Duration::from_millis(self.member.session_ms.into());
+        let member = (self.group.as_str(), id.as_str());
+        self.coordinator
+            .hear(self.home, epoch, member, self.number, session);
+        Ok(())
+    }
+
+    /// Writes positions down; each stands or falls by itself.
+    ///
+    /// # Errors
+    /// Nothing was committed, or the outcome is unknown, as the code says.
+    pub async fn commit(&mut self, commit: Commit) -> Result<Committed, WireError> {
+        if commit.positions.len() > MAX_POSITIONS {
+            return Err(invalid(format!(
+                "a commit takes at most {MAX_POSITIONS} positions"
+            )));
+        }
+        let mut refused = Vec::new();
+        let mut positions = Vec::with_capacity(commit.positions.len());
+        for position in commit.positions {
+            let place = Place::from(&position);
+            let error = match position.note.len() > MAX_NOTE_BYTES {
+                true => Some(invalid(format!(
+                    "a note has at most {MAX_NOTE_BYTES} bytes"
+                ))),
+                false => self.past_the_end(place, position.offset).await,
+            };
+            match error {
+                Some(error) => refused.push(PositionError {
+                    topic_id: place.topic_id,
+                    partition: place.partition,
+                    error: Some(error.into()),
+                }),
+                None => positions.push(position),
+            }
+        }
+        if !positions.is_empty() {
+            let kind = group_command::Kind::Committed(PositionsCommitted {
+                member_id: self.member.member_id.clone(),
+                positions,
+            });
+            let reply = self.write(kind).await?;
+            refused.extend(reply.refused);
+        }
+        Ok(Committed { refused })
+    }
+
+    /// A position beyond what its partition holds would skip what comes next.
+    async fn past_the_end(&mut self, place: Place, offset: u64) -> Option<WireError> {
+        if self.ends.get(&place).is_some_and(|end| offset <= *end) {
+            return None;
+        }
+        // Of a topic or leader that is not known here nothing can be said; who owns it can.
+        let end = self.coordinator.end_of(place, offset).await?;
+        self.ends.insert(place, end);
+        (offset > end).then(|| {
+            WireError::new(
+                ErrorCode::OffsetOutOfRange,
+                format!(
+                    "offset {offset} is past the end of partition {}, which is {end}; commit what was read",
+                    place.partition
+                ),
+            )
+        })
+    }
+
+    /// Gives partitions up.
+    ///
+    /// # Errors
+    /// As for [`Session::commit`].
+    pub async fn release(&self, release: Release) -> Result<(), WireError> {
+        let kind = group_command::Kind::Released(PartitionsReleased {
+            member_id: self.member.member_id.clone(),
+            partitions: release.partitions,
+        });
+        self.write(kind).await.map(drop)
+    }
+
+    /// Takes the member out of its group.
+    ///
+    /// # Errors
+    /// As for [`Session::commit`].
+    pub async fn leave(&mut self) -> Result<(), WireError> {
+        let kind = group_command::Kind::Leave(MembersLeave {
+            member_ids: vec![self.member.member_id.clone()],
+        });
+        self.write(kind).await?;
+        self.has_left = true;
+        Ok(())
+    }
+
+    async fn write(
+        &self,
+        kind: group_command::Kind,
+    ) -> Result<ropewalk_proto::v1::GroupReply, WireError> {
+        self.coordinator
+            .write(&self.partition, &self.group, kind)
+            .await
+    }
+}
+
+impl Drop for Session {
+    /// A member that is gone without a word has less time to come back than one that is only silent.
+    fn drop(&mut self) {
+        let Ok(epoch) = self.partition.coordinates() else {
+            return;
+        };
+        if self.has_left || !self.member.instance_id.is_empty() {
+            return;
+        }
+        let within = self.coordinator.0.limits.group_return_ms;
+        let within = within.min(self.member.session_ms.into());
+        let member = (self.group.as_str(), self.member.member_id.as_str());
+        let within = Duration::from_millis(within);
+        self.coordinator
+            .cut_off(self.home, epoch, member, self.number, within);
+    }
+}

@@ -1,0 +1,328 @@
+//! What happens to one group: members come and go, partitions are given out and given up.
+//!
+//! **A partition has one owner at a time.** Who is to have it gets it only when its owner has given it
+//! up, has left, or was taken it from; from then on no commit of the former owner counts.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ropewalk_proto::error::{ErrorCode, WireError};
+use ropewalk_proto::v1::{
+    Assigned, GroupMemberState, GroupPosition, GroupPositionState, GroupReply, GroupShare,
+    GroupState, GroupTopic, MemberJoins, PartitionsReleased, TopicsChanged,
+};
+
+use super::assign::{Subscribers, targets};
+use super::{Group, Member, Place, Share, Topic};
+
+impl Group {
+    pub(super) fn join(&mut self, joins: &MemberJoins, now_ms: i64) -> GroupReply {
+        let told = joins.member.clone().unwrap_or_default();
+        let topic_ids: Vec<u64> = joins.topics.iter().map(|topic| topic.topic_id).collect();
+        let member = Member {
+            rebalance_ms: joins.rebalance_ms,
+            topic_ids,
+            told,
+        };
+        let id = member.told.member_id.clone();
+        let grown = self.learn(&joins.topics);
+        if self.members.get(&id) == Some(&member) && !grown {
+            return GroupReply::default();
+        }
+        self.generation += 1;
+        self.replace_instance(&member);
+        self.members.insert(id, member);
+        self.rebalance(now_ms);
+        changed()
+    }
+
+    /// Puts a static member in the place of the one before it of the same name.
+    fn replace_instance(&mut self, member: &Member) {
+        let (id, instance) = (&member.told.member_id, &member.told.instance_id);
+        let former = self
+            .members
+            .iter()
+            .find(|(other, has)| *other != id && has.told.instance_id == *instance)
+            .map(|(other, _)| other.clone());
+        let Some(former) = former.filter(|_| !instance.is_empty()) else {
+            return;
+        };
+        self.members.remove(&former);
+        for share in self.shares.values_mut() {
+            if share.owner.as_ref() == Some(&former) {
+                share.owner = Some(id.clone());
+                share.epoch = self.generation;
+            }
+            if share.target.as_ref() == Some(&former) {
+                share.target = Some(id.clone());
+            }
+        }
+    }
+
+    pub(super) fn leave(&mut self, ids: &[String], now_ms: i64) -> GroupReply {
+        let left = ids.iter().filter(|id| self.members.remove(*id).is_some());
+        if left.count() == 0 {
+            return GroupReply::default();
+        }
+        self.generation += 1;
+        self.rebalance(now_ms);
+        changed()
+    }
+
+    pub(super) fn release(&mut self, released: &PartitionsReleased) -> GroupReply {
+        let mut reply = GroupReply::default();
+        for place in &released.partitions {
+            let epoch = place.epoch;
+            let place = Place {
+                topic_id: place.topic_id,
+                partition: place.partition,
+            };
+            let share = self.shares.get_mut(&place);
+            let owned = share.filter(|share| {
+                share.owner.as_ref() == Some(&released.member_id) && share.epoch == epoch
+            });
+            if let Some(share) = owned {
+                share.owner = None;
+                reply.changed = true;
+            }
+        }
+        self.give_out();
+        reply
+    }
+
+    pub(super) fn change_topics(
+        &mut self,
+        changed_topics: &TopicsChanged,
+        now_ms: i64,
+    ) -> GroupReply {
+        let named = changed_topics.topics.iter();
+        let named: BTreeSet<u64> = named.map(|topic| topic.topic_id).collect();
+        self.topics.retain(|id, _| named.contains(id));
+        self.learn(&changed_topics.topics);
+        for member in self.members.values_mut() {
+            member.topic_ids.retain(|id| named.contains(id));
+        }
+        for told in &changed_topics.members {
+            if let Some(member) = self.members.get_mut(&told.member_id) {
+                member.topic_ids = told.topic_ids.clone();
+            }
+        }
+        self.generation += 1;
+        self.rebalance(now_ms);
+        changed()
+    }
+
+    /// Drops the positions in topics that are no more; returns which.
+    pub(super) fn forget(&mut self, gone_topic_ids: &[u64]) -> Vec<Place> {
+        let gone = |place: &&Place| gone_topic_ids.contains(&place.topic_id);
+        let gone: Vec<Place> = self.positions.keys().filter(gone).copied().collect();
+        for place in &gone {
+            self.positions.remove(place);
+        }
+        gone
+    }
+
+    /// Takes in how many partitions topics have; says whether there are more than were known.
+    fn learn(&mut self, topics: &[GroupTopic]) -> bool {
+        let mut grown = false;
+        for told in topics {
+            let topic = self.topics.entry(told.topic_id).or_insert_with(|| Topic {
+                name: told.name.clone(),
+                partitions: 0,
+            });
+            grown |= told.partitions > topic.partitions;
+            topic.partitions = topic.partitions.max(told.partitions);
+        }
+        grown
+    }
+
+    /// Decides anew who should own what, and gives out what is free.
+    fn rebalance(&mut self, now_ms: i64) {
+        let mut subscribers = Subscribers::new();
+        for (id, member) in &self.members {
+            for topic_id in &member.topic_ids {
+                subscribers.entry(*topic_id).or_default().insert(id);
+            }
+        }
+        self.topics.retain(|id, _| subscribers.contains_key(id));
+        let mut shares: BTreeMap<Place, Share> = BTreeMap::new();
+        for (topic_id, topic) in &self.topics {
+            for partition in 0..topic.partitions {
+                let place = Place {
+                    topic_id: *topic_id,
+                    partition,
+                };
+                let mut share = self.shares.get(&place).cloned().unwrap_or_default();
+                let reads = |id: &String| {
+                    let member = self.members.get(id);
+                    member.is_some_and(|member| member.topic_ids.contains(topic_id))
+                };
+                share.owner = share.owner.filter(reads);
+                share.target = share.target.filter(reads);
+                shares.insert(place, share);
+            }
+        }
+        let before = shares.iter().map(|(place, share)| {
+            let keeper = share.target.as_ref().or(share.owner.as_ref());
+            (
+                *place,
+                keeper
+                    .and_then(|id| self.members.get_key_value(id))
+                    .map(|(id, _)| id.as_str()),
+            )
+        });
+        let targets = targets(&subscribers, before);
+        for (place, share) in &mut shares {
+            share.target = targets.get(place).map(|id| (*id).to_owned());
+        }
+        self.shares = shares;
+        self.used_ms = now_ms;
+        self.give_out();
+    }
+
+    /// Gives what nobody owns to whom it should belong.
+    fn give_out(&mut self) {
+        for share in self.shares.values_mut() {
+            if share.owner.is_none() && share.target.is_some() {
+                share.owner = share.target.clone();
+                share.epoch = self.generation;
+            }
+        }
+    }
+
+    /// Whether this member may commit this position.
+    pub(super) fn check_owner(
+        &self,
+        member_id: &str,
+        position: &GroupPosition,
+    ) -> Result<(), WireError> {
+        let share = self.shares.get(&Place::from(position));
+        let owner = share.and_then(|share| share.owner.as_deref());
+        let name = || match self.topics.get(&position.topic_id) {
+            Some(topic) => format!("{}/{}", topic.name, position.partition),
+            None => format!("partition {} of a topic not subscribed", position.partition),
+        };
+        match (owner, share) {
+            (Some(owner), Some(share)) if owner == member_id && share.epoch == position.epoch => {
+                Ok(())
+            }
+            (Some(owner), Some(share)) if owner == member_id => Err(not_owner(format!(
+                "{} was given to the member anew in epoch {}, the commit is of epoch {}",
+                name(),
+                share.epoch,
+                position.epoch
+            ))),
+            (Some(_), _) => Err(not_owner(format!(
+                "{} belongs to another member now",
+                name()
+            ))),
+            (None, _) => Err(not_owner(format!(
+                "{} does not belong to the member",
+                name()
+            ))),
+        }
+    }
+
+    /// What a member owns, and how far it was read.
+    pub fn assigned(&self, member_id: &str) -> Vec<Assigned> {
+        let own = self
+            .shares
+            .iter()
+            .filter(|(_, share)| share.owner.as_deref() == Some(member_id));
+        let assigned = own.map(|(place, share)| Assigned {
+            topic: self
+                .topics
+                .get(&place.topic_id)
+                .map_or_else(String::new, |topic| topic.name.clone()),
+            topic_id: place.topic_id,
+            partition: place.partition,
+            epoch: share.epoch,
+            revoked: share.owner != share.target,
+            committed: self.positions.get(place).map(|position| position.offset),
+        });
+        assigned.collect()
+    }
+
+    pub(super) fn to_state(&self) -> GroupState {
+        let members = self.members.values().map(|member| GroupMemberState {
+            member: Some(member.told.clone()),
+            rebalance_ms: member.rebalance_ms,
+            topic_ids: member.topic_ids.clone(),
+        });
+        let topics = self.topics.iter().map(|(id, topic)| GroupTopic {
+            topic_id: *id,
+            name: topic.name.clone(),
+            partitions: topic.partitions,
+        });
+        let shares = self.shares.iter().map(|(place, share)| GroupShare {
+            topic_id: place.topic_id,
+            partition: place.partition,
+            owner: share.owner.clone().unwrap_or_default(),
+            epoch: share.epoch,
+            target: share.target.clone().unwrap_or_default(),
+        });
+        GroupState {
+            generation: self.generation,
+            members: members.collect(),
+            topics: topics.collect(),
+            shares: shares.collect(),
+            used_ms: self.used_ms,
+        }
+    }
+
+    pub(super) fn from_state(
+        state: GroupState,
+        positions: BTreeMap<Place, GroupPositionState>,
+    ) -> Group {
+        let members = state.members.into_iter().map(|stored| {
+            let told = stored.member.unwrap_or_default();
+            let member = Member {
+                rebalance_ms: stored.rebalance_ms,
+                topic_ids: stored.topic_ids,
+                told,
+            };
+            (member.told.member_id.clone(), member)
+        });
+        let topics = state.topics.into_iter().map(|topic| {
+            let known = Topic {
+                name: topic.name,
+                partitions: topic.partitions,
+            };
+            (topic.topic_id, known)
+        });
+        let named = |id: String| (!id.is_empty()).then_some(id);
+        let shares = state.shares.into_iter().map(|share| {
+            let place = Place {
+                topic_id: share.topic_id,
+                partition: share.partition,
+            };
+            let kept = Share {
+                owner: named(share.owner),
+                epoch: share.epoch,
+                target: named(share.target),
+            };
+            (place, kept)
+        });
+        Group {
+            generation: state.generation,
+            members: members.collect(),
+            topics: topics.collect(),
+            shares: shares.collect(),
+            positions,
+            used_ms: state.used_ms,
+        }
+    }
+}
+
+fn changed() -> GroupReply {
+    GroupReply {
+        changed: true,
+        ..GroupReply::default()
+    }
+}
+
+fn not_owner(what: String) -> WireError {
+    WireError::new(
+        ErrorCode::NotOwner,
+        format!("{what}; what was not committed before is delivered to its owner again"),
+    )
+}

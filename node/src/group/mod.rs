@@ -1,0 +1,304 @@
+//! Consumer groups as a coordinator's partition keeps them: who is a member, who owns which partition,
+//! and how far each was read. Pure, like every state machine: sessions, streams and clocks are the
+//! coordinator's, which writes here only what came of them.
+
+mod assign;
+mod keys;
+mod members;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use prost::Message;
+use ropewalk_proto::error::{ErrorCode, WireError};
+use ropewalk_proto::v1::{
+    GroupCommand, GroupDeleted, GroupMember, GroupPosition, GroupPositionState, GroupReply,
+    GroupState, PositionError, PositionsCommitted, group_command,
+};
+use ropewalk_raft_store::machine::{Effect, MachineError};
+
+use keys::Key;
+pub use keys::is_key;
+
+/// One partition of a topic, by the topic's id: a topic made anew under the name is another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// The topic.
+    pub topic_id: u64,
+    /// The partition's number.
+    pub partition: u32,
+}
+
+/// The groups of one coordinator's partition.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Groups(BTreeMap<String, Group>);
+
+/// One group.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Group {
+    /// Raised whenever who is in it, or what they read, changes.
+    pub generation: u64,
+    /// By member id.
+    pub members: BTreeMap<String, Member>,
+    /// What members subscribe to, by topic id.
+    pub topics: BTreeMap<u64, Topic>,
+    /// Who owns what.
+    pub shares: BTreeMap<Place, Share>,
+    /// How far each partition was read.
+    pub positions: BTreeMap<Place, GroupPositionState>,
+    /// Leader time since when it is idle, if it has no members.
+    pub used_ms: i64,
+}
+
+/// One member.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Member {
+    /// As it joined.
+    pub told: GroupMember,
+    /// How long it may take to give a partition up, in ms.
+    pub rebalance_ms: u32,
+    /// What it subscribes to.
+    pub topic_ids: Vec<u64>,
+}
+
+/// A topic as the group last knew it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Topic {
+    /// Its name.
+    pub name: String,
+    /// How many partitions it has.
+    pub partitions: u32,
+}
+
+/// Who owns one partition, and who is to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Share {
+    /// The member that reads it now.
+    pub owner: Option<String>,
+    /// The generation in which the owner got it: what its commits must name.
+    pub epoch: u64,
+    /// The member that should read it. It gets it once the owner has given it up.
+    pub target: Option<String>,
+}
+
+impl Groups {
+    /// One group.
+    pub fn get(&self, group: &str) -> Option<&Group> {
+        self.0.get(group)
+    }
+
+    /// All groups, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Group)> {
+        self.0.iter().map(|(name, group)| (name.as_str(), group))
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Carries a command out; what changes on the disk goes to `effects`. `None` for a command of a
+    /// kind that a newer build knows.
+    pub fn apply(
+        &mut self,
+        command: &GroupCommand,
+        effects: &mut Vec<Effect>,
+    ) -> Option<GroupReply> {
+        use group_command::Kind;
+        let (name, now_ms) = (&command.group, command.leader_time_ms);
+        let reply = match command.kind.as_ref()? {
+            Kind::Deleted(deleted) => return Some(self.delete(name, deleted, effects)),
+            Kind::Committed(committed) => {
+                return Some(self.commit(name, committed, now_ms, effects));
+            }
+            Kind::Joins(joins) => self.group(name).join(joins, now_ms),
+            Kind::Leave(leave) => self.group(name).leave(&leave.member_ids, now_ms),
+            Kind::Released(released) => self.group(name).release(released),
+            Kind::Topics(topics) => {
+                for place in self.group(name).forget(&topics.gone_topic_ids) {
+                    effects.push(remove(Key::Position(name, place)));
+                }
+                self.group(name).change_topics(topics, now_ms)
+            }
+        };
+        match self.0.get(name) {
+            Some(group) if *group == Group::default() => drop(self.0.remove(name)),
+            Some(group) if reply.changed => {
+                effects.push(put(Key::Group(name), &group.to_state()));
+            }
+            _ => {}
+        }
+        Some(reply)
+    }
+
+    fn group(&mut self, name: &str) -> &mut Group {
+        self.0.entry(name.to_owned()).or_default()
+    }
+
+    fn commit(
+        &mut self,
+        name: &str,
+        committed: &PositionsCommitted,
+        now_ms: i64,
+        effects: &mut Vec<Effect>,
+    ) -> GroupReply {
+        let by_operator = committed.member_id.is_empty();
+        let group = match by_operator {
+            true => self.group(name),
+            false => match self.0.get_mut(name) {
+                Some(group) => group,
+                None => return refused(unknown_member(name, &committed.member_id)),
+            },
+        };
+        if by_operator && !group.members.is_empty() {
+            return refused(in_use(
+                name,
+                group.members.len(),
+                "its positions are theirs",
+            ));
+        }
+        let mut reply = GroupReply::default();
+        for position in &committed.positions {
+            let place = Place::from(position);
+            if !by_operator && let Err(error) = group.check_owner(&committed.member_id, position) {
+                reply.refused.push(PositionError {
+                    topic_id: place.topic_id,
+                    partition: place.partition,
+                    error: Some(error.into()),
+                });
+                continue;
+            }
+            let state = GroupPositionState {
+                offset: position.offset,
+                committed_ms: now_ms,
+                note: position.note.clone(),
+            };
+            effects.push(put(Key::Position(name, place), &state));
+            group.positions.insert(place, state);
+        }
+        if by_operator {
+            group.used_ms = now_ms;
+            effects.push(put(Key::Group(name), &group.to_state()));
+        }
+        reply
+    }
+
+    fn delete(
+        &mut self,
+        name: &str,
+        deleted: &GroupDeleted,
+        effects: &mut Vec<Effect>,
+    ) -> GroupReply {
+        let Some(group) = self.0.get(name) else {
+            return refused(unknown_group(name));
+        };
+        if !group.members.is_empty() {
+            return refused(in_use(name, group.members.len(), "stop them first"));
+        }
+        if deleted
+            .idle_since_ms
+            .is_some_and(|since_ms| group.used_ms > since_ms)
+        {
+            return GroupReply::default();
+        }
+        effects.push(remove(Key::Group(name)));
+        for place in group.positions.keys() {
+            effects.push(remove(Key::Position(name, *place)));
+        }
+        self.0.remove(name);
+        GroupReply {
+            changed: true,
+            ..GroupReply::default()
+        }
+    }
+
+    /// Takes up one pair from the disk.
+    pub fn load(&mut self, key: &[u8], value: &Bytes) -> Result<(), MachineError> {
+        match Key::decode(key)? {
+            Key::Group(name) => {
+                let state: GroupState = decode(value)?;
+                let positions = std::mem::take(&mut self.group(name).positions);
+                *self.group(name) = Group::from_state(state, positions);
+            }
+            Key::Position(name, place) => {
+                let position = decode(value)?;
+                self.group(name).positions.insert(place, position);
+            }
+        }
+        Ok(())
+    }
+
+    /// All pairs there are.
+    pub fn store(&self, effects: &mut Vec<Effect>) {
+        for (name, group) in self.iter() {
+            effects.push(put(Key::Group(name), &group.to_state()));
+            let positions = group.positions.iter();
+            effects.extend(positions.map(|(place, state)| put(Key::Position(name, *place), state)));
+        }
+    }
+}
+
+impl From<&GroupPosition> for Place {
+    fn from(position: &GroupPosition) -> Place {
+        Place {
+            topic_id: position.topic_id,
+            partition: position.partition,
+        }
+    }
+}
+
+fn put(key: Key<'_>, value: &impl Message) -> Effect {
+    Effect {
+        key: key.encode(),
+        value: Some(value.encode_to_vec().into()),
+    }
+}
+
+fn remove(key: Key<'_>) -> Effect {
+    Effect {
+        key: key.encode(),
+        value: None,
+    }
+}
+
+fn decode<M: Message + Default>(bytes: &Bytes) -> Result<M, MachineError> {
+    M::decode(bytes.clone()).map_err(|error| {
+        MachineError::Damaged(format!("a group's value that does not parse: {error}"))
+    })
+}
+
+fn refused(error: WireError) -> GroupReply {
+    GroupReply {
+        error: Some(error.into()),
+        ..GroupReply::default()
+    }
+}
+
+/// The error of a group that is not there.
+pub fn unknown_group(name: &str) -> WireError {
+    WireError::new(
+        ErrorCode::UnknownGroup,
+        format!("there is no group {name}; it begins with its first member"),
+    )
+}
+
+/// The error of a member whose session has ended.
+pub fn unknown_member(group: &str, member_id: &str) -> WireError {
+    WireError::new(
+        ErrorCode::UnknownMember,
+        format!("group {group} has no member {member_id} (any more); join again under a new id"),
+    )
+}
+
+fn in_use(name: &str, members: usize, advice: &str) -> WireError {
+    let members = match members {
+        1 => "a member".to_owned(),
+        count => format!("{count} members"),
+    };
+    WireError::new(
+        ErrorCode::GroupInUse,
+        format!("group {name} has {members}; {advice}"),
+    )
+}

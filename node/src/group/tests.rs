@@ -1,0 +1,316 @@
+use proptest::prelude::*;
+use ropewalk_proto::v1::{
+    Assigned, GroupPlace, GroupTopic, MemberJoins, MemberTopics, MembersLeave, PartitionsReleased,
+    TopicsChanged,
+};
+
+use super::*;
+
+const GROUP: &str = "billing";
+const TOPIC: u64 = 7;
+
+/// Groups, and a copy that knows only what was written down.
+#[derive(Default)]
+struct Bench {
+    groups: Groups,
+    disk: BTreeMap<Bytes, Bytes>,
+    now_ms: i64,
+}
+
+impl Bench {
+    fn apply(&mut self, kind: group_command::Kind) -> GroupReply {
+        let command = GroupCommand {
+            leader_time_ms: self.now_ms,
+            group: GROUP.to_owned(),
+            kind: Some(kind),
+        };
+        let mut effects = Vec::new();
+        let reply = self
+            .groups
+            .apply(&command, &mut effects)
+            .expect("a known kind");
+        for effect in effects {
+            match effect.value {
+                Some(value) => drop(self.disk.insert(effect.key, value)),
+                None => drop(self.disk.remove(&effect.key)),
+            }
+        }
+        let mut read = Groups::default();
+        for (key, value) in &self.disk {
+            assert!(is_key(key));
+            read.load(key, value).expect("it was written so");
+        }
+        assert_eq!(read, self.groups, "what was written is not what is");
+        let mut stored = Vec::new();
+        self.groups.store(&mut stored);
+        assert_eq!(stored.len(), self.disk.len());
+        self.check_owners();
+        reply
+    }
+
+    /// Nobody who is not in the group owns anything, and what is owned by nobody is meant for nobody.
+    fn check_owners(&self) {
+        let Some(group) = self.groups.get(GROUP) else {
+            return;
+        };
+        for share in group.shares.values() {
+            let known = |id: &String| group.members.contains_key(id);
+            assert!(share.owner.iter().all(known) && share.target.iter().all(known));
+            assert!(share.owner.is_some() || share.target.is_none());
+        }
+    }
+
+    fn join_as(&mut self, member_id: &str, instance_id: &str, partitions: u32) -> GroupReply {
+        self.now_ms += 1;
+        let member = GroupMember {
+            member_id: member_id.to_owned(),
+            instance_id: instance_id.to_owned(),
+            ..GroupMember::default()
+        };
+        self.apply(group_command::Kind::Joins(MemberJoins {
+            member: Some(member),
+            rebalance_ms: 1_000,
+            topics: vec![topic(TOPIC, partitions)],
+        }))
+    }
+
+    fn join(&mut self, member_id: &str) -> GroupReply {
+        self.join_as(member_id, "", 4)
+    }
+
+    fn leave(&mut self, member_id: &str) -> GroupReply {
+        self.apply(group_command::Kind::Leave(MembersLeave {
+            member_ids: vec![member_id.to_owned()],
+        }))
+    }
+
+    fn owned(&self, member_id: &str) -> Vec<Assigned> {
+        self.groups
+            .get(GROUP)
+            .map_or_else(Vec::new, |group| group.assigned(member_id))
+    }
+
+    fn revoked(&self, member_id: &str) -> Vec<Assigned> {
+        let owned = self.owned(member_id);
+        owned.into_iter().filter(|one| one.revoked).collect()
+    }
+
+    fn release(&mut self, member_id: &str, what: &[Assigned]) -> GroupReply {
+        let places = what.iter().map(|one| GroupPlace {
+            topic_id: one.topic_id,
+            partition: one.partition,
+            epoch: one.epoch,
+        });
+        self.apply(group_command::Kind::Released(PartitionsReleased {
+            member_id: member_id.to_owned(),
+            partitions: places.collect(),
+        }))
+    }
+
+    fn commit(&mut self, member_id: &str, what: &Assigned, offset: u64) -> GroupReply {
+        self.apply(group_command::Kind::Committed(PositionsCommitted {
+            member_id: member_id.to_owned(),
+            positions: vec![GroupPosition {
+                topic_id: what.topic_id,
+                partition: what.partition,
+                epoch: what.epoch,
+                offset,
+                note: String::new(),
+            }],
+        }))
+    }
+}
+
+fn topic(topic_id: u64, partitions: u32) -> GroupTopic {
+    GroupTopic {
+        topic_id,
+        name: format!("topic-{topic_id}"),
+        partitions,
+    }
+}
+
+fn code(reply: &GroupReply) -> Option<ErrorCode> {
+    let error = reply
+        .error
+        .as_ref()
+        .or_else(|| reply.refused.first()?.error.as_ref());
+    error.map(|error| ErrorCode::from_number(error.code))
+}
+
+#[test]
+fn a_partition_goes_to_its_new_owner_only_when_the_old_one_has_given_it_up() {
+    let mut bench = Bench::default();
+    bench.join("a");
+    assert_eq!(bench.owned("a").len(), 4);
+    bench.join("b");
+    assert_eq!(bench.owned("b").len(), 0);
+    let revoked = bench.revoked("a");
+    assert_eq!(revoked.len(), 2);
+    assert!(bench.release("a", &revoked).changed);
+    assert_eq!(bench.owned("a").len(), 2);
+    assert_eq!(bench.owned("b").len(), 2);
+    assert_eq!(bench.revoked("a").len() + bench.revoked("b").len(), 0);
+}
+
+#[test]
+fn the_commit_of_a_former_owner_is_refused_and_the_one_of_the_new_counts() {
+    let mut bench = Bench::default();
+    bench.join("a");
+    bench.join("b");
+    let revoked = bench.revoked("a");
+    assert_eq!(code(&bench.commit("a", &revoked[0], 10)), None);
+    bench.release("a", &revoked);
+    assert_eq!(
+        code(&bench.commit("a", &revoked[0], 12)),
+        Some(ErrorCode::NotOwner)
+    );
+    let now = &bench.owned("b")[0];
+    assert_eq!(now.committed, Some(10));
+    let stale = Assigned {
+        epoch: now.epoch - 1,
+        ..now.clone()
+    };
+    assert_eq!(
+        code(&bench.commit("b", &stale, 13)),
+        Some(ErrorCode::NotOwner)
+    );
+    assert_eq!(code(&bench.commit("b", now, 14)), None);
+    assert_eq!(bench.owned("b")[0].committed, Some(14));
+}
+
+#[test]
+fn what_a_member_that_left_owned_is_given_out_at_once() {
+    let mut bench = Bench::default();
+    bench.join("a");
+    bench.join("b");
+    assert!(bench.leave("a").changed);
+    assert_eq!(bench.owned("b").len(), 4);
+    assert!(!bench.leave("a").changed);
+    let lost = Assigned {
+        topic_id: TOPIC,
+        ..Assigned::default()
+    };
+    assert_eq!(
+        code(&bench.commit("a", &lost, 1)),
+        Some(ErrorCode::NotOwner)
+    );
+}
+
+#[test]
+fn a_member_that_joins_again_as_it_is_changes_nothing() {
+    let mut bench = Bench::default();
+    bench.join("a");
+    let before = bench.groups.clone();
+    assert!(!bench.join("a").changed);
+    assert_eq!(bench.groups, before);
+}
+
+#[test]
+fn a_static_member_that_comes_back_takes_over_and_nothing_moves() {
+    let mut bench = Bench::default();
+    bench.join_as("a", "till-1", 4);
+    bench.join_as("b", "till-2", 4);
+    let moved = bench.revoked("a");
+    bench.release("a", &moved);
+    let others = bench.owned("b");
+    let before: Vec<u32> = bench.owned("a").iter().map(|one| one.partition).collect();
+    let zombie = bench.owned("a")[0].clone();
+    bench.join_as("a2", "till-1", 4);
+    let after: Vec<u32> = bench.owned("a2").iter().map(|one| one.partition).collect();
+    assert_eq!(after, before);
+    assert_eq!(bench.owned("b"), others);
+    assert_eq!(
+        code(&bench.commit("a", &zombie, 3)),
+        Some(ErrorCode::NotOwner)
+    );
+}
+
+#[test]
+fn partitions_that_a_topic_gains_are_given_out_and_those_of_a_deleted_one_forgotten() {
+    let mut bench = Bench::default();
+    bench.join("a");
+    let first = bench.owned("a")[0].clone();
+    bench.commit("a", &first, 5);
+    let members = vec![MemberTopics {
+        member_id: "a".to_owned(),
+        topic_ids: vec![TOPIC],
+    }];
+    bench.apply(group_command::Kind::Topics(TopicsChanged {
+        topics: vec![topic(TOPIC, 6)],
+        members,
+        gone_topic_ids: Vec::new(),
+    }));
+    assert_eq!(bench.owned("a").len(), 6);
+    bench.apply(group_command::Kind::Topics(TopicsChanged {
+        gone_topic_ids: vec![TOPIC],
+        ..TopicsChanged::default()
+    }));
+    assert_eq!(bench.owned("a").len(), 0);
+    assert!(bench.groups.get(GROUP).unwrap().positions.is_empty());
+}
+
+#[test]
+fn an_operator_moves_and_deletes_only_a_group_without_members() {
+    let mut bench = Bench::default();
+    let place = Assigned {
+        topic_id: TOPIC,
+        partition: 1,
+        ..Assigned::default()
+    };
+    assert_eq!(code(&bench.commit("", &place, 99)), None);
+    assert_eq!(
+        code(&bench.commit("nobody", &place, 1)),
+        Some(ErrorCode::NotOwner)
+    );
+    bench.join("a");
+    assert_eq!(bench.owned("a")[1].committed, Some(99));
+    assert_eq!(
+        code(&bench.commit("", &place, 1)),
+        Some(ErrorCode::GroupInUse)
+    );
+    let delete = |idle_since_ms| group_command::Kind::Deleted(GroupDeleted { idle_since_ms });
+    assert_eq!(
+        code(&bench.apply(delete(None))),
+        Some(ErrorCode::GroupInUse)
+    );
+    bench.leave("a");
+    assert!(!bench.apply(delete(Some(bench.now_ms - 1))).changed);
+    assert!(bench.apply(delete(Some(bench.now_ms))).changed);
+    assert!(bench.disk.is_empty());
+    assert_eq!(
+        code(&bench.apply(delete(None))),
+        Some(ErrorCode::UnknownGroup)
+    );
+}
+
+proptest! {
+    #[test]
+    fn whatever_happens_owners_are_members_and_the_group_settles_even(
+        steps in prop::collection::vec((0..4_u8, 0..5_usize), 1..60),
+    ) {
+        let names = ["a", "b", "c", "d", "e"];
+        let mut bench = Bench::default();
+        for (step, who) in steps {
+            let who = names[who];
+            match step {
+                0 => drop(bench.join_as(who, "", 7)),
+                1 => drop(bench.leave(who)),
+                2 => drop(bench.release(who, &bench.revoked(who))),
+                _ => {
+                    let owned = bench.owned(who);
+                    if let Some(first) = owned.first() {
+                        prop_assert_eq!(code(&bench.commit(who, first, 1)), None);
+                    }
+                }
+            }
+        }
+        for who in names {
+            bench.release(who, &bench.revoked(who));
+        }
+        let counts: Vec<usize> = names.iter().map(|who| bench.owned(who).len()).filter(|count| *count > 0).collect();
+        if let (Some(most), Some(least)) = (counts.iter().max(), counts.iter().min()) {
+            prop_assert_eq!(counts.iter().sum::<usize>(), 7);
+            prop_assert!(most - least <= 1);
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! What a coordinator of consumer groups writes to its partition's log, and reads of what came of it.
+
+use std::time::Duration;
+
+use openraft::errors::RaftError;
+use ropewalk_proto::command::{Command, Reply};
+use ropewalk_proto::error::{ErrorCode, WireError};
+use ropewalk_proto::v1::{GroupCommand, GroupReply};
+use tokio::sync::watch;
+
+use super::Partition;
+use super::produce::COMMIT_WITHIN;
+use super::steward::has_quorum;
+use crate::group::Groups;
+
+impl Partition {
+    /// The epoch in which this replica leads, with a majority that has answered it lately: without
+    /// one another may lead by now, and end sessions that this one believes in.
+    ///
+    /// # Errors
+    /// `NotLeader` and `NoLeader`.
+    pub fn coordinates(&self) -> Result<u64, WireError> {
+        let epoch = self.leading_epoch()?;
+        let lately = Duration::from_millis(self.host.limits.node_dead_after_ms);
+        match self.with_metrics(|metrics| has_quorum(metrics, lately)) {
+            true => Ok(epoch),
+            false => Err(self.error(
+                ErrorCode::NoLeader,
+                "too few of its nodes answer its leader; try again shortly",
+            )),
+        }
+    }
+
+    /// The epoch this replica was last told to lead in, as it changes.
+    pub fn leads(&self) -> watch::Receiver<Option<u64>> {
+        self.leads.subscribe()
+    }
+
+    /// Looks at the groups as they are applied here.
+    pub fn with_groups<R>(&self, look: impl FnOnce(&Groups) -> R) -> R {
+        look(self.view.machine().groups())
+    }
+
+    /// Returns when everything any leader has answered so far is applied here.
+    ///
+    /// # Errors
+    /// `NotLeader` and `NoLeader`.
+    pub async fn groups_caught_up(&self) -> Result<(), WireError> {
+        self.leading_epoch()?;
+        self.catch_up().await
+    }
+
+    /// Proposes a command of a group, and returns what came of it once a majority has it on its disks.
+    ///
+    /// # Errors
+    /// As for a batch of records.
+    pub async fn propose_group(&self, command: GroupCommand) -> Result<GroupReply, WireError> {
+        self.leading_epoch()?;
+        self.check_disk()?;
+        let proposed = self.raft.client_write(Command::Group(command));
+        let written = match tokio::time::timeout(COMMIT_WITHIN, proposed).await {
+            Ok(Ok(written)) => written,
+            Ok(Err(RaftError::APIError(error))) => return Err(self.refused(error)),
+            Ok(Err(RaftError::Fatal(fatal))) => {
+                return Err(self.error(
+                    ErrorCode::NotServing,
+                    format!("its replica here has stopped: {fatal}; ask another node"),
+                ));
+            }
+            Err(_) => {
+                return Err(self.error(
+                    ErrorCode::Timeout,
+                    "no majority confirmed it in time, it may yet be done; try again",
+                ));
+            }
+        };
+        self.roll_if_full().await;
+        match written.data {
+            Reply::Group(reply) => Ok(reply),
+            _ => Err(self.error(
+                ErrorCode::Internal,
+                "a group's command was answered as another",
+            )),
+        }
+    }
+}
