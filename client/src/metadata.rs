@@ -40,25 +40,30 @@ struct Leading {
 }
 
 impl Topic {
-    /// How many partitions there are; at least 1.
+    /// How many partitions there are; at least 1. While the topic grows keys map to the first of them.
     pub fn partitions(&self) -> u32 {
-        self.partitioner.partitions()
+        u32::try_from(self.leaders.len()).unwrap_or(u32::MAX)
     }
 
     fn of(info: &v1::TopicInfo, known: Option<&Topic>) -> Result<Topic> {
         let settings = info.settings.unwrap_or_default();
         let count = u32::try_from(info.partitions.len()).unwrap_or(u32::MAX);
+        let mapped = match info.ring_partitions {
+            0 => count,
+            some => some,
+        };
         let known = known.filter(|known| known.id == info.topic_id);
         let same_mapping = known.filter(|known| {
             known.method == settings.partitioner
                 && known.partitioner.ring_version() == info.ring_version
-                && known.partitions() == count.max(1)
+                && known.partitioner.partitions() == mapped.max(1)
         });
         let partitioner = match same_mapping {
             Some(known) => known.partitioner.clone(),
             None => Arc::new(Partitioner::of_topic(info)?),
         };
-        let mut leaders = vec![Leading::default(); partitioner.partitions() as usize];
+        let count = count.max(partitioner.partitions());
+        let mut leaders = vec![Leading::default(); count as usize];
         for told in &info.partitions {
             let Some(place) = leaders.get_mut(told.partition as usize) else {
                 continue;

@@ -26,6 +26,7 @@ impl Client {
             value: header.value.unwrap_or_default(),
         });
         let request = v1::PublishRequest {
+            ring_version: 0,
             topic: topic.to_owned(),
             key: record.key,
             value: record.value,

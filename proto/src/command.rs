@@ -5,6 +5,7 @@
 //! | 1 | version of the command's layout, [`COMMAND_VERSION`] |
 //! | 1 | kind |
 //! | 8 | the leader's wall time in ms since 1970, big endian |
+//! | 4 | of a batch that was routed by a ring: the ring's version, big endian |
 //! | n | body: the record batch as it came; a trim's offset; a metadata or group command |
 //!
 //! A node that meets a version or kind it does not know must stop applying that group rather than
@@ -29,13 +30,14 @@ pub const COMMAND_VERSION: u8 = 1;
 /// |---|---|
 /// | 1 | the first |
 /// | 2 | `ReplicaDamaged` |
-/// | 3 | `Group` |
+/// | 3 | `Group`, `Fence`, and the ring of an append |
 pub const UNDERSTOOD_VERSION: u32 = 3;
 
-/// Since when consumer groups are understood.
+/// Since when consumer groups, rings of appends and fences are understood.
 pub const GROUPS_SINCE_VERSION: u32 = 3;
 
 const HEAD_BYTES: usize = 10;
+const RING_BYTES: usize = 4;
 
 const KIND_APPEND: u8 = 1;
 const KIND_TRIM: u8 = 2;
@@ -43,6 +45,8 @@ const KIND_ROLL: u8 = 3;
 const KIND_META: u8 = 4;
 /// The kind of [`Command::Group`].
 pub const KIND_GROUP: u8 = 5;
+const KIND_ROUTED: u8 = 6;
+const KIND_FENCE: u8 = 7;
 
 /// One command.
 #[derive(Debug, Clone, PartialEq)]
@@ -51,6 +55,8 @@ pub enum Command {
     Append {
         /// The leader's wall time when it proposed this, ms since 1970.
         leader_time_ms: i64,
+        /// The version of the ring its keys were routed by; 0 if they were not.
+        ring_version: u32,
         /// The batch as the producer built it.
         batch: Bytes,
     },
@@ -65,6 +71,13 @@ pub enum Command {
     Roll {
         /// The leader's wall time when it proposed this, ms since 1970.
         leader_time_ms: i64,
+    },
+    /// From here on, what was routed by an older ring is refused.
+    Fence {
+        /// The leader's wall time when it proposed this, ms since 1970.
+        leader_time_ms: i64,
+        /// The oldest ring that is still taken.
+        ring_version: u32,
     },
     /// A command of the metadata group. One of a kind that is newer than this build reads as one
     /// without a kind, which nobody proposes: the machine must stop there too.
@@ -97,7 +110,13 @@ impl Command {
     pub fn encoded_len(&self) -> usize {
         HEAD_BYTES
             + match self {
-                Command::Append { batch, .. } => batch.len(),
+                Command::Append {
+                    batch,
+                    ring_version: 0,
+                    ..
+                } => batch.len(),
+                Command::Append { batch, .. } => RING_BYTES + batch.len(),
+                Command::Fence { .. } => RING_BYTES,
                 Command::Trim { .. } => 8,
                 Command::Roll { .. } => 0,
                 Command::Meta(command) => command.encoded_len(),
@@ -115,7 +134,13 @@ impl Command {
     /// need not be copied to stand behind its head.
     pub fn encode_head(&self, out: &mut impl BufMut) -> Bytes {
         let (kind, time) = match self {
-            Command::Append { leader_time_ms, .. } => (KIND_APPEND, *leader_time_ms),
+            Command::Append {
+                leader_time_ms,
+                ring_version: 0,
+                ..
+            } => (KIND_APPEND, *leader_time_ms),
+            Command::Append { leader_time_ms, .. } => (KIND_ROUTED, *leader_time_ms),
+            Command::Fence { leader_time_ms, .. } => (KIND_FENCE, *leader_time_ms),
             Command::Trim { leader_time_ms, .. } => (KIND_TRIM, *leader_time_ms),
             Command::Roll { leader_time_ms } => (KIND_ROLL, *leader_time_ms),
             Command::Meta(command) => (KIND_META, command.leader_time_ms),
@@ -125,7 +150,19 @@ impl Command {
         out.put_u8(kind);
         out.put_i64(time);
         match self {
-            Command::Append { batch, .. } => batch.clone(),
+            Command::Append {
+                batch,
+                ring_version,
+                ..
+            } => {
+                if *ring_version != 0 {
+                    out.put_u32(*ring_version);
+                }
+                batch.clone()
+            }
+            Command::Fence { ring_version, .. } => {
+                Bytes::copy_from_slice(&ring_version.to_be_bytes())
+            }
             Command::Trim { to_offset, .. } => Bytes::copy_from_slice(&to_offset.to_be_bytes()),
             Command::Roll { .. } => Bytes::new(),
             Command::Meta(command) => Bytes::from(command.encode_to_vec()),
@@ -143,18 +180,12 @@ impl Command {
     /// The encoding in two parts, a head and a body that follows it: an appended batch is the body
     /// as it lies, and is not copied.
     pub fn to_parts(&self) -> (Bytes, Bytes) {
-        let Command::Append {
-            leader_time_ms,
-            batch,
-        } = self
-        else {
+        if !matches!(self, Command::Append { .. }) {
             return (self.to_bytes(), Bytes::new());
-        };
-        let mut head = BytesMut::with_capacity(HEAD_BYTES);
-        head.put_u8(COMMAND_VERSION);
-        head.put_u8(KIND_APPEND);
-        head.put_i64(*leader_time_ms);
-        (head.freeze(), batch.clone())
+        }
+        let mut head = BytesMut::with_capacity(HEAD_BYTES + RING_BYTES);
+        let batch = self.encode_head(&mut head);
+        (head.freeze(), batch)
     }
 
     /// Reads what [`Command::to_parts`] gave; a batch in it shares `body`'s memory.
@@ -162,6 +193,9 @@ impl Command {
         match body.is_empty() {
             true => Command::decode(head),
             false if head.len() == HEAD_BYTES => Command::read(head, body),
+            false if head.len() == HEAD_BYTES + RING_BYTES && head.get(1) == Some(&KIND_ROUTED) => {
+                Command::read_routed(head, body)
+            }
             false => Err(CommandError::Damaged("a head of the wrong length")),
         }
     }
@@ -171,8 +205,28 @@ impl Command {
         if bytes.len() < HEAD_BYTES {
             return Err(CommandError::Damaged("shorter than its head"));
         }
+        if bytes.get(1) == Some(&KIND_ROUTED) && bytes.len() >= HEAD_BYTES + RING_BYTES {
+            let head = bytes.split_to(HEAD_BYTES + RING_BYTES);
+            return Command::read_routed(head, bytes);
+        }
         let head = bytes.split_to(HEAD_BYTES);
         Command::read(head, bytes)
+    }
+
+    /// Reads a head with a ring, and the batch that follows it.
+    fn read_routed(mut head: Bytes, batch: Bytes) -> Result<Command, CommandError> {
+        let (version, kind) = (head.get_u8(), head.get_u8());
+        let (leader_time_ms, ring_version) = (head.get_i64(), head.get_u32());
+        match (version, ring_version) {
+            (_, 0) => Err(CommandError::Damaged("a routed batch without a ring")),
+            (1, _) => Ok(Command::Append {
+                leader_time_ms,
+                ring_version,
+                batch,
+            }),
+            (0, _) => Err(CommandError::Damaged("version or kind 0")),
+            _ => Err(CommandError::Newer { version, kind }),
+        }
     }
 
     /// Reads a head of [`HEAD_BYTES`] and the body that follows it.
@@ -183,6 +237,7 @@ impl Command {
         match (version, kind) {
             (1, KIND_APPEND) => Ok(Command::Append {
                 leader_time_ms,
+                ring_version: 0,
                 batch: bytes,
             }),
             (1, KIND_TRIM) if bytes.len() == 8 => Ok(Command::Trim {
@@ -196,6 +251,12 @@ impl Command {
             (1, KIND_GROUP) => GroupCommand::decode(bytes)
                 .map(Command::Group)
                 .map_err(|_| CommandError::Damaged("a group command that does not parse")),
+            (1, KIND_FENCE) if bytes.len() == RING_BYTES => Ok(Command::Fence {
+                leader_time_ms,
+                ring_version: bytes.get_u32(),
+            }),
+            (1, KIND_FENCE) => Err(CommandError::Damaged("a fence of the wrong length")),
+            (1, KIND_ROUTED) => Err(CommandError::Damaged("a routed batch that is cut")),
             (1, KIND_TRIM) => Err(CommandError::Damaged("a trim of the wrong length")),
             (1, KIND_ROLL) => Err(CommandError::Damaged("a roll with a body")),
             (0, _) | (_, 0) => Err(CommandError::Damaged("version or kind 0")),
@@ -208,6 +269,7 @@ impl fmt::Display for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Command::Append { batch, .. } => write!(f, "append of {} bytes", batch.len()),
+            Command::Fence { ring_version, .. } => write!(f, "fence before ring {ring_version}"),
             Command::Trim { to_offset, .. } => write!(f, "trim to offset {to_offset}"),
             Command::Roll { .. } => f.write_str("roll"),
             Command::Meta(_) => f.write_str("metadata command"),
@@ -247,10 +309,12 @@ mod tests {
         vec![
             Command::Append {
                 leader_time_ms: -5,
+                ring_version: 0,
                 batch: Bytes::from_static(b"batch"),
             },
             Command::Append {
                 leader_time_ms: 0,
+                ring_version: 0,
                 batch: Bytes::new(),
             },
             Command::Trim {
@@ -271,6 +335,20 @@ mod tests {
                     member_ids: vec!["member".to_owned()],
                 })),
             }),
+            Command::Append {
+                leader_time_ms: 12,
+                ring_version: 3,
+                batch: Bytes::from_static(b"batch"),
+            },
+            Command::Append {
+                leader_time_ms: 12,
+                ring_version: u32::MAX,
+                batch: Bytes::new(),
+            },
+            Command::Fence {
+                leader_time_ms: 13,
+                ring_version: 4,
+            },
         ]
     }
 
@@ -329,7 +407,7 @@ mod tests {
 
     #[test]
     fn bytes_after_a_command_are_damage_and_not_ignored() {
-        for sample in [2, 3] {
+        for sample in [2, 3, 8] {
             let mut bytes = samples()[sample].to_bytes().to_vec();
             bytes.push(0);
             assert!(matches!(
@@ -342,9 +420,16 @@ mod tests {
     fn any_command() -> impl Strategy<Value = Command> {
         let bytes = prop::collection::vec(any::<u8>(), 0..200);
         prop_oneof![
-            (any::<i64>(), bytes).prop_map(|(leader_time_ms, batch)| Command::Append {
+            (any::<(i64, u32)>(), bytes).prop_map(|((leader_time_ms, ring_version), batch)| {
+                Command::Append {
+                    leader_time_ms,
+                    ring_version,
+                    batch: batch.into(),
+                }
+            }),
+            any::<(i64, u32)>().prop_map(|(leader_time_ms, ring_version)| Command::Fence {
                 leader_time_ms,
-                batch: batch.into()
+                ring_version
             }),
             (any::<i64>(), any::<u64>()).prop_map(|(leader_time_ms, to_offset)| Command::Trim {
                 leader_time_ms,
@@ -377,7 +462,7 @@ mod tests {
         #[test]
         fn what_decodes_encodes_to_what_decodes_the_same(
             version in 0..3_u8,
-            kind in 0..6_u8,
+            kind in 0..9_u8,
             rest in prop::collection::vec(any::<u8>(), 0..60),
         ) {
             let bytes = [vec![version, kind], rest].concat();

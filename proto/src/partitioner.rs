@@ -63,7 +63,10 @@ impl Partitioner {
     /// [`ErrorCode::UnsupportedVersion`] for a mapping this build does not know: to guess one would
     /// part a key's records from each other.
     pub fn of_topic(topic: &TopicInfo) -> Result<Partitioner, WireError> {
-        let partitions = u32::try_from(topic.partitions.len()).unwrap_or(u32::MAX);
+        let partitions = match topic.ring_partitions {
+            0 => u32::try_from(topic.partitions.len()).unwrap_or(u32::MAX),
+            some => some,
+        };
         let partitioner = match &topic.settings {
             Some(settings) => Partitioner::of_settings(settings, partitions)?,
             None => Partitioner::ring(partitions),

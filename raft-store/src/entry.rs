@@ -151,6 +151,7 @@ mod tests {
         let commands = [
             Command::Append {
                 leader_time_ms: 7,
+                ring_version: 0,
                 batch,
             },
             Command::Trim {

@@ -291,6 +291,7 @@ mod tests {
             log_id: LogId::new_term_index(term, index),
             payload: EntryPayload::Normal(Command::Append {
                 leader_time_ms: 1,
+                ring_version: 0,
                 batch,
             }),
         };

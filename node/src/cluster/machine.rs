@@ -124,6 +124,8 @@ impl MetaMachine {
             Kind::MoveReplicas(command) => self.move_replicas(command),
             Kind::SettleReplicas(command) => self.settle_replicas(command),
             Kind::ReplicaDamaged(command) => self.replica_damaged(command),
+            Kind::GrowTopic(command) => self.grow_topic(command),
+            Kind::PartitionFenced(fact) => self.partition_fenced(fact),
         })
     }
 

@@ -191,6 +191,8 @@ fn topic_effect(topic: &MetaTopic) -> Effect {
         settings: topic.settings,
         ring_version: topic.ring_version,
         partitions: Vec::new(),
+        ring_partitions: topic.ring_partitions,
+        growths: topic.growths.clone(),
     };
     put(&topic_key(topic.topic_id), &head)
 }

@@ -8,6 +8,7 @@ pub mod balance;
 mod cluster_tests;
 mod controller;
 mod formation;
+mod growth;
 mod handle;
 mod identity;
 mod leaders;

@@ -61,6 +61,8 @@ fn view(places: &[Vec<NodeId>], nodes: u64, racks: u64) -> ClusterView {
         id: TopicId(1),
         settings: settings::defaults(),
         ring_version: 1,
+        ring_partitions: 1,
+        growths: Vec::new(),
         partitions: places.iter().enumerate().map(partition).collect(),
     };
     ClusterView {

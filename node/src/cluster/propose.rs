@@ -70,7 +70,9 @@ fn repeatable(kind: &meta_command::Kind) -> bool {
         | Kind::AllocateProducerIds(_)
         | Kind::MoveReplicas(_)
         | Kind::SettleReplicas(_)
-        | Kind::ReplicaDamaged(_) => true,
+        | Kind::ReplicaDamaged(_)
+        | Kind::GrowTopic(_)
+        | Kind::PartitionFenced(_) => true,
     }
 }
 
@@ -78,6 +80,7 @@ fn repeatable(kind: &meta_command::Kind) -> bool {
 fn version_of(kind: &meta_command::Kind) -> u32 {
     match kind {
         meta_command::Kind::ReplicaDamaged(_) => 2,
+        meta_command::Kind::GrowTopic(_) | meta_command::Kind::PartitionFenced(_) => 3,
         // What is written there is understood by no older build.
         meta_command::Kind::CreateTopic(topic) if topic.name == GROUPS_TOPIC => {
             GROUPS_SINCE_VERSION

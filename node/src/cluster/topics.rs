@@ -59,6 +59,8 @@ impl MetaMachine {
             settings: Some(settings),
             ring_version: 1,
             partitions,
+            ring_partitions: 0,
+            growths: Vec::new(),
         };
         for partition in &topic.partitions {
             let group = GroupId(partition.group_id);
@@ -72,7 +74,7 @@ impl MetaMachine {
         Ok(Some(meta_reply::Kind::Topic(info)))
     }
 
-    fn draw_partition(&mut self, partition: u32, nodes: &[NodeId]) -> MetaPartition {
+    pub(super) fn draw_partition(&mut self, partition: u32, nodes: &[NodeId]) -> MetaPartition {
         let group_id = self.state.next.group;
         self.state.next.group += 1;
         let replicas: Vec<_> = nodes.iter().map(|node| self.draw_replica(*node)).collect();
@@ -87,7 +89,7 @@ impl MetaMachine {
     }
 
     /// The nodes that can take replicas, and what they hold.
-    fn slots(&self) -> Vec<Slot> {
+    pub(super) fn slots(&self) -> Vec<Slot> {
         let mut slots: Vec<Slot> = self
             .state
             .placeable()
@@ -108,7 +110,7 @@ impl MetaMachine {
         slots
     }
 
-    fn check_room(
+    pub(super) fn check_room(
         &self,
         name: &str,
         partitions: u32,
@@ -161,6 +163,7 @@ impl MetaMachine {
             )));
         }
         if new.partitioner != old.partitioner {
+            super::growth::check_done(topic)?;
             topic.ring_version += 1;
         }
         topic.settings = Some(new);
@@ -212,7 +215,7 @@ fn check_name(name: &str) -> Result<(), WireError> {
     ))
 }
 
-fn topic_info(topic: &MetaTopic) -> TopicInfo {
+pub(super) fn topic_info(topic: &MetaTopic) -> TopicInfo {
     let partitions = topic.partitions.iter().map(|partition| PartitionInfo {
         partition: partition.partition,
         replica_node_ids: partition.replicas.iter().map(|r| r.node_id).collect(),
@@ -224,16 +227,18 @@ fn topic_info(topic: &MetaTopic) -> TopicInfo {
         partitions: partitions.collect(),
         settings: topic.settings,
         ring_version: topic.ring_version,
+        ring_partitions: topic.ring_partitions,
+        growths: topic.growths.clone(),
     }
 }
 
-fn unknown(name: &str) -> WireError {
+pub(super) fn unknown(name: &str) -> WireError {
     WireError::new(
         ErrorCode::UnknownTopic,
         format!("there is no topic {name}; `ropewalk topic list` shows those there are"),
     )
 }
 
-fn invalid(message: impl Into<String>) -> WireError {
+pub(super) fn invalid(message: impl Into<String>) -> WireError {
     WireError::new(ErrorCode::InvalidRequest, message)
 }

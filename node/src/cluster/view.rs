@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ropewalk_proto::ids::{GroupId, NodeId, ReplicaId, TopicId};
 use ropewalk_proto::v1::{
-    MetaNode, MetaPartition, MetaReplica, MetaTopic, NodeState, TopicSettings,
+    MetaNode, MetaPartition, MetaReplica, MetaTopic, NodeState, TopicGrowth, TopicSettings,
 };
 
 use super::machine::{State, state_of};
@@ -54,6 +54,10 @@ pub struct TopicView {
     pub settings: TopicSettings,
     /// Which mapping of keys to partitions is in force.
     pub ring_version: u32,
+    /// Keys map to partitions below this.
+    pub ring_partitions: u32,
+    /// Partitions it gained; the last time may be under way.
+    pub growths: Vec<TopicGrowth>,
     /// By number, without gaps.
     pub partitions: Vec<PartitionView>,
 }
@@ -112,6 +116,15 @@ impl ClusterView {
     }
 }
 
+impl TopicView {
+    /// The growth under way: not all old partitions are fenced yet.
+    pub fn growing(&self) -> Option<&TopicGrowth> {
+        self.growths
+            .last()
+            .filter(|growth| growth.ring_version > self.ring_version)
+    }
+}
+
 impl PartitionView {
     /// The nodes whose replicas' data is gone or damaged, if they are so many that the others may be
     /// no majority: such a partition can't have a leader.
@@ -153,6 +166,11 @@ fn topic(topic: &MetaTopic) -> TopicView {
         id: TopicId(topic.topic_id),
         settings: topic.settings.unwrap_or_default(),
         ring_version: topic.ring_version,
+        ring_partitions: match topic.ring_partitions {
+            0 => topic.partitions.len() as u32,
+            some => some,
+        },
+        growths: topic.growths.clone(),
         partitions: topic.partitions.iter().map(partition).collect(),
     }
 }

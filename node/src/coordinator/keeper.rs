@@ -242,6 +242,7 @@ fn compare(group: &Group, view: &ClusterView, exists: &BTreeSet<u64>) -> Option<
                         topic_id: *id,
                         name: known.name.clone(),
                         partitions: known.partitions,
+                        growths: known.growths.clone(),
                     },
                 );
             }

@@ -3,7 +3,7 @@
 use regex::{Regex, RegexBuilder};
 use ropewalk_proto::error::WireError;
 use ropewalk_proto::ids::is_internal;
-use ropewalk_proto::v1::{GroupMember, GroupTopic};
+use ropewalk_proto::v1::{GroupMember, GroupTopic, TopicGrowth};
 
 use super::invalid;
 use crate::cluster::view::{ClusterView, TopicView};
@@ -28,9 +28,16 @@ pub(super) fn topics_of(member: &GroupMember, view: &ClusterView) -> Vec<GroupTo
     let topics = topics.map(|topic| GroupTopic {
         topic_id: topic.id.0,
         name: topic.name.clone(),
-        partitions: topic.partitions.len() as u32,
+        // Those that the topic is growing into hold no key yet.
+        partitions: topic.ring_partitions,
+        growths: done(topic),
     });
     topics.collect()
+}
+
+fn done(topic: &TopicView) -> Vec<TopicGrowth> {
+    let done = |growth: &&TopicGrowth| growth.ring_version <= topic.ring_version;
+    topic.growths.iter().filter(done).cloned().collect()
 }
 
 /// A regular expression for whole names; none for the empty one.

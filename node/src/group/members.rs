@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::v1::{
     Assigned, GroupMemberState, GroupPosition, GroupPositionState, GroupReply, GroupShare,
-    GroupState, GroupTopic, MemberJoins, PartitionsReleased, TopicsChanged,
+    GroupState, GroupTopic, MemberJoins, PartitionsReleased, TopicGrowth, TopicsChanged,
 };
 
 use super::assign::{Subscribers, targets};
@@ -85,7 +85,7 @@ impl Group {
                 reply.changed = true;
             }
         }
-        self.give_out();
+        reply.changed |= self.give_out();
         reply
     }
 
@@ -128,9 +128,13 @@ impl Group {
             let topic = self.topics.entry(told.topic_id).or_insert_with(|| Topic {
                 name: told.name.clone(),
                 partitions: 0,
+                growths: Vec::new(),
             });
             grown |= told.partitions > topic.partitions;
             topic.partitions = topic.partitions.max(told.partitions);
+            if told.growths.len() > topic.growths.len() {
+                topic.growths = told.growths.clone();
+            }
         }
         grown
     }
@@ -179,14 +183,24 @@ impl Group {
         self.give_out();
     }
 
-    /// Gives what nobody owns to whom it should belong.
-    fn give_out(&mut self) {
-        for share in self.shares.values_mut() {
-            if share.owner.is_none() && share.target.is_some() {
+    /// Gives what nobody owns to whom it should belong; says whether there was any such thing.
+    ///
+    /// **A partition that a topic gained is given to nobody before all old ones are read up to their
+    /// fences**: up to there they may hold earlier records of its keys.
+    pub(super) fn give_out(&mut self) -> bool {
+        let mut given = false;
+        for (place, share) in &mut self.shares {
+            let free = share.owner.is_none() && share.target.is_some();
+            let topic = self.topics.get(&place.topic_id);
+            let growth = topic.and_then(|topic| growth_of(topic, place.partition));
+            let ready = |growth| is_read(&self.positions, place.topic_id, growth);
+            if free && growth.is_none_or(ready) {
                 share.owner = share.target.clone();
                 share.epoch = self.generation;
+                given = true;
             }
         }
+        given
     }
 
     /// Whether this member may commit this position.
@@ -252,6 +266,7 @@ impl Group {
             topic_id: *id,
             name: topic.name.clone(),
             partitions: topic.partitions,
+            growths: topic.growths.clone(),
         });
         let shares = self.shares.iter().map(|(place, share)| GroupShare {
             topic_id: place.topic_id,
@@ -286,6 +301,7 @@ impl Group {
             let known = Topic {
                 name: topic.name,
                 partitions: topic.partitions,
+                growths: topic.growths,
             };
             (topic.topic_id, known)
         });
@@ -311,6 +327,30 @@ impl Group {
             used_ms: state.used_ms,
         }
     }
+}
+
+/// The growth that brought a partition.
+fn growth_of(topic: &Topic, partition: u32) -> Option<&TopicGrowth> {
+    let brought =
+        |growth: &&TopicGrowth| (growth.from_partitions..growth.to_partitions).contains(&partition);
+    topic.growths.iter().find(brought)
+}
+
+/// Whether every old partition was read up to its fence. Partitions that an earlier growth brought wait
+/// for that one's fences in turn.
+fn is_read(
+    positions: &BTreeMap<Place, GroupPositionState>,
+    topic_id: u64,
+    growth: &TopicGrowth,
+) -> bool {
+    growth.fences.iter().all(|fence| {
+        let place = Place {
+            topic_id,
+            partition: fence.partition,
+        };
+        let position = positions.get(&place);
+        position.map_or(0, |position| position.offset) >= fence.offset
+    })
 }
 
 fn changed() -> GroupReply {

@@ -15,7 +15,7 @@ use prost::Message;
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::v1::{
     GroupCommand, GroupDeleted, GroupMember, GroupPosition, GroupPositionState, GroupReply,
-    GroupState, PositionError, PositionsCommitted, group_command,
+    GroupState, PositionError, PositionsCommitted, TopicGrowth, group_command,
 };
 use ropewalk_raft_store::machine::{Effect, MachineError};
 
@@ -64,12 +64,14 @@ pub struct Member {
 }
 
 /// A topic as the group last knew it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Topic {
     /// Its name.
     pub name: String,
     /// How many partitions it has.
     pub partitions: u32,
+    /// How it came to have them.
+    pub growths: Vec<TopicGrowth>,
 }
 
 /// Who owns one partition, and who is to.
@@ -180,6 +182,11 @@ impl Groups {
         }
         if by_operator {
             group.used_ms = now_ms;
+        } else {
+            // Whoever waited for this position, behind a fence, may have its partition now.
+            reply.changed = group.give_out();
+        }
+        if by_operator || reply.changed {
             effects.push(put(Key::Group(name), &group.to_state()));
         }
         reply

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 use ropewalk_proto::v1::{
-    Assigned, GroupPlace, GroupTopic, MemberJoins, MemberTopics, MembersLeave, PartitionsReleased,
-    TopicsChanged,
+    Assigned, Fence, GroupPlace, GroupTopic, MemberJoins, MemberTopics, MembersLeave,
+    PartitionsReleased, TopicsChanged,
 };
 
 use super::*;
@@ -56,7 +56,6 @@ impl Bench {
         for share in group.shares.values() {
             let known = |id: &String| group.members.contains_key(id);
             assert!(share.owner.iter().all(known) && share.target.iter().all(known));
-            assert!(share.owner.is_some() || share.target.is_none());
         }
     }
 
@@ -126,6 +125,7 @@ fn topic(topic_id: u64, partitions: u32) -> GroupTopic {
         topic_id,
         name: format!("topic-{topic_id}"),
         partitions,
+        growths: Vec::new(),
     }
 }
 
@@ -247,6 +247,40 @@ fn partitions_that_a_topic_gains_are_given_out_and_those_of_a_deleted_one_forgot
     }));
     assert_eq!(bench.owned("a").len(), 0);
     assert!(bench.groups.get(GROUP).unwrap().positions.is_empty());
+}
+
+#[test]
+fn a_new_partition_waits_until_all_old_ones_are_read_up_to_their_fences() {
+    let mut bench = Bench::default();
+    bench.join_as("a", "", 2);
+    let old = bench.owned("a");
+    let fences = [10, 20].into_iter().zip(0..);
+    let growth = TopicGrowth {
+        ring_version: 2,
+        from_partitions: 2,
+        to_partitions: 4,
+        fences: fences
+            .map(|(offset, partition)| Fence { partition, offset })
+            .collect(),
+    };
+    let grown = GroupTopic {
+        growths: vec![growth],
+        ..topic(TOPIC, 4)
+    };
+    bench.apply(group_command::Kind::Topics(TopicsChanged {
+        topics: vec![grown],
+        members: vec![MemberTopics {
+            member_id: "a".to_owned(),
+            topic_ids: vec![TOPIC],
+        }],
+        gone_topic_ids: Vec::new(),
+    }));
+    assert_eq!(bench.owned("a"), old);
+    assert!(!bench.commit("a", &old[0], 10).changed);
+    assert!(!bench.commit("a", &old[1], 19).changed);
+    assert_eq!(bench.owned("a").len(), 2);
+    assert!(bench.commit("a", &old[1], 20).changed);
+    assert_eq!(bench.owned("a").len(), 4);
 }
 
 #[test]

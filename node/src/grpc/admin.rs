@@ -11,6 +11,7 @@ use ropewalk_proto::v1::ropewalk_client::RopewalkClient;
 
 use super::{Serving, metadata};
 use crate::cluster::settings;
+use crate::cluster::view::TopicView;
 
 /// How long a change of the metadata may take to reach the node that was asked for it.
 const VISIBLE_WITHIN: Duration = Duration::from_secs(5);
@@ -55,6 +56,23 @@ pub(super) async fn alter_topic(
     let mut info = visible(serving, &request.name).await?;
     info.settings = Some(merged);
     Ok(info)
+}
+
+pub(super) async fn grow_topic(
+    serving: &Serving,
+    request: v1::GrowTopicRequest,
+) -> Result<v1::TopicInfo, WireError> {
+    check_internal(&request.name)?;
+    let partitions = request.partitions as usize;
+    let kind = Kind::GrowTopic(v1::GrowTopic {
+        name: request.name.clone(),
+        partitions: request.partitions,
+    });
+    serving.cluster.propose(kind).await?;
+    seen(serving, &request.name, |topic| {
+        topic.partitions.len() >= partitions
+    })
+    .await
 }
 
 pub(super) async fn delete_topic(
@@ -132,8 +150,17 @@ pub(super) async fn transfer_leader(
 
 /// Waits until this node's own view has the topic, so that what follows on this connection sees it.
 async fn visible(serving: &Serving, name: &str) -> Result<v1::TopicInfo, WireError> {
+    seen(serving, name, |_| true).await
+}
+
+/// Waits until this node's own view has the topic as it is to be.
+async fn seen(
+    serving: &Serving,
+    name: &str,
+    as_wished: impl Fn(&TopicView) -> bool,
+) -> Result<v1::TopicInfo, WireError> {
     let mut view = serving.cluster.view();
-    let has_it = view.wait_for(|view| view.topics.contains_key(name));
+    let has_it = view.wait_for(|view| view.topics.get(name).is_some_and(&as_wished));
     let seen = tokio::time::timeout(VISIBLE_WITHIN, has_it).await;
     let view = match seen {
         Ok(Ok(view)) => view.clone(),

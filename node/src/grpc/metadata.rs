@@ -41,6 +41,8 @@ pub(super) fn topic_info(serving: &Serving, topic: &TopicView) -> v1::TopicInfo 
             .collect(),
         settings: Some(topic.settings),
         ring_version: topic.ring_version,
+        ring_partitions: topic.ring_partitions,
+        growths: topic.growths.clone(),
     }
 }
 

@@ -271,6 +271,15 @@ impl Ropewalk for Service {
         ))
     }
 
+    async fn grow_topic(
+        &self,
+        request: Request<v1::GrowTopicRequest>,
+    ) -> Result<Response<v1::TopicInfo>, Status> {
+        Ok(Response::new(
+            admin::grow_topic(self.serving()?, request.into_inner()).await?,
+        ))
+    }
+
     async fn delete_topic(
         &self,
         request: Request<v1::DeleteTopicRequest>,

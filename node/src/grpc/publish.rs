@@ -13,6 +13,7 @@ use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::partitioner::Partitioner;
 use ropewalk_proto::v1;
 use ropewalk_proto::v1::ropewalk_client::RopewalkClient;
+use tokio::time::Instant;
 use tonic::Request;
 
 use super::{Serving, admin};
@@ -20,6 +21,9 @@ use crate::cluster::view::TopicView;
 
 /// Marks a call that one node sends on to another; it is not sent on a second time.
 pub(super) const FORWARDED: &str = "ropewalk-forwarded";
+/// How long a record of a key waits for the mapping of keys that a growing topic is about to get.
+const RING_WITHIN: Duration = Duration::from_secs(10);
+const RING_RETRY: Duration = Duration::from_millis(50);
 /// Bound of a call sent on to another node.
 const FORWARD_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -32,7 +36,7 @@ pub struct Router {
 
 impl Router {
     fn partition(&self, topic: &TopicView, key: Option<&[u8]>) -> Result<u32, WireError> {
-        let count = topic.partitions.len().max(1) as u32;
+        let count = topic.ring_partitions.max(1);
         let Some(key) = key else {
             return Ok(self.keyless.fetch_add(1, Ordering::Relaxed) % count);
         };
@@ -56,8 +60,29 @@ pub(super) async fn publish(
     request: Request<v1::PublishRequest>,
 ) -> Result<v1::PublishResponse, WireError> {
     let forwarded = request.metadata().contains_key(FORWARDED);
-    let mut record = request.into_inner();
+    let record = request.into_inner();
     admin::check_internal(&record.topic)?;
+    let by_key = record.partition.is_none() && record.key.is_some();
+    let deadline = Instant::now() + RING_WITHIN;
+    loop {
+        match publish_once(serving, record.clone(), forwarded).await {
+            // It is nowhere, and by its key it belongs where this node has yet to hear of.
+            Err(error) if error.code == ErrorCode::StaleRing && by_key && !forwarded => {
+                if Instant::now() + RING_RETRY >= deadline {
+                    return Err(error);
+                }
+                tokio::time::sleep(RING_RETRY).await;
+            }
+            done => return done,
+        }
+    }
+}
+
+async fn publish_once(
+    serving: &Serving,
+    mut record: v1::PublishRequest,
+    forwarded: bool,
+) -> Result<v1::PublishResponse, WireError> {
     let view = serving.cluster.view().borrow().clone();
     let topic = view
         .topics
@@ -65,7 +90,11 @@ pub(super) async fn publish(
         .ok_or_else(|| admin::unknown_topic(&record.topic))?;
     let number = match record.partition {
         Some(number) => number,
-        None => serving.router.partition(topic, record.key.as_deref())?,
+        None => {
+            let by_key = record.key.is_some();
+            record.ring_version = if by_key { topic.ring_version } else { 0 };
+            serving.router.partition(topic, record.key.as_deref())?
+        }
     };
     record.partition = Some(number);
     let group = topic
@@ -135,7 +164,10 @@ async fn append(
             ),
         ));
     }
-    let appended = partition.propose(batch.build()).await?.await?;
+    let appended = partition
+        .propose(record.ring_version, batch.build())
+        .await?
+        .await?;
     Ok(v1::PublishResponse {
         partition: number,
         offset: appended.base_offset,

@@ -39,7 +39,7 @@ pub(super) async fn produce(
 ) -> Result<Appended, ropewalk_proto::error::WireError> {
     let until = tokio::time::Instant::now() + PATIENCE;
     loop {
-        match partition.propose(batch.clone()).await?.await {
+        match partition.propose(0, batch.clone()).await?.await {
             Err(error)
                 if error.code == ErrorCode::NoLeader && tokio::time::Instant::now() < until =>
             {
@@ -198,8 +198,8 @@ async fn duplicates_get_the_first_offset_and_wrong_sequences_get_none() {
     // Sent twice before either is committed: decided in the log.
     let twice = batch((5, 0, 2), &[b"c"]);
     let (one, other) = (
-        leader.propose(twice.clone()).await.unwrap(),
-        leader.propose(twice).await.unwrap(),
+        leader.propose(0, twice.clone()).await.unwrap(),
+        leader.propose(0, twice).await.unwrap(),
     );
     let (one, other) = (one.await.unwrap(), other.await.unwrap());
     assert_eq!(
@@ -244,7 +244,7 @@ async fn a_pipeline_keeps_its_order_and_does_not_wait_for_commits() {
     let leader = cluster.leader().await;
     let mut tickets = Vec::new();
     for n in 0..500 {
-        tickets.push(leader.propose(batch((5, 0, n), &[b"a"])).await.unwrap());
+        tickets.push(leader.propose(0, batch((5, 0, n), &[b"a"])).await.unwrap());
     }
     for (n, ticket) in (0u64..).zip(tickets) {
         let appended = ticket.await.unwrap();
@@ -263,7 +263,7 @@ async fn room_for_batches_comes_back_though_nobody_looks_at_the_tickets() {
     let _taken = room.acquire_many(all_but_one as u32).await.unwrap();
     let mut tickets = Vec::new();
     for _ in 0..20 {
-        tickets.push(leader.propose(one.clone()).await.unwrap());
+        tickets.push(leader.propose(0, one.clone()).await.unwrap());
     }
     drop(tickets);
     produce(&leader, one).await.unwrap();
@@ -293,7 +293,7 @@ async fn bad_batches_are_refused_before_they_cost_anything() {
         (large, ErrorCode::TooLarge),
     ];
     for (batch, code) in cases {
-        assert_eq!(leader.propose(batch).await.unwrap_err().code, code);
+        assert_eq!(leader.propose(0, batch).await.unwrap_err().code, code);
     }
     assert_eq!(leader.view.machine().applied(), applied);
     cluster.stop().await;

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use prost::Message;
 use ropewalk_proto::batch::BatchView;
 use ropewalk_proto::command::{COMMAND_VERSION, Command, CommandError, KIND_GROUP, Reply};
+use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::mistake::{Mistake, made};
 use ropewalk_proto::v1::GroupCommand;
 use ropewalk_raft_store::machine::{Applied, Effect, Machine, MachineError};
@@ -108,6 +109,11 @@ impl PartitionMachine {
         self.offsets.is_refused(log_index)
     }
 
+    /// The oldest ring that batches may be routed by, and the offset from which on that holds.
+    pub fn fence(&self) -> (u32, u64) {
+        (self.core.ring_version, self.core.fence_offset)
+    }
+
     /// The consumer groups whose coordinator leads this partition.
     pub fn groups(&self) -> &Groups {
         &self.groups
@@ -159,7 +165,7 @@ impl PartitionMachine {
     fn append(
         &mut self,
         log_bytes_before: u64,
-        time_ms: i64,
+        (time_ms, ring_version): (i64, u32),
         batch: &Bytes,
         effects: &mut Effects,
     ) -> Result<Reply, MachineError> {
@@ -188,6 +194,14 @@ impl PartitionMachine {
                 self.offsets.refused(self.core.applied, effects);
                 return Ok(Reply::Refused(error));
             }
+        }
+        // After the duplicates: one that was written before the fence is where it was.
+        if ring_version != 0 && ring_version < self.core.ring_version {
+            self.offsets.refused(self.core.applied, effects);
+            return Ok(Reply::Refused(stale_ring(
+                ring_version,
+                self.core.ring_version,
+            )));
         }
         let base_offset = self.core.next_offset;
         let point = Point {
@@ -324,8 +338,19 @@ impl Machine for PartitionMachine {
             None => Reply::Done,
             Some(Command::Append {
                 leader_time_ms,
+                ring_version,
                 batch,
-            }) => self.append(log_bytes_before, *leader_time_ms, batch, &mut effects)?,
+            }) => {
+                let from = (*leader_time_ms, *ring_version);
+                self.append(log_bytes_before, from, batch, &mut effects)?
+            }
+            Some(Command::Fence { ring_version, .. }) => {
+                if *ring_version > self.core.ring_version {
+                    self.core.ring_version = *ring_version;
+                    self.core.fence_offset = self.core.next_offset;
+                }
+                Reply::Done
+            }
             Some(Command::Trim { to_offset, .. }) => {
                 self.trim(*to_offset, &mut effects);
                 Reply::Done
@@ -401,6 +426,16 @@ impl Machine for PartitionMachine {
     fn purgeable_index(&self) -> u64 {
         self.core.purgeable.map_or(0, |boundary| boundary.end_index)
     }
+}
+
+/// The error of a batch whose keys may belong elsewhere by now.
+fn stale_ring(ring_version: u32, oldest: u32) -> WireError {
+    WireError::new(
+        ErrorCode::StaleRing,
+        format!(
+            "the batch was routed by ring version {ring_version}, and {oldest} is the oldest that is still taken; ask for the topic's metadata and route again"
+        ),
+    )
 }
 
 /// Who the batch says it is from; `None` for a producer without idempotence.

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use ropewalk_proto::batch::{BatchBuilder, Compression};
 use ropewalk_proto::error::ErrorCode;
+use ropewalk_proto::v1::{GroupPosition, PositionsCommitted, group_command};
 
 use super::*;
 
@@ -162,6 +163,7 @@ impl Replica {
                 let before = self.machine.next_offset();
                 let command = Command::Append {
                     leader_time_ms: time_ms,
+                    ring_version: 0,
                     batch,
                 };
                 let reply = self.entry(*term, Some(command));
@@ -358,6 +360,7 @@ fn a_roll_without_records_makes_no_checkpoint() {
     assert!(!machine.apply(1, 1, 10, Some(&roll)).unwrap().checkpoint);
     let append = Command::Append {
         leader_time_ms: 0,
+        ring_version: 0,
         batch: batch((-1, -1, -1), 1, 10, 0),
     };
     machine.apply(2, 1, 100, Some(&append)).unwrap();
@@ -373,4 +376,71 @@ fn a_metadata_command_in_a_partition_stops_the_replica() {
             .apply(1, 1, 10, Some(&stray))
             .is_err()
     );
+}
+
+#[test]
+fn behind_a_fence_only_what_was_routed_by_the_new_ring_is_taken() {
+    let mut machine = PartitionMachine::default();
+    let mut index = 0;
+    let mut apply = |command: Command| {
+        index += 1;
+        machine.apply(index, 1, 10, Some(&command)).unwrap().reply
+    };
+    let append = |ring_version, sequence| Command::Append {
+        leader_time_ms: 0,
+        ring_version,
+        batch: batch((7, 0, sequence), 1, 10, 0),
+    };
+    let fence = |ring_version| Command::Fence {
+        leader_time_ms: 0,
+        ring_version,
+    };
+    let placed = |base_offset, duplicate| Reply::Appended {
+        base_offset,
+        duplicate,
+    };
+    assert_eq!(apply(append(1, 0)), placed(0, false));
+    assert_eq!(apply(fence(2)), Reply::Done);
+    let Reply::Refused(refused) = apply(append(1, 1)) else {
+        panic!("a batch of the old ring was taken behind the fence");
+    };
+    assert_eq!(refused.code, ErrorCode::StaleRing);
+    // What was written before, and is sent again since its answer was lost, is where it was.
+    assert_eq!(apply(append(1, 0)), placed(0, true));
+    assert_eq!(apply(append(2, 1)), placed(1, false));
+    assert_eq!(apply(append(0, 2)), placed(2, false));
+    assert_eq!(apply(fence(1)), Reply::Done);
+    assert_eq!(machine.fence(), (2, 1));
+    let mut replica = PartitionMachine::default();
+    replica.restore(machine.checkpoint()).unwrap();
+    assert_eq!(replica.fence(), (2, 1));
+}
+
+#[test]
+fn a_log_of_group_commands_rolls_and_its_checkpoint_holds_the_groups() {
+    let mut machine = PartitionMachine::default();
+    let command = Command::Group(GroupCommand {
+        leader_time_ms: 5,
+        group: "g".to_owned(),
+        kind: Some(group_command::Kind::Committed(PositionsCommitted {
+            member_id: String::new(),
+            positions: vec![GroupPosition {
+                topic_id: 3,
+                offset: 9,
+                ..GroupPosition::default()
+            }],
+        })),
+    });
+    machine.apply(1, 1, 100, Some(&command)).unwrap();
+    let roll = Command::Roll { leader_time_ms: 6 };
+    assert!(machine.apply(2, 1, 10, Some(&roll)).unwrap().checkpoint);
+    let mut replica = PartitionMachine::default();
+    replica.restore(machine.checkpoint()).unwrap();
+    assert_eq!(replica.groups(), machine.groups());
+    let trim = Command::Trim {
+        leader_time_ms: 7,
+        to_offset: 0,
+    };
+    machine.apply(3, 1, 10, Some(&trim)).unwrap();
+    assert_eq!(machine.purgeable_index(), 2);
 }

@@ -15,6 +15,7 @@ mod fetch;
 mod followers;
 mod founding;
 mod groups;
+mod growth;
 mod host;
 mod lookup;
 mod machine;

@@ -60,13 +60,17 @@ impl Future for Ticket {
 
 impl Partition {
     /// Proposes one batch and returns without waiting for it to commit. The order of calls is the
-    /// order in the log.
+    /// order in the log. `ring_version` is that of the ring its keys were routed by; 0 if by none.
     ///
     /// # Errors
     /// Here, nothing was appended: a batch that does not hold up, `NotLeader`, `NoLeader`,
     /// `DiskFull`, `DiskFailed`, `Overloaded`. The ticket's errors say in their code whether the
     /// outcome is known.
-    pub async fn propose(self: &Arc<Self>, batch: Bytes) -> Result<Ticket, WireError> {
+    pub async fn propose(
+        self: &Arc<Self>,
+        ring_version: u32,
+        batch: Bytes,
+    ) -> Result<Ticket, WireError> {
         let limits = Limits::new(self.settings.read().max_batch_bytes);
         let checked =
             BatchView::check(batch, &limits).map_err(|error| self.error(error.code(), error))?;
@@ -78,6 +82,7 @@ impl Partition {
         let room = self.room(checked.bytes().len()).await?;
         let command = Command::Append {
             leader_time_ms: self.host.clock.now_ms(),
+            ring_version,
             batch: checked.into_bytes(),
         };
         let (responder, answer) = ProgressResponder::complete_only();

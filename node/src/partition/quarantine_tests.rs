@@ -139,7 +139,7 @@ async fn a_leader_that_reads_damage_hands_on_and_nothing_acknowledged_is_lost() 
     damage_record(&cluster.nodes[&node].disk, "record 05");
     let met = leader.fetch(spec(5)).await.unwrap_err();
     assert_eq!(met.code, ErrorCode::DamagedData, "{met}");
-    let refused = leader.propose(anonymous(&[b"too late"])).await.err();
+    let refused = leader.propose(0, anonymous(&[b"too late"])).await.err();
     assert_eq!(refused.map(|error| error.code), Some(ErrorCode::NotServing));
     cluster
         .decide_until("other leader", |cluster| {

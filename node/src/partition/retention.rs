@@ -13,7 +13,7 @@ use ropewalk_proto::v1::TopicSettings;
 use super::state::Boundary;
 use super::{Partition, PartitionMachine};
 
-/// How long a proposal of retention may take; what is not done is proposed again next time.
+/// How long a proposal may take; what is not done is proposed again next time.
 const PROPOSE_WITHIN: Duration = Duration::from_secs(5);
 
 /// Whether the segment under way should end: it is full, or must be cut before it can be trimmed.
@@ -74,11 +74,13 @@ impl Partition {
         }
     }
 
-    async fn housekeeping(&self, command: Command) {
+    pub(super) async fn housekeeping(&self, command: Command) {
         match tokio::time::timeout(PROPOSE_WITHIN, self.raft.client_write(command)).await {
             Ok(Ok(_)) => {}
-            Ok(Err(error)) => tracing::debug!(partition = %self.id, %error, "retention is put off"),
-            Err(_) => tracing::debug!(partition = %self.id, "retention waits for a majority"),
+            Ok(Err(error)) => {
+                tracing::debug!(partition = %self.id, %error, "housekeeping is put off")
+            }
+            Err(_) => tracing::debug!(partition = %self.id, "housekeeping waits for a majority"),
         }
     }
 }
@@ -109,6 +111,7 @@ mod tests {
             let leader_time_ms = n as i64 * 100;
             let append = Command::Append {
                 leader_time_ms,
+                ring_version: 0,
                 batch: batch.build(),
             };
             machine.apply(n * 2 + 1, 1, 1_000, Some(&append)).unwrap();

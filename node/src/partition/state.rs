@@ -91,6 +91,12 @@ pub(super) struct Core {
     /// The last boundary at or below the log start: the log up to it may go.
     #[prost(message, optional, tag = "8")]
     pub purgeable: Option<Boundary>,
+    /// The oldest ring that batches may be routed by.
+    #[prost(uint32, tag = "9")]
+    pub ring_version: u32,
+    /// The offset of the first record behind the last fence.
+    #[prost(uint64, tag = "10")]
+    pub fence_offset: u64,
 }
 
 /// The segment under way, in leader time: when its first and its latest record were appended.

@@ -22,6 +22,9 @@ use super::quarantine::{SAY_AGAIN, due, lost_majority};
 use crate::cluster::LeaderInfo;
 use crate::cluster::view::{ClusterView, PartitionView};
 
+/// How often a partition of a topic that grows is looked at: until its fence is known keys wait.
+const GROWING_TICK: Duration = Duration::from_millis(50);
+
 /// Looks after a partition until it stops, or is found damaged: then it leaves its group at once.
 pub(super) async fn run(partition: Arc<Partition>, stop: CancellationToken) {
     // Side by side: a step that takes its time must not keep a change of leader from being told.
@@ -44,6 +47,8 @@ struct Steward {
     founding: Founding,
     balance: Balance,
     retained: Instant,
+    /// The topic grows, and waits for the fence of this partition among others.
+    growing: bool,
     said_lost: Option<Instant>,
 }
 
@@ -54,6 +59,7 @@ impl Steward {
             founding: Founding::new(),
             balance: Balance::default(),
             retained: Instant::now(),
+            growing: false,
             said_lost: None,
         }
     }
@@ -65,7 +71,10 @@ impl Steward {
             tokio::time::interval(Duration::from_millis(limits.reconcile_interval_ms.max(1)));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while self.partition.is_running() {
-            ticks.tick().await;
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = tokio::time::sleep(GROWING_TICK), if self.growing => {}
+            }
             self.look().await;
         }
     }
@@ -78,8 +87,10 @@ impl Steward {
         self.partition.take_settings(&view);
         self.founding.look(&self.partition, wish, &view).await;
         self.partition.purge().await;
+        self.growing = false;
         if self.partition.is_leader() {
             self.retain().await;
+            self.growing = self.partition.fence(&view).await;
             self.lead(wish, &view).await;
         } else {
             self.balance.reset();

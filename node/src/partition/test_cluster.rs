@@ -121,6 +121,8 @@ impl TestCluster {
             id: TopicId(1),
             settings,
             ring_version: 1,
+            ring_partitions: 1,
+            growths: Vec::new(),
             partitions: vec![partition],
         };
         view.topics.insert(TOPIC.into(), topic);

@@ -86,6 +86,7 @@ impl<'a> Walk<'a> {
             let EntryPayload::Normal(Command::Append {
                 batch,
                 leader_time_ms,
+                ..
             }) = entry.payload
             else {
                 continue;

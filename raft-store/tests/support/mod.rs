@@ -152,6 +152,7 @@ pub fn entry(term: u64, index: u64) -> Entry {
     let repeats = 1 + (index as usize % 5) * 40;
     let command = Command::Append {
         leader_time_ms: index as i64,
+        ring_version: 0,
         batch: Bytes::from(text.repeat(repeats)),
     };
     Entry {

@@ -188,6 +188,7 @@ pub fn append(term: u64, index: u64, names: &[RecordName]) -> InspectedEntry {
     let batch = batch.build();
     let command = Command::Append {
         leader_time_ms: 0,
+        ring_version: 0,
         batch,
     };
     of(term, index, 2, Payload::Command(command))
@@ -223,6 +224,7 @@ pub fn committed_of(producer: i64, epoch: i16, sequence: i32) -> Committed {
     let mut one = committed(0, &[]);
     one.entry.payload = Payload::Command(Command::Append {
         leader_time_ms: 0,
+        ring_version: 0,
         batch,
     });
     one

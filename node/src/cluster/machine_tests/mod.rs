@@ -1,6 +1,7 @@
 //! Every metadata command, and every way it is refused.
 
 mod damaged;
+mod growth;
 mod nodes;
 mod replay;
 mod topics;

@@ -1,0 +1,145 @@
+//! What the metadata group does when a topic grows.
+//!
+//! The new partitions are made at once, and keys go on mapping to the old ones. The leader of each old
+//! partition writes a fence into its log (`partition/growth.rs`) and tells its offset here; **keys map
+//! to the new partitions only when every old one is fenced.** So all that was routed the old way lies
+//! before the fences, and all that is routed the new way was published after it.
+
+use ropewalk_proto::error::{ErrorCode, WireError};
+use ropewalk_proto::ids::GroupId;
+use ropewalk_proto::v1::{
+    Fence, GrowTopic, MetaTopic, PartitionFenced, Partitioner, TopicGrowth, meta_reply,
+};
+
+use super::machine::{MetaMachine, Outcome};
+use super::placement;
+use super::topics::{MAX_PARTITIONS, invalid, topic_info, unknown};
+
+/// Growths of one topic that are remembered: groups that never read it so far go by them.
+const MAX_GROWTHS: usize = 100;
+
+impl MetaMachine {
+    pub(super) fn grow_topic(&mut self, command: &GrowTopic) -> Outcome {
+        let (name, to) = (&command.name, command.partitions);
+        let topic = self.state.topics.get(name).ok_or_else(|| unknown(name))?;
+        let from = topic.partitions.len() as u32;
+        if to == from {
+            return Ok(Some(meta_reply::Kind::Topic(topic_info(topic))));
+        }
+        check_count(topic, to)?;
+        check_done(topic)?;
+        let replicas = topic.settings.map_or(1, |settings| settings.replicas);
+        let (topic_id, ring_version) = (topic.topic_id, topic.ring_version + 1);
+        let slots = self.slots();
+        self.check_room(name, to - from, replicas, slots.len())?;
+        let places = placement::place(topic_id, to, replicas, &slots);
+        let mut partitions = Vec::new();
+        for (partition, nodes) in (0..).zip(places).skip(from as usize) {
+            partitions.push(self.draw_partition(partition, &nodes));
+        }
+        for partition in &partitions {
+            let group = GroupId(partition.group_id);
+            let place = (name.clone(), partition.partition);
+            self.state.groups.insert(group, place);
+            self.touched.groups.insert(group);
+        }
+        self.touched.topics.insert(name.clone());
+        let topic = self
+            .state
+            .topics
+            .get_mut(name)
+            .ok_or_else(|| unknown(name))?;
+        topic.partitions.extend(partitions);
+        topic.ring_partitions = from;
+        topic.growths.push(TopicGrowth {
+            ring_version,
+            from_partitions: from,
+            to_partitions: to,
+            fences: Vec::new(),
+        });
+        Ok(Some(meta_reply::Kind::Topic(topic_info(topic))))
+    }
+
+    /// Takes down a fence; with the last one keys map to the new partitions.
+    pub(super) fn partition_fenced(&mut self, fact: &PartitionFenced) -> Outcome {
+        let place = self.state.groups.get(&GroupId(fact.group_id)).cloned();
+        let Some((name, partition)) = place else {
+            return Ok(None);
+        };
+        let topic = self
+            .state
+            .topics
+            .get_mut(&name)
+            .ok_or_else(|| unknown(&name))?;
+        let Some(growth) = topic.growths.last_mut() else {
+            return Ok(None);
+        };
+        let known = growth
+            .fences
+            .iter()
+            .any(|fence| fence.partition == partition);
+        if growth.ring_version != fact.ring_version || known || partition >= growth.from_partitions
+        {
+            return Ok(None);
+        }
+        growth.fences.push(Fence {
+            partition,
+            offset: fact.offset,
+        });
+        if growth.fences.len() == growth.from_partitions as usize {
+            growth.fences.sort_by_key(|fence| fence.partition);
+            topic.ring_version = growth.ring_version;
+            topic.ring_partitions = growth.to_partitions;
+        }
+        self.touched.topics.insert(name);
+        Ok(None)
+    }
+}
+
+fn check_count(topic: &MetaTopic, to: u32) -> Result<(), WireError> {
+    let (name, from) = (&topic.name, topic.partitions.len() as u32);
+    if to < from {
+        return Err(invalid(format!(
+            "topic {name} has {from} partitions, and cannot be made smaller: records of the partitions \
+             that go would have no place that keeps the order of their keys; create a topic of {to} \
+             partitions and copy what is still needed"
+        )));
+    }
+    if to > MAX_PARTITIONS {
+        return Err(invalid(format!(
+            "topic {name} with {to} partitions: it can have at most {MAX_PARTITIONS}"
+        )));
+    }
+    let murmur2 = topic
+        .settings
+        .is_some_and(|settings| settings.partitioner() == Partitioner::Murmur2);
+    if murmur2 && to % from != 0 {
+        return Err(invalid(format!(
+            "topic {name} maps keys by murmur2, with which keys would move between its {from} old \
+             partitions, out of order: grow it to a multiple of {from}"
+        )));
+    }
+    if topic.growths.len() >= MAX_GROWTHS {
+        return Err(invalid(format!(
+            "topic {name} has grown {MAX_GROWTHS} times already"
+        )));
+    }
+    Ok(())
+}
+
+/// Refuses what must wait until a topic has grown.
+pub(super) fn check_done(topic: &MetaTopic) -> Result<(), WireError> {
+    match topic.growths.last() {
+        Some(growth) if growth.ring_version > topic.ring_version => Err(WireError::new(
+            ErrorCode::Unsafe,
+            format!(
+                "topic {} is growing to {} partitions, and {} of {} old ones are fenced; try again when it is done",
+                topic.name,
+                growth.to_partitions,
+                growth.fences.len(),
+                growth.from_partitions
+            ),
+        )),
+        _ => Ok(()),
+    }
+}
