@@ -12,7 +12,7 @@ use tonic::{Status, Streaming};
 
 use super::service::Service;
 use super::world::World;
-use super::{Fake, TOPIC, soon};
+use super::{Fake, SOON, TOPIC};
 
 pub const GROUP: &str = "watchers";
 
@@ -42,6 +42,8 @@ pub struct Groups {
     /// Everything members said but heartbeats, in order, with who said it.
     pub said: Vec<(String, Ask)>,
     pub script: Box<dyn FnMut(&Ask) -> React + Send>,
+    /// How many heartbeats came.
+    pub heartbeats: usize,
     members: BTreeMap<String, Answers>,
 }
 
@@ -67,6 +69,7 @@ impl Groups {
             committed: BTreeMap::new(),
             said: Vec::new(),
             script: Box::new(|_| React::Obey),
+            heartbeats: 0,
             members: BTreeMap::new(),
         }
     }
@@ -96,11 +99,16 @@ impl Groups {
             Ask::Release(release) => Some(&release.partitions),
             _ => None,
         });
-        releases.flatten().map(|at| (at.partition, at.epoch)).collect()
+        releases
+            .flatten()
+            .map(|at| (at.partition, at.epoch))
+            .collect()
     }
 
     pub fn has_left(&self) -> bool {
-        self.said.iter().any(|(_, ask)| matches!(ask, Ask::Leave(_)))
+        self.said
+            .iter()
+            .any(|(_, ask)| matches!(ask, Ask::Leave(_)))
     }
 
     fn assignment(&self) -> Answer {
@@ -208,7 +216,9 @@ impl Service {
             }
             let (kind, breaks) = world.coordinate(self.node_id, &ask);
             let joined = matches!(kind, Some(Answer::Assignment(_)));
-            if !matches!(ask, Ask::Heartbeat(_)) {
+            if matches!(ask, Ask::Heartbeat(_)) {
+                world.groups.heartbeats += 1;
+            } else {
                 world.groups.said.push((member.clone(), ask));
             }
             if breaks {
@@ -258,6 +268,13 @@ impl Fake {
         }
     }
 
+    /// Waits for so many more heartbeats.
+    pub async fn heartbeats(&self, more: usize) {
+        let before = self.world().groups.heartbeats;
+        let all = |groups: &Groups| groups.heartbeats >= before + more;
+        self.until("heartbeats", all).await;
+    }
+
     /// Waits until the group is as a test wants it.
     pub async fn until(&self, what: &str, mut is_so: impl FnMut(&Groups) -> bool) {
         let mut changed = self.changed.subscribe();
@@ -266,8 +283,8 @@ impl Fake {
                 changed.changed().await.unwrap();
             }
         };
-        tracing::debug!(what, "waiting");
-        soon(wait).await;
+        let waited = tokio::time::timeout(SOON, wait).await;
+        waited.unwrap_or_else(|_| panic!("this never comes: {what}"));
     }
 }
 

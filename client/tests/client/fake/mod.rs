@@ -15,7 +15,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 
-pub use groups::{Groups, React, offer};
+pub use groups::{GROUP, React, offer};
 pub use world::{Act, Log, Seen, World};
 
 pub const TOPIC: &str = "flights";

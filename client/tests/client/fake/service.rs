@@ -16,8 +16,8 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::groups::GROUP;
 use super::TOPIC;
+use super::groups::GROUP;
 use super::world::{Act, World};
 
 #[derive(Clone)]
