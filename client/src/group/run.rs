@@ -115,6 +115,10 @@ impl<E: Send + 'static> Work<E> {
         Fut: Future<Output = std::result::Result<(), E>> + Send,
     {
         while let Some((key, (delivery, ticket))) = self.lanes.start() {
+            if !ticket.counts() {
+                self.lanes.finished(&key);
+                continue;
+            }
             let handler = handler.clone();
             self.tasks.spawn(async move {
                 let result = handler(delivery).await;

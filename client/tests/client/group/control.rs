@@ -108,7 +108,10 @@ async fn a_position_that_was_trimmed_ends_the_stream_or_is_skipped_as_it_was_tol
     let error = soon(subscription.next()).await.unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Trimmed, "{error}");
     assert!(soon(subscription.next()).await.is_none());
-    subscription.close().await.unwrap_err();
+    // The member is well, and can still commit and leave.
+    subscription.close().await.unwrap();
+    assert!(fake.world().groups.has_left());
+    assert_eq!(fake.world().groups.committed[&0], 4);
 
     let builder = builder.on_trimmed(Trimmed::SkipToBeginning);
     let mut subscription = builder.build().await.unwrap();
