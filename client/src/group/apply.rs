@@ -163,7 +163,7 @@ impl State {
 
     /// Partitions to give up now: nothing of them is out or to be committed any more, or the time for it
     /// is up. What is done of them later counts no more.
-    pub fn to_release(&mut self, last_commit: bool) -> Vec<v1::GroupPlace> {
+    pub fn give_up(&mut self, last_commit: bool) -> Vec<v1::GroupPlace> {
         let now = Instant::now();
         let mut released = Vec::new();
         for (place, part) in &mut self.parts {

@@ -169,7 +169,7 @@ impl Member {
             }
         }
         if !session.awaits(|sent| matches!(sent, Sent::Release(_))) {
-            let places = self.shared.state.lock().to_release(commits_itself);
+            let places = self.shared.state.lock().give_up(commits_itself);
             if !places.is_empty() {
                 session.send(Sent::Release(places)).map_err(broke)?;
             }

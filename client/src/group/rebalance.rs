@@ -42,9 +42,11 @@ pub enum Rebalance {
     Unreadable(TopicPartition, Error),
 }
 
+type Hears = dyn Fn(&Rebalance) + Send + Sync;
+
 /// Whom to tell.
 #[derive(Clone, Default)]
-pub(super) struct Listener(Option<Arc<dyn Fn(&Rebalance) + Send + Sync>>);
+pub(super) struct Listener(Option<Arc<Hears>>);
 
 impl Listener {
     pub fn new(listener: impl Fn(&Rebalance) + Send + Sync + 'static) -> Listener {
