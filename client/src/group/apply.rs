@@ -10,7 +10,8 @@ use super::assignment::{Change, Place, Standing, changes, place};
 use super::part::{Part, Phase, Position, Which};
 use super::progress::Progress;
 use super::rebalance::{Rebalance, TopicPartition};
-use super::shared::{Shared, State};
+use super::shared::Shared;
+use super::state::State;
 use crate::error::{Error, Result};
 
 /// Lists of partitions, by what became of them.

@@ -3,19 +3,19 @@
 use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt};
-use ropewalk_proto::error::{ErrorCode, Retry, WireError};
-use ropewalk_proto::v1;
-use ropewalk_proto::v1::group_response::Kind as Answer;
 use tokio::time::{Instant, sleep_until};
 
-use super::member::{End, Member, Resolved, end_of};
-use super::part::{Phase, Position, Which};
+use super::member::{Member, Resolved};
+use super::part::{Phase, Which};
 use super::rebalance::Rebalance;
-use super::session::{Heard, Refused, Sent, Session};
+use super::session::{Sent, Session};
+use super::settings::{End, end_of};
 use crate::error::{Error, ErrorKind};
 
 /// So many partitions are asked at a time where they begin.
 const RESOLVING: usize = 16;
+/// So many positions go in one request.
+const POSITIONS: usize = 5_000;
 /// What a coordinator that names no interval for heartbeats gets, as a part of the session.
 const BEATS_IN_A_SESSION: u32 = 3;
 
@@ -149,6 +149,10 @@ impl Member {
         self.ask_where_to_begin();
         let commits_itself = self.settings.auto_commit.is_some();
         if !session.awaits(|sent| matches!(sent, Sent::Commit(_))) {
+            let failed = self.commits.ended();
+            if let (Some(error), Some(closing)) = (failed, &mut self.closing) {
+                closing.error.get_or_insert(error);
+            }
             let which = match (self.commits.is_wanted(), commits_itself) {
                 (true, _) => Which::All,
                 (false, true) => Which::Due,
@@ -162,10 +166,13 @@ impl Member {
                 state.to_commit(which)
             };
             self.commits.begun();
+            for positions in positions.chunks(POSITIONS) {
+                session
+                    .send(Sent::Commit(positions.to_vec()))
+                    .map_err(broke)?;
+            }
             if positions.is_empty() {
-                self.commits.ended(&Ok(()));
-            } else {
-                session.send(Sent::Commit(positions)).map_err(broke)?;
+                self.commits.ended();
             }
         }
         if !session.awaits(|sent| matches!(sent, Sent::Release(_))) {
@@ -189,96 +196,6 @@ impl Member {
             return Err(End::Left);
         }
         session.send(Sent::Leave).map_err(broke)
-    }
-
-    fn heard(&mut self, heard: Heard) -> Result<(), End> {
-        match heard {
-            Heard::Assignment(assignment) => {
-                self.assigned(assignment);
-                Ok(())
-            }
-            Heard::End(refused) => Err(end_of(refused)),
-            Heard::Answer(Sent::Leave, _) => Err(End::Left),
-            Heard::Answer(Sent::Heartbeat, Err(refused)) => Err(end_of(refused)),
-            Heard::Answer(Sent::Commit(positions), answer) => self.committed(&positions, answer),
-            Heard::Answer(Sent::Release(places), Ok(_)) => {
-                self.shared.state.lock().released(&places);
-                Ok(())
-            }
-            Heard::Answer(Sent::Release(places), Err(refused)) => match end_of(refused) {
-                // The coordinator does not count them as this member's: that is as well.
-                End::Fatal(error) => {
-                    tracing::debug!(%error, "a release was refused");
-                    self.shared.state.lock().released(&places);
-                    Ok(())
-                }
-                end => Err(end),
-            },
-            Heard::Answer(Sent::Heartbeat, Ok(_)) => Ok(()),
-        }
-    }
-
-    fn committed(
-        &mut self,
-        positions: &[Position],
-        answer: Result<Option<Answer>, Refused>,
-    ) -> Result<(), End> {
-        let refused = match answer {
-            Ok(Some(Answer::Committed(committed))) => committed.refused,
-            Ok(_) => Vec::new(),
-            Err(refused) => return self.commit_failed(positions, refused),
-        };
-        let mut first = Ok(());
-        let mut fatal = None;
-        for position in positions {
-            let mut of_this = refused.iter().filter(|refused| {
-                refused.topic_id == position.place.topic_id
-                    && refused.partition == position.place.partition
-            });
-            let error = of_this.next().map(|refused| why(position, refused));
-            let mut state = self.shared.state.lock();
-            state.committed(position, error.is_some());
-            let Some(error) = error else {
-                continue;
-            };
-            tracing::warn!(group = self.settings.group, %error, "a position was refused");
-            let part = state.parts.get(&position.place);
-            let starts = part.is_some_and(|part| matches!(part.phase, Phase::Starting { .. }));
-            // One that is not this member's any more is about to be taken from it.
-            let taken = error.code() == Some(ErrorCode::NotOwner);
-            if starts && !taken && !error.is_retryable() {
-                fatal = Some(error.clone());
-            }
-            if first.is_ok() {
-                first = Err(error);
-            }
-        }
-        if let (Err(error), Some(closing)) = (&first, &mut self.closing) {
-            closing.error.get_or_insert_with(|| error.clone());
-        }
-        self.commits.ended(&first);
-        self.shared.change(|state| state.begin());
-        fatal.map_or(Ok(()), |error| Err(End::Fatal(error)))
-    }
-
-    /// The coordinator took none of the positions.
-    fn commit_failed(&mut self, positions: &[Position], refused: Refused) -> Result<(), End> {
-        let retry = refused.error.code().map(ErrorCode::retry);
-        let unknown = refused.error.code() == Some(ErrorCode::UnknownMember);
-        if unknown || !matches!(retry, Some(Retry::Never | Retry::Later)) {
-            return Err(end_of(refused));
-        }
-        tracing::warn!(group = self.settings.group, error = %refused.error, "a commit failed");
-        let mut state = self.shared.state.lock();
-        for position in positions {
-            state.committed(position, true);
-        }
-        drop(state);
-        if let Some(closing) = &mut self.closing {
-            closing.error.get_or_insert_with(|| refused.error.clone());
-        }
-        self.commits.ended(&Err(refused.error));
-        Ok(())
     }
 
     /// Looks up where partitions begin in which the group has no position.
@@ -349,13 +266,4 @@ impl Member {
 
 fn broke(error: Error) -> End {
     End::Broke(error.into())
-}
-
-fn why(position: &Position, refused: &v1::PositionError) -> Error {
-    let error = refused.error.clone().unwrap_or_default();
-    let error: Error = WireError::from(error).into();
-    error.context(format_args!(
-        "committing offset {} of partition {} of topic {}",
-        position.offset, position.place.partition, position.place.topic_id
-    ))
 }

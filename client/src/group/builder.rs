@@ -7,10 +7,12 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::handle::SubscriptionHandle;
-use super::member::{Member, Settings, draw_member_id};
+use super::member::{Member, draw_member_id};
 use super::readers::Readers;
 use super::rebalance::{Listener, Rebalance};
-use super::shared::{Limits, Shared};
+use super::settings::Settings;
+use super::shared::Shared;
+use super::state::Limits;
 use super::stream::Subscription;
 use crate::client::Inner;
 use crate::error::{Error, Result};

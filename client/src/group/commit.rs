@@ -2,7 +2,7 @@
 
 use tokio::sync::oneshot;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Where somebody hears what became of a commit.
 pub(super) type Waiter = oneshot::Sender<Result<()>>;
@@ -16,6 +16,8 @@ pub(super) struct Commits {
     waiting: Vec<Waiter>,
     /// For the one on its way.
     under_way: Vec<Waiter>,
+    /// What was first refused of the one on its way.
+    failed: Option<Error>,
 }
 
 impl Commits {
@@ -37,18 +39,26 @@ impl Commits {
         self.under_way.append(&mut self.waiting);
     }
 
-    /// What became of it.
-    pub fn ended(&mut self, result: &Result<()>) {
+    /// A part of the one on its way was refused.
+    pub fn refused(&mut self, error: Error) {
+        self.failed.get_or_insert(error);
+    }
+
+    /// All of the one on its way is answered. Returns what was wrong with it.
+    pub fn ended(&mut self) -> Option<Error> {
+        let failed = self.failed.take();
         for waiter in self.under_way.drain(..) {
             // Whoever asked may have gone.
-            let _ = waiter.send(result.clone());
+            let _ = waiter.send(failed.clone().map_or(Ok(()), Err));
         }
+        failed
     }
 
     /// It may have been heard or not: the next one says it again.
     pub fn lost(&mut self) {
         self.wanted |= !self.under_way.is_empty();
         self.waiting.append(&mut self.under_way);
+        self.failed = None;
     }
 }
 
@@ -64,10 +74,25 @@ mod tests {
         commits.want(Some(first));
         commits.begun();
         commits.want(Some(second));
-        commits.ended(&Ok(()));
+        assert_eq!(commits.ended(), None);
         assert!(first_hears.try_recv().unwrap().is_ok());
         assert!(second_hears.try_recv().is_err(), "not yet");
         assert!(commits.is_wanted());
+    }
+
+    #[test]
+    fn the_first_refusal_is_what_those_hear_who_wait_for_the_commit() {
+        let mut commits = Commits::default();
+        let (waiter, mut hears) = oneshot::channel();
+        commits.want(Some(waiter));
+        commits.begun();
+        commits.refused(Error::invalid("first"));
+        commits.refused(Error::invalid("second"));
+        assert_eq!(commits.ended(), Some(Error::invalid("first")));
+        let heard = hears.try_recv().unwrap();
+        assert_eq!(heard, Err(Error::invalid("first")));
+        commits.begun();
+        assert_eq!(commits.ended(), None);
     }
 
     #[test]
@@ -76,10 +101,11 @@ mod tests {
         let (waiter, mut hears) = oneshot::channel();
         commits.want(Some(waiter));
         commits.begun();
+        commits.refused(Error::invalid("refused, and then the stream broke"));
         commits.lost();
         assert!(commits.is_wanted() && hears.try_recv().is_err());
         commits.begun();
-        commits.ended(&Ok(()));
+        assert_eq!(commits.ended(), None);
         assert!(hears.try_recv().unwrap().is_ok());
     }
 }

@@ -7,8 +7,8 @@ use ropewalk_proto::v1;
 use tokio::sync::{mpsc, oneshot};
 
 use super::commit::Waiter;
-use super::member::Command;
 use super::rebalance::TopicPartition;
+use super::settings::Command;
 use super::shared::Shared;
 use crate::admin::Admin;
 use crate::client::Inner;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use ropewalk_proto::error::{ErrorCode, Retry};
+use ropewalk_proto::error::ErrorCode;
 use ropewalk_proto::v1;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, sleep_until};
@@ -14,69 +14,23 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::assignment::Place;
 use super::commit::{Commits, Waiter};
 use super::rebalance::{Listener, Rebalance};
-use super::session::{Refused, Session};
+use super::session::Session;
+use super::settings::{Closing, Command, End, Settings};
 use super::shared::Shared;
 use crate::backoff::Backoff;
 use crate::client::Inner;
 use crate::error::{Error, ErrorKind, Result};
-use crate::record::Offset;
 
 /// Without a coordinator for so many session timeouts, the subscription ends.
 const SESSIONS_WITHOUT_COORDINATOR: u32 = 3;
+/// A topic made a moment ago is not known to every node yet; so long a first join waits for it.
+const TOPIC_SEEN_WITHIN: Duration = Duration::from_secs(2);
 /// How often in a row one node may send the member to the next without a pause.
 const HOPS: usize = 3;
 /// How long a coordinator may take to answer, or less if the session is shorter.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// How long the last commit and the leave may take.
 const CLOSE_WITHIN: Duration = Duration::from_secs(10);
-
-/// What a member says of itself, and how it behaves.
-#[derive(Debug, Clone)]
-pub(super) struct Settings {
-    pub group: String,
-    pub topics: Vec<String>,
-    pub pattern: String,
-    pub instance_id: String,
-    pub client: String,
-    pub session: Duration,
-    pub rebalance_within: Duration,
-    pub start_at: Offset,
-    pub auto_commit: Option<Duration>,
-    pub max_poll: Duration,
-}
-
-/// What the application asks of the member.
-#[derive(Debug)]
-pub(super) enum Command {
-    Commit(Option<Waiter>),
-    /// To end; whether also to leave, or as is usual for such a member.
-    Close {
-        leave: Option<bool>,
-        reply: Waiter,
-    },
-}
-
-/// A member on its way out.
-#[derive(Debug)]
-pub(super) struct Closing {
-    pub leave: bool,
-    pub until: Instant,
-    pub reply: Option<Waiter>,
-    /// Why it goes, or what went wrong on the way.
-    pub error: Option<Error>,
-}
-
-/// How a session ended.
-#[derive(Debug)]
-pub(super) enum End {
-    /// As it was meant to.
-    Left,
-    /// It can go on elsewhere, or again.
-    Broke(Refused),
-    /// The coordinator does not know the member any more.
-    Unknown(Error),
-    Fatal(Error),
-}
 
 /// What came of asking where a partition begins.
 pub(super) type Resolved = (Place, u64, Result<u64>);
@@ -196,12 +150,7 @@ impl Member {
             } else if !refused.error.is_retryable() {
                 return Err(self.in_group(refused.error));
             }
-            let gave_up_at = self.connected_at
-                + self
-                    .settings
-                    .session
-                    .saturating_mul(SESSIONS_WITHOUT_COORDINATOR);
-            if Instant::now() >= gave_up_at {
+            if Instant::now() >= self.connected_at + self.patience(&refused.error) {
                 let what = format!(
                     "no coordinator of group {:?} took the member for {:?}",
                     self.settings.group,
@@ -223,6 +172,19 @@ impl Member {
                 return self.closed_unheard();
             }
         }
+    }
+
+    /// For how long joining may fail like that.
+    fn patience(&self, error: &Error) -> Duration {
+        let sessions = self
+            .settings
+            .session
+            .saturating_mul(SESSIONS_WITHOUT_COORDINATOR);
+        // A topic that was there once may come back; one that was never there is a wrong name.
+        if self.joined.is_some() && error.says_there_is_none() {
+            return TOPIC_SEEN_WITHIN.min(sessions);
+        }
+        sessions
     }
 
     fn introduction(&self) -> v1::Join {
@@ -347,16 +309,6 @@ impl Member {
 
     fn in_group(&self, error: Error) -> Error {
         error.context(format_args!("consumer group {:?}", self.settings.group))
-    }
-}
-
-/// Whether a refusal ends the session, and how.
-pub(super) fn end_of(refused: Refused) -> End {
-    match refused.error.code().map(ErrorCode::retry) {
-        _ if refused.error.code() == Some(ErrorCode::UnknownMember) => End::Unknown(refused.error),
-        Some(Retry::Never) => End::Fatal(refused.error),
-        _ if refused.error.is_retryable() => End::Broke(refused),
-        _ => End::Fatal(refused.error),
     }
 }
 

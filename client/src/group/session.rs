@@ -16,8 +16,8 @@ use super::part::Position;
 use crate::client::{Inner, timed_out};
 use crate::error::{Error, ErrorKind, Result};
 
-/// Requests on their way into the stream. There is at most one of each kind.
-const REQUESTS: usize = 8;
+/// Requests on their way into the stream. There is one of each kind, and a commit in parts.
+const REQUESTS: usize = 64;
 
 /// What a request was about.
 #[derive(Debug)]

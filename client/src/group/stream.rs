@@ -10,7 +10,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::delivery::Delivery;
 use super::handle::SubscriptionHandle;
-use super::member::Command;
+use super::settings::Command;
 use crate::error::Result;
 
 /// A member of a consumer group, as a [`Stream`] of the records of its partitions. Each partition's

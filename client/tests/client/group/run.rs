@@ -172,9 +172,7 @@ async fn a_shutdown_waits_for_handlers_commits_what_they_did_and_leaves() {
     go.add_permits(2);
     soon(running).await.unwrap().unwrap();
     assert_eq!(begun.available_permits(), 0, "the third was not begun");
-    let world = fake.world();
-    assert_eq!(world.groups.committed[&0], 2);
-    assert!(world.groups.has_left());
-    drop(world);
+    assert_eq!(fake.world().groups.committed[&0], 2);
+    assert!(fake.world().groups.has_left());
     assert!(handle.commit().await.is_err(), "it is closed");
 }

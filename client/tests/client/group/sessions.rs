@@ -229,6 +229,10 @@ async fn what_can_never_work_is_told_by_the_build() {
     fake.world().groups.script = Box::new(|_| React::Refuse(ErrorCode::InvalidRequest));
     let error = soon(subscribe(&client).build()).await.unwrap_err();
     assert_eq!(error.code(), Some(ErrorCode::InvalidRequest), "{error}");
+    // Another topic could be one that was created just now, but that shows soon.
+    fake.world().groups.script = Box::new(|_| React::Refuse(ErrorCode::UnknownTopic));
+    let error = soon(subscribe(&client).build()).await.unwrap_err();
+    assert_eq!(error.code(), Some(ErrorCode::UnknownTopic), "{error}");
     for builder in [
         client.subscribe("g"),
         client.subscribe("").topics([TOPIC]),
