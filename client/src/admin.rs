@@ -10,12 +10,34 @@ use tonic::Status;
 use crate::client::{Inner, Safe, bounded};
 use crate::connections::Node;
 use crate::error::{Error, Result};
+use crate::record::Offset;
 
 /// Topics, nodes, leaders. Each call is bounded by the client's request timeout and made again, to
 /// other nodes too, for as long as that may help.
 #[derive(Debug, Clone)]
 pub struct Admin {
     inner: Arc<Inner>,
+}
+
+/// Where to move the positions of a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SeekGroup {
+    /// All partitions of the topic, each to this place.
+    All(Offset),
+    /// These partitions, each to an offset.
+    Partitions(Vec<(u32, u64)>),
+}
+
+impl From<Offset> for v1::seek_group_request::Position {
+    fn from(place: Offset) -> v1::seek_group_request::Position {
+        use v1::seek_group_request::Position;
+        match place {
+            Offset::Beginning => Position::Beginning(true),
+            Offset::End => Position::End(true),
+            Offset::At(offset) => Position::Offset(offset),
+            Offset::Time(time_ms) => Position::AtOrAfterMs(time_ms),
+        }
+    }
 }
 
 /// A call of one message that may be made any number of times.
@@ -210,6 +232,98 @@ impl Admin {
         };
         repeat!(self, "moving a partition", move_partition, request)?;
         Ok(())
+    }
+
+    /// The consumer groups there are, in no particular order.
+    ///
+    /// # Errors
+    /// As for [`Admin::topics`].
+    pub async fn list_groups(&self) -> Result<Vec<v1::GroupSummary>> {
+        let request = v1::ListGroupsRequest { local: false };
+        let answer = repeat!(self, "listing consumer groups", list_groups, request)?;
+        Ok(answer.groups)
+    }
+
+    /// A consumer group: its members, and who has which partition.
+    ///
+    /// # Errors
+    /// Among others `UnknownGroup`, `NoLeader`.
+    pub async fn describe_group(&self, group: &str) -> Result<v1::GroupInfo> {
+        let request = v1::DescribeGroupRequest {
+            group: group.to_owned(),
+        };
+        repeat!(self, "describing a consumer group", describe_group, request)
+    }
+
+    /// How much each partition has that the group has not committed yet, in records and in ms.
+    ///
+    /// # Errors
+    /// Among others `UnknownGroup`, `NoLeader`. A partition that can't be asked has its own error.
+    pub async fn group_lag(&self, group: &str) -> Result<Vec<v1::PartitionLag>> {
+        let request = v1::GroupLagRequest {
+            group: group.to_owned(),
+        };
+        let answer = repeat!(
+            self,
+            "asking for a consumer group's lag",
+            group_lag,
+            request
+        )?;
+        Ok(answer.partitions)
+    }
+
+    /// Moves the positions of a group without members: those of these partitions, or of all of the
+    /// topic. Returns the new ones as (partition, offset).
+    ///
+    /// # Errors
+    /// Among others `UnknownGroup`, `UnknownTopic`, `GroupInUse`.
+    pub async fn seek_group(
+        &self,
+        group: &str,
+        topic: &str,
+        to: SeekGroup,
+    ) -> Result<Vec<(u32, u64)>> {
+        let (to, position) = match to {
+            SeekGroup::All(place) => (Vec::new(), Some(place.into())),
+            SeekGroup::Partitions(places) => {
+                let to = places.into_iter();
+                let to = to.map(|(partition, offset)| v1::SeekTo { partition, offset });
+                (to.collect(), None)
+            }
+        };
+        let request = v1::SeekGroupRequest {
+            group: group.to_owned(),
+            topic: topic.to_owned(),
+            to,
+            position,
+        };
+        let answer = repeat!(self, "moving a consumer group", seek_group, request)?;
+        let positions = answer.positions.into_iter();
+        Ok(positions.map(|at| (at.partition, at.offset)).collect())
+    }
+
+    /// Deletes a group without members, and its positions.
+    ///
+    /// # Errors
+    /// Among others `UnknownGroup`, `GroupInUse`.
+    pub async fn delete_group(&self, group: &str) -> Result<()> {
+        let request = v1::DeleteGroupRequest {
+            group: group.to_owned(),
+        };
+        let doubt = Doubt::default();
+        let call = |mut node: Node, within| {
+            let request = bounded(request.clone(), within);
+            doubt.of(async move { node.delete_group(request).await })
+        };
+        let what = "deleting a consumer group";
+        let deleted = self.inner.call(what, Safe::ToRepeat, call).await;
+        match deleted {
+            // It was an earlier try of ours whose answer was lost.
+            Err(error) if doubt.is_left() && error.code() == Some(ErrorCode::UnknownGroup) => {
+                Ok(())
+            }
+            deleted => deleted.map(|_| ()),
+        }
     }
 
     /// Says what a node is to be: at work, drained of leaderships, or on its way out.

@@ -19,6 +19,7 @@ use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::connections::{Connections, Connector, Node};
 use crate::error::{Error, ErrorKind, Result};
+use crate::group::SubscriptionBuilder;
 use crate::metadata::{Metadata, Topic};
 use crate::producer::ProducerBuilder;
 use crate::reader::ReaderBuilder;
@@ -168,6 +169,11 @@ impl Client {
         ReaderBuilder::new(self.inner.clone(), topic, partition)
     }
 
+    /// A member of a consumer group, which shares the partitions of its topics.
+    pub fn subscribe(&self, group: &str) -> SubscriptionBuilder {
+        SubscriptionBuilder::new(self.inner.clone(), group)
+    }
+
     /// Topics, nodes, leaders: what an operator sees and changes.
     pub fn admin(&self) -> Admin {
         Admin::new(self.inner.clone())
@@ -195,7 +201,7 @@ impl Inner {
     }
 
     /// All addresses there are to ask, the one that answered last first.
-    fn addresses(&self) -> Vec<String> {
+    pub fn addresses(&self) -> Vec<String> {
         let mut addresses = self.metadata.addresses();
         for address in &self.bootstrap {
             if !addresses.contains(address) {

@@ -24,8 +24,10 @@ pub enum ErrorKind {
     InvalidArgument,
     /// A record is larger than a batch or the producer's memory may be.
     TooLarge,
-    /// The producer was closed or dropped.
+    /// The producer or subscription was closed or dropped.
     Closed,
+    /// The member has left its consumer group, as the application did not keep up with it.
+    LeftGroup,
     /// The offset to read was trimmed by retention.
     Trimmed,
     /// The offset to read is past the end of the log: what was there is no more.

@@ -41,6 +41,7 @@ mod client;
 mod clock;
 mod connections;
 mod error;
+mod group;
 mod metadata;
 mod offsets;
 mod producer;
@@ -48,9 +49,13 @@ mod publish;
 mod reader;
 mod record;
 
-pub use admin::Admin;
+pub use admin::{Admin, SeekGroup};
 pub use client::{Client, ClientBuilder};
 pub use error::{Error, ErrorKind, Result};
+pub use group::{
+    Delivery, Rebalance, RunError, Subscription, SubscriptionBuilder, SubscriptionHandle,
+    TopicPartition,
+};
 pub use producer::{Producer, ProducerBuilder, Ticket};
 pub use reader::{Reader, ReaderBuilder, Trimmed};
 pub use record::{ConsumedRecord, Header, Offset, Receipt, Record};

@@ -105,6 +105,18 @@ pub struct ConsumedRecord {
     pub headers: Vec<Header>,
 }
 
+impl ConsumedRecord {
+    /// What it holds, in bytes.
+    pub(crate) fn content_bytes(&self) -> usize {
+        let bytes_len = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
+        let headers = self.headers.iter();
+        let headers: usize = headers
+            .map(|header| header.key.len() + bytes_len(&header.value))
+            .sum();
+        bytes_len(&self.key) + bytes_len(&self.value) + headers
+    }
+}
+
 /// A place in a partition's log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Offset {

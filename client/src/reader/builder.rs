@@ -98,6 +98,11 @@ impl ReaderBuilder {
             .inner
             .offset(&self.topic, self.partition, self.from)
             .await?;
+        Ok(self.begin_at(position))
+    }
+
+    /// Begins to fetch at an offset, which is looked up nowhere first.
+    pub(crate) fn begin_at(self, position: u64) -> Reader {
         let fetch_bytes = self.prefetch_bytes.min(FETCH_BYTES);
         // Each waiting chunk holds a part of the room, so that the channel needs no bound of its own
         // beyond one chunk a byte; a handful keeps the task from running far ahead in small steps.
@@ -115,7 +120,7 @@ impl ReaderBuilder {
             )),
             chunks,
         );
-        Ok(Reader {
+        Reader {
             topic: self.topic,
             partition: self.partition,
             position,
@@ -125,6 +130,6 @@ impl ReaderBuilder {
             chunk: None,
             failed: false,
             _fetching: AbortOnDropHandle::new(tokio::spawn(fetcher.run())),
-        })
+        }
     }
 }

@@ -50,6 +50,8 @@ struct Chunk {
 struct OpenChunk {
     batches: std::vec::IntoIter<v1::FetchedBatch>,
     records: Option<(u64, Records)>,
+    /// The offset after the batch whose records these are: compaction may have taken its last ones.
+    after: u64,
     _room: OwnedSemaphorePermit,
 }
 
@@ -72,6 +74,17 @@ impl Reader {
     /// The end of the log as last heard of: the offset after the last record that is safe.
     pub fn high_watermark(&self) -> u64 {
         self.high_watermark
+    }
+
+    /// Whether a record, or an error, waits to be taken.
+    pub(crate) fn has_waiting(&self) -> bool {
+        let unpacked = |chunk: &OpenChunk| {
+            let records = chunk.records.as_ref();
+            records.is_some_and(|(_, records)| records.size_hint().1 > Some(1))
+        };
+        let opened = self.chunk.as_ref();
+        opened.is_some_and(|chunk| chunk.batches.len() > 0 || unpacked(chunk))
+            || !self.fetched.is_empty()
     }
 
     /// The next record of the chunk at hand.
@@ -107,6 +120,7 @@ impl Reader {
                     }));
                 }
                 chunk.records = None;
+                self.position = self.position.max(chunk.after);
             }
             let Some(fetched) = chunk.batches.next() else {
                 self.chunk = None;
@@ -118,6 +132,7 @@ impl Reader {
                         self.position = self.position.max(after);
                     }
                     chunk.records = records;
+                    chunk.after = after;
                 }
                 Err(error) => {
                     return Some(Err(corrupt(
@@ -137,6 +152,7 @@ impl Reader {
         self.chunk = Some(OpenChunk {
             batches: chunk.batches,
             records: None,
+            after: 0,
             _room: chunk.room,
         });
     }

@@ -4,6 +4,7 @@
 
 mod errors;
 mod fake;
+mod group;
 mod producer_batches;
 mod producer_retries;
 mod producer_rings;

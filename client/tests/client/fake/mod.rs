@@ -1,6 +1,7 @@
 //! A cluster that does what the script of a test says: nodes on loopback ports, one world behind
 //! them. Where the script says nothing it keeps the rules of a real partition.
 
+mod groups;
 mod service;
 mod world;
 
@@ -14,6 +15,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 
+pub use groups::{GROUP, React, offer};
 pub use world::{Act, Log, Seen, World};
 
 pub const TOPIC: &str = "flights";

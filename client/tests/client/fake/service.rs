@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::TOPIC;
+use super::groups::GROUP;
 use super::world::{Act, World};
 
 #[derive(Clone)]
@@ -141,6 +142,13 @@ impl Service {
     }
 }
 
+fn known(group: &str) -> Result<(), Status> {
+    if group == GROUP {
+        return Ok(());
+    }
+    Err(WireError::new(ErrorCode::UnknownGroup, "no such group").into())
+}
+
 fn not_here<T>() -> Result<Response<T>, Status> {
     Err(Status::unimplemented("no test asks for this"))
 }
@@ -228,6 +236,85 @@ impl Ropewalk for Service {
             async move { Ok(serving.fetch_one(&request?).await) }
         });
         Ok(Response::new(Box::pin(answers)))
+    }
+
+    async fn backlog(
+        &self,
+        _request: Request<v1::BacklogRequest>,
+    ) -> Result<Response<v1::BacklogResponse>, Status> {
+        not_here()
+    }
+
+    type JoinGroupStream = AnswerStream<v1::GroupResponse>;
+
+    async fn join_group(
+        &self,
+        request: Request<Streaming<v1::GroupRequest>>,
+    ) -> Result<Response<Self::JoinGroupStream>, Status> {
+        let (answers, receiver) = mpsc::unbounded_channel();
+        let (serving, stop) = (self.clone(), self.stop.clone());
+        tokio::spawn(
+            stop.run_until_cancelled_owned(serving.coordinate(request.into_inner(), answers)),
+        );
+        Ok(Response::new(Box::pin(UnboundedReceiverStream::new(
+            receiver,
+        ))))
+    }
+
+    async fn list_groups(
+        &self,
+        _request: Request<v1::ListGroupsRequest>,
+    ) -> Result<Response<v1::ListGroupsResponse>, Status> {
+        let groups = vec![v1::GroupSummary {
+            group: GROUP.into(),
+            ..Default::default()
+        }];
+        Ok(Response::new(v1::ListGroupsResponse { groups }))
+    }
+
+    async fn describe_group(
+        &self,
+        request: Request<v1::DescribeGroupRequest>,
+    ) -> Result<Response<v1::GroupInfo>, Status> {
+        known(&request.into_inner().group)?;
+        Ok(Response::new(v1::GroupInfo {
+            group: GROUP.into(),
+            generation: self.world.lock().groups.generation,
+            ..Default::default()
+        }))
+    }
+
+    async fn group_lag(
+        &self,
+        request: Request<v1::GroupLagRequest>,
+    ) -> Result<Response<v1::GroupLagResponse>, Status> {
+        known(&request.into_inner().group)?;
+        let partitions = self.world.lock().lags();
+        Ok(Response::new(v1::GroupLagResponse { partitions }))
+    }
+
+    async fn seek_group(
+        &self,
+        request: Request<v1::SeekGroupRequest>,
+    ) -> Result<Response<v1::SeekGroupResponse>, Status> {
+        let request = request.into_inner();
+        known(&request.group)?;
+        let positions = match request.position {
+            Some(_) => vec![v1::SeekTo {
+                partition: 0,
+                offset: 99,
+            }],
+            None => request.to,
+        };
+        Ok(Response::new(v1::SeekGroupResponse { positions }))
+    }
+
+    async fn delete_group(
+        &self,
+        request: Request<v1::DeleteGroupRequest>,
+    ) -> Result<Response<v1::DeleteGroupResponse>, Status> {
+        known(&request.into_inner().group)?;
+        Err(self.world.lock().too_late(ErrorCode::UnknownGroup))
     }
 
     async fn list_offsets(

@@ -8,6 +8,7 @@ use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::v1;
 
 use super::TOPIC;
+use super::groups::Groups;
 
 /// A produce request as it came.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,6 +74,7 @@ pub struct World {
     /// How many calls to create or delete a topic lose their answer.
     pub lost_answers: usize,
     pub fetch_script: FetchScript,
+    pub groups: Groups,
 }
 
 impl World {
@@ -96,6 +98,7 @@ impl World {
             led: true,
             lost_answers: 0,
             fetch_script: Box::new(|_| None),
+            groups: Groups::new(),
         }
     }
 

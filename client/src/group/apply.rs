@@ -1,0 +1,263 @@
+//! What the coordinator says, done to what a member has.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use ropewalk_proto::v1;
+use tokio::time::Instant;
+
+use super::assignment::{Change, Place, Standing, changes, place};
+use super::part::{Part, Phase, Position, Which};
+use super::progress::Progress;
+use super::rebalance::{Rebalance, TopicPartition};
+use super::shared::Shared;
+use super::state::State;
+use crate::error::{Error, Result};
+
+/// Lists of partitions, by what became of them.
+#[derive(Debug, Default)]
+struct Moved {
+    assigned: Vec<TopicPartition>,
+    revoked: Vec<TopicPartition>,
+    lost: Vec<TopicPartition>,
+}
+
+impl Moved {
+    /// Losses first: what is lost and gained again is gained.
+    fn told(self) -> Vec<Rebalance> {
+        let lists = [
+            (self.lost, Rebalance::Lost as fn(_) -> _),
+            (self.revoked, Rebalance::Revoked),
+            (self.assigned, Rebalance::Assigned),
+        ];
+        let lists = lists.into_iter().filter(|(list, _)| !list.is_empty());
+        lists.map(|(list, told)| told(list)).collect()
+    }
+}
+
+impl Shared {
+    /// Takes an assignment over. What is new is read only after [`State::begin`], so that whoever
+    /// listens hears of it first. A partition that is revoked may take `within` to be given up.
+    pub fn apply(&self, told: v1::Assignment, within: Duration) -> Vec<Rebalance> {
+        let moved = self.change(|state| {
+            state.generation = told.generation;
+            state.heartbeat = Duration::from_millis(told.heartbeat_ms.into());
+            let had = state.parts.iter();
+            let had: BTreeMap<Place, (u64, Standing)> = had
+                .map(|(place, part)| (*place, (part.epoch, part.standing())))
+                .collect();
+            let mut moved = Moved::default();
+            for change in changes(&had, told.partitions) {
+                state.carry_out(change, Instant::now() + within, &mut moved);
+            }
+            moved
+        });
+        if !moved.lost.is_empty() || !moved.revoked.is_empty() {
+            self.taken.send_modify(|times| *times += 1);
+        }
+        moved.told()
+    }
+
+    /// The session is over, and with it all that was assigned in it.
+    pub fn lose_all(&self, member_id: String) -> Vec<Rebalance> {
+        let lost = self.change(|state| {
+            state.member_id = member_id;
+            let parts = std::mem::take(&mut state.parts);
+            let kept = parts.into_values();
+            let kept = kept.filter(|part| part.standing() != Standing::Released);
+            kept.map(|part| part.name).collect()
+        });
+        self.taken.send_modify(|times| *times += 1);
+        let moved = Moved {
+            lost,
+            ..Moved::default()
+        };
+        moved.told()
+    }
+
+    /// The coordinator has heard what was sent at `at`.
+    pub fn heard(&self, at: Instant) {
+        let stale = {
+            let mut state = self.state.lock();
+            let over = state.heard_at + state.limits.session;
+            state.heard_at = state.heard_at.max(at);
+            Instant::now() >= over
+        };
+        if stale {
+            self.change(|_| {});
+        }
+    }
+}
+
+impl State {
+    fn carry_out(&mut self, change: Change, until: Instant, moved: &mut Moved) {
+        match change {
+            Change::Gain(told) => {
+                let place = place(&told);
+                let part = Part::new(told, self.next_life());
+                moved.assigned.push(part.name.clone());
+                self.parts.insert(place, part);
+            }
+            Change::Return(told) => {
+                let place = place(&told);
+                let mut part = Part::new(told, self.next_life());
+                part.phase = Phase::Revoked { until };
+                self.parts.insert(place, part);
+            }
+            Change::Revoke(place) => {
+                if let Some(part) = self.parts.get_mut(&place) {
+                    part.phase = Phase::Revoked { until };
+                    moved.revoked.push(part.name.clone());
+                }
+            }
+            Change::Keep(place) => self.keep(place, moved),
+            Change::Lose(place) => moved
+                .lost
+                .extend(self.parts.remove(&place).map(|it| it.name)),
+            Change::Forget(place) => drop(self.parts.remove(&place)),
+        }
+    }
+
+    /// Reads a partition on that was to be given up: from where its commits are, since what was out
+    /// may have been dropped meanwhile.
+    fn keep(&mut self, place: Place, moved: &mut Moved) {
+        let life = self.next_life();
+        let Some(part) = self.parts.get_mut(&place) else {
+            return;
+        };
+        let from = part.progress.take().map(|progress| progress.position());
+        part.life = life;
+        part.committed = from.or(part.committed);
+        part.phase = Phase::Starting {
+            asked: false,
+            at: part.committed,
+        };
+        moved.assigned.push(part.name.clone());
+    }
+
+    /// What to commit now.
+    pub fn to_commit(&self, which: Which) -> Vec<Position> {
+        let now = Instant::now();
+        let moved = self.parts.iter().filter_map(|(place, part)| {
+            let offset = part.to_commit(which, now)?;
+            Some(Position {
+                place: *place,
+                epoch: part.epoch,
+                offset,
+            })
+        });
+        moved.collect()
+    }
+
+    /// The coordinator has taken a position, or refused it.
+    pub fn committed(&mut self, position: &Position, refused: bool) {
+        let part = self.parts.get_mut(&position.place);
+        let Some(part) = part.filter(|part| part.epoch == position.epoch) else {
+            return;
+        };
+        if refused {
+            part.refused = true;
+        } else {
+            part.committed = Some(position.offset);
+        }
+    }
+
+    /// Partitions to give up now: nothing of them is out or to be committed any more, or the time for it
+    /// is up. What is done of them later counts no more.
+    pub fn give_up(&mut self, last_commit: bool) -> Vec<v1::GroupPlace> {
+        let now = Instant::now();
+        let mut released = Vec::new();
+        for (place, part) in &mut self.parts {
+            let commits = last_commit && part.to_commit(Which::Due, now).is_some();
+            if part.is_settled(now) && !commits {
+                part.phase = Phase::Releasing;
+                part.progress = None;
+                released.push(v1::GroupPlace {
+                    topic_id: place.topic_id,
+                    partition: place.partition,
+                    epoch: part.epoch,
+                });
+            }
+        }
+        released
+    }
+
+    /// The coordinator knows that these are given up.
+    pub fn released(&mut self, places: &[v1::GroupPlace]) {
+        for released in places {
+            let place = Place {
+                topic_id: released.topic_id,
+                partition: released.partition,
+            };
+            let part = self.parts.get(&place);
+            if part.is_some_and(|part| {
+                part.epoch == released.epoch && part.standing() == Standing::Released
+            }) {
+                self.parts.remove(&place);
+            }
+        }
+    }
+
+    /// Whatever was said in a session that broke is to be said again.
+    pub fn say_again(&mut self) {
+        let now = Instant::now();
+        for part in self.parts.values_mut() {
+            part.refused = false;
+            if let Phase::Releasing = part.phase {
+                part.phase = Phase::Revoked { until: now };
+            }
+        }
+    }
+
+    /// A while has passed: what was refused may be tried again.
+    pub fn try_again(&mut self) {
+        for part in self.parts.values_mut() {
+            part.refused = false;
+        }
+    }
+
+    /// When the time for the next revoked partition is up; none whose time has been up before.
+    pub fn revoked_until(&self) -> Option<Instant> {
+        let now = Instant::now();
+        let parts = self.parts.values();
+        let until = parts.filter_map(|part| match part.phase {
+            Phase::Revoked { until } if until > now => Some(until),
+            _ => None,
+        });
+        until.min()
+    }
+}
+
+impl State {
+    /// Whether this member has a partition of that name.
+    pub fn has(&self, topic: &str, partition: u32) -> bool {
+        let mut parts = self.parts.values();
+        parts.any(|part| &*part.name.topic == topic && part.name.partition == partition)
+    }
+
+    /// A partition of this member's that is not on its way to another.
+    pub fn named(&mut self, topic: &str, partition: u32) -> Result<&mut Part> {
+        let mut parts = self.parts.values_mut();
+        let named = parts.find(|part| {
+            &*part.name.topic == topic
+                && part.name.partition == partition
+                && part.standing() == Standing::Working
+        });
+        named.ok_or_else(|| {
+            Error::invalid(format!(
+                "{topic}/{partition} is not assigned to this member; see assignment()"
+            ))
+        })
+    }
+
+    /// Reads a partition on from another offset. What is out of it counts no more.
+    pub fn seek(&mut self, topic: &str, partition: u32, offset: u64) -> Result<()> {
+        let life = self.next_life();
+        let part = self.named(topic, partition)?;
+        part.life = life;
+        part.progress = Some(Progress::new(offset));
+        part.phase = Phase::Stopped;
+        self.begin();
+        Ok(())
+    }
+}

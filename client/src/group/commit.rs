@@ -1,0 +1,111 @@
+//! Who waits for which commit. At most one is on its way; what comes meanwhile goes with the next.
+
+use tokio::sync::oneshot;
+
+use crate::error::{Error, Result};
+
+/// Where somebody hears what became of a commit.
+pub(super) type Waiter = oneshot::Sender<Result<()>>;
+
+/// The commits of a member.
+#[derive(Debug, Default)]
+pub(super) struct Commits {
+    /// All that has moved is to be committed, not only what is due.
+    wanted: bool,
+    /// For the next one.
+    waiting: Vec<Waiter>,
+    /// For the one on its way.
+    under_way: Vec<Waiter>,
+    /// What was first refused of the one on its way.
+    failed: Option<Error>,
+}
+
+impl Commits {
+    /// Wants all positions committed.
+    pub fn want(&mut self, waiter: Option<Waiter>) {
+        self.wanted = true;
+        // Who has gone needs no answer, and must not add up while no coordinator is there.
+        self.waiting.retain(|waiter| !waiter.is_closed());
+        self.waiting.extend(waiter);
+    }
+
+    pub fn is_wanted(&self) -> bool {
+        self.wanted
+    }
+
+    /// The next commit is on its way with all that was wanted.
+    pub fn begun(&mut self) {
+        self.wanted = false;
+        self.under_way.append(&mut self.waiting);
+    }
+
+    /// A part of the one on its way was refused.
+    pub fn refused(&mut self, error: Error) {
+        self.failed.get_or_insert(error);
+    }
+
+    /// All of the one on its way is answered. Returns what was wrong with it.
+    pub fn ended(&mut self) -> Option<Error> {
+        let failed = self.failed.take();
+        for waiter in self.under_way.drain(..) {
+            // Whoever asked may have gone.
+            let _ = waiter.send(failed.clone().map_or(Ok(()), Err));
+        }
+        failed
+    }
+
+    /// It may have been heard or not: the next one says it again.
+    pub fn lost(&mut self) {
+        self.wanted |= !self.under_way.is_empty();
+        self.waiting.append(&mut self.under_way);
+        self.failed = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_asks_while_a_commit_is_on_its_way_waits_for_the_next() {
+        let mut commits = Commits::default();
+        let (first, mut first_hears) = oneshot::channel();
+        let (second, mut second_hears) = oneshot::channel();
+        commits.want(Some(first));
+        commits.begun();
+        commits.want(Some(second));
+        assert_eq!(commits.ended(), None);
+        assert!(first_hears.try_recv().unwrap().is_ok());
+        assert!(second_hears.try_recv().is_err(), "not yet");
+        assert!(commits.is_wanted());
+    }
+
+    #[test]
+    fn the_first_refusal_is_what_those_hear_who_wait_for_the_commit() {
+        let mut commits = Commits::default();
+        let (waiter, mut hears) = oneshot::channel();
+        commits.want(Some(waiter));
+        commits.begun();
+        commits.refused(Error::invalid("first"));
+        commits.refused(Error::invalid("second"));
+        assert_eq!(commits.ended(), Some(Error::invalid("first")));
+        let heard = hears.try_recv().unwrap();
+        assert_eq!(heard, Err(Error::invalid("first")));
+        commits.begun();
+        assert_eq!(commits.ended(), None);
+    }
+
+    #[test]
+    fn a_commit_whose_answer_is_lost_is_made_again_for_those_who_wait() {
+        let mut commits = Commits::default();
+        let (waiter, mut hears) = oneshot::channel();
+        commits.want(Some(waiter));
+        commits.begun();
+        commits.refused(Error::invalid("refused, and then the stream broke"));
+        commits.lost();
+        assert!(commits.is_wanted() && hears.try_recv().is_err());
+        commits.begun();
+        assert_eq!(commits.ended(), None);
+        assert!(hears.try_recv().unwrap().is_ok());
+    }
+}

@@ -1,0 +1,340 @@
+//! The task behind a subscription: finds the group's coordinator, joins, and stays a member until
+//! it is told to leave or there is no going on.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use ropewalk_proto::error::ErrorCode;
+use ropewalk_proto::v1;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::assignment::Place;
+use super::commit::{Commits, Waiter};
+use super::rebalance::{Listener, Rebalance};
+use super::session::Session;
+use super::settings::{Closing, Command, End, Settings};
+use super::shared::Shared;
+use crate::backoff::Backoff;
+use crate::client::Inner;
+use crate::error::{Error, ErrorKind, Result};
+
+/// Without a coordinator for so many session timeouts, the subscription ends.
+const SESSIONS_WITHOUT_COORDINATOR: u32 = 3;
+/// A topic made a moment ago is not known to every node yet; so long a first join waits for it.
+const TOPIC_SEEN_WITHIN: Duration = Duration::from_secs(2);
+/// How often in a row one node may send the member to the next without a pause.
+const HOPS: usize = 3;
+/// How long a coordinator may take to answer, or less if the session is shorter.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// How long the last commit and the leave may take.
+const CLOSE_WITHIN: Duration = Duration::from_secs(10);
+
+/// What came of asking where a partition begins.
+pub(super) type Resolved = (Place, u64, Result<u64>);
+
+pub(super) struct Member {
+    pub inner: Arc<Inner>,
+    pub shared: Arc<Shared>,
+    pub settings: Settings,
+    pub listener: Listener,
+    pub commands: mpsc::Receiver<Command>,
+    pub commits: Commits,
+    pub closing: Option<Closing>,
+    pub resolving: FuturesUnordered<BoxFuture<'static, Resolved>>,
+    member_id: String,
+    /// Who hears of the first assignment.
+    joined: Option<oneshot::Sender<()>>,
+    /// Whom to ask next, if somebody knows.
+    hint: Option<String>,
+    /// How many addresses were asked.
+    asked: usize,
+    /// Whether the listener was told that the coordinator is gone.
+    disconnected: bool,
+    /// When there was a coordinator last.
+    connected_at: Instant,
+}
+
+impl Member {
+    pub fn new(
+        inner: Arc<Inner>,
+        shared: Arc<Shared>,
+        settings: Settings,
+        listener: Listener,
+        commands: mpsc::Receiver<Command>,
+        joined: oneshot::Sender<()>,
+    ) -> Member {
+        let member_id = shared.state.lock().member_id.clone();
+        Member {
+            inner,
+            shared,
+            settings,
+            listener,
+            commands,
+            commits: Commits::default(),
+            closing: None,
+            resolving: FuturesUnordered::new(),
+            member_id,
+            joined: Some(joined),
+            hint: None,
+            asked: 0,
+            disconnected: false,
+            connected_at: Instant::now(),
+        }
+    }
+
+    /// Lives until the end, whatever it is, and tells the stream of it.
+    pub async fn run(mut self) {
+        let _if_it_panics = FailsOnPanic(self.shared.clone());
+        let ended = self.live().await;
+        let closing = self.closing.take();
+        let reply = closing.map(|closing| (closing.reply, closing.error));
+        let (reply, error) = reply.unwrap_or_default();
+        let result = ended.and_then(|()| error.map_or(Ok(()), Err));
+        match &result {
+            Ok(()) => self.shared.stop(),
+            Err(error) => self.shared.fail(error.clone()),
+        }
+        if let Some(reply) = reply {
+            // Whoever asked may have gone.
+            let _ = reply.send(result);
+        }
+    }
+
+    async fn live(&mut self) -> Result<()> {
+        loop {
+            let Some(mut session) = self.join().await? else {
+                return Ok(());
+            };
+            let end = self.attend(&mut session).await;
+            self.connected_at = Instant::now();
+            self.commits.lost();
+            self.shared.state.lock().say_again();
+            match end {
+                End::Left => return Ok(()),
+                End::Fatal(error) => return Err(self.in_group(error)),
+                End::Unknown(error) => self.begin_anew(&error),
+                End::Broke(refused) => {
+                    self.hint = refused.leader;
+                    self.disconnected(refused.error);
+                }
+            }
+        }
+    }
+
+    /// Joins, for as long as that may help. None if it was told to close meanwhile, and can't.
+    async fn join(&mut self) -> Result<Option<Session>> {
+        let mut backoff = Backoff::new(self.inner.draw());
+        let mut hops = 0;
+        loop {
+            let address = self.next_address();
+            let sent_at = Instant::now();
+            let (inner, join) = (self.inner.clone(), self.introduction());
+            let within = ANSWER_WITHIN.min(self.settings.session);
+            let joining = async move { Session::join(&inner, address, join, within).await };
+            let Some(joined) = self.meanwhile(joining).await else {
+                return self.closed_unheard();
+            };
+            let refused = match joined {
+                Ok((session, assignment)) => {
+                    self.joined(assignment, sent_at);
+                    return Ok(Some(session));
+                }
+                Err(refused) => refused,
+            };
+            let unknown = refused.error.code() == Some(ErrorCode::UnknownMember);
+            if unknown {
+                self.begin_anew(&refused.error);
+            } else if !refused.error.is_retryable() {
+                return Err(self.in_group(refused.error));
+            }
+            if Instant::now() >= self.connected_at + self.patience(&refused.error) {
+                let what = format!(
+                    "no coordinator of group {:?} took the member for {:?}",
+                    self.settings.group,
+                    self.connected_at.elapsed()
+                );
+                return Err(refused.error.context(what).with_outcome_unknown(false));
+            }
+            tracing::debug!(group = self.settings.group, error = %refused.error, "a join failed");
+            self.hint = refused.leader;
+            if !unknown {
+                self.disconnected(refused.error);
+            }
+            hops += 1;
+            if self.hint.is_some() && hops < HOPS {
+                continue;
+            }
+            hops = 0;
+            if self.meanwhile(sleep(backoff.pause())).await.is_none() {
+                return self.closed_unheard();
+            }
+        }
+    }
+
+    /// For how long joining may fail like that.
+    fn patience(&self, error: &Error) -> Duration {
+        let sessions = self
+            .settings
+            .session
+            .saturating_mul(SESSIONS_WITHOUT_COORDINATOR);
+        // A topic that was there once may come back; one that was never there is a wrong name.
+        if self.joined.is_some() && error.says_there_is_none() {
+            return TOPIC_SEEN_WITHIN.min(sessions);
+        }
+        sessions
+    }
+
+    fn introduction(&self) -> v1::Join {
+        let ms = |time: Duration| u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
+        v1::Join {
+            group: self.settings.group.clone(),
+            member_id: self.member_id.clone(),
+            instance_id: self.settings.instance_id.clone(),
+            client: self.settings.client.clone(),
+            topics: self.settings.topics.clone(),
+            pattern: self.settings.pattern.clone(),
+            session_ms: ms(self.settings.session),
+            rebalance_ms: ms(self.settings.rebalance_within),
+        }
+    }
+
+    fn next_address(&mut self) -> String {
+        if let Some(hint) = self.hint.take() {
+            return hint;
+        }
+        let addresses = self.inner.addresses();
+        self.asked += 1;
+        let which = self.asked % addresses.len().max(1);
+        addresses.into_iter().nth(which).unwrap_or_default()
+    }
+
+    fn joined(&mut self, assignment: v1::Assignment, sent_at: Instant) {
+        if std::mem::take(&mut self.disconnected) {
+            self.listener.tell(&Rebalance::Reconnected);
+        }
+        self.shared.heard(sent_at);
+        self.assigned(assignment);
+        if let Some(joined) = self.joined.take() {
+            // The builder may have been dropped; then this task is about to be, too.
+            let _ = joined.send(());
+        }
+    }
+
+    /// Takes over what the coordinator gave out.
+    pub fn assigned(&mut self, assignment: v1::Assignment) {
+        // A part of the time is for the last commit and the release themselves.
+        let within = self.settings.rebalance_within.mul_f64(0.8);
+        for told in self.shared.apply(assignment, within) {
+            self.listener.tell(&told);
+        }
+        self.shared.change(|state| state.begin());
+    }
+
+    /// The session is over, and everything lost: joins under a new id.
+    fn begin_anew(&mut self, error: &Error) {
+        tracing::info!(group = self.settings.group, %error, "the member's session is over");
+        self.member_id = draw_member_id(&self.inner);
+        for told in self.shared.lose_all(self.member_id.clone()) {
+            self.listener.tell(&told);
+        }
+    }
+
+    fn disconnected(&mut self, error: Error) {
+        // Before the first assignment there was no session whose end anybody has to hear of.
+        if self.joined.is_none() && !self.disconnected {
+            self.disconnected = true;
+            self.listener.tell(&Rebalance::Disconnected(error));
+        }
+    }
+
+    /// Waits, and takes the application's commands down. None if the time to close is up first.
+    async fn meanwhile<F: Future>(&mut self, waiting: F) -> Option<F::Output> {
+        tokio::pin!(waiting);
+        loop {
+            let until = self.closing.as_ref().map(|closing| closing.until);
+            tokio::select! {
+                done = &mut waiting => return Some(done),
+                Some(command) = self.commands.recv() => self.note(command),
+                () = until_then(until) => return None,
+            }
+        }
+    }
+
+    /// Takes down what the application wants. It is done as soon as there is a session.
+    pub fn note(&mut self, command: Command) {
+        match command {
+            Command::Commit(waiter) => self.commits.want(waiter),
+            Command::Close { leave, reply } => {
+                let leave = leave.unwrap_or(self.settings.instance_id.is_empty());
+                self.close(leave, Some(reply), None);
+            }
+        }
+    }
+
+    /// Begins to end: no more records, a last commit, and then perhaps a leave.
+    pub fn close(&mut self, leave: bool, reply: Option<Waiter>, error: Option<Error>) {
+        if self.closing.is_some() {
+            return;
+        }
+        match &error {
+            Some(error) => self.shared.fail(error.clone()),
+            None => self.shared.stop(),
+        }
+        if self.settings.auto_commit.is_some() {
+            self.commits.want(None);
+        }
+        self.closing = Some(Closing {
+            leave,
+            until: Instant::now() + CLOSE_WITHIN,
+            reply,
+            error,
+        });
+    }
+
+    fn closed_unheard<T>(&self) -> Result<Option<T>> {
+        let why = self
+            .closing
+            .as_ref()
+            .and_then(|closing| closing.error.clone());
+        Err(why.unwrap_or_else(|| {
+            self.in_group(Error::new(
+                ErrorKind::Timeout,
+                format!("no coordinator could be told of the end within {CLOSE_WITHIN:?}; what was done since the last commit comes again"),
+            ))
+        }))
+    }
+
+    fn in_group(&self, error: Error) -> Error {
+        error.context(format_args!("consumer group {:?}", self.settings.group))
+    }
+}
+
+/// A name no other member has.
+pub(super) fn draw_member_id(inner: &Inner) -> String {
+    format!("{:016x}{:016x}", inner.draw(), inner.draw())
+}
+
+/// At that time, or never.
+pub(super) async fn until_then(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// A listener that panics takes the member with it: even then the stream must not wait for ever.
+struct FailsOnPanic(Arc<Shared>);
+
+impl Drop for FailsOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.fail(Error::new(
+                ErrorKind::Closed,
+                "the rebalance listener panicked, and with it the member of the group",
+            ));
+        }
+    }
+}

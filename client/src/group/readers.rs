@@ -1,0 +1,30 @@
+//! How a subscription reads its partitions.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::rebalance::TopicPartition;
+use crate::client::Inner;
+use crate::reader::{Reader, ReaderBuilder, Trimmed};
+
+/// Makes the readers of a subscription.
+#[derive(Debug, Clone)]
+pub(super) struct Readers {
+    pub inner: Arc<Inner>,
+    pub trimmed: Trimmed,
+    pub max_decompressed_bytes: usize,
+    pub patience: Duration,
+    /// What each may fetch ahead now.
+    pub share_bytes: usize,
+}
+
+impl Readers {
+    pub fn open(&self, place: &TopicPartition, from: u64, share_bytes: usize) -> Reader {
+        ReaderBuilder::new(self.inner.clone(), &place.topic, place.partition)
+            .on_trimmed(self.trimmed)
+            .max_decompressed_bytes(self.max_decompressed_bytes)
+            .patience(self.patience)
+            .prefetch_bytes(share_bytes)
+            .begin_at(from)
+    }
+}

@@ -1,0 +1,165 @@
+//! What the parts of a subscription share: the member that talks to the coordinator, the stream that
+//! hands records out, and the deliveries on their way. One lock, never held across an await or a
+//! call of the application's.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+use super::assignment::Place;
+use super::delivery::{Delivery, Ticket};
+use super::part::Phase;
+use super::readers::Readers;
+use super::state::{Limits, Over, State};
+use crate::error::{Error, Result};
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) state: Mutex<State>,
+    /// The member has something to look at: a partition is settled, or could not be read.
+    pub attention: Notify,
+    /// Counts how often partitions were taken away.
+    pub taken: watch::Sender<u64>,
+}
+
+impl Shared {
+    pub fn new(readers: Readers, limits: Limits, member_id: String) -> Arc<Shared> {
+        Arc::new(Shared {
+            state: Mutex::new(State::new(readers, limits, member_id)),
+            attention: Notify::new(),
+            taken: watch::Sender::new(0),
+        })
+    }
+
+    /// Does something to the state, and has the stream look at it again.
+    pub fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.state.lock();
+        let result = change(&mut state);
+        let waker = state.waker.take();
+        drop(state);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        result
+    }
+
+    /// No more records come.
+    pub fn stop(&self) {
+        self.change(|state| {
+            if matches!(state.over, Over::No) {
+                state.over = Over::Stopped;
+            }
+            state.close_readers();
+        });
+    }
+
+    /// No more records come, and the stream says why.
+    pub fn fail(&self, error: Error) {
+        self.change(|state| {
+            state.over = match &state.over {
+                Over::No => Over::Failed { told: false, error },
+                Over::Failed { told, error } => Over::Failed {
+                    told: *told,
+                    error: error.clone(),
+                },
+                // Who has stopped it reads no more of it.
+                Over::Stopped => Over::Failed { told: true, error },
+            };
+            state.close_readers();
+        });
+    }
+
+    /// Why there is no going on, if it is so.
+    pub fn failure(&self) -> Option<Error> {
+        match &self.state.lock().over {
+            Over::Failed { error, .. } => Some(error.clone()),
+            Over::No | Over::Stopped => None,
+        }
+    }
+
+    /// The next record, from whatever partition has one.
+    pub fn poll_next(
+        self: &Arc<Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Delivery>>> {
+        let mut state = self.state.lock();
+        match &mut state.over {
+            Over::No => {}
+            Over::Failed {
+                told: told @ false,
+                error,
+            } => {
+                *told = true;
+                return Poll::Ready(Some(Err(error.clone())));
+            }
+            Over::Stopped | Over::Failed { .. } => return Poll::Ready(None),
+        }
+        state.waker = Some(context.waker().clone());
+        let now = Instant::now();
+        if state.is_full() || now >= state.heard_at + state.limits.session {
+            return Poll::Pending;
+        }
+        let Poll::Ready((place, next)) = state.poll_parts(context) else {
+            return Poll::Pending;
+        };
+        state.idle_since = now;
+        match next {
+            Ok(record) => Poll::Ready(state.hand_out(self, place, record).map(Ok)),
+            Err(error) if error.is_retryable() => {
+                state.reopen(place);
+                state.unreadable.insert(place, error);
+                drop(state);
+                self.attention.notify_one();
+                context.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Err(error) => {
+                state.over = Over::Failed {
+                    told: true,
+                    error: error.clone(),
+                };
+                state.close_readers();
+                Poll::Ready(Some(Err(error)))
+            }
+        }
+    }
+
+    /// A delivery is done, or was dropped before it was.
+    pub fn settle(&self, ticket: &Ticket, done: bool) {
+        let mut state = self.state.lock();
+        let was_full = state.is_full();
+        state.returned(ticket.bytes);
+        let part = state.parts.get_mut(&ticket.place);
+        let part = part.filter(|part| part.life == ticket.life);
+        let mut settled = false;
+        if let Some(part) = part
+            && let Some(progress) = &mut part.progress
+        {
+            if done {
+                progress.done(ticket.offset);
+            } else {
+                progress.dropped(ticket.offset);
+            }
+            let revoked = matches!(part.phase, Phase::Revoked { .. });
+            settled = revoked && progress.outstanding() == 0;
+        }
+        let waker = state.waker.take_if(|_| was_full);
+        drop(state);
+        if settled {
+            self.attention.notify_one();
+        }
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Whether what the handler of this delivery does can still be committed.
+    pub fn counts(&self, place: Place, life: u64) -> bool {
+        let state = self.state.lock();
+        let part = state.parts.get(&place).filter(|part| part.life == life);
+        part.is_some_and(|part| matches!(part.phase, Phase::Reading(_)))
+    }
+}

@@ -1,0 +1,199 @@
+//! Partitions come and go.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use ropewalk_client::Offset;
+use ropewalk_proto::v1::group_request::Kind as Ask;
+
+use super::{Told, fill, next, nothing_comes, subscribe, take};
+use crate::fake::{Fake, React, offer};
+
+#[tokio::test]
+async fn a_first_assignment_without_position_commits_the_starting_point_before_reading() {
+    let fake = Fake::start(1, 1).await;
+    fill(&fake, 0, &["a"; 20]);
+    fake.assign(vec![offer(0, 3, false)]);
+    let committed = Arc::new(AtomicBool::new(false));
+    let (by_commit, by_fetch) = (committed.clone(), committed.clone());
+    fake.world().groups.script = Box::new(move |ask| {
+        by_commit.fetch_or(matches!(ask, Ask::Commit(_)), Ordering::Relaxed);
+        React::Obey
+    });
+    fake.world().fetch_script = Box::new(move |_| {
+        assert!(by_fetch.load(Ordering::Relaxed), "it reads first");
+        None
+    });
+    let client = fake.client().await;
+    // Even where the application commits itself: the end is another one a moment later.
+    let builder = subscribe(&client).start_at(Offset::End).auto_commit(None);
+    let mut subscription = builder.build().await.unwrap();
+    fake.until("the starting point", |group| group.commits(0) == [(3, 20)])
+        .await;
+    let producer = client.producer(crate::fake::TOPIC).build().await.unwrap();
+    let record = ropewalk_client::Record::new().value("new");
+    producer.send(record).await.unwrap().await.unwrap();
+    take(&mut subscription, 20..21).await.pop().unwrap().done();
+    subscription.close().await.unwrap();
+    let commits = fake.world().groups.commits(0);
+    assert_eq!(commits, [(3, 20)], "the application did not commit");
+}
+
+#[tokio::test]
+async fn a_group_goes_on_where_it_was() {
+    let fake = Fake::start(1, 2).await;
+    for partition in 0..2 {
+        fill(&fake, partition, &["a"; 10]);
+    }
+    fake.world().groups.committed.extend([(0, 7), (1, 10)]);
+    fake.assign(vec![offer(0, 1, false), offer(1, 1, false)]);
+    let client = fake.client().await;
+    let mut subscription = subscribe(&client).build().await.unwrap();
+    let all = take(&mut subscription, 7..10).await;
+    assert!(all.iter().all(|delivery| delivery.partition == 0));
+    assert_eq!(all[0].topic(), crate::fake::TOPIC);
+    assert_eq!(subscription.assignment().len(), 2);
+    assert_eq!(subscription.generation(), 2);
+    fill(&fake, 1, &["a"]);
+    fake.move_leader(1, 1);
+    assert_eq!(next(&mut subscription).await.offset, 10);
+}
+
+#[tokio::test]
+async fn a_revoked_partition_is_committed_and_released_after_its_deliveries_are_done() {
+    let fake = Fake::start(1, 2).await;
+    fill(&fake, 0, &["a"; 10]);
+    fake.assign(vec![offer(0, 5, false)]);
+    let told = Told::default();
+    let client = fake.client().await;
+    let builder = subscribe(&client).on_rebalance(told.listener());
+    let mut subscription = builder.build().await.unwrap();
+    let mut taken = take(&mut subscription, 0..3).await;
+    taken.remove(0).done();
+    fake.assign(vec![offer(0, 5, true), offer(1, 6, false)]);
+    told.exactly(&["assigned 0", "revoked 0", "assigned 1"])
+        .await;
+    // Of those prefetched none comes any more.
+    fill(&fake, 1, &["b"]);
+    fake.move_leader(1, 1);
+    assert_eq!(next(&mut subscription).await.partition, 1);
+    taken.remove(0).done();
+    fake.until("what is done", |group| group.committed[&0] == 2)
+        .await;
+    assert_eq!(fake.world().groups.released(), [], "one is still out");
+    taken.remove(0).done();
+    fake.until("the release", |group| group.released() == [(0, 5)])
+        .await;
+    assert_eq!(fake.world().groups.committed[&0], 3);
+    fake.assign(vec![offer(1, 6, false)]);
+    subscription.close().await.unwrap();
+    told.exactly(&["assigned 0", "revoked 0", "assigned 1"])
+        .await;
+}
+
+#[tokio::test]
+async fn a_revoked_partition_whose_handler_hangs_is_released_in_time_and_its_late_done_is_nothing()
+{
+    let fake = Fake::start(1, 1).await;
+    fill(&fake, 0, &["a"; 10]);
+    fake.assign(vec![offer(0, 5, false)]);
+    let client = fake.client().await;
+    let builder = subscribe(&client).rebalance_within(Duration::from_millis(100));
+    let mut subscription = builder.build().await.unwrap();
+    let mut taken = take(&mut subscription, 0..3).await;
+    taken.remove(0).done();
+    fake.assign(vec![offer(0, 5, true)]);
+    fake.until("the release", |group| group.released() == [(0, 5)])
+        .await;
+    drop(
+        taken
+            .drain(..)
+            .map(|delivery| delivery.done())
+            .collect::<Vec<_>>(),
+    );
+    subscription.close().await.unwrap();
+    assert_eq!(fake.world().groups.commits(0).last(), Some(&(5, 1)));
+}
+
+#[tokio::test]
+async fn a_lost_partitions_late_done_commits_nothing() {
+    let fake = Fake::start(1, 2).await;
+    fill(&fake, 0, &["a"; 10]);
+    fake.assign(vec![offer(0, 5, false), offer(1, 5, false)]);
+    let told = Told::default();
+    let client = fake.client().await;
+    let builder = subscribe(&client).on_rebalance(told.listener());
+    let mut subscription = builder.build().await.unwrap();
+    let mut taken = take(&mut subscription, 0..2).await;
+    fake.until("the start", |group| group.committed.len() == 2)
+        .await;
+    fake.assign(vec![offer(1, 5, false)]);
+    told.exactly(&["assigned 0 1", "lost 0"]).await;
+    assert!(nothing_comes(&mut subscription));
+    taken.remove(0).done();
+    subscription.commit().await.unwrap();
+    // It comes back in another epoch, and is read anew from where the group is.
+    fake.assign(vec![offer(0, 6, false), offer(1, 5, false)]);
+    let again = take(&mut subscription, 0..2).await;
+    taken.remove(0).done();
+    subscription.commit().await.unwrap();
+    assert_eq!(fake.world().groups.commits(0), [(5, 0)]);
+    for delivery in again {
+        delivery.done();
+    }
+    subscription.commit().await.unwrap();
+    assert_eq!(fake.world().groups.commits(0), [(5, 0), (6, 2)]);
+    told.exactly(&["assigned 0 1", "lost 0", "assigned 0"])
+        .await;
+}
+
+#[tokio::test]
+async fn a_partition_that_is_not_taken_away_after_all_is_read_on_from_its_commits() {
+    let fake = Fake::start(1, 1).await;
+    fill(&fake, 0, &["a"; 10]);
+    fake.assign(vec![offer(0, 5, false)]);
+    let told = Told::default();
+    let client = fake.client().await;
+    let builder = subscribe(&client).on_rebalance(told.listener());
+    let mut subscription = builder.build().await.unwrap();
+    let mut taken = take(&mut subscription, 0..4).await;
+    taken.remove(0).done();
+    fake.assign(vec![offer(0, 5, true)]);
+    told.exactly(&["assigned 0", "revoked 0"]).await;
+    fake.assign(vec![offer(0, 5, false)]);
+    let again = take(&mut subscription, 1..10).await;
+    for delivery in again {
+        delivery.done();
+    }
+    subscription.close().await.unwrap();
+    assert_eq!(fake.world().groups.committed[&0], 10);
+    assert_eq!(fake.world().groups.released(), []);
+}
+
+#[tokio::test]
+async fn many_partitions_share_the_memory_and_all_are_read_to_their_ends() {
+    let fake = Fake::start(1, 40).await;
+    for partition in 0..40 {
+        for _ in 0..5 {
+            fill(&fake, partition, &["a"; 30]);
+        }
+    }
+    let client = fake.client().await;
+    let builder = subscribe(&client).memory_bytes(8_000);
+    let mut subscription = builder.build().await.unwrap();
+    let mut read = [0; 40];
+    for owned in [3, 17, 40] {
+        fake.assign((0..owned).map(|it| offer(it, 1, false)).collect());
+        while read[..owned as usize].iter().sum::<u64>() < u64::from(owned) * 150 {
+            let delivery = next(&mut subscription).await;
+            let place = &mut read[delivery.partition as usize];
+            assert_eq!(delivery.offset, *place, "each partition in order");
+            *place += 1;
+            delivery.done();
+        }
+    }
+    subscription.close().await.unwrap();
+    let committed = fake.world().groups.committed.clone();
+    assert!(committed.len() == 40 && committed.values().all(|at| *at == 150));
+}

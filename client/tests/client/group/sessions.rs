@@ -1,0 +1,255 @@
+//! Coordinators that move, break, fall silent, forget.
+
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use ropewalk_client::{ErrorCode, ErrorKind};
+use ropewalk_proto::v1::group_request::Kind as Ask;
+
+use super::{Told, fill, next, nothing_comes, subscribe, take};
+use crate::fake::{Fake, React, TOPIC, offer, soon};
+
+async fn with_records(nodes: u64) -> Fake {
+    let fake = Fake::start(nodes, 1).await;
+    fill(&fake, 0, &["a"; 10]);
+    fake.assign(vec![offer(0, 5, false)]);
+    fake
+}
+
+#[tokio::test]
+async fn a_member_finds_its_coordinator_and_follows_it() {
+    let fake = with_records(3).await;
+    fake.world().groups.coordinator = 3;
+    let told = Told::default();
+    let client = fake.client().await;
+    let builder = subscribe(&client).on_rebalance(told.listener());
+    let mut subscription = builder.build().await.unwrap();
+    let mut taken = take(&mut subscription, 0..2).await;
+    fake.world().groups.coordinator = 2;
+    fake.expel(ErrorCode::NotLeader);
+    told.exactly(&["assigned 0", "disconnected", "reconnected"])
+        .await;
+    taken.remove(0).done();
+    subscription.commit().await.unwrap();
+    take(&mut subscription, 2..10).await.pop().unwrap().done();
+    let world = fake.world();
+    assert_eq!(world.groups.committed[&0], 1);
+    let joins = world.groups.joins();
+    assert!(joins.iter().all(|id| *id == subscription.member_id()));
+}
+
+#[tokio::test]
+async fn a_broken_coordinator_stream_rejoins_under_the_same_id_and_goes_on() {
+    let fake = with_records(1).await;
+    let told = Told::default();
+    let client = fake.client().await;
+    let builder = subscribe(&client).on_rebalance(told.listener());
+    let mut subscription = builder.build().await.unwrap();
+    let taken = take(&mut subscription, 0..3).await;
+    fake.until("the start", |group| group.committed.contains_key(&0))
+        .await;
+    fake.break_sessions();
+    told.exactly(&["assigned 0", "disconnected", "reconnected"])
+        .await;
+    for delivery in taken {
+        delivery.done();
+    }
+    take(&mut subscription, 3..10)
+        .await
+        .into_iter()
+        .for_each(|it| it.done());
+    subscription.close().await.unwrap();
+    let world = fake.world();
+    assert_eq!(world.groups.committed[&0], 10);
+    let joins = world.groups.joins();
+    assert!(joins.len() == 2 && joins[0] == joins[1]);
+    assert!(!world.groups.released().contains(&(0, 5)));
+}
+
+#[tokio::test]
+async fn a_commit_whose_answer_is_lost_is_made_again_before_it_is_reported() {
+    let fake = with_records(1).await;
+    let client = fake.client().await;
+    let builder = subscribe(&client).auto_commit(None);
+    let mut subscription = builder.build().await.unwrap();
+    next(&mut subscription).await.done();
+    let mut breaks = 1;
+    fake.world().groups.script = Box::new(move |ask| match ask {
+        Ask::Commit(_) if breaks > 0 => {
+            breaks -= 1;
+            React::ObeyAndBreak
+        }
+        _ => React::Obey,
+    });
+    soon(subscription.commit()).await.unwrap();
+    let commits = fake.world().groups.commits(0);
+    assert_eq!(commits, [(5, 0), (5, 1), (5, 1)]);
+}
+
+#[tokio::test]
+async fn a_release_whose_answer_is_lost_is_made_again() {
+    let fake = with_records(1).await;
+    let client = fake.client().await;
+    let mut subscription = subscribe(&client).build().await.unwrap();
+    next(&mut subscription).await.done();
+    fake.world().groups.script = Box::new(|ask| match ask {
+        Ask::Release(_) => React::Ignore,
+        _ => React::Obey,
+    });
+    fake.assign(vec![offer(0, 5, true)]);
+    fake.until("the release", |group| group.released().len() == 1)
+        .await;
+    fake.world().groups.script = Box::new(|_| React::Obey);
+    fake.break_sessions();
+    fake.until("it again", |group| group.released().len() == 2)
+        .await;
+    fake.until("the end", |group| group.owned.is_empty()).await;
+    subscription.close().await.unwrap();
+    assert_eq!(fake.world().groups.committed[&0], 1);
+}
+
+#[tokio::test]
+async fn an_unknown_member_has_lost_everything_and_joins_under_a_new_id() {
+    let fake = with_records(1).await;
+    let told = Told::default();
+    let client = fake.client().await;
+    let builder = subscribe(&client).on_rebalance(told.listener());
+    let mut subscription = builder.build().await.unwrap();
+    let taken = take(&mut subscription, 0..3).await;
+    fake.until("the start", |group| group.committed.contains_key(&0))
+        .await;
+    fake.world().groups.owned = vec![offer(0, 6, false)];
+    fake.expel(ErrorCode::UnknownMember);
+    told.exactly(&["assigned 0", "lost 0", "assigned 0"]).await;
+    for delivery in taken {
+        delivery.done();
+    }
+    take(&mut subscription, 0..1).await.pop().unwrap().done();
+    subscription.commit().await.unwrap();
+    let world = fake.world();
+    let joins = world.groups.joins();
+    assert!(joins.len() == 2 && joins[0] != joins[1]);
+    assert_eq!(subscription.member_id(), joins[1]);
+    assert_eq!(world.groups.commits(0), [(5, 0), (6, 1)]);
+}
+
+#[tokio::test]
+async fn a_static_member_that_was_replaced_ends() {
+    let fake = with_records(1).await;
+    let client = fake.client().await;
+    let builder = subscribe(&client).instance_id("first");
+    let mut subscription = builder.build().await.unwrap();
+    fake.expel(ErrorCode::NotOwner);
+    let error = loop {
+        if let Err(error) = soon(subscription.next()).await.unwrap() {
+            break error;
+        }
+    };
+    assert_eq!(error.code(), Some(ErrorCode::NotOwner), "{error}");
+    assert!(soon(subscription.next()).await.is_none());
+    assert_eq!(subscription.commit().await.unwrap_err(), error);
+    assert_eq!(subscription.close().await.unwrap_err(), error);
+    assert_eq!(fake.world().groups.joins().len(), 1);
+}
+
+#[tokio::test]
+async fn a_member_that_is_not_heard_stops_when_its_session_is_over_by_its_own_clock() {
+    let fake = with_records(1).await;
+    let told = Told::default();
+    let client = fake.client().await;
+    let builder = subscribe(&client)
+        .session(Duration::from_millis(400))
+        .on_rebalance(told.listener());
+    let mut subscription = builder.build().await.unwrap();
+    take(&mut subscription, 0..1).await.pop().unwrap().done();
+    fake.world().groups.script = Box::new(|_| React::Ignore);
+    told.exactly(&["assigned 0", "disconnected"]).await;
+    assert!(nothing_comes(&mut subscription), "another may have it");
+    fake.world().groups.script = Box::new(|_| React::Obey);
+    let next = next(&mut subscription).await;
+    assert_eq!(next.offset, 1);
+    told.exactly(&["assigned 0", "disconnected", "reconnected"])
+        .await;
+}
+
+#[tokio::test]
+async fn without_a_coordinator_for_three_sessions_the_stream_says_so_and_ends() {
+    let fake = with_records(2).await;
+    let client = fake.client().await;
+    let builder = subscribe(&client).session(Duration::from_millis(100));
+    let mut subscription = builder.clone().build().await.unwrap();
+    take(&mut subscription, 0..10)
+        .await
+        .into_iter()
+        .for_each(|it| it.done());
+    fake.world().groups.coordinator = 0;
+    fake.break_sessions();
+    let error = soon(subscription.next()).await.unwrap().unwrap_err();
+    assert_eq!(error.code(), Some(ErrorCode::NoLeader), "{error}");
+    assert!(soon(subscription.next()).await.is_none());
+    let error = soon(builder.build()).await.unwrap_err();
+    assert_eq!(error.code(), Some(ErrorCode::NoLeader), "{error}");
+}
+
+#[tokio::test]
+async fn a_member_that_never_polls_leaves_with_an_error() {
+    let fake = with_records(1).await;
+    let client = fake.client().await;
+    let builder = subscribe(&client).max_poll(Duration::from_millis(60));
+    let mut subscription = builder.build().await.unwrap();
+    let taken = take(&mut subscription, 0..2).await;
+    taken.into_iter().for_each(|delivery| delivery.done());
+    fake.until("the leave", |group| group.has_left()).await;
+    let error = soon(subscription.next()).await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::LeftGroup, "{error}");
+    assert!(error.to_string().contains("max_poll"), "{error}");
+    assert!(soon(subscription.next()).await.is_none());
+    assert_eq!(fake.world().groups.committed[&0], 2);
+}
+
+#[tokio::test]
+async fn a_member_with_nothing_to_take_may_wait_for_ever() {
+    let fake = with_records(1).await;
+    let client = fake.client().await;
+    let builder = subscribe(&client).max_poll(Duration::from_millis(60));
+    let mut subscription = builder.build().await.unwrap();
+    let taken = take(&mut subscription, 0..10).await;
+    assert!(nothing_comes(&mut subscription));
+    // Its handlers take their time, and heartbeats are what shows that time passes.
+    fake.heartbeats(20).await;
+    taken.into_iter().for_each(|delivery| delivery.done());
+    subscription.close().await.unwrap();
+    assert_eq!(fake.world().groups.committed[&0], 10);
+}
+
+#[tokio::test]
+async fn what_can_never_work_is_told_by_the_build() {
+    let fake = with_records(1).await;
+    let client = fake.client().await;
+    fake.world().groups.script = Box::new(|_| React::Refuse(ErrorCode::InvalidRequest));
+    let error = soon(subscribe(&client).build()).await.unwrap_err();
+    assert_eq!(error.code(), Some(ErrorCode::InvalidRequest), "{error}");
+    // Another topic could be one that was created just now, but that shows soon.
+    fake.world().groups.script = Box::new(|_| React::Refuse(ErrorCode::UnknownTopic));
+    let error = soon(subscribe(&client).build()).await.unwrap_err();
+    assert_eq!(error.code(), Some(ErrorCode::UnknownTopic), "{error}");
+    for builder in [
+        client.subscribe("g"),
+        client.subscribe("").topics([TOPIC]),
+        subscribe(&client).session(Duration::ZERO),
+        subscribe(&client).rebalance_within(Duration::MAX),
+        subscribe(&client).memory_bytes(0),
+    ] {
+        let error = builder.build().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_listener_that_panics_ends_the_stream_with_an_error() {
+    let fake = with_records(1).await;
+    let client = fake.client().await;
+    let builder = subscribe(&client).on_rebalance(|_| panic!("on purpose"));
+    let error = soon(builder.build()).await.unwrap_err();
+    assert!(error.to_string().contains("panicked"), "{error}");
+}
