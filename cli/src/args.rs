@@ -72,6 +72,9 @@ pub enum Verb {
     Produce(ProduceArgs),
     /// Print records
     Consume(ConsumeArgs),
+    /// Show consumer groups and how far they are behind, move and delete them
+    #[command(subcommand)]
+    Group(GroupVerb),
     /// Show partitions, move their leaders and replicas
     #[command(subcommand)]
     Partition(PartitionVerb),
@@ -154,6 +157,14 @@ pub enum TopicVerb {
         #[arg(value_name = "KEY=VALUE", required = true)]
         settings: Vec<Setting>,
     },
+    /// Give a topic more partitions; the records of each key keep their order
+    Grow {
+        /// The topic
+        name: String,
+        /// How many it shall have in all
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        partitions: u32,
+    },
     /// Delete a topic and every record in it
     Delete {
         /// The topic
@@ -214,7 +225,12 @@ pub enum CompressionArg {
 pub struct ConsumeArgs {
     /// The topic
     pub topic: String,
-    /// beginning, end, @OFFSET, a time (2026-01-31T00:00:00Z), or how long ago (-1h)
+    /// Read as a member of this consumer group: go on where it stands, share the partitions with its other
+    /// members, and commit what was printed
+    #[arg(long, value_name = "G")]
+    pub group: Option<String>,
+    /// beginning, end, @OFFSET, a time (2026-01-31T00:00:00Z), or how long ago (-1h); of a group, where it
+    /// begins in partitions it has no position in
     #[arg(
         long,
         value_name = "WHERE",
@@ -223,7 +239,7 @@ pub struct ConsumeArgs {
     )]
     pub from: StartAt,
     /// Only this partition [default: all]
-    #[arg(long, value_name = "P")]
+    #[arg(long, value_name = "P", conflicts_with = "group")]
     pub partition: Option<u32>,
     /// Stop after this many records
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
@@ -231,6 +247,40 @@ pub struct ConsumeArgs {
     /// Go on with records as they are published, instead of stopping at the end that stood at the start
     #[arg(long)]
     pub follow: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum GroupVerb {
+    /// All consumer groups
+    List,
+    /// One group: its members, and who reads what
+    Describe {
+        /// The group
+        group: String,
+    },
+    /// How far a group is behind, in records and in seconds, partition by partition
+    Lag {
+        /// The group
+        group: String,
+    },
+    /// Move a group's positions in a topic; it must have no members
+    Seek {
+        /// The group
+        group: String,
+        /// The topic
+        topic: String,
+        /// beginning, end, @OFFSET, a time (2026-01-31T00:00:00Z), or how long ago (-1h)
+        #[arg(long, value_name = "WHERE", allow_hyphen_values = true)]
+        to: StartAt,
+        /// Only this partition [default: all]
+        #[arg(long, value_name = "P")]
+        partition: Option<u32>,
+    },
+    /// Forget a group and its positions; it must have no members
+    Delete {
+        /// The group
+        group: String,
+    },
 }
 
 #[derive(Debug, Subcommand)]

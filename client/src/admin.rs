@@ -158,6 +158,20 @@ impl Admin {
         repeat!(self, "changing a topic", alter_topic, request)
     }
 
+    /// Gives a topic more partitions, so many in all. It returns when they are there; keys map to them a
+    /// moment later, when the answer of [`Admin::topic`] has no growth under way any more.
+    ///
+    /// # Errors
+    /// Among others `UnknownTopic`; `InvalidRequest` for fewer partitions than there are; `Unsafe`
+    /// while an earlier growth is under way.
+    pub async fn grow_topic(&self, name: &str, partitions: u32) -> Result<v1::TopicInfo> {
+        let request = v1::GrowTopicRequest {
+            name: name.to_owned(),
+            partitions,
+        };
+        repeat!(self, "growing a topic", grow_topic, request)
+    }
+
     /// Deletes a topic and all its records.
     ///
     /// # Errors

@@ -65,6 +65,16 @@ fn topic() -> TopicInfo {
             ..Default::default()
         }),
         ring_version: 2,
+        ring_partitions: 1,
+        growths: vec![TopicGrowth {
+            ring_version: 3,
+            from_partitions: 1,
+            to_partitions: 2,
+            fences: vec![Fence {
+                partition: 0,
+                offset: 7,
+            }],
+        }],
     }
 }
 

@@ -6,9 +6,9 @@ use futures_util::{FutureExt, StreamExt};
 use ropewalk_client::{Client, ConsumedRecord};
 use tokio::signal::ctrl_c;
 
-use super::Context;
 use super::record::{HeaderRow, RecordRow, Text};
 use super::span::{self, Span};
+use super::{Context, subscribe};
 use crate::args::ConsumeArgs;
 use crate::output::Stream;
 
@@ -18,6 +18,9 @@ const SIDE_BY_SIDE: usize = 32;
 type Records = BoxStream<'static, anyhow::Result<ConsumedRecord>>;
 
 pub async fn run(context: Context, args: ConsumeArgs) -> anyhow::Result<()> {
+    if let Some(group) = &args.group {
+        return subscribe::run(&context, &args, group).await;
+    }
     let client = context.client().await?;
     let spans = span::of(&client, &args).await?;
     let side_by_side = if args.follow {
@@ -63,7 +66,8 @@ async fn print(mut records: Records, args: &ConsumeArgs, out: &mut Stream) -> an
     Ok(())
 }
 
-fn row(topic: &str, record: &ConsumedRecord, out: &mut Stream) -> std::io::Result<()> {
+/// Prints one record.
+pub fn row(topic: &str, record: &ConsumedRecord, out: &mut Stream) -> std::io::Result<()> {
     let headers = record.headers.iter();
     let row = RecordRow {
         topic,

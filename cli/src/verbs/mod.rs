@@ -5,6 +5,8 @@ mod cluster;
 mod completions;
 mod consume;
 mod dev;
+mod group;
+mod group_rows;
 mod host;
 mod input;
 mod node;
@@ -14,6 +16,7 @@ mod quarantine;
 mod record;
 mod rows;
 mod span;
+mod subscribe;
 mod topic;
 
 use anyhow::bail;
@@ -61,6 +64,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         Verb::Consume(args) => consume::run(context, args).await,
         Verb::Bench(verb) => bench::run(context, verb).await,
         Verb::Topic(verb) => interruptible(topic::run(context, verb)).await,
+        Verb::Group(verb) => interruptible(group::run(context, verb)).await,
         Verb::Partition(verb) => interruptible(partition::run(context, verb)).await,
         Verb::Cluster(verb) => interruptible(cluster::run(context, verb)).await,
     }

@@ -36,15 +36,23 @@ pub async fn of(client: &Client, args: &ConsumeArgs) -> anyhow::Result<Vec<Span>
         ),
     };
     // One moment for all of them, whenever each is asked.
-    let from = match args.from {
-        StartAt::AgoMs(ago_ms) => StartAt::TimeMs(SystemClock.now_ms().saturating_sub(ago_ms)),
-        from => from,
-    };
+    let from = place(args.from);
     stream::iter(wanted)
         .map(|partition| one(client, args, partition, from))
         .buffered(ASKED_AT_ONCE)
         .try_collect()
         .await
+}
+
+/// A place as the client knows it; a time ago is one of now.
+pub fn place(from: StartAt) -> Offset {
+    match from {
+        StartAt::Beginning => Offset::Beginning,
+        StartAt::End => Offset::End,
+        StartAt::Offset(offset) => Offset::At(offset),
+        StartAt::TimeMs(time_ms) => Offset::Time(time_ms),
+        StartAt::AgoMs(ago_ms) => Offset::Time(SystemClock.now_ms().saturating_sub(ago_ms)),
+    }
 }
 
 /// Everything the topic holds now.
@@ -75,20 +83,14 @@ async fn one(
     client: &Client,
     args: &ConsumeArgs,
     partition: u32,
-    from: StartAt,
+    from: Offset,
 ) -> anyhow::Result<Span> {
     let topic = args.topic.as_str();
     let end = client.offset(topic, partition, Offset::End).await?;
     let start = match from {
-        StartAt::Beginning => client.offset(topic, partition, Offset::Beginning).await?,
-        StartAt::End => end,
-        StartAt::TimeMs(time_ms) => {
-            client
-                .offset(topic, partition, Offset::Time(time_ms))
-                .await?
-        }
-        StartAt::AgoMs(_) => bail!("a time ago is turned into a time first"),
-        StartAt::Offset(offset) => {
+        Offset::End => end,
+        Offset::Beginning | Offset::Time(_) => client.offset(topic, partition, from).await?,
+        Offset::At(offset) => {
             let begin = client.offset(topic, partition, Offset::Beginning).await?;
             if args.partition.is_some() && !(begin..=end).contains(&offset) {
                 bail!(

@@ -1,10 +1,14 @@
 //! `ropewalk topic`.
 
-use anyhow::Context as _;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
 use ropewalk_node::cluster::settings;
 use ropewalk_proto::error::WireError;
+use ropewalk_proto::ids::is_internal;
 use ropewalk_proto::v1::{TopicInfo, TopicSettings};
 use serde::Serialize;
+use tokio::time::{Instant, sleep};
 
 use super::Context;
 use super::rows::{PartitionRow, TopicRow};
@@ -12,11 +16,15 @@ use crate::args::{TopicCreateArgs, TopicVerb};
 use crate::exit::usage;
 use crate::output::{Row, columns};
 
+/// How often a topic that grows is looked at.
+const GROWN_TICK: Duration = Duration::from_millis(100);
+
 pub async fn run(context: Context, verb: TopicVerb) -> anyhow::Result<()> {
     match verb {
         TopicVerb::Create(args) => create(context, args).await,
         TopicVerb::List => {
             let mut topics = context.client().await?.admin().topics().await?;
+            topics.retain(|topic| !is_internal(&topic.name));
             topics.sort_by(|a, b| a.name.cmp(&b.name));
             let rows: Vec<TopicRow> = topics.iter().map(TopicRow::from).collect();
             Ok(context.output.rows(&rows)?)
@@ -34,6 +42,7 @@ pub async fn run(context: Context, verb: TopicVerb) -> anyhow::Result<()> {
                 .await?;
             Ok(context.output.rows(&[TopicRow::from(&topic)])?)
         }
+        TopicVerb::Grow { name, partitions } => grow(context, &name, partitions).await,
         TopicVerb::Delete { name } => {
             context.client().await?.admin().delete_topic(&name).await?;
             let done = Deleted {
@@ -68,6 +77,29 @@ async fn create(context: Context, args: TopicCreateArgs) -> anyhow::Result<()> {
         .create_topic(&args.name, args.partitions, settings)
         .await?;
     Ok(context.output.rows(&[TopicRow::from(&topic)])?)
+}
+
+/// Returns once keys map to the new partitions.
+async fn grow(context: Context, name: &str, partitions: u32) -> anyhow::Result<()> {
+    let admin = context.client().await?.admin();
+    let mut topic = admin.grow_topic(name, partitions).await?;
+    let deadline = Instant::now() + context.global.timeout;
+    while !is_grown(&topic) {
+        if Instant::now() + GROWN_TICK >= deadline {
+            bail!(
+                "topic {name:?} has {partitions} partitions, but keys do not map to the new ones yet: its old \
+                 partitions need a leader each; `ropewalk partition list {name}` shows who has none"
+            );
+        }
+        sleep(GROWN_TICK).await;
+        topic = context.topic(name).await?;
+    }
+    Ok(context.output.rows(&[TopicRow::from(&topic)])?)
+}
+
+fn is_grown(topic: &TopicInfo) -> bool {
+    let last = topic.growths.last();
+    last.is_none_or(|growth| growth.ring_version <= topic.ring_version)
 }
 
 /// The settings asked for; the defaults where nothing was.

@@ -147,6 +147,8 @@ fn kind(one: &Committed) -> &'static str {
         Payload::Command(Command::Trim { .. }) => "trims",
         Payload::Command(Command::Roll { .. }) => "rolls",
         Payload::Command(Command::Meta(_)) => "metadata-commands",
+        Payload::Command(Command::Group(_)) => "group-commands",
+        Payload::Command(Command::Fence { .. }) => "fences",
     }
 }
 

@@ -1,0 +1,204 @@
+//! What consumer groups look like as they are printed. The JSON names here are part of the contract.
+
+use ropewalk_proto::v1;
+use serde::Serialize;
+
+use crate::output::Row;
+
+/// What stands for what there is not.
+const NONE: &str = "-";
+
+/// A group.
+#[derive(Debug, Serialize)]
+pub struct GroupRow {
+    pub group: String,
+    pub members: u32,
+    pub generation: u64,
+    pub topics: Vec<String>,
+}
+
+impl From<v1::GroupSummary> for GroupRow {
+    fn from(summary: v1::GroupSummary) -> GroupRow {
+        GroupRow {
+            group: summary.group,
+            members: summary.members,
+            generation: summary.generation,
+            topics: summary.topics,
+        }
+    }
+}
+
+impl Row for GroupRow {
+    const COLUMNS: &'static [&'static str] = &["group", "members", "generation", "topics"];
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.group.clone(),
+            self.members.to_string(),
+            self.generation.to_string(),
+            self.topics.join(","),
+        ]
+    }
+}
+
+/// A member of a group.
+#[derive(Debug, Serialize)]
+pub struct MemberRow {
+    pub member: String,
+    pub instance: Option<String>,
+    pub client: String,
+    pub topics: Vec<String>,
+    pub pattern: Option<String>,
+    pub session_ms: u32,
+}
+
+impl From<v1::GroupMember> for MemberRow {
+    fn from(member: v1::GroupMember) -> MemberRow {
+        MemberRow {
+            member: member.member_id,
+            instance: some(member.instance_id),
+            client: member.client,
+            topics: member.topics,
+            pattern: some(member.pattern),
+            session_ms: member.session_ms,
+        }
+    }
+}
+
+impl Row for MemberRow {
+    const COLUMNS: &'static [&'static str] = &["member", "instance", "client", "reads"];
+
+    fn cells(&self) -> Vec<String> {
+        let pattern = self.pattern.iter().map(|pattern| format!("/{pattern}/"));
+        let reads: Vec<String> = self.topics.iter().cloned().chain(pattern).collect();
+        vec![
+            self.member.clone(),
+            self.instance.clone().unwrap_or_else(|| NONE.into()),
+            self.client.clone(),
+            reads.join(","),
+        ]
+    }
+}
+
+/// A partition in a group: who reads it, and how far it was read.
+#[derive(Debug, Serialize)]
+pub struct ShareRow {
+    pub topic: String,
+    pub partition: u32,
+    pub member: Option<String>,
+    pub next_member: Option<String>,
+    pub committed: Option<u64>,
+    pub committed_at_ms: Option<i64>,
+}
+
+impl From<v1::GroupPartition> for ShareRow {
+    fn from(share: v1::GroupPartition) -> ShareRow {
+        ShareRow {
+            topic: share.topic,
+            partition: share.partition,
+            member: some(share.member_id),
+            next_member: some(share.next_member_id),
+            committed: share.committed,
+            committed_at_ms: share.committed.map(|_| share.committed_at_ms),
+        }
+    }
+}
+
+impl Row for ShareRow {
+    const COLUMNS: &'static [&'static str] =
+        &["topic", "partition", "member", "next_member", "committed"];
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.topic.clone(),
+            self.partition.to_string(),
+            self.member.clone().unwrap_or_else(|| NONE.into()),
+            self.next_member.clone().unwrap_or_else(|| NONE.into()),
+            number(self.committed),
+        ]
+    }
+}
+
+/// How far a group is behind in a partition.
+#[derive(Debug, Serialize)]
+pub struct LagRow {
+    pub group: String,
+    pub topic: String,
+    pub partition: u32,
+    pub committed: Option<u64>,
+    pub high_watermark: u64,
+    pub lag_records: u64,
+    pub lag_seconds: f64,
+    pub member: Option<String>,
+}
+
+impl LagRow {
+    pub fn of(group: &str, lag: v1::PartitionLag) -> LagRow {
+        LagRow {
+            group: group.to_owned(),
+            topic: lag.topic,
+            partition: lag.partition,
+            committed: lag.committed,
+            high_watermark: lag.high_watermark,
+            lag_records: lag.lag_records,
+            lag_seconds: lag.lag_ms as f64 / 1_000.0,
+            member: some(lag.member_id),
+        }
+    }
+}
+
+impl Row for LagRow {
+    const COLUMNS: &'static [&'static str] = &[
+        "topic",
+        "partition",
+        "committed",
+        "high_watermark",
+        "lag_records",
+        "lag_seconds",
+        "member",
+    ];
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.topic.clone(),
+            self.partition.to_string(),
+            number(self.committed),
+            self.high_watermark.to_string(),
+            self.lag_records.to_string(),
+            format!("{:.1}", self.lag_seconds),
+            self.member.clone().unwrap_or_else(|| NONE.into()),
+        ]
+    }
+}
+
+fn some(text: String) -> Option<String> {
+    Some(text).filter(|text| !text.is_empty())
+}
+
+fn number(number: Option<u64>) -> String {
+    number.map_or_else(|| NONE.into(), |number| number.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lag_reads_as_the_contract_says() {
+        let lag = v1::PartitionLag {
+            topic: "flights".into(),
+            partition: 3,
+            committed: Some(40),
+            high_watermark: 42,
+            lag_records: 2,
+            lag_ms: 1_500,
+            ..Default::default()
+        };
+        let expected = concat!(
+            r#"{"group":"billing","topic":"flights","partition":3,"committed":40,"high_watermark":42,"#,
+            r#""lag_records":2,"lag_seconds":1.5,"member":null}"#
+        );
+        let row = LagRow::of("billing", lag);
+        assert_eq!(serde_json::to_string(&row).unwrap(), expected);
+    }
+}
