@@ -8,6 +8,7 @@ mod damaged;
 mod dev;
 mod disks;
 mod garbage;
+mod groups;
 mod joining;
 mod records;
 mod space;

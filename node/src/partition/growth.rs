@@ -1,14 +1,22 @@
 //! The old partitions of a topic that grows: each gets a fence in its log, and says where it stands.
 
+use std::time::Duration;
+
 use ropewalk_proto::command::Command;
 use ropewalk_proto::v1::{PartitionFenced, meta_command};
+use tokio::time::Instant;
 
 use super::Partition;
+use super::quarantine::due;
 use crate::cluster::view::{ClusterView, TopicView};
+
+/// A fence that is not in the metadata after this long is told again: what told it may have been lost.
+const TELL_AGAIN: Duration = Duration::from_secs(1);
 
 impl Partition {
     /// Does what the topic's ring asks of the leader of this partition; says whether that is under way.
-    pub(super) async fn fence(&self, view: &ClusterView) -> bool {
+    /// `told` is when its fence was told last.
+    pub(super) async fn fence(&self, view: &ClusterView, told: &mut Option<Instant>) -> bool {
         let Some(topic) = view.topics.get(&self.id.topic) else {
             return false;
         };
@@ -32,13 +40,14 @@ impl Partition {
             return false;
         };
         let mut fences = growth.fences.iter();
-        if !fences.any(|fence| fence.partition == self.id.partition) {
+        let is_known = fences.any(|fence| fence.partition == self.id.partition);
+        if !is_known && due(told, TELL_AGAIN) {
             let fact = PartitionFenced {
                 group_id: self.id.group.0,
                 ring_version,
                 offset,
             };
-            // What finds no room is told again at the next look.
+            // What finds no room is told again.
             let _ = self
                 .host
                 .facts

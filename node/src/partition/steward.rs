@@ -49,6 +49,7 @@ struct Steward {
     retained: Instant,
     /// The topic grows, and waits for the fence of this partition among others.
     growing: bool,
+    fence_told: Option<Instant>,
     said_lost: Option<Instant>,
 }
 
@@ -60,6 +61,7 @@ impl Steward {
             balance: Balance::default(),
             retained: Instant::now(),
             growing: false,
+            fence_told: None,
             said_lost: None,
         }
     }
@@ -90,7 +92,7 @@ impl Steward {
         self.growing = false;
         if self.partition.is_leader() {
             self.retain().await;
-            self.growing = self.partition.fence(&view).await;
+            self.growing = self.partition.fence(&view, &mut self.fence_told).await;
             self.lead(wish, &view).await;
         } else {
             self.balance.reset();
