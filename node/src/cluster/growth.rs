@@ -113,7 +113,7 @@ fn check_count(topic: &MetaTopic, to: u32) -> Result<(), WireError> {
     let murmur2 = topic
         .settings
         .is_some_and(|settings| settings.partitioner() == Partitioner::Murmur2);
-    if murmur2 && to % from != 0 {
+    if murmur2 && !to.is_multiple_of(from) {
         return Err(invalid(format!(
             "topic {name} maps keys by murmur2, with which keys would move between its {from} old \
              partitions, out of order: grow it to a multiple of {from}"
