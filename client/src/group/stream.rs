@@ -57,6 +57,13 @@ impl Subscription {
     }
 }
 
+impl Drop for Subscription {
+    /// Handles and deliveries may live on; what fetches for them must not.
+    fn drop(&mut self) {
+        self.handle.shared.stop();
+    }
+}
+
 impl Stream for Subscription {
     type Item = Result<Delivery>;
 
