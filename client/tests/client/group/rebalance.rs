@@ -163,6 +163,8 @@ async fn a_partition_that_is_not_taken_away_after_all_is_read_on_from_its_commit
     told.exactly(&["assigned 0", "revoked 0"]).await;
     fake.assign(vec![offer(0, 5, false)]);
     let again = take(&mut subscription, 1..10).await;
+    fake.until("what was done before", |group| group.committed[&0] == 1)
+        .await;
     for delivery in again {
         delivery.done();
     }
