@@ -28,6 +28,8 @@ pub enum ErrorKind {
     Closed,
     /// The member has left its consumer group, as the application did not keep up with it.
     LeftGroup,
+    /// A file of this library's on this machine could not be read or written.
+    Storage,
     /// The offset to read was trimmed by retention.
     Trimmed,
     /// The offset to read is past the end of the log: what was there is no more.

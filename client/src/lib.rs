@@ -23,10 +23,32 @@
 //! # }
 //! ```
 //!
+//! Consumers in a group share the partitions of their topics, and go on where the group has left off:
+//!
+//! ```no_run
+//! # async fn book(_: &ropewalk_client::Delivery) -> ropewalk_client::Result<()> { Ok(()) }
+//! # async fn example(client: ropewalk_client::Client) -> ropewalk_client::Result<()> {
+//! let subscription = client.subscribe("billing").topics(["flights"]).build().await?;
+//! let stop = subscription.handle();
+//! tokio::spawn(async move {
+//!     let _ = tokio::signal::ctrl_c().await;
+//!     stop.shutdown();
+//! });
+//! // Eight at a time; those of one key one after the other.
+//! let ended = subscription.run(8, |delivery| async move { book(&delivery).await });
+//! if let Err(error) = ended.await {
+//!     eprintln!("{error}");
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! A [`Producer`] gathers records in batches, sends them to the leaders of their partitions, and
 //! sends them again for as long as its delivery timeout lets it: changes of leaders pass unseen,
-//! and no record is written twice. A [`Reader`] follows one partition. [`Admin`] is for topics,
-//! nodes and leaders. Every [`Error`] says whether to try again and whether the outcome is known.
+//! and no record is written twice. A [`Reader`] follows one partition; a [`Subscription`] is a
+//! member of a consumer group, and [`Seen`] helps it to do nothing twice. [`Admin`] is for topics,
+//! nodes, leaders and groups. Every [`Error`] says whether to try again and whether the outcome is
+//! known.
 //!
 //! All time but record timestamps is tokio's; everything here needs a tokio runtime.
 
@@ -48,6 +70,7 @@ mod producer;
 mod publish;
 mod reader;
 mod record;
+mod seen;
 
 pub use admin::{Admin, SeekGroup};
 pub use client::{Client, ClientBuilder};
@@ -62,3 +85,4 @@ pub use record::{ConsumedRecord, Header, Offset, Receipt, Record};
 pub use ropewalk_proto::batch::Compression;
 pub use ropewalk_proto::error::ErrorCode;
 pub use ropewalk_proto::v1;
+pub use seen::{FileSeen, MemorySeen, Seen, SeenStore};

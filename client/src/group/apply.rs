@@ -125,12 +125,16 @@ impl State {
         let Some(part) = self.parts.get_mut(&place) else {
             return;
         };
-        let from = part.progress.take().map(|progress| progress.position());
         part.life = life;
-        part.committed = from.or(part.committed);
-        part.phase = Phase::Starting {
-            asked: false,
-            at: part.committed,
+        part.phase = match &part.progress {
+            Some(progress) => {
+                part.progress = Some(Progress::new(progress.position()));
+                Phase::Stopped
+            }
+            None => Phase::Starting {
+                asked: false,
+                at: part.committed,
+            },
         };
         moved.assigned.push(part.name.clone());
     }
@@ -162,8 +166,8 @@ impl State {
         }
     }
 
-    /// Partitions to give up now: nothing of them is out or to be committed any more, or the time for it
-    /// is up. What is done of them later counts no more.
+    /// Partitions to give up now: nothing of them is out or to be committed any more, or the time
+    /// for it is up. What is done of them later counts no more.
     pub fn give_up(&mut self, last_commit: bool) -> Vec<v1::GroupPlace> {
         let now = Instant::now();
         let mut released = Vec::new();

@@ -147,6 +147,10 @@ impl Member {
     /// Says whatever there is to say and has not been said.
     fn say_what_is_due(&mut self, session: &mut Session) -> Result<(), End> {
         self.ask_where_to_begin();
+        // A listener may have asked for the commit of what was just revoked: that goes first.
+        while let Ok(command) = self.commands.try_recv() {
+            self.note(command);
+        }
         let commits_itself = self.settings.auto_commit.is_some();
         if !session.awaits(|sent| matches!(sent, Sent::Commit(_))) {
             let failed = self.commits.ended();

@@ -94,8 +94,8 @@ impl SubscriptionBuilder {
         self
     }
 
-    /// Makes this a static member: whoever joins under this name next, within the session, has what it
-    /// had, and no partition moves. Without a name, each start is a new member.
+    /// Makes this a static member: whoever joins under this name next, within the session, has what
+    /// it had, and no partition moves. Without a name, each start is a new member.
     pub fn instance_id(mut self, name: impl Into<String>) -> SubscriptionBuilder {
         self.settings.instance_id = name.into();
         self
@@ -114,8 +114,8 @@ impl SubscriptionBuilder {
         self
     }
 
-    /// How long it may take to finish with a partition that is to go to another member. The default is
-    /// 30 s.
+    /// How long it may take to finish with a partition that is to go to another member. The default
+    /// is 30 s.
     pub fn rebalance_within(mut self, timeout: Duration) -> SubscriptionBuilder {
         self.settings.rebalance_within = timeout;
         self
@@ -128,8 +128,8 @@ impl SubscriptionBuilder {
         self
     }
 
-    /// A member whose application leaves records waiting for so long leaves its group, with an error. The
-    /// default is 5 min.
+    /// A member whose application leaves records waiting for so long leaves its group, with an error.
+    /// The default is 5 min.
     pub fn max_poll(mut self, timeout: Duration) -> SubscriptionBuilder {
         self.settings.max_poll = timeout;
         self

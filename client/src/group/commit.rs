@@ -16,6 +16,8 @@ pub(super) struct Commits {
     waiting: Vec<Waiter>,
     /// For the one on its way.
     under_way: Vec<Waiter>,
+    /// The one on its way is of all that had moved.
+    all_under_way: bool,
     /// What was first refused of the one on its way.
     failed: Option<Error>,
 }
@@ -35,7 +37,7 @@ impl Commits {
 
     /// The next commit is on its way with all that was wanted.
     pub fn begun(&mut self) {
-        self.wanted = false;
+        self.all_under_way = std::mem::take(&mut self.wanted);
         self.under_way.append(&mut self.waiting);
     }
 
@@ -46,6 +48,7 @@ impl Commits {
 
     /// All of the one on its way is answered. Returns what was wrong with it.
     pub fn ended(&mut self) -> Option<Error> {
+        self.all_under_way = false;
         let failed = self.failed.take();
         for waiter in self.under_way.drain(..) {
             // Whoever asked may have gone.
@@ -56,7 +59,7 @@ impl Commits {
 
     /// It may have been heard or not: the next one says it again.
     pub fn lost(&mut self) {
-        self.wanted |= !self.under_way.is_empty();
+        self.wanted |= std::mem::take(&mut self.all_under_way);
         self.waiting.append(&mut self.under_way);
         self.failed = None;
     }
@@ -78,6 +81,20 @@ mod tests {
         assert!(first_hears.try_recv().unwrap().is_ok());
         assert!(second_hears.try_recv().is_err(), "not yet");
         assert!(commits.is_wanted());
+    }
+
+    #[test]
+    fn a_last_commit_nobody_waits_for_is_made_again_too() {
+        let mut commits = Commits::default();
+        commits.want(None);
+        commits.begun();
+        assert!(!commits.is_wanted());
+        commits.lost();
+        assert!(commits.is_wanted());
+        commits.begun();
+        assert_eq!(commits.ended(), None);
+        commits.lost();
+        assert!(!commits.is_wanted(), "it was answered");
     }
 
     #[test]

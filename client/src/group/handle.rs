@@ -116,8 +116,8 @@ impl SubscriptionHandle {
         Ok(lags)
     }
 
-    /// Ends the stream of records: [`super::Subscription::run`] drains its handlers, commits and leaves.
-    /// Who reads the stream itself then calls [`super::Subscription::close`].
+    /// Ends the stream of records: [`super::Subscription::run`] drains its handlers, commits and
+    /// leaves. Who reads the stream itself then calls [`super::Subscription::close`].
     pub fn shutdown(&self) {
         self.shared.stop();
     }

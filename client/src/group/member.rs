@@ -27,6 +27,8 @@ const SESSIONS_WITHOUT_COORDINATOR: u32 = 3;
 const TOPIC_SEEN_WITHIN: Duration = Duration::from_secs(2);
 /// How often in a row one node may send the member to the next without a pause.
 const HOPS: usize = 3;
+/// A session that ends sooner is followed by a pause, lest one that always does is begun without end.
+const LASTING: Duration = Duration::from_secs(1);
 /// How long a coordinator may take to answer, or less if the session is shorter.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// How long the last commit and the leave may take.
@@ -55,6 +57,8 @@ pub(super) struct Member {
     disconnected: bool,
     /// When there was a coordinator last.
     connected_at: Instant,
+    /// The pauses between joins that fail, or come to nothing.
+    backoff: Backoff,
 }
 
 impl Member {
@@ -67,6 +71,7 @@ impl Member {
         joined: oneshot::Sender<()>,
     ) -> Member {
         let member_id = shared.state.lock().member_id.clone();
+        let backoff = Backoff::new(inner.draw());
         Member {
             inner,
             shared,
@@ -82,6 +87,7 @@ impl Member {
             asked: 0,
             disconnected: false,
             connected_at: Instant::now(),
+            backoff,
         }
     }
 
@@ -108,6 +114,7 @@ impl Member {
             let Some(mut session) = self.join().await? else {
                 return Ok(());
             };
+            let began = Instant::now();
             let end = self.attend(&mut session).await;
             self.connected_at = Instant::now();
             self.commits.lost();
@@ -115,18 +122,24 @@ impl Member {
             match end {
                 End::Left => return Ok(()),
                 End::Fatal(error) => return Err(self.in_group(error)),
-                End::Unknown(error) => self.begin_anew(&error),
+                End::Unknown(error) => self.begin_anew(error)?,
                 End::Broke(refused) => {
                     self.hint = refused.leader;
                     self.disconnected(refused.error);
                 }
+            }
+            if began.elapsed() >= LASTING {
+                self.backoff.succeeded();
+            } else {
+                let pause = self.backoff.pause();
+                // If the time to close is up meanwhile, the next join says so.
+                let _ = self.meanwhile(sleep(pause)).await;
             }
         }
     }
 
     /// Joins, for as long as that may help. None if it was told to close meanwhile, and can't.
     async fn join(&mut self) -> Result<Option<Session>> {
-        let mut backoff = Backoff::new(self.inner.draw());
         let mut hops = 0;
         loop {
             let address = self.next_address();
@@ -146,7 +159,7 @@ impl Member {
             };
             let unknown = refused.error.code() == Some(ErrorCode::UnknownMember);
             if unknown {
-                self.begin_anew(&refused.error);
+                self.begin_anew(refused.error.clone())?;
             } else if !refused.error.is_retryable() {
                 return Err(self.in_group(refused.error));
             }
@@ -168,7 +181,8 @@ impl Member {
                 continue;
             }
             hops = 0;
-            if self.meanwhile(sleep(backoff.pause())).await.is_none() {
+            let pause = self.backoff.pause();
+            if self.meanwhile(sleep(pause)).await.is_none() {
                 return self.closed_unheard();
             }
         }
@@ -206,8 +220,8 @@ impl Member {
             return hint;
         }
         let addresses = self.inner.addresses();
-        self.asked += 1;
         let which = self.asked % addresses.len().max(1);
+        self.asked += 1;
         addresses.into_iter().nth(which).unwrap_or_default()
     }
 
@@ -226,20 +240,24 @@ impl Member {
     /// Takes over what the coordinator gave out.
     pub fn assigned(&mut self, assignment: v1::Assignment) {
         // A part of the time is for the last commit and the release themselves.
-        let within = self.settings.rebalance_within.mul_f64(0.8);
+        let within = self.settings.rebalance_within * 4 / 5;
         for told in self.shared.apply(assignment, within) {
             self.listener.tell(&told);
         }
         self.shared.change(|state| state.begin());
     }
 
-    /// The session is over, and everything lost: joins under a new id.
-    fn begin_anew(&mut self, error: &Error) {
+    /// The session is over, and everything lost: to be joined under a new id, unless it was to end anyway.
+    fn begin_anew(&mut self, error: Error) -> Result<()> {
+        if self.closing.is_some() {
+            return Err(self.in_group(error));
+        }
         tracing::info!(group = self.settings.group, %error, "the member's session is over");
         self.member_id = draw_member_id(&self.inner);
         for told in self.shared.lose_all(self.member_id.clone()) {
             self.listener.tell(&told);
         }
+        Ok(())
     }
 
     fn disconnected(&mut self, error: Error) {

@@ -17,7 +17,7 @@ pub(super) enum Phase {
     Starting { asked: bool, at: Option<u64> },
     /// It reads. Boxed, since the rest is small.
     Reading(Box<Reader>),
-    /// It reads no more, since the subscription ends; or not yet again, after a seek.
+    /// It reads no more, since the subscription ends; or not yet again, from another offset.
     Stopped,
     /// It waits for what is out, at most until then.
     Revoked { until: Instant },

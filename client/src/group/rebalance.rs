@@ -28,6 +28,7 @@ pub enum Rebalance {
     Assigned(Vec<TopicPartition>),
     /// These are to go to another member. No more records of them come; once those that are out
     /// are done, or the time for it is up, their positions are committed and they are given up.
+    /// Where commits are manual, a commit asked for by the listener is the last one.
     Revoked(Vec<TopicPartition>),
     /// These are another member's already: nothing of them can be committed any more, and what is
     /// out of them comes again elsewhere.

@@ -45,13 +45,13 @@ struct Work<E> {
 }
 
 impl Subscription {
-    /// Hands every record to `handler`, up to `concurrency` at a time, each in a task of its own. Records
-    /// of one key (those without one: of one partition) are handled in order, one at a time. A
-    /// record is done once its handler has returned `Ok`.
+    /// Hands every record to `handler`, up to `concurrency` at a time, each in a task of its own.
+    /// Records of one key (those without one: of one partition) are handled in order, one at a time.
+    /// A record is done once its handler has returned `Ok`.
     ///
-    /// Ends when [`super::SubscriptionHandle::shutdown`] is called: handlers at work are waited for, what
-    /// they did is committed, and the member closes as with [`Subscription::close`]. Dropping the
-    /// future stops handlers where they are, and commits nothing more.
+    /// Ends when [`super::SubscriptionHandle::shutdown`] is called: handlers at work are waited for,
+    /// what they did is committed, and the member closes as with [`Subscription::close`]. Dropping
+    /// the future stops handlers where they are, and commits nothing more.
     ///
     /// # Errors
     /// The first error of a handler, whose record is not committed past; or the subscription's. Both

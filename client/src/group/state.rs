@@ -189,8 +189,8 @@ impl State {
         }
     }
 
-    /// What one partition may fetch ahead, in bytes. Steps of two, so that one partition more does not
-    /// make all begin anew.
+    /// What one partition may fetch ahead, in bytes. In powers of two, so that one partition more
+    /// does not make all begin anew.
     fn share_bytes(&self) -> usize {
         let parts = self.parts.len().max(1).next_power_of_two();
         (self.limits.memory_bytes / parts).max(1)

@@ -33,8 +33,8 @@ impl Subscription {
         self.handle.clone()
     }
 
-    /// Commits what is done (unless commits are manual), and leaves; a static member does not leave, so
-    /// that its next start within the session goes on with the same partitions.
+    /// Commits what is done (unless commits are manual), and leaves; a static member does not leave,
+    /// so that its next start within the session goes on with the same partitions.
     ///
     /// Deliveries that are out count as not done: they come again to whoever is next.
     ///
@@ -54,6 +54,13 @@ impl Subscription {
         let leave = Some(true);
         let close = |reply| Command::Close { leave, reply };
         self.handle.ask(close).await
+    }
+}
+
+impl Drop for Subscription {
+    /// Handles and deliveries may live on; what fetches for them must not.
+    fn drop(&mut self) {
+        self.handle.shared.stop();
     }
 }
 

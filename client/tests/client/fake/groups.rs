@@ -27,6 +27,8 @@ pub enum React {
     Ignore,
     /// The rules are kept, but the answer is lost with the stream.
     ObeyAndBreak,
+    /// The stream breaks before it is looked at.
+    Break,
 }
 
 type Answers = mpsc::UnboundedSender<Result<v1::GroupResponse, Status>>;
@@ -175,6 +177,7 @@ impl World {
                 self.groups.obey(ask);
                 (None, true)
             }
+            React::Break => (None, true),
             React::Ignore => (None, false),
             React::Refuse(code) => {
                 let error = WireError::new(code, "the script says so");

@@ -385,6 +385,23 @@ impl Ropewalk for Service {
         not_here()
     }
 
+    async fn grow_topic(
+        &self,
+        request: Request<v1::GrowTopicRequest>,
+    ) -> Result<Response<v1::TopicInfo>, Status> {
+        let mut topic = self.world.lock().topic();
+        topic.ring_partitions = topic.partitions.len() as u32;
+        let count = request.into_inner().partitions;
+        let more = topic.ring_partitions..count;
+        topic
+            .partitions
+            .extend(more.map(|partition| v1::PartitionInfo {
+                partition,
+                ..Default::default()
+            }));
+        Ok(Response::new(topic))
+    }
+
     async fn transfer_leader(
         &self,
         _request: Request<v1::TransferLeaderRequest>,

@@ -141,6 +141,7 @@ impl World {
                 ..Default::default()
             }),
             ring_version: self.ring_version,
+            ..Default::default()
         }
     }
 

@@ -24,6 +24,14 @@ async fn an_operator_lists_describes_seeks_and_deletes_groups() {
 }
 
 #[tokio::test]
+async fn a_topic_that_grows_tells_that_keys_do_not_map_to_its_new_partitions_yet() {
+    let fake = Fake::start(1, 2).await;
+    let client = fake.client().await;
+    let topic = client.admin().grow_topic(TOPIC, 5).await.unwrap();
+    assert_eq!((topic.partitions.len(), topic.ring_partitions), (5, 2));
+}
+
+#[tokio::test]
 async fn a_deletion_whose_answer_was_lost_is_not_told_as_a_failure() {
     let fake = Fake::start(1, 1).await;
     let client = fake.client().await;

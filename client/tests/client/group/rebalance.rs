@@ -1,10 +1,10 @@
 //! Partitions come and go.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use ropewalk_client::Offset;
+use ropewalk_client::{Offset, Rebalance, SubscriptionHandle};
 use ropewalk_proto::v1::group_request::Kind as Ask;
 
 use super::{Told, fill, next, nothing_comes, subscribe, take};
@@ -163,6 +163,8 @@ async fn a_partition_that_is_not_taken_away_after_all_is_read_on_from_its_commit
     told.exactly(&["assigned 0", "revoked 0"]).await;
     fake.assign(vec![offer(0, 5, false)]);
     let again = take(&mut subscription, 1..10).await;
+    fake.until("what was done before", |group| group.committed[&0] == 1)
+        .await;
     for delivery in again {
         delivery.done();
     }
@@ -196,4 +198,29 @@ async fn many_partitions_share_the_memory_and_all_are_read_to_their_ends() {
     subscription.close().await.unwrap();
     let committed = fake.world().groups.committed.clone();
     assert!(committed.len() == 40 && committed.values().all(|at| *at == 150));
+}
+
+#[tokio::test]
+async fn where_commits_are_manual_a_listener_commits_before_a_partition_is_given_up() {
+    let fake = Fake::start(1, 1).await;
+    fill(&fake, 0, &["a"; 10]);
+    fake.assign(vec![offer(0, 5, false)]);
+    let client = fake.client().await;
+    let handle: Arc<OnceLock<SubscriptionHandle>> = Arc::default();
+    let of_listener = handle.clone();
+    let listener = move |told: &Rebalance| {
+        if let (Rebalance::Revoked(_), Some(handle)) = (told, of_listener.get()) {
+            handle.commit_async();
+        }
+    };
+    let builder = subscribe(&client).auto_commit(None).on_rebalance(listener);
+    let mut subscription = builder.build().await.unwrap();
+    handle.set(subscription.handle()).unwrap();
+    for delivery in take(&mut subscription, 0..4).await {
+        delivery.done();
+    }
+    fake.assign(vec![offer(0, 5, true)]);
+    fake.until("the release", |group| group.released() == [(0, 5)])
+        .await;
+    assert_eq!(fake.world().groups.commits(0), [(5, 0), (5, 4)]);
 }

@@ -87,6 +87,44 @@ async fn a_commit_whose_answer_is_lost_is_made_again_before_it_is_reported() {
 }
 
 #[tokio::test]
+async fn a_close_whose_last_commit_is_lost_with_the_stream_joins_again_to_make_it() {
+    let fake = with_records(1).await;
+    let client = fake.client().await;
+    let builder = subscribe(&client).auto_commit(Some(Duration::from_secs(3_600)));
+    let mut subscription = builder.build().await.unwrap();
+    next(&mut subscription).await.done();
+    let mut breaks = 1;
+    fake.world().groups.script = Box::new(move |ask| match ask {
+        Ask::Commit(_) if breaks > 0 => {
+            breaks -= 1;
+            React::Break
+        }
+        _ => React::Obey,
+    });
+    soon(subscription.close()).await.unwrap();
+    let world = fake.world();
+    assert_eq!(world.groups.committed[&0], 1);
+    assert!(world.groups.has_left());
+    assert_eq!(world.groups.joins().len(), 2);
+}
+
+#[tokio::test]
+async fn a_member_that_is_put_out_while_it_closes_says_that_its_last_commit_failed() {
+    let fake = with_records(1).await;
+    let client = fake.client().await;
+    let builder = subscribe(&client).auto_commit(Some(Duration::from_secs(3_600)));
+    let mut subscription = builder.build().await.unwrap();
+    next(&mut subscription).await.done();
+    fake.world().groups.script = Box::new(|ask| match ask {
+        Ask::Commit(_) => React::Refuse(ErrorCode::UnknownMember),
+        _ => React::Obey,
+    });
+    let error = soon(subscription.close()).await.unwrap_err();
+    assert_eq!(error.code(), Some(ErrorCode::UnknownMember), "{error}");
+    assert_eq!(fake.world().groups.joins().len(), 1);
+}
+
+#[tokio::test]
 async fn a_release_whose_answer_is_lost_is_made_again() {
     let fake = with_records(1).await;
     let client = fake.client().await;
