@@ -292,6 +292,18 @@ async fn a_static_member_hands_over_to_its_next_life_and_is_told() {
     let mut second = Member::join(&node, named("second")).await;
     second.owns(4).await;
     assert_eq!(first.ends().await, ErrorCode::NotOwner);
+    let again = v1::Join {
+        again: true,
+        ..named("first")
+    };
+    let refused = Member::try_join(&node, again).await.err().expect("refused");
+    assert_eq!(refused.code, ErrorCode::NotOwner);
+    let never = v1::Join {
+        again: true,
+        ..join_as("never")
+    };
+    let refused = Member::try_join(&node, never).await.err().expect("refused");
+    assert_eq!(refused.code, ErrorCode::UnknownMember);
     node.still_serves().await;
 }
 

@@ -39,6 +39,7 @@ fn large_entry(index: u64) -> Entry {
     let batch: Vec<u8> = (0..length).map(|at| (index * 31 + at) as u8).collect();
     let command = Proposal::Append {
         leader_time_ms: index as i64,
+        ring_version: 0,
         batch: batch.into(),
     };
     Entry {

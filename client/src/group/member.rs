@@ -47,6 +47,8 @@ pub(super) struct Member {
     pub closing: Option<Closing>,
     pub resolving: FuturesUnordered<BoxFuture<'static, Resolved>>,
     member_id: String,
+    /// Whether the group has known it under this id.
+    entered: bool,
     /// Who hears of the first assignment.
     joined: Option<oneshot::Sender<()>>,
     /// Whom to ask next, if somebody knows.
@@ -82,6 +84,7 @@ impl Member {
             closing: None,
             resolving: FuturesUnordered::new(),
             member_id,
+            entered: false,
             joined: Some(joined),
             hint: None,
             asked: 0,
@@ -212,6 +215,7 @@ impl Member {
             pattern: self.settings.pattern.clone(),
             session_ms: ms(self.settings.session),
             rebalance_ms: ms(self.settings.rebalance_within),
+            again: self.entered,
         }
     }
 
@@ -229,6 +233,7 @@ impl Member {
         if std::mem::take(&mut self.disconnected) {
             self.listener.tell(&Rebalance::Reconnected);
         }
+        self.entered = true;
         self.shared.heard(sent_at);
         self.assigned(assignment);
         if let Some(joined) = self.joined.take() {
@@ -254,6 +259,7 @@ impl Member {
         }
         tracing::info!(group = self.settings.group, %error, "the member's session is over");
         self.member_id = draw_member_id(&self.inner);
+        self.entered = false;
         for told in self.shared.lose_all(self.member_id.clone()) {
             self.listener.tell(&told);
         }

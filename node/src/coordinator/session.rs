@@ -13,7 +13,7 @@ use ropewalk_proto::v1::{
 use tokio::sync::watch;
 
 use super::{Coordinator, Home, MAX_NAME_BYTES, check_name, invalid, resolve};
-use crate::group::{Place, unknown_member};
+use crate::group::{Group, Groups, Place, unknown_member};
 use crate::partition::Partition;
 
 /// What a session may last without a word.
@@ -67,6 +67,10 @@ impl Coordinator {
                     ),
                 ));
             }
+        }
+        if join.again {
+            partition.groups_caught_up().await?;
+            partition.with_groups(|groups| standing(groups, &join.group, &member).map(drop))?;
         }
         self.check_room(&partition, &join.group, &member)?;
         // Heard of before it is in: a keeper that sees it must not take it for one of before.
@@ -192,28 +196,13 @@ impl Session {
     /// static member; `NotLeader` and `NoLeader`.
     pub fn assignment(&mut self) -> Result<Assignment, WireError> {
         self.partition.coordinates()?;
-        let (id, instance) = (&self.member.member_id, &self.member.instance_id);
         let assignment = self.partition.with_groups(|groups| {
-            let group = groups.get(&self.group);
-            let group = group.ok_or_else(|| unknown_member(&self.group, id))?;
-            if group.members.contains_key(id) {
-                return Ok(Assignment {
-                    generation: group.generation,
-                    heartbeat_ms: self.member.session_ms / HEARTBEATS_PER_SESSION,
-                    partitions: group.assigned(id),
-                });
-            }
-            let mut others = group.members.values();
-            match others.find(|other| !instance.is_empty() && other.told.instance_id == *instance) {
-                Some(other) => Err(WireError::new(
-                    ErrorCode::NotOwner,
-                    format!(
-                        "member {} has taken the place of {instance} in group {}; give each static member a name of its own",
-                        other.told.member_id, self.group
-                    ),
-                )),
-                None => Err(unknown_member(&self.group, id)),
-            }
+            let group = standing(groups, &self.group, &self.member)?;
+            Ok::<_, WireError>(Assignment {
+                generation: group.generation,
+                heartbeat_ms: self.member.session_ms / HEARTBEATS_PER_SESSION,
+                partitions: group.assigned(&self.member.member_id),
+            })
         })?;
         self.told = Some(assignment.clone());
         Ok(assignment)
@@ -244,16 +233,10 @@ impl Session {
     /// As for [`Session::assignment`].
     pub fn heartbeat(&self) -> Result<(), WireError> {
         let epoch = self.partition.coordinates()?;
-        let id = &self.member.member_id;
-        let known = self.partition.with_groups(|groups| {
-            let group = groups.get(&self.group);
-            group.is_some_and(|group| group.members.contains_key(id))
-        });
-        if !known {
-            return Err(unknown_member(&self.group, id));
-        }
+        self.partition
+            .with_groups(|groups| standing(groups, &self.group, &self.member).map(drop))?;
         let session = Duration::from_millis(self.member.session_ms.into());
-        let member = (self.group.as_str(), id.as_str());
+        let member = (self.group.as_str(), self.member.member_id.as_str());
         self.coordinator
             .hear(self.home, epoch, member, self.number, session);
         Ok(())
@@ -350,6 +333,30 @@ impl Session {
         self.coordinator
             .write(&self.partition, &self.group, kind)
             .await
+    }
+}
+
+/// The group of a member, if it is in it.
+fn standing<'a>(
+    groups: &'a Groups,
+    name: &str,
+    member: &GroupMember,
+) -> Result<&'a Group, WireError> {
+    let (id, instance) = (&member.member_id, &member.instance_id);
+    let group = groups.get(name).ok_or_else(|| unknown_member(name, id))?;
+    if group.members.contains_key(id) {
+        return Ok(group);
+    }
+    let mut others = group.members.values();
+    match others.find(|other| !instance.is_empty() && other.told.instance_id == *instance) {
+        Some(other) => Err(WireError::new(
+            ErrorCode::NotOwner,
+            format!(
+                "member {} has taken the place of {instance} in group {name}; give each static member a name of its own",
+                other.told.member_id
+            ),
+        )),
+        None => Err(unknown_member(name, id)),
     }
 }
 
