@@ -345,9 +345,18 @@ pub enum BenchVerb {
     /// Publish as fast as acknowledgements come, or at a rate
     Produce(BenchArgs),
     /// Read what the topic holds, from its beginning, as fast as it comes
-    Consume(BenchArgs),
+    Consume(BenchConsumeArgs),
     /// Publish at a steady rate; time to the acknowledgement, and to a reader
     Latency(BenchArgs),
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct BenchConsumeArgs {
+    #[command(flatten)]
+    pub bench: BenchArgs,
+    /// Read it all as so many consumer groups at once, which are deleted in the end
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1_000))]
+    pub groups: Option<u16>,
 }
 
 #[derive(Debug, Clone, Args)]

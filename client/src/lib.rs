@@ -52,10 +52,14 @@
 //!
 //! All time but record timestamps is tokio's; everything here needs a tokio runtime.
 
-/// The front page of the project holds an example too; it is kept compiling here.
+/// The front page of the project and the one on groups hold examples too; they are kept compiling here.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct FrontPage;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/groups.md")]
+struct GroupsPage;
 
 mod admin;
 mod backoff;

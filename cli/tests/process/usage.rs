@@ -66,6 +66,7 @@ async fn help_names_every_verb_there_is_and_none_that_is_not() {
         "topic",
         "produce",
         "consume",
+        "group",
         "partition",
         "cluster",
         "bench",
@@ -80,7 +81,7 @@ async fn help_names_every_verb_there_is_and_none_that_is_not() {
         ropewalk(&[verb, "--help"]).await.ok();
     }
     for verb in [
-        "group", "queue", "dlq", "schema", "backup", "user", "acl", "quota",
+        "queue", "dlq", "schema", "backup", "user", "acl", "quota", "trace",
     ] {
         assert!(!named(verb), "{verb} does not work yet:\n{help}");
     }

@@ -22,6 +22,12 @@ pub enum RunError<E> {
     Subscription(Error),
 }
 
+impl<E> From<Error> for RunError<E> {
+    fn from(error: Error) -> RunError<E> {
+        RunError::Subscription(error)
+    }
+}
+
 impl<E: fmt::Display> fmt::Display for RunError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -1,6 +1,7 @@
 //! `ropewalk bench`: what the cluster does under load, measured at a client.
 
 mod consume;
+mod groups;
 mod latency;
 mod pace;
 mod produce;
@@ -24,7 +25,10 @@ use crate::output::bar;
 const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 
 pub async fn run(context: Context, verb: BenchVerb) -> anyhow::Result<()> {
-    let (BenchVerb::Produce(args) | BenchVerb::Consume(args) | BenchVerb::Latency(args)) = &verb;
+    let args = match &verb {
+        BenchVerb::Produce(args) | BenchVerb::Latency(args) => args,
+        BenchVerb::Consume(args) => &args.bench,
+    };
     let client = context.client().await?;
     if client.admin().topic(&args.topic).await?.is_none() {
         bail!(no_topic(&args.topic));
@@ -33,7 +37,10 @@ pub async fn run(context: Context, verb: BenchVerb) -> anyhow::Result<()> {
     let progress = tokio::spawn(show(args.duration));
     let found = match &verb {
         BenchVerb::Produce(args) => produce::run(&client, args, &stop, None).await,
-        BenchVerb::Consume(args) => consume::run(&client, args, &stop).await,
+        BenchVerb::Consume(args) => match args.groups {
+            Some(groups) => groups::run(&client, &args.bench, groups, &stop).await,
+            None => consume::run(&client, &args.bench, &stop).await,
+        },
         BenchVerb::Latency(args) => latency::run(&client, args, &stop).await,
     };
     progress.abort();
