@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt};
-use ropewalk_client::{Client, Delivery, Subscription};
+use ropewalk_client::{Client, Delivery, Subscription, Trimmed};
 use tokio::signal::ctrl_c;
 use tokio::time::timeout;
 
@@ -33,6 +33,7 @@ pub async fn run(context: &Context, args: &ConsumeArgs, group: &str) -> anyhow::
         .subscribe(group)
         .topics([args.topic.as_str()])
         .start_at(span::place(args.from))
+        .on_trimmed(Trimmed::SkipToBeginning)
         .build()
         .await?;
     let mut printer = Printer {

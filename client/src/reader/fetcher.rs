@@ -114,9 +114,23 @@ impl Fetcher {
             }
             Err(error) => {
                 drop(room);
-                self.after(error).await.map(|()| None)
+                let from = self.next;
+                self.after(error).await?;
+                Ok(self.skipped(from))
             }
         }
+    }
+
+    /// What tells the reader that there is nothing up to where fetching goes on, if that is so: it may be
+    /// long until a record comes that would show it.
+    fn skipped(&self, from: u64) -> Option<Chunk> {
+        let room = self.room.clone().try_acquire_many_owned(0).ok()?;
+        (self.next > from).then(|| Chunk {
+            batches: Vec::new().into_iter(),
+            from: self.next,
+            high_watermark: self.next,
+            room,
+        })
     }
 
     fn accept(

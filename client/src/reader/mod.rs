@@ -148,7 +148,7 @@ impl Reader {
 
     fn open(&mut self, chunk: Chunk) {
         self.position = self.position.max(chunk.from);
-        self.high_watermark = chunk.high_watermark;
+        self.high_watermark = self.high_watermark.max(chunk.high_watermark);
         self.chunk = Some(OpenChunk {
             batches: chunk.batches,
             records: None,

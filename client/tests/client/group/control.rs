@@ -119,3 +119,25 @@ async fn a_position_that_was_trimmed_ends_the_stream_or_is_skipped_as_it_was_tol
     subscription.close().await.unwrap();
     assert_eq!(fake.world().groups.committed[&0], 11);
 }
+
+#[tokio::test]
+async fn a_partition_that_was_trimmed_to_its_end_is_committed_there() {
+    let fake = Fake::start(1, 1).await;
+    fill(&fake, 0, &["a"; 10]);
+    {
+        let mut world = fake.world();
+        world.logs[0].start = 10;
+        world.logs[0].batches.clear();
+        world.groups.committed.insert(0, 4);
+    }
+    fake.assign(vec![offer(0, 5, false)]);
+    let client = fake.client().await;
+    let builder = subscribe(&client).on_trimmed(Trimmed::SkipToBeginning);
+    let mut subscription = builder.build().await.unwrap();
+    // Others may wait for it: a topic that has grown gives new partitions to who has read the old ones.
+    tokio::select! {
+        next = subscription.next() => panic!("there is nothing to read, but {next:?}"),
+        () = fake.until("the end", |group| group.committed[&0] == 10) => {}
+    }
+    subscription.close().await.unwrap();
+}
