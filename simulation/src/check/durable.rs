@@ -3,8 +3,9 @@
 //!
 //! Which voters count: those of the last committed membership, or of one that stands behind it in
 //! some log, since Raft goes by a new membership as soon as it is written. A copy on a disk that was
-//! damaged or exchanged counts as held: that it is gone is the fault's doing. So does one on a disk that
-//! can't be opened, which is one that was damaged under a node that runs on.
+//! damaged or exchanged counts as held: that it is gone is the fault's doing. So does what such a disk
+//! took later: behind a damaged place of a log nothing can be read, and a node that runs on does not
+//! know. A disk that can't be opened is one of those.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -45,6 +46,8 @@ struct Held {
     host: String,
     /// Nothing of its disk could be seen at the last look: what it took since is not known.
     unseen: bool,
+    /// Its disk is damaged: what it took since may be lost again with the next start.
+    on_damaged_disk: bool,
 }
 
 impl Held {
@@ -63,7 +66,7 @@ impl Held {
 
     fn holds(&self, index: u64, entry: (u64, u32)) -> bool {
         let purged = self.purged.is_some_and(|purged| purged >= index);
-        self.unseen || purged || self.entries.get(&index) == Some(&entry)
+        self.unseen || self.on_damaged_disk || purged || self.entries.get(&index) == Some(&entry)
     }
 }
 
@@ -117,6 +120,13 @@ impl AcknowledgedIsDurable {
                 .entry(replica.seen.replica)
                 .or_default()
                 .see(replica);
+        }
+        let damaged = now.look.replicas.iter().filter(|one| one.on_damaged_disk);
+        for replica in damaged {
+            gone.remove(&replica.seen.replica);
+            let held = self.held.entry(replica.seen.replica).or_default();
+            held.host.clone_from(&replica.host);
+            held.on_damaged_disk = true;
         }
         // One that is gone though its disk lost nothing was given up by its node. A disk of which
         // nothing is left to see was exchanged.
@@ -274,5 +284,17 @@ mod tests {
             story.look(&mut check).is_err(),
             "nothing happened to this one"
         );
+    }
+
+    #[test]
+    fn what_a_damaged_disk_took_after_the_damage_counts() {
+        let mut check = AcknowledgedIsDurable::default();
+        let mut story = story(&[1]);
+        story.look.replicas[1].losses = 1;
+        story.look.replicas[1].on_damaged_disk = true;
+        assert_eq!(story.look(&mut check), Ok(()));
+        assert_eq!(story.look(&mut check), Ok(()), "and goes on to");
+        story.look.replicas[0].seen.entries.clear();
+        assert!(story.look(&mut check).is_err(), "alone it is no majority");
     }
 }

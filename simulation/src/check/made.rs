@@ -114,6 +114,7 @@ pub fn replica(id: u64, make: impl FnOnce(&mut Inspection)) -> Replica {
         image: Image::Live,
         setbacks: 0,
         losses: 0,
+        on_damaged_disk: false,
         seen,
         state: None,
     }

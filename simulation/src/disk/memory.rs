@@ -54,7 +54,7 @@ impl SimDisk for MemoryMachine {
     }
 
     fn wipe(&self) {
-        self.setbacks.lock().losses += 1;
+        self.setbacks.lock().lose(false);
         self.replace(|_| MemoryDisk::new());
     }
 
@@ -80,7 +80,7 @@ impl SimDisk for MemoryMachine {
     }
 
     fn damage(&self, random: &mut SmallRng) -> Option<String> {
-        self.setbacks.lock().losses += 1;
+        self.setbacks.lock().lose(true);
         let disk = self.disk.lock();
         let stored = disk.durable();
         let mut stored: Vec<_> = stored.iter().filter(|(_, at)| !at.is_empty()).collect();

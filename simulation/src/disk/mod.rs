@@ -77,6 +77,16 @@ pub struct Setbacks {
     pub power_losses: u64,
     /// By damage or exchange: what was synced may be gone.
     pub losses: u64,
+    /// Whether anything on it was damaged since it was new.
+    pub damaged: bool,
+}
+
+impl Setbacks {
+    /// Something that was synced may be gone: by damage, or with the whole disk.
+    fn lose(&mut self, damaged: bool) {
+        self.losses += 1;
+        self.damaged = damaged;
+    }
 }
 
 /// What is wrong with a disk.

@@ -187,7 +187,7 @@ impl SimDisk for RocksMachine {
     }
 
     fn wipe(&self) {
-        self.setbacks.lock().losses += 1;
+        self.setbacks.lock().lose(false);
         *self.stored.lock() = Stored::default();
     }
 
@@ -216,7 +216,7 @@ impl SimDisk for RocksMachine {
     }
 
     fn damage(&self, random: &mut SmallRng) -> Option<String> {
-        self.setbacks.lock().losses += 1;
+        self.setbacks.lock().lose(true);
         let stored = self.stored.lock();
         let knows_its_end = stored.mark.lock().is_exact;
         let files = stored.files.list();

@@ -66,6 +66,7 @@ impl Eye {
                         image,
                         setbacks: setbacks.power_losses + setbacks.losses,
                         losses: setbacks.losses,
+                        on_damaged_disk: setbacks.damaged,
                         state: (image == Image::Live).then(|| state(&seen)).flatten(),
                         seen,
                     }));

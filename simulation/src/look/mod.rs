@@ -43,6 +43,8 @@ pub struct Replica {
     pub setbacks: u64,
     /// How many times even what was synced may have gone.
     pub losses: u64,
+    /// Whether anything on this disk was damaged since it was new.
+    pub on_damaged_disk: bool,
     /// What is there of the replica.
     pub seen: Inspection,
     /// What its state says; only of partitions, and only in a live image.
