@@ -223,19 +223,21 @@ impl Injector {
     }
 
     /// Who was stopped by a trap, or ended since it was asked to: by which of what lasts, which
-    /// node, and whether it is to lose its power.
-    fn fallen(&self, cluster: &Cluster) -> Vec<(usize, usize, bool)> {
+    /// nodes - several may meet their moment in one step -, and whether they are to lose their power.
+    fn fallen(&self, cluster: &Cluster) -> Vec<(usize, Vec<usize>, bool)> {
         let process = |node: usize| cluster.machine(cluster.name(node)).process();
         let lasting = self.lasting.iter().enumerate();
         let waiting = lasting.filter(|(_, one)| one.down.is_empty());
         let fallen = waiting.filter_map(|(place, one)| match &one.what {
             What::Processes(Processes::At { nodes, power, .. }) => {
-                let sprung = nodes.iter().find(|node| process(**node).trap.has_sprung());
-                sprung.map(|node| (place, *node, *power))
+                let sprung = nodes.iter().copied();
+                let sprung = sprung.filter(|node| process(*node).trap.has_sprung());
+                let sprung: Vec<usize> = sprung.collect();
+                (!sprung.is_empty()).then_some((place, sprung, *power))
             }
             What::Processes(Processes::Stop { node, .. }) => {
                 let stopped = process(*node).is_stopped() && !self.down.contains(node);
-                stopped.then_some((place, *node, false))
+                stopped.then(|| (place, vec![*node], false))
             }
             _ => None,
         });
@@ -246,9 +248,9 @@ impl Injector {
     fn spring(&mut self, scene: &mut Scene<'_, '_>) -> bool {
         let fell = self.fallen(scene.cluster);
         let any = !fell.is_empty();
-        for (place, node, power) in fell {
+        for (place, nodes, power) in fell {
             let until = scene.now + Duration::from_millis(self.random.random_range(DOWN_MS));
-            let taken = self.take_down(scene, &[node], power);
+            let taken = self.take_down(scene, &nodes, power);
             let one = &mut self.lasting[place];
             one.down = taken;
             one.until = until;
