@@ -1,5 +1,7 @@
 //! A cluster of one node in this process, and the raw calls a client makes.
 
+pub mod member;
+
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
