@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 use rand::rngs::SmallRng;
+use ropewalk_node::config::Limits;
 use ropewalk_node::{Config, Env, RunError};
 use ropewalk_raft_store::DiskError;
 use tokio::sync::oneshot;
@@ -25,6 +26,9 @@ const TCP_CAPACITY: usize = 1 << 14;
 
 /// How long a supervisor waits before it starts a node again that ended by itself.
 const RESTART_AFTER: Duration = Duration::from_secs(1);
+
+/// Partitions of the internal topic of consumer groups: no more than groups can be spread over.
+const GROUP_PARTITIONS: u32 = 2;
 
 /// What a message takes at most while nothing is wrong.
 pub const MAX_LATENCY: Duration = Duration::from_millis(20);
@@ -134,6 +138,10 @@ impl Cluster {
             advertise: address(name),
             listen: address(name),
             seeds,
+            limits: Limits {
+                group_partitions: GROUP_PARTITIONS,
+                ..Limits::default()
+            },
             ..Config::default()
         };
         sim.host(name, move || run(config.clone(), machine.clone(), seed));

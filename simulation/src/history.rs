@@ -29,6 +29,29 @@ impl fmt::Display for Place {
     }
 }
 
+/// One start of a member of a consumer group. Whoever takes its place, also under its name, is
+/// another life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Life {
+    /// The number of its group.
+    pub group: u32,
+    /// Which member.
+    pub member: u32,
+    /// Which start of it.
+    pub life: u32,
+}
+
+impl fmt::Display for Life {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Life {
+            group,
+            member,
+            life,
+        } = self;
+        write!(f, "member {member} of group {group} in life {life}")
+    }
+}
+
 /// What can be asked besides producing and reading.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Call {
@@ -47,6 +70,13 @@ pub enum Call {
         topic: u32,
         /// All of them, as they are to be.
         settings: TopicSettings,
+    },
+    /// Give a topic more partitions.
+    GrowTopic {
+        /// Its number.
+        topic: u32,
+        /// How many in all.
+        partitions: u32,
     },
     /// Delete a topic.
     DeleteTopic {
@@ -157,6 +187,53 @@ pub enum Event {
         /// Where it goes on.
         to: u64,
     },
+    /// A member of a group has joined.
+    Joined {
+        /// Who.
+        who: Life,
+        /// How many handlers it has side by side; none if it takes one record after the other.
+        handlers: usize,
+    },
+    /// A partition is a member's now.
+    Assigned {
+        /// Whose.
+        who: Life,
+        /// Which.
+        place: Place,
+    },
+    /// A partition is to go to another member, or is another's already.
+    Taken {
+        /// From whom.
+        who: Life,
+        /// Which.
+        place: Place,
+        /// Whether nothing of it can be committed any more.
+        lost: bool,
+    },
+    /// A member was given a record, or its handler began.
+    Delivered {
+        /// Who.
+        who: Life,
+        /// Where it is.
+        place: Place,
+        /// At which offset.
+        offset: u64,
+        /// The record; none if it bears no name.
+        name: Option<RecordName>,
+        /// Its key.
+        key: Option<u32>,
+        /// A checksum over its key and value.
+        content: u32,
+    },
+    /// A member has finished with a record.
+    Processed {
+        /// Who.
+        who: Life,
+        /// Where it is.
+        place: Place,
+        /// At which offset.
+        offset: u64,
+    },
     /// A call was made.
     Called {
         /// The call's number.
@@ -185,9 +262,16 @@ impl Event {
             Event::Began { .. } => "readers",
             Event::Read { .. } => "read",
             Event::Skipped { .. } => "skipped",
+            Event::Joined { .. } => "group-members",
+            Event::Assigned { .. } => "assigned",
+            Event::Taken { lost: true, .. } => "lost",
+            Event::Taken { lost: false, .. } => "revoked",
+            Event::Delivered { .. } => "delivered",
+            Event::Processed { .. } => "processed",
             Event::Called { call, .. } => match call {
                 Call::CreateTopic { .. } => "topic-creations",
                 Call::AlterTopic { .. } => "topic-changes",
+                Call::GrowTopic { .. } => "topic-growths",
                 Call::DeleteTopic { .. } => "topic-deletions",
                 Call::ListTopics => "topic-lists",
                 Call::Beginning { .. } | Call::End { .. } | Call::AtTime { .. } => "lookups",

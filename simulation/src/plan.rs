@@ -45,7 +45,7 @@ impl Plan {
             disk: DiskKind::Memory,
             tick_ms: *[1, 2, 4].choose(&mut random).unwrap_or(&1),
             storm_ms,
-            load: Load::draw(seed),
+            load: Load::draw(seed, storm_ms),
             faults,
         }
     }

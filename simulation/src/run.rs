@@ -194,10 +194,12 @@ impl Course<'_> {
         Err(violation("liveness", format!("not read in {READING:?}")))
     }
 
-    /// Waits until those who follow a partition are at its end, and all replicas are equal.
+    /// Waits until those who follow a partition, and all groups, are at its end, and all replicas are
+    /// equal.
     fn settle(&mut self, logs: &BTreeMap<Place, Log>) -> Result<(), Violation> {
         let end = self.sim.elapsed() + SETTLING;
-        while let Some(what) = self.unsettled(logs) {
+        let groups = self.settle_groups(logs);
+        while let Some(what) = self.unsettled(logs, &groups) {
             if self.sim.elapsed() >= end {
                 let what = format!("not settled after {SETTLING:?}: {what}");
                 return Err(violation("liveness", what));
@@ -210,7 +212,28 @@ impl Course<'_> {
         Ok(())
     }
 
-    fn unsettled(&self, logs: &BTreeMap<Place, Log>) -> Option<String> {
+    /// Begins to ask the groups how far they are; what is told is what is wanting.
+    fn settle_groups(&mut self, logs: &BTreeMap<Place, Log>) -> Arc<Mutex<Option<String>>> {
+        let missing = Arc::new(Mutex::new(Some("no group could be asked".to_owned())));
+        let (told, asking) = (missing.clone(), self.clients.clone());
+        let ends = logs
+            .iter()
+            .map(|(place, log)| (*place, log.end()))
+            .collect();
+        self.sim.client("foreman", async move {
+            let tell = |what: String| *told.lock() = Some(what);
+            operator::until_groups_settled(&asking, &ends, tell).await;
+            *told.lock() = None;
+            Ok(())
+        });
+        missing
+    }
+
+    fn unsettled(
+        &self,
+        logs: &BTreeMap<Place, Log>,
+        groups: &Mutex<Option<String>>,
+    ) -> Option<String> {
         let followed = self.clients.followed();
         let behind = logs.iter().find_map(|(place, log)| {
             let next = followed.get(place).copied().unwrap_or_default();
@@ -221,7 +244,26 @@ impl Course<'_> {
                 )
             })
         });
+        let behind = behind.or_else(|| self.group_behind(logs));
+        let behind = behind.or_else(|| groups.lock().clone());
         behind.or_else(|| self.judge.difference(self.sim.elapsed(), &self.cluster))
+    }
+
+    /// A group that has not finished with all there is.
+    fn group_behind(&self, logs: &BTreeMap<Place, Log>) -> Option<String> {
+        let groups = (0..).take(self.plan.load.groups.len());
+        let mut all =
+            groups.flat_map(|group| logs.iter().map(move |(place, log)| (group, place, log)));
+        all.find_map(|(group, place, log)| {
+            let start = log.start.max(self.judge.log_start(*place));
+            let next = self.clients.finished(group, *place, start);
+            (next < log.end()).then(|| {
+                format!(
+                    "group {group} is at {next} in {place}, and the end at {}",
+                    log.end()
+                )
+            })
+        })
     }
 
     fn end(&mut self, logs: &BTreeMap<Place, Log>) -> Vec<Violation> {

@@ -18,6 +18,8 @@ fn holds(storm: Duration, faults: Vec<(u64, u64, What)>) {
     plan.load.publish_every_ms = 0;
     plan.load.garden_every_ms = 0;
     plan.load.wanderers = 0;
+    plan.load.groups.clear();
+    plan.load.growths.clear();
     let fault = |(at_ms, for_ms, what)| Fault {
         at_ms,
         for_ms,

@@ -108,6 +108,11 @@ impl Judge {
         equal::first_difference(&look, &self.truth)
     }
 
+    /// Where a partition begins, as the trims in its log have it.
+    pub fn log_start(&self, place: Place) -> u64 {
+        self.truth.at(place).map_or(0, |(_, group)| group.log_start)
+    }
+
     fn see(
         &mut self,
         at: Duration,

@@ -147,6 +147,7 @@ pub fn state(next_offset: u64) -> State {
         log_start: 0,
         purgeable_index: 0,
         refused: Default::default(),
+        groups: Default::default(),
     }
 }
 
@@ -205,6 +206,7 @@ pub fn committed(base_offset: u64, names: &[RecordName]) -> Committed {
         content: CONTENT,
         timestamp_ms: 0,
         index,
+        ring: 1,
     });
     Committed {
         group: GROUP,
@@ -214,6 +216,18 @@ pub fn committed(base_offset: u64, names: &[RecordName]) -> Committed {
         base_offset: Some(base_offset),
         after_a_gap: false,
     }
+}
+
+/// The same, routed by a ring.
+pub fn committed_by_ring(ring: u32, base_offset: u64, names: &[RecordName]) -> Committed {
+    let mut one = committed(base_offset, names);
+    for record in &mut one.records {
+        record.ring = ring;
+    }
+    if let Payload::Command(Command::Append { ring_version, .. }) = &mut one.entry.payload {
+        *ring_version = ring;
+    }
+    one
 }
 
 /// A batch of one record from a producer, that was accepted.
@@ -260,4 +274,102 @@ pub fn truth_at(times_ms: &[i64]) -> Truth {
         record.timestamp_ms = *time_ms;
     }
     truth
+}
+
+/// What groups do.
+pub mod groups {
+    use ropewalk_proto::v1::{
+        GroupCommand, GroupMember, GroupPlace, GroupPosition, GroupTopic, MemberJoins,
+        PartitionsReleased, PositionsCommitted, group_command,
+    };
+
+    use super::{CONTENT, PLACE, of_command};
+    use crate::history::{Event, Life, Place};
+    use crate::look::truth::Committed;
+
+    /// The member that everything is about.
+    pub const LIFE: Life = Life {
+        group: 0,
+        member: 0,
+        life: 0,
+    };
+
+    pub fn delivered_at(place: Place, offset: u64) -> Event {
+        Event::Delivered {
+            who: LIFE,
+            place,
+            offset,
+            name: Some((1, offset)),
+            key: Some(1),
+            content: CONTENT,
+        }
+    }
+
+    pub fn delivered(offset: u64) -> Event {
+        delivered_at(PLACE, offset)
+    }
+
+    pub fn processed(offset: u64) -> Event {
+        Event::Processed {
+            who: LIFE,
+            place: PLACE,
+            offset,
+        }
+    }
+
+    fn command(index: u64, kind: group_command::Kind) -> Committed {
+        let command = GroupCommand {
+            leader_time_ms: 0,
+            group: "group-0".to_owned(),
+            kind: Some(kind),
+        };
+        of_command(index, ropewalk_proto::command::Command::Group(command))
+    }
+
+    /// A member joins the group to read one topic of one partition.
+    pub fn join(index: u64, member_id: &str) -> Committed {
+        let member = GroupMember {
+            member_id: member_id.to_owned(),
+            ..GroupMember::default()
+        };
+        let topic = GroupTopic {
+            topic_id: 1,
+            name: "topic-0".to_owned(),
+            partitions: 1,
+            growths: Vec::new(),
+        };
+        let joins = MemberJoins {
+            member: Some(member),
+            rebalance_ms: 0,
+            topics: vec![topic],
+        };
+        command(index, group_command::Kind::Joins(joins))
+    }
+
+    pub fn commit(index: u64, member_id: &str, epoch: u64, offset: u64) -> Committed {
+        let position = GroupPosition {
+            topic_id: 1,
+            partition: 0,
+            epoch,
+            offset,
+            note: String::new(),
+        };
+        let committed = PositionsCommitted {
+            member_id: member_id.to_owned(),
+            positions: vec![position],
+        };
+        command(index, group_command::Kind::Committed(committed))
+    }
+
+    pub fn released(index: u64, member_id: &str, epoch: u64) -> Committed {
+        let released = PartitionsReleased {
+            member_id: member_id.to_owned(),
+            partitions: vec![GroupPlace {
+                topic_id: 1,
+                partition: 0,
+                epoch,
+            }],
+        };
+        command(index, group_command::Kind::Released(released))
+    }
 }

@@ -2,12 +2,16 @@
 //! run is over; each check keeps what it must remember from look to look.
 
 mod acknowledged;
+mod commits;
 mod committed;
 mod completeness;
 mod delivered;
 mod durable;
 mod election;
 mod equal;
+mod fences;
+mod groups_get_all;
+mod growth;
 mod images;
 mod judge;
 mod linear;
@@ -17,8 +21,11 @@ pub(crate) mod made;
 mod matching;
 mod offsets;
 mod order;
+mod owners;
 mod phantom;
+mod processing;
 mod reads;
+mod replay;
 mod sequences;
 mod topics;
 mod trims;
@@ -104,6 +111,12 @@ pub fn all() -> Vec<Box<dyn Check>> {
         Box::new(delivered::AcknowledgedIsDelivered),
         Box::new(lookups::LookupsAreRight),
         Box::new(topics::TopicsAreKept),
+        Box::new(fences::FencesHold::default()),
+        Box::new(owners::OneOwnerAtATime::default()),
+        Box::new(commits::CommitsNeverGoBack::default()),
+        Box::new(processing::ProcessedInOrder::default()),
+        Box::new(growth::OldBeforeNew),
+        Box::new(groups_get_all::GroupsGetAll),
         Box::new(equal::ReplicasAreEqual),
     ]
 }

@@ -1,5 +1,6 @@
-//! Records of one producer and key stand in one partition, in the order in which they were sent, and
-//! none is there twice.
+//! Records of one producer and key that were routed by one ring stand in one partition, in the order
+//! in which they were sent; those that were routed by a newer one were sent after them. And none is
+//! there twice.
 
 use std::collections::BTreeMap;
 
@@ -16,9 +17,11 @@ pub struct OrderPerKey {
 /// What stands where, so far.
 #[derive(Debug, Default)]
 struct Order {
-    homes: BTreeMap<u32, Place>,
+    /// Of each key, by ring.
+    homes: BTreeMap<(u32, u32), Place>,
     all: BTreeMap<RecordName, (Place, u64)>,
-    last: BTreeMap<(u32, u32), u64>,
+    /// The numbers of the first and the last record of a producer and key that was routed by a ring.
+    sent: BTreeMap<(u32, u32, u32), (u64, u64)>,
 }
 
 impl Check for OrderPerKey {
@@ -32,8 +35,8 @@ impl Check for OrderPerKey {
                 continue;
             };
             for record in &one.records {
-                self.seen
-                    .add(place, record.offset, record.name, record.key)?;
+                let routed = record.key.map(|key| (key, record.ring));
+                self.seen.add(place, record.offset, record.name, routed)?;
             }
         }
         Ok(())
@@ -42,8 +45,13 @@ impl Check for OrderPerKey {
     fn end(&mut self, seen: &Seen<'_>) -> Result<(), String> {
         let mut order = Order::default();
         for (place, log) in seen.logs {
+            let group = seen.truth.at(*place).map(|(_, group)| group);
             for found in &log.records {
-                order.add(*place, found.offset, found.name, found.key)?;
+                // Readers are not told the ring. Where it was never seen there is no saying what
+                // stands before what, but that nothing is there twice.
+                let known = group.and_then(|group| group.record(found.offset));
+                let routed = found.key.zip(known.map(|record| record.ring));
+                order.add(*place, found.offset, found.name, routed)?;
             }
         }
         Ok(())
@@ -51,15 +59,15 @@ impl Check for OrderPerKey {
 }
 
 impl Order {
-    /// Adds the next record of a partition.
+    /// Adds the next record of a partition, with its key and ring.
     fn add(
         &mut self,
         place: Place,
         offset: u64,
         name: Option<RecordName>,
-        key: Option<u32>,
+        routed: Option<(u32, u32)>,
     ) -> Result<(), String> {
-        let Some(name @ (producer, number)) = name else {
+        let Some(name @ (producer, _)) = name else {
             return Ok(());
         };
         if let Some((other, at)) = self.all.insert(name, (place, offset)) {
@@ -67,18 +75,46 @@ impl Order {
                 "record {name:?} is at {other}, offset {at}, and also at {place}, offset {offset}"
             ));
         }
-        let Some(key) = key else { return Ok(()) };
-        let home = self.homes.entry(key).or_insert(place);
+        let Some((key, ring)) = routed else {
+            return Ok(());
+        };
+        let home = self.homes.entry((key, ring)).or_insert(place);
         if *home != place {
             return Err(format!(
-                "key {key} is in {home}, and at {place}, offset {offset}"
+                "key {key} is in {home} by ring {ring}, and at {place}, offset {offset}"
             ));
         }
-        let before = self.last.insert((producer, key), number);
-        if before.is_some_and(|before| before >= number) && producer < WITHOUT_SEQUENCE {
-            return Err(format!(
-                "{place}, offset {offset}: record {number} of producer {producer} and key {key} stands after {before:?}"
-            ));
+        if producer >= WITHOUT_SEQUENCE {
+            return Ok(());
+        }
+        self.follows(name, (key, ring))
+            .map_err(|what| format!("{place}, offset {offset}: {what}"))
+    }
+
+    fn follows(
+        &mut self,
+        (producer, number): RecordName,
+        (key, ring): (u32, u32),
+    ) -> Result<(), String> {
+        let of = |ring| (producer, key, ring);
+        let wrong = |before: bool, other: u64, by: u32| {
+            let stands = if before { "before" } else { "after" };
+            Err(format!(
+                "record {number} of producer {producer} and key {key}, routed by ring {ring}, stands {stands} {other}, routed by ring {by}"
+            ))
+        };
+        let own = self.sent.entry(of(ring)).or_insert((number, number));
+        if own.1 > number {
+            return wrong(false, own.1, ring);
+        }
+        own.1 = number;
+        let older = self.sent.range(of(0)..of(ring)).next_back();
+        if let Some(((_, _, by), (_, last))) = older.filter(|(_, (_, last))| *last >= number) {
+            return wrong(false, *last, *by);
+        }
+        let newer = self.sent.range(of(ring + 1)..=of(u32::MAX)).next();
+        if let Some(((_, _, by), (first, _))) = newer.filter(|(_, (first, _))| *first <= number) {
+            return wrong(true, *first, *by);
         }
         Ok(())
     }
@@ -87,11 +123,13 @@ impl Order {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::made::{Story, committed, log};
+    use crate::check::made::{PLACE, Story, committed, committed_by_ring, log, truth_of};
+    use crate::look::truth::Committed;
 
     fn judge(names: &[RecordName]) -> Result<(), String> {
         let seen_late = Story {
             logs: log(0, names.iter().copied()),
+            truth: truth_of(names),
             ..Story::default()
         };
         let seen_early = Story {
@@ -123,18 +161,39 @@ mod tests {
         assert_eq!(judge(&[of(2), of(1)]), Ok(()));
     }
 
-    #[test]
-    fn a_key_in_two_partitions_does_not_pass() {
-        let mut story = Story {
-            logs: log(0, [(1, 0)]),
+    /// A record by a ring, in one of two partitions.
+    fn by_ring(ring: u32, partition: u32, number: u64) -> Committed {
+        let mut one = committed_by_ring(ring, number, &[(1, number)]);
+        one.place = Some(Place { partition, ..PLACE });
+        one
+    }
+
+    fn judge_rings(fresh: Vec<Committed>) -> Result<(), String> {
+        let story = Story {
+            fresh,
             ..Story::default()
         };
-        let one = story.log_mut().clone();
-        let other = Place {
-            topic: 0,
-            partition: 1,
-        };
-        story.logs.insert(other, one);
-        assert!(story.end(&mut OrderPerKey::default()).is_err());
+        story.look(&mut OrderPerKey::default())
+    }
+
+    #[test]
+    fn a_key_may_move_with_its_ring_in_whichever_order_partitions_are_seen() {
+        let told = [by_ring(1, 0, 1), by_ring(1, 0, 2), by_ring(2, 1, 3)];
+        assert_eq!(judge_rings(told.to_vec()), Ok(()));
+        let [first, second, moved] = told;
+        assert_eq!(judge_rings(vec![moved, first, second]), Ok(()));
+    }
+
+    #[test]
+    fn a_key_in_two_partitions_of_one_ring_does_not_pass() {
+        assert!(judge_rings(vec![by_ring(1, 0, 1), by_ring(1, 1, 2)]).is_err());
+    }
+
+    #[test]
+    fn a_record_by_an_older_ring_that_was_sent_after_one_by_a_newer_does_not_pass() {
+        let told = [by_ring(1, 0, 1), by_ring(1, 0, 3), by_ring(2, 1, 2)];
+        assert!(judge_rings(told.to_vec()).is_err());
+        let [first, late, moved] = told;
+        assert!(judge_rings(vec![moved, first, late]).is_err());
     }
 }

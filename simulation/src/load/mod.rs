@@ -1,7 +1,10 @@
 //! What clients do: the real client library, each client a host of its own.
 
 mod garden;
+mod grower;
+mod member;
 pub mod operator;
+mod prefix;
 mod producer;
 mod publisher;
 mod reader;
@@ -9,12 +12,14 @@ pub mod record;
 pub mod settings;
 mod wanderer;
 
+pub use member::group_name;
+pub use prefix::Prefix;
 pub use publisher::WITHOUT_SEQUENCE;
 pub use reader::{Found, Log};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -47,6 +52,8 @@ pub fn topic_number(name: &str) -> Option<u32> {
 #[derive(Debug, Clone)]
 pub struct Clients {
     addresses: Vec<String>,
+    /// The nodes' hosts.
+    nodes: Vec<String>,
     /// The plan they act on.
     pub plan: Arc<Plan>,
     /// Where they write down what they do and hear.
@@ -57,6 +64,10 @@ pub struct Clients {
     busy: Arc<AtomicUsize>,
     /// What each reader that follows a partition is to read next.
     followed: Arc<Mutex<BTreeMap<Place, u64>>>,
+    /// What each group has finished with.
+    finished: Arc<member::Finished>,
+    /// How many partitions the topic was last said to have grown to; 0 if it has not.
+    grown: Arc<AtomicU32>,
 }
 
 impl Clients {
@@ -64,11 +75,16 @@ impl Clients {
     pub fn start(sim: &mut Sim<'_>, cluster: &Cluster, plan: &Plan, history: &History) -> Clients {
         let clients = Clients {
             addresses: cluster.addresses(),
+            nodes: (0..cluster.len())
+                .map(|number| cluster.name(number).to_owned())
+                .collect(),
             plan: Arc::new(plan.clone()),
             history: history.clone(),
             going: Arc::new(AtomicBool::new(true)),
             busy: Arc::default(),
             followed: Arc::default(),
+            finished: Arc::default(),
+            grown: Arc::default(),
         };
         let load = &plan.load;
         for (number, style) in (0..).zip(&load.producers) {
@@ -93,14 +109,32 @@ impl Clients {
                 wanderer::run(&own, number).await;
             });
         }
-        for partition in 0..load.partitions {
+        for partition in 0..load.most_partitions() {
             let own = clients.clone();
             sim.client(format!("reader-{partition}"), async move {
                 reader::follow(&own, partition).await;
                 Ok(())
             });
         }
+        if !load.growths.is_empty() {
+            clients.host(sim, "grower".to_owned(), async |own| {
+                grower::run(&own).await;
+            });
+        }
+        clients.start_groups(sim);
         clients
+    }
+
+    fn start_groups(&self, sim: &mut Sim<'_>) {
+        for (group, style) in (0..).zip(&self.plan.load.groups) {
+            for member in 0..style.members {
+                let (own, style) = (self.clone(), style.clone());
+                sim.client(member::host_name(group, member), async move {
+                    member::run(&own, group, member, &style).await;
+                    Ok(())
+                });
+            }
+        }
     }
 
     /// A host whose client ends once it is told to and has heard of all it asked.
@@ -136,6 +170,12 @@ impl Clients {
     /// What each reader that follows a partition is to read next.
     pub fn followed(&self) -> BTreeMap<Place, u64> {
         self.followed.lock().clone()
+    }
+
+    /// The first offset of a partition that a group has not finished with, if what lies before
+    /// `start` is not to be had any more.
+    pub fn finished(&self, group: u32, place: Place, start: u64) -> u64 {
+        self.finished.up_to(group, place, start)
     }
 
     /// A seed for each who asks.

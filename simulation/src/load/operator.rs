@@ -1,6 +1,7 @@
 //! The operator: makes the topic, and in the end waits until the cluster is whole again.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 
 use ropewalk_client::v1::PartitionInfo;
 use ropewalk_client::{Client, Error};
@@ -9,7 +10,7 @@ use tokio::time::sleep;
 use super::producer::{outcome, sent};
 use super::reader::{Log, read_all};
 use super::record::{self, Value};
-use super::{AGAIN, Clients, MAIN, WITHOUT_SEQUENCE, garden, topic_name, until_done};
+use super::{AGAIN, Clients, MAIN, WITHOUT_SEQUENCE, garden, group_name, topic_name, until_done};
 use crate::history::{Answer, Call, Place};
 
 /// Creates the topic, unless somebody else did, or an earlier try unheard.
@@ -55,9 +56,15 @@ async fn whole(clients: &Clients, client: &Client) -> Result<(), String> {
     let topics = topics.map_err(|error| error.to_string())?;
     let main = topics.iter().find(|topic| topic.name == topic_name(MAIN));
     let main = main.ok_or("the topic is gone")?;
-    let wanted = clients.plan.load.partitions as usize;
-    if main.partitions.len() != wanted {
-        return Err(format!("{} of {wanted} partitions", main.partitions.len()));
+    let grown = clients.grown.load(Ordering::Relaxed);
+    let wanted = clients.plan.load.partitions.max(grown);
+    let there = main.partitions.len() as u32;
+    if there < wanted {
+        return Err(format!("{there} of {wanted} partitions"));
+    }
+    if ![0, there].contains(&main.ring_partitions) {
+        let ring = main.ring_partitions;
+        return Err(format!("keys map to {ring} of {there} partitions"));
     }
     for topic in &topics {
         if let Some(one) = topic.partitions.iter().find(|one| !is_whole(one)) {
@@ -119,13 +126,51 @@ async fn probe(
     ended.map(|_| ())
 }
 
+/// Returns once every group has committed all that these logs hold, and each partition is its
+/// member's to stay; until then says through `missing` what is wanting.
+pub async fn until_groups_settled(
+    clients: &Clients,
+    ends: &BTreeMap<Place, u64>,
+    mut missing: impl FnMut(String),
+) {
+    let client = clients.connect(8_500).await;
+    for group in (0..).take(clients.plan.load.groups.len()) {
+        while let Err(what) = settled(&client, group, ends).await {
+            missing(format!("group {group}: {what}"));
+            sleep(AGAIN).await;
+        }
+    }
+}
+
+async fn settled(client: &Client, group: u32, ends: &BTreeMap<Place, u64>) -> Result<(), String> {
+    let described = client.admin().describe_group(&group_name(group)).await;
+    let described = described.map_err(|error| error.to_string())?;
+    for (place, end) in ends {
+        let name = topic_name(place.topic);
+        let mut known = described.partitions.iter();
+        let known = known.find(|one| one.topic == name && one.partition == place.partition);
+        let known = known.ok_or_else(|| format!("it does not know {place}"))?;
+        if known.member_id.is_empty() || !known.next_member_id.is_empty() {
+            return Err(format!("{place} has no owner to stay: {known:?}"));
+        }
+        if known.committed < Some(*end) {
+            let committed = known.committed;
+            return Err(format!(
+                "{committed:?} is committed of {place}, which ends at {end}"
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// What every partition of the topic holds.
 ///
 /// # Errors
 /// What stood in the way.
 pub async fn read_logs(clients: &Clients) -> Result<BTreeMap<Place, Log>, String> {
+    let client = clients.connect(2_000).await;
     let mut logs = BTreeMap::new();
-    for partition in 0..clients.plan.load.partitions {
+    for partition in 0..partitions(&client, MAIN).await {
         let place = Place {
             topic: MAIN,
             partition,

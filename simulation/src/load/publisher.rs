@@ -31,7 +31,7 @@ pub async fn run(clients: &Clients) {
             .then(|| random.random_range(0..load.keys));
         let mut made = record::make(record, key, Value::Bytes(50));
         if key.is_none() && random.random_bool(0.5) {
-            let partition = random.random_range(0..load.partitions);
+            let partition = random.random_range(0..load.most_partitions());
             made.record = made.record.partition(partition);
         }
         sent(clients, record, MAIN, key, made.content);

@@ -38,6 +38,48 @@ pub struct Load {
     pub resume_every_ms: u64,
     /// Between two changes to topics beside the first, in ms; 0 for none.
     pub garden_every_ms: u64,
+    /// Consumer groups, each of which reads all of the topic.
+    #[serde(default)]
+    pub groups: Vec<Consuming>,
+    /// When the topic gets more partitions, in order of time.
+    #[serde(default)]
+    pub growths: Vec<Growing>,
+}
+
+/// One more time that the topic grows.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct Growing {
+    /// When, in ms from the beginning.
+    pub at_ms: u64,
+    /// How many partitions it is to have then.
+    pub partitions: u32,
+}
+
+/// How the members of one group work.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Consuming {
+    /// How many there are, each a host of its own.
+    pub members: u32,
+    /// Whether they subscribe to every topic there is, by a pattern.
+    pub by_pattern: bool,
+    /// Whether they keep their partitions from one start to the next.
+    pub fixed: bool,
+    /// See the client's setting of this name.
+    pub session_ms: u64,
+    /// See the client's setting of this name.
+    pub rebalance_within_ms: u64,
+    /// Between two commits, in ms.
+    pub commit_every_ms: u64,
+    /// Whether the application commits, and not the client by itself.
+    pub by_hand: bool,
+    /// How many handlers a member has side by side; 0 where it takes one record after the other.
+    pub handlers: usize,
+    /// See the client's setting of this name.
+    pub in_flight: usize,
+    /// After about so long a member stops and begins anew, in ms; 0 for never.
+    pub restart_every_ms: u64,
+    /// After about so long a member hears nothing for longer than its session, in ms; 0 for never.
+    pub freeze_every_ms: u64,
 }
 
 /// How one producer works.
@@ -64,8 +106,8 @@ pub struct Producing {
 }
 
 impl Load {
-    /// Draws what clients do on a seed.
-    pub fn draw(seed: u64) -> Load {
+    /// Draws what clients do on a seed, in a storm of this length.
+    pub fn draw(seed: u64, storm_ms: u64) -> Load {
         let mut random = SmallRng::seed_from_u64(seed.wrapping_mul(0xD1B5_4A32_D192_ED03));
         let random = &mut random;
         let trims = random.random_bool(0.35);
@@ -93,7 +135,37 @@ impl Load {
             wander_every_ms: pick(random, &[300, 1_000, 3_000]),
             resume_every_ms: pick(random, &[500, 2_000, 8_000]),
             garden_every_ms: pick(random, &[0, 1_500, 4_000]),
+            groups: Vec::new(),
+            growths: Vec::new(),
         }
+        .with_groups(seed, storm_ms)
+    }
+
+    /// Draws groups and growths, apart from all else: seeds from before there were any keep the load
+    /// they had.
+    fn with_groups(mut self, seed: u64, storm_ms: u64) -> Load {
+        let mut random = SmallRng::seed_from_u64(seed.wrapping_mul(0xA24B_AED4_963E_E407));
+        let random = &mut random;
+        if random.random_bool(0.6) {
+            let groups = random.random_range(1..=2);
+            self.groups = (0..groups).map(|_| Consuming::draw(random)).collect();
+        }
+        if random.random_bool(0.4) {
+            let mut partitions = self.partitions;
+            let mut at_ms = random.random_range(storm_ms / 10..=storm_ms / 2);
+            for _ in 0..random.random_range(1..=2) {
+                partitions += random.random_range(1..=3);
+                self.growths.push(Growing { at_ms, partitions });
+                at_ms += random.random_range(storm_ms / 10..=storm_ms / 3);
+            }
+        }
+        self
+    }
+
+    /// How many partitions the topic has in the end, if it grows as it is to.
+    pub fn most_partitions(&self) -> u32 {
+        let last = self.growths.last();
+        last.map_or(self.partitions, |last| last.partitions)
     }
 
     /// The settings of the topic.
@@ -124,6 +196,24 @@ impl Producing {
     }
 }
 
+impl Consuming {
+    fn draw(random: &mut SmallRng) -> Consuming {
+        Consuming {
+            members: random.random_range(1..=4),
+            by_pattern: random.random_bool(0.25),
+            fixed: random.random_bool(0.3),
+            session_ms: pick(random, &[1_000, 2_000, 3_000]),
+            rebalance_within_ms: pick(random, &[500, 2_000, 10_000]),
+            commit_every_ms: pick(random, &[50, 300, 1_000]),
+            by_hand: random.random_bool(0.4),
+            handlers: pick(random, &[0, 0, 1, 4, 16]) as usize,
+            in_flight: pick(random, &[10, 200, 4_096]) as usize,
+            restart_every_ms: pick(random, &[0, 4_000, 15_000]),
+            freeze_every_ms: pick(random, &[0, 0, 10_000]),
+        }
+    }
+}
+
 fn pick(random: &mut SmallRng, from: &[u64]) -> u64 {
     from.choose(random).copied().unwrap_or_default()
 }
@@ -132,17 +222,23 @@ fn pick(random: &mut SmallRng, from: &[u64]) -> u64 {
 mod tests {
     use super::*;
 
+    const STORM_MS: u64 = 60_000;
+
     #[test]
     fn a_seed_has_one_load_and_seeds_differ_in_everything_that_is_drawn() {
-        let again = |seed| serde_json::to_string(&Load::draw(seed)).unwrap();
+        let again = |seed| serde_json::to_string(&Load::draw(seed, STORM_MS)).unwrap();
         assert_eq!(again(7), again(7));
-        let loads: Vec<Load> = (0..200).map(Load::draw).collect();
+        let loads: Vec<Load> = (0..200).map(|seed| Load::draw(seed, STORM_MS)).collect();
         let both = |of: &dyn Fn(&Load) -> bool| loads.iter().any(of) && !loads.iter().all(of);
         assert!(both(&|load| load.retention_ms > 0));
         assert!(both(&|load| load.retention_bytes > 0));
         assert!(both(&|load| load.publish_every_ms > 0));
         assert!(both(&|load| load.garden_every_ms > 0));
         assert!(both(&|load| load.wanderers > 0));
+        assert!(both(&|load| load.growths.len() == 2));
+        assert!(both(&|load| !load.groups.is_empty()));
+        assert!(both(&|load| load.groups.iter().any(|one| one.by_pattern)));
+        assert!(both(&|load| load.groups.iter().any(|one| one.handlers > 0)));
         assert!(both(&|load| load.producers.iter().any(|one| one.burst > 0)));
         assert!(both(&|load| load
             .producers

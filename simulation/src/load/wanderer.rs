@@ -33,7 +33,7 @@ pub async fn run(clients: &Clients, number: u32) {
         reader += 1;
         let place = Place {
             topic: MAIN,
-            partition: random.random_range(0..load.partitions),
+            partition: random.random_range(0..load.most_partitions()),
         };
         let went = match random.random_range(0..4) {
             0 => Offset::Beginning,

@@ -121,6 +121,7 @@ fn state(seen: &Inspection) -> Option<State> {
         log_start: machine.log_start(),
         purgeable_index: machine.purgeable_index(),
         refused: indexes.filter(|index| machine.is_refused(*index)).collect(),
+        groups: machine.groups().clone(),
     })
 }
 

@@ -8,6 +8,7 @@ pub mod truth;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use ropewalk_node::group::Groups;
 use ropewalk_raft_store::inspect::Inspection;
 
 /// One look at all disks.
@@ -52,7 +53,7 @@ pub struct Replica {
 }
 
 /// What a partition's state says.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct State {
     /// The offset the next record gets.
     pub next_offset: u64,
@@ -62,6 +63,8 @@ pub struct State {
     pub purgeable_index: u64,
     /// Of the entries seen, those that are refused appends, by log index.
     pub refused: BTreeSet<u64>,
+    /// The consumer groups that are coordinated there.
+    pub groups: Groups,
 }
 
 impl Look {

@@ -34,6 +34,8 @@ pub struct Record {
     pub timestamp_ms: i64,
     /// The log index of its batch.
     pub index: u64,
+    /// The ring its key was routed by; 0 if by none.
+    pub ring: u32,
 }
 
 /// An entry that was found to be committed, in order of the log.
@@ -70,6 +72,8 @@ pub struct Group {
     pub next_offset: u64,
     /// The log start, as the trims in the log have it.
     pub log_start: u64,
+    /// From which offset on only what was routed by that ring, or a newer one, is taken.
+    pub fences: Vec<(u32, u64)>,
     /// Whether entries were trimmed before anybody looked at them.
     pub has_gaps: bool,
     /// The next log index to count.
@@ -234,14 +238,24 @@ impl Group {
         let mut base_offset = None;
         let mut records = Vec::new();
         match &entry.payload {
-            Payload::Command(Command::Append { batch, .. }) if accepted => {
+            Payload::Command(Command::Append {
+                batch,
+                ring_version,
+                ..
+            }) if accepted => {
                 base_offset = Some(self.next_offset);
-                records = unpack(batch.clone(), self.next_offset, index);
+                records = unpack(batch.clone(), self.next_offset, (index, *ring_version));
                 self.next_offset += record_count(&entry);
                 self.records.extend(records.iter().cloned());
             }
             Payload::Command(Command::Trim { to_offset, .. }) => {
                 self.log_start = (*to_offset).clamp(self.log_start, self.next_offset);
+            }
+            Payload::Command(Command::Fence { ring_version, .. }) => {
+                let newest = self.fences.last().map_or(0, |(ring, _)| *ring);
+                if *ring_version > newest {
+                    self.fences.push((*ring_version, self.next_offset));
+                }
             }
             _ => {}
         }
@@ -267,7 +281,7 @@ fn record_count(entry: &InspectedEntry) -> u64 {
 }
 
 /// The records of a batch; one that does not parse has none, and the checks will miss them.
-fn unpack(batch: bytes::Bytes, base_offset: u64, index: u64) -> Vec<Record> {
+fn unpack(batch: bytes::Bytes, base_offset: u64, (index, ring): (u64, u32)) -> Vec<Record> {
     let records = BatchView::trusted(batch)
         .and_then(|batch| batch.records(MAX_DECOMPRESSED_BYTES))
         .unwrap_or_default();
@@ -278,6 +292,7 @@ fn unpack(batch: bytes::Bytes, base_offset: u64, index: u64) -> Vec<Record> {
         content: record::content(found.key.as_deref(), found.value.as_deref()),
         timestamp_ms: found.timestamp_ms,
         index,
+        ring,
     });
     records.collect()
 }

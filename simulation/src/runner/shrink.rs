@@ -37,7 +37,7 @@ pub fn shrink(plan: &Plan, attempts: usize, fails: impl FnMut(&Plan) -> bool) ->
 /// What a plan becomes smaller by, one step; none if there is no such step.
 type Smaller = fn(&Plan) -> Option<Plan>;
 
-const SMALLER: [Smaller; 10] = [
+const SMALLER: [Smaller; 13] = [
     half_the_storm,
     no_storm_after_the_last_fault,
     one_producer_less,
@@ -45,6 +45,9 @@ const SMALLER: [Smaller; 10] = [
     no_garden,
     no_publisher,
     one_wanderer_less,
+    one_group_less,
+    one_member_less,
+    one_growth_less,
     half_as_often,
     plain_producers,
     one_node_less,
@@ -134,6 +137,29 @@ fn one_wanderer_less(plan: &Plan) -> Option<Plan> {
     changed(plan, there, |load| load.wanderers -= 1)
 }
 
+fn one_group_less(plan: &Plan) -> Option<Plan> {
+    let there = !plan.load.groups.is_empty();
+    changed(plan, there, |load| {
+        load.groups.pop();
+    })
+}
+
+fn one_member_less(plan: &Plan) -> Option<Plan> {
+    let many = plan.load.groups.iter().any(|group| group.members > 1);
+    changed(plan, many, |load| {
+        for group in &mut load.groups {
+            group.members = group.members.max(2) - 1;
+        }
+    })
+}
+
+fn one_growth_less(plan: &Plan) -> Option<Plan> {
+    let there = !plan.load.growths.is_empty();
+    changed(plan, there, |load| {
+        load.growths.pop();
+    })
+}
+
 fn half_as_often(plan: &Plan) -> Option<Plan> {
     let mut producers = plan.load.producers.iter();
     let often = producers.any(|producer| producer.pause_ms < SLOWEST_MS);
@@ -205,6 +231,7 @@ mod tests {
         let load = &smallest.load;
         assert_eq!((load.producers.len(), load.partitions), (1, 1));
         assert_eq!((load.wanderers, load.garden_every_ms), (0, 0));
+        assert_eq!((load.groups.len(), load.growths.len()), (0, 0));
         assert_eq!(smallest.nodes, FEWEST_NODES);
     }
 

@@ -98,11 +98,12 @@ impl Trying {
 
 fn shape(plan: &Plan) -> String {
     format!(
-        "{} faults in {} s, {} nodes, {} producers, {} partitions",
+        "{} faults in {} s, {} nodes, {} producers, {} partitions, {} groups",
         plan.faults.len(),
         plan.storm_ms.div_ceil(1_000),
         plan.nodes,
         plan.load.producers.len(),
         plan.load.partitions,
+        plan.load.groups.len(),
     )
 }

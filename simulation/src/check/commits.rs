@@ -1,0 +1,143 @@
+//! What a group has committed never goes back, is within the log, and never passes a record that
+//! nobody in the group has finished with: so whoever goes on from there leaves nothing out, and gets
+//! no record for the first time after a later one of the same partition was done and committed.
+
+use std::collections::BTreeMap;
+
+use super::replay::{Accepted, Replay};
+use super::{Check, Now, Seen};
+use crate::history::{Event, Place};
+use crate::load::{MAIN, Prefix, group_name};
+
+/// The check.
+#[derive(Debug, Default)]
+pub struct CommitsNeverGoBack {
+    replay: Replay,
+    /// By group, topic id and partition.
+    positions: BTreeMap<(String, u64, u32), u64>,
+    /// What each group has finished with.
+    processed: BTreeMap<(String, Place), Prefix>,
+    /// Passed, and not finished with: only what was trimmed may be.
+    passed: Vec<(Accepted, u64)>,
+    /// The last accepted positions in the topic.
+    last: BTreeMap<Place, Accepted>,
+}
+
+impl Check for CommitsNeverGoBack {
+    fn name(&self) -> &'static str {
+        "commits-never-go-back"
+    }
+
+    fn look(&mut self, now: &Now<'_>) -> Result<(), String> {
+        for (_, event) in now.news {
+            if let Event::Processed { who, place, offset } = event {
+                let key = (group_name(who.group), *place);
+                self.processed.entry(key).or_default().add(*offset);
+            }
+        }
+        for one in now.fresh {
+            for commit in self.replay.take(one) {
+                let (topic_id, partition) = commit.at;
+                let key = (commit.group.clone(), topic_id, partition);
+                let before = self.positions.insert(key, commit.offset);
+                if before.is_some_and(|before| before > commit.offset) {
+                    return Err(format!(
+                        "group {}, log index {}: {commit:?} was accepted, and {before:?} was committed before",
+                        one.group, one.entry.place.index
+                    ));
+                }
+                self.judge_passed(commit);
+            }
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, seen: &Seen<'_>) -> Result<(), String> {
+        for (commit, missing) in &self.passed {
+            let place = commit.place.unwrap_or(Place {
+                topic: MAIN,
+                partition: 0,
+            });
+            let group = seen.truth.at(place).map(|(_, group)| group);
+            if group.is_some_and(|group| !group.has_gaps && group.log_start <= *missing) {
+                return Err(format!(
+                    "{commit:?} was accepted, and nobody in the group had finished with offset {missing}"
+                ));
+            }
+        }
+        for (place, commit) in &self.last {
+            let log = seen.logs.get(place);
+            if let Some(end) = log.map(|log| log.end()).filter(|end| *end < commit.offset) {
+                return Err(format!(
+                    "{commit:?} is past the end of {place}, which is {end}"
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl CommitsNeverGoBack {
+    fn judge_passed(&mut self, commit: Accepted) {
+        let Some(place) = commit.place.filter(|place| place.topic == MAIN) else {
+            return;
+        };
+        let key = (commit.group.clone(), place);
+        let processed = self.processed.entry(key).or_default();
+        let last = (processed.end()..commit.offset).rev();
+        if let Some(missing) = { last }.find(|offset| !processed.has(*offset)) {
+            self.passed.push((commit.clone(), missing));
+            // Said once.
+            processed.skip_to(commit.offset);
+        }
+        let highest = self.last.entry(place).or_insert_with(|| commit.clone());
+        if highest.offset < commit.offset {
+            *highest = commit;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::made::groups::{commit, join, processed};
+    use crate::check::made::{GROUP, Story, log, truth_of};
+    use crate::look::truth::Committed;
+
+    fn judge(events: Vec<Event>, fresh: Vec<Committed>, start: u64) -> Result<(), String> {
+        let mut story = Story::of(events);
+        story.fresh = fresh;
+        story.logs = log(start, (start..3).map(|number| (1, number)));
+        story.truth = truth_of(&[(1, 0), (1, 1), (1, 2)]);
+        story.truth.group_mut(GROUP).expect("a group").log_start = start;
+        let mut check = CommitsNeverGoBack::default();
+        story.look(&mut check)?;
+        story.end(&mut check)
+    }
+
+    #[test]
+    fn positions_behind_what_is_finished_with_or_trimmed_pass() {
+        let done = vec![processed(0), processed(1)];
+        let told = vec![join(1, "a"), commit(2, "a", 1, 1), commit(3, "a", 1, 2)];
+        assert_eq!(judge(done, told, 0), Ok(()));
+        let told = vec![join(1, "a"), commit(2, "a", 1, 2)];
+        assert_eq!(judge(vec![processed(0)], told, 2), Ok(()));
+    }
+
+    #[test]
+    fn a_position_that_goes_back_is_found() {
+        let done = vec![processed(0), processed(1)];
+        let told = vec![join(1, "a"), commit(2, "a", 1, 2), commit(3, "a", 1, 1)];
+        assert!(judge(done, told, 0).is_err());
+    }
+
+    #[test]
+    fn a_position_past_what_nobody_has_finished_with_or_past_the_end_is_found() {
+        let told = vec![join(1, "a"), commit(2, "a", 1, 2)];
+        assert!(judge(vec![processed(1)], told.clone(), 0).is_err());
+        assert!(judge(vec![processed(0)], told, 1).is_err());
+        let all = (0..9).map(processed).collect();
+        let told = vec![join(1, "a"), commit(2, "a", 1, 9)];
+        assert!(judge(all, told, 0).is_err());
+    }
+}

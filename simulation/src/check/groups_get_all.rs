@@ -1,0 +1,116 @@
+//! Every group gets every acknowledged record, as it is in the log, however its members come and go;
+//! unless it was trimmed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Check, Seen};
+use crate::history::{Event, Place};
+
+/// The check.
+#[derive(Debug)]
+pub struct GroupsGetAll;
+
+impl Check for GroupsGetAll {
+    fn name(&self) -> &'static str {
+        "groups-get-all"
+    }
+
+    fn end(&mut self, seen: &Seen<'_>) -> Result<(), String> {
+        let mut got: BTreeMap<(u32, Place), BTreeSet<u64>> = BTreeMap::new();
+        let mut groups = BTreeSet::new();
+        for (at, event) in seen.history {
+            match event {
+                Event::Joined { who, .. } => {
+                    groups.insert(who.group);
+                }
+                Event::Delivered {
+                    who,
+                    place,
+                    offset,
+                    name,
+                    content,
+                    ..
+                } => {
+                    got.entry((who.group, *place)).or_default().insert(*offset);
+                    let group = seen.truth.at(*place).map(|(_, group)| group);
+                    let Some(group) = group.filter(|group| !group.has_gaps) else {
+                        continue;
+                    };
+                    let record = group.record(*offset);
+                    let there = record.map(|record| (record.name, record.content));
+                    if there != Some((*name, *content)) {
+                        return Err(format!(
+                            "{who} was given {name:?} (content {content:08x}) at {place}, offset {offset}, at {at:?}; committed is {record:?}"
+                        ));
+                    }
+                }
+                _ => {}
+            }
+        }
+        for (at, event) in seen.history {
+            let Event::Acknowledged {
+                name,
+                place,
+                offset,
+            } = event
+            else {
+                continue;
+            };
+            let Some(log) = seen.logs.get(place) else {
+                continue;
+            };
+            let group = seen.truth.at(*place).map(|(_, group)| group);
+            let start = group.map_or(0, |group| group.log_start).max(log.start);
+            let missing = groups.iter().find(|group| {
+                let got = got.get(&(**group, *place));
+                !got.is_some_and(|got| got.contains(offset))
+            });
+            if let Some(group) = missing.filter(|_| *offset >= start) {
+                return Err(format!(
+                    "record {name:?}, acknowledged at {at:?} at {place}, offset {offset}, was never delivered to group {group}"
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::made::groups::{LIFE, delivered};
+    use crate::check::made::{Story, acknowledged, log, truth_of};
+
+    const JOINED: Event = Event::Joined {
+        who: LIFE,
+        handlers: 0,
+    };
+
+    fn judge(start: u64, events: impl IntoIterator<Item = Event>) -> Result<(), String> {
+        let both = [acknowledged((1, 0), 0), acknowledged((1, 1), 1), JOINED];
+        let mut story = Story::of(both.into_iter().chain(events));
+        story.logs = log(start, (start..2).map(|number| (1, number)));
+        story.truth = truth_of(&[(1, 0), (1, 1)]);
+        story.end(&mut GroupsGetAll)
+    }
+
+    #[test]
+    fn what_was_delivered_or_trimmed_passes() {
+        assert_eq!(judge(0, [delivered(0), delivered(1)]), Ok(()));
+        assert_eq!(judge(1, [delivered(1)]), Ok(()));
+    }
+
+    #[test]
+    fn what_was_never_delivered_to_a_group_is_found() {
+        assert!(judge(0, [delivered(1)]).is_err());
+    }
+
+    #[test]
+    fn what_was_delivered_as_something_else_is_found() {
+        let mut other = delivered(1);
+        if let Event::Delivered { content, .. } = &mut other {
+            *content ^= 1;
+        }
+        assert!(judge(0, [delivered(0), other]).is_err());
+    }
+}

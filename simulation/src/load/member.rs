@@ -1,0 +1,351 @@
+//! One member of a consumer group: it joins through the client's subscription, processes what it is
+//! given in one of several ways, and now and then stops, is gone without a word, or hears nothing for
+//! longer than its session. It always comes back.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use parking_lot::Mutex;
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+use ropewalk_client::{
+    Client, Delivery, Error, Rebalance, Subscription, SubscriptionHandle, TopicPartition, Trimmed,
+};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::reader::found;
+use super::settings::Consuming;
+use super::{Clients, MAIN, operator, topic_name, topic_number, until_done};
+use crate::history::{Event, History, Life, Place};
+
+/// Clients of members have seeds from here on.
+const FIRST: u64 = 20_000;
+/// Between the seeds of two groups.
+const MEMBERS: u64 = 1_000;
+/// Of so many records one takes a while.
+const SLOW_EVERY: u64 = 50;
+/// How long that is.
+const SLOW: Duration = Duration::from_millis(15);
+/// Of so many records one fails, as long as there is a storm.
+const FAILS_EVERY: u64 = 1_500;
+
+/// What a group is called.
+pub fn group_name(group: u32) -> String {
+    format!("group-{group}")
+}
+
+/// How far each group has finished with each partition: all before the offset is done.
+#[derive(Debug, Default)]
+pub struct Finished(Mutex<BTreeMap<(u32, Place), super::Prefix>>);
+
+impl Finished {
+    fn add(&self, group: u32, place: Place, offset: u64) {
+        let mut all = self.0.lock();
+        all.entry((group, place)).or_default().add(offset);
+    }
+
+    /// The first offset a group has not finished with, if what lies before `start` is not to be had.
+    pub fn up_to(&self, group: u32, place: Place, start: u64) -> u64 {
+        let mut all = self.0.lock();
+        let prefix = all.entry((group, place)).or_default();
+        prefix.skip_to(start);
+        prefix.end()
+    }
+}
+
+/// Is a member, again and again, until the run ends.
+pub async fn run(clients: &Clients, group: u32, member: u32, style: &Consuming) {
+    let who = FIRST + u64::from(group) * MEMBERS + u64::from(member);
+    let mut random = SmallRng::seed_from_u64(clients.seed_of(who));
+    operator::create_topic(clients, who).await;
+    let mut client = clients.connect(who).await;
+    let mut who = Life {
+        group,
+        member,
+        life: 0,
+    };
+    loop {
+        let one = Member {
+            clients: clients.clone(),
+            style: style.clone(),
+            who,
+        };
+        one.live(&client, &mut random).await;
+        who.life += 1;
+        sleep(Duration::from_millis(random.random_range(0..500))).await;
+        if clients.sending() && random.random_bool(0.2) {
+            client = clients.connect(random.random()).await;
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Member {
+    clients: Clients,
+    style: Consuming,
+    who: Life,
+}
+
+/// How a life ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    Close,
+    Leave,
+    Vanish,
+}
+
+impl Member {
+    async fn live(self, client: &Client, random: &mut SmallRng) {
+        let subscription = until_done("joining a group", || self.join(client)).await;
+        self.clients.history.add(Event::Joined {
+            who: self.who,
+            handlers: self.style.handlers,
+        });
+        let every_ms = self.style.restart_every_ms;
+        let span_ms = match every_ms > 0 && self.clients.sending() {
+            true => random.random_range(every_ms / 2..=every_ms * 3 / 2),
+            // In the end it is left alone, so that it can be seen to reach the end.
+            false => u64::MAX >> 20,
+        };
+        let stop = Instant::now() + Duration::from_millis(span_ms);
+        let ending = match random.random_range(0..4) {
+            0 => Ending::Vanish,
+            1 => Ending::Leave,
+            _ => Ending::Close,
+        };
+        let seed = random.random();
+        let aside = self.aside(subscription.handle(), seed);
+        tokio::select! {
+            () = aside => {}
+            () = self.consume(subscription, stop, ending) => {}
+        }
+    }
+
+    async fn join(&self, client: &Client) -> Result<Subscription, Error> {
+        let Consuming {
+            session_ms,
+            rebalance_within_ms,
+            commit_every_ms,
+            ..
+        } = self.style;
+        let (who, history) = (self.who, self.clients.history.clone());
+        let name = format!("member-{}-{}", who.group, who.member);
+        let commit_every = Duration::from_millis(commit_every_ms);
+        let builder = client
+            .subscribe(&group_name(who.group))
+            // The default names the process, which differs from run to run.
+            .client_name(&name)
+            .session(Duration::from_millis(session_ms))
+            .rebalance_within(Duration::from_millis(rebalance_within_ms))
+            .auto_commit((!self.style.by_hand).then_some(commit_every))
+            .max_in_flight(self.style.in_flight)
+            .on_trimmed(Trimmed::SkipToBeginning)
+            .on_rebalance(move |what| tell(&history, who, what));
+        let builder = match self.style.by_pattern {
+            true => builder.pattern("topic-.*"),
+            false => builder.topics([topic_name(MAIN)]),
+        };
+        let builder = match self.style.fixed {
+            true => builder.instance_id(name),
+            false => builder,
+        };
+        builder.build().await
+    }
+
+    /// What goes on beside the records: commits, and being deaf. Never returns.
+    async fn aside(&self, handle: SubscriptionHandle, seed: u64) {
+        let mut random = SmallRng::seed_from_u64(seed);
+        let freeze_every_ms = self.style.freeze_every_ms;
+        let commits = async {
+            while self.style.by_hand {
+                sleep(Duration::from_millis(self.style.commit_every_ms)).await;
+                if let Err(error) = handle.commit().await {
+                    tracing::debug!(%error, who = %self.who, "a commit failed");
+                }
+            }
+            std::future::pending::<()>().await;
+        };
+        let freezes = async {
+            while freeze_every_ms > 0 && self.clients.sending() {
+                let pause_ms = random.random_range(freeze_every_ms / 2..=freeze_every_ms * 3 / 2);
+                sleep(Duration::from_millis(pause_ms)).await;
+                let deaf_ms =
+                    random.random_range(self.style.session_ms..=self.style.session_ms * 3);
+                if self.clients.sending() {
+                    self.be_deaf(Duration::from_millis(deaf_ms)).await;
+                }
+            }
+            std::future::pending::<()>().await;
+        };
+        tokio::join!(commits, freezes);
+    }
+
+    /// Hears nothing and is not heard for a while; then all comes through at once.
+    async fn be_deaf(&self, time: Duration) {
+        let _held = Held::hold(&self.clients, host_name(self.who.group, self.who.member));
+        sleep(time).await;
+    }
+
+    async fn consume(&self, subscription: Subscription, stop: Instant, ending: Ending) {
+        match self.style.handlers {
+            0 => self.take_one_by_one(subscription, stop, ending).await,
+            handlers => self.handle(subscription, handlers, stop, ending).await,
+        }
+    }
+
+    async fn take_one_by_one(&self, mut subscription: Subscription, stop: Instant, ending: Ending) {
+        while let Ok(Some(next)) = timeout_at(stop, subscription.next()).await {
+            let delivery = match next {
+                Ok(delivery) => delivery,
+                Err(error) => {
+                    tracing::debug!(%error, who = %self.who, "the member begins anew");
+                    return;
+                }
+            };
+            if !self.process(&delivery).await {
+                break;
+            }
+            delivery.done();
+        }
+        let ended = match ending {
+            Ending::Close => subscription.close().await,
+            Ending::Leave => subscription.close_and_leave().await,
+            Ending::Vanish => Ok(()),
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, who = %self.who, "the member did not close well");
+        }
+    }
+
+    async fn handle(
+        &self,
+        subscription: Subscription,
+        handlers: usize,
+        stop: Instant,
+        ending: Ending,
+    ) {
+        let handle = subscription.handle();
+        let own = self.clone();
+        let mut running = Box::pin(subscription.run(handlers, move |delivery| {
+            let own = own.clone();
+            async move {
+                match own.process(&delivery).await {
+                    true => Ok(()),
+                    false => Err("the handler fails, as it was told to"),
+                }
+            }
+        }));
+        let ended = match timeout_at(stop, &mut running).await {
+            Ok(ended) => ended,
+            Err(_) if ending == Ending::Vanish => return,
+            Err(_) => {
+                handle.shutdown();
+                running.await
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, who = %self.who, "the member begins anew");
+        }
+    }
+
+    /// Processes one record; says whether that went well.
+    async fn process(&self, delivery: &Delivery) -> bool {
+        let Some(topic) = topic_number(delivery.topic()) else {
+            return true;
+        };
+        let place = Place {
+            topic,
+            partition: delivery.partition,
+        };
+        let read = found(delivery);
+        let (who, offset) = (self.who, read.offset);
+        self.clients.history.add(Event::Delivered {
+            who,
+            place,
+            offset,
+            name: read.name,
+            key: read.key,
+            content: read.content,
+        });
+        // Not drawn: handlers side by side must not depend on each other.
+        let chance = mixed(offset ^ u64::from(place.partition) << 32 ^ u64::from(who.life) << 48);
+        if chance.is_multiple_of(SLOW_EVERY) {
+            sleep(SLOW).await;
+        }
+        if chance.is_multiple_of(FAILS_EVERY) && self.clients.sending() {
+            return false;
+        }
+        self.clients
+            .history
+            .add(Event::Processed { who, place, offset });
+        self.clients.finished.add(who.group, place, offset);
+        true
+    }
+}
+
+/// The host of a member.
+pub fn host_name(group: u32, member: u32) -> String {
+    format!("member-{group}-{member}")
+}
+
+fn mixed(number: u64) -> u64 {
+    let mixed = number.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    (mixed ^ mixed >> 29).wrapping_mul(0xBF58_476D_1CE4_E5B9) >> 17
+}
+
+/// Writes down what a subscription tells of its partitions.
+fn tell(history: &History, who: Life, what: &Rebalance) {
+    let (names, event): (_, &dyn Fn(Place) -> Event) = match what {
+        Rebalance::Assigned(names) => (names, &|place| Event::Assigned { who, place }),
+        Rebalance::Revoked(names) => (names, &|place| Event::Taken {
+            who,
+            place,
+            lost: false,
+        }),
+        Rebalance::Lost(names) => (names, &|place| Event::Taken {
+            who,
+            place,
+            lost: true,
+        }),
+        other => return tracing::debug!(%who, ?other, "a member hears"),
+    };
+    for place in names.iter().filter_map(place_of) {
+        history.add(event(place));
+    }
+}
+
+fn place_of(name: &TopicPartition) -> Option<Place> {
+    Some(Place {
+        topic: topic_number(&name.topic)?,
+        partition: name.partition,
+    })
+}
+
+/// A host whose messages are held, until this is dropped.
+struct Held {
+    host: String,
+    nodes: Vec<String>,
+}
+
+impl Held {
+    fn hold(clients: &Clients, host: String) -> Held {
+        let nodes: Vec<String> = clients.nodes.clone();
+        for node in &nodes {
+            turmoil::hold(host.as_str(), node.as_str());
+        }
+        Held { host, nodes }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // A run that has failed ends its hosts wherever they are.
+        if turmoil::sim_elapsed().is_none() {
+            return;
+        }
+        for node in &self.nodes {
+            turmoil::release(self.host.as_str(), node.as_str());
+        }
+    }
+}
