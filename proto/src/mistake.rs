@@ -63,6 +63,10 @@ mistakes! {
     RetryAsNew "retry-as-new" "the client gives a batch a new sequence when it sends it again"
     MappingOfItsOwn "mapping-of-its-own" "each producer maps keys to partitions in its own way"
     ReaderSkips "reader-skips" "a reader goes on one record too far after an error"
+    CommitWithoutOwnerCheck "commit-without-owner-check" "a position is taken from whoever commits it"
+    NewPartitionAtOnce "new-partition-at-once" "a partition that a topic gained is given out before the old ones are read"
+    FenceIgnored "fence-ignored" "what was routed by an older ring is written behind a fence"
+    PositionAhead "position-ahead" "a member commits past records that are not done"
 }
 
 /// Whether mistakes can be made in this build.

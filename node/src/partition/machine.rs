@@ -196,7 +196,8 @@ impl PartitionMachine {
             }
         }
         // After the duplicates: one that was written before the fence is where it was.
-        if ring_version != 0 && ring_version < self.core.ring_version {
+        let stale = ring_version != 0 && ring_version < self.core.ring_version;
+        if stale && !made(Mistake::FenceIgnored) {
             self.offsets.refused(self.core.applied, effects);
             return Ok(Reply::Refused(stale_ring(
                 ring_version,

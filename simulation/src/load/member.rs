@@ -1,6 +1,6 @@
 //! One member of a consumer group: it joins through the client's subscription, processes what it is
 //! given in one of several ways, and now and then stops, is gone without a word, or hears nothing for
-//! longer than its session. It always comes back.
+//! up to three sessions. It always comes back.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -170,8 +170,9 @@ impl Member {
             while freeze_every_ms > 0 && self.clients.sending() {
                 let pause_ms = random.random_range(freeze_every_ms / 2..=freeze_every_ms * 3 / 2);
                 sleep(Duration::from_millis(pause_ms)).await;
-                let deaf_ms =
-                    random.random_range(self.style.session_ms..=self.style.session_ms * 3);
+                // Also for less: long enough that a partition is taken, and not the whole session.
+                let session_ms = self.style.session_ms;
+                let deaf_ms = random.random_range(session_ms / 3..=session_ms * 3);
                 if self.clients.sending() {
                     self.be_deaf(Duration::from_millis(deaf_ms)).await;
                 }

@@ -78,7 +78,7 @@ pub struct Consuming {
     pub in_flight: usize,
     /// After about so long a member stops and begins anew, in ms; 0 for never.
     pub restart_every_ms: u64,
-    /// After about so long a member hears nothing for longer than its session, in ms; 0 for never.
+    /// After about so long a member hears nothing for up to three sessions, in ms; 0 for never.
     pub freeze_every_ms: u64,
 }
 
