@@ -148,6 +148,7 @@ impl Coordinator {
         let committed = PositionsCommitted {
             member_id: String::new(),
             positions: positions.collect(),
+            session: 0,
         };
         let kind = group_command::Kind::Committed(committed);
         self.write(&partition, &request.group, kind).await?;

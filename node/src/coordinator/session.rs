@@ -40,6 +40,8 @@ pub struct Session {
     changes: watch::Receiver<u64>,
     leads: watch::Receiver<Option<u64>>,
     number: u64,
+    /// How the group's log has this session.
+    written: u64,
     told: Option<Assignment>,
     /// Ends of partitions as last heard of: what a commit may name.
     ends: BTreeMap<Place, u64>,
@@ -94,6 +96,7 @@ impl Coordinator {
                 asked => asked.min(MAX_REBALANCE_MS),
             },
             topics,
+            session: written(epoch, number),
         });
         self.write(&partition, &join.group, kind).await?;
         Ok(Session {
@@ -105,6 +108,7 @@ impl Coordinator {
             changes,
             leads,
             number,
+            written: written(epoch, number),
             told: None,
             ends: BTreeMap::new(),
             has_left: false,
@@ -275,6 +279,7 @@ impl Session {
             let kind = group_command::Kind::Committed(PositionsCommitted {
                 member_id: self.member.member_id.clone(),
                 positions,
+                session: self.written,
             });
             let reply = self.write(kind).await?;
             refused.extend(reply.refused);
@@ -334,6 +339,11 @@ impl Session {
             .write(&self.partition, &self.group, kind)
             .await
     }
+}
+
+/// How a group's log has a session: later ones of a member are higher, whichever node they are with.
+fn written(epoch: u64, number: u64) -> u64 {
+    (epoch << 32) | (number & u64::from(u32::MAX))
 }
 
 /// The group of a member, if it is in it.

@@ -19,15 +19,24 @@ impl Group {
     pub(super) fn join(&mut self, joins: &MemberJoins, now_ms: i64) -> GroupReply {
         let told = joins.member.clone().unwrap_or_default();
         let topic_ids: Vec<u64> = joins.topics.iter().map(|topic| topic.topic_id).collect();
-        let member = Member {
+        let mut member = Member {
             rebalance_ms: joins.rebalance_ms,
             topic_ids,
             told,
+            session: joins.session,
         };
         let id = member.told.member_id.clone();
         let grown = self.learn(&joins.topics);
-        if self.members.get(&id) == Some(&member) && !grown {
-            return GroupReply::default();
+        if let Some(known) = self.members.get_mut(&id) {
+            let later = member.session > known.session;
+            member.session = member.session.max(known.session);
+            known.session = member.session;
+            if *known == member && !grown {
+                return GroupReply {
+                    changed: later,
+                    ..GroupReply::default()
+                };
+            }
         }
         self.generation += 1;
         self.replace_instance(&member);
@@ -264,6 +273,7 @@ impl Group {
             member: Some(member.told.clone()),
             rebalance_ms: member.rebalance_ms,
             topic_ids: member.topic_ids.clone(),
+            session: member.session,
         });
         let topics = self.topics.iter().map(|(id, topic)| GroupTopic {
             topic_id: *id,
@@ -296,6 +306,7 @@ impl Group {
             let member = Member {
                 rebalance_ms: stored.rebalance_ms,
                 topic_ids: stored.topic_ids,
+                session: stored.session,
                 told,
             };
             (member.told.member_id.clone(), member)

@@ -61,6 +61,8 @@ pub struct Member {
     pub rebalance_ms: u32,
     /// What it subscribes to.
     pub topic_ids: Vec<u64>,
+    /// The latest of its sessions: what it said in an earlier one may come late.
+    pub session: u64,
 }
 
 /// A topic as the group last knew it.
@@ -160,6 +162,10 @@ impl Groups {
                 group.members.len(),
                 "its positions are theirs",
             ));
+        }
+        let member = group.members.get(&committed.member_id);
+        if member.is_some_and(|member| committed.session < member.session) {
+            return refused(said_late(name, &committed.member_id));
         }
         let mut reply = GroupReply::default();
         for position in &committed.positions {
@@ -296,6 +302,15 @@ pub fn unknown_member(group: &str, member_id: &str) -> WireError {
     WireError::new(
         ErrorCode::UnknownMember,
         format!("group {group} has no member {member_id} (any more); join again under a new id"),
+    )
+}
+
+fn said_late(group: &str, member_id: &str) -> WireError {
+    WireError::new(
+        ErrorCode::NotOwner,
+        format!(
+            "member {member_id} of group {group} has begun another session since; only what it commits there counts"
+        ),
     )
 }
 

@@ -15,6 +15,8 @@ struct Bench {
     groups: Groups,
     disk: BTreeMap<Bytes, Bytes>,
     now_ms: i64,
+    /// In which members speak.
+    session: u64,
 }
 
 impl Bench {
@@ -70,6 +72,7 @@ impl Bench {
             member: Some(member),
             rebalance_ms: 1_000,
             topics: vec![topic(TOPIC, partitions)],
+            session: self.session,
         }))
     }
 
@@ -116,6 +119,7 @@ impl Bench {
                 offset,
                 note: String::new(),
             }],
+            session: self.session,
         }))
     }
 }
@@ -135,6 +139,38 @@ fn code(reply: &GroupReply) -> Option<ErrorCode> {
         .as_ref()
         .or_else(|| reply.refused.first()?.error.as_ref());
     error.map(|error| ErrorCode::from_number(error.code))
+}
+
+#[test]
+fn what_a_member_committed_in_an_earlier_session_is_refused_when_it_comes_late() {
+    let mut bench = Bench::default();
+    bench.session = 5;
+    bench.join("a");
+    let owned = bench.owned("a");
+    let position = |bench: &Bench| {
+        let group = bench.groups.get(GROUP).unwrap();
+        group.positions[&Place::from(&GroupPosition {
+            topic_id: TOPIC,
+            ..GroupPosition::default()
+        })]
+            .offset
+    };
+    bench.session = 6;
+    assert!(bench.join("a").changed, "the session is written down");
+    assert_eq!(bench.owned("a"), owned, "and moves nothing");
+    assert_eq!(code(&bench.commit("a", &owned[0], 9)), None);
+    bench.session = 5;
+    let late = bench.commit("a", &owned[0], 4);
+    assert_eq!(code(&late), Some(ErrorCode::NotOwner));
+    assert!(!bench.join("a").changed, "a join that comes late, too");
+    bench.session = 6;
+    assert_eq!(position(&bench), 9);
+    let back = bench.commit("a", &owned[0], 4);
+    assert_eq!(
+        (code(&back), position(&bench)),
+        (None, 4),
+        "who seeks may go back"
+    );
 }
 
 #[test]

@@ -342,6 +342,7 @@ pub mod groups {
             member: Some(member),
             rebalance_ms: 0,
             topics: vec![topic],
+            session: 0,
         };
         command(index, group_command::Kind::Joins(joins))
     }
@@ -357,6 +358,7 @@ pub mod groups {
         let committed = PositionsCommitted {
             member_id: member_id.to_owned(),
             positions: vec![position],
+            session: 0,
         };
         command(index, group_command::Kind::Committed(committed))
     }
