@@ -158,13 +158,15 @@ impl Member {
         let mut random = SmallRng::seed_from_u64(seed);
         let freeze_every_ms = self.style.freeze_every_ms;
         let commits = async {
-            while self.style.by_hand {
+            if !self.style.by_hand {
+                std::future::pending::<()>().await;
+            }
+            loop {
                 sleep(Duration::from_millis(self.style.commit_every_ms)).await;
                 if let Err(error) = handle.commit().await {
                     tracing::debug!(%error, who = %self.who, "a commit failed");
                 }
             }
-            std::future::pending::<()>().await;
         };
         let freezes = async {
             while freeze_every_ms > 0 && self.clients.sending() {
