@@ -143,8 +143,10 @@ fn code(reply: &GroupReply) -> Option<ErrorCode> {
 
 #[test]
 fn what_a_member_committed_in_an_earlier_session_is_refused_when_it_comes_late() {
-    let mut bench = Bench::default();
-    bench.session = 5;
+    let mut bench = Bench {
+        session: 5,
+        ..Bench::default()
+    };
     bench.join("a");
     let owned = bench.owned("a");
     let position = |bench: &Bench| {
