@@ -199,7 +199,7 @@ impl Course<'_> {
     fn settle(&mut self, logs: &BTreeMap<Place, Log>) -> Result<(), Violation> {
         let end = self.sim.elapsed() + SETTLING;
         let groups = self.settle_groups(logs);
-        while let Some(what) = self.unsettled(logs, &groups) {
+        while let Some(what) = self.unsettled(logs, &groups)? {
             if self.sim.elapsed() >= end {
                 let what = format!("not settled after {SETTLING:?}: {what}");
                 return Err(violation("liveness", what));
@@ -230,10 +230,10 @@ impl Course<'_> {
     }
 
     fn unsettled(
-        &self,
+        &mut self,
         logs: &BTreeMap<Place, Log>,
         groups: &Mutex<Option<String>>,
-    ) -> Option<String> {
+    ) -> Result<Option<String>, Violation> {
         let followed = self.clients.followed();
         let behind = logs.iter().find_map(|(place, log)| {
             let next = followed.get(place).copied().unwrap_or_default();
@@ -246,7 +246,11 @@ impl Course<'_> {
         });
         let behind = behind.or_else(|| self.group_behind(logs));
         let behind = behind.or_else(|| groups.lock().clone());
-        behind.or_else(|| self.judge.difference(self.sim.elapsed(), &self.cluster))
+        if behind.is_some() {
+            return Ok(behind);
+        }
+        let at = self.sim.elapsed();
+        self.judge.difference(at, &self.cluster, &self.history)
     }
 
     /// A group that has not finished with all there is.

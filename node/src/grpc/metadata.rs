@@ -98,11 +98,13 @@ pub(super) fn cluster_status(serving: &Serving) -> v1::ClusterStatusResponse {
         })
         .collect();
     let removed = view.nodes.values().filter(|node| is_removed(node));
+    let voters = serving.cluster.metadata_voters();
     v1::ClusterStatusResponse {
         cluster_id: view.cluster_id.clone(),
         nodes,
         metadata_index,
         removed_node_ids: removed.map(|node| node.id.0).collect(),
+        metadata_voter_node_ids: voters.iter().map(|node| node.0).collect(),
     }
 }
 

@@ -103,9 +103,14 @@ impl Judge {
     }
 
     /// Where two replicas still differ that must be equal when everything is quiet.
-    pub fn difference(&self, at: Duration, cluster: &Cluster) -> Option<String> {
-        let look = Eye::default().look(at, cluster, &self.truth, Depth::Whole);
-        equal::first_difference(&look, &self.truth)
+    pub fn difference(
+        &mut self,
+        at: Duration,
+        cluster: &Cluster,
+        history: &History,
+    ) -> Result<Option<String>, Violation> {
+        let look = self.see(at, cluster, history, Depth::Whole)?;
+        Ok(equal::first_difference(&look, &self.truth))
     }
 
     /// Where a partition begins, as the trims in its log have it.

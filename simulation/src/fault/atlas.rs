@@ -1,8 +1,8 @@
 //! Which copies may be lost at a time, so that every run stays recoverable in principle and "not
 //! recovered" is always a mistake of the cluster's.
 //!
-//! A wipe, and damage, fall on one node alone, when everything has three replicas and all of them
-//! are in sync. After a wipe the next may fall once the node has come back as another and all is in
+//! A wipe, and damage, fall on one node alone, when everything has three replicas, the metadata too,
+//! and all of them are in sync. After a wipe the next may fall once the node has come back as another and all is in
 //! sync again. Damage may lie where nobody looks, so after it only the same node may be hurt, until
 //! it is wiped. What may not fall is put off. Crashes and power losses may hit all.
 
@@ -14,7 +14,7 @@ use crate::cluster::Cluster;
 /// How old a look may be that is acted on.
 const FRESH: Duration = Duration::from_secs(3);
 /// Fewer replicas of anything, and no copy may be lost.
-const REPLICAS: usize = 3;
+pub(super) const REPLICAS: usize = 3;
 
 /// What is hurt.
 #[derive(Debug, Default)]

@@ -13,6 +13,7 @@ use turmoil::Sim;
 
 use crate::cluster::{self, Cluster};
 
+use super::atlas::REPLICAS;
 use super::operations::Operations;
 
 /// The name of its host.
@@ -46,7 +47,8 @@ pub(super) struct Survey {
     pub nodes: BTreeMap<String, Seen>,
     /// The ids of those that have.
     pub removed: BTreeSet<u64>,
-    /// Whether every partition has a leader and all its replicas are in sync.
+    /// Whether every partition has a leader and all its replicas are in sync, and the metadata as many
+    /// voters as it must have to lose one, all alive.
     pub whole: bool,
     /// The fewest replicas that a partition has; 0 if there is none.
     pub fewest_replicas: usize,
@@ -265,7 +267,6 @@ async fn look(admin: &Admin) -> Result<Survey, Error> {
         at,
         metadata_index: status.metadata_index,
         removed: status.removed_node_ids.into_iter().collect(),
-        whole: true,
         ..Survey::default()
     };
     for node in status.nodes {
@@ -278,6 +279,14 @@ async fn look(admin: &Admin) -> Result<Survey, Error> {
         };
         survey.nodes.insert(info.address, seen);
     }
+    let voters = &status.metadata_voter_node_ids;
+    let alive = |voter| {
+        survey
+            .nodes
+            .values()
+            .any(|node| node.id == voter && node.alive)
+    };
+    survey.whole = voters.len() >= REPLICAS && voters.iter().copied().all(alive);
     for topic in &topics {
         for one in &topic.partitions {
             survey.whole &= is_whole(one);
