@@ -163,6 +163,33 @@ async fn start_cluster_with(count: usize, limits: Limits) -> Vec<TestNode> {
     nodes
 }
 
+/// The leader of the metadata group gives its lead away, and is taken from `nodes`.
+async fn hand_over(nodes: &mut Vec<TestNode>) -> TestNode {
+    // Who alone votes has nobody to give it to.
+    eventually("voters", || {
+        let mut voters = nodes.iter().map(|node| node.cluster.metadata_voters());
+        voters.all(|voters| voters.len() == nodes.len())
+    })
+    .await;
+    eventually("controller", || nodes[0].cluster.controller().is_some()).await;
+    let leader = nodes[0].cluster.controller().unwrap();
+    let place = nodes.iter().position(|node| node.id() == leader).unwrap();
+    let former = nodes.swap_remove(place);
+    let handed_over = async {
+        while former
+            .cluster
+            .controller()
+            .is_none_or(|heir| heir == leader)
+        {
+            former.cluster.hand_over(PATIENCE).await;
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let handed_over = tokio::time::timeout(PATIENCE, handed_over).await;
+    handed_over.expect("no heir in time");
+    former
+}
+
 fn create(name: &str, partitions: u32, replicas: u32) -> meta_command::Kind {
     meta_command::Kind::CreateTopic(CreateTopic {
         name: name.to_owned(),
@@ -351,21 +378,8 @@ async fn a_node_without_its_data_takes_the_place_of_the_one_it_was() {
 #[tokio::test]
 async fn a_node_that_stops_hands_the_metadata_over_and_a_later_node_joins() {
     let mut nodes = start_cluster(3).await;
-    eventually("life", || {
-        (1..=3).all(|id| nodes.iter().all(|n| n.cluster.alive(NodeId(id))))
-    })
-    .await;
-    eventually("controller", || nodes[0].cluster.controller().is_some()).await;
-    let leader = nodes[0].cluster.controller().unwrap();
-    let place = nodes.iter().position(|node| node.id() == leader).unwrap();
-    nodes[place].cluster.hand_over(PATIENCE).await;
-    eventually("heir", || {
-        nodes[place]
-            .cluster
-            .controller()
-            .is_some_and(|heir| heir != leader)
-    })
-    .await;
+    let left = hand_over(&mut nodes).await;
+    nodes.push(left);
 
     let seed = nodes[1].address().to_owned();
     let joined = TestNode::start("127.0.0.1:0", &[seed], Arc::default()).await;

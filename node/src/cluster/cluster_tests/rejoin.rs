@@ -71,17 +71,8 @@ async fn a_database_of_another_cluster_than_the_directory_remembers_is_refused()
 #[tokio::test]
 async fn nodes_that_have_applied_as_much_say_so_also_if_one_was_started_again() {
     let mut nodes = start_cluster(3).await;
-    eventually("controller", || nodes[0].cluster.controller().is_some()).await;
     // A change of leader is an entry that changes nothing else.
-    let leader = nodes[0].cluster.controller().unwrap();
-    let place = nodes.iter().position(|node| node.id() == leader).unwrap();
-    nodes[place].cluster.hand_over(PATIENCE).await;
-    let back = nodes.swap_remove(place);
-    eventually("heir", || {
-        let heir = back.cluster.controller();
-        heir.is_some_and(|heir| heir != leader)
-    })
-    .await;
+    let back = hand_over(&mut nodes).await;
     let (config, disk) = back.stop().await;
     nodes.push(TestNode::start(&config.advertise, &config.seeds, disk).await);
     eventually("one index", || {
