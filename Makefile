@@ -27,7 +27,7 @@ test: setup
 sim: setup
 	$(SIM) run --seeds $(SEEDS) --seconds $(SECONDS) --disk $(DISK)
 
-# 200 seeds, 50 of them on RocksDB, and 10 twice, 5 on each disk: to become a piece of CI. Built with
+# A piece of CI: 200 seeds, 50 of them on RocksDB, and 10 twice, 5 on each disk. Built with
 # the whole workspace, as the tests were, so that nothing is compiled again.
 BUILT = $(or $(CARGO_TARGET_DIR),target)/release
 sim-ci: setup

@@ -96,7 +96,9 @@ impl MetaMachine {
 
     /// The state as every other room of the node reads it.
     pub fn to_view(&self) -> ClusterView {
-        ClusterView::of(&self.state, self.applied)
+        let understood = self.oldest_understood();
+        let understood = understood.map_or(0, |(_, version)| version);
+        ClusterView::of(&self.state, self.applied, understood)
     }
 
     fn execute(&mut self, command: &MetaCommand) -> Result<Outcome, CommandError> {

@@ -18,6 +18,8 @@ pub struct ClusterView {
     pub cluster_id: String,
     /// Every node that ever was, the removed ones too.
     pub nodes: BTreeMap<NodeId, NodeView>,
+    /// The newest commands that every node understands; 0 while one has not said it yet.
+    pub understood: u32,
     /// By name.
     pub topics: BTreeMap<String, TopicView>,
     /// Topics with lower ids have been created; those not among `topics` are gone.
@@ -90,7 +92,7 @@ pub struct Place {
 
 impl ClusterView {
     /// The picture of a state of the metadata group.
-    pub(super) fn of(state: &State, applied: u64) -> ClusterView {
+    pub(super) fn of(state: &State, applied: u64, understood: u32) -> ClusterView {
         let topics = state.topics.iter();
         ClusterView {
             applied,
@@ -102,6 +104,7 @@ impl ClusterView {
                 .collect(),
             topics: topics.map(|(name, t)| (name.clone(), topic(t))).collect(),
             next_topic: TopicId(state.next.topic),
+            understood,
         }
     }
 

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures_util::{StreamExt, stream};
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::v1::{
-    Assignment, Commit, Committed, GroupMember, Join, MemberJoins, MembersLeave,
+    Assignment, Commit, Committed, GroupMember, GroupPosition, Join, MemberJoins, MembersLeave,
     PartitionsReleased, PositionError, PositionsCommitted, Release, group_command,
 };
 use tokio::sync::watch;
@@ -28,6 +29,12 @@ const MAX_POSITIONS: usize = 10_000;
 const MAX_NOTE_BYTES: usize = 4_096;
 /// A member says something so many times a session.
 const HEARTBEATS_PER_SESSION: u32 = 3;
+
+/// The most partitions whose ends are asked for at a time.
+const ENDS_AT_ONCE: usize = 64;
+
+/// Positions to commit, and those that are refused.
+type Sorted = (Vec<GroupPosition>, Vec<(Place, WireError)>);
 
 /// One member's session with its coordinator.
 #[derive(Debug)]
@@ -257,22 +264,28 @@ impl Session {
             )));
         }
         let mut refused = Vec::new();
-        let mut positions = Vec::with_capacity(commit.positions.len());
-        for position in commit.positions {
+        let mut refuse = |place: Place, error: WireError| {
+            refused.push(PositionError {
+                topic_id: place.topic_id,
+                partition: place.partition,
+                error: Some(error.into()),
+            });
+        };
+        // Who owns what first: a member is to cause no questions about what is not its own.
+        let (owned, not_owned) = self.owned(commit.positions)?;
+        not_owned
+            .into_iter()
+            .for_each(|(place, error)| refuse(place, error));
+        let ends = self.look_up_ends(&owned).await;
+        let mut positions = Vec::with_capacity(owned.len());
+        for position in owned {
             let place = Place::from(&position);
-            let error = match position.note.len() > MAX_NOTE_BYTES {
-                true => Some(invalid(format!(
-                    "a note has at most {MAX_NOTE_BYTES} bytes"
-                ))),
-                false => self.past_the_end(place, position.offset).await,
-            };
-            match error {
-                Some(error) => refused.push(PositionError {
-                    topic_id: place.topic_id,
-                    partition: place.partition,
-                    error: Some(error.into()),
-                }),
-                None => positions.push(position),
+            // Of a topic or leader that is not known here nothing can be said.
+            match ends.get(&place) {
+                Some(end) if position.offset > *end => {
+                    refuse(place, past_the_end(&position, *end));
+                }
+                _ => positions.push(position),
             }
         }
         if !positions.is_empty() {
@@ -287,23 +300,53 @@ impl Session {
         Ok(Committed { refused })
     }
 
-    /// A position beyond what its partition holds would skip what comes next.
-    async fn past_the_end(&mut self, place: Place, offset: u64) -> Option<WireError> {
-        if self.ends.get(&place).is_some_and(|end| offset <= *end) {
-            return None;
-        }
-        // Of a topic or leader that is not known here nothing can be said; who owns it can.
-        let end = self.coordinator.end_of(place, offset).await?;
-        self.ends.insert(place, end);
-        (offset > end).then(|| {
-            WireError::new(
-                ErrorCode::OffsetOutOfRange,
-                format!(
-                    "offset {offset} is past the end of partition {}, which is {end}; commit what was read",
-                    place.partition
-                ),
-            )
+    /// Those positions that are the member's to commit, and why the others are not. The log decides
+    /// in the end: until then a partition may go to another.
+    fn owned(&self, positions: Vec<GroupPosition>) -> Result<Sorted, WireError> {
+        self.partition.with_groups(|groups| {
+            let group = standing(groups, &self.group, &self.member)?;
+            let mut sorted = Sorted::default();
+            for position in positions {
+                let checked = match position.note.len() > MAX_NOTE_BYTES {
+                    true => Err(invalid(format!(
+                        "a note has at most {MAX_NOTE_BYTES} bytes"
+                    ))),
+                    false => group.check_owner(&self.member.member_id, &position),
+                };
+                match checked {
+                    Ok(()) => sorted.0.push(position),
+                    Err(error) => sorted.1.push((Place::from(&position), error)),
+                }
+            }
+            Ok(sorted)
         })
+    }
+
+    /// The ends of partitions, as far as they must be known: a position beyond what its partition
+    /// holds would skip what comes next.
+    async fn look_up_ends(&mut self, positions: &[GroupPosition]) -> BTreeMap<Place, u64> {
+        let mut asked = BTreeMap::new();
+        for position in positions {
+            let furthest = asked.entry(Place::from(position)).or_default();
+            *furthest = position.offset.max(*furthest);
+        }
+        let unknown = asked.iter().filter(|(place, offset)| {
+            let known = self.ends.get(place);
+            known.is_none_or(|end| *offset > end)
+        });
+        let questions: Vec<_> = unknown
+            .map(|(place, offset)| {
+                let (coordinator, place, offset) = (self.coordinator.clone(), *place, *offset);
+                async move { Some((place, coordinator.end_of(place, offset).await?)) }
+            })
+            .collect();
+        let answers = stream::iter(questions).buffer_unordered(ENDS_AT_ONCE);
+        let looked_up: Vec<Option<(Place, u64)>> = answers.collect().await;
+        self.ends.extend(looked_up.into_iter().flatten());
+        let ends = asked
+            .keys()
+            .filter_map(|place| Some((*place, *self.ends.get(place)?)));
+        ends.collect()
     }
 
     /// Gives partitions up.
@@ -339,6 +382,16 @@ impl Session {
             .write(&self.partition, &self.group, kind)
             .await
     }
+}
+
+fn past_the_end(position: &GroupPosition, end: u64) -> WireError {
+    let (offset, partition) = (position.offset, position.partition);
+    WireError::new(
+        ErrorCode::OffsetOutOfRange,
+        format!(
+            "offset {offset} is past the end of partition {partition}, which is {end}; commit what was read"
+        ),
+    )
 }
 
 /// How a group's log has a session: later ones of a member are higher, whichever node they are with.

@@ -215,11 +215,10 @@ impl Group {
     }
 
     /// Whether this member may commit this position.
-    pub(super) fn check_owner(
-        &self,
-        member_id: &str,
-        position: &GroupPosition,
-    ) -> Result<(), WireError> {
+    ///
+    /// # Errors
+    /// `NotOwner`, and who owns its partition.
+    pub fn check_owner(&self, member_id: &str, position: &GroupPosition) -> Result<(), WireError> {
         let share = self.shares.get(&Place::from(position));
         let owner = share.and_then(|share| share.owner.as_deref());
         let name = || match self.topics.get(&position.topic_id) {

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use ropewalk_proto::command::Command;
+use ropewalk_proto::command::{Command, GROUPS_SINCE_VERSION};
+use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::v1::{PartitionFenced, meta_command};
 use tokio::time::Instant;
 
@@ -12,6 +13,8 @@ use crate::cluster::view::{ClusterView, TopicView};
 
 /// A fence that is not in the metadata after this long is told again: what told it may have been lost.
 const TELL_AGAIN: Duration = Duration::from_secs(1);
+/// The version of a topic's first ring, by which no older one is refused.
+const FIRST_RING: u32 = 1;
 
 impl Partition {
     /// Does what the topic's ring asks of the leader of this partition; says whether that is under way.
@@ -27,7 +30,7 @@ impl Partition {
         let (ring_version, offset) = self.view.machine().fence();
         if ring_version < wanted {
             // A topic begins with its first ring, which is behind nothing.
-            if wanted > 1 && (growing.is_none() || self.is_awaited(topic)) {
+            if wanted > FIRST_RING && (growing.is_none() || self.is_awaited(topic)) {
                 self.housekeeping(Command::Fence {
                     leader_time_ms: self.host.clock.now_ms(),
                     ring_version: wanted,
@@ -56,9 +59,96 @@ impl Partition {
         true
     }
 
+    /// The ring of a batch as its entry may have it: none as long as a node would stop at it. Without
+    /// such a node a topic may grow, and what was routed by an older ring is to be refused.
+    ///
+    /// # Errors
+    /// `NoLeader` while a fence may be in the log that is not applied here.
+    pub(super) fn written_ring(&self, ring_version: u32, epoch: u64) -> Result<u32, WireError> {
+        let understood = self.host.view.borrow().understood;
+        if ring_version == 0 || understood >= GROUPS_SINCE_VERSION {
+            return Ok(ring_version);
+        }
+        let applied = self.with_metrics(|metrics| {
+            let applied = metrics.last_applied.as_ref();
+            applied.map(|applied| applied.committed_leader_id().term)
+        });
+        if applied != Some(epoch) {
+            return Err(self.error(
+                ErrorCode::NoLeader,
+                "its leader has only just been elected; try again shortly",
+            ));
+        }
+        // A fence says that all nodes understand it, whatever the view that lags has.
+        let fenced = self.view.machine().fence().0 > FIRST_RING;
+        Ok(if fenced { ring_version } else { 0 })
+    }
+
     /// Whether all partitions of the topic are led: until the last fence is known, keys wait.
     fn is_awaited(&self, topic: &TopicView) -> bool {
         let mut partitions = topic.partitions.iter();
         partitions.all(|partition| self.host.leaders.get(partition.group).is_some())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use openraft::EntryPayload;
+
+    use super::super::cluster_tests::anonymous;
+    use super::super::test_cluster::{TestCluster, settings};
+    use super::*;
+
+    async fn produce(partition: &Arc<Partition>, batch: Bytes) -> Result<(), WireError> {
+        loop {
+            let written = async { partition.propose(1, batch.clone()).await?.await };
+            match written.await {
+                Err(error) if error.code == ErrorCode::NoLeader => {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+                outcome => return outcome.map(drop),
+            }
+        }
+    }
+
+    async fn rings(partition: &Partition) -> Vec<u32> {
+        let applied = partition.view.machine().applied();
+        let entries = partition.view.entries(1..applied + 1, 1 << 20).await;
+        let ring = |payload| match payload {
+            EntryPayload::Normal(Command::Append { ring_version, .. }) => Some(ring_version),
+            _ => None,
+        };
+        let entries = entries.unwrap().into_iter();
+        entries.filter_map(|entry| ring(entry.payload)).collect()
+    }
+
+    #[tokio::test]
+    async fn a_ring_is_not_in_the_log_while_a_node_would_stop_at_it_unless_a_fence_is() {
+        let cluster = TestCluster::start(1, settings()).await;
+        let leader = cluster.leader().await;
+        let older = |older| {
+            cluster.view.send_modify(|view| {
+                let view = Arc::make_mut(view);
+                view.understood = GROUPS_SINCE_VERSION - u32::from(older);
+            });
+        };
+        older(true);
+        produce(&leader, anonymous(&[b"a"])).await.unwrap();
+        older(false);
+        produce(&leader, anonymous(&[b"b"])).await.unwrap();
+        assert_eq!(rings(&leader).await, [0, 1]);
+        // A view from before the fence.
+        older(true);
+        let fence = Command::Fence {
+            leader_time_ms: 0,
+            ring_version: 2,
+        };
+        leader.housekeeping(fence).await;
+        let refused = produce(&leader, anonymous(&[b"c"])).await.unwrap_err();
+        assert_eq!(refused.code, ErrorCode::StaleRing);
+        cluster.stop().await;
     }
 }

@@ -82,7 +82,7 @@ impl Partition {
         let room = self.room(checked.bytes().len()).await?;
         let command = Command::Append {
             leader_time_ms: self.host.clock.now_ms(),
-            ring_version,
+            ring_version: self.written_ring(ring_version, epoch)?,
             batch: checked.into_bytes(),
         };
         let (responder, answer) = ProgressResponder::complete_only();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use ropewalk_proto::command::UNDERSTOOD_VERSION;
 use ropewalk_proto::ids::{GroupId, NodeId, ReplicaId, TopicId};
 use ropewalk_proto::v1::{NodeState, TopicSettings, meta_command};
 use ropewalk_raft_store::disk::MemoryDisk;
@@ -98,6 +99,7 @@ impl TestCluster {
         let mut view = ClusterView {
             applied: 1,
             cluster_id: "test".into(),
+            understood: UNDERSTOOD_VERSION,
             ..Default::default()
         };
         let mut listeners = Vec::new();
