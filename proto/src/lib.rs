@@ -1,14 +1,17 @@
 //! Every byte of Ropewalk that crosses a socket or a disk: the record batch, the ids, the Raft
-//! commands, the error table, the mapping of keys to partitions, and the gRPC messages.
+//! commands, the error table, the mapping of keys to partitions, the names of headers, the trace
+//! context, and the gRPC messages.
 //!
 //! Pure: nothing here does I/O, asks for the time or draws a random number.
 
 pub mod batch;
 pub mod command;
 pub mod error;
+pub mod headers;
 pub mod ids;
 pub mod mistake;
 pub mod partitioner;
+pub mod trace;
 
 /// The gRPC messages and services, generated from `proto/ropewalk/v1/*.proto`.
 #[allow(missing_debug_implementations, clippy::all)]

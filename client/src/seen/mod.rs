@@ -1,8 +1,8 @@
 //! For consumers that must not do a thing twice: which events were processed already, by their ids.
 //!
 //! Records come again after a failure, and a publisher may publish an event twice. Who notes the id
-//! of each event when it is processed can skip those. What an id is, and where in a record it
-//! stands, is the application's.
+//! of each event when it is processed can skip those. The id of an event stands in its headers; what is not an
+//! event needs an id of the application's.
 
 mod file;
 mod window;
@@ -41,10 +41,9 @@ pub trait SeenStore: Send {
 /// let run = subscription.run(8, move |delivery| {
 ///     let seen = seen.clone();
 ///     async move {
-///         let id = delivery.headers.iter().find(|header| header.key == "ce_id");
-///         let id = id.and_then(|header| header.value.clone()).unwrap_or_default();
+///         let id = delivery.event_id().unwrap_or_default();
 ///         // None if it was processed before: then there is nothing to do.
-///         seen.once(&id, book(&delivery)).await?;
+///         seen.once(id.as_bytes(), book(&delivery)).await?;
 ///         Ok::<(), Error>(())
 ///     }
 /// });
