@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use rand::rngs::SmallRng;
 use rand::{RngCore, SeedableRng};
@@ -19,11 +20,15 @@ use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::connections::{Connections, Connector, Node};
 use crate::error::{Error, ErrorKind, Result};
+use crate::event;
 use crate::group::SubscriptionBuilder;
 use crate::metadata::{Metadata, Topic};
 use crate::producer::ProducerBuilder;
 use crate::reader::ReaderBuilder;
+#[cfg(doc)]
+use crate::record::Record;
 
+const SOURCE: &[u8] = b"ropewalk-client";
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long one node may take to tell what it knows before another is asked.
 const METADATA_TIMEOUT: Duration = Duration::from_secs(2);
@@ -42,6 +47,8 @@ pub(crate) struct Inner {
     pub metadata: Metadata,
     pub clock: Clock,
     pub request_timeout: Duration,
+    /// Where events happen that say nothing else.
+    pub source: Bytes,
     bootstrap: Vec<String>,
     random: Mutex<SmallRng>,
     /// Which address to ask first: the one that answered last.
@@ -57,6 +64,7 @@ pub struct ClientBuilder {
     connector: Connector,
     clock: Clock,
     seed: Option<u64>,
+    source: Bytes,
 }
 
 impl ClientBuilder {
@@ -78,13 +86,20 @@ impl ClientBuilder {
         self
     }
 
+    /// Where the events of this client happen, unless they say otherwise: a URI reference, as in
+    /// `https://example.com/billing` or `/gates/61`. It is `ropewalk-client` unless told otherwise.
+    pub fn source(mut self, source: impl Into<Bytes>) -> ClientBuilder {
+        self.source = source.into();
+        self
+    }
+
     /// Where record timestamps come from, in ms since 1970, in place of the machine's clock.
     pub fn clock(mut self, now_ms: impl Fn() -> i64 + Send + Sync + 'static) -> ClientBuilder {
         self.clock = Clock::new(now_ms);
         self
     }
 
-    /// The seed of all random choices (pauses between tries, where keyless records begin), so that
+    /// The seed of all random choices (pauses between tries, where keyless records begin, ids of events), so that
     /// a run can be repeated. Without one it comes from the operating system.
     pub fn seed(mut self, seed: u64) -> ClientBuilder {
         self.seed = Some(seed);
@@ -115,6 +130,7 @@ impl ClientBuilder {
             metadata: Metadata::default(),
             clock: self.clock,
             request_timeout: self.request_timeout,
+            source: self.source,
             bootstrap: self.bootstrap,
             random: Mutex::new(random),
             preferred: AtomicUsize::new(0),
@@ -156,6 +172,7 @@ impl Client {
             connector: Connector::tcp(),
             clock: Clock::system(),
             seed: None,
+            source: Bytes::from_static(SOURCE),
         }
     }
 
@@ -172,6 +189,12 @@ impl Client {
     /// A member of a consumer group, which shares the partitions of its topics.
     pub fn subscribe(&self, group: &str) -> SubscriptionBuilder {
         SubscriptionBuilder::new(self.inner.clone(), group)
+    }
+
+    /// An id that no other event has, for [`Record::event_id`]: where it must be known before the event
+    /// is sent. A UUID of version 7.
+    pub fn event_id(&self) -> String {
+        event::new_event_id(&self.inner)
     }
 
     /// Topics, nodes, leaders: what an operator sees and changes.

@@ -47,12 +47,13 @@
 //! sends them again for as long as its delivery timeout lets it: changes of leaders pass unseen,
 //! and no record is written twice. A [`Reader`] follows one partition; a [`Subscription`] is a
 //! member of a consumer group, and [`Seen`] helps it to do nothing twice. [`Admin`] is for topics,
-//! nodes, leaders and groups. Every [`Error`] says whether to try again and whether the outcome is
+//! nodes, leaders and groups. [`Record::event`] publishes
+//! what can be followed from topic to topic. Every [`Error`] says whether to try again and whether the outcome is
 //! known.
 //!
 //! All time but record timestamps is tokio's; everything here needs a tokio runtime.
 
-/// The front page of the project and the one on groups hold examples too; they are kept compiling here.
+/// The front page of the project and the one on groups and tracing hold examples too; they are kept compiling here.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct FrontPage;
@@ -61,12 +62,17 @@ struct FrontPage;
 #[doc = include_str!("../../docs/groups.md")]
 struct GroupsPage;
 
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/tracing.md")]
+struct TracingPage;
+
 mod admin;
 mod backoff;
 mod client;
 mod clock;
 mod connections;
 mod error;
+mod event;
 mod group;
 mod metadata;
 mod offsets;
@@ -88,5 +94,7 @@ pub use reader::{Reader, ReaderBuilder, Trimmed};
 pub use record::{ConsumedRecord, Header, Offset, Receipt, Record};
 pub use ropewalk_proto::batch::Compression;
 pub use ropewalk_proto::error::ErrorCode;
+pub use ropewalk_proto::headers;
+pub use ropewalk_proto::trace::TraceContext;
 pub use ropewalk_proto::v1;
 pub use seen::{FileSeen, MemorySeen, Seen, SeenStore};

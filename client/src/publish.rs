@@ -21,6 +21,7 @@ impl Client {
         let timestamp_ms = record
             .timestamp_ms
             .unwrap_or_else(|| self.inner.clock.now_ms());
+        let record = record.complete(&self.inner, timestamp_ms);
         let headers = record.headers.into_iter().map(|header| v1::Header {
             key: header.key,
             value: header.value.unwrap_or_default(),

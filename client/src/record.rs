@@ -2,6 +2,8 @@
 
 use bytes::Bytes;
 
+use crate::event::Cause;
+
 pub use ropewalk_proto::batch::Header;
 
 /// A record to publish. A key decides the partition, and records of one key keep their order; a
@@ -15,6 +17,10 @@ pub struct Record {
     pub(crate) headers: Vec<Header>,
     pub(crate) timestamp_ms: Option<i64>,
     pub(crate) partition: Option<u32>,
+    /// Whether it is to get what its event lacks.
+    pub(crate) is_event: bool,
+    /// What it is published in answer to.
+    pub(crate) cause: Option<Cause>,
 }
 
 impl Record {

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use tokio::task::{JoinError, JoinSet};
+use tracing::Instrument;
 
 use super::assignment::Place;
 use super::delivery::{Delivery, Ticket};
 use super::lanes::Lanes;
 use super::stream::Subscription;
 use crate::error::{Error, Result};
+use crate::event::{self, Cause};
 
 /// Why [`Subscription::run`] has ended before it was told to.
 #[derive(Debug)]
@@ -53,7 +55,8 @@ struct Work<E> {
 impl Subscription {
     /// Hands every record to `handler`, up to `concurrency` at a time, each in a task of its own.
     /// Records of one key (those without one: of one partition) are handled in order, one at a time.
-    /// A record is done once its handler has returned `Ok`.
+    /// A record is done once its handler has returned `Ok`. A handler runs as within
+    /// [`Delivery::handle`]: in a span, and what events it sends know their cause.
     ///
     /// Ends when [`super::SubscriptionHandle::shutdown`] is called: handlers at work are waited for,
     /// what they did is committed, and the member closes as with [`Subscription::close`]. Dropping
@@ -127,7 +130,9 @@ impl<E: Send + 'static> Work<E> {
             }
             let handler = handler.clone();
             self.tasks.spawn(async move {
-                let result = handler(delivery).await;
+                let (cause, span) = (Cause::of(&delivery), delivery.span());
+                let handled = async move { handler(delivery).await }.instrument(span);
+                let result = event::handling(cause, handled).await;
                 if result.is_ok() {
                     ticket.done();
                 }

@@ -4,12 +4,14 @@
 use std::sync::Arc;
 
 use ropewalk_proto::batch::{BatchBuilder, BatchError, Compression, Header};
+use ropewalk_proto::trace::TraceContext;
 use tokio::time::Instant;
 
 use super::closed;
 use super::memory::Held;
 use super::ticket::{Completion, Place};
 use crate::error::{Error, Result};
+use crate::event;
 use crate::record::Record;
 
 /// How the partition of a batch's records was chosen; the records of one batch agree in it.
@@ -32,6 +34,8 @@ pub(super) struct Batch {
     pub since: Instant,
     /// Whether it was sent, and may have been written by a try that was not answered.
     pub maybe_written: bool,
+    /// The trace of its first record that has one which is to be recorded.
+    pub trace: Option<Box<TraceContext>>,
     memory: Held,
 }
 
@@ -91,6 +95,7 @@ impl Open {
                 keyed: false,
                 since,
                 maybe_written: false,
+                trace: None,
                 memory: Held::nothing(),
             },
             builder: BatchBuilder::new(compression, max_bytes),
@@ -114,6 +119,9 @@ impl Open {
             return Ok(None);
         }
         self.batch.keyed |= record.record.key.is_some();
+        if self.batch.trace.is_none() {
+            self.batch.trace = event::sampled(record.headers());
+        }
         self.batch.memory.join(memory);
         Ok(Some(Place {
             completion: self.batch.completion.clone(),

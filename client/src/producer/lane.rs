@@ -7,6 +7,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use ropewalk_proto::error::{ErrorCode, Retry};
 use ropewalk_proto::mistake::{Mistake, made};
+use ropewalk_proto::trace::TraceContext;
 use ropewalk_proto::v1;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
@@ -155,12 +156,15 @@ impl Lane {
             if !matches!(flight.at, At::Home) {
                 continue;
             }
+            let trace = flight.batch.trace.as_deref();
             let request = v1::ProduceRequest {
                 request_id: 0,
                 topic: self.shared.topic.clone(),
                 partition: self.partition,
                 ring_version: flight.batch.ring_version(),
                 batch: flight.bytes.clone(),
+                traceparent: trace.map(ToString::to_string).unwrap_or_default(),
+                tracestate: trace.and_then(TraceContext::state).unwrap_or("").to_owned(),
             };
             match link.send(request, &self.answers) {
                 Some(request_id) => {

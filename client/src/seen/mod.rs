@@ -1,8 +1,8 @@
 //! For consumers that must not do a thing twice: which events were processed already, by their ids.
 //!
 //! Records come again after a failure, and a publisher may publish an event twice. Who notes the id
-//! of each event when it is processed can skip those. The id of an event stands in its headers; what is not an
-//! event needs an id of the application's.
+//! of each event when it is processed can skip those. Where the id of a record that is not an event
+//! stands is the application's.
 
 mod file;
 mod window;
@@ -41,7 +41,9 @@ pub trait SeenStore: Send {
 /// let run = subscription.run(8, move |delivery| {
 ///     let seen = seen.clone();
 ///     async move {
-///         let id = delivery.event_id().unwrap_or_default();
+///         let Some(id) = delivery.event_id() else {
+///             return book(&delivery).await;
+///         };
 ///         // None if it was processed before: then there is nothing to do.
 ///         seen.once(id.as_bytes(), book(&delivery)).await?;
 ///         Ok::<(), Error>(())

@@ -7,6 +7,7 @@ mod groups;
 mod metadata;
 mod produce;
 mod publish;
+mod trace;
 
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};

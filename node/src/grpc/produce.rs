@@ -10,8 +10,9 @@ use ropewalk_proto::v1::{meta_command, meta_reply};
 use tokio::sync::{Mutex, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
+use tracing::Instrument;
 
-use super::{AnswerStream, Service, Serving, admin};
+use super::{AnswerStream, Service, Serving, admin, trace};
 use crate::partition::{Appended, Ticket};
 
 /// Producer ids a node takes from the metadata group at a time.
@@ -107,12 +108,16 @@ async fn begin(
 ) -> impl Future<Output = v1::ProduceResponse> {
     let request_id = request.request_id;
     let (topic, number) = (request.topic.clone(), request.partition);
-    let proposed = propose(serving, request).await;
+    let span = trace::of_batch(&request);
+    let proposed = propose(serving, request);
+    let proposed = proposed.instrument(trace::proposing(&span)).await;
     async move {
         let result = match proposed {
-            Ok(ticket) => ticket.await,
+            Ok(ticket) => ticket.instrument(trace::committing(&span)).await,
             Err(error) => Err(error),
         };
+        let offset = result.as_ref().map(|appended| appended.base_offset);
+        trace::ended(&span, offset);
         match result {
             Ok(appended) => answer(request_id, appended),
             Err(error) => v1::ProduceResponse {

@@ -11,12 +11,14 @@ use parking_lot::Mutex;
 use ropewalk_proto::batch::{BatchBuilder, Compression, Header};
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::partitioner::Partitioner;
+use ropewalk_proto::trace::TraceContext;
 use ropewalk_proto::v1;
 use ropewalk_proto::v1::ropewalk_client::RopewalkClient;
 use tokio::time::Instant;
 use tonic::Request;
+use tracing::{Instrument, Span};
 
-use super::{Serving, admin};
+use super::{Serving, admin, trace};
 use crate::cluster::view::TopicView;
 
 /// Marks a call that one node sends on to another; it is not sent on a second time.
@@ -60,12 +62,29 @@ pub(super) async fn publish(
     request: Request<v1::PublishRequest>,
 ) -> Result<v1::PublishResponse, WireError> {
     let forwarded = request.metadata().contains_key(FORWARDED);
+    let trace = trace::of_call(request.metadata(), request.get_ref());
     let record = request.into_inner();
+    let span = match &trace {
+        Some(trace) => trace::of_record(trace, &record),
+        None => Span::none(),
+    };
+    let published = publish_until_routed(serving, record, forwarded, trace);
+    let published = published.instrument(span.clone()).await;
+    trace::ended(&span, published.as_ref().map(|published| published.offset));
+    published
+}
+
+async fn publish_until_routed(
+    serving: &Serving,
+    record: v1::PublishRequest,
+    forwarded: bool,
+    trace: Option<TraceContext>,
+) -> Result<v1::PublishResponse, WireError> {
     admin::check_internal(&record.topic)?;
     let by_key = record.partition.is_none() && record.key.is_some();
     let deadline = Instant::now() + RING_WITHIN;
     loop {
-        match publish_once(serving, record.clone(), forwarded).await {
+        match publish_once(serving, record.clone(), forwarded, &trace).await {
             // It is nowhere, and by its key it belongs where this node has yet to hear of.
             Err(error) if error.code == ErrorCode::StaleRing && by_key && !forwarded => {
                 if Instant::now() + RING_RETRY >= deadline {
@@ -82,6 +101,7 @@ async fn publish_once(
     serving: &Serving,
     mut record: v1::PublishRequest,
     forwarded: bool,
+    trace: &Option<TraceContext>,
 ) -> Result<v1::PublishResponse, WireError> {
     let view = serving.cluster.view().borrow().clone();
     let topic = view
@@ -106,7 +126,7 @@ async fn publish_once(
     let node = leader.and_then(|leader| view.nodes.get(&leader));
     match node {
         Some(node) if node.id != serving.cluster.node_id() && !forwarded => {
-            forward(serving, &node.address, record).await
+            forward(serving, &node.address, record, trace.clone()).await
         }
         _ => append(serving, record, number).await,
     }
@@ -116,12 +136,16 @@ async fn forward(
     serving: &Serving,
     address: &str,
     record: v1::PublishRequest,
+    trace: Option<TraceContext>,
 ) -> Result<v1::PublishResponse, WireError> {
     let mut request = Request::new(record);
     request.set_timeout(FORWARD_TIMEOUT);
     request
         .metadata_mut()
         .insert(FORWARDED, tonic::metadata::MetadataValue::from_static("1"));
+    if let Some(trace) = trace {
+        trace::pass_on(trace, request.metadata_mut());
+    }
     let mut client = RopewalkClient::new(serving.peers.channel(address));
     let answer = client.publish(request).await;
     answer

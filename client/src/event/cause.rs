@@ -1,0 +1,76 @@
+//! What is passed on from a record to those that are published in answer to it; and which record is
+//! being handled here and now.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ropewalk_proto::headers;
+use ropewalk_proto::trace::TraceContext;
+
+use crate::record::{ConsumedRecord, Header};
+
+tokio::task_local! {
+    /// What this task does is an answer to that.
+    static HANDLED: Cause;
+}
+
+/// What is passed on from a record. Cheap to clone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Cause(Arc<Passed>);
+
+#[derive(Debug, PartialEq, Eq)]
+struct Passed {
+    event_id: Option<Bytes>,
+    correlation_id: Option<Bytes>,
+    trace: Option<TraceContext>,
+}
+
+impl Cause {
+    /// None if there is nothing to pass on.
+    pub fn of(record: &ConsumedRecord) -> Option<Cause> {
+        if record.headers.is_empty() {
+            return None;
+        }
+        let event_id = value(&record.headers, headers::EVENT_ID);
+        let correlation_id = value(&record.headers, headers::CORRELATION_ID);
+        let passed = Passed {
+            correlation_id: correlation_id.or_else(|| event_id.clone()),
+            event_id,
+            trace: record.trace_context(),
+        };
+        let something = passed.correlation_id.is_some() || passed.trace.is_some();
+        something.then(|| Cause(Arc::new(passed)))
+    }
+
+    /// That of the record which is being handled in this task.
+    pub fn handled() -> Option<Cause> {
+        HANDLED.try_with(Cause::clone).ok()
+    }
+
+    /// The id of the event that causes.
+    pub fn event_id(&self) -> Option<Bytes> {
+        self.0.event_id.clone()
+    }
+
+    /// What all that it causes belongs to.
+    pub fn correlation_id(&self) -> Option<Bytes> {
+        self.0.correlation_id.clone()
+    }
+
+    pub fn trace(&self) -> Option<&TraceContext> {
+        self.0.trace.as_ref()
+    }
+}
+
+/// Runs what is done in answer to a record.
+pub(crate) async fn handling<F: Future>(cause: Option<Cause>, work: F) -> F::Output {
+    match cause {
+        Some(cause) => HANDLED.scope(cause, work).await,
+        None => work.await,
+    }
+}
+
+fn value(headers: &[Header], name: &str) -> Option<Bytes> {
+    let mut named = headers.iter().filter(|header| header.key == name);
+    named.find_map(|header| header.value.clone())
+}

@@ -1,0 +1,94 @@
+//! The span in which a record is handled, as a child of the one it was sent in.
+
+use ropewalk_proto::trace::TraceContext;
+use tracing::{Instrument, Span};
+
+use super::cause::{Cause, handling};
+use crate::group::Delivery;
+use crate::record::{ConsumedRecord, Header};
+
+impl ConsumedRecord {
+    /// A span for the handling of this record, of target `ropewalk_client` and level info. It carries
+    /// the ids of the event and of its trace as fields. With the feature `opentelemetry`, and where
+    /// its layer is installed, it is a child of the span that the record was sent in.
+    pub fn span(&self) -> Span {
+        span(self, None)
+    }
+
+    /// Does something in answer to this record: in its [`ConsumedRecord::span`], and so that events
+    /// sent by it carry on this one's correlation id and trace, and note it as their cause. What is
+    /// spawned meanwhile is on its own.
+    pub async fn handle<F: Future>(&self, work: F) -> F::Output {
+        let work = work.instrument(self.span());
+        handling(Cause::of(self), work).await
+    }
+}
+
+impl Delivery {
+    /// As [`ConsumedRecord::span`], with the topic.
+    pub fn span(&self) -> Span {
+        span(self, Some(self.topic()))
+    }
+
+    /// As [`ConsumedRecord::handle`]. [`crate::Subscription::run`] does so with each delivery.
+    ///
+    /// ```no_run
+    /// # use futures_util::StreamExt;
+    /// # async fn book(_: &ropewalk_client::ConsumedRecord) {}
+    /// # async fn example(mut subscription: ropewalk_client::Subscription) -> ropewalk_client::Result<()> {
+    /// while let Some(delivery) = subscription.next().await {
+    ///     let delivery = delivery?;
+    ///     delivery.handle(book(&delivery)).await;
+    ///     delivery.done();
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn handle<F: Future>(&self, work: F) -> F::Output {
+        let work = work.instrument(self.span());
+        handling(Cause::of(self), work).await
+    }
+}
+
+fn span(record: &ConsumedRecord, topic: Option<&str>) -> Span {
+    let span = tracing::info_span!(
+        target: "ropewalk_client",
+        "process",
+        otel.kind = "consumer",
+        messaging.system = "ropewalk",
+        messaging.operation.r#type = "process",
+        messaging.destination.name = topic,
+        messaging.destination.partition.id = record.partition,
+        messaging.offset = record.offset,
+        event_id = tracing::field::Empty,
+        event_type = tracing::field::Empty,
+        correlation_id = tracing::field::Empty,
+        trace_id = tracing::field::Empty,
+    );
+    if span.is_disabled() {
+        return span;
+    }
+    span.record("event_id", record.event_id());
+    span.record("event_type", record.event_type());
+    span.record("correlation_id", record.correlation_id());
+    if let Some(trace) = record.trace_context() {
+        span.record("trace_id", trace.trace_id());
+        adopt(&trace, &span);
+    }
+    span
+}
+
+#[cfg(feature = "opentelemetry")]
+fn adopt(trace: &TraceContext, span: &Span) {
+    trace.adopt(span);
+}
+
+/// Without OpenTelemetry the ids are fields, and that is all.
+#[cfg(not(feature = "opentelemetry"))]
+fn adopt(_: &TraceContext, _: &Span) {}
+
+/// The trace that a record carries, if it is to be recorded.
+pub(crate) fn sampled(headers: &[Header]) -> Option<Box<TraceContext>> {
+    let trace = TraceContext::of_headers(headers);
+    trace.filter(TraceContext::is_sampled).map(Box::new)
+}

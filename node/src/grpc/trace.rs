@@ -1,0 +1,117 @@
+//! The broker's part of a trace: spans for what comes with a context that is sampled. What comes without
+//! one costs nothing. A context is never looked for inside a batch.
+
+use ropewalk_proto::batch::Header;
+use ropewalk_proto::error::WireError;
+use ropewalk_proto::headers::{TRACEPARENT, TRACESTATE};
+use ropewalk_proto::trace::TraceContext;
+use ropewalk_proto::v1;
+use tonic::metadata::MetadataMap;
+use tracing::Span;
+use tracing::field::Empty;
+
+/// The span of a batch, from when it came until it is answered.
+pub(super) fn of_batch(request: &v1::ProduceRequest) -> Span {
+    if request.traceparent.is_empty() {
+        return Span::none();
+    }
+    let state = Some(request.tracestate.as_bytes());
+    let Some(trace) = sampled(request.traceparent.as_bytes(), state) else {
+        return Span::none();
+    };
+    let span = tracing::info_span!(
+        parent: None,
+        "produce",
+        otel.kind = "server",
+        otel.status_code = Empty,
+        otel.status_description = Empty,
+        messaging.system = "ropewalk",
+        messaging.destination.name = request.topic,
+        messaging.destination.partition.id = request.partition,
+        messaging.message.envelope.size = request.batch.len(),
+        messaging.offset = Empty,
+        trace_id = trace.trace_id(),
+    );
+    trace.adopt(&span);
+    span
+}
+
+/// The span of a single record.
+pub(super) fn of_record(trace: &TraceContext, record: &v1::PublishRequest) -> Span {
+    let span = tracing::info_span!(
+        parent: None,
+        "publish",
+        otel.kind = "server",
+        otel.status_code = Empty,
+        otel.status_description = Empty,
+        messaging.system = "ropewalk",
+        messaging.destination.name = record.topic,
+        messaging.offset = Empty,
+        trace_id = trace.trace_id(),
+    );
+    trace.adopt(&span);
+    span
+}
+
+/// The batch is looked at, and proposed to its partition's log.
+pub(super) fn proposing(batch: &Span) -> Span {
+    match batch.is_none() {
+        true => Span::none(),
+        false => tracing::info_span!(parent: batch, "propose"),
+    }
+}
+
+/// A majority writes the batch, and the leader applies it.
+pub(super) fn committing(batch: &Span) -> Span {
+    match batch.is_none() {
+        true => Span::none(),
+        false => tracing::info_span!(parent: batch, "commit"),
+    }
+}
+
+/// How it ended.
+pub(super) fn ended(span: &Span, offset: Result<u64, &WireError>) {
+    if span.is_none() {
+        return;
+    }
+    match offset {
+        Ok(offset) => span.record("messaging.offset", offset),
+        Err(error) => {
+            span.record("otel.status_code", "ERROR");
+            span.record("otel.status_description", tracing::field::display(error))
+        }
+    };
+}
+
+/// The trace of a call that publishes a record, or else that of the record.
+pub(super) fn of_call(metadata: &MetadataMap, record: &v1::PublishRequest) -> Option<TraceContext> {
+    let value = |name| metadata.get(name).map(|value| value.as_bytes());
+    if let Some(parent) = value(TRACEPARENT) {
+        return sampled(parent, value(TRACESTATE));
+    }
+    let of_trace = |header: &&v1::Header| header.key.ends_with(TRACEPARENT) || header.key.ends_with(TRACESTATE);
+    let headers = record.headers.iter().filter(of_trace).map(|header| Header {
+        key: header.key.clone(),
+        value: Some(header.value.clone()),
+    });
+    let trace = TraceContext::of_headers(&headers.collect::<Vec<_>>());
+    trace.filter(TraceContext::is_sampled)
+}
+
+/// Has a call to another node belong to the current span, or at least to the trace it came with.
+pub(super) fn pass_on(trace: TraceContext, metadata: &mut MetadataMap) {
+    let trace = TraceContext::current().unwrap_or(trace);
+    let mut put = |name, text: &str| {
+        if let Ok(text) = text.parse() {
+            metadata.insert(name, text);
+        }
+    };
+    put(TRACEPARENT, &trace.to_string());
+    if let Some(state) = trace.state() {
+        put(TRACESTATE, state);
+    }
+}
+
+fn sampled(parent: &[u8], state: Option<&[u8]>) -> Option<TraceContext> {
+    TraceContext::parse(parent, state).filter(TraceContext::is_sampled)
+}
