@@ -75,6 +75,8 @@ pub enum Verb {
     /// Show consumer groups and how far they are behind, move and delete them
     #[command(subcommand)]
     Group(GroupVerb),
+    /// Print the path of an event across topics: each record below the one that caused it
+    Trace(TraceArgs),
     /// Show partitions, move their leaders and replicas
     #[command(subcommand)]
     Partition(PartitionVerb),
@@ -247,6 +249,25 @@ pub struct ConsumeArgs {
     /// Go on with records as they are published, instead of stopping at the end that stood at the start
     #[arg(long)]
     pub follow: bool,
+}
+
+/// Topics are read up to the ends that stand at the start; there is no index.
+#[derive(Debug, Args)]
+pub struct TraceArgs {
+    /// What the events belong to: their correlation id, or the id of one of them
+    #[arg(value_name = "CORRELATION-ID", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub id: String,
+    /// Only this topic; may be repeated [default: all]
+    #[arg(long = "topic", value_name = "T")]
+    pub topics: Vec<String>,
+    /// beginning, a time (2026-01-31T00:00:00Z), or how long ago (-1h)
+    #[arg(
+        long,
+        value_name = "WHEN",
+        default_value = "beginning",
+        allow_hyphen_values = true
+    )]
+    pub from: StartAt,
 }
 
 #[derive(Debug, Subcommand)]

@@ -18,6 +18,7 @@ mod rows;
 mod span;
 mod subscribe;
 mod topic;
+mod trace;
 
 use anyhow::bail;
 use ropewalk_client::Client;
@@ -62,6 +63,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         Verb::Dev(args) => dev::run(args).await,
         Verb::Produce(args) => produce::run(context, args).await,
         Verb::Consume(args) => consume::run(context, args).await,
+        Verb::Trace(args) => trace::run(context, args).await,
         Verb::Bench(verb) => bench::run(context, verb).await,
         Verb::Topic(verb) => interruptible(topic::run(context, verb)).await,
         Verb::Group(verb) => interruptible(group::run(context, verb)).await,

@@ -65,25 +65,31 @@ impl RecordRow<'_> {
 
 /// Control characters would let a record write over the terminal; they are shown, not sent.
 fn write_text(out: &mut Vec<u8>, text: Option<Text<'_>>) -> io::Result<()> {
-    let Some(Text(bytes)) = text else {
-        return write!(out, "-");
-    };
-    for character in String::from_utf8_lossy(bytes).chars() {
-        match character.is_control() {
-            true => write!(out, "{}", character.escape_default())?,
-            false => write!(out, "{character}")?,
-        }
+    match text {
+        Some(Text(bytes)) => out.write_all(shown(bytes).as_bytes()),
+        None => write!(out, "-"),
     }
-    Ok(())
 }
 
-fn as_time<S: Serializer>(timestamp_ms: &i64, serializer: S) -> Result<S::Ok, S::Error> {
+/// Bytes as people may see them on their terminal.
+pub fn shown(bytes: &[u8]) -> String {
+    let mut shown = String::with_capacity(bytes.len());
+    for character in String::from_utf8_lossy(bytes).chars() {
+        match character.is_control() {
+            true => shown.extend(character.escape_default()),
+            false => shown.push(character),
+        }
+    }
+    shown
+}
+
+pub fn as_time<S: Serializer>(timestamp_ms: &i64, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&time_text(*timestamp_ms))
 }
 
 /// A time as `--from` takes it. One outside the calendar, which only a producer's own stamp can be,
 /// reads as the beginning of 1970.
-fn time_text(timestamp_ms: i64) -> String {
+pub fn time_text(timestamp_ms: i64) -> String {
     let nanos = i128::from(timestamp_ms) * 1_000_000;
     let time =
         OffsetDateTime::from_unix_timestamp_nanos(nanos).unwrap_or(OffsetDateTime::UNIX_EPOCH);

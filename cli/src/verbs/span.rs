@@ -3,7 +3,7 @@
 use anyhow::bail;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{Stream, StreamExt, TryStreamExt};
-use ropewalk_client::{Client, ConsumedRecord, Offset, Reader};
+use ropewalk_client::{Client, ConsumedRecord, Offset, Reader, Trimmed};
 use ropewalk_node::env::{Clock, SystemClock};
 
 use super::topic::no_topic;
@@ -72,6 +72,22 @@ pub async fn everything(client: &Client, topic: &str) -> anyhow::Result<Vec<Span
         .await
 }
 
+/// A partition from this place to the end that stands now.
+pub async fn up_to_now(
+    client: &Client,
+    topic: &str,
+    partition: u32,
+    from: Offset,
+) -> anyhow::Result<Span> {
+    let end = client.offset(topic, partition, Offset::End).await?;
+    let start = client.offset(topic, partition, from).await?;
+    Ok(Span {
+        partition,
+        start,
+        end: Some(end),
+    })
+}
+
 async fn partitions(client: &Client, topic: &str) -> anyhow::Result<Vec<u32>> {
     match client.admin().topic(topic).await? {
         Some(found) => Ok(found.partitions.iter().map(|one| one.partition).collect()),
@@ -114,13 +130,32 @@ pub fn records(
     topic: String,
     span: Span,
 ) -> BoxStream<'static, anyhow::Result<ConsumedRecord>> {
+    opened(client, topic, span, Trimmed::Fail)
+}
+
+/// As [`records`], but without those that are trimmed before they are read.
+pub fn records_left(
+    client: Client,
+    topic: String,
+    span: Span,
+) -> BoxStream<'static, anyhow::Result<ConsumedRecord>> {
+    opened(client, topic, span, Trimmed::SkipToBeginning)
+}
+
+fn opened(
+    client: Client,
+    topic: String,
+    span: Span,
+    trimmed: Trimmed,
+) -> BoxStream<'static, anyhow::Result<ConsumedRecord>> {
     if span.end.is_some_and(|end| span.start >= end) {
         return stream::empty().boxed();
     }
     let opened = async move {
         let reader = client
             .reader(&topic, span.partition)
-            .from(Offset::At(span.start));
+            .from(Offset::At(span.start))
+            .on_trimmed(trimmed);
         anyhow::Ok(until(reader.build().await?, span))
     };
     stream::once(opened).try_flatten().boxed()

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // a test that is surprised fails
 
 mod errors;
+mod events;
 mod fake;
 mod group;
 mod producer_batches;

@@ -89,7 +89,9 @@ pub(super) fn of_call(metadata: &MetadataMap, record: &v1::PublishRequest) -> Op
     if let Some(parent) = value(TRACEPARENT) {
         return sampled(parent, value(TRACESTATE));
     }
-    let of_trace = |header: &&v1::Header| header.key.ends_with(TRACEPARENT) || header.key.ends_with(TRACESTATE);
+    let of_trace = |header: &&v1::Header| {
+        header.key.ends_with(TRACEPARENT) || header.key.ends_with(TRACESTATE)
+    };
     let headers = record.headers.iter().filter(of_trace).map(|header| Header {
         key: header.key.clone(),
         value: Some(header.value.clone()),

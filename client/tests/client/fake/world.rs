@@ -20,6 +20,7 @@ pub struct Seen {
     pub sequence: i32,
     pub count: i32,
     pub bytes: usize,
+    pub traceparent: String,
     /// How many requests came before.
     pub number: usize,
 }
@@ -161,6 +162,7 @@ impl World {
             sequence: view.base_sequence(),
             count: view.record_count(),
             bytes: view.bytes().len(),
+            traceparent: request.traceparent.clone(),
             number: self.seen.len(),
         };
         self.seen.push(seen.clone());

@@ -1,0 +1,41 @@
+//! `ropewalk trace`: the path of an event across topics. Nobody keeps an index of correlation ids, so
+//! topics are read, all partitions side by side, and what belongs together is put in order.
+
+mod path;
+mod row;
+mod scan;
+
+use anyhow::bail;
+use tokio::signal::ctrl_c;
+
+use super::Context;
+use crate::args::TraceArgs;
+use crate::exit::usage;
+use crate::parse::StartAt;
+
+pub async fn run(context: Context, args: TraceArgs) -> anyhow::Result<()> {
+    if matches!(args.from, StartAt::Offset(_) | StartAt::End) {
+        return Err(usage(
+            "--from takes a moment here: beginning, a time as 2026-01-31T00:00:00Z, or how long ago as -1h",
+        ));
+    }
+    let found = tokio::select! {
+        found = look(&context, &args) => found?,
+        Ok(()) = ctrl_c() => bail!("interrupted before all was read; name a --topic, or a later --from, to read less"),
+    };
+    Ok(context.output.rows(&path::in_order(found))?)
+}
+
+async fn look(context: &Context, args: &TraceArgs) -> anyhow::Result<Vec<row::Event>> {
+    let client = context.client().await?;
+    let looked = scan::scan(&client, args).await?;
+    if looked.found.is_empty() {
+        bail!(
+            "nothing belongs to {:?} among {} records of {} topics; look at other topics, or from earlier on",
+            args.id,
+            looked.records,
+            looked.topics
+        );
+    }
+    Ok(looked.found)
+}

@@ -1,0 +1,125 @@
+//! Reading topics for what belongs to an id, up to the ends that stood at the beginning.
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+use ropewalk_client::{Client, ConsumedRecord};
+use ropewalk_proto::ids::is_internal;
+
+use super::super::span::{self, Span};
+use super::super::topic::no_topic;
+use super::row::Event;
+use crate::args::TraceArgs;
+use crate::output::bar;
+
+/// Partitions asked for their ends, and then read, at a time.
+const SIDE_BY_SIDE: usize = 32;
+/// How much of one id is gathered: records, and bytes of what is printed of them.
+const MOST_RECORDS: usize = 10_000;
+const MOST_BYTES: usize = 64 << 20;
+
+/// What was found, and in how much.
+pub struct Looked {
+    pub found: Vec<Event>,
+    pub records: u64,
+    pub topics: usize,
+}
+
+pub async fn scan(client: &Client, args: &TraceArgs) -> anyhow::Result<Looked> {
+    let partitions = partitions(client, &args.topics).await?;
+    let topics = partitions.len();
+    let spans = spans(client, partitions, args).await?;
+    let length = |span: &Span| span.end.unwrap_or(span.start).saturating_sub(span.start);
+    let progress = bar(spans.iter().map(|(_, span)| length(span)).sum(), "reading");
+    let mut all = stream::iter(spans)
+        .map(|(topic, span)| read(client.clone(), topic, span))
+        .flatten_unordered(SIDE_BY_SIDE);
+    let mut looked = Looked {
+        found: Vec::new(),
+        records: 0,
+        topics,
+    };
+    let mut bytes = 0;
+    while let Some((topic, record)) = all.try_next().await? {
+        looked.records += 1;
+        progress.inc(1);
+        if !belongs(&record, &args.id) {
+            continue;
+        }
+        let event = Event::new(&topic, &record);
+        bytes += event.bytes();
+        if looked.found.len() == MOST_RECORDS || bytes > MOST_BYTES {
+            progress.finish_and_clear();
+            bail!(
+                "over {} records belong to {:?}, or over {} MiB of ids; name a --topic, or a later --from",
+                looked.found.len(),
+                args.id,
+                MOST_BYTES >> 20
+            );
+        }
+        looked.found.push(event);
+    }
+    progress.finish_and_clear();
+    Ok(looked)
+}
+
+fn belongs(record: &ConsumedRecord, id: &str) -> bool {
+    record.correlation_id() == Some(id) || record.event_id() == Some(id)
+}
+
+/// The topics asked for, or all but the cluster's own, with their partitions.
+async fn partitions(
+    client: &Client,
+    wanted: &[String],
+) -> anyhow::Result<Vec<(Arc<str>, Vec<u32>)>> {
+    let mut topics = client.admin().topics().await?;
+    if let Some(missing) = wanted
+        .iter()
+        .find(|name| !topics.iter().any(|topic| topic.name == **name))
+    {
+        bail!(no_topic(missing));
+    }
+    topics.retain(|topic| match wanted {
+        [] => !is_internal(&topic.name),
+        wanted => wanted.contains(&topic.name),
+    });
+    let partitions = topics.into_iter().map(|topic| {
+        let numbers = topic.partitions.iter().map(|one| one.partition);
+        (Arc::from(topic.name), numbers.collect())
+    });
+    Ok(partitions.collect())
+}
+
+/// What to read of each partition, before any is read.
+async fn spans(
+    client: &Client,
+    partitions: Vec<(Arc<str>, Vec<u32>)>,
+    args: &TraceArgs,
+) -> anyhow::Result<Vec<(Arc<str>, Span)>> {
+    let from = span::place(args.from);
+    let each = partitions.into_iter().flat_map(|(topic, numbers)| {
+        let each = numbers.into_iter();
+        each.map(move |number| (topic.clone(), number))
+    });
+    stream::iter(each)
+        .map(|(topic, number)| async move {
+            let span = span::up_to_now(client, &topic, number, from).await?;
+            anyhow::Ok((topic, span))
+        })
+        .buffered(SIDE_BY_SIDE)
+        .try_collect()
+        .await
+}
+
+type Read = anyhow::Result<(Arc<str>, ConsumedRecord)>;
+
+fn read(client: Client, topic: Arc<str>, span: Span) -> stream::BoxStream<'static, Read> {
+    let records = span::records_left(client, topic.to_string(), span);
+    records
+        .map(move |record| {
+            let record = record.with_context(|| format!("reading {topic}/{}", span.partition));
+            Ok((topic.clone(), record?))
+        })
+        .boxed()
+}
