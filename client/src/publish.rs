@@ -18,10 +18,10 @@ impl Client {
     /// # Errors
     /// What the cluster said; with [`crate::Error::outcome_unknown`] the record may be published.
     pub async fn publish(&self, topic: &str, record: Record) -> Result<Receipt> {
+        let record = record.complete(&self.inner);
         let timestamp_ms = record
             .timestamp_ms
             .unwrap_or_else(|| self.inner.clock.now_ms());
-        let record = record.complete(&self.inner, timestamp_ms);
         let headers = record.headers.into_iter().map(|header| v1::Header {
             key: header.key,
             value: header.value.unwrap_or_default(),

@@ -14,5 +14,6 @@ mod records;
 mod space;
 mod starting;
 mod support;
+mod tracing;
 mod usage;
 mod wiped;

@@ -39,8 +39,8 @@ fn time_text(timestamp_ms: i64) -> Option<Bytes> {
 }
 
 impl Record {
-    /// The record as it is sent by this client, at this time.
-    pub(crate) fn complete(mut self, client: &Inner, timestamp_ms: i64) -> Record {
+    /// The record as it is sent by this client now.
+    pub(crate) fn complete(mut self, client: &Inner) -> Record {
         let given = self.cause.take();
         let cause = match given {
             Some(cause) => {
@@ -51,12 +51,14 @@ impl Record {
             None => Cause::handled(),
         };
         if self.is_event {
-            self = self.complete_event(client, timestamp_ms, cause.as_ref());
+            self = self.complete_event(client, cause.as_ref());
         }
         self.carry_trace(cause.as_ref())
     }
 
-    fn complete_event(self, client: &Inner, timestamp_ms: i64, cause: Option<&Cause>) -> Record {
+    fn complete_event(mut self, client: &Inner, cause: Option<&Cause>) -> Record {
+        let now_ms = || client.clock.now_ms();
+        let timestamp_ms = *self.timestamp_ms.get_or_insert_with(now_ms);
         let record = self
             .set_if_none(headers::EVENT_ID, || Some(new_event_id(client).into()))
             .set_if_none(headers::EVENT_SOURCE, || Some(client.source.clone()))

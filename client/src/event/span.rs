@@ -56,7 +56,7 @@ fn span(record: &ConsumedRecord, topic: Option<&str>) -> Span {
         "process",
         otel.kind = "consumer",
         messaging.system = "ropewalk",
-        messaging.operation.r#type = "process",
+        "messaging.operation.type" = "process",
         messaging.destination.name = topic,
         messaging.destination.partition.id = record.partition,
         messaging.offset = record.offset,

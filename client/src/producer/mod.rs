@@ -71,15 +71,15 @@ impl Producer {
     pub async fn send(&self, record: Record) -> Result<Ticket> {
         let shared = &self.shared;
         shared.check_open()?;
-        let timestamp_ms = record
-            .timestamp_ms
-            .unwrap_or_else(|| shared.inner.clock.now_ms());
-        let record = record.complete(&shared.inner, timestamp_ms);
+        let record = record.complete(&shared.inner);
         let wait = shared.settings.delivery_timeout;
         let mut memory = match shared.memory.take(record.memory_bytes(), wait).await {
             Ok(memory) => memory,
             Err(error) => return Err(shared.check_open().err().unwrap_or(error)),
         };
+        let timestamp_ms = record
+            .timestamp_ms
+            .unwrap_or_else(|| shared.inner.clock.now_ms());
         let record = NewRecord {
             record,
             timestamp_ms,

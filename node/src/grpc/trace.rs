@@ -117,3 +117,47 @@ pub(super) fn pass_on(trace: TraceContext, metadata: &mut MetadataMap) {
 fn sampled(parent: &[u8], state: Option<&[u8]>) -> Option<TraceContext> {
     TraceContext::parse(parent, state).filter(TraceContext::is_sampled)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OWN: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+    fn record(headers: &[(&str, &str)]) -> v1::PublishRequest {
+        let headers = headers.iter().map(|(key, value)| v1::Header {
+            key: (*key).to_owned(),
+            value: value.to_string().into(),
+        });
+        v1::PublishRequest {
+            headers: headers.collect(),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn a_call_without_a_trace_has_that_of_its_record() {
+        let mut metadata = MetadataMap::new();
+        let traced = record(&[("key", "value"), ("ce_traceparent", OWN)]);
+        let found = |metadata: &MetadataMap, record| {
+            of_call(metadata, record).map(|trace| trace.to_string())
+        };
+        assert_eq!(found(&metadata, &traced), Some(OWN.to_owned()));
+        assert_eq!(found(&metadata, &record(&[("key", "value")])), None);
+        let unsampled = OWN.replace("-01", "-00");
+        assert_eq!(
+            found(&metadata, &record(&[(TRACEPARENT, &unsampled)])),
+            None
+        );
+        metadata.insert(TRACEPARENT, unsampled.parse().unwrap());
+        assert_eq!(found(&metadata, &traced), None, "whoever calls decides");
+    }
+
+    #[test]
+    fn a_call_sent_on_takes_its_trace_along() {
+        let mut metadata = MetadataMap::new();
+        let trace = TraceContext::parse(OWN.as_bytes(), Some(b"vendor=1")).unwrap();
+        pass_on(trace.clone(), &mut metadata);
+        assert_eq!(of_call(&metadata, &record(&[])), Some(trace));
+    }
+}
