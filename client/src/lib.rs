@@ -51,6 +51,9 @@
 //! what can be followed from topic to topic. Every [`Error`] says whether to try again and whether the outcome is
 //! known.
 //!
+//! With the feature `opentelemetry`, records carry the current trace context, and the spans of their
+//! handlers are its children; `docs/tracing.md` has more.
+//!
 //! All time but record timestamps is tokio's; everything here needs a tokio runtime.
 
 /// The front page of the project and the one on groups and tracing hold examples too; they are kept compiling here.

@@ -43,7 +43,7 @@ impl Spans {
     }
 
     fn all(&self) -> Vec<SpanData> {
-        self.exporter.get_finished_spans().unwrap()
+        self.exporter.get_finished_spans().expect("a lock")
     }
 
     /// The only finished span of this name.
@@ -73,7 +73,8 @@ fn attribute(span: &SpanData, name: &str) -> String {
 }
 
 async fn client(node: &Node) -> Client {
-    Client::connect([node.config.listen.clone()]).await.unwrap()
+    let connected = Client::connect([node.config.listen.clone()]).await;
+    connected.expect("the node answers")
 }
 
 #[tokio::test]
@@ -230,8 +231,14 @@ async fn produce(node: &mut Node, topic: &str, parent: &str, state: &str) -> Res
         ..Default::default()
     };
     let requests = futures_util::stream::iter([request]);
-    let mut answers = node.client.produce(requests).await.unwrap().into_inner();
-    let answer = answers.message().await.unwrap().unwrap();
+    let mut answers = node
+        .client
+        .produce(requests)
+        .await
+        .expect("the stream opens")
+        .into_inner();
+    let answer = answers.message().await.expect("the stream lives");
+    let answer = answer.expect("an answer");
     match answer.error {
         Some(error) => Err(error.message),
         None => Ok(answer.base_offset),

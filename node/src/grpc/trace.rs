@@ -139,7 +139,7 @@ mod tests {
     fn a_call_without_a_trace_has_that_of_its_record() {
         let mut metadata = MetadataMap::new();
         let traced = record(&[("key", "value"), ("ce_traceparent", OWN)]);
-        let found = |metadata: &MetadataMap, record| {
+        let found = |metadata: &MetadataMap, record: &v1::PublishRequest| {
             of_call(metadata, record).map(|trace| trace.to_string())
         };
         assert_eq!(found(&metadata, &traced), Some(OWN.to_owned()));
