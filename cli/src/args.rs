@@ -251,25 +251,6 @@ pub struct ConsumeArgs {
     pub follow: bool,
 }
 
-/// Topics are read up to the ends that stand at the start; there is no index.
-#[derive(Debug, Args)]
-pub struct TraceArgs {
-    /// What the events belong to: their correlation id, or the id of one of them
-    #[arg(value_name = "CORRELATION-ID", value_parser = clap::builder::NonEmptyStringValueParser::new())]
-    pub id: String,
-    /// Only this topic; may be repeated [default: all]
-    #[arg(long = "topic", value_name = "T")]
-    pub topics: Vec<String>,
-    /// beginning, a time (2026-01-31T00:00:00Z), or how long ago (-1h)
-    #[arg(
-        long,
-        value_name = "WHEN",
-        default_value = "beginning",
-        allow_hyphen_values = true
-    )]
-    pub from: StartAt,
-}
-
 #[derive(Debug, Subcommand)]
 pub enum GroupVerb {
     /// All consumer groups
@@ -302,6 +283,25 @@ pub enum GroupVerb {
         /// The group
         group: String,
     },
+}
+
+/// Topics are read up to the ends that stand at the start; there is no index.
+#[derive(Debug, Args)]
+pub struct TraceArgs {
+    /// What the events belong to: their correlation id, or the id of one of them
+    #[arg(value_name = "CORRELATION-ID", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub id: String,
+    /// Only this topic; may be repeated [default: all]
+    #[arg(long = "topic", value_name = "T")]
+    pub topics: Vec<String>,
+    /// beginning, a time (2026-01-31T00:00:00Z), or how long ago (-1h)
+    #[arg(
+        long,
+        value_name = "WHEN",
+        default_value = "beginning",
+        allow_hyphen_values = true
+    )]
+    pub from: StartAt,
 }
 
 #[derive(Debug, Subcommand)]

@@ -88,8 +88,8 @@ impl ClientBuilder {
 
     /// Where the events of this client happen, unless they say otherwise: a URI reference, as in
     /// `https://example.com/billing` or `/gates/61`. It is `ropewalk-client` unless told otherwise.
-    pub fn source(mut self, source: impl Into<Bytes>) -> ClientBuilder {
-        self.source = source.into();
+    pub fn source(mut self, source: impl Into<String>) -> ClientBuilder {
+        self.source = Bytes::from(source.into());
         self
     }
 

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use futures_util::StreamExt;
 use opentelemetry::trace::{SpanId, SpanKind, Status, TracerProvider};
 use opentelemetry_sdk::trace::{InMemorySpanExporter, SdkTracerProvider, SpanData};
 use parking_lot::Mutex;
-use ropewalk_client::{Client, ConsumedRecord, Delivery, Error, Record, headers};
+use ropewalk_client::{Client, ConsumedRecord, Delivery, Error, Offset, Record, headers};
 use ropewalk_proto::v1;
 use support::{Node, PATIENCE, TOPIC, batch};
 use tokio::time::timeout;
@@ -220,6 +221,43 @@ async fn a_single_record_joins_the_trace_of_its_call_or_else_its_own() {
         spans.one("publish").parent_span_id.to_string(),
         "00000000000000ab"
     );
+}
+
+#[tokio::test]
+async fn a_record_keeps_the_trace_it_was_given_and_is_handled_in_it() {
+    let node = Node::start().await;
+    let spans = Spans::recorded();
+    let client = client(&node).await;
+    let given = format!("00-{TRACE}-{SPAN}-01");
+    async {
+        let record = Record::new().header(headers::TRACEPARENT, given.clone());
+        client.publish(TOPIC, record).await.unwrap();
+        client.publish(TOPIC, Record::new()).await.unwrap();
+    }
+    .instrument(info_span!("elsewhere"))
+    .await;
+    let mut publish = spans.all();
+    publish.retain(|span| span.name == "publish");
+    let elsewhere = spans.one("elsewhere");
+    let parents: Vec<String> = publish
+        .iter()
+        .map(|span| span.parent_span_id.to_string())
+        .collect();
+    assert_eq!(parents, [SPAN, &id(&elsewhere).to_string()]);
+
+    let reader = client.reader(TOPIC, 0).from(Offset::At(1));
+    let mut reader = reader.build().await.unwrap();
+    let record = timeout(PATIENCE, reader.next())
+        .await
+        .unwrap()
+        .unwrap()
+        .unwrap();
+    record
+        .handle(async { info_span!("work").in_scope(|| {}) })
+        .await;
+    let process = spans.one("process");
+    assert_eq!(process.parent_span_id.to_string(), SPAN);
+    assert_eq!(spans.one("work").parent_span_id, id(&process));
 }
 
 async fn produce(node: &mut Node, topic: &str, parent: &str, state: &str) -> Result<u64, String> {

@@ -88,6 +88,24 @@ pub async fn up_to_now(
     })
 }
 
+/// As [`records`], but without those that are trimmed before they are read.
+pub fn records_left(
+    client: Client,
+    topic: String,
+    span: Span,
+) -> BoxStream<'static, anyhow::Result<ConsumedRecord>> {
+    if span.end.is_some_and(|end| span.start >= end) {
+        return stream::empty().boxed();
+    }
+    let opened = async move {
+        let reader = client.reader(&topic, span.partition);
+        let reader = reader.from(Offset::At(span.start));
+        let reader = reader.on_trimmed(Trimmed::SkipToBeginning);
+        anyhow::Ok(until(reader.build().await?, span))
+    };
+    stream::once(opened).try_flatten().boxed()
+}
+
 async fn partitions(client: &Client, topic: &str) -> anyhow::Result<Vec<u32>> {
     match client.admin().topic(topic).await? {
         Some(found) => Ok(found.partitions.iter().map(|one| one.partition).collect()),
@@ -130,32 +148,13 @@ pub fn records(
     topic: String,
     span: Span,
 ) -> BoxStream<'static, anyhow::Result<ConsumedRecord>> {
-    opened(client, topic, span, Trimmed::Fail)
-}
-
-/// As [`records`], but without those that are trimmed before they are read.
-pub fn records_left(
-    client: Client,
-    topic: String,
-    span: Span,
-) -> BoxStream<'static, anyhow::Result<ConsumedRecord>> {
-    opened(client, topic, span, Trimmed::SkipToBeginning)
-}
-
-fn opened(
-    client: Client,
-    topic: String,
-    span: Span,
-    trimmed: Trimmed,
-) -> BoxStream<'static, anyhow::Result<ConsumedRecord>> {
     if span.end.is_some_and(|end| span.start >= end) {
         return stream::empty().boxed();
     }
     let opened = async move {
         let reader = client
             .reader(&topic, span.partition)
-            .from(Offset::At(span.start))
-            .on_trimmed(trimmed);
+            .from(Offset::At(span.start));
         anyhow::Ok(until(reader.build().await?, span))
     };
     stream::once(opened).try_flatten().boxed()

@@ -33,36 +33,36 @@ impl Record {
     ///     .caused_by(landed)
     /// # }
     /// ```
-    pub fn event(event_type: impl Into<Bytes>) -> Record {
+    pub fn event(event_type: impl Into<String>) -> Record {
         let record = Record {
             is_event: true,
             ..Record::default()
         };
-        record.set(headers::EVENT_TYPE, event_type)
+        record.set(headers::EVENT_TYPE, event_type.into())
     }
 
     /// Sets the id of the event, in place of a new one. An event that is published again keeps its id.
     #[must_use]
-    pub fn event_id(self, id: impl Into<Bytes>) -> Record {
-        self.set(headers::EVENT_ID, id)
+    pub fn event_id(self, id: impl Into<String>) -> Record {
+        self.set(headers::EVENT_ID, id.into())
     }
 
     /// Sets where the event happened, a URI reference, in place of the client's source.
     #[must_use]
-    pub fn source(self, source: impl Into<Bytes>) -> Record {
-        self.set(headers::EVENT_SOURCE, source)
+    pub fn source(self, source: impl Into<String>) -> Record {
+        self.set(headers::EVENT_SOURCE, source.into())
     }
 
     /// Sets the media type of the value.
     #[must_use]
-    pub fn content_type(self, media_type: impl Into<Bytes>) -> Record {
-        self.set(headers::CONTENT_TYPE, media_type)
+    pub fn content_type(self, media_type: impl Into<String>) -> Record {
+        self.set(headers::CONTENT_TYPE, media_type.into())
     }
 
     /// Sets what the record belongs to, whatever it was caused by.
     #[must_use]
-    pub fn correlation_id(self, id: impl Into<Bytes>) -> Record {
-        self.set(headers::CORRELATION_ID, id)
+    pub fn correlation_id(self, id: impl Into<String>) -> Record {
+        self.set(headers::CORRELATION_ID, id.into())
     }
 
     /// The record is published in answer to this one: it notes the id of that event, and carries its

@@ -1,6 +1,6 @@
 //! The span in which a record is handled, as a child of the one it was sent in.
 
-use ropewalk_proto::trace::TraceContext;
+use ropewalk_proto::trace::{TraceContext, shortened};
 use tracing::{Instrument, Span};
 
 use super::cause::{Cause, handling};
@@ -68,9 +68,14 @@ fn span(record: &ConsumedRecord, topic: Option<&str>) -> Span {
     if span.is_disabled() {
         return span;
     }
-    span.record("event_id", record.event_id());
-    span.record("event_type", record.event_type());
-    span.record("correlation_id", record.correlation_id());
+    let texts = [
+        ("event_id", record.event_id()),
+        ("event_type", record.event_type()),
+        ("correlation_id", record.correlation_id()),
+    ];
+    for (name, text) in texts {
+        span.record(name, text.map(shortened));
+    }
     if let Some(trace) = record.trace_context() {
         span.record("trace_id", trace.trace_id());
         adopt(&trace, &span);

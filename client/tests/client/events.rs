@@ -158,6 +158,22 @@ async fn what_a_handler_sends_is_caused_by_what_it_handles() {
 }
 
 #[tokio::test]
+async fn who_reads_the_stream_says_what_is_done_for_which_delivery() {
+    let fake = Fake::start(1, 1).await;
+    let client = fake.client().await;
+    let [asked] = there_and_back(&client, [Record::event("asked")]).await;
+    fake.assign(vec![offer(0, 1, false)]);
+    let subscription = client.subscribe(GROUP).topics([TOPIC]).build();
+    let mut subscription = subscription.await.unwrap();
+    let delivery = soon(subscription.next()).await.unwrap().unwrap();
+    let answer = || there_and_back(&client, [Record::event("answered")]);
+    let [within] = delivery.handle(answer()).await;
+    assert_eq!(within.causation_id(), asked.event_id());
+    let [outside] = answer().await;
+    assert_eq!(outside.causation_id(), None);
+}
+
+#[tokio::test]
 async fn a_node_is_told_of_a_trace_that_is_to_be_recorded_and_of_no_other() {
     let fake = Fake::start(1, 1).await;
     let client = fake.client().await;

@@ -4,7 +4,7 @@
 use ropewalk_proto::batch::Header;
 use ropewalk_proto::error::WireError;
 use ropewalk_proto::headers::{TRACEPARENT, TRACESTATE};
-use ropewalk_proto::trace::TraceContext;
+use ropewalk_proto::trace::{TraceContext, shortened};
 use ropewalk_proto::v1;
 use tonic::metadata::MetadataMap;
 use tracing::Span;
@@ -26,7 +26,7 @@ pub(super) fn of_batch(request: &v1::ProduceRequest) -> Span {
         otel.status_code = Empty,
         otel.status_description = Empty,
         messaging.system = "ropewalk",
-        messaging.destination.name = request.topic,
+        messaging.destination.name = shortened(&request.topic),
         messaging.destination.partition.id = request.partition,
         messaging.message.envelope.size = request.batch.len(),
         messaging.offset = Empty,
@@ -45,7 +45,7 @@ pub(super) fn of_record(trace: &TraceContext, record: &v1::PublishRequest) -> Sp
         otel.status_code = Empty,
         otel.status_description = Empty,
         messaging.system = "ropewalk",
-        messaging.destination.name = record.topic,
+        messaging.destination.name = shortened(&record.topic),
         messaging.offset = Empty,
         trace_id = trace.trace_id(),
     );
@@ -78,7 +78,7 @@ pub(super) fn ended(span: &Span, offset: Result<u64, &WireError>) {
         Ok(offset) => span.record("messaging.offset", offset),
         Err(error) => {
             span.record("otel.status_code", "ERROR");
-            span.record("otel.status_description", tracing::field::display(error))
+            span.record("otel.status_description", shortened(&error.to_string()))
         }
     };
 }
@@ -120,6 +120,9 @@ fn sampled(parent: &[u8], state: Option<&[u8]>) -> Option<TraceContext> {
 
 #[cfg(test)]
 mod tests {
+    use opentelemetry::trace::TracerProvider;
+    use tracing_subscriber::layer::SubscriberExt;
+
     use super::*;
 
     const OWN: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
@@ -151,6 +154,23 @@ mod tests {
         );
         metadata.insert(TRACEPARENT, unsampled.parse().unwrap());
         assert_eq!(found(&metadata, &traced), None, "whoever calls decides");
+    }
+
+    #[test]
+    fn a_call_sent_on_belongs_to_the_span_it_is_sent_on_in() {
+        let provider = opentelemetry_sdk::trace::SdkTracerProvider::default();
+        let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
+        let spans = tracing_subscriber::registry().with(layer);
+        let mut metadata = MetadataMap::new();
+        let trace = TraceContext::parse(OWN.as_bytes(), None).unwrap();
+        tracing::subscriber::with_default(spans, || {
+            let span = of_record(&trace, &record(&[]));
+            let _within = span.enter();
+            pass_on(trace.clone(), &mut metadata);
+        });
+        let sent_on = of_call(&metadata, &record(&[])).unwrap();
+        assert_eq!(sent_on.trace_id(), trace.trace_id());
+        assert_ne!(sent_on.span_id(), trace.span_id());
     }
 
     #[test]

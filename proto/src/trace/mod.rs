@@ -16,6 +16,8 @@ const TRACEPARENT_BYTES: usize = 55;
 const LONGEST_TRACEPARENT_BYTES: usize = 256;
 /// The longest `tracestate` that is carried, in bytes: as much as W3C asks for.
 const LONGEST_TRACESTATE_BYTES: usize = 512;
+/// How much of a text from outside goes into a span, in bytes: a topic's name, and most ids.
+const LONGEST_FIELD_BYTES: usize = 256;
 const SAMPLED: u8 = 1;
 
 /// Which trace something belongs to, and which of its spans it was done in.
@@ -93,6 +95,13 @@ impl fmt::Display for TraceContext {
         let (trace, span) = (self.trace_id(), self.span_id());
         write!(f, "00-{trace}-{span}-{:02x}", self.flags)
     }
+}
+
+/// The beginning of a text from outside, as a field of a span has it: somebody may have made it long.
+pub fn shortened(text: &str) -> &str {
+    let fits = |end: &usize| text.is_char_boundary(*end);
+    let end = (0..=text.len().min(LONGEST_FIELD_BYTES)).rev().find(fits);
+    text.get(..end.unwrap_or(0)).unwrap_or_default()
 }
 
 /// Lower-case hexadecimal, which is all that W3C allows.
@@ -183,6 +192,13 @@ mod tests {
             let context = TraceContext::parse(PARENT.as_bytes(), Some(state)).unwrap();
             assert_eq!(context.state(), None);
         }
+    }
+
+    #[test]
+    fn a_field_is_cut_where_a_character_ends() {
+        assert_eq!(shortened("flights"), "flights");
+        assert_eq!(shortened(&"x".repeat(300)).len(), 256);
+        assert_eq!(shortened(&"€".repeat(100)), "€".repeat(85));
     }
 
     #[test]
