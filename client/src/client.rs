@@ -99,8 +99,9 @@ impl ClientBuilder {
         self
     }
 
-    /// The seed of all random choices (pauses between tries, where keyless records begin, ids of events), so that
-    /// a run can be repeated. Without one it comes from the operating system.
+    /// The seed of all random choices (pauses between tries, where keyless records begin, ids of
+    /// events), so that a run can be repeated. Without one it comes from the operating system.
+    /// Clients of one seed give out the same ids: then events need ids of their own.
     pub fn seed(mut self, seed: u64) -> ClientBuilder {
         self.seed = Some(seed);
         self
