@@ -38,9 +38,13 @@ const ROOM_ARROWS: &[(&str, &[&str])] = &[
     ("peer", &[]),
     ("cluster", &["peer"]),
     ("group", &[]),
+    ("filter", &[]),
     ("partition", &["cluster", "group", "peer"]),
     ("coordinator", &["cluster", "group", "partition", "peer"]),
-    ("grpc", &["cluster", "coordinator", "partition", "peer"]),
+    (
+        "grpc",
+        &["cluster", "coordinator", "filter", "partition", "peer"],
+    ),
     ("ops", &["cluster", "partition"]),
 ];
 

@@ -315,6 +315,20 @@ impl Inner {
             .await
     }
 
+    /// Whether the cluster can use a filter; an empty one is none.
+    pub async fn check_filter(&self, filter: &str) -> Result<()> {
+        if filter.is_empty() {
+            return Ok(());
+        }
+        let ask = |mut node: Node, within| {
+            let filter = filter.to_owned();
+            let request = bounded(v1::CheckFilterRequest { filter }, within);
+            async move { node.check_filter(request).await }
+        };
+        let asked = self.call("checking the filter", Safe::ToRepeat, ask);
+        asked.await.map(|_| ())
+    }
+
     /// A topic, which may have been created just now through another node.
     pub async fn topic(self: &Arc<Self>, name: &str) -> Result<Arc<Topic>> {
         if let Some(known) = self.metadata.known_topic(name) {

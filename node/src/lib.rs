@@ -2,13 +2,14 @@
 //!
 //! The rooms: `cluster/` what the cluster is and should be; `partition/` one replica of one
 //! partition; `group/` what its log says of consumer groups; `coordinator/` who looks after them;
-//! `peer/` Raft between nodes; `grpc/` what clients see; `ops/` what operators see.
+//! `filter/` which records a reader wants; `peer/` Raft between nodes; `grpc/` what clients see; `ops/` what operators see.
 
 pub mod cluster;
 pub mod config;
 mod coordinator;
 mod disk;
 pub mod env;
+mod filter;
 pub mod group;
 mod grpc;
 mod ops;

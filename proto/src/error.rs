@@ -142,6 +142,10 @@ error_table! {
     UnknownGroup = 31, Never, NotDone, NotFound, 69;
     /// The group has members, and what was asked is for one without.
     GroupInUse = 32, Never, NotDone, FailedPrecondition, 68;
+    /// A filter that is no expression of the kind: the message names line and column.
+    InvalidFilter = 33, Never, NotDone, InvalidArgument, 42;
+    /// A record on which a filter would cost more than it may: the message names its offset.
+    FilterTooCostly = 34, Never, NotDone, FailedPrecondition, 42;
 }
 
 impl fmt::Display for ErrorCode {

@@ -37,6 +37,7 @@ pub struct SubscriptionBuilder {
     memory_bytes: usize,
     max_in_flight: usize,
     patience: Duration,
+    filter: String,
 }
 
 impl SubscriptionBuilder {
@@ -67,6 +68,7 @@ impl SubscriptionBuilder {
             memory_bytes: 32 << 20,
             max_in_flight: 4_096,
             patience,
+            filter: String::new(),
         }
     }
 
@@ -168,6 +170,15 @@ impl SubscriptionBuilder {
         self
     }
 
+    /// Only records for which this expression of the Common Expression Language is true, as `type ==
+    /// 'order.placed' && json.total > 100`: the cluster looks at them before it sends them. The others
+    /// count as read. All members of a group should have the same one: what a member left out does not
+    /// come again to another. The default is to read everything.
+    pub fn filter(mut self, expression: impl Into<String>) -> SubscriptionBuilder {
+        self.filter = expression.into();
+        self
+    }
+
     /// Who is told what happens to the subscription beside the records. Called by the task that keeps
     /// the session alive: it must return soon, and not wait for anything.
     pub fn on_rebalance(
@@ -181,15 +192,19 @@ impl SubscriptionBuilder {
     /// Joins the group, and waits for the first assignment, which may be empty.
     ///
     /// # Errors
-    /// `InvalidArgument` for settings that make no sense; what the coordinator said; or what the last
+    /// `InvalidArgument` for settings that make no sense;
+    /// [`ErrorCode::InvalidFilter`](crate::ErrorCode::InvalidFilter) with the place of the mistake in a
+    /// filter, and `UnsupportedVersion` if the cluster knows none; what the coordinator said; or what the last
     /// node asked said, if there was no coordinator for three session timeouts.
     pub async fn build(self) -> Result<Subscription> {
         self.check()?;
+        self.inner.check_filter(&self.filter).await?;
         let readers = Readers {
             inner: self.inner.clone(),
             trimmed: self.trimmed,
             max_decompressed_bytes: self.max_decompressed_bytes,
             patience: self.patience,
+            filter: self.filter,
             share_bytes: 0,
         };
         let limits = Limits {

@@ -14,6 +14,7 @@ pub(super) struct Readers {
     pub trimmed: Trimmed,
     pub max_decompressed_bytes: usize,
     pub patience: Duration,
+    pub filter: String,
     /// What each may fetch ahead now.
     pub share_bytes: usize,
 }
@@ -24,6 +25,7 @@ impl Readers {
             .on_trimmed(self.trimmed)
             .max_decompressed_bytes(self.max_decompressed_bytes)
             .patience(self.patience)
+            .filter(&self.filter)
             .prefetch_bytes(share_bytes)
             .begin_at(from)
     }

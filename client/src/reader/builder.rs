@@ -37,6 +37,7 @@ pub struct ReaderBuilder {
     prefetch_bytes: usize,
     max_decompressed_bytes: usize,
     patience: Duration,
+    filter: String,
 }
 
 impl ReaderBuilder {
@@ -51,6 +52,7 @@ impl ReaderBuilder {
             prefetch_bytes: 4 << 20,
             max_decompressed_bytes: 64 << 20,
             patience,
+            filter: String::new(),
         }
     }
 
@@ -86,14 +88,25 @@ impl ReaderBuilder {
         self
     }
 
+    /// Only records for which this expression of the Common Expression Language is true, as `type ==
+    /// 'order.placed' && json.total > 100`: the cluster looks at them before it sends them. The position
+    /// passes the others. The default is to read everything.
+    pub fn filter(mut self, expression: impl Into<String>) -> ReaderBuilder {
+        self.filter = expression.into();
+        self
+    }
+
     /// Finds where to begin, and begins to fetch.
     ///
     /// # Errors
-    /// As for [`crate::Client::offset`]; `InvalidArgument` for settings that make no sense.
+    /// As for [`crate::Client::offset`]; `InvalidArgument` for settings that make no sense;
+    /// [`ErrorCode::InvalidFilter`](crate::ErrorCode::InvalidFilter) with the place of the mistake in a
+    /// filter; `UnsupportedVersion` if the cluster knows no filters.
     pub async fn build(self) -> Result<Reader> {
         if self.prefetch_bytes == 0 {
             return Err(Error::invalid("prefetch_bytes of 0; choose at least 1"));
         }
+        self.inner.check_filter(&self.filter).await?;
         let position = self
             .inner
             .offset(&self.topic, self.partition, self.from)
@@ -114,6 +127,7 @@ impl ReaderBuilder {
             position,
             self.trimmed,
             self.patience,
+            self.filter,
             fetch_bytes,
             Arc::new(Semaphore::new(
                 self.prefetch_bytes.min(Semaphore::MAX_PERMITS),

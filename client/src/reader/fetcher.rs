@@ -34,6 +34,8 @@ pub(super) struct Fetcher {
     epoch: u64,
     trimmed: Trimmed,
     patience: Duration,
+    /// Which records to send; empty for all.
+    filter: String,
     fetch_bytes: usize,
     room: Arc<Semaphore>,
     chunks: mpsc::Sender<Result<Chunk>>,
@@ -60,6 +62,7 @@ impl Fetcher {
         next: u64,
         trimmed: Trimmed,
         patience: Duration,
+        filter: String,
         fetch_bytes: usize,
         room: Arc<Semaphore>,
         chunks: mpsc::Sender<Result<Chunk>>,
@@ -73,6 +76,7 @@ impl Fetcher {
             epoch: 0,
             trimmed,
             patience,
+            filter,
             fetch_bytes,
             room,
             chunks,
@@ -128,6 +132,7 @@ impl Fetcher {
         (self.next > from).then(|| Chunk {
             batches: Vec::new().into_iter(),
             from: self.next,
+            to: self.next,
             high_watermark: self.next,
             room,
         })
@@ -145,6 +150,8 @@ impl Fetcher {
             bytes += fetched.batch.len();
             self.next = self.next.max(end_offset(fetched));
         }
+        // Past what the filter left out, and nowhere else.
+        self.next = self.next.max(answer.next_offset.unwrap_or(0));
         if self.next == from {
             return None;
         }
@@ -155,6 +162,7 @@ impl Fetcher {
         Some(Chunk {
             batches: answer.batches.into_iter(),
             from,
+            to: self.next,
             high_watermark: answer.high_watermark,
             room,
         })
@@ -173,6 +181,7 @@ impl Fetcher {
             max_bytes: u32::try_from(self.fetch_bytes).unwrap_or(u32::MAX),
             max_wait_ms: u32::try_from(WAIT.as_millis()).unwrap_or(u32::MAX),
             leader_epoch: self.epoch,
+            filter: self.filter.clone(),
         };
         let answered = timeout(WAIT + ANSWER_WITHIN, stream.exchange(request)).await;
         let answered = answered
@@ -193,6 +202,9 @@ impl Fetcher {
                     metadata.not_leader(&self.topic, self.partition, stream.leader.node_id, None);
                 }
                 Err(WireError::from(error).into())
+            }
+            Ok(answer) if !self.filter.is_empty() && answer.next_offset.is_none() => {
+                Err(knows_no_filters(&stream.leader.address))
             }
             Ok(answer) => {
                 self.stream = Some(stream);
@@ -309,6 +321,15 @@ impl FetchStream {
             ),
         )
     }
+}
+
+fn knows_no_filters(address: &str) -> Error {
+    Error::new(
+        ErrorKind::Cluster(ErrorCode::UnsupportedVersion),
+        format!(
+            "{address} is of a version that knows no filters, and sent everything; upgrade it, or read without a filter"
+        ),
+    )
 }
 
 /// The offset after a batch, by its header.

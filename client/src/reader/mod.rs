@@ -42,6 +42,8 @@ struct Chunk {
     batches: std::vec::IntoIter<v1::FetchedBatch>,
     /// Where the log begins for this reader now; past the position if records were trimmed.
     from: u64,
+    /// Where to go on after it: past what a filter left out behind the last record.
+    to: u64,
     high_watermark: u64,
     room: OwnedSemaphorePermit,
 }
@@ -52,6 +54,8 @@ struct OpenChunk {
     records: Option<(u64, Records)>,
     /// The offset after the batch whose records these are: compaction may have taken its last ones.
     after: u64,
+    /// The offset after the whole chunk.
+    to: u64,
     _room: OwnedSemaphorePermit,
 }
 
@@ -66,7 +70,7 @@ impl Reader {
         self.partition
     }
 
-    /// The offset of the next record to come, or past what was trimmed.
+    /// The offset of the next record to come, or past what was trimmed or filtered out before it.
     pub fn position(&self) -> u64 {
         self.position
     }
@@ -123,6 +127,7 @@ impl Reader {
                 self.position = self.position.max(chunk.after);
             }
             let Some(fetched) = chunk.batches.next() else {
+                self.position = self.position.max(chunk.to);
                 self.chunk = None;
                 return None;
             };
@@ -153,6 +158,7 @@ impl Reader {
             batches: chunk.batches,
             records: None,
             after: 0,
+            to: chunk.to,
             _room: chunk.room,
         });
     }

@@ -10,7 +10,9 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
+use super::filtered::{self, LastFilter};
 use super::{AnswerStream, Service, Serving};
+use crate::filter::Origin;
 use crate::partition::{FetchSpec, Position};
 
 /// Fetches under way on one stream. Each holds at most `fetch_bytes` of memory.
@@ -34,12 +36,13 @@ async fn serve(
     let Ok(serving) = service.serving() else {
         return;
     };
+    let last = LastFilter::default();
     let mut waiting = FuturesUnordered::new();
     let mut open = true;
     while open || !waiting.is_empty() {
         tokio::select! {
             request = requests.next(), if open && waiting.len() < STREAM_FETCHES => match request {
-                Some(Ok(request)) => waiting.push(fetch(serving, request)),
+                Some(Ok(request)) => waiting.push(fetch(serving, &last, request)),
                 // The reader is gone: what still waits for records has nobody to go to.
                 Some(Err(_)) => return,
                 // It has nothing more to ask, and waits for its answers.
@@ -55,9 +58,13 @@ async fn serve(
     }
 }
 
-async fn fetch(serving: &Serving, request: v1::FetchRequest) -> v1::FetchResponse {
+async fn fetch(
+    serving: &Serving,
+    last: &LastFilter,
+    request: v1::FetchRequest,
+) -> v1::FetchResponse {
     let request_id = request.request_id;
-    match try_fetch(serving, &request).await {
+    match try_fetch(serving, last, &request).await {
         Ok(answer) => v1::FetchResponse {
             request_id,
             ..answer
@@ -72,11 +79,13 @@ async fn fetch(serving: &Serving, request: v1::FetchRequest) -> v1::FetchRespons
 
 async fn try_fetch(
     serving: &Serving,
+    last: &LastFilter,
     request: &v1::FetchRequest,
 ) -> Result<v1::FetchResponse, WireError> {
     let partition = serving.local(&request.topic, request.partition)?;
+    let filter = last.get(&request.filter)?;
     let max_wait_ms = u64::from(request.max_wait_ms).min(serving.limits.fetch_wait_ms);
-    let fetched = partition
+    let mut fetched = partition
         .fetch(FetchSpec {
             offset: request.offset,
             max_bytes: (request.max_bytes as usize).min(serving.limits.fetch_bytes),
@@ -84,6 +93,17 @@ async fn try_fetch(
             last_epoch: request.leader_epoch,
         })
         .await?;
+    let next_offset = match &filter {
+        Some(filter) => {
+            let origin = Origin {
+                topic: &request.topic,
+                partition: request.partition,
+            };
+            let from = request.offset;
+            Some(filtered::apply(serving, filter, origin, from, &mut fetched).await?)
+        }
+        None => None,
+    };
     let batches = fetched
         .batches
         .into_iter()
@@ -99,6 +119,7 @@ async fn try_fetch(
         log_start_offset: fetched.log_start_offset,
         leader_epoch: fetched.epoch,
         error: None,
+        next_offset,
     })
 }
 

@@ -3,6 +3,7 @@
 
 mod admin;
 mod fetch;
+mod filtered;
 mod groups;
 mod metadata;
 mod produce;
@@ -55,6 +56,8 @@ pub struct Serving {
     pub producer_ids: produce::ProducerIds,
     /// How `Publish` chooses partitions.
     pub router: publish::Router,
+    /// How many filters are evaluated at a time.
+    pub filtering: filtered::Turns,
 }
 
 impl Service {
@@ -188,6 +191,13 @@ impl Ropewalk for Service {
         Ok(Response::new(
             fetch::list_offsets(self.serving()?, request.into_inner()).await?,
         ))
+    }
+
+    async fn check_filter(
+        &self,
+        request: Request<v1::CheckFilterRequest>,
+    ) -> Result<Response<v1::CheckFilterResponse>, Status> {
+        Ok(Response::new(filtered::check(request.get_ref())?))
     }
 
     async fn backlog(

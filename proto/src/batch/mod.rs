@@ -15,13 +15,15 @@
 //! | 57..61 | number of records | the producer |
 //! | 61.. | the records, compressed as one block if a codec is set | the producer |
 //!
-//! All integers are big endian. A broker looks at the header and at what the CRC covers, and never
-//! decompresses or re-encodes; what it must not learn here is where batches are kept or sent.
+//! All integers are big endian. A broker looks at the header and at what the CRC covers, and unpacks or
+//! re-encodes nothing but what a reader asks to have filtered; what it must not learn here is where
+//! batches are kept or sent.
 
 mod builder;
 mod compression;
 mod error;
 mod record;
+mod subset;
 mod view;
 
 pub use builder::BatchBuilder;
