@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::BoolishValueParser;
+use clap::builder::{BoolishValueParser, NonEmptyStringValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::parse::{
@@ -249,6 +249,10 @@ pub struct ConsumeArgs {
     /// Go on with records as they are published, instead of stopping at the end that stood at the start
     #[arg(long)]
     pub follow: bool,
+    /// Only records for which this is true: type == 'order.placed' && json.total > 100. A group passes the
+    /// others as read
+    #[arg(long, value_name = "CEL", value_parser = NonEmptyStringValueParser::new())]
+    pub filter: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -28,7 +28,14 @@ pub async fn run(context: Context, args: ConsumeArgs) -> anyhow::Result<()> {
     } else {
         SIDE_BY_SIDE
     };
-    let records = all(client, args.topic.clone(), spans, side_by_side.max(1));
+    let filter = args.filter.clone();
+    let records = all(
+        client,
+        args.topic.clone(),
+        spans,
+        filter,
+        side_by_side.max(1),
+    );
     let mut out = context.output.stream();
     let printed = print(records, &args, &mut out).await;
     let ended = out.end();
@@ -36,10 +43,16 @@ pub async fn run(context: Context, args: ConsumeArgs) -> anyhow::Result<()> {
     Ok(ended?)
 }
 
-/// The records of all spans, mixed.
-fn all(client: Client, topic: String, spans: Vec<Span>, side_by_side: usize) -> Records {
+/// The records of all spans that a filter finds, mixed.
+fn all(
+    client: Client,
+    topic: String,
+    spans: Vec<Span>,
+    filter: Option<String>,
+    side_by_side: usize,
+) -> Records {
     stream::iter(spans)
-        .map(move |span| span::records(client.clone(), topic.clone(), span))
+        .map(move |span| span::records(client.clone(), topic.clone(), span, filter.clone()))
         .flatten_unordered(side_by_side)
         .boxed()
 }

@@ -142,11 +142,12 @@ async fn one(
     })
 }
 
-/// The records of a span, in order. Ends with the last one, without waiting for what may come after.
+/// The records of a span that a filter finds, in order. Ends with the last one, without waiting for what may come after.
 pub fn records(
     client: Client,
     topic: String,
     span: Span,
+    filter: Option<String>,
 ) -> BoxStream<'static, anyhow::Result<ConsumedRecord>> {
     if span.end.is_some_and(|end| span.start >= end) {
         return stream::empty().boxed();
@@ -154,23 +155,17 @@ pub fn records(
     let opened = async move {
         let reader = client
             .reader(&topic, span.partition)
-            .from(Offset::At(span.start));
+            .from(Offset::At(span.start))
+            .filter(filter.unwrap_or_default());
         anyhow::Ok(until(reader.build().await?, span))
     };
     stream::once(opened).try_flatten().boxed()
 }
 
 fn until(reader: Reader, span: Span) -> impl Stream<Item = anyhow::Result<ConsumedRecord>> {
-    stream::try_unfold((reader, span.start), move |(mut reader, next)| async move {
-        if span.end.is_some_and(|end| next >= end) {
-            return Ok(None);
-        }
-        let record = reader.try_next().await?;
-        // The offset of a record past the end shows that those before it are trimmed.
-        let record = record.filter(|record| span.end.is_none_or(|end| record.offset < end));
-        Ok(record.map(|record| {
-            let next = record.offset + 1;
-            (record, (reader, next))
-        }))
+    stream::try_unfold(reader, move |mut reader| async move {
+        let end = span.end.unwrap_or(u64::MAX);
+        let record = reader.next_before(end).await.transpose()?;
+        Ok(record.map(|record| (record, reader)))
     })
 }

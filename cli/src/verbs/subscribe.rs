@@ -33,6 +33,7 @@ pub async fn run(context: &Context, args: &ConsumeArgs, group: &str) -> anyhow::
         .subscribe(group)
         .topics([args.topic.as_str()])
         .start_at(span::place(args.from))
+        .filter(args.filter.clone().unwrap_or_default())
         .on_trimmed(Trimmed::SkipToBeginning)
         .build()
         .await?;

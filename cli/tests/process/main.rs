@@ -7,6 +7,7 @@ mod crash;
 mod damaged;
 mod dev;
 mod disks;
+mod filters;
 mod garbage;
 mod groups;
 mod joining;

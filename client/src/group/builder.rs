@@ -173,7 +173,8 @@ impl SubscriptionBuilder {
     /// Only records for which this expression of the Common Expression Language is true, as `type ==
     /// 'order.placed' && json.total > 100`: the cluster looks at them before it sends them. The others
     /// count as read. All members of a group should have the same one: what a member left out does not
-    /// come again to another. The default is to read everything.
+    /// come again to another. The default, and
+    /// an empty one, is to read everything.
     pub fn filter(mut self, expression: impl Into<String>) -> SubscriptionBuilder {
         self.filter = expression.into();
         self

@@ -90,7 +90,8 @@ impl ReaderBuilder {
 
     /// Only records for which this expression of the Common Expression Language is true, as `type ==
     /// 'order.placed' && json.total > 100`: the cluster looks at them before it sends them. The position
-    /// passes the others. The default is to read everything.
+    /// passes the others. The default, and
+    /// an empty one, is to read everything.
     pub fn filter(mut self, expression: impl Into<String>) -> ReaderBuilder {
         self.filter = expression.into();
         self

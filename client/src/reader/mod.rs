@@ -5,6 +5,7 @@ mod builder;
 mod fetcher;
 
 use std::fmt;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -78,6 +79,23 @@ impl Reader {
     /// The end of the log as last heard of: the offset after the last record that is safe.
     pub fn high_watermark(&self) -> u64 {
         self.high_watermark
+    }
+
+    /// The next record before an offset; none once there is none left before it, though the end of the
+    /// log may be there, and nothing more come. For who reads a span of it: a record at `end` or behind
+    /// it, where all before it is gone, is passed over.
+    pub async fn next_before(&mut self, end: u64) -> Option<Result<ConsumedRecord>> {
+        poll_fn(|context| {
+            if self.position >= end {
+                return Poll::Ready(None);
+            }
+            match Pin::new(&mut *self).poll_next(context) {
+                Poll::Pending if self.position >= end => Poll::Ready(None),
+                Poll::Ready(Some(Ok(record))) if record.offset >= end => Poll::Ready(None),
+                next => next,
+            }
+        })
+        .await
     }
 
     /// Whether a record, or an error, waits to be taken.

@@ -5,6 +5,7 @@
 mod errors;
 mod events;
 mod fake;
+mod filters;
 mod group;
 mod producer_batches;
 mod producer_retries;

@@ -78,7 +78,10 @@ impl Service {
         loop {
             changed.borrow_and_update();
             let response = self.try_fetch(request);
-            if !response.batches.is_empty() || response.error.is_some() {
+            let moves = response
+                .next_offset
+                .is_some_and(|next| next > request.offset);
+            if !response.batches.is_empty() || response.error.is_some() || moves {
                 return response;
             }
             tokio::select! {
@@ -90,7 +93,10 @@ impl Service {
 
     fn try_fetch(&self, request: &v1::FetchRequest) -> v1::FetchResponse {
         let mut world = self.world.lock();
+        let filter = request.filter.parse::<u64>().ok();
+        let filter = filter.filter(|_| world.knows_filters);
         let mut response = v1::FetchResponse {
+            next_offset: filter.map(|_| request.offset),
             request_id: request.request_id,
             ..Default::default()
         };
@@ -126,6 +132,12 @@ impl Service {
                         break;
                     }
                     bytes += batch.len();
+                    if let (Some(every), Some(next)) = (filter, &mut response.next_offset) {
+                        *next = end;
+                        if base_offset / 10 % every != 0 {
+                            continue;
+                        }
+                    }
                     response.batches.push(v1::FetchedBatch {
                         base_offset: *base_offset,
                         leader_epoch: log.epoch,
@@ -236,6 +248,19 @@ impl Ropewalk for Service {
             async move { Ok(serving.fetch_one(&request?).await) }
         });
         Ok(Response::new(Box::pin(answers)))
+    }
+
+    async fn check_filter(
+        &self,
+        request: Request<v1::CheckFilterRequest>,
+    ) -> Result<Response<v1::CheckFilterResponse>, Status> {
+        if !self.world.lock().knows_filters {
+            return not_here();
+        }
+        match request.into_inner().filter.parse::<u64>() {
+            Ok(_) => Ok(Response::new(v1::CheckFilterResponse {})),
+            Err(_) => Err(WireError::new(ErrorCode::InvalidFilter, "line 1, column 2").into()),
+        }
     }
 
     async fn backlog(

@@ -75,6 +75,8 @@ pub struct World {
     /// How many calls to create or delete a topic lose their answer.
     pub lost_answers: usize,
     pub fetch_script: FetchScript,
+    /// Whether the nodes are of a version that has filters. Theirs are numbers: every so manieth batch is wanted.
+    pub knows_filters: bool,
     pub groups: Groups,
 }
 
@@ -99,6 +101,7 @@ impl World {
             led: true,
             lost_answers: 0,
             fetch_script: Box::new(|_| None),
+            knows_filters: true,
             groups: Groups::new(),
         }
     }
