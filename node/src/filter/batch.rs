@@ -1,5 +1,5 @@
-//! A filter on the batches of one answer. What all matches goes on untouched; of what matches in part a
-//! batch is made that has the rest of it. Offsets stay what they were.
+//! A filter on the batches of one answer. What matches whole goes on untouched; of what matches in part a
+//! batch is made that has this part. Offsets stay what they were.
 
 use std::time::Duration;
 
@@ -14,8 +14,6 @@ use super::{Filter, TooCostly};
 const UNPACKED_BYTES: usize = 16 << 20;
 /// How long the records of one answer may be looked at. What is left is for the next one.
 const ANSWER_WITHIN: Duration = Duration::from_millis(100);
-/// Records between two looks at the clock.
-const LOOK_EVERY: usize = 16;
 
 /// Where records come from.
 #[derive(Debug, Clone, Copy)]
@@ -76,6 +74,15 @@ struct Looked {
     next_offset: u64,
     all: bool,
     stopped: bool,
+}
+
+impl Looked {
+    /// The rest of the batch is for the next answer.
+    fn stop(mut self) -> Looked {
+        self.all = false;
+        self.stopped = true;
+        self
+    }
 }
 
 impl Filter {
@@ -144,27 +151,22 @@ impl Filter {
             let delta = u64::try_from(record.offset_delta).unwrap_or(0);
             let offset = base_offset.saturating_add(delta);
             if offset < from {
+                looked.all = false;
                 looked.wanted.push(false);
                 continue;
             }
-            if judged > 0 && judged % LOOK_EVERY == 0 {
+            if judged > 0 {
                 budget.spent = before + began.elapsed();
-                looked.stopped = budget.is_spent();
+                if budget.is_spent() {
+                    return Ok(looked.stop());
+                }
             }
             let wants = match self.wants(origin, offset, &record) {
-                _ if looked.stopped => false,
                 Ok(wants) => wants,
                 Err(why) if judged == 0 => return Err(costly(origin, offset, why)),
                 // What was found before it goes out first.
-                Err(_) => {
-                    looked.stopped = true;
-                    false
-                }
+                Err(_) => return Ok(looked.stop()),
             };
-            if looked.stopped {
-                looked.all = false;
-                return Ok(looked);
-            }
             judged += 1;
             looked.all &= wants;
             looked.wanted.push(wants);

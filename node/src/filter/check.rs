@@ -101,6 +101,10 @@ impl<'a> Tokens<'a> {
                 TokenKind::TokLeftBrace => {
                     return Err(self.refuse(token, "a filter can't make maps or messages"));
                 }
+                TokenKind::TokLeftBracket if !after_value && !self.is_compared(place) => {
+                    let what = "a list can only stand behind in, == or !=";
+                    return Err(self.refuse(token, what));
+                }
                 TokenKind::TokLeftBracket if !after_value => in_list = true,
                 TokenKind::TokRightBracket if in_list => in_list = false,
                 kind if in_list && !is_of_literals(kind) => {
@@ -141,6 +145,18 @@ impl<'a> Tokens<'a> {
             (false, false) => format!("there is no {name}; a record has {}", list(record::NAMES)),
         };
         Err(self.refuse(token, &what))
+    }
+
+    /// Whether what stands here is the right side of a comparison.
+    fn is_compared(&self, place: usize) -> bool {
+        use TokenKind as Kind;
+        let before = place.checked_sub(1).and_then(|before| self.all.get(before));
+        before.is_some_and(|token| {
+            matches!(
+                token.kind,
+                Kind::TokIn | Kind::TokEqualEqual | Kind::TokExclamationEqual
+            )
+        })
     }
 
     /// Whether an index or a member can follow a token.

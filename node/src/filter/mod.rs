@@ -13,6 +13,7 @@ mod matches;
 mod record;
 #[cfg(test)]
 mod tests;
+mod value;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, LazyLock};

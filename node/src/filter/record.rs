@@ -1,18 +1,15 @@
 //! What an expression sees of a record. Nothing is made of it that the expression does not name.
 
-use std::collections::HashMap;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use cel::common::types::{
-    CelBool, CelBytes, CelDouble, CelInt, CelList, CelMap, CelMapKey, CelNull, CelString, CelUInt,
-};
+use cel::common::types::{CelBytes, CelInt, CelNull, CelString};
 use cel::common::value::{CowVal, Val};
 use cel::context::VariableResolver;
 use ropewalk_proto::batch::Record;
-use serde_json::Value as Json;
 
 use super::Origin;
+use super::value::{Fields, of_json};
 
 /// The variables there are.
 pub(super) const NAMES: &[&str] = &[
@@ -36,8 +33,8 @@ pub(super) struct Variables<'a> {
     origin: &'a Origin<'a>,
     offset: u64,
     record: &'a Record,
-    headers: OnceLock<CelMap<'a>>,
-    json: OnceLock<Option<Box<dyn Val + 'a>>>,
+    headers: OnceLock<Fields>,
+    json: OnceLock<Option<Box<dyn Val>>>,
     json_too_long: AtomicBool,
 }
 
@@ -66,27 +63,27 @@ impl<'a> Variables<'a> {
         self.json_too_long.load(Ordering::Relaxed)
     }
 
-    fn json(&self) -> Option<&(dyn Val + 'a)> {
+    fn json(&self) -> Option<&dyn Val> {
         let made = self.json.get_or_init(|| {
             let value = self.record.value.as_deref()?;
             if value.len() > JSON_BYTES {
                 self.json_too_long.store(true, Ordering::Relaxed);
                 return None;
             }
-            serde_json::from_slice(value).ok().map(json_value)
+            serde_json::from_slice(value).ok().map(of_json)
         });
         made.as_deref()
     }
 
-    fn headers(&self) -> &CelMap<'a> {
+    fn headers(&self) -> &Fields {
         self.headers.get_or_init(|| {
             let headers = self.record.headers.iter();
-            let pairs = headers.map(|header| {
-                let key = CelMapKey::from(header.key.as_str());
-                (key, text(header.value.as_deref()))
-            });
             // Of a header given twice the last one counts.
-            CelMap::from(pairs.collect::<HashMap<_, _>>())
+            let fields = headers.map(|header| {
+                let value = Text::of(header.value.as_deref());
+                (header.key.clone(), value.owned())
+            });
+            fields.collect()
         })
     }
 
@@ -106,8 +103,8 @@ impl VariableResolver for Variables<'_> {
             "partition" => CowVal::owned(CelInt::from(i64::from(self.origin.partition))),
             "offset" => CowVal::owned(CelInt::from(i64::try_from(self.offset).unwrap_or(i64::MAX))),
             "timestamp" => CowVal::owned(CelInt::from(record.timestamp_ms)),
-            "key" => CowVal::Owned(text(record.key.as_deref())),
-            "value" => CowVal::Owned(text(record.value.as_deref())),
+            "key" => CowVal::Owned(Text::of(record.key.as_deref()).borrowed()),
+            "value" => CowVal::Owned(Text::of(record.value.as_deref()).borrowed()),
             "type" => CowVal::owned(CelString::from(self.event_type())),
             "headers" => CowVal::Borrowed(self.headers()),
             "json" => CowVal::Borrowed(self.json()?),
@@ -117,33 +114,34 @@ impl VariableResolver for Variables<'_> {
 }
 
 /// Bytes as a string if they are one, else as bytes; null if there are none.
-fn text<'a>(bytes: Option<&'a [u8]>) -> Box<dyn Val + 'a> {
-    match bytes.map(|bytes| (bytes, std::str::from_utf8(bytes))) {
-        Some((_, Ok(text))) => Box::new(CelString::from(text)),
-        Some((bytes, Err(_))) => Box::new(CelBytes::from(bytes)),
-        None => Box::new(CelNull),
-    }
+enum Text<'a> {
+    String(&'a str),
+    Bytes(&'a [u8]),
+    None,
 }
 
-/// JSON as CEL has it. The parser has bounded its depth.
-fn json_value<'a>(json: Json) -> Box<dyn Val + 'a> {
-    match json {
-        Json::Null => Box::new(CelNull),
-        Json::Bool(value) => Box::new(CelBool::from(value)),
-        Json::Number(number) => match (number.as_i64(), number.as_u64()) {
-            (Some(value), _) => Box::new(CelInt::from(value)),
-            (None, Some(value)) => Box::new(CelUInt::from(value)),
-            (None, None) => Box::new(CelDouble::from(number.as_f64().unwrap_or(f64::NAN))),
-        },
-        Json::String(value) => Box::new(CelString::from(value)),
-        Json::Array(values) => {
-            let values: Vec<_> = values.into_iter().map(json_value).collect();
-            Box::new(CelList::from(values))
+impl<'a> Text<'a> {
+    fn of(bytes: Option<&'a [u8]>) -> Text<'a> {
+        match bytes.map(|bytes| (bytes, std::str::from_utf8(bytes))) {
+            Some((_, Ok(text))) => Text::String(text),
+            Some((bytes, Err(_))) => Text::Bytes(bytes),
+            None => Text::None,
         }
-        Json::Object(fields) => {
-            let fields = fields.into_iter();
-            let fields = fields.map(|(name, value)| (CelMapKey::from(name), json_value(value)));
-            Box::new(CelMap::from(fields.collect::<HashMap<_, _>>()))
+    }
+
+    fn borrowed(self) -> Box<dyn Val + 'a> {
+        match self {
+            Text::String(text) => Box::new(CelString::from(text)),
+            Text::Bytes(bytes) => Box::new(CelBytes::from(bytes)),
+            Text::None => Box::new(CelNull),
+        }
+    }
+
+    fn owned(self) -> Box<dyn Val> {
+        match self {
+            Text::String(text) => Box::new(CelString::from(text.to_owned())),
+            Text::Bytes(bytes) => Box::new(CelBytes::from(bytes.to_vec())),
+            Text::None => Box::new(CelNull),
         }
     }
 }
