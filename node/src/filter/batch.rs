@@ -173,6 +173,8 @@ impl Filter {
             looked.next_offset = offset.saturating_add(1);
         }
         budget.spent = before + began.elapsed();
+        // Nothing is sent of a batch in which compaction has left no record.
+        looked.all &= judged > 0;
         looked.next_offset = looked.next_offset.max(end);
         Ok(looked)
     }

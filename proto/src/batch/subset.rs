@@ -37,7 +37,9 @@ impl BatchView {
         let codec = pack(self.compression(), &mut bytes);
         let length = i32::try_from(bytes.len() - BEFORE_LENGTH_BYTES).unwrap_or(i32::MAX);
         put(&mut bytes, 8, &length.to_be_bytes());
-        put(&mut bytes, 21, &i16::from(codec.number()).to_be_bytes());
+        let others = i16::from_be_bytes([bytes[21], bytes[22]]) & !CODEC_BITS;
+        let attributes = others | i16::from(codec.number());
+        put(&mut bytes, 21, &attributes.to_be_bytes());
         put(&mut bytes, 23, &last_offset_delta.to_be_bytes());
         let latest = latest.unwrap_or(base_timestamp_ms);
         put(&mut bytes, 35, &latest.to_be_bytes());
@@ -46,6 +48,9 @@ impl BatchView {
         bytes.freeze()
     }
 }
+
+/// Of the attributes.
+const CODEC_BITS: i16 = 0x07;
 
 /// Compresses what follows the header, if that makes it shorter; says which codec it has then.
 fn pack(codec: Compression, bytes: &mut BytesMut) -> Compression {
