@@ -456,11 +456,16 @@ proptest! {
         }
     }
 
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
     #[test]
     fn a_batch_in_pieces_gives_what_it_gives_at_once(
-        kinds in "[abt]{1,60}",
+        kinds in "[abt]{1,30}",
         codec in prop::sample::select(&Compression::ALL[..]),
-        from in 0_u64..60,
+        from in 0_u64..30,
     ) {
         let bytes = batch(codec, &kinds);
         let end = 100 + kinds.len() as u64;
