@@ -56,7 +56,7 @@
 //!
 //! All time but record timestamps is tokio's; everything here needs a tokio runtime.
 
-/// The front page of the project and the one on groups and tracing hold examples too; they are kept compiling here.
+/// The front page of the project and those on groups, filters and tracing hold examples too; they are kept compiling here.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct FrontPage;
@@ -68,6 +68,10 @@ struct GroupsPage;
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/tracing.md")]
 struct TracingPage;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/filters.md")]
+struct FiltersPage;
 
 mod admin;
 mod backoff;
