@@ -7,6 +7,7 @@ use cel::common::types::{CelBytes, CelInt, CelNull, CelString};
 use cel::common::value::{CowVal, Val};
 use cel::context::VariableResolver;
 use ropewalk_proto::batch::Record;
+use ropewalk_proto::headers::EVENT_TYPE;
 
 use super::Origin;
 use super::value::{Fields, of_json};
@@ -23,8 +24,6 @@ pub(super) const NAMES: &[&str] = &[
     "type",
     "value",
 ];
-/// The header that says what type of event a record is, as in CloudEvents' binding to Kafka.
-const TYPE_HEADER: &str = "ce_type";
 /// The longest value that is read as JSON: as long as a record of a topic with default settings can be.
 const JSON_BYTES: usize = 1 << 20;
 
@@ -89,7 +88,7 @@ impl<'a> Variables<'a> {
 
     fn event_type(&self) -> &'a str {
         let mut headers = self.record.headers.iter().rev();
-        let header = headers.find(|header| header.key == TYPE_HEADER);
+        let header = headers.find(|header| header.key == EVENT_TYPE);
         let value = header.and_then(|header| header.value.as_deref());
         value.map_or("", |value| std::str::from_utf8(value).unwrap_or_default())
     }
