@@ -6,6 +6,7 @@
 //! | 1 | kind |
 //! | 8 | the leader's wall time in ms since 1970, big endian |
 //! | 4 | of a batch that was routed by a ring: the ring's version, big endian |
+//! | 4 | of a batch that was compacted: the length it came with, big endian; before it, always, a ring |
 //! | n | body: the record batch as it came; a trim's offset; a metadata or group command |
 //!
 //! A node that meets a version or kind it does not know must stop applying that group rather than
@@ -31,13 +32,20 @@ pub const COMMAND_VERSION: u8 = 1;
 /// | 1 | the first |
 /// | 2 | `ReplicaDamaged` |
 /// | 3 | `Group`, `Fence`, and the ring of an append |
-pub const UNDERSTOOD_VERSION: u32 = 3;
+/// | 4 | `Compact`, `Compacted`, and the settings of a topic that ask for them |
+pub const UNDERSTOOD_VERSION: u32 = 4;
 
 /// Since when consumer groups, rings of appends and fences are understood.
 pub const GROUPS_SINCE_VERSION: u32 = 3;
 
+/// Since when topics can be compacted.
+pub const COMPACTION_SINCE_VERSION: u32 = 4;
+
 const HEAD_BYTES: usize = 10;
 const RING_BYTES: usize = 4;
+/// What stands before a compacted batch, beside the head: its ring, and the length it came with.
+const CAME_BYTES: usize = RING_BYTES + 4;
+const COMPACT_BYTES: usize = 16;
 
 const KIND_APPEND: u8 = 1;
 const KIND_TRIM: u8 = 2;
@@ -47,6 +55,8 @@ const KIND_META: u8 = 4;
 pub const KIND_GROUP: u8 = 5;
 const KIND_ROUTED: u8 = 6;
 const KIND_FENCE: u8 = 7;
+const KIND_COMPACT: u8 = 8;
+const KIND_COMPACTED: u8 = 9;
 
 /// One command.
 #[derive(Debug, Clone, PartialEq)]
@@ -78,6 +88,27 @@ pub enum Command {
         leader_time_ms: i64,
         /// The oldest ring that is still taken.
         ring_version: u32,
+    },
+    /// Let every replica compact its log: of each key only the last record below an offset stays.
+    Compact {
+        /// The leader's wall time when it proposed this, ms since 1970.
+        leader_time_ms: i64,
+        /// Below which offset; the end of a segment.
+        to_offset: u64,
+        /// Records without a value below this offset go, too, if they are the last of their key.
+        tombstones_below: u64,
+    },
+    /// An [`Command::Append`] from which compaction took records. Nobody proposes this: it stands in
+    /// the log where the append stood, and does whatever that did.
+    Compacted {
+        /// The leader's wall time when it proposed the append, ms since 1970.
+        leader_time_ms: i64,
+        /// The version of the ring its keys were routed by; 0 if they were not.
+        ring_version: u32,
+        /// The length in bytes of the batch that was appended.
+        came_bytes: u32,
+        /// What is left of it, under the same header.
+        batch: Bytes,
     },
     /// A command of the metadata group. One of a kind that is newer than this build reads as one
     /// without a kind, which nobody proposes: the machine must stop there too.
@@ -116,12 +147,30 @@ impl Command {
                     ..
                 } => batch.len(),
                 Command::Append { batch, .. } => RING_BYTES + batch.len(),
+                Command::Compacted { batch, .. } => CAME_BYTES + batch.len(),
+                Command::Compact { .. } => COMPACT_BYTES,
                 Command::Fence { .. } => RING_BYTES,
                 Command::Trim { .. } => 8,
                 Command::Roll { .. } => 0,
                 Command::Meta(command) => command.encoded_len(),
                 Command::Group(command) => command.encoded_len(),
             }
+    }
+
+    /// The length in bytes of the encoding with which this was appended to the log. Compaction does
+    /// not change it: what is counted by it is the same whether a replica saw the batch before or after.
+    pub fn log_bytes(&self) -> usize {
+        match self {
+            Command::Compacted {
+                ring_version,
+                came_bytes,
+                ..
+            } => {
+                let ring = if *ring_version == 0 { 0 } else { RING_BYTES };
+                HEAD_BYTES + ring + *came_bytes as usize
+            }
+            _ => self.encoded_len(),
+        }
     }
 
     /// Appends the encoding to `out`.
@@ -141,6 +190,8 @@ impl Command {
             } => (KIND_APPEND, *leader_time_ms),
             Command::Append { leader_time_ms, .. } => (KIND_ROUTED, *leader_time_ms),
             Command::Fence { leader_time_ms, .. } => (KIND_FENCE, *leader_time_ms),
+            Command::Compact { leader_time_ms, .. } => (KIND_COMPACT, *leader_time_ms),
+            Command::Compacted { leader_time_ms, .. } => (KIND_COMPACTED, *leader_time_ms),
             Command::Trim { leader_time_ms, .. } => (KIND_TRIM, *leader_time_ms),
             Command::Roll { leader_time_ms } => (KIND_ROLL, *leader_time_ms),
             Command::Meta(command) => (KIND_META, command.leader_time_ms),
@@ -159,6 +210,26 @@ impl Command {
                     out.put_u32(*ring_version);
                 }
                 batch.clone()
+            }
+            Command::Compacted {
+                ring_version,
+                came_bytes,
+                batch,
+                ..
+            } => {
+                out.put_u32(*ring_version);
+                out.put_u32(*came_bytes);
+                batch.clone()
+            }
+            Command::Compact {
+                to_offset,
+                tombstones_below,
+                ..
+            } => {
+                let mut body = BytesMut::with_capacity(COMPACT_BYTES);
+                body.put_u64(*to_offset);
+                body.put_u64(*tombstones_below);
+                body.freeze()
             }
             Command::Fence { ring_version, .. } => {
                 Bytes::copy_from_slice(&ring_version.to_be_bytes())
@@ -180,10 +251,10 @@ impl Command {
     /// The encoding in two parts, a head and a body that follows it: an appended batch is the body
     /// as it lies, and is not copied.
     pub fn to_parts(&self) -> (Bytes, Bytes) {
-        if !matches!(self, Command::Append { .. }) {
+        if !matches!(self, Command::Append { .. } | Command::Compacted { .. }) {
             return (self.to_bytes(), Bytes::new());
         }
-        let mut head = BytesMut::with_capacity(HEAD_BYTES + RING_BYTES);
+        let mut head = BytesMut::with_capacity(HEAD_BYTES + CAME_BYTES);
         let batch = self.encode_head(&mut head);
         (head.freeze(), batch)
     }
@@ -195,6 +266,12 @@ impl Command {
             false if head.len() == HEAD_BYTES => Command::read(head, body),
             false if head.len() == HEAD_BYTES + RING_BYTES && head.get(1) == Some(&KIND_ROUTED) => {
                 Command::read_routed(head, body)
+            }
+            false
+                if head.len() == HEAD_BYTES + CAME_BYTES
+                    && head.get(1) == Some(&KIND_COMPACTED) =>
+            {
+                Command::read_compacted(head, body)
             }
             false => Err(CommandError::Damaged("a head of the wrong length")),
         }
@@ -209,8 +286,29 @@ impl Command {
             let head = bytes.split_to(HEAD_BYTES + RING_BYTES);
             return Command::read_routed(head, bytes);
         }
+        if bytes.get(1) == Some(&KIND_COMPACTED) && bytes.len() >= HEAD_BYTES + CAME_BYTES {
+            let head = bytes.split_to(HEAD_BYTES + CAME_BYTES);
+            return Command::read_compacted(head, bytes);
+        }
         let head = bytes.split_to(HEAD_BYTES);
         Command::read(head, bytes)
+    }
+
+    /// Reads a head with a ring and a length, and what is left of the batch.
+    fn read_compacted(mut head: Bytes, batch: Bytes) -> Result<Command, CommandError> {
+        let (version, kind) = (head.get_u8(), head.get_u8());
+        let leader_time_ms = head.get_i64();
+        let (ring_version, came_bytes) = (head.get_u32(), head.get_u32());
+        match version {
+            1 => Ok(Command::Compacted {
+                leader_time_ms,
+                ring_version,
+                came_bytes,
+                batch,
+            }),
+            0 => Err(CommandError::Damaged("version or kind 0")),
+            _ => Err(CommandError::Newer { version, kind }),
+        }
     }
 
     /// Reads a head with a ring, and the batch that follows it.
@@ -255,6 +353,13 @@ impl Command {
                 leader_time_ms,
                 ring_version: bytes.get_u32(),
             }),
+            (1, KIND_COMPACT) if bytes.len() == COMPACT_BYTES => Ok(Command::Compact {
+                leader_time_ms,
+                to_offset: bytes.get_u64(),
+                tombstones_below: bytes.get_u64(),
+            }),
+            (1, KIND_COMPACT) => Err(CommandError::Damaged("a compaction of the wrong length")),
+            (1, KIND_COMPACTED) => Err(CommandError::Damaged("a compacted batch that is cut")),
             (1, KIND_FENCE) => Err(CommandError::Damaged("a fence of the wrong length")),
             (1, KIND_ROUTED) => Err(CommandError::Damaged("a routed batch that is cut")),
             (1, KIND_TRIM) => Err(CommandError::Damaged("a trim of the wrong length")),
@@ -269,6 +374,10 @@ impl fmt::Display for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Command::Append { batch, .. } => write!(f, "append of {} bytes", batch.len()),
+            Command::Compact { to_offset, .. } => write!(f, "compact to offset {to_offset}"),
+            Command::Compacted { batch, .. } => {
+                write!(f, "append, compacted to {} bytes", batch.len())
+            }
             Command::Fence { ring_version, .. } => write!(f, "fence before ring {ring_version}"),
             Command::Trim { to_offset, .. } => write!(f, "trim to offset {to_offset}"),
             Command::Roll { .. } => f.write_str("roll"),
@@ -349,6 +458,23 @@ mod tests {
                 leader_time_ms: 13,
                 ring_version: 4,
             },
+            Command::Compact {
+                leader_time_ms: 14,
+                to_offset: 99,
+                tombstones_below: 7,
+            },
+            Command::Compacted {
+                leader_time_ms: 15,
+                ring_version: 0,
+                came_bytes: 500,
+                batch: Bytes::from_static(b"rest"),
+            },
+            Command::Compacted {
+                leader_time_ms: 15,
+                ring_version: 3,
+                came_bytes: 500,
+                batch: Bytes::new(),
+            },
         ]
     }
 
@@ -369,6 +495,25 @@ mod tests {
             assert_eq!(Command::from_parts(head, body), Ok(command));
         }
         assert!(Command::from_parts(Bytes::new(), Bytes::from_static(b"body")).is_err());
+    }
+
+    #[test]
+    fn a_compacted_batch_counts_as_much_as_the_one_that_came() {
+        for ring_version in [0, 3] {
+            let came = Command::Append {
+                leader_time_ms: 1,
+                ring_version,
+                batch: Bytes::from_static(b"all of a batch"),
+            };
+            let left = Command::Compacted {
+                leader_time_ms: 1,
+                ring_version,
+                came_bytes: 14,
+                batch: Bytes::from_static(b"a batch"),
+            };
+            assert_eq!(left.log_bytes(), came.log_bytes());
+            assert_eq!(came.log_bytes(), came.encoded_len());
+        }
     }
 
     #[test]

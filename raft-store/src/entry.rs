@@ -35,7 +35,7 @@ const KIND_MEMBERSHIP: u8 = 2;
 pub(crate) const HEAD_BYTES: usize = CRC_BYTES + 18;
 
 /// The most a command puts before its body.
-const COMMAND_HEAD_BYTES: usize = 16;
+const COMMAND_HEAD_BYTES: usize = 18;
 
 /// An entry read back, with the two lengths that go with it.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,11 +47,12 @@ pub(crate) struct StoredEntry {
     pub(crate) end_bytes: u64,
 }
 
-/// An entry's length in the log, the same on every replica.
+/// An entry's length in the log, the same on every replica: that of the entry as it was appended,
+/// whatever compaction took of it since.
 pub(crate) fn entry_bytes(entry: &Entry) -> u64 {
     let payload = match &entry.payload {
         EntryPayload::Blank => 0,
-        EntryPayload::Normal(command) => command.encoded_len(),
+        EntryPayload::Normal(command) => command.log_bytes(),
         EntryPayload::Membership(membership) => convert::membership(membership).encoded_len(),
     };
     (HEAD_BYTES + payload) as u64
@@ -103,7 +104,7 @@ pub(crate) fn read(key: &Bytes, value: Bytes) -> Result<StoredEntry, DiskError> 
     let Some(Key::Of(_, Part::Log(index))) = Key::decode(key) else {
         return Err(sealed::damaged(key, "not the key of a log entry"));
     };
-    let bytes = value.len() as u64;
+    let stored_bytes = value.len() as u64;
     let mut value = sealed::open(key, value)?;
     if value.len() < HEAD_BYTES - CRC_BYTES {
         return Err(sealed::damaged(key, "shorter than an entry's head"));
@@ -132,6 +133,10 @@ pub(crate) fn read(key: &Bytes, value: Bytes) -> Result<StoredEntry, DiskError> 
             return Err(newer(index, &what));
         }
     };
+    let bytes = match &payload {
+        EntryPayload::Normal(command) => (HEAD_BYTES + command.log_bytes()) as u64,
+        EntryPayload::Blank | EntryPayload::Membership(_) => stored_bytes,
+    };
     Ok(StoredEntry {
         entry: Entry {
             log_id: LogId::new_term_index(term, index),
@@ -159,6 +164,12 @@ mod tests {
                 to_offset: 9,
             },
             Command::Roll { leader_time_ms: 9 },
+            Command::Compacted {
+                leader_time_ms: 7,
+                ring_version: 2,
+                came_bytes: 400,
+                batch: Bytes::from_static(b"what is left"),
+            },
             Command::Meta(v1::MetaCommand {
                 leader_time_ms: 3,
                 kind: None,

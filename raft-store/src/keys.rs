@@ -12,6 +12,7 @@
 //! | `3` replica `6` index | a checkpoint as of a log index |
 //! | `3` replica `7` index | a log entry |
 //! | `3` replica `8` | why the replica must not run again |
+//! | `3` replica `9` | what whoever works on the replica's log has noted for itself |
 //!
 //! Numbers are big endian, so the order of the keys is the order of what they name, and all that
 //! belongs to one replica is one range. Keys name the replica and not the group: a replica id is
@@ -35,6 +36,7 @@ const PART_EFFECT: u8 = 5;
 const PART_CHECKPOINT: u8 = 6;
 const PART_LOG: u8 = 7;
 const PART_QUARANTINE: u8 = 8;
+const PART_NOTE: u8 = 9;
 
 /// One key. Its order is that of its encoding.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -61,6 +63,7 @@ pub(crate) enum Part {
     /// By log index.
     Log(u64),
     Quarantine,
+    Note,
 }
 
 impl Key {
@@ -102,6 +105,7 @@ impl Key {
                     (PART_CHECKPOINT, _) => Part::Checkpoint(number(rest)?),
                     (PART_LOG, _) => Part::Log(number(rest)?),
                     (PART_QUARANTINE, true) => Part::Quarantine,
+                    (PART_NOTE, true) => Part::Note,
                     _ => return None,
                 };
                 Some(Key::Of(ReplicaId(number(replica)?), part))
@@ -131,6 +135,7 @@ impl Part {
                 out.put_u64(*index);
             }
             Part::Quarantine => out.put_u8(PART_QUARANTINE),
+            Part::Note => out.put_u8(PART_NOTE),
         }
     }
 }
@@ -219,6 +224,7 @@ mod tests {
             any::<u64>().prop_map(Part::Checkpoint),
             prop_oneof![0u64..600, any::<u64>()].prop_map(Part::Log),
             Just(Part::Quarantine),
+            Just(Part::Note),
         ]
     }
 

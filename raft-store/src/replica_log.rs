@@ -38,6 +38,9 @@ pub(crate) struct ReplicaLog {
     /// Whether this replica may write. Held shared while something is put into the committer, so
     /// that whoever closes it knows that nothing comes behind.
     writable: RwLock<bool>,
+    /// Held by whoever takes entries out at the log's beginning until that stands in the committer's
+    /// queue, and by whoever writes in the place of entries: so that none is written where they are gone.
+    beginning: tokio::sync::Mutex<()>,
     marks: Mutex<Marks>,
     /// What was found damaged, once something was.
     damage: watch::Sender<Option<String>>,
@@ -125,6 +128,7 @@ impl ReplicaLog {
             replica,
             node,
             writable: RwLock::new(true),
+            beginning: tokio::sync::Mutex::default(),
             marks: Mutex::new(marks),
             damage: watch::Sender::new(None),
         }
@@ -132,6 +136,11 @@ impl ReplicaLog {
 
     pub(crate) fn marks(&self) -> parking_lot::MutexGuard<'_, Marks> {
         self.marks.lock()
+    }
+
+    /// What keeps the log's beginning where it is.
+    pub(crate) async fn hold_beginning(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.beginning.lock().await
     }
 
     pub(crate) fn disk(&self) -> &Arc<dyn Disk> {
@@ -317,6 +326,7 @@ impl ReplicaLog {
             return Ok(());
         }
         let purged = self.purged_at(to).await?;
+        let _beginning = self.hold_beginning().await;
         self.marks.lock().purge(purged);
         let last = to.index + u64::from(made(Mistake::PurgeOneTooMany));
         let range = keys::log(self.replica, first, last);

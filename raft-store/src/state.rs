@@ -265,6 +265,7 @@ impl<M: Machine> RaftStateMachine<TypeConfig> for StateMachine<M> {
         };
         let restored = self.machine.write().restore(checkpoint.state.clone());
         let effects = restored.map_err(io_error)?;
+        let _beginning = self.log.hold_beginning().await;
         let batch = self.replacement(purged, &checkpoint, effects);
         self.log.marks().purge(purged);
         let installed = self.log.commit(batch, Durability::Synced).await;

@@ -51,16 +51,39 @@ impl Tail {
     /// The entries from `start`, which must be held, to before `end`, until they pass `max_bytes`;
     /// the first comes in any case.
     pub(crate) fn read(&self, start: u64, end: u64, max_bytes: u64) -> Vec<Entry> {
+        let stored = self.stored(start, end, max_bytes);
+        stored.map(|stored| stored.entry.clone()).collect()
+    }
+
+    /// As [`Tail::read`], with their lengths.
+    pub(crate) fn stored(
+        &self,
+        start: u64,
+        end: u64,
+        max_bytes: u64,
+    ) -> impl Iterator<Item = &StoredEntry> {
         let mut bytes = 0;
         (start..end)
             .map_while(|index| self.get(index))
-            .take_while(|stored| {
+            .take_while(move |stored| {
                 let first = bytes == 0;
                 bytes += stored.bytes;
                 first || bytes <= max_bytes
             })
-            .map(|stored| stored.entry.clone())
-            .collect()
+    }
+
+    /// Puts an entry in the place of the one of the same log id, if that is held. It counts for no less
+    /// than that one.
+    pub(crate) fn replace(&mut self, stored: StoredEntry) {
+        let place = self
+            .first()
+            .and_then(|first| stored.entry.log_id.index.checked_sub(first));
+        let place = place.and_then(|place| usize::try_from(place).ok());
+        if let Some(held) = place.and_then(|place| self.entries.get_mut(place))
+            && held.stored.entry.log_id == stored.entry.log_id
+        {
+            held.stored = stored;
+        }
     }
 
     /// Drops the entries from `index` on.

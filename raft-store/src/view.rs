@@ -1,11 +1,14 @@
 //! What everybody but openraft may know of a replica: its state, how far it has applied, and the
-//! entries of its log. Read only.
+//! entries of its log. Read only, but for the one thing that is each replica's own to do: to compact
+//! what it has applied.
 
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use parking_lot::{RwLock, RwLockReadGuard};
+use ropewalk_proto::command::Command;
 use ropewalk_proto::ids::{GroupId, ReplicaId};
 use tokio::sync::watch;
 
@@ -14,6 +17,7 @@ use crate::disk::DiskError;
 use crate::keys;
 use crate::machine::Machine;
 use crate::replica_log::ReplicaLog;
+use crate::rewrite::Rewritten;
 use crate::scrub::Scrub;
 use crate::types::Entry;
 
@@ -87,6 +91,38 @@ impl<M: Machine> ReplicaView<M> {
         max_bytes: usize,
     ) -> Result<Vec<Entry>, DiskError> {
         self.log.read(range, max_bytes as u64).await
+    }
+
+    /// Looks at the applied entries in `range`, about `max_bytes` of them, and writes those anew for
+    /// which `replace` has another command, under the same index and term. A reader sees an entry as it
+    /// was or as it is. Nothing happens to what was purged meanwhile.
+    pub async fn rewrite(
+        &self,
+        range: Range<u64>,
+        max_bytes: usize,
+        replace: impl FnMut(&Entry) -> Option<Command> + Send,
+    ) -> Result<Rewritten, DiskError> {
+        // What is applied is committed: it is never truncated.
+        let applied = *self.applied.borrow();
+        let range = range.start..range.end.min(applied.saturating_add(1));
+        self.log.rewrite(range, max_bytes, replace).await
+    }
+
+    /// Says that a pass of [`ReplicaView::rewrite`] over `range` is over, so that the disk gives the
+    /// space of what was replaced back.
+    pub fn reclaim(&self, range: Range<u64>) {
+        self.log.reclaim(range);
+    }
+
+    /// What was noted last of this replica by [`ReplicaView::put_note`].
+    pub async fn note(&self) -> Result<Option<Bytes>, DiskError> {
+        self.log.note().await
+    }
+
+    /// Keeps a few bytes that are this replica's alone, in place of those kept before. They, and every
+    /// entry rewritten before, are synced once this returns.
+    pub async fn put_note(&self, note: Bytes) -> Result<(), DiskError> {
+        self.log.put_note(note).await
     }
 
     /// What was found damaged of this replica on the disk, once something was. It must not run on:

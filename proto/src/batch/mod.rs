@@ -20,6 +20,7 @@
 //! batches are kept or sent.
 
 mod builder;
+mod compact;
 mod compression;
 mod error;
 mod record;

@@ -65,6 +65,11 @@ impl Records {
         }
     }
 
+    /// The bytes that the records lie in, not compressed, and up to where in them was read.
+    pub(super) fn read_to(&self) -> (&Bytes, usize) {
+        (&self.payload, self.at)
+    }
+
     fn read(&mut self) -> Result<Record, BatchError> {
         let index = self.index;
         let fault = |what| BatchError::Record { index, what };

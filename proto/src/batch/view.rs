@@ -16,7 +16,7 @@ pub(super) const CRC_FROM: usize = 21;
 
 pub(super) const MAGIC: i8 = 2;
 
-const CODEC_BITS: i16 = 0x07;
+pub(super) const CODEC_BITS: i16 = 0x07;
 const TRANSACTIONAL_BIT: i16 = 0x10;
 const CONTROL_BIT: i16 = 0x20;
 /// What a client may say: a codec, and the two bits that have an error of their own.
@@ -97,6 +97,13 @@ impl BatchView {
     /// The last record's offset, less the base offset.
     pub fn last_offset_delta(&self) -> i32 {
         i32::from_be_bytes(field(&self.bytes, 23))
+    }
+
+    /// How many offsets it takes, and sequence numbers: as many as it had records when it came.
+    /// Compaction takes records, but no offsets.
+    pub fn offset_count(&self) -> u32 {
+        let last = u32::try_from(self.last_offset_delta());
+        last.map_or(0, |last| last.saturating_add(1))
     }
 
     /// The producer id; -1 for none.
@@ -270,7 +277,7 @@ fn check_attributes(attributes: i16) -> Result<(), BatchError> {
     Ok(())
 }
 
-fn attributes(bytes: &[u8]) -> i16 {
+pub(super) fn attributes(bytes: &[u8]) -> i16 {
     i16::from_be_bytes(field(bytes, 21))
 }
 

@@ -55,6 +55,10 @@ pub trait Disk: Send + Sync + fmt::Debug + 'static {
     /// power loss once the future completes.
     fn commit(&self, batch: Batch, sync: bool) -> BoxFuture<'_, Result<(), DiskError>>;
 
+    /// Told that many values in `range` were replaced, so that the space of the old ones may be given
+    /// back.
+    fn overwritten(&self, _range: Range<Bytes>) {}
+
     /// Free space in bytes.
     fn free_bytes(&self) -> Result<u64, DiskError>;
 }

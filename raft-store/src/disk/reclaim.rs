@@ -73,7 +73,7 @@ impl Reclaimer {
         })
     }
 
-    /// Remembers that a range was deleted.
+    /// Remembers that a range was deleted, or replaced.
     pub fn deleted(&self, range: Range<Bytes>) {
         let Some(deleted) = &self.deleted else { return };
         match deleted.try_send(range) {

@@ -261,6 +261,13 @@ impl Disk for RocksDisk {
         }
     }
 
+    fn overwritten(&self, range: Range<Bytes>) {
+        // One that writes in its callers' calls compacts everything, every few flushes.
+        if let Commits::Thread(writer) = &self.commits {
+            writer.overwritten(range);
+        }
+    }
+
     fn free_bytes(&self) -> Result<u64, DiskError> {
         if !matches!(self.commits, Commits::Thread(_)) {
             // Its files are its caller's affair, and so is the room for them.

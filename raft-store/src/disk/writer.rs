@@ -48,14 +48,18 @@ impl Drop for Writer {
 /// A writer on a thread of its own. Commits go to it in call order.
 pub(super) struct WriterThread {
     /// Closing the channel ends the thread.
-    commits: Mutex<Option<mpsc::Sender<Commit>>>,
+    commits: Mutex<Option<mpsc::Sender<Job>>>,
     thread: Option<JoinHandle<()>>,
 }
 
-struct Commit {
-    batch: Batch,
-    sync: bool,
-    done: oneshot::Sender<Result<(), DiskError>>,
+enum Job {
+    Commit {
+        batch: Batch,
+        sync: bool,
+        done: oneshot::Sender<Result<(), DiskError>>,
+    },
+    /// Much in this range was replaced.
+    Overwritten(Range<Bytes>),
 }
 
 impl WriterThread {
@@ -72,7 +76,14 @@ impl WriterThread {
         let spawned = std::thread::Builder::new()
             .name("committer".to_string())
             .spawn(move || {
-                for Commit { batch, sync, done } in queue {
+                for job in queue {
+                    let (batch, sync, done) = match job {
+                        Job::Commit { batch, sync, done } => (batch, sync, done),
+                        Job::Overwritten(range) => {
+                            reclaimer.deleted(range);
+                            continue;
+                        }
+                    };
                     let deleted = deleted_ranges(&batch);
                     let result = writer.commit(batch, sync);
                     deleted
@@ -97,7 +108,7 @@ impl WriterThread {
         let (done, happened) = oneshot::channel();
         // Queued now and not when the future is first polled: call order is commit order.
         let queued = match &*self.commits.lock() {
-            Some(commits) => commits.send(Commit { batch, sync, done }).is_ok(),
+            Some(commits) => commits.send(Job::Commit { batch, sync, done }).is_ok(),
             None => false,
         };
         Box::pin(async move {
@@ -108,6 +119,16 @@ impl WriterThread {
                 Err(stopped())
             }
         })
+    }
+}
+
+impl WriterThread {
+    /// Has the keys of a range compacted, so that what was replaced in it counts as garbage.
+    pub(super) fn overwritten(&self, range: Range<Bytes>) {
+        if let Some(commits) = &*self.commits.lock() {
+            // One that has ended reclaims nothing any more.
+            let _ = commits.send(Job::Overwritten(range));
+        }
     }
 }
 

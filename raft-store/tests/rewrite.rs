@@ -1,0 +1,248 @@
+//! Writing applied entries anew in their own place, and what a power loss leaves of that.
+
+mod support;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use openraft::EntryPayload;
+use openraft::storage::{
+    RaftLogReader, RaftLogStorage, RaftLogStorageExt, RaftSnapshotBuilder, RaftStateMachine,
+};
+use ropewalk_proto::command::Command;
+use ropewalk_raft_store::disk::Disk;
+use ropewalk_raft_store::disk::rocks::{RocksDisk, RocksOptions};
+use ropewalk_raft_store::types::Entry;
+use ropewalk_raft_store::{DiskError, Replica, ReplicaView, Rewritten, Store, StoreOptions};
+
+use support::{GROUP, REPLICA, Recorder, Sum, TERM, apply, entries, entry, log_id, open};
+
+/// What is left of an entry; of every third one nothing is taken.
+fn left_of(entry: &Entry) -> Option<Command> {
+    let EntryPayload::Normal(Command::Append {
+        leader_time_ms,
+        ring_version,
+        batch,
+    }) = &entry.payload
+    else {
+        return None;
+    };
+    (!entry.log_id.index.is_multiple_of(3)).then(|| Command::Compacted {
+        leader_time_ms: *leader_time_ms,
+        ring_version: *ring_version,
+        came_bytes: batch.len() as u32,
+        batch: batch.slice(..5),
+    })
+}
+
+fn rewritten(index: u64) -> Entry {
+    let whole = entry(TERM, index);
+    match left_of(&whole) {
+        Some(command) => Entry {
+            log_id: whole.log_id,
+            payload: EntryPayload::Normal(command),
+        },
+        None => whole,
+    }
+}
+
+/// A replica that has applied this many entries.
+async fn applied(mut replica: Replica<Sum>, count: u64) -> Replica<Sum> {
+    let appended = replica.log.blocking_append(entries(TERM, 0..count)).await;
+    appended.expect("an append");
+    apply(&mut replica.state, entries(TERM, 0..count)).await;
+    replica
+}
+
+/// Steps over the log, in steps of a few entries.
+async fn rewrite_all(view: &ReplicaView<Sum>, end: u64) -> Rewritten {
+    let mut all = Rewritten::default();
+    while all.next < end {
+        let step = view.rewrite(all.next..end, 700, left_of).await;
+        let step = step.expect("a step");
+        assert!(step.next > all.next, "it goes on");
+        all.next = step.next;
+        all.entries += step.entries;
+        all.before_bytes += step.before_bytes;
+        all.after_bytes += step.after_bytes;
+    }
+    all
+}
+
+async fn read(view: &ReplicaView<Sum>, end: u64) -> Vec<Entry> {
+    let read = view.entries(0..end, usize::MAX).await;
+    read.expect("the log")
+}
+
+async fn is_sound(view: &ReplicaView<Sum>) -> Result<(), DiskError> {
+    let mut scrub = view.scrub();
+    while scrub.step(1 << 20).await?.is_some() {}
+    Ok(())
+}
+
+/// The same on any disk; `reopen` opens it again.
+async fn entries_are_replaced_and_nothing_else_is(
+    disk: Arc<dyn Disk>,
+    tail_bytes: usize,
+    reopen: impl AsyncFnOnce(Arc<dyn Disk>) -> Arc<dyn Disk>,
+) {
+    let options = StoreOptions {
+        tail_bytes,
+        ..StoreOptions::default()
+    };
+    let store = Store::open(disk.clone(), options).await.expect("a store");
+    let replica = store.open_replica(GROUP, REPLICA, Sum::default()).await;
+    let mut replica = applied(replica.expect("a replica"), 30).await;
+    let bytes = replica.view.log_bytes();
+    let done = rewrite_all(&replica.view, 30).await;
+    assert_eq!((done.next, done.entries), (30, 20));
+    assert!(done.after_bytes < done.before_bytes);
+    replica.view.reclaim(0..30);
+    replica
+        .view
+        .put_note(Bytes::from_static(b"done"))
+        .await
+        .expect("a note");
+    let expected: Vec<Entry> = (0..30).map(rewritten).collect();
+    assert_eq!(read(&replica.view, 30).await, expected);
+    assert_eq!(
+        replica.view.log_bytes(),
+        bytes,
+        "the log is as long as it was"
+    );
+    assert_eq!(
+        rewrite_all(&replica.view, 30).await.entries,
+        0,
+        "again changes nothing"
+    );
+    // What comes behind is counted as if nothing had been replaced.
+    let more = replica.log.blocking_append(entries(TERM, 30..31)).await;
+    more.expect("an append");
+    let grown = replica.view.log_bytes();
+    is_sound(&replica.view).await.expect("no damage");
+    store.close().await;
+    drop((replica, store));
+
+    let disk = reopen(disk).await;
+    let replica = open(disk).await;
+    assert_eq!(read(&replica.view, 30).await, expected);
+    assert_eq!(replica.view.log_bytes(), grown);
+    let note = replica.view.note().await.expect("a note");
+    assert_eq!(note, Some(Bytes::from_static(b"done")));
+    is_sound(&replica.view).await.expect("no damage");
+}
+
+#[tokio::test]
+async fn entries_are_replaced_in_memory_and_on_the_disk() {
+    for tail_bytes in [0, 2_000, 64 << 20] {
+        let disk = Recorder::new();
+        entries_are_replaced_and_nothing_else_is(disk, tail_bytes, async |disk| disk).await;
+    }
+}
+
+#[tokio::test]
+async fn entries_are_replaced_in_a_database() {
+    for tail_bytes in [0, 64 << 20] {
+        let dir = tempfile::tempdir().expect("a directory");
+        let open = || {
+            let disk = RocksDisk::open(dir.path(), RocksOptions::default());
+            Arc::new(disk.expect("a database"))
+        };
+        let disk: Arc<dyn Disk> = open();
+        entries_are_replaced_and_nothing_else_is(disk, tail_bytes, async |disk| {
+            drop(disk);
+            // The committer's task lets go of the old one once it has run to its end.
+            for _ in 0..50 {
+                tokio::task::yield_now().await;
+            }
+            let disk: Arc<dyn Disk> = open();
+            disk
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_power_loss_leaves_each_entry_as_it_was_or_as_it_is_to_be() {
+    let disk = Recorder::new();
+    let mut replica = applied(open(disk.clone()).await, 30).await;
+    // Waits for what applying has written.
+    let snapshot = replica.state.get_current_snapshot().await;
+    snapshot.expect("a read");
+    let before = disk.images().len() - 1;
+    rewrite_all(&replica.view, 30).await;
+    let note = Bytes::from_static(b"done");
+    replica.view.put_note(note.clone()).await.expect("a note");
+    assert_eq!(disk.synced(), disk.images().len() - 1, "a note is synced");
+    let (mut mixed, mut done) = (0, 0);
+    for image in disk.images().into_iter().skip(before) {
+        let replica = open(image).await;
+        let found = read(&replica.view, 30).await;
+        assert_eq!(found.len(), 30);
+        let mut new = 0;
+        for (found, index) in found.iter().zip(0..) {
+            let is_new = *found == rewritten(index);
+            assert!(
+                is_new || *found == entry(TERM, index),
+                "entry {index} is neither"
+            );
+            new += usize::from(is_new);
+        }
+        let noted = replica.view.note().await.expect("a read");
+        assert!(noted.is_none() || new == 30, "noted before it was done");
+        mixed += usize::from((11..30).contains(&new));
+        done += usize::from(noted.is_some());
+        // It begins again, and comes to the same.
+        rewrite_all(&replica.view, 30).await;
+        let expected: Vec<Entry> = (0..30).map(rewritten).collect();
+        assert_eq!(read(&replica.view, 30).await, expected);
+    }
+    assert!(mixed > 2 && done == 1, "{mixed} in the midst, {done} done");
+}
+
+#[tokio::test]
+async fn what_is_purged_or_not_applied_is_not_written() {
+    let disk = Recorder::new();
+    let mut replica = applied(open(disk.clone()).await, 30).await;
+    let more = replica.log.blocking_append(entries(TERM, 30..34)).await;
+    more.expect("an append");
+    let step = replica.view.rewrite(28..34, usize::MAX, left_of).await;
+    let step = step.expect("a step");
+    assert_eq!((step.next, step.entries), (30, 2), "30 is not applied");
+
+    let mut builder = replica.state.get_snapshot_builder().await;
+    builder.build_snapshot().await.expect("a snapshot");
+    replica.log.purge(log_id(TERM, 24)).await.expect("a purge");
+    let step = replica.view.rewrite(20..30, usize::MAX, left_of).await;
+    assert_eq!(step.expect("a step").next, 20, "20 is gone");
+    // A log in which something stood before its beginning would not open.
+    let mut replica = open(disk.now()).await;
+    let held = replica.log.try_get_log_entries(25..30).await;
+    assert_eq!(held.expect("the log").len(), 5);
+}
+
+#[tokio::test]
+async fn a_purge_in_the_midst_of_a_step_leaves_nothing_before_the_log() {
+    let disk = Recorder::new();
+    let mut replica = applied(open(disk.clone()).await, 30).await;
+    let mut builder = replica.state.get_snapshot_builder().await;
+    builder.build_snapshot().await.expect("a snapshot");
+    let view = replica.view.clone();
+    let purge = replica.log.purge(log_id(TERM, 24));
+    let (purged, step) = tokio::join!(purge, view.rewrite(0..30, usize::MAX, left_of));
+    purged.expect("a purge");
+    step.expect("a step");
+    for image in disk.images() {
+        open(image).await;
+    }
+    let replica = open(disk.now()).await;
+    assert_eq!(
+        replica
+            .view
+            .entries(0..30, usize::MAX)
+            .await
+            .expect("the log")
+            .len(),
+        5
+    );
+}
