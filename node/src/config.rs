@@ -69,6 +69,11 @@ pub struct Limits {
     pub scrub_bytes_per_s: usize,
     /// Between two such passes over everything.
     pub scrub_interval_ms: u64,
+    /// How fast a node reads and writes to compact its topics, all together; 0: not at all.
+    pub compaction_bytes_per_s: usize,
+    /// Memory for the keys of the partition that is being compacted; with less, the log is gone through
+    /// more often.
+    pub compaction_memory_bytes: usize,
     /// Partitions of the internal topic that consumer groups are spread over; once, when it is made.
     pub group_partitions: u32,
     /// Consumer groups of one coordinator.
@@ -111,6 +116,8 @@ impl Default for Limits {
             reconcile_interval_ms: 500,
             scrub_bytes_per_s: 8 << 20,
             scrub_interval_ms: 6 * 3_600_000,
+            compaction_bytes_per_s: 32 << 20,
+            compaction_memory_bytes: 64 << 20,
             group_partitions: 16,
             groups_per_coordinator: 10_000,
             group_members: 1_000,

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::errors::{ClientWriteError, RaftError};
-use ropewalk_proto::command::{Command, GROUPS_SINCE_VERSION, Reply};
+use ropewalk_proto::command::{COMPACTION_SINCE_VERSION, Command, GROUPS_SINCE_VERSION, Reply};
 use ropewalk_proto::error::{ErrorCode, Outcome, WireError};
 use ropewalk_proto::ids::GROUPS_TOPIC;
 use ropewalk_proto::v1::{
-    MetaCommand, MetaReply, ProposeMetaAnswer, ProposeMetaCall, meta_command, meta_reply,
+    AlterTopic, CreateTopic, MetaCommand, MetaReply, ProposeMetaAnswer, ProposeMetaCall,
+    meta_command, meta_reply,
 };
 use tokio::time::{Instant, timeout, timeout_at};
 use tonic::Request;
@@ -85,6 +86,14 @@ fn version_of(kind: &meta_command::Kind) -> u32 {
         meta_command::Kind::CreateTopic(topic) if topic.name == GROUPS_TOPIC => {
             GROUPS_SINCE_VERSION
         }
+        meta_command::Kind::CreateTopic(CreateTopic {
+            settings: Some(settings),
+            ..
+        })
+        | meta_command::Kind::AlterTopic(AlterTopic {
+            settings: Some(settings),
+            ..
+        }) if settings::needs_compaction(settings) => COMPACTION_SINCE_VERSION,
         _ => 1,
     }
 }

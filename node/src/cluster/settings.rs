@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ropewalk_proto::error::{ErrorCode, WireError};
-use ropewalk_proto::v1::{Partitioner, TopicSettings};
+use ropewalk_proto::v1::{Cleanup, Partitioner, TopicSettings};
 
 /// No limit, for retention by time and by size.
 pub const UNLIMITED: i64 = -1;
@@ -15,6 +15,10 @@ const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 const SEGMENT_BYTES: std::ops::RangeInclusive<u64> = 16 * KIB..=GIB;
+/// How long a record without a value stays readable once it is compacted, if nobody says otherwise.
+const DELETE_HORIZON_MS: i64 = DAY_MS;
+/// How much of a log is to be compacted before it is, in percent, if nobody says otherwise.
+const MIN_DIRTY_PERCENT: u32 = 50;
 const MAX_BATCH_BYTES: std::ops::RangeInclusive<u64> = KIB..=8 * MIB;
 
 /// What holds where nobody says otherwise.
@@ -26,7 +30,63 @@ pub fn defaults() -> TopicSettings {
         segment_bytes: 64 * MIB,
         max_batch_bytes: MIB as u32,
         partitioner: Partitioner::Ring as i32,
+        // Of compaction 0 is the default: what nodes of older versions keep, too.
+        ..TopicSettings::default()
     }
+}
+
+/// Whether of each key only the last record is to stay.
+pub fn compacts(settings: &TopicSettings) -> bool {
+    settings.cleanup() != Cleanup::Delete
+}
+
+/// Whether records go when they are too old or too many.
+pub fn deletes(settings: &TopicSettings) -> bool {
+    settings.cleanup() != Cleanup::Compact
+}
+
+/// How long a record without a value stays readable once it is compacted, in ms.
+pub fn delete_horizon_ms(settings: &TopicSettings) -> i64 {
+    or_default(settings.delete_horizon_ms, DELETE_HORIZON_MS)
+}
+
+/// How much of a log is to be compacted before it is, in percent.
+pub fn min_dirty_percent(settings: &TopicSettings) -> u32 {
+    or_default(settings.min_dirty_percent, MIN_DIRTY_PERCENT)
+}
+
+fn or_default<T: Default + PartialEq>(given: T, default: T) -> T {
+    if given == T::default() {
+        default
+    } else {
+        given
+    }
+}
+
+/// What is written of cleanup, as an operator writes it.
+pub fn cleanup_name(settings: &TopicSettings) -> &'static str {
+    match settings.cleanup() {
+        Cleanup::Delete => "delete",
+        Cleanup::Compact => "compact",
+        Cleanup::CompactDelete => "compact,delete",
+    }
+}
+
+/// Whether anything is set that only a node with compaction understands.
+pub(super) fn needs_compaction(settings: &TopicSettings) -> bool {
+    let TopicSettings {
+        cleanup,
+        delete_horizon_ms,
+        min_compaction_lag_ms,
+        min_dirty_percent,
+        ..
+    } = *settings;
+    (
+        cleanup,
+        delete_horizon_ms,
+        min_compaction_lag_ms,
+        min_dirty_percent,
+    ) != (0, 0, 0, 0)
 }
 
 /// Fills what is 0 or absent with the defaults, and checks every range.
@@ -39,6 +99,10 @@ pub fn resolve(settings: Option<&TopicSettings>) -> Result<TopicSettings, WireEr
         fill(&mut full.segment_bytes, given.segment_bytes);
         fill(&mut full.max_batch_bytes, given.max_batch_bytes);
         fill(&mut full.partitioner, given.partitioner);
+        full.cleanup = given.cleanup;
+        full.delete_horizon_ms = given.delete_horizon_ms;
+        full.min_compaction_lag_ms = given.min_compaction_lag_ms;
+        full.min_dirty_percent = given.min_dirty_percent;
     }
     check(&full)?;
     Ok(full)
@@ -73,11 +137,34 @@ fn check(settings: &TopicSettings) -> Result<(), WireError> {
         settings.max_batch_bytes.into(),
         MAX_BATCH_BYTES,
     )?;
+    check_cleanup(settings)?;
     match Partitioner::try_from(settings.partitioner) {
         Ok(Partitioner::Ring | Partitioner::Murmur2) => Ok(()),
         _ => Err(invalid(
             "this partitioner is unknown here: use ring or murmur2",
         )),
+    }
+}
+
+fn check_cleanup(settings: &TopicSettings) -> Result<(), WireError> {
+    if Cleanup::try_from(settings.cleanup).is_err() {
+        return Err(invalid(
+            "this cleanup is unknown here: use delete, compact, or compact,delete",
+        ));
+    }
+    for (name, value) in [
+        ("delete_horizon", settings.delete_horizon_ms),
+        ("min_compaction_lag", settings.min_compaction_lag_ms),
+    ] {
+        if value < 0 {
+            return Err(invalid(format!("{name} of {value} ms: it is at least 0")));
+        }
+    }
+    match settings.min_dirty_percent {
+        0..=100 => Ok(()),
+        percent => Err(invalid(format!(
+            "min_dirty_percent of {percent}: it is between 1 and 100"
+        ))),
     }
 }
 
@@ -92,7 +179,8 @@ fn in_range(name: &str, value: u64, range: std::ops::RangeInclusive<u64>) -> Res
 }
 
 /// Settings with the named ones replaced by what an operator wrote: `retention=7d`,
-/// `retention_size=10GiB`, `segment_bytes=64MiB`, `max_batch_bytes=1MiB`, `partitioner=murmur2`.
+/// `retention_size=10GiB`, `segment_bytes=64MiB`, `max_batch_bytes=1MiB`, `partitioner=murmur2`,
+/// `cleanup=compact`, `delete_horizon=24h`, `min_compaction_lag=10m`, `min_dirty_percent=50`.
 pub fn merge<'a>(
     current: &TopicSettings,
     set: impl IntoIterator<Item = (&'a str, &'a str)>,
@@ -130,6 +218,25 @@ fn set_one(settings: &mut TopicSettings, name: &str, value: &str) -> Result<(), 
                 }
             } as i32;
         }
+        "cleanup" => settings.cleanup = cleanup(value)? as i32,
+        "delete_horizon" => settings.delete_horizon_ms = duration_ms(value)?,
+        "min_compaction_lag" => {
+            settings.min_compaction_lag_ms = match value {
+                "0" => 0,
+                _ => duration_ms(value)?,
+            }
+        }
+        "min_dirty_percent" => {
+            let percent = value
+                .parse()
+                .ok()
+                .filter(|percent| (1..=100).contains(percent));
+            settings.min_dirty_percent = percent.ok_or_else(|| {
+                invalid(format!(
+                    "{value:?} is no percentage: write a number from 1 to 100"
+                ))
+            })?;
+        }
         "replicas" => {
             return Err(invalid(
                 "the number of replicas is set when a topic is created and cannot be changed yet",
@@ -138,11 +245,23 @@ fn set_one(settings: &mut TopicSettings, name: &str, value: &str) -> Result<(), 
         _ => {
             return Err(invalid(format!(
                 "setting {name:?} is unknown: there are retention, retention_size, segment_bytes, \
-                 max_batch_bytes and partitioner"
+                 max_batch_bytes, partitioner, cleanup, delete_horizon, min_compaction_lag and \
+                 min_dirty_percent"
             )));
         }
     }
     Ok(())
+}
+
+fn cleanup(value: &str) -> Result<Cleanup, WireError> {
+    match value {
+        "delete" => Ok(Cleanup::Delete),
+        "compact" => Ok(Cleanup::Compact),
+        "compact,delete" | "delete,compact" => Ok(Cleanup::CompactDelete),
+        _ => Err(invalid(format!(
+            "cleanup {value:?} is unknown: use delete, compact, or compact,delete"
+        ))),
+    }
 }
 
 fn or_unlimited(
@@ -229,6 +348,10 @@ mod tests {
             ("segment_bytes", "64KiB"),
             ("max_batch_bytes", "2048"),
             ("partitioner", "murmur2"),
+            ("cleanup", "compact,delete"),
+            ("delete_horizon", "1h"),
+            ("min_compaction_lag", "10s"),
+            ("min_dirty_percent", "20"),
         ]);
         let settings = settings.unwrap();
         assert_eq!(settings.retention_ms, 12 * 3_600_000);
@@ -236,9 +359,25 @@ mod tests {
         assert_eq!(settings.segment_bytes, 65_536);
         assert_eq!(settings.max_batch_bytes, 2_048);
         assert_eq!(settings.partitioner, Partitioner::Murmur2 as i32);
+        assert_eq!(cleanup_name(&settings), "compact,delete");
+        assert!(compacts(&settings) && deletes(&settings) && needs_compaction(&settings));
+        assert_eq!(delete_horizon_ms(&settings), 3_600_000);
+        assert_eq!(settings.min_compaction_lag_ms, 10_000);
+        assert_eq!(min_dirty_percent(&settings), 20);
+        assert_eq!(resolve(Some(&settings)), Ok(settings));
         let unlimited = set(&[("retention", "-1"), ("retention_size", "none")]).unwrap();
         assert_eq!(unlimited.retention_ms, UNLIMITED);
         assert_eq!(unlimited.retention_bytes, UNLIMITED);
+    }
+
+    #[test]
+    fn a_topic_that_does_not_ask_for_compaction_is_as_older_nodes_know_it() {
+        let settings = set(&[("cleanup", "delete")]).unwrap();
+        assert_eq!(settings, defaults());
+        assert!(!needs_compaction(&settings) && !compacts(&settings) && deletes(&settings));
+        assert_eq!(delete_horizon_ms(&settings), DAY_MS);
+        let compacted = set(&[("cleanup", "compact")]).unwrap();
+        assert!(needs_compaction(&compacted) && !deletes(&compacted));
     }
 
     #[test]
@@ -256,6 +395,11 @@ mod tests {
             ("max_batch_bytes", "5GiB", "too large"),
             ("max_batch_bytes", "9MiB", "between"),
             ("partitioner", "random", "murmur2"),
+            ("cleanup", "compress", "compact,delete"),
+            ("delete_horizon", "0s", "duration"),
+            ("min_compaction_lag", "later", "duration"),
+            ("min_dirty_percent", "0", "1 to 100"),
+            ("min_dirty_percent", "101", "1 to 100"),
             ("replicas", "5", "cannot be changed"),
             ("retentoin", "7d", "unknown"),
         ] {
@@ -282,6 +426,18 @@ mod tests {
             },
             TopicSettings {
                 max_batch_bytes: 10,
+                ..defaults()
+            },
+            TopicSettings {
+                cleanup: 9,
+                ..defaults()
+            },
+            TopicSettings {
+                delete_horizon_ms: -1,
+                ..defaults()
+            },
+            TopicSettings {
+                min_dirty_percent: 101,
                 ..defaults()
             },
         ];

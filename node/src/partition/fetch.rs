@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use ropewalk_proto::batch::HEADER_BYTES;
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::mistake::{Mistake, made};
 use tokio::time::Instant;
@@ -38,6 +39,11 @@ pub struct Fetched {
     pub log_start_offset: u64,
     /// The epoch of the leader that answered.
     pub epoch: u64,
+}
+
+/// Whether compaction has left nothing of a batch but its header.
+fn is_empty(batch: &Bytes) -> bool {
+    batch.len() <= HEADER_BYTES
 }
 
 impl Partition {
@@ -168,6 +174,11 @@ impl Partition {
                     return Ok(Some(fetched));
                 }
                 bytes += more;
+                // Of batches that compaction has emptied the last is enough to say how far this goes.
+                let batches = &mut fetched.batches;
+                if batches.last().is_some_and(|(.., batch)| is_empty(batch)) {
+                    batches.pop();
+                }
                 fetched
                     .batches
                     .push((one.base_offset, one.epoch, one.batch.into_bytes()));

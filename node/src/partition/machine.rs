@@ -18,8 +18,8 @@ use super::offsets::{Offsets, Start};
 use super::producers::{Claim, Producers, Verdict};
 use super::segments::Segments;
 use super::state::{
-    Active, Boundary, Checkpoint, Core, Effects, Key, Pair, Point, STATE_VERSION, check_version,
-    damaged, value,
+    Active, Boundary, Checkpoint, Compaction, Core, Effects, Key, Pair, Point, STATE_VERSION,
+    check_version, damaged, value,
 };
 use crate::group::{self, Groups};
 
@@ -114,6 +114,20 @@ impl PartitionMachine {
         (self.core.ring_version, self.core.fence_offset)
     }
 
+    /// How far the log is to be compacted, on every replica.
+    pub fn compaction(&self) -> Compaction {
+        self.core.compaction.unwrap_or_default()
+    }
+
+    /// The log index, and the offset, that the log begins behind once all is purged that may be.
+    pub(super) fn beginning(&self) -> Start {
+        let purgeable = self.core.purgeable;
+        Start {
+            log_index: purgeable.map_or(0, |end| end.end_index + 1),
+            base_offset: purgeable.map_or(0, |end| end.next_offset),
+        }
+    }
+
     /// The consumer groups whose coordinator leads this partition.
     pub fn groups(&self) -> &Groups {
         &self.groups
@@ -171,7 +185,8 @@ impl PartitionMachine {
     ) -> Result<Reply, MachineError> {
         let batch = BatchView::trusted(batch.clone())
             .map_err(|error| damaged(format!("entry {}: {error}", self.core.applied)))?;
-        if batch.record_count() <= 0 {
+        // Not the count of its records: compaction may have taken any of them.
+        if batch.offset_count() == 0 {
             return Err(damaged(format!(
                 "entry {} holds no record",
                 self.core.applied
@@ -217,7 +232,7 @@ impl PartitionMachine {
             self.producers
                 .remember(&claim, base_offset, time_ms, effects);
         }
-        self.core.next_offset += u64::from(batch.record_count().unsigned_abs());
+        self.core.next_offset += u64::from(batch.offset_count());
         self.core.max_timestamp_ms = self
             .core
             .max_timestamp_ms
@@ -285,6 +300,31 @@ impl PartitionMachine {
         self.epochs.forget(self.core.log_start, effects);
     }
 
+    /// Takes note of what is to be compacted: whole segments only, and of records without a value only
+    /// those that an earlier compaction has passed. Neither mark ever goes back.
+    fn compact(&mut self, leader_time_ms: i64, to_offset: u64, tombstones_below: u64) {
+        let old = self.compaction();
+        let mut ends = self.segments.iter();
+        let end = ends.rfind(|end| end.next_offset <= to_offset);
+        let mut new = match end {
+            Some(end) if end.next_offset > old.to_offset => Compaction {
+                to_offset: end.next_offset,
+                end_index: end.end_index,
+                log_bytes: end.log_bytes,
+                ..old
+            },
+            _ => old,
+        };
+        new.tombstones_below = tombstones_below
+            .min(old.to_offset)
+            .max(old.tombstones_below);
+        if new.tombstones_below >= old.waiting_offset {
+            new.waiting_offset = new.to_offset;
+            new.waiting_since_ms = leader_time_ms;
+        }
+        self.core.compaction = Some(new);
+    }
+
     fn read(pairs: Vec<(Bytes, Bytes)>) -> Result<PartitionMachine, MachineError> {
         let mut machine = PartitionMachine::default();
         for (key, bytes) in pairs {
@@ -341,6 +381,12 @@ impl Machine for PartitionMachine {
                 leader_time_ms,
                 ring_version,
                 batch,
+            })
+            | Some(Command::Compacted {
+                leader_time_ms,
+                ring_version,
+                batch,
+                ..
             }) => {
                 let from = (*leader_time_ms, *ring_version);
                 self.append(log_bytes_before, from, batch, &mut effects)?
@@ -354,6 +400,14 @@ impl Machine for PartitionMachine {
             }
             Some(Command::Trim { to_offset, .. }) => {
                 self.trim(*to_offset, &mut effects);
+                Reply::Done
+            }
+            Some(Command::Compact {
+                leader_time_ms,
+                to_offset,
+                tombstones_below,
+            }) => {
+                self.compact(*leader_time_ms, *to_offset, *tombstones_below);
                 Reply::Done
             }
             Some(Command::Roll { .. }) => {
@@ -445,7 +499,7 @@ fn claim(batch: &BatchView) -> Option<Claim> {
         producer: batch.producer_id(),
         epoch: batch.producer_epoch(),
         first_sequence: batch.base_sequence(),
-        count: batch.record_count().unsigned_abs(),
+        count: batch.offset_count(),
     })
 }
 

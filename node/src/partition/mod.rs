@@ -10,6 +10,7 @@
 mod balance;
 #[cfg(test)]
 mod cluster_tests;
+mod compaction;
 mod epochs;
 mod fetch;
 mod followers;

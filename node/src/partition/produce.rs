@@ -21,7 +21,8 @@ use ropewalk_proto::mistake::{Mistake, made};
 use ropewalk_raft_store::{DiskStatus, TypeConfig};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::Partition;
+use super::{Partition, compaction};
+use crate::cluster::settings;
 
 /// How long a batch waits for room among the produce requests under way.
 const ROOM_WITHIN: Duration = Duration::from_secs(5);
@@ -74,6 +75,9 @@ impl Partition {
         let limits = Limits::new(self.settings.read().max_batch_bytes);
         let checked =
             BatchView::check(batch, &limits).map_err(|error| self.error(error.code(), error))?;
+        if settings::compacts(&self.settings.read()) {
+            compaction::check(&checked).map_err(|what| self.error(what.code, what.message))?;
+        }
         let epoch = self.leading_epoch()?;
         if let Some(known) = self.known_already(&checked, epoch) {
             return Ok(Ticket(std::future::ready(Ok(known)).boxed()));

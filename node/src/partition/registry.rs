@@ -18,11 +18,12 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::compaction;
 use super::host::Host;
 use super::quarantine::Quarantine;
 use super::replica::{Partition, PartitionId};
 use crate::cluster::{Cluster, ClusterView};
-use crate::config::Config;
+use crate::config::{Config, Limits};
 use crate::env::Env;
 use crate::peer::{Inbound, Peers};
 
@@ -103,6 +104,7 @@ impl Partitions {
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
         };
+        let stop = inner.stop.clone();
         let partitions = Partitions {
             inner: Arc::new(inner),
         };
@@ -110,6 +112,10 @@ impl Partitions {
             .inner
             .tasks
             .spawn(Registrar::new(partitions.clone()).run());
+        partitions
+            .inner
+            .tasks
+            .spawn(compaction::run(partitions.clone(), stop));
         partitions
     }
 
@@ -128,6 +134,11 @@ impl Partitions {
     /// All replicas that run here.
     pub fn all(&self) -> Vec<Arc<Partition>> {
         self.inner.running.read().values().cloned().collect()
+    }
+
+    /// The node's bounds.
+    pub(super) fn limits(&self) -> &Limits {
+        &self.inner.host.limits
     }
 
     /// Hands over every leadership this node holds, and takes no new one. What could not be handed

@@ -18,10 +18,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::PartitionMachine;
+use super::compaction::Progress;
 use super::followers::Pace;
 use super::host::Host;
 use super::quarantine::lost_majority;
 use super::steward;
+use crate::peer::Claims;
 use crate::raft_config::raft_config;
 
 /// How long a stopping replica waits for its Raft.
@@ -81,6 +83,10 @@ pub struct Partition {
     pub(super) settings: RwLock<TopicSettings>,
     /// One more than the log index of the segment boundary behind which a roll was asked for.
     pub(super) roll_asked: AtomicU64,
+    /// How far this replica has compacted its log.
+    pub(super) compacted: Mutex<Progress>,
+    /// How far the others have, as they told this one while it led.
+    pub(super) claims: Claims,
     /// How fast the log grows, as its followers are measured by.
     pub(super) pace: Mutex<Pace>,
     /// The epoch this replica was last told to lead in: what waiting readers watch.
@@ -104,12 +110,16 @@ impl Partition {
             .await?;
         let config = raft_config(&host.limits, &id.to_string());
         let network = host.peers.network(id.group, id.replica);
+        let claims = network.claims();
+        let compacted = Progress::load(&replica.view).await;
+        let compacted = compacted.map_err(StoreError::from)?;
         let raft = Raft::new(id.replica, config, network, replica.log, replica.state).await;
         let raft = raft.map_err(|error| match replica.view.damage().borrow().clone() {
             Some(why) => StartError::Damaged(why),
             None => StartError::Raft(error),
         })?;
         host.inbound.register(id.group, id.replica, raft.clone());
+        host.inbound.compacted(id.replica, compacted.to_offset);
         let partition = Arc::new(Partition {
             id,
             host,
@@ -117,6 +127,8 @@ impl Partition {
             view: replica.view,
             settings: RwLock::new(settings),
             roll_asked: AtomicU64::new(0),
+            compacted: Mutex::new(compacted),
+            claims,
             pace: Mutex::default(),
             leads: watch::Sender::new(None),
             ended: AtomicBool::new(false),

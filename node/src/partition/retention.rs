@@ -11,7 +11,8 @@ use ropewalk_proto::mistake::{Mistake, made};
 use ropewalk_proto::v1::TopicSettings;
 
 use super::state::Boundary;
-use super::{Partition, PartitionMachine};
+use super::{Partition, PartitionMachine, compaction};
+use crate::cluster::settings;
 
 /// How long a proposal may take; what is not done is proposed again next time.
 const PROPOSE_WITHIN: Duration = Duration::from_secs(5);
@@ -47,6 +48,15 @@ fn trim_target(machine: &PartitionMachine, settings: &TopicSettings, now_ms: i64
         .map(|end| end.next_offset.max(machine.log_start()))
 }
 
+/// The same settings, with nothing ever too old or too much.
+fn unlimited(settings: TopicSettings) -> TopicSettings {
+    TopicSettings {
+        retention_ms: settings::UNLIMITED,
+        retention_bytes: settings::UNLIMITED,
+        ..settings
+    }
+}
+
 /// A setting of bytes, where less than 0 means no limit.
 fn limit(bytes: i64) -> Option<u64> {
     u64::try_from(bytes).ok()
@@ -57,7 +67,17 @@ impl Partition {
     pub(super) async fn retain(&self) {
         let settings = *self.settings.read();
         let now_ms = self.host.clock.now_ms();
-        if roll_is_due(&self.view.machine(), &settings, now_ms) {
+        let compacts = settings::compacts(&settings);
+        let settings = match settings::deletes(&settings) {
+            true => settings,
+            false => unlimited(settings),
+        };
+        let roll_is_due = {
+            let machine = self.view.machine();
+            roll_is_due(&machine, &settings, now_ms)
+                || compacts && compaction::roll_is_due(&machine, now_ms)
+        };
+        if roll_is_due {
             self.housekeeping(Command::Roll {
                 leader_time_ms: now_ms,
             })
@@ -72,8 +92,12 @@ impl Partition {
             })
             .await;
         }
+        if compacts {
+            self.ask_for_compaction(&settings, now_ms).await;
+        }
     }
 
+    /// Proposes a command of no consequence to anybody who waits.
     pub(super) async fn housekeeping(&self, command: Command) {
         match tokio::time::timeout(PROPOSE_WITHIN, self.raft.client_write(command)).await {
             Ok(Ok(_)) => {}

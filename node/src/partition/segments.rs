@@ -32,7 +32,7 @@ impl Segments {
     }
 
     /// The ends of the segments kept whole, the oldest first.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Boundary> {
+    pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = &Boundary> {
         self.boundaries.iter()
     }
 

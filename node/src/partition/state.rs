@@ -97,6 +97,32 @@ pub(super) struct Core {
     /// The offset of the first record behind the last fence.
     #[prost(uint64, tag = "10")]
     pub fence_offset: u64,
+    /// How far the log is to be compacted, if it ever was to be.
+    #[prost(message, optional, tag = "11")]
+    pub compaction: Option<Compaction>,
+}
+
+/// What the log has been told of its compaction. Each replica carries it out by itself.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct Compaction {
+    /// Below this offset only the last record of each key is to stay.
+    #[prost(uint64, tag = "1")]
+    pub to_offset: u64,
+    /// The last log index below it.
+    #[prost(uint64, tag = "2")]
+    pub end_index: u64,
+    /// Bytes of all entries up to that, from the beginning of time, as they were appended.
+    #[prost(uint64, tag = "3")]
+    pub log_bytes: u64,
+    /// Below this offset records without a value are to go, too.
+    #[prost(uint64, tag = "4")]
+    pub tombstones_below: u64,
+    /// Up to where records without a value have been the last of their keys,
+    #[prost(uint64, tag = "5")]
+    pub waiting_offset: u64,
+    /// since this leader time.
+    #[prost(sint64, tag = "6")]
+    pub waiting_since_ms: i64,
 }
 
 /// The segment under way, in leader time: when its first and its latest record were appended.

@@ -24,7 +24,7 @@ pub(super) struct Found {
 impl Found {
     /// The offset after its last record.
     pub(super) fn end_offset(&self) -> u64 {
-        self.base_offset + u64::from(self.batch.record_count().unsigned_abs())
+        self.base_offset + u64::from(self.batch.offset_count())
     }
 }
 
@@ -83,11 +83,18 @@ impl<'a> Walk<'a> {
         for entry in entries {
             let (index, epoch) = (entry.log_id.index(), **entry.log_id.committed_leader_id());
             self.next.log_index = index + 1;
-            let EntryPayload::Normal(Command::Append {
-                batch,
-                leader_time_ms,
-                ..
-            }) = entry.payload
+            let EntryPayload::Normal(
+                Command::Append {
+                    batch,
+                    leader_time_ms,
+                    ..
+                }
+                | Command::Compacted {
+                    batch,
+                    leader_time_ms,
+                    ..
+                },
+            ) = entry.payload
             else {
                 continue;
             };

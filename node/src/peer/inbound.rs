@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -50,6 +50,8 @@ struct Replica {
     group: GroupId,
     raft: Arc<dyn RaftGroup>,
     queue: mpsc::Sender<Job>,
+    /// What its answers say it has compacted.
+    compacted_to: Arc<AtomicU64>,
     _worker: AbortOnDropHandle<()>,
 }
 
@@ -96,9 +98,11 @@ impl Inbound {
     pub fn register(&self, group: GroupId, replica: ReplicaId, raft: impl RaftGroup) {
         let raft: Arc<dyn RaftGroup> = Arc::new(raft);
         let (queue, jobs) = mpsc::channel(REPLICA_QUEUE);
+        let compacted_to = Arc::<AtomicU64>::default();
         let worker = work(
             jobs,
             raft.clone(),
+            compacted_to.clone(),
             self.shared.refuse_appends.clone(),
             self.shared.call_timeout,
         );
@@ -106,6 +110,7 @@ impl Inbound {
             group,
             raft,
             queue,
+            compacted_to,
             _worker: AbortOnDropHandle::new(tokio::spawn(worker)),
         };
         self.shared.replicas.write().insert(replica, replica_here);
@@ -114,6 +119,21 @@ impl Inbound {
     /// Peers reach `replica` no longer: what it has not answered yet is answered with an error.
     pub fn deregister(&self, replica: ReplicaId) {
         self.shared.replicas.write().remove(&replica);
+    }
+
+    /// From now on, `replica` tells its leader that nothing below this offset is left in it that
+    /// compaction was to take.
+    pub fn compacted(&self, replica: ReplicaId, to_offset: u64) {
+        if let Some(replica) = self.shared.replicas.read().get(&replica) {
+            replica.compacted_to.store(to_offset, Ordering::Relaxed);
+        }
+    }
+
+    fn compacted_to(&self, group: u64, replica: u64) -> u64 {
+        let found = self.named(group, replica, |replica| {
+            replica.compacted_to.load(Ordering::Relaxed)
+        });
+        found.unwrap_or(0)
     }
 
     /// While set, new entries that carry records are refused, as a full disk can't take them;
@@ -162,12 +182,13 @@ impl Inbound {
     pub(super) async fn heartbeat(&self, job: Job) {
         let Job { call, reply } = job;
         let entries = call.request.as_ref().map_or(0, |r| r.entries.len());
+        let compacted_to = self.compacted_to(call.group_id, call.to_replica_id);
         let answer = match self.find(call.group_id, call.to_replica_id) {
             Ok(_) if entries > 0 => Err(Malformed("entries among the heartbeats".into()).into()),
             Ok(raft) => self.bounded(append(&*raft, call, false)).await,
             Err(error) => Err(error),
         };
-        reply.send(answer);
+        reply.send(told(answer, compacted_to));
     }
 
     /// What a replica answers, or an error when it takes too long: a replica that hangs must not
@@ -201,6 +222,7 @@ impl Inbound {
 async fn work(
     jobs: mpsc::Receiver<Job>,
     raft: Arc<dyn RaftGroup>,
+    compacted_to: Arc<AtomicU64>,
     refuse: Arc<AtomicBool>,
     bound: Duration,
 ) {
@@ -215,8 +237,19 @@ async fn work(
             )
         })
         .buffered(PIPELINE)
-        .for_each(|(answer, reply)| async move { reply.send(answer) })
+        .for_each(|(answer, reply)| {
+            reply.send(told(answer, compacted_to.load(Ordering::Relaxed)));
+            std::future::ready(())
+        })
         .await;
+}
+
+/// An answer that also tells how far the replica is compacted.
+fn told(answer: Result<AppendResult, WireError>, to: u64) -> Result<AppendResult, WireError> {
+    answer.map(|result| AppendResult {
+        compacted_to: to,
+        ..result
+    })
 }
 
 async fn bounded<T>(
@@ -241,8 +274,12 @@ async fn append(
         let last = raft.last_log_index();
         last.is_none_or(|last| entry.log_id.index > last)
     };
-    let has_records =
-        |entry: &Entry| matches!(entry.payload, EntryPayload::Normal(Command::Append { .. }));
+    let has_records = |entry: &Entry| {
+        let EntryPayload::Normal(command) = &entry.payload else {
+            return false;
+        };
+        matches!(command, Command::Append { .. } | Command::Compacted { .. })
+    };
     if refuse && request.entries.iter().any(|e| has_records(e) && is_new(e)) {
         return Err(WireError::new(
             ErrorCode::DiskFull,

@@ -105,7 +105,14 @@ async fn a_busy_replica_gets_its_entries_in_the_order_in_which_they_came() {
     }
     drop((queue, answers));
     let bound = Duration::from_secs(60);
-    work(jobs, Arc::new(Recorder(seen)), Arc::default(), bound).await;
+    work(
+        jobs,
+        Arc::new(Recorder(seen)),
+        Arc::default(),
+        Arc::default(),
+        bound,
+    )
+    .await;
     for number in 0..CALLS {
         assert_eq!(order.recv().await, Some(number));
         let answer = answered.recv().await.expect("an answer");

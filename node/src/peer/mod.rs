@@ -26,7 +26,7 @@ use crate::config::Limits;
 
 pub use group::RaftGroup;
 pub use inbound::Inbound;
-pub use network::{Network, Networks};
+pub use network::{Claims, Network, Networks};
 pub use peers::Peers;
 pub use service::RaftService;
 

@@ -1,5 +1,6 @@
 //! openraft's network: one replica speaking to another.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use openraft::raft::{
     TransferLeaderError, TransferLeaderRequest, VoteRequest, VoteResponse,
 };
 use openraft::storage::Snapshot;
+use parking_lot::Mutex;
 use ropewalk_proto::error::WireError;
 use ropewalk_proto::ids::{GroupId, ReplicaId};
 use ropewalk_proto::v1;
@@ -39,6 +41,30 @@ pub struct Networks {
     peers: Peers,
     group: GroupId,
     from: ReplicaId,
+    claims: Claims,
+}
+
+/// How far other replicas of a group have said that they are compacted; what they said stays true.
+/// Clones are the same.
+#[derive(Debug, Clone, Default)]
+pub struct Claims(Arc<Mutex<BTreeMap<ReplicaId, u64>>>);
+
+impl Claims {
+    /// Below which offset a replica holds nothing that compaction was to take, as far as it has said.
+    pub fn of(&self, replica: ReplicaId) -> u64 {
+        self.0.lock().get(&replica).copied().unwrap_or(0)
+    }
+
+    /// Forgets replicas that are no longer of the group.
+    pub fn retain(&self, keep: impl Fn(ReplicaId) -> bool) {
+        self.0.lock().retain(|replica, _| keep(*replica));
+    }
+
+    fn heard(&self, replica: ReplicaId, to_offset: u64) {
+        if to_offset > 0 {
+            self.0.lock().insert(replica, to_offset);
+        }
+    }
 }
 
 /// One replica's way to another.
@@ -50,13 +76,24 @@ pub struct Network {
     group: GroupId,
     from: ReplicaId,
     to: ReplicaId,
+    claims: Claims,
 }
 
 type RpcError = RPCError<TypeConfig>;
 
 impl Networks {
     pub(super) fn new(peers: Peers, group: GroupId, from: ReplicaId) -> Networks {
-        Networks { peers, group, from }
+        Networks {
+            peers,
+            group,
+            from,
+            claims: Claims::default(),
+        }
+    }
+
+    /// What the other replicas say while this one leads.
+    pub fn claims(&self) -> Claims {
+        self.claims.clone()
     }
 
     fn network(&self, to: ReplicaId, node: &Broker, kind: Kind) -> Network {
@@ -67,6 +104,7 @@ impl Networks {
             group: self.group,
             from: self.from,
             to,
+            claims: self.claims.clone(),
         }
     }
 }
@@ -353,6 +391,7 @@ impl Network {
         };
         let answer = answer.map_err(|error| self.lane_error(error))?;
         let response = appended_from_wire(&answer, prev.as_ref()).map_err(nonsense)?;
+        self.claims.heard(self.to, answer.compacted_to);
         Ok((response, SentRange { prev, last }))
     }
 }

@@ -1,0 +1,104 @@
+//! When a log is compacted, and up to where: the leader's to decide, from its settings, its clock, and
+//! what the replicas have told. What it decides goes into the log.
+
+use ropewalk_proto::command::Command;
+use ropewalk_proto::ids::ReplicaId;
+use ropewalk_proto::v1::TopicSettings;
+
+use super::Progress;
+use crate::cluster::settings;
+use crate::partition::{Partition, PartitionMachine};
+
+/// A segment of a compacted topic ends after this long, though it is not full: what is in the one
+/// under way is never compacted.
+const ROLL_AFTER_MS: i64 = 3_600_000;
+
+/// Whether the segment under way has lasted long enough.
+pub(in crate::partition) fn roll_is_due(machine: &PartitionMachine, now_ms: i64) -> bool {
+    let since_ms = machine.active_since_ms();
+    since_ms.is_some_and(|since_ms| now_ms.saturating_sub(since_ms) >= ROLL_AFTER_MS)
+}
+
+/// What is to be compacted next, if anything: below which offset, and below which offset records
+/// without a value are to go. `own` is what the leader itself has done, and up to `all_to` every replica
+/// is compacted.
+pub(super) fn next(
+    machine: &PartitionMachine,
+    own: &Progress,
+    all_to: u64,
+    settings: &TopicSettings,
+    now_ms: i64,
+) -> Option<(u64, u64)> {
+    let asked = machine.compaction();
+    // One thing after the other: what is under way would be begun anew.
+    if !own.has_done(&asked) {
+        return None;
+    }
+    let to_offset = next_offset(machine, own, settings, now_ms).unwrap_or(asked.to_offset);
+    let waited = now_ms.saturating_sub(asked.waiting_since_ms);
+    let expired = own.tombstones > 0
+        && waited >= settings::delete_horizon_ms(settings)
+        && asked.waiting_offset <= all_to;
+    let tombstones_below = match expired {
+        true => asked.waiting_offset.max(asked.tombstones_below),
+        false => asked.tombstones_below,
+    };
+    let more = to_offset > asked.to_offset || tombstones_below > asked.tombstones_below;
+    more.then_some((to_offset, tombstones_below))
+}
+
+/// The end of the last segment that may be compacted, if what it adds is enough to be worth it.
+fn next_offset(
+    machine: &PartitionMachine,
+    own: &Progress,
+    settings: &TopicSettings,
+    now_ms: i64,
+) -> Option<u64> {
+    let asked = machine.compaction();
+    let rested = now_ms.saturating_sub(settings.min_compaction_lag_ms);
+    let ends = machine
+        .segments()
+        .take_while(|end| end.last_time_ms <= rested);
+    let end = ends.last()?;
+    let dirty_bytes = end.log_bytes.saturating_sub(asked.log_bytes);
+    let all_bytes = dirty_bytes.saturating_add(own.left_bytes);
+    let is_enough = u128::from(dirty_bytes) * 100
+        >= u128::from(all_bytes) * u128::from(settings::min_dirty_percent(settings));
+    (end.next_offset > asked.to_offset && is_enough).then_some(end.next_offset)
+}
+
+impl Partition {
+    /// Proposes that the log be compacted, if it is time; for the leader.
+    pub(in crate::partition) async fn ask_for_compaction(
+        &self,
+        settings: &TopicSettings,
+        now_ms: i64,
+    ) {
+        let own = *self.compacted.lock();
+        let all_to = self.compacted_everywhere(&own);
+        let next = next(&self.view.machine(), &own, all_to, settings, now_ms);
+        let Some((to_offset, tombstones_below)) = next else {
+            return;
+        };
+        tracing::info!(partition = %self.id, to_offset, tombstones_below, "the log is to be compacted");
+        self.housekeeping(Command::Compact {
+            leader_time_ms: now_ms,
+            to_offset,
+            tombstones_below,
+        })
+        .await;
+    }
+
+    /// Up to where all replicas of the group are compacted, as far as they have said; those that only
+    /// learn count, too.
+    fn compacted_everywhere(&self, own: &Progress) -> u64 {
+        let members: Vec<ReplicaId> = self.with_metrics(|metrics| {
+            let membership = metrics.membership_config.membership();
+            membership.nodes().map(|(id, _)| *id).collect()
+        });
+        self.claims.retain(|replica| members.contains(&replica));
+        let others = members.iter().filter(|id| **id != self.id.replica);
+        let claimed = others.map(|id| self.claims.of(*id));
+        claimed.min().unwrap_or(u64::MAX).min(own.to_offset)
+    }
+}

@@ -1,0 +1,82 @@
+//! Which offset is the last of each key, in a stretch of the log: as many keys as fit in the memory
+//! there is.
+
+use std::collections::BTreeMap;
+
+use sha2::{Digest, Sha256};
+
+/// What a key takes in memory, whatever its length: the hash, the offset, and their share of the tree.
+const KEY_BYTES: usize = 64;
+
+/// Stands for a key. Whoever chooses keys must not be able to choose two that are taken for one: the
+/// older record of the two would be lost.
+type Hash = [u8; 16];
+
+/// The last offset of each key.
+#[derive(Debug)]
+pub(super) struct LastOffsets {
+    last: BTreeMap<Hash, u64>,
+    most: usize,
+}
+
+impl LastOffsets {
+    /// For as many keys as fit in so much memory; at least one batch is always taken.
+    pub(super) fn new(memory_bytes: usize) -> LastOffsets {
+        LastOffsets {
+            last: BTreeMap::new(),
+            most: memory_bytes / KEY_BYTES,
+        }
+    }
+
+    /// Whether a batch of so many records can be taken.
+    pub(super) fn has_room(&self, records: usize) -> bool {
+        self.last.is_empty() || self.last.len().saturating_add(records) <= self.most
+    }
+
+    /// Takes note of a record; they come in order.
+    pub(super) fn put(&mut self, key: &[u8], offset: u64) {
+        self.last.insert(hash(key), offset);
+    }
+
+    /// Whether a later record than the one at `offset` has its key.
+    pub(super) fn is_superseded(&self, key: &[u8], offset: u64) -> bool {
+        let last = self.last.get(&hash(key));
+        last.is_some_and(|last| *last > offset)
+    }
+}
+
+fn hash(key: &[u8]) -> Hash {
+    let digest = Sha256::digest(key);
+    let mut hash = Hash::default();
+    hash.iter_mut()
+        .zip(digest)
+        .for_each(|(to, from)| *to = from);
+    hash
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_superseded_by_a_later_one_of_its_key_only() {
+        let mut keys = LastOffsets::new(1 << 10);
+        keys.put(b"a", 3);
+        keys.put(b"b", 4);
+        keys.put(b"a", 5);
+        assert!(keys.is_superseded(b"a", 3));
+        assert!(!keys.is_superseded(b"a", 5));
+        assert!(!keys.is_superseded(b"b", 4));
+        assert!(!keys.is_superseded(b"c", 0));
+    }
+
+    #[test]
+    fn only_so_many_keys_are_taken_but_always_one_batch() {
+        let mut keys = LastOffsets::new(3 * KEY_BYTES);
+        assert!(keys.has_room(1_000));
+        keys.put(b"a", 0);
+        keys.put(b"b", 1);
+        assert!(keys.has_room(1));
+        assert!(!keys.has_room(2));
+    }
+}

@@ -1,0 +1,279 @@
+//! One step of compaction on one replica: the keys of a stretch of the log are gathered, and all before
+//! its end is rewritten.
+//!
+//! Written from the log's beginning on, in order: so a record without a value never goes before the
+//! older records of its key, for readers and after a crash.
+
+use std::time::Duration;
+
+use openraft::EntryPayload;
+use ropewalk_proto::batch::{BatchView, Record};
+use ropewalk_proto::command::Command;
+use ropewalk_raft_store::types::Entry;
+use ropewalk_raft_store::{DiskError, ReplicaView, Rewritten};
+use tokio::time::{Instant, sleep_until};
+
+use super::keys::LastOffsets;
+use super::{Progress, UNPACKED_BYTES};
+use crate::partition::PartitionMachine;
+use crate::partition::offsets::Start;
+use crate::partition::state::Compaction;
+
+/// How much of the log is read in one go.
+const CHUNK_BYTES: usize = 1 << 20;
+
+/// Why a step ended early. What it wrote stands, and is done again.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum PassError {
+    /// The log was purged from under it.
+    #[error("the log was trimmed meanwhile")]
+    Trimmed,
+    /// The disk.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+}
+
+/// What a step may take of the node.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Allowance {
+    /// Read and written, together.
+    pub bytes_per_s: usize,
+    /// For keys.
+    pub memory_bytes: usize,
+}
+
+/// Does one step towards `target`, and says how far that came; it has come all the way once
+/// [`Progress::has_done`] says so. Noted on the disk once this returns.
+pub(super) async fn step(
+    view: &ReplicaView<PartitionMachine>,
+    done: &Progress,
+    target: &Compaction,
+    allowance: Allowance,
+) -> Result<Progress, PassError> {
+    let mut keys = LastOffsets::new(allowance.memory_bytes);
+    let end = gather(view, done, target, &mut keys, allowance).await?;
+    let is_last = end.base_offset >= target.to_offset;
+    let mut rewrite = Rewrite {
+        keys: &keys,
+        tombstones_below: match is_last {
+            true => target.tombstones_below,
+            false => done.tombstones_below,
+        },
+        tombstones: 0,
+    };
+    let from = view.machine().beginning();
+    let all = walk(
+        view,
+        from,
+        end.log_index,
+        allowance,
+        |base_offset, batch| rewrite.one(base_offset, batch),
+    )
+    .await?;
+    view.reclaim(from.log_index..end.log_index);
+    let progress = Progress {
+        to_offset: end.base_offset,
+        next_index: end.log_index,
+        tombstones_below: rewrite.tombstones_below,
+        left_bytes: all.after_bytes,
+        tombstones: rewrite.tombstones,
+    };
+    progress.store(view).await?;
+    Ok(progress)
+}
+
+/// Gathers the keys behind what is done, as far as there is room for them; says up to where.
+async fn gather(
+    view: &ReplicaView<PartitionMachine>,
+    done: &Progress,
+    target: &Compaction,
+    keys: &mut LastOffsets,
+    allowance: Allowance,
+) -> Result<Start, PassError> {
+    let beginning = view.machine().beginning();
+    let mut from = Start {
+        log_index: done.next_index,
+        base_offset: done.to_offset,
+    };
+    if from.log_index < beginning.log_index {
+        from = beginning;
+    }
+    let whole = Start {
+        log_index: target.end_index + 1,
+        base_offset: target.to_offset,
+    };
+    if from.log_index >= whole.log_index {
+        // It is all done but for the records without a value, or the log begins behind it.
+        return Ok(from);
+    }
+    let mut full = None;
+    walk_indexed(view, from, whole.log_index, allowance, |at, batch| {
+        if full.is_some() {
+            return None;
+        }
+        if !keys.has_room(batch.offset_count() as usize) {
+            full = Some(at);
+            return None;
+        }
+        // One that does not unpack stays as it is, and supersedes nothing.
+        for record in unpacked(batch).into_iter().flatten() {
+            if let Some(key) = &record.key {
+                keys.put(key, offset_of(at.base_offset, &record));
+            }
+        }
+        None
+    })
+    .await?;
+    Ok(full.unwrap_or(whole))
+}
+
+/// What is left of batches.
+struct Rewrite<'a> {
+    keys: &'a LastOffsets,
+    tombstones_below: u64,
+    /// Records without a value that stay.
+    tombstones: u64,
+}
+
+impl Rewrite<'_> {
+    /// What is left of one batch, if that is less than there was.
+    fn one(&mut self, base_offset: u64, batch: &BatchView) -> Option<bytes::Bytes> {
+        let mut tombstones = 0;
+        let stays = |record: &Record| {
+            let offset = offset_of(base_offset, record);
+            let Some(key) = &record.key else {
+                return true;
+            };
+            let is_tombstone = record.value.is_none();
+            let stays = !self.keys.is_superseded(key, offset)
+                && !(is_tombstone && offset < self.tombstones_below);
+            tombstones += u64::from(stays && is_tombstone);
+            stays
+        };
+        let left = batch.retain(UNPACKED_BYTES, stays);
+        self.tombstones += tombstones;
+        left.unwrap_or_default()
+    }
+}
+
+fn offset_of(base_offset: u64, record: &Record) -> u64 {
+    base_offset + u64::from(record.offset_delta.unsigned_abs())
+}
+
+/// All records of a batch, or none.
+fn unpacked(batch: &BatchView) -> Option<Vec<Record>> {
+    batch.records(UNPACKED_BYTES).ok()
+}
+
+async fn walk(
+    view: &ReplicaView<PartitionMachine>,
+    from: Start,
+    end_index: u64,
+    allowance: Allowance,
+    mut left: impl FnMut(u64, &BatchView) -> Option<bytes::Bytes> + Send,
+) -> Result<Rewritten, PassError> {
+    walk_indexed(view, from, end_index, allowance, |at, batch| {
+        left(at.base_offset, batch)
+    })
+    .await
+}
+
+/// Goes over the batches that have offsets, at the pace that is allowed, and puts what `left` gives in
+/// their place.
+async fn walk_indexed(
+    view: &ReplicaView<PartitionMachine>,
+    from: Start,
+    end_index: u64,
+    allowance: Allowance,
+    mut left: impl FnMut(Start, &BatchView) -> Option<bytes::Bytes> + Send,
+) -> Result<Rewritten, PassError> {
+    let mut all = Rewritten {
+        next: from.log_index,
+        ..Rewritten::default()
+    };
+    let mut base_offset = from.base_offset;
+    let mut next = Instant::now();
+    while all.next < end_index {
+        let mut trimmed = false;
+        let step = view.rewrite(all.next..end_index, CHUNK_BYTES, |entry| {
+            let index = entry.log_id.index;
+            let (batch, refused) = {
+                let machine = view.machine();
+                // Below that it is no longer known what was refused.
+                trimmed |= index < machine.beginning().log_index;
+                (batch_of(entry), machine.is_refused(index))
+            };
+            let batch = batch.filter(|_| !trimmed && !refused)?;
+            let at = Start {
+                log_index: index,
+                base_offset,
+            };
+            base_offset += u64::from(batch.offset_count());
+            compacted(entry, left(at, &batch)?)
+        });
+        let step = step.await?;
+        if trimmed || step.next == all.next {
+            return Err(PassError::Trimmed);
+        }
+        all.next = step.next;
+        all.before_bytes += step.before_bytes;
+        all.after_bytes += step.after_bytes;
+        all.entries += step.entries;
+        let written = if step.entries > 0 {
+            step.after_bytes
+        } else {
+            0
+        };
+        next = pace(next, step.before_bytes + written, allowance).await;
+    }
+    Ok(all)
+}
+
+/// Waits until so many bytes more are allowed.
+async fn pace(since: Instant, bytes: u64, allowance: Allowance) -> Instant {
+    let rate = allowance.bytes_per_s.max(1) as f64;
+    let next = since + Duration::from_secs_f64(bytes as f64 / rate);
+    sleep_until(next).await;
+    next
+}
+
+fn batch_of(entry: &Entry) -> Option<BatchView> {
+    let EntryPayload::Normal(Command::Append { batch, .. } | Command::Compacted { batch, .. }) =
+        &entry.payload
+    else {
+        return None;
+    };
+    // It was applied, and so it has a header.
+    BatchView::trusted(batch.clone()).ok()
+}
+
+/// The command that stands for an append of which only `batch` is left.
+fn compacted(entry: &Entry, batch: bytes::Bytes) -> Option<Command> {
+    let EntryPayload::Normal(command) = &entry.payload else {
+        return None;
+    };
+    match command {
+        Command::Append {
+            leader_time_ms,
+            ring_version,
+            batch: came,
+        } => Some(Command::Compacted {
+            leader_time_ms: *leader_time_ms,
+            ring_version: *ring_version,
+            came_bytes: u32::try_from(came.len()).unwrap_or(u32::MAX),
+            batch,
+        }),
+        Command::Compacted {
+            leader_time_ms,
+            ring_version,
+            came_bytes,
+            ..
+        } => Some(Command::Compacted {
+            leader_time_ms: *leader_time_ms,
+            ring_version: *ring_version,
+            came_bytes: *came_bytes,
+            batch,
+        }),
+        _ => None,
+    }
+}

@@ -1,0 +1,58 @@
+//! The task of a node that compacts its replicas, one after the other.
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::pass::{Allowance, PassError, step};
+use crate::partition::{Partition, Partitions};
+
+/// Works until it is stopped.
+pub(in crate::partition) async fn run(partitions: Partitions, stop: CancellationToken) {
+    let limits = partitions.limits();
+    let allowance = Allowance {
+        bytes_per_s: limits.compaction_bytes_per_s,
+        memory_bytes: limits.compaction_memory_bytes,
+    };
+    if allowance.bytes_per_s == 0 {
+        return;
+    }
+    let pause = Duration::from_millis(limits.retention_interval_ms.max(1));
+    let work = async {
+        loop {
+            tokio::time::sleep(pause).await;
+            for partition in partitions.all() {
+                partition.compact(allowance).await;
+            }
+        }
+    };
+    stop.run_until_cancelled(work).await;
+}
+
+impl Partition {
+    /// Does what the log asks for, if there is anything left of it to do.
+    async fn compact(&self, allowance: Allowance) {
+        loop {
+            let (target, done) = (self.view.machine().compaction(), *self.compacted.lock());
+            // What is written takes space before what it replaces gives it back.
+            let idle = done.has_done(&target) || !self.host.is_writable();
+            if idle || !self.is_running() || self.view.is_damaged() {
+                return;
+            }
+            match step(&self.view, &done, &target, allowance).await {
+                Ok(progress) => {
+                    *self.compacted.lock() = progress;
+                    self.host
+                        .inbound
+                        .compacted(self.id.replica, progress.to_offset);
+                    tracing::debug!(partition = %self.id, to_offset = progress.to_offset, bytes = progress.left_bytes, "the log is compacted");
+                }
+                Err(PassError::Trimmed) => return,
+                Err(error) => {
+                    tracing::warn!(partition = %self.id, %error, "the log could not be compacted; trying again");
+                    return;
+                }
+            }
+        }
+    }
+}
