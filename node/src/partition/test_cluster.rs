@@ -201,9 +201,22 @@ impl TestCluster {
     pub(super) async fn restart(&mut self, id: NodeId, meanwhile: impl FnOnce(&MemoryDisk)) {
         let disk = self.kill(id).await.disk;
         meanwhile(&disk);
+        self.come_back(id, disk).await;
+    }
+
+    /// Starts a node that was killed, elsewhere.
+    pub(super) async fn come_back(&mut self, id: NodeId, disk: Arc<MemoryDisk>) {
         let listener = TcpNet.listen("127.0.0.1:0").await.unwrap();
         let address = listener.local_address();
         self.change(|view| drop(view.nodes.insert(id, node_view(id, address))));
+        let nodes = self.view.borrow().nodes.clone();
+        let addresses: BTreeMap<_, _> = nodes
+            .into_values()
+            .map(|node| (node.id, node.address))
+            .collect();
+        for partition in self.nodes.values().flat_map(|node| node.partitions.all()) {
+            partition.host.peers.found_at(addresses.clone());
+        }
         self.start_node(id, listener, disk).await;
     }
 

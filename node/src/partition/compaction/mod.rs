@@ -16,6 +16,8 @@
 
 mod check;
 mod decide;
+#[cfg(test)]
+mod group_tests;
 mod keys;
 mod pass;
 mod progress;

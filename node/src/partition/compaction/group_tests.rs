@@ -1,0 +1,277 @@
+//! Compaction of a partition with several replicas, on the cluster of `test_cluster`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use ropewalk_proto::batch::{BatchBuilder, BatchView, Compression};
+use ropewalk_proto::error::ErrorCode;
+use ropewalk_proto::ids::NodeId;
+use ropewalk_proto::v1::{Cleanup, TopicSettings};
+use ropewalk_raft_store::types::Entry;
+
+use crate::partition::cluster_tests::{produce, spec};
+use crate::partition::test_cluster::{GROUP, PATIENCE, TestCluster, eventually, place, settings};
+use crate::partition::{FetchSpec, Partition, Position};
+
+const KEYS: u64 = 7;
+const HORIZON_MS: i64 = 60_000;
+
+fn compacted() -> TopicSettings {
+    TopicSettings {
+        segment_bytes: 4_000,
+        cleanup: Cleanup::Compact as i32,
+        delete_horizon_ms: HORIZON_MS,
+        min_dirty_percent: 1,
+        ..settings()
+    }
+}
+
+/// A batch of one producer, of two records; in every third the second has no value.
+fn batch(number: u64) -> Bytes {
+    let codec = Compression::ALL[(number % 5) as usize];
+    let mut batch = BatchBuilder::new(codec, 1 << 20);
+    let value = format!("value {number} {}", "long ".repeat(40));
+    for (place, key) in [number % KEYS, (number * 3 + 1) % KEYS]
+        .into_iter()
+        .enumerate()
+    {
+        let key = format!("key {key}");
+        let has_value = place == 0 || !number.is_multiple_of(3);
+        let value = has_value.then_some(value.as_bytes());
+        let timestamp_ms = 1_000 + number as i64;
+        assert!(
+            batch
+                .push(Some(key.as_bytes()), value, &[], timestamp_ms)
+                .unwrap()
+        );
+    }
+    batch.set_producer(5, 0, (number * 2) as i32);
+    batch.build()
+}
+
+type Records = BTreeMap<u64, (Bytes, Option<Bytes>)>;
+
+fn add(records: &mut Records, base_offset: u64, batch: &Bytes) -> u64 {
+    let batch = BatchView::trusted(batch.clone()).unwrap();
+    batch.check_crc().unwrap();
+    for record in batch.records(1 << 20).unwrap() {
+        let offset = base_offset + record.offset_delta as u64;
+        records.insert(offset, (record.key.unwrap(), record.value));
+    }
+    base_offset + u64::from(batch.offset_count())
+}
+
+/// The last value of each key; none of those that were deleted.
+fn table(records: &Records) -> BTreeMap<Bytes, Bytes> {
+    let mut table = BTreeMap::new();
+    for (key, value) in records.values() {
+        match value {
+            Some(value) => table.insert(key.clone(), value.clone()),
+            None => table.remove(key),
+        };
+    }
+    table
+}
+
+/// Produces the batches of these numbers, and takes note of them.
+async fn write(cluster: &TestCluster, numbers: std::ops::Range<u64>, all: &mut Records) {
+    for number in numbers {
+        let leader = cluster.leader().await;
+        let appended = produce(&leader, batch(number)).await.unwrap();
+        assert_eq!(appended.base_offset, number * 2, "offsets go on");
+        add(all, appended.base_offset, &batch(number));
+    }
+}
+
+/// Everything a reader gets that begins at the beginning, in small fetches; and where it ends.
+async fn read(leader: &Arc<Partition>) -> (Records, u64) {
+    let (mut records, mut next) = (Records::new(), 0);
+    loop {
+        let small = FetchSpec {
+            max_bytes: 2_000,
+            ..spec(next)
+        };
+        let fetched = leader.fetch(small).await.unwrap();
+        for (base_offset, _, batch) in &fetched.batches {
+            next = add(&mut records, *base_offset, batch);
+        }
+        if fetched.batches.is_empty() {
+            return (records, next);
+        }
+    }
+}
+
+/// Waits until all replicas have compacted as much as was asked for, and that is all segments.
+async fn settled(cluster: &TestCluster, nodes: &[u64], tombstones_too: bool) {
+    let next_offset = cluster.leader().await.view.machine().next_offset();
+    eventually("compaction", || {
+        nodes.iter().all(|node| {
+            let replica = cluster.nodes[&NodeId(*node)].partitions.get(GROUP);
+            let Some(replica) = replica else {
+                return false;
+            };
+            let machine = replica.view.machine();
+            let (target, end) = (machine.compaction(), machine.last_boundary());
+            let done = *replica.compacted.lock();
+            let gone = !tombstones_too || done.tombstones == 0;
+            let all = machine.next_offset() == next_offset;
+            all && target.to_offset == end.next_offset && done.has_done(&target) && gone
+        })
+    })
+    .await;
+}
+
+async fn entries(replica: &Arc<Partition>) -> Vec<Entry> {
+    let mut all: Vec<Entry> = Vec::new();
+    loop {
+        let next = all.last().map_or(0, |last| last.log_id.index + 1);
+        let more = replica
+            .view
+            .entries(next..u64::MAX, usize::MAX)
+            .await
+            .unwrap();
+        if more.is_empty() {
+            return all;
+        }
+        all.extend(more);
+    }
+}
+
+/// Batches and what stands for them, of all replicas: equal to the byte as far as all have them.
+async fn are_equal(cluster: &TestCluster, nodes: &[u64]) {
+    let mut logs = Vec::new();
+    for node in nodes {
+        logs.push(entries(&cluster.replica(*node)).await);
+    }
+    let shortest = logs.iter().map(Vec::len).min().unwrap();
+    assert!(shortest > 0);
+    for log in &logs {
+        assert_eq!(log[..shortest], logs[0][..shortest]);
+    }
+}
+
+#[tokio::test]
+async fn every_replica_keeps_the_last_value_of_each_key_and_all_are_equal() {
+    let mut cluster = TestCluster::start_with(4, compacted(), 0).await;
+    let mut all = Records::new();
+    write(&cluster, 0..100, &mut all).await;
+    settled(&cluster, &[1, 2, 3], false).await;
+    are_equal(&cluster, &[1, 2, 3]).await;
+    let leader = cluster.leader().await;
+    let (kept, next) = read(&leader).await;
+    assert_eq!(next, 200);
+    assert_eq!(table(&kept), table(&all));
+    assert!(
+        kept.len() < all.len() / 2,
+        "{} of {}",
+        kept.len(),
+        all.len()
+    );
+    let unchanged = |kept: &Records| kept.iter().all(|(offset, record)| all[offset] == *record);
+    assert!(unchanged(&kept));
+    // Each key that is in a segment that has ended still has a record, if only one without a value.
+    let end = leader.view.machine().compaction().to_offset;
+    for (key, _) in all.range(..end).map(|(_, record)| record) {
+        assert!(kept.values().any(|(kept, _)| kept == key));
+    }
+    // A duplicate of a batch of which nothing may be left is known, and a time is found.
+    let again = produce(&leader, batch(99)).await.unwrap();
+    assert_eq!((again.base_offset, again.duplicate), (198, true));
+    let listed = leader
+        .list_offset(Position::AtOrAfter(1_010))
+        .await
+        .unwrap();
+    let first = kept.keys().find(|offset| **offset >= 20).unwrap();
+    assert_eq!(listed.offset, *first);
+
+    // A node that was away while the log went on, and one that is new.
+    let away = (1..=3)
+        .find(|node| NodeId(*node) != leader.host.node_id)
+        .unwrap();
+    let killed = cluster.kill(NodeId(away)).await;
+    write(&cluster, 100..160, &mut all).await;
+    let there: Vec<u64> = (1..=3).filter(|node| *node != away).collect();
+    settled(&cluster, &there, false).await;
+    cluster.come_back(NodeId(away), killed.disk).await;
+    cluster.change_partition(|partition| partition.replicas.push(place(4)));
+    settled(&cluster, &[1, 2, 3, 4], false).await;
+    are_equal(&cluster, &[1, 2, 3, 4]).await;
+    let (kept, next) = read(&cluster.leader().await).await;
+    assert_eq!(next, 320);
+    assert_eq!(table(&kept), table(&all));
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn records_without_a_value_go_after_the_horizon_and_not_while_a_replica_is_away() {
+    let mut cluster = TestCluster::start_with(3, compacted(), 0).await;
+    let mut all = Records::new();
+    write(&cluster, 0..60, &mut all).await;
+    settled(&cluster, &[1, 2, 3], false).await;
+    let tombstones = |partition: &Arc<Partition>| partition.compacted.lock().tombstones;
+    let leader = cluster.leader().await;
+    assert!(tombstones(&leader) > 0);
+
+    let away = (1..=3)
+        .find(|node| NodeId(*node) != leader.host.node_id)
+        .unwrap();
+    let killed = cluster.kill(NodeId(away)).await;
+    // What it said before it went is true, but what comes now it has not done.
+    write(&cluster, 60..160, &mut all).await;
+    let there: Vec<u64> = (1..=3).filter(|node| *node != away).collect();
+    settled(&cluster, &there, false).await;
+    let leader = cluster.leader().await;
+    let passed = leader.view.machine().compaction().waiting_offset;
+    cluster.clock.0.fetch_add(HORIZON_MS, Ordering::Relaxed);
+    eventually("tombstones gone as far as all have passed them", || {
+        leader.view.machine().compaction().tombstones_below == passed
+    })
+    .await;
+    cluster.clock.0.fetch_add(HORIZON_MS, Ordering::Relaxed);
+    settled(&cluster, &there, false).await;
+    // Enough looks of the leader for it to ask, if it did.
+    for _ in 0..20 {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        assert_eq!(leader.view.machine().compaction().tombstones_below, passed);
+    }
+    assert!(tombstones(&leader) > 0);
+
+    cluster.come_back(NodeId(away), killed.disk).await;
+    settled(&cluster, &[1, 2, 3], true).await;
+    are_equal(&cluster, &[1, 2, 3]).await;
+    let leader = cluster.leader().await;
+    let end = leader.view.machine().compaction().to_offset;
+    let (kept, _) = read(&leader).await;
+    assert!(kept.range(..end).all(|(_, (_, value))| value.is_some()));
+    assert_eq!(table(&kept), table(&all));
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn a_topic_that_is_compacted_takes_no_record_without_a_key_and_is_not_trimmed() {
+    let short = TopicSettings {
+        retention_ms: 1,
+        retention_bytes: 1,
+        ..compacted()
+    };
+    let cluster = TestCluster::start(3, short).await;
+    let leader = cluster.leader().await;
+    let mut keyless = BatchBuilder::new(Compression::Zstd, 1 << 20);
+    assert!(keyless.push(Some(b"key"), Some(b"value"), &[], 0).unwrap());
+    assert!(keyless.push(None, Some(b"value"), &[], 0).unwrap());
+    let refused = leader.propose(0, keyless.build()).await.err();
+    let refused = refused.expect("a refusal");
+    assert_eq!(refused.code, ErrorCode::InvalidRequest);
+    assert!(refused.message.contains("has no key"), "{refused}");
+    let mut all = Records::new();
+    write(&cluster, 0..30, &mut all).await;
+    cluster.clock.0.fetch_add(1_000, Ordering::Relaxed);
+    let within = tokio::time::timeout(PATIENCE, settled(&cluster, &[1, 2, 3], false));
+    within.await.expect("compaction");
+    assert_eq!(leader.view.machine().log_start(), 0);
+    let (kept, next) = read(&leader).await;
+    assert_eq!((table(&kept), next), (table(&all), 60));
+    cluster.stop().await;
+}
