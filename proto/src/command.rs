@@ -173,6 +173,24 @@ impl Command {
         }
     }
 
+    /// Leader time, ring and batch of an append, whether or not compaction was at work on it.
+    pub fn as_append(&self) -> Option<(i64, u32, &Bytes)> {
+        match self {
+            Command::Append {
+                leader_time_ms,
+                ring_version,
+                batch,
+            }
+            | Command::Compacted {
+                leader_time_ms,
+                ring_version,
+                batch,
+                ..
+            } => Some((*leader_time_ms, *ring_version, batch)),
+            _ => None,
+        }
+    }
+
     /// Appends the encoding to `out`.
     pub fn encode(&self, out: &mut impl BufMut) {
         let body = self.encode_head(out);

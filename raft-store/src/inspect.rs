@@ -11,6 +11,7 @@ use openraft::EntryPayload;
 use ropewalk_proto::command::Command;
 use ropewalk_proto::ids::{GroupId, ReplicaId};
 
+pub use crate::digest::Digest;
 use crate::disk::{Batch, Change, Disk, DiskError};
 use crate::entry;
 use crate::keys::{self, Key, Part};
@@ -57,8 +58,8 @@ pub struct InspectedEntry {
     pub place: LogPlace,
     /// Its length in the log, in bytes, the same on every replica.
     pub bytes: u64,
-    /// A checksum over what it holds, the same on every replica.
-    pub digest: u32,
+    /// What tells it from another.
+    pub digest: Digest,
     /// What it holds.
     pub payload: Payload,
 }
@@ -209,11 +210,16 @@ async fn log(disk: &dyn Disk, seen: &mut Inspection) -> Result<(), DiskError> {
     let wanted = keys::log(seen.replica, seen.from_index, u64::MAX);
     for (key, value) in scan_all(disk, wanted).await? {
         // Behind the checksum stand layout, kind, term and the replica's own running length.
-        let content = value.get(sealed::CRC_BYTES..).unwrap_or_default();
+        let stored_bytes = value.clone();
+        let content = stored_bytes.get(sealed::CRC_BYTES..).unwrap_or_default();
         let kind = content.get(..2).unwrap_or_default();
-        let payload = value.get(entry::HEAD_BYTES..).unwrap_or_default();
-        let digest = sealed::crc(kind, &[payload]);
+        let payload = stored_bytes.get(entry::HEAD_BYTES..).unwrap_or_default();
         if let Some(stored) = seen.keep(entry::read(&key, value)) {
+            let command = match &stored.entry.payload {
+                EntryPayload::Normal(command) => Some(command),
+                EntryPayload::Blank | EntryPayload::Membership(_) => None,
+            };
+            let digest = Digest::of(kind, payload, command);
             seen.entries.push(InspectedEntry {
                 place: place(stored.entry.log_id),
                 bytes: stored.bytes,

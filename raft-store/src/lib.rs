@@ -8,6 +8,7 @@ mod checkpoint;
 pub mod committer;
 pub mod convert;
 pub mod data_dir;
+mod digest;
 pub mod disk;
 mod entry;
 pub mod inspect;

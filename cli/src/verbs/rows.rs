@@ -1,5 +1,6 @@
 //! What the cluster tells of itself, as it is printed. The JSON names here are part of the contract.
 
+use ropewalk_node::cluster::settings;
 use ropewalk_proto::v1;
 use serde::Serialize;
 
@@ -19,6 +20,10 @@ pub struct TopicRow {
     pub segment_bytes: u64,
     pub max_batch_bytes: u32,
     pub partitioner: &'static str,
+    pub cleanup: &'static str,
+    pub delete_horizon_ms: i64,
+    pub min_compaction_lag_ms: i64,
+    pub min_dirty_percent: u32,
 }
 
 impl From<&v1::TopicInfo> for TopicRow {
@@ -37,6 +42,10 @@ impl From<&v1::TopicInfo> for TopicRow {
                 v1::Partitioner::Murmur2 => "murmur2",
                 v1::Partitioner::Unspecified => "unknown",
             },
+            cleanup: settings::cleanup_name(&settings),
+            delete_horizon_ms: settings::delete_horizon_ms(&settings),
+            min_compaction_lag_ms: settings.min_compaction_lag_ms,
+            min_dirty_percent: settings::min_dirty_percent(&settings),
         }
     }
 }
@@ -49,6 +58,7 @@ impl Row for TopicRow {
         "retention",
         "retention_size",
         "partitioner",
+        "cleanup",
     ];
 
     fn cells(&self) -> Vec<String> {
@@ -59,6 +69,7 @@ impl Row for TopicRow {
             millis(self.retention_ms),
             bytes(self.retention_bytes),
             self.partitioner.to_string(),
+            self.cleanup.to_string(),
         ]
     }
 }

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use ropewalk_proto::ids::{GroupId, ReplicaId};
-use ropewalk_raft_store::inspect::{InspectedEntry, Payload};
+use ropewalk_raft_store::inspect::{Digest, InspectedEntry, Payload};
 
 use super::{Check, Now};
 use crate::history::{Call, Event, Place, RecordName};
@@ -40,7 +40,7 @@ struct Acknowledged {
 #[derive(Debug, Default)]
 struct Held {
     /// Term and digest, by index.
-    entries: BTreeMap<u64, (u64, u32)>,
+    entries: BTreeMap<u64, (u64, Digest)>,
     purged: Option<u64>,
     losses: u64,
     host: String,
@@ -64,7 +64,7 @@ impl Held {
         self.purged = self.purged.max(seen.purged.map(|purged| purged.index));
     }
 
-    fn holds(&self, index: u64, entry: (u64, u32)) -> bool {
+    fn holds(&self, index: u64, entry: (u64, Digest)) -> bool {
         let purged = self.purged.is_some_and(|purged| purged >= index);
         self.unseen || self.on_damaged_disk || purged || self.entries.get(&index) == Some(&entry)
     }
@@ -174,7 +174,7 @@ impl AcknowledgedIsDurable {
         });
     }
 
-    fn is_durable(&self, sets: &[BTreeSet<ReplicaId>], index: u64, entry: (u64, u32)) -> bool {
+    fn is_durable(&self, sets: &[BTreeSet<ReplicaId>], index: u64, entry: (u64, Digest)) -> bool {
         sets.iter().all(|voters| {
             let holding = voters.iter().filter(|voter| {
                 let held = self.held.get(voter);
@@ -184,7 +184,7 @@ impl AcknowledgedIsDurable {
         })
     }
 
-    fn holders(&self, index: u64, entry: (u64, u32)) -> Vec<String> {
+    fn holders(&self, index: u64, entry: (u64, Digest)) -> Vec<String> {
         let holding = self
             .held
             .iter()

@@ -27,11 +27,9 @@ impl Check for FencesHold {
                 Payload::Command(Command::Fence { ring_version, .. }) => {
                     *fenced = (*fenced).max(*ring_version);
                 }
-                Payload::Command(Command::Append { ring_version, .. })
-                    if one.base_offset.is_some()
-                        && *ring_version != 0
-                        && *ring_version < *fenced =>
-                {
+                Payload::Command(
+                    Command::Append { ring_version, .. } | Command::Compacted { ring_version, .. },
+                ) if one.base_offset.is_some() && *ring_version != 0 && *ring_version < *fenced => {
                     return Err(format!(
                         "group {} ({:?}), log index {}: records routed by ring {ring_version} got offset {:?} behind the fence of ring {fenced}",
                         one.group, one.place, one.entry.place.index, one.base_offset

@@ -152,8 +152,13 @@ fn kind(one: &Committed) -> &'static str {
     match &one.entry.payload {
         Payload::Blank => "terms",
         Payload::Voters(_) => "memberships",
-        Payload::Command(Command::Append { .. }) if one.base_offset.is_none() => "refused-batches",
-        Payload::Command(Command::Append { .. }) => "batches",
+        Payload::Command(Command::Append { .. } | Command::Compacted { .. }) => {
+            match one.base_offset {
+                None => "refused-batches",
+                Some(_) => "batches",
+            }
+        }
+        Payload::Command(Command::Compact { .. }) => "compactions",
         Payload::Command(Command::Trim { .. }) => "trims",
         Payload::Command(Command::Roll { .. }) => "rolls",
         Payload::Command(Command::Meta(_)) => "metadata-commands",

@@ -155,7 +155,7 @@ fn of(term: u64, index: u64, digest: u32, payload: Payload) -> InspectedEntry {
     InspectedEntry {
         place: LogPlace { term, index },
         bytes: 100,
-        digest,
+        digest: digest.into(),
         payload,
     }
 }

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use ropewalk_proto::ids::GroupId;
+use ropewalk_raft_store::inspect::Digest;
 
 use super::{Check, Now};
 
@@ -14,7 +15,7 @@ use super::{Check, Now};
 #[derive(Debug, Default)]
 pub struct LogMatching {
     /// By group, index and term: the digest, and the term of the entry before if that was seen.
-    entries: BTreeMap<(GroupId, u64, u64), (u32, Option<u64>)>,
+    entries: BTreeMap<(GroupId, u64, u64), (Digest, Option<u64>)>,
 }
 
 impl Check for LogMatching {

@@ -5,7 +5,6 @@
 use std::collections::BTreeMap;
 
 use ropewalk_proto::batch::BatchView;
-use ropewalk_proto::command::Command;
 use ropewalk_proto::ids::GroupId;
 use ropewalk_raft_store::inspect::Payload;
 
@@ -28,7 +27,10 @@ impl Check for SequencesAreUnique {
             if one.after_a_gap {
                 self.next.retain(|(group, _), _| *group != one.group);
             }
-            let Payload::Command(Command::Append { batch, .. }) = &one.entry.payload else {
+            let Payload::Command(command) = &one.entry.payload else {
+                continue;
+            };
+            let Some((.., batch)) = command.as_append() else {
                 continue;
             };
             let (Some(base_offset), Ok(batch)) =
@@ -41,7 +43,10 @@ impl Check for SequencesAreUnique {
             }
             let producer = (one.group, batch.producer_id());
             let (epoch, first) = (batch.producer_epoch(), batch.base_sequence());
-            let after = (epoch, first.wrapping_add(batch.record_count()) & i32::MAX);
+            let after = (
+                epoch,
+                first.wrapping_add(batch.last_offset_delta() + 1) & i32::MAX,
+            );
             let before = self.next.insert(producer, after);
             let follows = match before {
                 None => true,

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ropewalk_proto::batch::BatchView;
 use ropewalk_proto::command::Command;
 use ropewalk_proto::ids::{GroupId, ReplicaId};
-use ropewalk_raft_store::inspect::{InspectedEntry, LogPlace, Payload};
+use ropewalk_raft_store::inspect::{Digest, InspectedEntry, LogPlace, Payload};
 
 use super::{Image, Look, State, eye};
 use crate::history::{Place, RecordName};
@@ -61,7 +61,7 @@ pub struct Group {
     /// Its partition, if it is one of a known topic.
     pub place: Option<Place>,
     /// Term and digest of what is committed, by log index.
-    pub committed: BTreeMap<u64, (u64, u32)>,
+    pub committed: BTreeMap<u64, (u64, Digest)>,
     /// The voters, by the log index of the entry that made them.
     pub voters: BTreeMap<u64, Vec<BTreeSet<ReplicaId>>>,
     /// The next offset after each log index.
@@ -218,7 +218,7 @@ impl Group {
         self.waiting = self.waiting.split_off(&first);
         let counted = self.waiting.range(first..=applied);
         let accepted = counted.filter(|(index, _)| !state.refused.contains(index));
-        let records: u64 = accepted.map(|(_, entry)| record_count(entry)).sum();
+        let records: u64 = accepted.map(|(_, entry)| offset_count(entry)).sum();
         self.next_offset = state.next_offset.saturating_sub(records);
         self.next_index = first;
         self.has_gaps = true;
@@ -238,14 +238,21 @@ impl Group {
         let mut base_offset = None;
         let mut records = Vec::new();
         match &entry.payload {
-            Payload::Command(Command::Append {
-                batch,
-                ring_version,
-                ..
-            }) if accepted => {
+            Payload::Command(
+                Command::Append {
+                    batch,
+                    ring_version,
+                    ..
+                }
+                | Command::Compacted {
+                    batch,
+                    ring_version,
+                    ..
+                },
+            ) if accepted => {
                 base_offset = Some(self.next_offset);
                 records = unpack(batch.clone(), self.next_offset, (index, *ring_version));
-                self.next_offset += record_count(&entry);
+                self.next_offset += offset_count(&entry);
                 self.records.extend(records.iter().cloned());
             }
             Payload::Command(Command::Trim { to_offset, .. }) => {
@@ -272,12 +279,14 @@ impl Group {
     }
 }
 
-fn record_count(entry: &InspectedEntry) -> u64 {
-    match &entry.payload {
-        Payload::Command(Command::Append { batch, .. }) => BatchView::trusted(batch.clone())
-            .map_or(0, |batch| u64::from(batch.record_count().unsigned_abs())),
-        _ => 0,
-    }
+/// How many offsets an entry takes, if it is accepted.
+fn offset_count(entry: &InspectedEntry) -> u64 {
+    let Payload::Command(command) = &entry.payload else {
+        return 0;
+    };
+    let batch = command.as_append().map(|(.., batch)| batch.clone());
+    let batch = batch.and_then(|batch| BatchView::trusted(batch).ok());
+    batch.map_or(0, |batch| u64::from(batch.offset_count()))
 }
 
 /// The records of a batch; one that does not parse has none, and the checks will miss them.

@@ -1,0 +1,116 @@
+//! What tells one log entry from another, for whoever compares logs.
+
+use std::fmt;
+use std::ops::Range;
+
+use bytes::Bytes;
+use ropewalk_proto::command::Command;
+
+use crate::sealed;
+
+/// What of a batch's header compaction leaves as it was: offsets, times and producer.
+const KEPT: Range<usize> = 23..57;
+
+/// A checksum over what an entry holds, the same on every replica. A batch that was compacted equals
+/// the one that came, and any other that was left of it: what may have been taken is a matter of keys,
+/// and not of the log.
+#[derive(Clone, Copy)]
+pub struct Digest {
+    whole: u32,
+    /// Over what compaction leaves, if it has been at work.
+    compacted: bool,
+    kept: u32,
+}
+
+impl Digest {
+    pub(crate) fn of(kind: &[u8], payload: &[u8], command: Option<&Command>) -> Digest {
+        Digest {
+            whole: sealed::crc(kind, &[payload]),
+            compacted: matches!(command, Some(Command::Compacted { .. })),
+            kept: command.and_then(kept).unwrap_or_default(),
+        }
+    }
+}
+
+/// A checksum over what a batch and what is left of it have in common.
+fn kept(command: &Command) -> Option<u32> {
+    let (leader_time_ms, ring_version, batch) = command.as_append()?;
+    let came_bytes = command.log_bytes() as u64;
+    let head = batch_head(batch);
+    Some(sealed::crc(
+        &leader_time_ms.to_be_bytes(),
+        &[&ring_version.to_be_bytes(), &came_bytes.to_be_bytes(), head],
+    ))
+}
+
+fn batch_head(batch: &Bytes) -> &[u8] {
+    batch.get(KEPT).unwrap_or(batch)
+}
+
+/// For made-up entries, none of which was compacted.
+impl From<u32> for Digest {
+    fn from(whole: u32) -> Digest {
+        Digest {
+            whole,
+            compacted: false,
+            kept: whole,
+        }
+    }
+}
+
+impl PartialEq for Digest {
+    fn eq(&self, other: &Digest) -> bool {
+        match self.compacted || other.compacted {
+            true => self.kept == other.kept,
+            false => self.whole == other.whole,
+        }
+    }
+}
+
+impl fmt::LowerHex for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::LowerHex::fmt(&self.whole, f)?;
+        f.write_str(if self.compacted { " (compacted)" } else { "" })
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self:08x}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn digest(command: &Command) -> Digest {
+        Digest::of(&[1, 1], &command.to_bytes(), Some(command))
+    }
+
+    fn append(byte: u8, at: usize) -> Command {
+        let mut batch = vec![0; 100];
+        batch[at] = byte;
+        Command::Append {
+            leader_time_ms: 5,
+            ring_version: 1,
+            batch: batch.into(),
+        }
+    }
+
+    #[test]
+    fn what_is_left_of_a_batch_equals_it_and_no_other() {
+        let left = Command::Compacted {
+            leader_time_ms: 5,
+            ring_version: 1,
+            came_bytes: 100,
+            batch: vec![0; 61].into(),
+        };
+        assert_eq!(digest(&append(0, 0)), digest(&left));
+        // Of two whole ones each byte counts; of one that is not, what it has kept.
+        assert_ne!(digest(&append(0, 0)), digest(&append(1, 80)));
+        assert_eq!(digest(&append(1, 80)), digest(&left));
+        assert_ne!(digest(&append(1, 50)), digest(&left));
+        assert_ne!(digest(&Command::Roll { leader_time_ms: 5 }), digest(&left));
+    }
+}
