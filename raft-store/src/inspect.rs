@@ -377,7 +377,7 @@ mod tests {
         let command = Command::Roll { leader_time_ms: 1 }.to_bytes();
         assert_ne!(
             one.entries[0].digest,
-            sealed::crc(&[1, 1], &[&command]),
+            sealed::crc(&[1, 1], &[&command]).into(),
             "another command"
         );
     }

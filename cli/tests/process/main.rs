@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used)] // helpers of tests, which fail where they stand
 
+mod compaction;
 mod crash;
 mod damaged;
 mod dev;

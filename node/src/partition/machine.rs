@@ -300,29 +300,11 @@ impl PartitionMachine {
         self.epochs.forget(self.core.log_start, effects);
     }
 
-    /// Takes note of what is to be compacted: whole segments only, and of records without a value only
-    /// those that an earlier compaction has passed. Neither mark ever goes back.
     fn compact(&mut self, leader_time_ms: i64, to_offset: u64, tombstones_below: u64) {
-        let old = self.compaction();
         let mut ends = self.segments.iter();
         let end = ends.rfind(|end| end.next_offset <= to_offset);
-        let mut new = match end {
-            Some(end) if end.next_offset > old.to_offset => Compaction {
-                to_offset: end.next_offset,
-                end_index: end.end_index,
-                log_bytes: end.log_bytes,
-                ..old
-            },
-            _ => old,
-        };
-        new.tombstones_below = tombstones_below
-            .min(old.to_offset)
-            .max(old.tombstones_below);
-        if new.tombstones_below >= old.waiting_offset {
-            new.waiting_offset = new.to_offset;
-            new.waiting_since_ms = leader_time_ms;
-        }
-        self.core.compaction = Some(new);
+        let asked = self.compaction();
+        self.core.compaction = Some(asked.after(end, tombstones_below, leader_time_ms));
     }
 
     fn read(pairs: Vec<(Bytes, Bytes)>) -> Result<PartitionMachine, MachineError> {

@@ -125,6 +125,36 @@ pub struct Compaction {
     pub waiting_since_ms: i64,
 }
 
+impl Compaction {
+    /// What is asked for once it is also asked to compact up to the end of a segment, and to let records
+    /// without a value go below an offset: of those only such as an earlier compaction has passed. Neither
+    /// mark ever goes back.
+    pub(super) fn after(
+        self,
+        end: Option<&Boundary>,
+        tombstones_below: u64,
+        leader_time_ms: i64,
+    ) -> Compaction {
+        let mut new = match end {
+            Some(end) if end.next_offset > self.to_offset => Compaction {
+                to_offset: end.next_offset,
+                end_index: end.end_index,
+                log_bytes: end.log_bytes,
+                ..self
+            },
+            _ => self,
+        };
+        new.tombstones_below = tombstones_below
+            .min(self.to_offset)
+            .max(self.tombstones_below);
+        if new.tombstones_below >= self.waiting_offset {
+            new.waiting_offset = new.to_offset;
+            new.waiting_since_ms = leader_time_ms;
+        }
+        new
+    }
+}
+
 /// The segment under way, in leader time: when its first and its latest record were appended.
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
 pub(super) struct Active {

@@ -145,10 +145,10 @@ impl Rewrite<'_> {
                 return true;
             };
             let is_tombstone = record.value.is_none();
-            let stays = !self.keys.is_superseded(key, offset)
-                && !(is_tombstone && offset < self.tombstones_below);
-            tombstones += u64::from(stays && is_tombstone);
-            stays
+            let expired = is_tombstone && offset < self.tombstones_below;
+            let goes = expired || self.keys.is_superseded(key, offset);
+            tombstones += u64::from(is_tombstone && !goes);
+            !goes
         };
         let left = batch.retain(UNPACKED_BYTES, stays);
         self.tombstones += tombstones;

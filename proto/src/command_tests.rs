@@ -1,0 +1,209 @@
+//! What commands are as bytes, and what is none.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::v1::{DeleteTopic, MembersLeave, group_command, meta_command};
+
+fn samples() -> Vec<Command> {
+    vec![
+        Command::Append {
+            leader_time_ms: -5,
+            ring_version: 0,
+            batch: Bytes::from_static(b"batch"),
+        },
+        Command::Append {
+            leader_time_ms: 0,
+            ring_version: 0,
+            batch: Bytes::new(),
+        },
+        Command::Trim {
+            leader_time_ms: i64::MAX,
+            to_offset: u64::MAX,
+        },
+        Command::Roll { leader_time_ms: 7 },
+        Command::Meta(MetaCommand {
+            leader_time_ms: 9,
+            kind: Some(meta_command::Kind::DeleteTopic(DeleteTopic {
+                name: "topic".to_owned(),
+            })),
+        }),
+        Command::Group(GroupCommand {
+            leader_time_ms: 11,
+            group: "group".to_owned(),
+            kind: Some(group_command::Kind::Leave(MembersLeave {
+                member_ids: vec!["member".to_owned()],
+            })),
+        }),
+        Command::Append {
+            leader_time_ms: 12,
+            ring_version: 3,
+            batch: Bytes::from_static(b"batch"),
+        },
+        Command::Append {
+            leader_time_ms: 12,
+            ring_version: u32::MAX,
+            batch: Bytes::new(),
+        },
+        Command::Fence {
+            leader_time_ms: 13,
+            ring_version: 4,
+        },
+        Command::Compact {
+            leader_time_ms: 14,
+            to_offset: 99,
+            tombstones_below: 7,
+        },
+        Command::Compacted {
+            leader_time_ms: 15,
+            ring_version: 0,
+            came_bytes: 500,
+            batch: Bytes::from_static(b"rest"),
+        },
+        Command::Compacted {
+            leader_time_ms: 15,
+            ring_version: 3,
+            came_bytes: 500,
+            batch: Bytes::new(),
+        },
+    ]
+}
+
+#[test]
+fn commands_survive_their_encoding() {
+    for command in samples() {
+        let bytes = command.to_bytes();
+        assert_eq!(bytes.len(), command.encoded_len());
+        assert_eq!(Command::decode(bytes), Ok(command));
+    }
+}
+
+#[test]
+fn commands_survive_in_two_parts_which_together_are_their_encoding() {
+    for command in samples() {
+        let (head, body) = command.to_parts();
+        assert_eq!([head.clone(), body.clone()].concat(), command.to_bytes());
+        assert_eq!(Command::from_parts(head, body), Ok(command));
+    }
+    assert!(Command::from_parts(Bytes::new(), Bytes::from_static(b"body")).is_err());
+}
+
+#[test]
+fn a_compacted_batch_counts_as_much_as_the_one_that_came() {
+    for ring_version in [0, 3] {
+        let came = Command::Append {
+            leader_time_ms: 1,
+            ring_version,
+            batch: Bytes::from_static(b"all of a batch"),
+        };
+        let left = Command::Compacted {
+            leader_time_ms: 1,
+            ring_version,
+            came_bytes: 14,
+            batch: Bytes::from_static(b"a batch"),
+        };
+        assert_eq!(left.log_bytes(), came.log_bytes());
+        assert_eq!(came.log_bytes(), came.encoded_len());
+    }
+}
+
+#[test]
+fn a_newer_version_is_named_and_not_skipped() {
+    let mut bytes = samples()[0].to_bytes().to_vec();
+    bytes[0] = 2;
+    assert_eq!(
+        Command::decode(bytes.into()),
+        Err(CommandError::Newer {
+            version: 2,
+            kind: KIND_APPEND
+        })
+    );
+}
+
+#[test]
+fn a_truncated_command_is_damaged() {
+    let bytes = samples()[2].to_bytes();
+    for length in 0..bytes.len() {
+        assert!(matches!(
+            Command::decode(bytes.slice(..length)),
+            Err(CommandError::Damaged(_))
+        ));
+    }
+}
+
+#[test]
+fn a_metadata_command_of_a_newer_kind_reads_as_one_without_a_kind() {
+    let mut bytes = BytesMut::from(&samples()[4].to_bytes()[..HEAD_BYTES]);
+    let newer_field = 999 << 3 | 2;
+    prost::encoding::encode_varint(newer_field, &mut bytes);
+    bytes.put_slice(&[2, 0xab, 0xcd]);
+    let command = Command::decode(bytes.freeze());
+    assert_eq!(command, Ok(Command::Meta(MetaCommand::default())));
+}
+
+#[test]
+fn bytes_after_a_command_are_damage_and_not_ignored() {
+    for sample in [2, 3, 8] {
+        let mut bytes = samples()[sample].to_bytes().to_vec();
+        bytes.push(0);
+        assert!(matches!(
+            Command::decode(bytes.into()),
+            Err(CommandError::Damaged(_))
+        ));
+    }
+}
+
+fn any_command() -> impl Strategy<Value = Command> {
+    let bytes = prop::collection::vec(any::<u8>(), 0..200);
+    prop_oneof![
+        (any::<(i64, u32)>(), bytes).prop_map(|((leader_time_ms, ring_version), batch)| {
+            Command::Append {
+                leader_time_ms,
+                ring_version,
+                batch: batch.into(),
+            }
+        }),
+        any::<(i64, u32)>().prop_map(|(leader_time_ms, ring_version)| Command::Fence {
+            leader_time_ms,
+            ring_version
+        }),
+        (any::<i64>(), any::<u64>()).prop_map(|(leader_time_ms, to_offset)| Command::Trim {
+            leader_time_ms,
+            to_offset
+        }),
+        any::<i64>().prop_map(|leader_time_ms| Command::Roll { leader_time_ms }),
+        (any::<i64>(), ".*").prop_map(|(leader_time_ms, name)| Command::Meta(MetaCommand {
+            leader_time_ms,
+            kind: Some(meta_command::Kind::DeleteTopic(DeleteTopic { name })),
+        })),
+        (any::<i64>(), ".*").prop_map(|(leader_time_ms, group)| Command::Group(GroupCommand {
+            leader_time_ms,
+            group,
+            kind: Some(group_command::Kind::Leave(MembersLeave::default())),
+        })),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn any_command_survives_its_encoding_whole_and_in_parts(command in any_command()) {
+        let bytes = command.to_bytes();
+        prop_assert_eq!(bytes.len(), command.encoded_len());
+        let (head, body) = command.to_parts();
+        prop_assert_eq!([&head[..], &body[..]].concat(), &bytes[..]);
+        prop_assert_eq!(Command::from_parts(head, body), Ok(command.clone()));
+        prop_assert_eq!(Command::decode(bytes), Ok(command));
+    }
+
+    #[test]
+    fn what_decodes_encodes_to_what_decodes_the_same(
+        version in 0..3_u8,
+        kind in 0..9_u8,
+        rest in prop::collection::vec(any::<u8>(), 0..60),
+    ) {
+        let bytes = [vec![version, kind], rest].concat();
+        if let Ok(command) = Command::decode(bytes.into()) {
+            prop_assert_eq!(Command::decode(command.to_bytes()), Ok(command));
+        }
+    }
+}
