@@ -66,6 +66,7 @@ mistakes! {
     CommitWithoutOwnerCheck "commit-without-owner-check" "a position is taken from whoever commits it"
     NewPartitionAtOnce "new-partition-at-once" "a partition that a topic gained is given out before the old ones are read"
     FenceIgnored "fence-ignored" "what was routed by an older ring is written behind a fence"
+    CompactTheLast "compact-the-last" "compaction takes the last record of a key, too"
     PositionAhead "position-ahead" "a member commits past records that are not done"
 }
 

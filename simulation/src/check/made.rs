@@ -204,6 +204,7 @@ pub fn committed(base_offset: u64, names: &[RecordName]) -> Committed {
         name: Some(*name),
         key: Some(1),
         content: CONTENT,
+        is_tombstone: false,
         timestamp_ms: 0,
         index,
         ring: 1,

@@ -14,6 +14,7 @@ mod groups_get_all;
 mod growth;
 mod images;
 mod judge;
+mod last_value;
 mod linear;
 mod lookups;
 #[cfg(test)]
@@ -117,6 +118,7 @@ pub fn all() -> Vec<Box<dyn Check>> {
         Box::new(processing::ProcessedInOrder::default()),
         Box::new(growth::OldBeforeNew),
         Box::new(groups_get_all::GroupsGetAll),
+        Box::new(last_value::LastValuesAreKept::default()),
         Box::new(equal::ReplicasAreEqual),
     ]
 }

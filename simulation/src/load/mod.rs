@@ -10,6 +10,7 @@ mod publisher;
 mod reader;
 pub mod record;
 pub mod settings;
+mod table;
 mod wanderer;
 
 pub use member::group_name;
@@ -102,6 +103,11 @@ impl Clients {
         if load.garden_every_ms > 0 {
             clients.host(sim, "gardener".to_owned(), async |own| {
                 garden::run(&own).await;
+            });
+        }
+        if load.table_every_ms > 0 {
+            clients.host(sim, "table".to_owned(), async |own| {
+                table::run(&own).await;
             });
         }
         for number in 0..load.wanderers {

@@ -41,6 +41,9 @@ pub struct Load {
     /// Consumer groups, each of which reads all of the topic.
     #[serde(default)]
     pub groups: Vec<Consuming>,
+    /// Between two records of a topic that is compacted, in ms; 0 for none.
+    #[serde(default)]
+    pub table_every_ms: u64,
     /// When the topic gets more partitions, in order of time.
     #[serde(default)]
     pub growths: Vec<Growing>,
@@ -136,9 +139,11 @@ impl Load {
             resume_every_ms: pick(random, &[500, 2_000, 8_000]),
             garden_every_ms: pick(random, &[0, 1_500, 4_000]),
             groups: Vec::new(),
+            table_every_ms: 0,
             growths: Vec::new(),
         }
         .with_groups(seed, storm_ms)
+        .with_table(seed)
     }
 
     /// Draws groups and growths, apart from all else: seeds from before there were any keep the load
@@ -158,6 +163,15 @@ impl Load {
                 self.growths.push(Growing { at_ms, partitions });
                 at_ms += random.random_range(storm_ms / 10..=storm_ms / 3);
             }
+        }
+        self
+    }
+
+    /// Draws a topic that is compacted, apart from all else.
+    fn with_table(mut self, seed: u64) -> Load {
+        let mut random = SmallRng::seed_from_u64(seed.wrapping_mul(0xC2B2_AE3D_27D4_EB4F));
+        if random.random_bool(0.25) {
+            self.table_every_ms = pick(&mut random, &[20, 50, 200]);
         }
         self
     }
@@ -235,6 +249,7 @@ mod tests {
         assert!(both(&|load| load.publish_every_ms > 0));
         assert!(both(&|load| load.garden_every_ms > 0));
         assert!(both(&|load| load.wanderers > 0));
+        assert!(both(&|load| load.table_every_ms > 0));
         assert!(both(&|load| load.growths.len() == 2));
         assert!(both(&|load| !load.groups.is_empty()));
         assert!(both(&|load| load.groups.iter().any(|one| one.by_pattern)));

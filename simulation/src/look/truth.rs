@@ -30,6 +30,8 @@ pub struct Record {
     pub key: Option<u32>,
     /// A checksum over its key and value.
     pub content: u32,
+    /// Whether it has no value.
+    pub is_tombstone: bool,
     /// Its time, in ms since 1970.
     pub timestamp_ms: i64,
     /// The log index of its batch.
@@ -289,6 +291,17 @@ fn offset_count(entry: &InspectedEntry) -> u64 {
     batch.map_or(0, |batch| u64::from(batch.offset_count()))
 }
 
+/// The records of an entry, if it is a batch whose first offset is this one.
+pub fn records(entry: &InspectedEntry, base_offset: u64) -> Vec<Record> {
+    let Payload::Command(command) = &entry.payload else {
+        return Vec::new();
+    };
+    let Some((_, ring, batch)) = command.as_append() else {
+        return Vec::new();
+    };
+    unpack(batch.clone(), base_offset, (entry.place.index, ring))
+}
+
 /// The records of a batch; one that does not parse has none, and the checks will miss them.
 fn unpack(batch: bytes::Bytes, base_offset: u64, (index, ring): (u64, u32)) -> Vec<Record> {
     let records = BatchView::trusted(batch)
@@ -299,6 +312,7 @@ fn unpack(batch: bytes::Bytes, base_offset: u64, (index, ring): (u64, u32)) -> V
         name: record::name(&found.headers),
         key: record::key(found.key.as_deref()),
         content: record::content(found.key.as_deref(), found.value.as_deref()),
+        is_tombstone: found.value.is_none(),
         timestamp_ms: found.timestamp_ms,
         index,
         ring,

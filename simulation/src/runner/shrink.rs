@@ -37,13 +37,14 @@ pub fn shrink(plan: &Plan, attempts: usize, fails: impl FnMut(&Plan) -> bool) ->
 /// What a plan becomes smaller by, one step; none if there is no such step.
 type Smaller = fn(&Plan) -> Option<Plan>;
 
-const SMALLER: [Smaller; 13] = [
+const SMALLER: [Smaller; 14] = [
     half_the_storm,
     no_storm_after_the_last_fault,
     one_producer_less,
     one_partition_less,
     no_garden,
     no_publisher,
+    no_table,
     one_wanderer_less,
     one_group_less,
     one_member_less,
@@ -125,6 +126,11 @@ fn one_partition_less(plan: &Plan) -> Option<Plan> {
 fn no_garden(plan: &Plan) -> Option<Plan> {
     let there = plan.load.garden_every_ms > 0;
     changed(plan, there, |load| load.garden_every_ms = 0)
+}
+
+fn no_table(plan: &Plan) -> Option<Plan> {
+    let there = plan.load.table_every_ms > 0;
+    changed(plan, there, |load| load.table_every_ms = 0)
 }
 
 fn no_publisher(plan: &Plan) -> Option<Plan> {

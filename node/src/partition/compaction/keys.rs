@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use ropewalk_proto::mistake::{Mistake, made};
 use sha2::{Digest, Sha256};
 
 /// What a key takes in memory, whatever its length: the hash, the offset, and their share of the tree.
@@ -41,7 +42,8 @@ impl LastOffsets {
     /// Whether a later record than the one at `offset` has its key.
     pub(super) fn is_superseded(&self, key: &[u8], offset: u64) -> bool {
         let last = self.last.get(&hash(key));
-        last.is_some_and(|last| *last > offset)
+        let after = offset + u64::from(!made(Mistake::CompactTheLast));
+        last.is_some_and(|last| *last >= after)
     }
 }
 
