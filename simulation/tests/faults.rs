@@ -19,6 +19,7 @@ fn little_to_do(load: &mut Load) {
     }
     load.publish_every_ms = 0;
     load.garden_every_ms = 0;
+    load.table_every_ms = 0;
     load.wanderers = 0;
     load.groups.clear();
     load.growths.clear();

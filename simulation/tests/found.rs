@@ -17,6 +17,7 @@ fn holds(storm: Duration, faults: Vec<(u64, u64, What)>) {
     }
     plan.load.publish_every_ms = 0;
     plan.load.garden_every_ms = 0;
+    plan.load.table_every_ms = 0;
     plan.load.wanderers = 0;
     plan.load.groups.clear();
     plan.load.growths.clear();

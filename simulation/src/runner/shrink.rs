@@ -237,6 +237,7 @@ mod tests {
         let load = &smallest.load;
         assert_eq!((load.producers.len(), load.partitions), (1, 1));
         assert_eq!((load.wanderers, load.garden_every_ms), (0, 0));
+        assert_eq!(load.table_every_ms, 0);
         assert_eq!((load.groups.len(), load.growths.len()), (0, 0));
         assert_eq!(smallest.nodes, FEWEST_NODES);
     }

@@ -1,7 +1,7 @@
 //! When a log is compacted, and up to where: the leader's to decide, from its settings, its clock, and
 //! what the replicas have told. What it decides goes into the log.
 
-use ropewalk_proto::command::Command;
+use ropewalk_proto::command::{COMPACTION_SINCE_VERSION, Command};
 use ropewalk_proto::ids::ReplicaId;
 use ropewalk_proto::v1::TopicSettings;
 
@@ -74,6 +74,10 @@ impl Partition {
         settings: &TopicSettings,
         now_ms: i64,
     ) {
+        // A node that came later may understand less than those that were asked when the topic was set.
+        if self.host.view.borrow().understood < COMPACTION_SINCE_VERSION {
+            return;
+        }
         let own = *self.compacted.lock();
         let all_to = self.compacted_everywhere(&own);
         let next = next(&self.view.machine(), &own, all_to, settings, now_ms);
