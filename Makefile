@@ -7,11 +7,15 @@ SECONDS ?= 60
 DISK ?= mixed
 SIM := cargo run --release -p ropewalk-simulation --
 
-.PHONY: demo test torture check sim sim-ci bugs setup
+.PHONY: demo streams test torture check sim sim-ci bugs setup
 
 # A three-node cluster of real processes loses its busiest node half-way, and no record.
 demo: setup
 	cargo run --release -p ropewalk-demo
+
+# Figures of consumer groups on three real nodes: settling, growth, replay, lag.
+streams: setup
+	cargo run --release -p ropewalk-streams
 
 # Real nodes under fire: killed, stopped, cut off, slowed down, filled up, damaged. MINUTES, SEED and
 # NODES say for how long, which faults, and how many nodes.

@@ -4,12 +4,10 @@
 mod account;
 mod story;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context;
 use clap::Parser;
-use tokio::process::Command;
 
 /// Publishes the flights that left New York in January 2013 to three nodes, kills one with SIGKILL on
 /// the way, reads everything back and checks it.
@@ -37,24 +35,7 @@ async fn main() -> ExitCode {
 async fn run(args: Args) -> anyhow::Result<()> {
     let binary = match args.binary {
         Some(binary) => binary,
-        None => build().await?,
+        None => ropewalk_demo::build::command().await?,
     };
     story::tell(&binary, args.rate).await
-}
-
-/// Builds the command in the profile this program was built in, beside it.
-async fn build() -> anyhow::Result<PathBuf> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let own = std::env::current_exe().context("finding this program's folder")?;
-    let folder = own.parent().context("this program is in no folder")?;
-    let mut command = Command::new(cargo);
-    command
-        .args(["build", "--quiet", "--package", "ropewalk"])
-        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")));
-    if !cfg!(debug_assertions) {
-        command.arg("--release");
-    }
-    let built = command.status().await.context("running cargo")?;
-    anyhow::ensure!(built.success(), "building ropewalk failed");
-    Ok(folder.join("ropewalk"))
 }

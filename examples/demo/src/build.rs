@@ -1,0 +1,23 @@
+//! The command that everything here runs, from this checkout.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use tokio::process::Command;
+
+/// Builds it in the profile this program was built in, beside it.
+pub async fn command() -> anyhow::Result<PathBuf> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let own = std::env::current_exe().context("finding this program's folder")?;
+    let folder = own.parent().context("this program is in no folder")?;
+    let mut command = Command::new(cargo);
+    command
+        .args(["build", "--quiet", "--package", "ropewalk"])
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")));
+    if !cfg!(debug_assertions) {
+        command.arg("--release");
+    }
+    let built = command.status().await.context("running cargo")?;
+    anyhow::ensure!(built.success(), "building ropewalk failed");
+    Ok(folder.join("ropewalk"))
+}

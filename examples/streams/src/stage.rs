@@ -1,0 +1,107 @@
+//! The three nodes that everything is measured on, and what all measurements need.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use ropewalk_client::Client;
+use ropewalk_client::v1::{PartitionInfo, TopicSettings};
+use ropewalk_demo::cluster::{self, Node};
+use tempfile::TempDir;
+use tokio::time::{Instant, sleep};
+
+/// How long anything that should take seconds may take before this gives up.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+/// Between two looks at whether something waited for has happened.
+pub const LOOK_EVERY: Duration = Duration::from_millis(20);
+const NODES: usize = 3;
+
+/// A running cluster.
+pub struct Stage {
+    pub binary: PathBuf,
+    pub nodes: Vec<Node>,
+    pub ids: Vec<u64>,
+    pub client: Client,
+    _dir: TempDir,
+}
+
+impl Stage {
+    pub async fn start() -> anyhow::Result<Stage> {
+        let binary = ropewalk_demo::build::command().await?;
+        let dir = tempfile::tempdir()?;
+        let mut nodes = cluster::cluster(&binary, dir.path(), NODES)?;
+        let ready = cluster::start_all(&mut nodes, PATIENCE).await?;
+        let client = Client::connect(nodes.iter().map(|node| node.address.clone())).await?;
+        Ok(Stage {
+            binary,
+            nodes,
+            ids: ready.iter().map(|ready| ready.node_id).collect(),
+            client,
+            _dir: dir,
+        })
+    }
+
+    /// A client with connections of its own.
+    pub async fn another(&self) -> anyhow::Result<Client> {
+        let addresses = self.nodes.iter().map(|node| node.address.clone());
+        Ok(Client::connect(addresses).await?)
+    }
+
+    pub async fn create(&self, topic: &str, partitions: u32) -> anyhow::Result<()> {
+        let settings = TopicSettings {
+            replicas: NODES as u32,
+            ..TopicSettings::default()
+        };
+        let admin = self.client.admin();
+        admin.create_topic(topic, partitions, settings).await?;
+        self.until_in_sync(topic).await
+    }
+
+    /// Waits until every partition of a topic has a leader, and all its replicas keep up.
+    pub async fn until_in_sync(&self, topic: &str) -> anyhow::Result<()> {
+        let is_whole = |one: &PartitionInfo| {
+            let in_sync = one.in_sync_node_ids.len() == one.replica_node_ids.len();
+            one.leader_node_id != 0 && in_sync
+        };
+        let begun = Instant::now();
+        loop {
+            let topics = self.client.admin().topics().await?;
+            let found = topics.iter().find(|found| found.name == topic);
+            let found = found.with_context(|| format!("there is no topic {topic}"))?;
+            if found.partitions.iter().all(is_whole) {
+                return Ok(());
+            }
+            ensure!(
+                begun.elapsed() < PATIENCE,
+                "the replicas of topic {topic} do not keep up"
+            );
+            sleep(LOOK_EVERY).await;
+        }
+    }
+
+    pub async fn stop(self) -> anyhow::Result<()> {
+        for mut node in self.nodes {
+            node.terminate(PATIENCE).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Prints a figure.
+pub fn say(what: &str, figure: impl AsRef<str>) {
+    println!("  {what:<28}  {}", figure.as_ref());
+}
+
+/// The median and the largest of some times.
+pub fn spread(mut times: Vec<Duration>) -> String {
+    times.sort_unstable();
+    match (times.get(times.len() / 2), times.last()) {
+        (Some(median), Some(most)) => format!(
+            "{:.2} s in the median, {:.2} s at most, of {}",
+            median.as_secs_f64(),
+            most.as_secs_f64(),
+            times.len()
+        ),
+        _ => "none".to_owned(),
+    }
+}
