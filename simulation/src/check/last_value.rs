@@ -22,7 +22,11 @@ pub struct LastValuesAreKept {
 struct Rows {
     /// Whether it was ever to be compacted.
     compacted: bool,
+    /// By key and offset.
+    records: BTreeMap<(u32, u64), Record>,
+    /// Of each key, and of each key below the offset that was last to be compacted to.
     last: BTreeMap<u32, Record>,
+    below: BTreeMap<u32, Record>,
     /// The base offset of each batch, by log index.
     base_offsets: BTreeMap<u64, u64>,
 }
@@ -61,12 +65,19 @@ impl Rows {
         {
             self.compacted = true;
         }
+        if let Payload::Command(Command::Compact { to_offset, .. }) = &one.entry.payload {
+            let before = self.records.values();
+            let before = before.filter(|record| record.offset < *to_offset);
+            let keyed = before.filter_map(|record| Some((record.key?, record.clone())));
+            self.below = keyed.collect();
+        }
         if let Some(base_offset) = one.base_offset {
             self.base_offsets.insert(one.entry.place.index, base_offset);
         }
         for record in &one.records {
             if let Some(key) = record.key {
                 self.last.insert(key, record.clone());
+                self.records.insert((key, record.offset), record.clone());
             }
         }
     }
@@ -80,7 +91,7 @@ impl Rows {
             }
         }
         let log_end = replica.seen.last.map_or(0, |last| last.index);
-        for (key, last) in &self.last {
+        for (key, last) in self.last.iter().chain(&self.below) {
             let same = held.get(&last.offset) == Some(last);
             if !same && !last.is_tombstone && last.index <= log_end {
                 return Err(format!(
