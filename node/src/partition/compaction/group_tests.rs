@@ -217,6 +217,11 @@ async fn records_without_a_value_go_after_the_horizon_and_not_while_a_replica_is
     let away = (1..=3)
         .find(|node| NodeId(*node) != leader.host.node_id)
         .unwrap();
+    let (claims, to) = (&leader.claims, leader.compacted.lock().to_offset);
+    eventually("word from who is to go of what it has done", || {
+        claims.of(place(away).replica) >= to
+    })
+    .await;
     let killed = cluster.kill(NodeId(away)).await;
     // What it said before it went is true, but what comes now it has not done.
     write(&cluster, 60..160, &mut all).await;
