@@ -7,7 +7,7 @@ SECONDS ?= 60
 DISK ?= mixed
 SIM := cargo run --release -p ropewalk-simulation --
 
-.PHONY: demo streams test torture check sim sim-ci bugs setup
+.PHONY: demo streams test torture day-two check sim sim-ci bugs setup
 
 # A three-node cluster of real processes loses its busiest node half-way, and no record.
 demo: setup
@@ -22,7 +22,12 @@ streams: setup
 MINUTES ?= 2
 NODES ?= 3
 torture: setup
-	cargo run --release -p ropewalk-torture -- --minutes $(MINUTES) --nodes $(NODES) $(if $(SEED),--seed $(SEED))
+	cargo run --release -p ropewalk-torture --bin ropewalk-torture -- --minutes $(MINUTES) --nodes $(NODES) $(if $(SEED),--seed $(SEED))
+
+# What operators do to a cluster, under load: restarts, growth, a full disk, nodes that leave and that
+# are lost; and how long each kept clients waiting.
+day-two: setup
+	cargo run --release -p ropewalk-torture --bin ropewalk-day-two
 
 test: setup
 	cargo test --release --workspace

@@ -1,5 +1,6 @@
 //! The nodes, and what is around them.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -43,25 +44,33 @@ pub struct Fleet {
     /// How often a node found its database damaged and began anew.
     pub replaced: u64,
     addresses: Vec<String>,
+    seeds: String,
+    binary: PathBuf,
+    /// What is mounted under a node's data.
+    disk: Option<String>,
+    clock: Option<PathBuf>,
 }
 
 impl Fleet {
-    /// Makes everything ready and starts the nodes.
+    /// Makes everything ready, for `places` nodes, and starts the first `count`, which are the seeds.
     pub async fn start(
         dir: &Path,
         binary: &Path,
-        count: usize,
+        (count, places): (usize, usize),
         minutes: u64,
         machine: &Machine,
     ) -> anyhow::Result<Fleet> {
         let network = match &machine.networks {
-            Ok(()) => Network::namespaces(count).await?,
-            Err(_) => Network::Loopback((0..count).map(|_| free_port()).collect::<Result<_, _>>()?),
+            Ok(()) => Network::namespaces(places).await?,
+            Err(_) => {
+                Network::Loopback((0..places).map(|_| free_port()).collect::<Result<_, _>>()?)
+            }
         };
         let config = dir.join("node.toml");
         let text = format!("[limits]\nfree_space_floor_bytes = {FLOOR_BYTES}\n{LIMITS}");
         tokio::fs::write(&config, text).await?;
-        let addresses: Vec<String> = (0..count).map(|node| network.address(node)).collect();
+        let addresses: Vec<String> = (0..places).map(|node| network.address(node)).collect();
+        let size = format!("size={}m", DISK_MIB + DISK_MIB_A_MINUTE * minutes);
         let mut fleet = Fleet {
             nodes: Vec::new(),
             network,
@@ -69,34 +78,54 @@ impl Fleet {
             dir: dir.to_path_buf(),
             counts: Counts::new(),
             replaced: 0,
+            seeds: addresses[..count].join(","),
             addresses,
+            binary: binary.to_path_buf(),
+            disk: machine.mounts.is_ok().then_some(size),
+            clock: machine.clocks.as_ref().ok().cloned(),
         };
-        for node in 0..count {
-            let flags = [
-                "--listen",
-                &fleet.addresses[node],
-                "--seeds",
-                &fleet.addresses.join(","),
-                "--config",
-                &config.to_string_lossy(),
-            ];
-            let start = Start {
-                enter: fleet.network.enter(node),
-                binary: binary.to_path_buf(),
-                flags: flags.map(String::from).to_vec(),
-                clock: machine.clocks.as_ref().ok().cloned(),
-            };
-            let mut node = Node::new(dir.join(format!("node-{}", node + 1)), start)?;
-            if machine.mounts.is_ok() {
-                let size = format!("size={}m", DISK_MIB + DISK_MIB_A_MINUTE * minutes);
-                let data = node.data_dir();
-                let args = ["-t", "tmpfs", "-o", &size, "ropewalk"].map(std::ffi::OsStr::new);
-                shell::run("mount", &[&args[..], &[data.as_os_str()]].concat()).await?;
-            }
-            node.spawn()?;
-            fleet.nodes.push(node);
+        for _ in 0..count {
+            fleet.add().await?;
         }
         Ok(fleet)
+    }
+
+    /// Starts a node at the next place.
+    pub async fn add(&mut self) -> anyhow::Result<()> {
+        let number = self.nodes.len();
+        let config = self.dir.join("node.toml");
+        let address = self
+            .addresses
+            .get(number)
+            .context("there is no place left")?;
+        let flags = [
+            "--listen",
+            address,
+            "--seeds",
+            &self.seeds,
+            "--config",
+            &config.to_string_lossy(),
+        ];
+        let start = Start {
+            enter: self.network.enter(number),
+            binary: self.binary.clone(),
+            flags: flags.map(String::from).to_vec(),
+            clock: self.clock.clone(),
+        };
+        let mut node = Node::new(self.dir.join(format!("node-{}", number + 1)), start)?;
+        if let Some(size) = &self.disk {
+            let data = node.data_dir();
+            let args = ["-t", "tmpfs", "-o", size, "ropewalk"].map(OsStr::new);
+            shell::run("mount", &[&args[..], &[data.as_os_str()]].concat()).await?;
+        }
+        node.spawn()?;
+        self.nodes.push(node);
+        Ok(())
+    }
+
+    /// Where a node is reached, host:port.
+    pub fn address(&self, node: usize) -> &str {
+        &self.addresses[node]
     }
 
     /// A client of these nodes.

@@ -1,10 +1,16 @@
 //! What was sent and what became of it, and the words it is written down in.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{BufWriter, Write as _};
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde::Serialize;
+use tokio::time::Instant;
 
 /// Keys of one producer's life.
 const KEYS: u32 = 40;
@@ -32,7 +38,8 @@ pub struct Name {
 }
 
 /// What a producer was told of a record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// Nothing yet.
     UnderWay,
@@ -44,13 +51,30 @@ pub enum Outcome {
     Refused,
 }
 
+/// What is written down of a record.
+#[derive(Debug, Serialize)]
+struct Line {
+    #[serde(flatten)]
+    name: Name,
+    outcome: Outcome,
+}
+
 /// The records of one life, by number.
 type Life = Vec<Outcome>;
 
 /// Every record sent. Clones are the same history.
 #[derive(Debug, Clone, Default)]
 pub struct History {
-    lives: Arc<Mutex<std::collections::BTreeMap<(u32, u32), Life>>>,
+    lives: Arc<Mutex<BTreeMap<(u32, u32), Life>>>,
+    pauses: Arc<Mutex<BTreeMap<u32, Pause>>>,
+    complaints: Arc<Mutex<Vec<String>>>,
+}
+
+/// How long a partition acknowledged nothing.
+#[derive(Debug, Clone, Copy)]
+struct Pause {
+    since: Instant,
+    longest: Duration,
 }
 
 impl Name {
@@ -98,11 +122,56 @@ impl History {
 
     /// Notes what became of it.
     pub fn ended(&self, name: Name, outcome: Outcome) {
+        if let Outcome::Acknowledged(place) = outcome {
+            let now = Instant::now();
+            let mut pauses = self.pauses.lock();
+            let pause = pauses.entry(place.partition).or_insert(Pause {
+                since: now,
+                longest: Duration::ZERO,
+            });
+            pause.longest = pause.longest.max(now - pause.since);
+            pause.since = now;
+        }
         let mut lives = self.lives.lock();
         let life = lives.get_mut(&(name.producer, name.life));
         if let Some(slot) = life.and_then(|life| life.get_mut(name.number as usize)) {
             *slot = outcome;
         }
+    }
+
+    /// The longest time without an acknowledgement since this was last asked, of the partition that
+    /// had the longest; one that still lasts counts, too.
+    pub fn longest_pause(&self) -> Duration {
+        let now = Instant::now();
+        let mut longest = Duration::ZERO;
+        for pause in self.pauses.lock().values_mut() {
+            longest = longest.max(pause.longest).max(now - pause.since);
+            pause.longest = Duration::ZERO;
+        }
+        longest
+    }
+
+    /// Notes an error that a client told.
+    pub fn complain(&self, error: String) {
+        self.complaints.lock().push(error);
+    }
+
+    /// The errors since this was last asked.
+    pub fn complaints(&self) -> Vec<String> {
+        std::mem::take(&mut self.complaints.lock())
+    }
+
+    /// Writes down every record and what became of it, as lines of JSON.
+    ///
+    /// # Errors
+    /// What the system says to writing that file.
+    pub fn write(&self, path: &Path) -> anyhow::Result<()> {
+        let mut file = BufWriter::new(File::create(path)?);
+        for (name, outcome) in self.all() {
+            serde_json::to_writer(&mut file, &Line { name, outcome })?;
+            file.write_all(b"\n")?;
+        }
+        Ok(file.flush()?)
     }
 
     /// Every record and what became of it, in the order in which each producer sent them.

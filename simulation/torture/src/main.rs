@@ -1,26 +1,6 @@
-//! Real nodes under fire. Everything that a machine lets us do to processes, disks and networks is
-//! done to a running cluster while producers publish and readers read; then everything that was
-//! acknowledged must be there, exactly once, in order per key, and the cluster must be well.
-//!
-//! What can be had on one seed in virtual time belongs to the simulator. This is for what only real
-//! processes, a real kernel and a real RocksDB on a real file system do.
+//! `ropewalk-torture`: see the library.
 
-mod check;
-mod faults;
-mod fleet;
-mod history;
-mod kind;
-mod machine;
-mod network;
-mod node;
-mod ports;
-mod readers;
-mod schedule;
-mod shell;
-mod story;
-mod workload;
-
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -29,9 +9,10 @@ use clap::{Parser, ValueEnum};
 use rand::TryRngCore;
 use rand::rngs::OsRng;
 
-use crate::kind::Kind;
-use crate::machine::{Machine, namespaces};
-use crate::story::{Order, Report, tell};
+use ropewalk_demo::build;
+use ropewalk_torture::kind::Kind;
+use ropewalk_torture::machine::{Machine, namespaces};
+use ropewalk_torture::story::{Order, Report, tell};
 
 /// Runs a cluster of real processes, breaks what can be broken, and checks that nothing was lost.
 #[derive(Debug, Parser)]
@@ -101,7 +82,7 @@ fn fail(error: &anyhow::Error) -> ExitCode {
 async fn torture(args: Args, no_namespaces: Option<&str>) -> anyhow::Result<()> {
     let binary = match &args.binary {
         Some(binary) => binary.clone(),
-        None => build().await?,
+        None => build::command().await?,
     };
     let seed = match args.seed {
         Some(seed) => seed,
@@ -174,21 +155,4 @@ fn print(report: &Report, format: Format) -> anyhow::Result<()> {
         report.seed, report.seconds
     );
     Ok(())
-}
-
-/// Builds the command in the profile this program was built in, beside it.
-async fn build() -> anyhow::Result<PathBuf> {
-    let own = std::env::current_exe().context("finding this program's folder")?;
-    let folder = own.parent().context("this program is in no folder")?;
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = tokio::process::Command::new(cargo);
-    command
-        .args(["build", "--quiet", "--package", "ropewalk"])
-        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")));
-    if !cfg!(debug_assertions) {
-        command.arg("--release");
-    }
-    let built = command.status().await.context("running cargo")?;
-    anyhow::ensure!(built.success(), "building ropewalk failed");
-    Ok(folder.join("ropewalk"))
 }

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use tokio::process::{Child, Command};
+use tokio::time::timeout;
 
 use crate::shell;
 
@@ -110,6 +111,31 @@ impl Node {
             Some(mut child) => child.kill().await.context("killing a node"),
             None => Ok(()),
         }
+    }
+
+    /// Asks it to stop with SIGTERM, and waits until it has, well.
+    pub async fn stop(&mut self, within: Duration) -> anyhow::Result<()> {
+        self.signal("TERM").await?;
+        let Some(mut child) = self.child.take() else {
+            return Ok(());
+        };
+        let ended = timeout(within, child.wait()).await;
+        let status = ended.context("a node does not stop")??;
+        ensure!(
+            status.success(),
+            "a node that was told to stop ended with {status}:\n{}",
+            self.last_words()
+        );
+        Ok(())
+    }
+
+    /// Gives it a flag from its next start on, in the place of an earlier one of that name.
+    pub fn set_flag(&mut self, name: &str, value: &str) {
+        let flags = &mut self.start.flags;
+        if let Some(at) = flags.iter().position(|flag| flag == name) {
+            flags.drain(at..(at + 2).min(flags.len()));
+        }
+        flags.extend([name.to_owned(), value.to_owned()]);
     }
 
     /// How it ended, if it has ended by itself since the last look.

@@ -21,6 +21,8 @@ use crate::schedule::Schedule;
 use crate::workload::{Plan, publish};
 
 const TOPIC: &str = "torture";
+/// What was sent and what became of it, one record a line.
+const HISTORY: &str = "history.jsonl";
 const PARTITIONS: u32 = 6;
 /// How long the cluster may take to be well again once nothing is done to it any more.
 const WELL_WITHIN: Duration = Duration::from_secs(120);
@@ -94,8 +96,17 @@ pub async fn tell(
     let kinds: Vec<Kind> = order.kinds.iter().filter(able).copied().collect();
 
     let minutes = order.time.as_secs() / 60;
-    let mut fleet = Fleet::start(&order.dir, &order.binary, order.nodes, minutes, machine).await?;
-    let played = play(order, &kinds, &mut fleet, say).await;
+    let mut fleet = Fleet::start(
+        &order.dir,
+        &order.binary,
+        (order.nodes, order.nodes),
+        minutes,
+        machine,
+    )
+    .await?;
+    let history = History::default();
+    let played = play(order, &kinds, &mut fleet, &history, say).await;
+    history.write(&order.dir.join(HISTORY))?;
     let played = played.and_then(|played| fleet.check_logs().map(|()| played));
     let (records, reader_lives, well_after) = match played {
         Ok(played) => played,
@@ -130,6 +141,7 @@ async fn play(
     order: &Order,
     kinds: &[Kind],
     fleet: &mut Fleet,
+    history: &History,
     say: &(impl Fn(&str, String) + Sync),
 ) -> anyhow::Result<(Found, u64, Duration)> {
     let client = connect(fleet).await?;
@@ -145,7 +157,6 @@ async fn play(
         format!("{} nodes, seed {}", order.nodes, order.seed),
     );
 
-    let history = History::default();
     let (stop, stopped) = watch::channel(false);
     let mut producers = JoinSet::new();
     for (producer, patience) in (0..).zip(PATIENCES) {

@@ -70,7 +70,7 @@ async fn live(
                 match producer.send(record).await {
                     Ok(ticket) => under_way.push(async move { (name, ticket.await) }),
                     Err(error) => {
-                        history.ended(name, failed(&error));
+                        history.ended(name, failed(history, &error));
                         open = false;
                     }
                 }
@@ -83,7 +83,7 @@ async fn live(
                     }),
                     Err(error) => {
                         open = false;
-                        failed(&error)
+                        failed(history, &error)
                     }
                 };
                 history.ended(name, outcome);
@@ -96,7 +96,8 @@ async fn live(
     let _ = producer.close().await;
 }
 
-fn failed(error: &ropewalk_client::Error) -> Outcome {
+fn failed(history: &History, error: &ropewalk_client::Error) -> Outcome {
+    history.complain(format!("publishing: {error}"));
     match error.outcome_unknown() {
         true => Outcome::Unknown,
         false => Outcome::Refused,

@@ -1,0 +1,134 @@
+//! `ropewalk-day-two`: what operators do to a cluster, under load, and what its clients notice.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use clap::{Parser, ValueEnum};
+use ropewalk_demo::build;
+use ropewalk_torture::day_two::{LONGEST_PAUSE, Order, Report, Row, play};
+use ropewalk_torture::machine::{Machine, namespaces};
+
+/// Restarts, grows, shrinks and hurts a cluster of real processes as operators and hardware do, while
+/// default clients write and read, and prints how long each kept them waiting.
+#[derive(Debug, Parser)]
+struct Args {
+    /// Records a second, of each of four producers
+    #[arg(long, default_value_t = 150, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    rate: u32,
+    /// Only these steps, separated by commas [default: all]
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    /// How the outcome is printed
+    #[arg(long, value_enum, default_value = "text")]
+    output: Format,
+    /// The ropewalk binary [default: built from this checkout]
+    #[arg(long)]
+    binary: Option<PathBuf>,
+    /// Where to keep logs and data [default: a folder that goes if all is well]
+    #[arg(long)]
+    dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Text,
+    Json,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    match namespaces() {
+        // The same program again, where mounts, networks and processes are its own.
+        Ok(Some(mut inside)) => match inside.status() {
+            Ok(status) if status.success() => ExitCode::SUCCESS,
+            Ok(_) => ExitCode::FAILURE,
+            Err(error) => fail(&anyhow::Error::new(error).context("running unshare")),
+        },
+        Ok(None) => run(args, None),
+        Err(why) => run(args, Some(&why)),
+    }
+}
+
+fn run(args: Args, no_namespaces: Option<&str>) -> ExitCode {
+    let runtime = tokio::runtime::Runtime::new().context("starting tokio");
+    match runtime.and_then(|runtime| runtime.block_on(day_two(args, no_namespaces))) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
+    }
+}
+
+fn fail(error: &anyhow::Error) -> ExitCode {
+    eprintln!("day-two: {error:#}");
+    ExitCode::FAILURE
+}
+
+async fn day_two(args: Args, no_namespaces: Option<&str>) -> anyhow::Result<()> {
+    let binary = match &args.binary {
+        Some(binary) => binary.clone(),
+        None => build::command().await?,
+    };
+    let kept = match &args.dir {
+        Some(dir) => dir.clone(),
+        None => tempfile::Builder::new()
+            .prefix("ropewalk-day-two-")
+            .tempdir()?
+            .keep(),
+    };
+    std::fs::create_dir_all(&kept)?;
+    let machine = Machine::probe(&kept, no_namespaces).await;
+    let order = Order {
+        binary,
+        dir: kept.clone(),
+        rate: args.rate,
+        only: args.only,
+    };
+    let text = args.output == Format::Text;
+    if text {
+        println!(
+            "  {:<18} {:>8} {:>14}  {:<7}",
+            "step", "seconds", "longest pause", "errors"
+        );
+    }
+    let told = |row: &Row| {
+        if text {
+            println!(
+                "  {:<18} {:>8.1} {:>12.2} s  {:<7} {}",
+                row.step,
+                row.seconds,
+                row.longest_pause_s,
+                row.errors.len(),
+                row.what
+            );
+        }
+    };
+    let report = play(&order, &machine, &told)
+        .await
+        .with_context(|| format!("logs and data are in {}", kept.display()))?;
+    print(&report, args.output)?;
+    if let Some(fault) = report.fault() {
+        bail!("{fault}; logs are in {}", kept.display());
+    }
+    if args.dir.is_none() {
+        // What is mounted below goes with the namespace.
+        let _ = std::fs::remove_dir_all(&kept);
+    }
+    Ok(())
+}
+
+fn print(report: &Report, format: Format) -> anyhow::Result<()> {
+    if format == Format::Json {
+        println!("{}", serde_json::to_string(report)?);
+        return Ok(());
+    }
+    let records = &report.records;
+    println!(
+        "  {} records acknowledged, each there once, in order for each of {} keys; {} given to the group; lost 0",
+        records.acknowledged, records.keys, report.delivered
+    );
+    println!(
+        "  no partition may acknowledge nothing for longer than {:.0} s",
+        LONGEST_PAUSE.as_secs_f64()
+    );
+    Ok(())
+}

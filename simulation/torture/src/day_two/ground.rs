@@ -1,0 +1,163 @@
+//! The cluster, its clients, and what they wrote down.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use ropewalk_client::Client;
+use ropewalk_client::v1::{ClusterStatusResponse, NodeState, TopicSettings};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::load::Load;
+use super::steps::Step;
+use super::{Order, Row};
+use crate::fleet::Fleet;
+use crate::history::{History, Name, Outcome};
+use crate::machine::Machine;
+use crate::readers::{Seen, everything};
+
+pub const TOPIC: &str = "day-two";
+const PARTITIONS: u32 = 6;
+const REPLICAS: u32 = 3;
+/// Nodes at the beginning and in the end, and the most there are.
+pub const NODES: usize = 3;
+pub const MOST_NODES: usize = 5;
+/// How long anything may take that moves no more than these records.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+/// After a step, before it is looked at what it did.
+const CALM: Duration = Duration::from_secs(2);
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// Minutes that a run may take: so large are disks in memory.
+const MINUTES: u64 = 10;
+
+/// All there is.
+#[derive(Debug)]
+pub struct Ground {
+    pub fleet: Fleet,
+    pub client: Client,
+    history: History,
+    load: Load,
+}
+
+impl Ground {
+    /// Starts the nodes and the load.
+    pub async fn start(order: &Order, machine: &Machine) -> anyhow::Result<Ground> {
+        let places = (NODES, MOST_NODES);
+        let mut fleet = Fleet::start(&order.dir, &order.binary, places, MINUTES, machine).await?;
+        let client = timeout(PATIENCE, connect(&fleet)).await;
+        let client = client.context("the cluster was not formed")?;
+        let settings = TopicSettings {
+            replicas: REPLICAS,
+            ..TopicSettings::default()
+        };
+        let admin = client.admin();
+        admin.create_topic(TOPIC, PARTITIONS, settings).await?;
+        fleet.well(&client, TOPIC, PATIENCE).await?;
+        let history = History::default();
+        let load = Load::start(&fleet, &history, order.rate).await?;
+        Ok(Ground {
+            fleet,
+            client,
+            history,
+            load,
+        })
+    }
+
+    /// Takes a step, and waits until all is well again.
+    pub async fn take(&mut self, step: Step, machine: &Machine) -> anyhow::Result<Row> {
+        self.history.longest_pause();
+        let begun = Instant::now();
+        let what = step.run(self, machine).await;
+        let what = what.with_context(|| format!("step {}", step.name()))?;
+        self.well().await?;
+        let took = begun.elapsed();
+        sleep(CALM).await;
+        self.fleet.supervise()?;
+        Ok(Row {
+            step: step.name(),
+            what,
+            seconds: took.as_secs_f64(),
+            longest_pause_s: self.history.longest_pause().as_secs_f64(),
+            errors: self.history.complaints(),
+        })
+    }
+
+    /// Waits until every partition has a leader and all its replicas in sync.
+    pub async fn well(&mut self) -> anyhow::Result<()> {
+        let well = self.fleet.well(&self.client, TOPIC, PATIENCE).await;
+        well.map(drop)
+    }
+
+    /// Waits until the cluster is as wished.
+    pub async fn until(
+        &mut self,
+        what: &str,
+        wished: impl Fn(&ClusterStatusResponse) -> bool,
+    ) -> anyhow::Result<()> {
+        let begun = Instant::now();
+        loop {
+            self.fleet.supervise()?;
+            let found = self.client.admin().cluster_status().await;
+            if found.as_ref().is_ok_and(&wished) {
+                return Ok(());
+            }
+            if begun.elapsed() > PATIENCE {
+                bail!("after {PATIENCE:?}, still not so: {what}; {found:?}");
+            }
+            sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// The node that leads most partitions of the topic, and its id: whose loss is felt.
+    pub async fn busiest(&self) -> anyhow::Result<(usize, u64)> {
+        let admin = self.client.admin();
+        let topic = admin.topic(TOPIC).await?.context("the topic is gone")?;
+        let mut led: BTreeMap<u64, usize> = BTreeMap::new();
+        for one in &topic.partitions {
+            *led.entry(one.leader_node_id).or_default() += 1;
+        }
+        let most = led.into_iter().max_by_key(|(_, count)| *count);
+        let (id, _) = most.context("the topic has no partitions")?;
+        let status = admin.cluster_status().await?;
+        let mut infos = status.nodes.iter().filter_map(|node| node.info.as_ref());
+        let info = infos.find(|info| info.node_id == id);
+        let address = &info.context("a leader that is no node")?.address;
+        let mut places = 0..self.fleet.nodes.len();
+        let node = places.find(|node| self.fleet.address(*node) == address);
+        Ok((node.context("a node that was not started here")?, id))
+    }
+
+    /// Has a node taken out, or stay.
+    pub async fn set_state(&self, node_id: u64, state: NodeState) -> anyhow::Result<()> {
+        Ok(self.client.admin().set_node_state(node_id, state).await?)
+    }
+
+    /// Ends the load. What was sent, what each partition holds, and what the group was given.
+    pub async fn finish(
+        &mut self,
+    ) -> anyhow::Result<(Vec<(Name, Outcome)>, Vec<Seen>, BTreeSet<Name>)> {
+        self.load.stop_producers(PATIENCE * 2).await?;
+        let mut read = Vec::new();
+        for partition in 0..PARTITIONS {
+            let (seen, _) = everything(&self.client, TOPIC, partition, PATIENCE).await?;
+            read.push(seen);
+        }
+        let all: usize = read.iter().map(Seen::len).sum();
+        let delivered = self.load.stop_group(all, PATIENCE).await?;
+        let told = self.history.complaints();
+        ensure!(told.is_empty(), "a client was told: {told:?}");
+        Ok((self.history.all(), read, delivered))
+    }
+}
+
+async fn connect(fleet: &Fleet) -> Client {
+    loop {
+        if let Ok(client) = fleet.client().await
+            && let Ok(status) = client.admin().cluster_status().await
+            && status.nodes.len() == fleet.nodes.len()
+        {
+            return client;
+        }
+        sleep(LOOK_EVERY).await;
+    }
+}
