@@ -155,8 +155,7 @@ impl<M: Machine> StateMachine<M> {
         let position = small::put_applied(replica, &self.position);
         if made(Mistake::PositionBeforeState) {
             let changes = vec![position];
-            let batch = Batch { changes };
-            self.log.submit(batch, Durability::Unsynced, done).await;
+            let _ = self.log.disk().commit(Batch { changes }, false).await;
         } else {
             changes.push(position);
         }

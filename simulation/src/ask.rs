@@ -91,6 +91,17 @@ impl Ask {
         }
     }
 
+    /// Asks one of the nodes once; none if it did not answer.
+    pub async fn once<T, F>(&self, number: usize, ask: impl FnOnce(Node) -> F) -> Option<T>
+    where
+        F: Future<Output = Result<T, Status>>,
+    {
+        let name = self.nodes.get(number)?;
+        let channel = self.peers.channel(&cluster::address(name));
+        let answer = timeout(CALL, ask(RopewalkClient::new(channel))).await;
+        answer.ok()?.ok()
+    }
+
     /// Creates the topic, with one partition.
     pub async fn create_topic(&self, settings: Option<v1::TopicSettings>) {
         self.until_answered(|mut node| async move {

@@ -57,11 +57,12 @@ impl Check for OffsetsAreDense {
                 ));
             }
             let trimmed = group.filter(|group| counted.is_some() && !group.has_gaps);
-            let trimmed = trimmed.map_or(state.next_offset, |group| group.log_start);
-            if state.log_start > trimmed {
+            let trimmed = trimmed.map_or(state.log_start, |group| group.start_at(applied.index));
+            if state.log_start != trimmed {
                 return Err(format!(
-                    "{}: its log begins at {}, and the trims in the log go up to {trimmed}",
+                    "{}: after log index {} its log begins at {}, and the trims up to there go up to {trimmed}",
                     replica.name(),
+                    applied.index,
                     state.log_start
                 ));
             }
@@ -74,6 +75,9 @@ impl Check for OffsetsAreDense {
 mod tests {
     use super::*;
     use crate::check::made::{Story, append, blank, place, replica, state};
+    use crate::look::State;
+    use ropewalk_proto::command::Command;
+    use ropewalk_raft_store::inspect::{InspectedEntry, Payload};
 
     fn story(next_offset: u64) -> Story {
         let mut story = Story::default();
@@ -106,6 +110,33 @@ mod tests {
         let state = story.look.replicas[1].state.as_mut();
         state.expect("a state").log_start = 1;
         assert!(story.look(&mut OffsetsAreDense::default()).is_err());
+    }
+
+    #[test]
+    fn a_trim_that_is_not_carried_out_is_found() {
+        let trimmed = |log_start| {
+            let mut story = Story::default();
+            let mut leader = replica(1, |seen| {
+                let trim = InspectedEntry {
+                    payload: Payload::Command(Command::Trim {
+                        to_offset: 2,
+                        leader_time_ms: 0,
+                    }),
+                    ..blank(1, 2)
+                };
+                seen.entries = vec![blank(1, 0), append(1, 1, &[(1, 0), (1, 1)]), trim];
+                seen.applied = place(1, 2);
+            });
+            leader.state = Some(State {
+                log_start,
+                ..state(2)
+            });
+            story.look.replicas = vec![leader];
+            story.learn();
+            story.look(&mut OffsetsAreDense::default())
+        };
+        assert_eq!(trimmed(2), Ok(()));
+        assert!(trimmed(0).is_err());
     }
 
     #[test]

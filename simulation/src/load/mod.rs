@@ -10,6 +10,7 @@ mod publisher;
 mod reader;
 pub mod record;
 pub mod settings;
+mod stranger;
 mod table;
 mod wanderer;
 
@@ -108,6 +109,11 @@ impl Clients {
         if load.table_every_ms > 0 {
             clients.host(sim, "table".to_owned(), async |own| {
                 table::run(&own).await;
+            });
+        }
+        if load.stranger_every_ms > 0 {
+            clients.host(sim, "stranger".to_owned(), async |own| {
+                stranger::run(&own).await;
             });
         }
         for number in 0..load.wanderers {

@@ -35,7 +35,8 @@ pub fn make(name: RecordName, key: Option<u32>, value: Value) -> Made {
         Value::Bytes(length) => Some(bytes_of(name, length)),
     };
     let content = content(key.as_deref(), value.as_deref());
-    let mut record = Record::new().header(NAME, format!("{} {}", name.0, name.1));
+    let header = named(name);
+    let mut record = Record::new().header(header.key, header.value.unwrap_or_default());
     if let Some(key) = key {
         record = record.key(key);
     }
@@ -45,8 +46,16 @@ pub fn make(name: RecordName, key: Option<u32>, value: Value) -> Made {
     Made { record, content }
 }
 
+/// The header that bears a name.
+pub fn named(name: RecordName) -> Header {
+    Header {
+        key: NAME.to_owned(),
+        value: Some(Bytes::from(format!("{} {}", name.0, name.1))),
+    }
+}
+
 /// Bytes that differ from record to record, and that a compressor finds neither empty nor random.
-fn bytes_of((producer, number): RecordName, length: usize) -> Bytes {
+pub fn bytes_of((producer, number): RecordName, length: usize) -> Bytes {
     let seed = (u64::from(producer) << 32) ^ number;
     let words = (0_u64..).flat_map(|word| (seed ^ (word / 4)).to_le_bytes());
     words.take(length).collect()

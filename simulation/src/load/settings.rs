@@ -44,6 +44,9 @@ pub struct Load {
     /// Between two records of a topic that is compacted, in ms; 0 for none.
     #[serde(default)]
     pub table_every_ms: u64,
+    /// Between two batches of a producer of another make, in ms; 0 for none.
+    #[serde(default)]
+    pub stranger_every_ms: u64,
     /// When the topic gets more partitions, in order of time.
     #[serde(default)]
     pub growths: Vec<Growing>,
@@ -140,10 +143,12 @@ impl Load {
             garden_every_ms: pick(random, &[0, 1_500, 4_000]),
             groups: Vec::new(),
             table_every_ms: 0,
+            stranger_every_ms: 0,
             growths: Vec::new(),
         }
         .with_groups(seed, storm_ms)
         .with_table(seed)
+        .with_stranger(seed)
     }
 
     /// Draws groups and growths, apart from all else: seeds from before there were any keep the load
@@ -172,6 +177,15 @@ impl Load {
         let mut random = SmallRng::seed_from_u64(seed.wrapping_mul(0xC2B2_AE3D_27D4_EB4F));
         if random.random_bool(0.25) {
             self.table_every_ms = pick(&mut random, &[20, 50, 200]);
+        }
+        self
+    }
+
+    /// Draws a producer of another make, apart from all else.
+    fn with_stranger(mut self, seed: u64) -> Load {
+        let mut random = SmallRng::seed_from_u64(seed.wrapping_mul(0x8CB9_2BA7_2F3D_8DD7));
+        if random.random_bool(0.4) {
+            self.stranger_every_ms = pick(&mut random, &[20, 100, 400]);
         }
         self
     }
@@ -250,6 +264,7 @@ mod tests {
         assert!(both(&|load| load.garden_every_ms > 0));
         assert!(both(&|load| load.wanderers > 0));
         assert!(both(&|load| load.table_every_ms > 0));
+        assert!(both(&|load| load.stranger_every_ms > 0));
         assert!(both(&|load| load.growths.len() == 2));
         assert!(both(&|load| !load.groups.is_empty()));
         assert!(both(&|load| load.groups.iter().any(|one| one.by_pattern)));

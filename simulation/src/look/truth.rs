@@ -74,6 +74,8 @@ pub struct Group {
     pub next_offset: u64,
     /// The log start, as the trims in the log have it.
     pub log_start: u64,
+    /// What each trim made of it, by log index.
+    pub starts: BTreeMap<u64, u64>,
     /// From which offset on only what was routed by that ring, or a newer one, is taken.
     pub fences: Vec<(u32, u64)>,
     /// Whether entries were trimmed before anybody looked at them.
@@ -150,6 +152,12 @@ impl Truth {
 }
 
 impl Group {
+    /// The log start after a log index.
+    pub fn start_at(&self, index: u64) -> u64 {
+        let last = self.starts.range(..=index).next_back();
+        last.map_or(0, |(_, start)| *start)
+    }
+
     /// The record at an offset.
     pub fn record(&self, offset: u64) -> Option<&Record> {
         let at = self
@@ -259,6 +267,7 @@ impl Group {
             }
             Payload::Command(Command::Trim { to_offset, .. }) => {
                 self.log_start = (*to_offset).clamp(self.log_start, self.next_offset);
+                self.starts.insert(index, self.log_start);
             }
             Payload::Command(Command::Fence { ring_version, .. }) => {
                 let newest = self.fences.last().map_or(0, |(ring, _)| *ring);

@@ -1,0 +1,261 @@
+//! A producer of another make: it speaks the wire by itself, one batch after the other, and does what
+//! the client library never does. It sends again what it had an answer to, leaves gaps, and goes on in
+//! an epoch that a newer one has fenced.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
+use rand::rngs::SmallRng;
+use rand::seq::IteratorRandom;
+use rand::{Rng, SeedableRng};
+use ropewalk_client::Compression;
+use ropewalk_proto::batch::BatchBuilder;
+use ropewalk_proto::error::{ErrorCode, Outcome, Retry};
+use ropewalk_proto::v1;
+use tokio::time::sleep;
+
+use super::publisher::WITHOUT_SEQUENCE;
+use super::{Clients, MAIN, operator, record, topic_name};
+use crate::ask::{Ask, Node};
+use crate::history::{Event, Place, RecordName};
+
+/// Batches it may send again: fewer than a partition remembers.
+const REMEMBERED: usize = 5;
+/// How often every node is asked for a batch until its outcome is left unknown.
+const ROUNDS: usize = 8;
+const PAUSE: Duration = Duration::from_millis(200);
+const BATCH_BYTES: usize = 4 << 10;
+const VALUE_BYTES: usize = 30;
+
+/// Produces until told to stop.
+pub async fn run(clients: &Clients) {
+    let who = 9_000;
+    operator::create_topic(clients, who).await;
+    let mut random = SmallRng::seed_from_u64(clients.seed_of(who));
+    let nodes: Vec<&str> = clients.nodes.iter().map(String::as_str).collect();
+    let partition = random.random_range(0..clients.plan.load.partitions);
+    let mut stranger = Stranger {
+        clients,
+        ask: Ask::new(&nodes, &topic_name(MAIN)),
+        place: Place {
+            topic: MAIN,
+            partition,
+        },
+        random,
+        life: Life::default(),
+        fenced: None,
+        written: VecDeque::new(),
+        made: 0,
+    };
+    stranger.begin_anew().await;
+    while clients.sending() {
+        stranger.act().await;
+        let pause_ms = stranger
+            .random
+            .random_range(0..=2 * clients.plan.load.stranger_every_ms);
+        sleep(Duration::from_millis(pause_ms)).await;
+    }
+}
+
+/// Where a producer is.
+#[derive(Debug, Clone, Copy, Default)]
+struct Life {
+    id: u64,
+    epoch: u32,
+    next: i32,
+}
+
+/// A batch, and the names of its records.
+#[derive(Debug, Clone)]
+struct Batch {
+    names: Vec<RecordName>,
+    bytes: Bytes,
+}
+
+enum Ended {
+    At(u64),
+    Refused { unknown: bool, error: String },
+}
+
+struct Stranger<'a> {
+    clients: &'a Clients,
+    ask: Ask,
+    place: Place,
+    random: SmallRng,
+    life: Life,
+    /// An earlier epoch; a batch of a later one is in the log.
+    fenced: Option<Life>,
+    /// What was acknowledged in this epoch.
+    written: VecDeque<Batch>,
+    made: u64,
+}
+
+impl Stranger<'_> {
+    async fn act(&mut self) {
+        match (self.random.random_range(0..10), self.fenced) {
+            (0..2, _) => self.again().await,
+            (2, _) => self.leave_a_gap().await,
+            (3, Some(life)) => self.go_on_in(life).await,
+            (4, _) => self.begin_anew().await,
+            _ => self.go_on().await,
+        }
+    }
+
+    async fn go_on(&mut self) {
+        let batch = self.make(self.life);
+        let ended = self.deliver(&batch).await;
+        match &ended {
+            Ended::At(_) => {
+                self.life.next += batch.names.len() as i32;
+                self.written.truncate(REMEMBERED - 1);
+                self.written.push_front(batch.clone());
+            }
+            // What became of the sequence is not known, or another has it.
+            Ended::Refused { .. } => self.begin_anew().await,
+        }
+        self.note(&batch, ended);
+    }
+
+    /// The offset must be what it was.
+    async fn again(&mut self) {
+        let Some(batch) = self.written.iter().choose(&mut self.random).cloned() else {
+            return;
+        };
+        if let Ended::At(offset) = self.deliver(&batch).await {
+            self.note(&batch, Ended::At(offset));
+        }
+    }
+
+    async fn leave_a_gap(&mut self) {
+        let mut life = self.life;
+        life.next += self.random.random_range(1..50);
+        let batch = self.make(life);
+        let ended = self.deliver(&batch).await;
+        // It may yet be written, as soon as what comes before it is.
+        if let Ended::At(_) | Ended::Refused { unknown: true, .. } = ended {
+            self.begin_anew().await;
+        }
+        self.note(&batch, ended);
+    }
+
+    async fn go_on_in(&mut self, fenced: Life) {
+        let batch = self.make(fenced);
+        let ended = self.deliver(&batch).await;
+        self.note(&batch, ended);
+    }
+
+    /// Takes the next epoch, which is the first of a producer at the beginning, and writes in it.
+    async fn begin_anew(&mut self) {
+        let Life { id, epoch, .. } = self.life;
+        let answer = self.ask.until_answered(|mut node| async move {
+            let request = v1::InitProducerRequest {
+                producer_id: id,
+                producer_epoch: epoch,
+            };
+            Ok(node.init_producer(request).await?.into_inner())
+        });
+        let answer = answer.await;
+        let before = self.life;
+        self.life = Life {
+            id: answer.producer_id,
+            epoch: answer.producer_epoch,
+            next: 0,
+        };
+        self.fenced = None;
+        self.written.clear();
+        let batch = self.make(self.life);
+        let ended = self.deliver(&batch).await;
+        if let Ended::At(_) = ended {
+            self.life.next = batch.names.len() as i32;
+            self.fenced = (before.id == self.life.id).then_some(before);
+            self.written.push_front(batch.clone());
+        }
+        self.note(&batch, ended);
+    }
+
+    fn make(&mut self, life: Life) -> Batch {
+        let count = self.random.random_range(1..=3);
+        let mut builder = BatchBuilder::new(Compression::None, BATCH_BYTES);
+        let mut names = Vec::new();
+        for _ in 0..count {
+            let name = (WITHOUT_SEQUENCE + 4, self.made);
+            self.made += 1;
+            let value = record::bytes_of(name, VALUE_BYTES);
+            let headers = [record::named(name)];
+            let pushed = builder.push(None, Some(&value), &headers, super::now_ms());
+            debug_assert_eq!(pushed, Ok(true), "small records fit");
+            let content = record::content(None, Some(&value));
+            super::producer::sent(self.clients, name, MAIN, None, content);
+            names.push(name);
+        }
+        builder.set_producer(life.id as i64, life.epoch as i16, life.next);
+        Batch {
+            names,
+            bytes: builder.build(),
+        }
+    }
+
+    /// Sends a batch to one node after the other, until one has an answer that lasts.
+    async fn deliver(&self, batch: &Batch) -> Ended {
+        let mut unknown = false;
+        let mut error = "no node answered".to_owned();
+        for _ in 0..ROUNDS {
+            for number in 0..self.clients.nodes.len() {
+                match self
+                    .ask
+                    .once(number, |node| self.produce(node, batch))
+                    .await
+                {
+                    Some(Ok(offset)) => return Ended::At(offset),
+                    Some(Err(refused)) => {
+                        let code = ErrorCode::from_number(refused.code);
+                        unknown |= code.outcome() == Outcome::Unknown;
+                        error = refused.message;
+                        if code.retry() == Retry::Never {
+                            return Ended::Refused { unknown, error };
+                        }
+                    }
+                    None => unknown = true,
+                }
+            }
+            sleep(PAUSE).await;
+        }
+        Ended::Refused { unknown, error }
+    }
+
+    async fn produce(
+        &self,
+        mut node: Node,
+        batch: &Batch,
+    ) -> Result<Result<u64, v1::Error>, tonic::Status> {
+        let request = v1::ProduceRequest {
+            request_id: 1,
+            topic: topic_name(MAIN),
+            partition: self.place.partition,
+            batch: batch.bytes.clone(),
+            ..Default::default()
+        };
+        let answers = node.produce(futures_util::stream::iter([request])).await?;
+        let answer = answers.into_inner().message().await?;
+        let answer = answer.ok_or_else(|| tonic::Status::unavailable("the stream ended"))?;
+        Ok(answer.error.map_or(Ok(answer.base_offset), Err))
+    }
+
+    fn note(&self, batch: &Batch, ended: Ended) {
+        for (delta, &name) in (0..).zip(&batch.names) {
+            self.clients.history.add(match &ended {
+                Ended::At(offset) => Event::Acknowledged {
+                    name,
+                    place: self.place,
+                    offset: offset + delta,
+                },
+                Ended::Refused { unknown, error } => Event::Failed {
+                    name,
+                    unknown: *unknown,
+                    error: error.clone(),
+                },
+            });
+        }
+    }
+}
