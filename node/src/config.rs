@@ -65,6 +65,9 @@ pub struct Limits {
     pub node_lost_after_ms: u64,
     /// How often the controller compares wish and fact.
     pub reconcile_interval_ms: u64,
+    /// How fast a node that leads sends records to replicas that are new, all together; 0: as fast as it
+    /// goes.
+    pub rebalance_bytes_per_s: usize,
     /// How fast a node reads what it has stored, only to find what has been damaged; 0: not at all.
     pub scrub_bytes_per_s: usize,
     /// Between two such passes over everything.
@@ -114,6 +117,7 @@ impl Default for Limits {
             node_dead_after_ms: 3_000,
             node_lost_after_ms: 600_000,
             reconcile_interval_ms: 500,
+            rebalance_bytes_per_s: 100 << 20,
             scrub_bytes_per_s: 8 << 20,
             scrub_interval_ms: 6 * 3_600_000,
             compaction_bytes_per_s: 32 << 20,

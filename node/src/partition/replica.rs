@@ -23,7 +23,7 @@ use super::followers::Pace;
 use super::host::Host;
 use super::quarantine::lost_majority;
 use super::steward;
-use crate::peer::Claims;
+use crate::peer::{Claims, Newcomers};
 use crate::raft_config::raft_config;
 
 /// How long a stopping replica waits for its Raft.
@@ -87,6 +87,8 @@ pub struct Partition {
     pub(super) compacted: Mutex<Progress>,
     /// How far the others have, as they told this one while it led.
     pub(super) claims: Claims,
+    /// Those that do not vote yet, which this one brings up while it leads.
+    pub(super) newcomers: Newcomers,
     /// How fast the log grows, as its followers are measured by.
     pub(super) pace: Mutex<Pace>,
     /// The epoch this replica was last told to lead in: what waiting readers watch.
@@ -110,7 +112,7 @@ impl Partition {
             .await?;
         let config = raft_config(&host.limits, &id.to_string());
         let network = host.peers.network(id.group, id.replica);
-        let claims = network.claims();
+        let (claims, newcomers) = (network.claims(), network.newcomers());
         let compacted = Progress::load(&replica.view).await;
         let compacted = compacted.map_err(StoreError::from)?;
         let raft = Raft::new(id.replica, config, network, replica.log, replica.state).await;
@@ -129,6 +131,7 @@ impl Partition {
             roll_asked: AtomicU64::new(0),
             compacted: Mutex::new(compacted),
             claims,
+            newcomers,
             pace: Mutex::default(),
             leads: watch::Sender::new(None),
             ended: AtomicBool::new(false),

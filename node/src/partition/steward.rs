@@ -113,6 +113,9 @@ impl Steward {
 
     async fn lead(&mut self, wish: &PartitionView, view: &ClusterView) {
         let group = self.partition.group();
+        let wished = wish.replicas.iter().map(|place| place.replica);
+        let newcomers = wished.filter(|replica| !group.voters.contains(replica));
+        self.partition.newcomers.set(newcomers.collect());
         let step = next_step(&brokers(&wish.replicas, view), &group);
         if step != Step::Settled {
             return self.partition.take_step(step).await;

@@ -7,6 +7,7 @@
 //!
 //! Nothing of topics, records or clients may come in here: a replica is a number, a command bytes.
 
+mod allowance;
 mod backoff;
 pub mod convert;
 mod gate;
@@ -26,7 +27,7 @@ use crate::config::Limits;
 
 pub use group::RaftGroup;
 pub use inbound::Inbound;
-pub use network::{Claims, Network, Networks};
+pub use network::{Claims, Network, Networks, Newcomers};
 pub use peers::Peers;
 pub use service::RaftService;
 

@@ -1,6 +1,6 @@
 //! openraft's network: one replica speaking to another.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +18,7 @@ use openraft::raft::{
 };
 use openraft::storage::Snapshot;
 use parking_lot::Mutex;
+use prost::Message;
 use ropewalk_proto::error::WireError;
 use ropewalk_proto::ids::{GroupId, ReplicaId};
 use ropewalk_proto::v1;
@@ -42,6 +43,7 @@ pub struct Networks {
     group: GroupId,
     from: ReplicaId,
     claims: Claims,
+    newcomers: Newcomers,
 }
 
 /// How far other replicas of a group have said that they are compacted; what they said stays true.
@@ -67,6 +69,21 @@ impl Claims {
     }
 }
 
+/// The replicas of a group that do not vote yet. Clones are the same.
+#[derive(Debug, Clone, Default)]
+pub struct Newcomers(Arc<Mutex<BTreeSet<ReplicaId>>>);
+
+impl Newcomers {
+    /// These are, from now on.
+    pub fn set(&self, newcomers: BTreeSet<ReplicaId>) {
+        *self.0.lock() = newcomers;
+    }
+
+    fn are(&self, replica: ReplicaId) -> bool {
+        self.0.lock().contains(&replica)
+    }
+}
+
 /// One replica's way to another.
 #[derive(Debug)]
 pub struct Network {
@@ -77,6 +94,7 @@ pub struct Network {
     from: ReplicaId,
     to: ReplicaId,
     claims: Claims,
+    newcomers: Newcomers,
 }
 
 type RpcError = RPCError<TypeConfig>;
@@ -88,12 +106,18 @@ impl Networks {
             group,
             from,
             claims: Claims::default(),
+            newcomers: Newcomers::default(),
         }
     }
 
     /// What the other replicas say while this one leads.
     pub fn claims(&self) -> Claims {
         self.claims.clone()
+    }
+
+    /// Whom this one brings up while it leads.
+    pub fn newcomers(&self) -> Newcomers {
+        self.newcomers.clone()
     }
 
     fn network(&self, to: ReplicaId, node: &Broker, kind: Kind) -> Network {
@@ -105,6 +129,7 @@ impl Networks {
             from: self.from,
             to,
             claims: self.claims.clone(),
+            newcomers: self.newcomers.clone(),
         }
     }
 }
@@ -146,10 +171,19 @@ impl Network {
             request: Some(append_to_wire(&request)),
         };
         drop(request);
+        self.keep_to_the_rate(&call).await;
         Sent {
             prev,
             last,
             waiting: self.peer().lane(self.kind).submit(call, bound).await,
+        }
+    }
+
+    /// Waits where entries go to a replica that does not vote: nobody's acknowledgement waits for it.
+    async fn keep_to_the_rate(&self, call: &v1::AppendCall) {
+        let has_entries = |request: &v1::AppendEntries| !request.entries.is_empty();
+        if call.request.as_ref().is_some_and(has_entries) && self.newcomers.are(self.to) {
+            self.peers.rebalancing().take(call.encoded_len()).await;
         }
     }
 

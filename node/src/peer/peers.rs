@@ -10,6 +10,7 @@ use ropewalk_proto::ids::{GroupId, NodeId, ReplicaId};
 use ropewalk_raft_store::Broker;
 use tonic::transport::Channel;
 
+use super::allowance::Allowance;
 use super::lane::{Kind, Lane};
 use super::network::Networks;
 use super::{PEERS, call_timeout, gate};
@@ -27,6 +28,7 @@ struct Inner {
     net: Arc<dyn Net>,
     limits: Limits,
     peers: Mutex<BTreeMap<String, Arc<Peer>>>,
+    rebalancing: Allowance,
     /// Where each node said it is when it last started.
     addresses: RwLock<BTreeMap<NodeId, String>>,
 }
@@ -47,6 +49,7 @@ impl Peers {
                 net,
                 limits: limits.clone(),
                 peers: Mutex::default(),
+                rebalancing: Allowance::new(limits.rebalance_bytes_per_s),
                 addresses: RwLock::default(),
             }),
         }
@@ -72,6 +75,11 @@ impl Peers {
     pub(super) fn peer_of(&self, node: &Broker) -> Arc<Peer> {
         let addresses = self.inner.addresses.read();
         self.peer(addresses.get(&node.node_id).unwrap_or(&node.address))
+    }
+
+    /// How fast replicas that do not vote yet are brought up.
+    pub(super) fn rebalancing(&self) -> &Allowance {
+        &self.inner.rebalancing
     }
 
     /// Bound of one call to a peer.

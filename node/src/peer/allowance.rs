@@ -1,0 +1,68 @@
+//! How fast a node brings up replicas that do not vote yet. What is published must not wait for a node
+//! that joins, so all of its newcomers share one rate.
+
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::{Instant, sleep_until};
+
+/// A rate that all who ask share, in the order in which they ask.
+#[derive(Debug)]
+pub(super) struct Allowance {
+    /// 0: as fast as it goes.
+    bytes_per_s: usize,
+    /// When all that was taken is paid for.
+    paid: Mutex<Instant>,
+}
+
+impl Allowance {
+    pub(super) fn new(bytes_per_s: usize) -> Allowance {
+        Allowance {
+            bytes_per_s,
+            paid: Mutex::new(Instant::now()),
+        }
+    }
+
+    /// Takes so many bytes, and waits until those taken before are paid for. What was not taken in
+    /// time is not saved up.
+    pub(super) async fn take(&self, bytes: usize) {
+        if self.bytes_per_s == 0 {
+            return;
+        }
+        let cost = Duration::from_secs_f64(bytes as f64 / self.bytes_per_s as f64);
+        let from = {
+            let mut paid = self.paid.lock();
+            let from = (*paid).max(Instant::now());
+            *paid = from + cost;
+            from
+        };
+        sleep_until(from).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn those_who_ask_share_the_rate_and_a_rest_is_not_saved_up() {
+        let allowance = Allowance::new(1_000);
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        let begun = Instant::now();
+        tokio::join!(
+            allowance.take(500),
+            allowance.take(2_000),
+            allowance.take(1)
+        );
+        assert_eq!(begun.elapsed(), Duration::from_millis(2_500));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_rate_nobody_waits() {
+        let allowance = Allowance::new(0);
+        let begun = Instant::now();
+        allowance.take(usize::MAX).await;
+        allowance.take(usize::MAX).await;
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+    }
+}
