@@ -2,16 +2,20 @@
 
 use std::io::{IsTerminal, stderr};
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::args::Verb;
 use crate::exit::usage;
+use crate::otlp::{self, Spans};
 
 /// Where the filter is taken from, the first that is set.
 const VARIABLES: [&str; 2] = ["ROPEWALK_LOG", "RUST_LOG"];
 
-/// Begins to log: what the environment asks for, otherwise what suits the verb.
-pub fn init(verb: &Verb) -> anyhow::Result<()> {
+/// Begins to log: what the environment asks for, otherwise what suits the verb. Spans go where they
+/// are sent, whatever is logged.
+pub fn init(verb: &Verb, spans: Option<&Spans>) -> anyhow::Result<()> {
     let fallback = match verb {
         Verb::Node(_) => "info",
         _ => "warn",
@@ -30,13 +34,16 @@ pub fn init(verb: &Verb) -> anyhow::Result<()> {
         })?,
         None => EnvFilter::new(fallback),
     };
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(stderr)
         .with_ansi(stderr().is_terminal())
         // Where they can't be written they can't be complained about either: that would panic, and
         // end a replica for a log on a full disk.
         .log_internal_errors(false)
+        .with_filter(filter);
+    tracing_subscriber::registry()
+        .with(lines)
+        .with(spans.map(otlp::layer))
         .init();
     Ok(())
 }

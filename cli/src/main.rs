@@ -3,6 +3,7 @@
 mod args;
 mod exit;
 mod logs;
+mod otlp;
 mod output;
 mod parse;
 mod settings;
@@ -15,8 +16,7 @@ use clap::Parser;
 
 fn main() -> ExitCode {
     let cli = args::Cli::parse();
-    let done = logs::init(&cli.verb).and_then(|()| run(cli));
-    exit::report(done)
+    exit::report(run(cli))
 }
 
 // Built with mistakes in it, it would be no product.
@@ -29,8 +29,14 @@ fn run(cli: args::Cli) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
+    let spans = {
+        let _within = runtime.enter();
+        otlp::spans()?
+    };
+    logs::init(&cli.verb, spans.as_ref())?;
     let is_node = matches!(cli.verb, args::Verb::Node(_) | args::Verb::Dev(_));
     let done = runtime.block_on(verbs::run(cli));
+    drop(spans);
     if is_node {
         // A database still open while the process ends is one that its own threads crash on.
         runtime.shutdown_timeout(CLOSE_WITHIN);

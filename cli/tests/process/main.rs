@@ -12,6 +12,7 @@ mod filters;
 mod garbage;
 mod groups;
 mod joining;
+mod otlp;
 mod records;
 mod space;
 mod starting;

@@ -36,6 +36,8 @@ pub struct Node {
     pub address: String,
     /// Further flags, given at each start.
     pub flags: Vec<String>,
+    /// What its environment has beside that of this program.
+    pub env: Vec<(String, String)>,
     running: Option<Running>,
 }
 
@@ -86,6 +88,7 @@ impl Node {
             dir,
             address: format!("127.0.0.1:{}", free_port()?),
             flags: Vec::new(),
+            env: Vec::new(),
             running: None,
         })
     }
@@ -115,6 +118,7 @@ impl Node {
             .args(["node", "--listen", &self.address, "--data-dir"])
             .arg(self.data_dir())
             .args(&self.flags)
+            .envs(self.env.iter().cloned())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)
