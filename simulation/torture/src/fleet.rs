@@ -123,6 +123,14 @@ impl Fleet {
         Ok(())
     }
 
+    /// Nodes run another build from their next start on.
+    pub fn set_binary(&mut self, binary: &Path) {
+        self.binary = binary.to_path_buf();
+        for node in &mut self.nodes {
+            node.set_binary(binary);
+        }
+    }
+
     /// Where a node is reached, host:port.
     pub fn address(&self, node: usize) -> &str {
         &self.addresses[node]

@@ -129,6 +129,11 @@ impl Node {
         Ok(())
     }
 
+    /// Runs another build from its next start on.
+    pub fn set_binary(&mut self, binary: &Path) {
+        self.start.binary = binary.to_path_buf();
+    }
+
     /// Gives it a flag from its next start on, in the place of an earlier one of that name.
     pub fn set_flag(&mut self, name: &str, value: &str) {
         let flags = &mut self.start.flags;

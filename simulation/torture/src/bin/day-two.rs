@@ -25,6 +25,9 @@ struct Args {
     /// The ropewalk binary [default: built from this checkout]
     #[arg(long)]
     binary: Option<PathBuf>,
+    /// An older binary: the nodes run it at first, and are upgraded one by one
+    #[arg(long)]
+    from: Option<PathBuf>,
     /// Where to keep logs and data [default: a folder that goes if all is well]
     #[arg(long)]
     dir: Option<PathBuf>,
@@ -79,6 +82,7 @@ async fn day_two(args: Args, no_namespaces: Option<&str>) -> anyhow::Result<()> 
     let machine = Machine::probe(&kept, no_namespaces).await;
     let order = Order {
         binary,
+        from: args.from,
         dir: kept.clone(),
         rate: args.rate,
         only: args.only,

@@ -43,7 +43,14 @@ impl Ground {
     /// Starts the nodes and the load.
     pub async fn start(order: &Order, machine: &Machine) -> anyhow::Result<Ground> {
         let places = (NODES, MOST_NODES);
-        let mut fleet = Fleet::start(&order.dir, &order.binary, places, MINUTES, machine).await?;
+        let mut fleet = Fleet::start(
+            &order.dir,
+            order.from.as_ref().unwrap_or(&order.binary),
+            places,
+            MINUTES,
+            machine,
+        )
+        .await?;
         let client = timeout(PATIENCE, connect(&fleet)).await;
         let client = client.context("the cluster was not formed")?;
         let settings = TopicSettings {
@@ -64,10 +71,15 @@ impl Ground {
     }
 
     /// Takes a step, and waits until all is well again.
-    pub async fn take(&mut self, step: Step, machine: &Machine) -> anyhow::Result<Row> {
+    pub async fn take(
+        &mut self,
+        step: Step,
+        order: &Order,
+        machine: &Machine,
+    ) -> anyhow::Result<Row> {
         self.history.longest_pause();
         let begun = Instant::now();
-        let what = step.run(self, machine).await;
+        let what = step.run(self, order, machine).await;
         let what = what.with_context(|| format!("step {}", step.name()))?;
         self.well().await?;
         let took = begun.elapsed();

@@ -25,6 +25,8 @@ pub const LONGEST_PAUSE: Duration = Duration::from_secs(3);
 pub struct Order {
     /// The binary of the nodes.
     pub binary: PathBuf,
+    /// An older one, which they run at first.
+    pub from: Option<PathBuf>,
     /// Where everything lies.
     pub dir: PathBuf,
     /// Records a second, of each of four producers.
@@ -100,11 +102,12 @@ async fn through(
     ground: &mut Ground,
     told: &(impl Fn(&Row) + Sync),
 ) -> anyhow::Result<Report> {
-    let wanted =
-        |step: &&Step| order.only.is_empty() || order.only.iter().any(|name| name == step.name());
+    let named =
+        |step: &Step| order.only.is_empty() || order.only.iter().any(|name| name == step.name());
+    let wanted = |step: &&Step| named(step) && (**step != Step::Upgrade || order.from.is_some());
     let mut rows = Vec::new();
     for step in Step::ALL.iter().filter(wanted) {
-        let row = ground.take(*step, machine).await?;
+        let row = ground.take(*step, order, machine).await?;
         told(&row);
         rows.push(row);
     }

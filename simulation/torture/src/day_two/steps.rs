@@ -6,6 +6,7 @@ use anyhow::Context;
 use ropewalk_client::v1::NodeState;
 use tokio::time::sleep;
 
+use super::Order;
 use super::ground::{Ground, MOST_NODES};
 use crate::kind::Kind;
 use crate::machine::Machine;
@@ -25,6 +26,8 @@ const QUIET: Duration = Duration::from_secs(5);
 pub enum Step {
     /// Nothing.
     Nothing,
+    /// Every node is stopped, and started as a newer build.
+    Upgrade,
     /// Every node is stopped and started again, one after the other.
     RollingRestart,
     /// Two nodes more.
@@ -39,8 +42,9 @@ pub enum Step {
 
 impl Step {
     /// In this order.
-    pub const ALL: [Step; 6] = [
+    pub const ALL: [Step; 7] = [
         Step::Nothing,
+        Step::Upgrade,
         Step::RollingRestart,
         Step::Grow,
         Step::FullDisk,
@@ -52,6 +56,7 @@ impl Step {
     pub fn name(self) -> &'static str {
         match self {
             Step::Nothing => "nothing",
+            Step::Upgrade => "upgrade",
             Step::RollingRestart => "rolling-restart",
             Step::Grow => "3-to-5",
             Step::FullDisk => "full-disk",
@@ -64,12 +69,17 @@ impl Step {
     pub(super) async fn run(
         self,
         ground: &mut Ground,
+        order: &Order,
         machine: &Machine,
     ) -> anyhow::Result<String> {
         match self {
             Step::Nothing => {
                 sleep(QUIET).await;
                 Ok(format!("{} nodes, left alone", ground.fleet.nodes.len()))
+            }
+            Step::Upgrade => {
+                ground.fleet.set_binary(&order.binary);
+                rolling_restart(ground).await
             }
             Step::RollingRestart => rolling_restart(ground).await,
             Step::Grow => grow(ground).await,
