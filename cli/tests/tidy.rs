@@ -21,7 +21,7 @@ const CRATE_ARROWS: &[(&str, &[&str])] = &[
     ),
     ("examples/demo", &["ropewalk-client"]),
     ("examples/streams", &["ropewalk-client", "ropewalk-demo"]),
-    ("simulation/torture", &["ropewalk-client"]),
+    ("simulation/torture", &["ropewalk-client", "ropewalk-demo"]),
     (
         "simulation",
         &[

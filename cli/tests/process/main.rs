@@ -18,5 +18,6 @@ mod space;
 mod starting;
 mod support;
 mod tracing;
+mod upgrade;
 mod usage;
 mod wiped;
