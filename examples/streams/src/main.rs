@@ -2,6 +2,7 @@
 //! settles, how long keys wait while a topic grows, whether five groups get all there is, and how far
 //! off the lag is that the cluster tells. Exits with 0 only if nothing was lost or out of order.
 
+mod crowd;
 mod growth;
 mod order;
 mod replay;
@@ -23,6 +24,12 @@ struct Args {
     /// Records that five groups read from the beginning
     #[arg(long, default_value_t = 336_776)]
     records: u64,
+    /// Groups that there are at the same time
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    groups: u32,
+    /// Only these parts, separated by commas: replay, growth, settle, crowd [default: all]
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
 }
 
 #[tokio::main]
@@ -38,8 +45,18 @@ async fn main() -> ExitCode {
 
 async fn run(args: Args) -> anyhow::Result<()> {
     let mut stage = Stage::start().await?;
-    replay::run(&stage, args.records).await?;
-    growth::run(&stage, args.rounds).await?;
-    settle::run(&mut stage, args.rounds).await?;
+    let wanted = |part: &str| args.only.is_empty() || args.only.iter().any(|only| only == part);
+    if wanted("replay") {
+        replay::run(&stage, args.records).await?;
+    }
+    if wanted("growth") {
+        growth::run(&stage, args.rounds).await?;
+    }
+    if wanted("settle") {
+        settle::run(&mut stage, args.rounds).await?;
+    }
+    if wanted("crowd") {
+        crowd::run(&mut stage, args.groups).await?;
+    }
     stage.stop().await
 }
