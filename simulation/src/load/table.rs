@@ -1,5 +1,5 @@
 //! A topic that is compacted, beside the first: a few keys, written again and again, and deleted now and
-//! then.
+//! then; and some that are written once, and must be there for ever.
 
 use std::time::Duration;
 
@@ -43,8 +43,12 @@ pub async fn run(clients: &Clients) {
     while clients.sending() {
         let name = (WITHOUT_SEQUENCE + 3, number);
         number += 1;
-        let key = Some(random.random_range(0..KEYS));
-        let value = match random.random_bool(0.2) {
+        let once = random.random_bool(0.1);
+        let key = Some(match once {
+            true => KEYS + number as u32,
+            false => random.random_range(0..KEYS),
+        });
+        let value = match !once && random.random_bool(0.2) {
             true => Value::Tombstone,
             false => Value::Bytes(random.random_range(0..2_000)),
         };
