@@ -77,9 +77,8 @@ fn one_node_leaves(rebalance_bytes_per_s: usize) -> Seen {
         while moving.load(Ordering::Relaxed) {
             let begun = tokio::time::Instant::now();
             ask.publish("key", "small").await;
-            let mut told = told.lock();
-            told.slowest = told.slowest.max(begun.elapsed());
-            drop(told);
+            let slowest = told.lock().slowest.max(begun.elapsed());
+            told.lock().slowest = slowest;
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         Ok(())
