@@ -6,6 +6,7 @@ mod logs;
 mod output;
 mod parse;
 mod settings;
+mod tls;
 mod verbs;
 
 use std::process::ExitCode;
