@@ -10,8 +10,6 @@ mod lazy;
 mod limited;
 mod watch;
 
-#[cfg(test)]
-mod tests;
 
 use std::fmt;
 use std::io;
