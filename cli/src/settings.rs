@@ -333,7 +333,10 @@ mod tests {
         assert_eq!(on.tls, TlsSettings::On(expected, ClientAuth::None));
         let both = ["--tls-mode", "both", "--tls-client-auth", "required"];
         let both = load_with(&format!("{PLAIN}{files}tls_mode = 'on'\n"), &both).unwrap();
-        assert!(matches!(both.tls, TlsSettings::Both(_, ClientAuth::Required)));
+        assert!(matches!(
+            both.tls,
+            TlsSettings::Both(_, ClientAuth::Required)
+        ));
         // On the way back from TLS the files may stay.
         let off = load_with(&format!("{PLAIN}{files}tls_mode = 'off'\n"), &[]).unwrap();
         assert_eq!(off.tls, TlsSettings::Off);
@@ -344,7 +347,10 @@ mod tests {
             ("tls_mode = 'on'", "--tls-cert"),
             ("tls_mode = 'both'\ntls_ca = 'ca'", "--tls-cert"),
             ("tls_mode = 'on'\ntls_cert = 'c'\ntls_key = 'k'", "--tls-ca"),
-            ("tls_mode = 'on'\ntls_ca = 'ca'\ntls_cert = 'c'", "--tls-key"),
+            (
+                "tls_mode = 'on'\ntls_ca = 'ca'\ntls_cert = 'c'",
+                "--tls-key",
+            ),
             ("tls_mode = 'off'\ntls_key = 'k'", "--tls-cert"),
             ("tls_mode = 'off'\ntls_client_auth = 'required'", "tls_mode"),
             ("tls_client_auth = 'required'", "--tls-mode"),

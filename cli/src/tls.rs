@@ -97,10 +97,7 @@ pub fn of_client(global: &Global) -> anyhow::Result<Option<Tls>> {
     }
 }
 
-fn pair(
-    cert: Option<PathBuf>,
-    key: Option<PathBuf>,
-) -> anyhow::Result<Option<(PathBuf, PathBuf)>> {
+fn pair(cert: Option<PathBuf>, key: Option<PathBuf>) -> anyhow::Result<Option<(PathBuf, PathBuf)>> {
     match (cert, key) {
         (Some(cert), Some(key)) => Ok(Some((cert, key))),
         (None, None) => Ok(None),

@@ -9,7 +9,10 @@ const CRATE_ARROWS: &[(&str, &[&str])] = &[
     ("proto", &[]),
     ("tls", &[]),
     ("raft-store", &["ropewalk-proto"]),
-    ("node", &["ropewalk-proto", "ropewalk-raft-store", "ropewalk-tls"]),
+    (
+        "node",
+        &["ropewalk-proto", "ropewalk-raft-store", "ropewalk-tls"],
+    ),
     ("client", &["ropewalk-proto", "ropewalk-tls"]),
     (
         "cli",

@@ -147,7 +147,9 @@ impl Connections {
         if let Some(channel) = channels.get(address) {
             return Ok(channel.clone());
         }
-        let channel = self.connector.open(&self.endpoint(address)?, address.to_owned());
+        let channel = self
+            .connector
+            .open(&self.endpoint(address)?, address.to_owned());
         if channels.len() >= ADDRESSES {
             // Whoever still uses them keeps them; they are only no longer found here.
             channels.clear();

@@ -62,7 +62,9 @@ impl TlsError {
             if let Some(found) = error.downcast_ref::<TlsError>() {
                 return Some(found);
             }
-            let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+            let wrapped = error
+                .downcast_ref::<io::Error>()
+                .and_then(io::Error::get_ref);
             if let Some(found) = wrapped.and_then(|error| TlsError::find(error)) {
                 return Some(found);
             }
@@ -180,12 +182,13 @@ impl fmt::Display for Wrong<'_> {
                 f,
                 "was signed by no CA in the file named here; name the CA that signed it"
             ),
-            CertificateError::NotValidForName
-            | CertificateError::NotValidForNameContext { .. } => write!(
-                f,
-                "is for other names; it needs the host that was dialed among its subjectAltNames ({})",
-                self.0
-            ),
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                write!(
+                    f,
+                    "is for other names; it needs the host that was dialed among its subjectAltNames ({})",
+                    self.0
+                )
+            }
             CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
                 write!(
                     f,

@@ -56,7 +56,9 @@ impl Certificates {
         let provider = Arc::new(ring::default_provider());
         let roots = Arc::new(roots(contents, files)?);
         let own = own(contents, files, &provider)?;
-        let not_after_ms = own.as_ref().and_then(|own| own.cert.first().and_then(not_after_ms));
+        let not_after_ms = own
+            .as_ref()
+            .and_then(|own| own.cert.first().and_then(not_after_ms));
         let acceptors = match &own {
             Some(own) => Some(Acceptors {
                 grpc: acceptor(&provider, &roots, own, client_auth, HTTP_2)?,
@@ -78,7 +80,10 @@ fn roots(contents: &Contents, files: &TlsFiles) -> Result<RootCertStore, TlsErro
         .map_err(|why| TlsError::files(format!("{}: {why}", files.ca.display())))?;
     for certificate in certificates {
         roots.add(certificate).map_err(|error| {
-            TlsError::files(format!("{}: not a CA's certificate: {error}", files.ca.display()))
+            TlsError::files(format!(
+                "{}: not a CA's certificate: {error}",
+                files.ca.display()
+            ))
         })?;
     }
     Ok(roots)
@@ -95,7 +100,10 @@ fn own(
     let chain = certificates(cert)
         .map_err(|why| TlsError::files(format!("{}: {why}", paths.cert.display())))?;
     let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| {
-        TlsError::files(format!("{}: no private key in PEM: {error}", paths.key.display()))
+        TlsError::files(format!(
+            "{}: no private key in PEM: {error}",
+            paths.key.display()
+        ))
     })?;
     let own = CertifiedKey::from_der(chain, key, provider).map_err(|error| {
         let (cert, key) = (paths.cert.display(), paths.key.display());

@@ -13,10 +13,13 @@ use certificates::{Authority, Folder, HOST};
 async fn a_new_certificate_is_taken_up_and_a_bad_one_is_not() {
     let ours = Authority::new("ours");
     let folder = Folder::new(&[&ours], &ours.issue(HOST, 10));
-    let keeper = Keeper::open(folder.files(), ClientAuth::None).await.expect("good files");
+    let keeper = Keeper::open(folder.files(), ClientAuth::None)
+        .await
+        .expect("good files");
     let first = keeper.current();
     let in_ten_days = OffsetDateTime::now_utc() + Duration::days(10);
-    let apart_ms = first.not_after_ms.expect("a certificate") - in_ten_days.unix_timestamp() * 1_000;
+    let apart_ms =
+        first.not_after_ms.expect("a certificate") - in_ten_days.unix_timestamp() * 1_000;
     assert!(apart_ms.abs() < 60_000, "{apart_ms}");
     assert!(!keeper.look().await, "nothing is new");
 
@@ -50,7 +53,11 @@ async fn a_new_certificate_is_taken_up_and_a_bad_one_is_not() {
 async fn files_that_can_not_be_used_are_named() {
     let ours = Authority::new("ours");
     let folder = Folder::new(&[&ours], &ours.issue(HOST, 10));
-    let (ca, cert, key) = (folder.path("ca.pem"), folder.path("cert.pem"), folder.path("key.pem"));
+    let (ca, cert, key) = (
+        folder.path("ca.pem"),
+        folder.path("cert.pem"),
+        folder.path("key.pem"),
+    );
     fs::write(folder.path("other.pem"), ours.issue(HOST, 10).key).expect("written");
     fs::write(folder.path("empty.pem"), "").expect("written");
     let (other, empty) = (folder.path("other.pem"), folder.path("empty.pem"));
@@ -58,12 +65,23 @@ async fn files_that_can_not_be_used_are_named() {
         (TlsFiles::new(folder.path("nowhere.pem")), "nowhere.pem"),
         (TlsFiles::new(&empty), "empty.pem: no certificate"),
         (TlsFiles::new(&key), "key.pem: no certificate"),
-        (TlsFiles::new(&ca).with_own(&key, &key), "key.pem: no certificate"),
-        (TlsFiles::new(&ca).with_own(&cert, &cert), "cert.pem: no private key"),
-        (TlsFiles::new(&ca).with_own(&cert, &other), "do not go together"),
+        (
+            TlsFiles::new(&ca).with_own(&key, &key),
+            "key.pem: no certificate",
+        ),
+        (
+            TlsFiles::new(&ca).with_own(&cert, &cert),
+            "cert.pem: no private key",
+        ),
+        (
+            TlsFiles::new(&ca).with_own(&cert, &other),
+            "do not go together",
+        ),
     ];
     for (files, why) in wrong {
-        let error = Keeper::open(files, ClientAuth::None).await.expect_err("bad files");
+        let error = Keeper::open(files, ClientAuth::None)
+            .await
+            .expect_err("bad files");
         assert_eq!(error.fault(), Fault::Files);
         assert!(error.to_string().contains(why), "{error} ({why})");
     }

@@ -12,11 +12,17 @@ use certificates::{Authority, Folder, HOST};
 const ADDRESS: &str = "127.0.0.1:7101";
 
 async fn open(files: TlsFiles, auth: ClientAuth) -> std::sync::Arc<Certificates> {
-    Keeper::open(files, auth).await.expect("good files").current()
+    Keeper::open(files, auth)
+        .await
+        .expect("good files")
+        .current()
 }
 
 /// What each side makes of the other; the node greets who gets in.
-async fn meet(node: &Certificates, dialing: &Certificates) -> (Result<(), TlsError>, Result<(), TlsError>) {
+async fn meet(
+    node: &Certificates,
+    dialing: &Certificates,
+) -> (Result<(), TlsError>, Result<(), TlsError>) {
     let (here, there) = tokio::io::duplex(64 << 10);
     let acceptor = node.acceptors.as_ref().expect("a certificate").grpc.clone();
     let serving = async move {
@@ -80,8 +86,18 @@ async fn who_must_show_a_certificate_and_shows_none_or_a_bad_one_hears_of_it_whi
     let nothing = open(TlsFiles::new(node.path("ca.pem")), ClientAuth::None).await;
     let (served, dialed) = meet(&serving, &nothing).await;
     assert_eq!(fault(&dialed), Some(Fault::Ours));
-    assert!(dialed.expect_err("refused").to_string().contains("--tls-cert"));
-    assert!(served.expect_err("refused").to_string().contains("no certificate"));
+    assert!(
+        dialed
+            .expect_err("refused")
+            .to_string()
+            .contains("--tls-cert")
+    );
+    assert!(
+        served
+            .expect_err("refused")
+            .to_string()
+            .contains("no certificate")
+    );
     for (issued, why) in [
         (foreign.issue("c", 10), "signed by no CA"),
         (ours.issue("c", -1), "has expired"),
@@ -112,6 +128,10 @@ async fn a_port_that_speaks_something_else_is_told_from_one_that_breaks_off() {
             drop(there);
         });
         let error = dialed.expect_err("no TLS");
-        assert_eq!(TlsError::find(&error).map(TlsError::fault), Some(expected), "{error}");
+        assert_eq!(
+            TlsError::find(&error).map(TlsError::fault),
+            Some(expected),
+            "{error}"
+        );
     }
 }

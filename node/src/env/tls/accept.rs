@@ -71,7 +71,9 @@ impl Welcome {
         let met = timeout(HANDSHAKE_TIMEOUT, securing).await;
         let met = met.unwrap_or_else(|_| {
             let within = HANDSHAKE_TIMEOUT.as_secs();
-            Err(Refusal::new(format!("nothing useful came within {within} s")))
+            Err(Refusal::new(format!(
+                "nothing useful came within {within} s"
+            )))
         });
         met.map_err(|Refusal(why)| {
             let unsaid = why.as_ref().and_then(|_| self.refused.allow());
@@ -101,14 +103,20 @@ impl Welcome {
         let connection = Prefixed::new(first.clone().freeze(), connection);
         let Some(keeper) = &self.keeper else {
             return match is_tls {
-                true => Err(goodbye(connection, NO_TLS, "it speaks TLS, which is off here (tls_mode)").await),
+                true => Err(goodbye(
+                    connection,
+                    NO_TLS,
+                    "it speaks TLS, which is off here (tls_mode)",
+                )
+                .await),
                 false => Ok(Box::new(connection)),
             };
         };
         if is_tls {
             let certificates = keeper.current();
             let acceptors = certificates.acceptors.as_ref();
-            let acceptors = acceptors.ok_or_else(|| Refusal::new("this node has no certificate"))?;
+            let acceptors =
+                acceptors.ok_or_else(|| Refusal::new("this node has no certificate"))?;
             let acceptor = match port {
                 Port::Grpc => &acceptors.grpc,
                 Port::Http => &acceptors.http,
@@ -121,16 +129,33 @@ impl Welcome {
         }
         if self.plain_too {
             if let Some(unsaid) = self.plain.allow() {
-                tracing::info!(from, ?port, unsaid, "a plain connection, as tls_mode is both");
+                tracing::info!(
+                    from,
+                    ?port,
+                    unsaid,
+                    "a plain connection, as tls_mode is both"
+                );
             }
             return Ok(Box::new(connection));
         }
         let words = match &first {
             first if first.starts_with(HTTP_2_BEGINS) => HTTP_2_TLS_ONLY,
-            first if first.iter().take(HTTP_2_BEGINS.len()).all(u8::is_ascii_uppercase) => HTTP_1_TLS_ONLY,
+            first
+                if first
+                    .iter()
+                    .take(HTTP_2_BEGINS.len())
+                    .all(u8::is_ascii_uppercase) =>
+            {
+                HTTP_1_TLS_ONLY
+            }
             _ => b"",
         };
-        Err(goodbye(connection, words, "it does not speak TLS, and tls_mode is on").await)
+        Err(goodbye(
+            connection,
+            words,
+            "it does not speak TLS, and tls_mode is on",
+        )
+        .await)
     }
 }
 

@@ -52,7 +52,11 @@ impl Dialer {
         };
         if self.plain_too && speaks_no_tls(&error) {
             if let Some(unsaid) = self.fell_back.allow() {
-                tracing::info!(address, unsaid, "a peer speaks no TLS: it is talked to plainly, as tls_mode is both");
+                tracing::info!(
+                    address,
+                    unsaid,
+                    "a peer speaks no TLS: it is talked to plainly, as tls_mode is both"
+                );
             }
             self.remember_plain(address);
             return net.connect(address).await;
@@ -65,7 +69,9 @@ impl Dialer {
 
     fn was_plain(&self, address: &str) -> bool {
         let plain = self.plain.lock();
-        plain.get(address).is_some_and(|at| at.elapsed() < PLAIN_FOR)
+        plain
+            .get(address)
+            .is_some_and(|at| at.elapsed() < PLAIN_FOR)
     }
 
     fn remember_plain(&self, address: &str) {

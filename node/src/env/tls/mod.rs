@@ -10,7 +10,6 @@ mod lazy;
 mod limited;
 mod watch;
 
-
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -57,10 +56,16 @@ impl TlsNet {
     ) -> Result<TlsNet, TlsError> {
         let (keeper, plain_too) = match settings {
             TlsSettings::Off => (None, true),
-            TlsSettings::Both(files, auth) => (Some(Arc::new(Keeper::open(files, auth).await?)), true),
-            TlsSettings::On(files, auth) => (Some(Arc::new(Keeper::open(files, auth).await?)), false),
+            TlsSettings::Both(files, auth) => {
+                (Some(Arc::new(Keeper::open(files, auth).await?)), true)
+            }
+            TlsSettings::On(files, auth) => {
+                (Some(Arc::new(Keeper::open(files, auth).await?)), false)
+            }
         };
-        let watching = keeper.clone().map(|keeper| tokio::spawn(watch::run(keeper, clock)));
+        let watching = keeper
+            .clone()
+            .map(|keeper| tokio::spawn(watch::run(keeper, clock)));
         Ok(TlsNet {
             welcome: Arc::new(Welcome::new(keeper.clone(), plain_too)),
             dialer: Dialer::new(keeper.clone(), plain_too),
@@ -114,8 +119,14 @@ impl Listener for TlsListener {
     fn accept(&mut self) -> BoxFuture<'_, io::Result<(Connection, String)>> {
         async move {
             let (connection, from) = self.inner.accept().await?;
-            let secured = self.welcome.clone().secure(connection, from.clone(), self.port);
-            Ok((Box::new(lazy::Lazy::new(secured.boxed())) as Connection, from))
+            let secured = self
+                .welcome
+                .clone()
+                .secure(connection, from.clone(), self.port);
+            Ok((
+                Box::new(lazy::Lazy::new(secured.boxed())) as Connection,
+                from,
+            ))
         }
         .boxed()
     }
