@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -53,6 +54,8 @@ impl Tls {
 #[derive(Debug)]
 pub(crate) struct Secure {
     keeper: Keeper,
+    /// Whether a connection was ever secured: a failure before that is told by whoever connects.
+    worked: AtomicBool,
     logged: Mutex<Option<Instant>>,
 }
 
@@ -62,6 +65,7 @@ impl Secure {
         let keeper = Keeper::open(tls.files, ClientAuth::None).await;
         Ok(Secure {
             keeper: keeper.map_err(|error| Error::invalid(error.to_string()))?,
+            worked: AtomicBool::new(false),
             logged: Mutex::default(),
         })
     }
@@ -73,10 +77,12 @@ impl Secure {
     {
         let certificates = self.keeper.fresh().await;
         let dialed = dial(stream, address, &certificates).await;
-        if let Err(error) = &dialed
-            && self.may_log()
-        {
-            tracing::warn!(address, %error, "a connection can't be secured");
+        match &dialed {
+            Ok(_) => self.worked.store(true, Ordering::Relaxed),
+            Err(error) if self.worked.load(Ordering::Relaxed) && self.may_log() => {
+                tracing::warn!(address, %error, "a connection can't be secured");
+            }
+            Err(_) => {}
         }
         dialed
     }

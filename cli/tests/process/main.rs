@@ -13,9 +13,14 @@ mod garbage;
 mod groups;
 mod joining;
 mod records;
+mod secure;
 mod space;
 mod starting;
 mod support;
 mod tracing;
 mod usage;
 mod wiped;
+
+#[allow(dead_code, reason = "each user of it uses a part")]
+#[path = "../../../tls/tests/certificates/mod.rs"]
+mod certificates;

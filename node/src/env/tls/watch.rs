@@ -55,3 +55,27 @@ fn warn(keeper: &Keeper, clock: &dyn Clock) -> bool {
     }
     true
 }
+
+#[cfg(test)]
+mod tests {
+    use super::certificates::{Authority, Folder, HOST};
+    use super::*;
+    use crate::env::SystemClock;
+    use ropewalk_tls::ClientAuth;
+
+    #[tokio::test]
+    async fn a_certificate_is_warned_of_in_its_last_two_weeks_and_after() {
+        let ours = Authority::new("ours");
+        for (days, warned) in [(15, false), (13, true), (0, true), (-1, true)] {
+            let folder = Folder::new(&[&ours], &ours.issue(HOST, days));
+            let keeper = Keeper::open(folder.files(), ClientAuth::None).await;
+            let keeper = keeper.expect("good files");
+            assert_eq!(warn(&keeper, &SystemClock), warned, "{days} days");
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(dead_code, reason = "each user of it uses a part")]
+#[path = "../../../../tls/tests/certificates/mod.rs"]
+mod certificates;
