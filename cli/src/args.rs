@@ -11,6 +11,7 @@ use crate::parse::{
     Address, HeaderArg, PartitionName, Rate, Setting, StartAt, duration, rate, retention_size,
     retention_time, size,
 };
+use crate::tls::{TlsClientAuth, TlsMode};
 
 /// A replicated log: keyed records, in order, on the disks of a majority.
 #[derive(Debug, Parser)]
@@ -46,6 +47,15 @@ pub struct Global {
     /// How long one request may take, all its retries included
     #[arg(long, global = true, env = "ROPEWALK_TIMEOUT", default_value = "30s", value_parser = duration)]
     pub timeout: Duration,
+    /// CAs whose nodes are trusted (PEM); connections are then TLS. For a node: CAs of its peers and clients
+    #[arg(long, global = true, env = "ROPEWALK_TLS_CA", value_name = "FILE")]
+    pub tls_ca: Option<PathBuf>,
+    /// The certificate to show (PEM); nodes ask for one with --tls-client-auth required. For a node: its own
+    #[arg(long, global = true, env = "ROPEWALK_TLS_CERT", value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+    /// The private key of that certificate (PEM)
+    #[arg(long, global = true, env = "ROPEWALK_TLS_KEY", value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
 }
 
 /// How results are printed.
@@ -138,6 +148,12 @@ pub struct NodeArgs {
     /// The rack (zone) this node stands in; replicas are spread over racks
     #[arg(long, env = "ROPEWALK_RACK")]
     pub rack: Option<String>,
+    /// Whether the ports take TLS [default: off]
+    #[arg(long, value_name = "MODE", env = "ROPEWALK_TLS_MODE")]
+    pub tls_mode: Option<TlsMode>,
+    /// Whether those who connect to --listen show a certificate [default: none]
+    #[arg(long, value_name = "WHETHER", env = "ROPEWALK_TLS_CLIENT_AUTH")]
+    pub tls_client_auth: Option<TlsClientAuth>,
 }
 
 #[derive(Debug, Subcommand)]

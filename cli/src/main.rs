@@ -7,6 +7,7 @@ mod otlp;
 mod output;
 mod parse;
 mod settings;
+mod tls;
 mod verbs;
 
 use std::process::ExitCode;

@@ -8,11 +8,13 @@ use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
 use ropewalk_node::Config;
 use ropewalk_node::config::Limits;
+use ropewalk_node::env::tls::TlsSettings;
 use serde::{Deserialize, Serialize};
 
-use crate::args::NodeArgs;
+use crate::args::{Global, NodeArgs};
 use crate::exit::usage;
 use crate::parse::{Address, duration, size};
+use crate::tls::{self, TlsClientAuth, TlsMode, TlsOptions};
 
 /// The limits are set one by one: `ROPEWALK_LIMITS_FETCH_BYTES=8MiB`.
 const LIMITS_PREFIX: &str = "ROPEWALK_LIMITS_";
@@ -31,6 +33,11 @@ struct File {
     http: Option<Address>,
     seeds: Vec<Address>,
     rack: String,
+    tls_mode: Option<TlsMode>,
+    tls_ca: Option<PathBuf>,
+    tls_cert: Option<PathBuf>,
+    tls_key: Option<PathBuf>,
+    tls_client_auth: Option<TlsClientAuth>,
     limits: Limits,
 }
 
@@ -49,6 +56,16 @@ struct Given<'a> {
     seeds: &'a Option<Vec<Address>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rack: &'a Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls_mode: &'a Option<TlsMode>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls_ca: &'a Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls_cert: &'a Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls_key: &'a Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls_client_auth: &'a Option<TlsClientAuth>,
 }
 
 /// What a node is run with.
@@ -56,12 +73,14 @@ struct Given<'a> {
 pub struct NodeSettings {
     /// Where its data lies.
     pub data_dir: PathBuf,
+    /// What its connections are secured with.
+    pub tls: TlsSettings,
     /// Everything else.
     pub config: Config,
 }
 
 /// Gathers the settings of a node, or says what is wrong with them.
-pub fn load(args: &NodeArgs) -> anyhow::Result<NodeSettings> {
+pub fn load(args: &NodeArgs, global: &Global) -> anyhow::Result<NodeSettings> {
     let mut layers = Figment::new();
     if let Some(path) = &args.config {
         let text = std::fs::read_to_string(path).map_err(|error| {
@@ -75,14 +94,14 @@ pub fn load(args: &NodeArgs) -> anyhow::Result<NodeSettings> {
     let limits = Env::prefixed(LIMITS_PREFIX).map(|name| format!("limits.{name}").into());
     layers = layers
         .merge(WithUnits(limits))
-        .merge(Serialized::defaults(given(args)));
+        .merge(Serialized::defaults(given(args, global)));
     let file: File = layers
         .extract()
         .map_err(|error| usage(explain(error, args.config.as_deref())))?;
     complete(file)
 }
 
-fn given(args: &NodeArgs) -> Given<'_> {
+fn given<'a>(args: &'a NodeArgs, global: &'a Global) -> Given<'a> {
     Given {
         data_dir: &args.data_dir,
         listen: &args.listen,
@@ -90,6 +109,11 @@ fn given(args: &NodeArgs) -> Given<'_> {
         http: &args.http,
         seeds: &args.seeds,
         rack: &args.rack,
+        tls_mode: &args.tls_mode,
+        tls_ca: &global.tls_ca,
+        tls_cert: &global.tls_cert,
+        tls_key: &global.tls_key,
+        tls_client_auth: &args.tls_client_auth,
     }
 }
 
@@ -116,8 +140,16 @@ fn complete(file: File) -> anyhow::Result<NodeSettings> {
     }
     let http = file.http.map(String::from);
     let (rack, limits) = (file.rack, file.limits);
+    let tls = tls::of_node(TlsOptions {
+        mode: file.tls_mode,
+        ca: file.tls_ca,
+        cert: file.tls_cert,
+        key: file.tls_key,
+        client_auth: file.tls_client_auth,
+    })?;
     Ok(NodeSettings {
         data_dir,
+        tls,
         config: Config {
             advertise,
             listen,
@@ -209,6 +241,7 @@ mod tests {
     use super::*;
     use crate::args::{Cli, Verb};
     use clap::Parser;
+    use ropewalk_node::env::tls::{ClientAuth, TlsFiles};
     use std::io::Write;
 
     fn load_with(toml: &str, flags: &[&str]) -> Result<NodeSettings, String> {
@@ -218,11 +251,9 @@ mod tests {
         let line = ["ropewalk", "node", "--config", path]
             .into_iter()
             .chain(flags.iter().copied());
-        match Cli::try_parse_from(line)
-            .map_err(|error| error.to_string())?
-            .verb
-        {
-            Verb::Node(args) => load(&args).map_err(|error| error.to_string()),
+        let cli = Cli::try_parse_from(line).map_err(|error| error.to_string())?;
+        match cli.verb {
+            Verb::Node(args) => load(&args, &cli.global).map_err(|error| error.to_string()),
             other => panic!("{other:?}"),
         }
     }
@@ -290,6 +321,43 @@ mod tests {
         ];
         for (toml, named) in wrong {
             let error = load_with(toml, &[]).unwrap_err();
+            assert!(error.contains(named), "{toml:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn tls_is_said_in_full_or_not_at_all() {
+        let files = "tls_ca = 'ca'\ntls_cert = 'cert'\ntls_key = 'key'\n";
+        let on = load_with(&format!("{PLAIN}{files}tls_mode = 'on'\n"), &[]).unwrap();
+        let expected = TlsFiles::new("ca").with_own("cert", "key");
+        assert_eq!(on.tls, TlsSettings::On(expected, ClientAuth::None));
+        let both = ["--tls-mode", "both", "--tls-client-auth", "required"];
+        let both = load_with(&format!("{PLAIN}{files}tls_mode = 'on'\n"), &both).unwrap();
+        assert!(matches!(
+            both.tls,
+            TlsSettings::Both(_, ClientAuth::Required)
+        ));
+        // On the way back from TLS the files may stay.
+        let off = load_with(&format!("{PLAIN}{files}tls_mode = 'off'\n"), &[]).unwrap();
+        assert_eq!(off.tls, TlsSettings::Off);
+        assert_eq!(load_with(PLAIN, &[]).unwrap().tls, TlsSettings::Off);
+
+        let wrong = [
+            (files, "--tls-mode"),
+            ("tls_mode = 'on'", "--tls-cert"),
+            ("tls_mode = 'both'\ntls_ca = 'ca'", "--tls-cert"),
+            ("tls_mode = 'on'\ntls_cert = 'c'\ntls_key = 'k'", "--tls-ca"),
+            (
+                "tls_mode = 'on'\ntls_ca = 'ca'\ntls_cert = 'c'",
+                "--tls-key",
+            ),
+            ("tls_mode = 'off'\ntls_key = 'k'", "--tls-cert"),
+            ("tls_mode = 'off'\ntls_client_auth = 'required'", "tls_mode"),
+            ("tls_client_auth = 'required'", "--tls-mode"),
+            ("tls_mode = 'maybe'", "tls_mode"),
+        ];
+        for (toml, named) in wrong {
+            let error = load_with(&format!("{PLAIN}{toml}\n"), &[]).unwrap_err();
             assert!(error.contains(named), "{toml:?}: {error}");
         }
     }

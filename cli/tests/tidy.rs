@@ -7,9 +7,13 @@ use std::path::{Path, PathBuf};
 /// Who may depend on whom, inside the workspace. What is not listed is not allowed.
 const CRATE_ARROWS: &[(&str, &[&str])] = &[
     ("proto", &[]),
+    ("tls", &[]),
     ("raft-store", &["ropewalk-proto"]),
-    ("node", &["ropewalk-proto", "ropewalk-raft-store"]),
-    ("client", &["ropewalk-proto"]),
+    (
+        "node",
+        &["ropewalk-proto", "ropewalk-raft-store", "ropewalk-tls"],
+    ),
+    ("client", &["ropewalk-proto", "ropewalk-tls"]),
     (
         "cli",
         &[
@@ -53,6 +57,7 @@ const ROOM_ARROWS: &[(&str, &[&str])] = &[
 const NAMED_ONLY_BY: &[(&str, &[&str])] = &[
     ("rocksdb", &["raft-store"]),
     ("openraft", &["raft-store", "node"]),
+    ("rustls", &["tls"]),
 ];
 
 const LINES_OF_A_FILE: usize = 500;

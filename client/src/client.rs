@@ -27,6 +27,7 @@ use crate::producer::ProducerBuilder;
 use crate::reader::ReaderBuilder;
 #[cfg(doc)]
 use crate::record::Record;
+use crate::tls::{Secure, Tls};
 
 const SOURCE: &[u8] = b"ropewalk-client";
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -62,6 +63,7 @@ pub struct ClientBuilder {
     bootstrap: Vec<String>,
     request_timeout: Duration,
     connector: Connector,
+    tls: Option<Tls>,
     clock: Clock,
     seed: Option<u64>,
     source: Bytes,
@@ -82,7 +84,13 @@ impl ClientBuilder {
         Fut: Future<Output = io::Result<S>> + Send + 'static,
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        self.connector = Connector::custom(connect);
+        self.connector = self.connector.custom(connect);
+        self
+    }
+
+    /// Secures every connection, also those to nodes the cluster names. Without this all is plain.
+    pub fn tls(mut self, tls: Tls) -> ClientBuilder {
+        self.tls = Some(tls);
         self
     }
 
@@ -110,8 +118,9 @@ impl ClientBuilder {
     /// Reaches the cluster through any of its addresses.
     ///
     /// # Errors
-    /// `InvalidArgument` for an address that is none; otherwise what the last address tried said,
-    /// once the request timeout is up.
+    /// `InvalidArgument` for an address that is none, or a file of certificates that can't be used; `Tls`
+    /// at once if no connection to any of the addresses can be secured; otherwise what the last address
+    /// tried said, once the request timeout is up.
     #[allow(
         clippy::disallowed_methods,
         reason = "who wants to repeat a run gives a seed"
@@ -126,8 +135,12 @@ impl ClientBuilder {
             Some(seed) => SmallRng::seed_from_u64(seed),
             None => SmallRng::from_os_rng(),
         };
+        let connector = match self.tls {
+            Some(tls) => self.connector.secured(Secure::open(tls).await?),
+            None => self.connector,
+        };
         let inner = Inner {
-            connections: Connections::new(self.connector),
+            connections: Connections::new(connector),
             metadata: Metadata::default(),
             clock: self.clock,
             request_timeout: self.request_timeout,
@@ -170,7 +183,8 @@ impl Client {
         ClientBuilder {
             bootstrap: bootstrap.into_iter().map(Into::into).collect(),
             request_timeout: REQUEST_TIMEOUT,
-            connector: Connector::tcp(),
+            connector: Connector::default(),
+            tls: None,
             clock: Clock::system(),
             seed: None,
             source: Bytes::from_static(SOURCE),
@@ -264,6 +278,7 @@ impl Inner {
         loop {
             let mut round: Option<Error> = None;
             let mut nowhere = false;
+            let mut all_insecure = true;
             for address in self.addresses() {
                 let left = deadline.saturating_duration_since(Instant::now());
                 if left.is_zero() && (round.is_some() || failed.is_some()) {
@@ -278,11 +293,19 @@ impl Inner {
                             return Err(error.context(what));
                         }
                         nowhere = error.says_there_is_none();
+                        all_insecure &= error.kind() == ErrorKind::Tls;
                         round = Some(more_telling(round, error));
                     }
                 }
             }
-            failed = round.or(failed);
+            // Where not one node can be trusted from the beginning, it is these settings that are wrong.
+            nowhere |= all_insecure && round.is_some() && self.metadata.addresses().is_empty();
+            failed = match (failed, round) {
+                (Some(before), Some(now)) if before.kind() == ErrorKind::Tls => {
+                    Some(more_telling(Some(before), now))
+                }
+                (before, now) => now.or(before),
+            };
             let pause = backoff.pause();
             if nowhere || Instant::now() + pause >= deadline {
                 let none = || Error::new(ErrorKind::Timeout, "no node answered");
@@ -348,10 +371,16 @@ impl Inner {
     }
 }
 
-/// What a node said tells more than that another could not be asked.
+/// What a node said tells more than that another could not be asked, and that it could not be trusted
+/// more than that another was not there.
 fn more_telling(before: Option<Error>, now: Error) -> Error {
+    let tells = |error: &Error| match error.kind() {
+        ErrorKind::Cluster(_) => 2,
+        ErrorKind::Tls => 1,
+        _ => 0,
+    };
     match before {
-        Some(said) if said.code().is_some() && now.code().is_none() => {
+        Some(said) if tells(&said) > tells(&now) => {
             let unknown = said.outcome_unknown() || now.outcome_unknown();
             said.with_outcome_unknown(unknown)
         }

@@ -6,14 +6,18 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use ropewalk_proto::v1::ropewalk_client::RopewalkClient;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tonic::transport::{Channel, Endpoint, Uri};
-use tower::service_fn;
+use tower::{ServiceExt, service_fn};
 
 use crate::error::{Error, Result};
+use crate::tls::Secure;
 
 /// How long a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -30,36 +34,87 @@ const STREAM_WINDOW_BYTES: u32 = 8 << 20;
 /// Addresses kept; past that those in nobody's use make room.
 const ADDRESSES: usize = 4_096;
 
-type Open = dyn Fn(&Endpoint, String) -> Channel + Send + Sync;
+type Dial = dyn Fn(String) -> BoxFuture<'static, io::Result<Stream>> + Send + Sync;
 
-/// How connections are made: through the operating system, or as the builder was told.
-#[derive(Clone)]
-pub(crate) struct Connector(Arc<Open>);
+trait Bytes: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Bytes for T {}
+type Stream = Box<dyn Bytes>;
+
+/// How connections are made: through the operating system, or as the builder was told; plain, or in TLS.
+#[derive(Clone, Default)]
+pub(crate) struct Connector {
+    dial: Option<Arc<Dial>>,
+    secure: Option<Arc<Secure>>,
+}
 
 impl Connector {
-    pub fn tcp() -> Connector {
-        Connector(Arc::new(|endpoint, _| endpoint.connect_lazy()))
-    }
-
-    pub fn custom<F, Fut, S>(connect: F) -> Connector
+    pub fn custom<F, Fut, S>(self, connect: F) -> Connector
     where
         F: Fn(String) -> Fut + Clone + Send + Sync + 'static,
         Fut: Future<Output = io::Result<S>> + Send + 'static,
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        Connector(Arc::new(move |endpoint, address| {
-            let connect = connect.clone();
-            endpoint.connect_with_connector_lazy(service_fn(move |_: Uri| {
-                let connecting = connect(address.clone());
-                async move { connecting.await.map(TokioIo::new) }
-            }))
+        let dial = move |address| {
+            let connecting = connect(address);
+            async move { connecting.await.map(|stream| Box::new(stream) as Stream) }.boxed()
+        };
+        Connector {
+            dial: Some(Arc::new(dial)),
+            ..self
+        }
+    }
+
+    pub fn secured(self, secure: Secure) -> Connector {
+        Connector {
+            secure: Some(Arc::new(secure)),
+            ..self
+        }
+    }
+
+    fn open(&self, endpoint: &Endpoint, address: String) -> Channel {
+        if self.dial.is_none() && self.secure.is_none() {
+            return endpoint.connect_lazy();
+        }
+        let connector = self.clone();
+        endpoint.connect_with_connector_lazy(service_fn(move |uri: Uri| {
+            let (connector, address) = (connector.clone(), address.clone());
+            async move { connector.connect(uri, address).await.map(TokioIo::new) }
         }))
     }
+
+    async fn connect(&self, uri: Uri, address: String) -> io::Result<Stream> {
+        let stream = match &self.dial {
+            Some(dial) => dial(address.clone()).await?,
+            None => tcp(uri).await?,
+        };
+        match &self.secure {
+            Some(secure) => Ok(Box::new(secure.dial(stream, &address).await?)),
+            None => Ok(stream),
+        }
+    }
+
+    /// What stands in front of an address of a node.
+    fn scheme(&self) -> &'static str {
+        match self.secure {
+            Some(_) => "https",
+            None => "http",
+        }
+    }
+}
+
+/// A connection of the operating system's.
+async fn tcp(uri: Uri) -> io::Result<Stream> {
+    let mut connector = HttpConnector::new();
+    connector.set_nodelay(true);
+    let connected = connector.oneshot(uri).await.map_err(io::Error::other)?;
+    Ok(Box::new(connected.into_inner()))
 }
 
 impl fmt::Debug for Connector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Connector")
+        f.debug_struct("Connector")
+            .field("secure", &self.secure)
+            .finish_non_exhaustive()
     }
 }
 
@@ -92,7 +147,9 @@ impl Connections {
         if let Some(channel) = channels.get(address) {
             return Ok(channel.clone());
         }
-        let channel = (self.connector.0)(&endpoint(address)?, address.to_owned());
+        let channel = self
+            .connector
+            .open(&self.endpoint(address)?, address.to_owned());
         if channels.len() >= ADDRESSES {
             // Whoever still uses them keeps them; they are only no longer found here.
             channels.clear();
@@ -100,20 +157,25 @@ impl Connections {
         channels.insert(address.to_owned(), channel.clone());
         Ok(channel)
     }
-}
 
-fn endpoint(address: &str) -> Result<Endpoint> {
-    let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|error| {
-        Error::invalid(format!(
-            "{address:?} is no address ({error}); give host:port"
-        ))
-    })?;
-    Ok(endpoint
-        .connect_timeout(CONNECT_TIMEOUT)
-        .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
-        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
-        .keep_alive_while_idle(true)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .tcp_nodelay(true))
+    fn endpoint(&self, address: &str) -> Result<Endpoint> {
+        let none = |error: &dyn fmt::Display| {
+            Error::invalid(format!(
+                "{address:?} is no address ({error}); give host:port"
+            ))
+        };
+        let endpoint =
+            Endpoint::from_shared(format!("http://{address}")).map_err(|error| none(&error))?;
+        let origin = format!("{}://{address}", self.connector.scheme());
+        let origin = Uri::try_from(origin).map_err(|error| none(&error))?;
+        Ok(endpoint
+            .origin(origin)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
+            .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+            .keep_alive_while_idle(true)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .tcp_nodelay(true))
+    }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use ropewalk_proto::error::{ERROR_METADATA_KEY, ErrorCode, Outcome, Retry, WireError};
 use ropewalk_proto::mistake::{Mistake, made};
+use ropewalk_tls::TlsError;
 use tonic::{Code, ConnectError, Status};
 
 /// The result of everything here that can fail.
@@ -18,6 +19,10 @@ pub enum ErrorKind {
     Cluster(ErrorCode),
     /// No node could be reached, or the connection broke.
     Unreachable,
+    /// The connection could not be secured: one side speaks TLS and the other does not, or a certificate
+    /// is not to be trusted. Nothing was sent. It may pass, as certificates and settings of a running
+    /// cluster change one node at a time.
+    Tls,
     /// The time set for the call, or for the delivery of a record, was up.
     Timeout,
     /// A setting or an argument makes no sense.
@@ -70,7 +75,7 @@ impl Error {
     pub fn is_retryable(&self) -> bool {
         match self.inner.kind {
             ErrorKind::Cluster(code) => code.retry() != Retry::Never,
-            ErrorKind::Unreachable | ErrorKind::Timeout => true,
+            ErrorKind::Unreachable | ErrorKind::Tls | ErrorKind::Timeout => true,
             _ => false,
         }
     }
@@ -132,6 +137,9 @@ impl Error {
         if status.metadata().contains_key(ERROR_METADATA_KEY) {
             return WireError::from(status).into();
         }
+        if let Some(error) = insecure(status, address) {
+            return Error::new(ErrorKind::Tls, error.to_string());
+        }
         let said = status.message();
         match status.code() {
             Code::DeadlineExceeded | Code::Cancelled => Error::new(
@@ -162,6 +170,21 @@ impl Error {
             .with_outcome_unknown(!never_connected(status)),
         }
     }
+}
+
+/// What kept the connection from being secured, if that is why the call failed.
+fn insecure(status: &Status, address: &str) -> Option<TlsError> {
+    let first = std::error::Error::source(status)?;
+    if let Some(error) = TlsError::find(first) {
+        return Some(error.clone());
+    }
+    // What a node says to those who speak plainly where it takes nothing but TLS.
+    let mut causes = std::iter::successors(Some(first), |error| error.source());
+    let refused = causes.any(|error| {
+        let error = error.downcast_ref::<h2::Error>();
+        error.is_some_and(|error| error.reason() == Some(h2::Reason::INADEQUATE_SECURITY))
+    });
+    refused.then(|| TlsError::tls_only(address))
 }
 
 /// Whether nothing can have been sent, since there was no connection.

@@ -51,12 +51,14 @@
 //! what can be followed from topic to topic. Every [`Error`] says whether to try again and whether the outcome is
 //! known.
 //!
+//! [`Tls`] says whom a client trusts and what it shows of itself; `docs/secure.md` has more.
+//!
 //! With the feature `opentelemetry`, records carry the current trace context, and the spans of their
 //! handlers are its children; `docs/tracing.md` has more.
 //!
 //! All time but record timestamps is tokio's; everything here needs a tokio runtime.
 
-/// The front page of the project and those on groups, filters and tracing hold examples too; they are kept compiling here.
+/// The front page of the project and those on groups, filters, tracing and TLS hold examples too; they are kept compiling here.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct FrontPage;
@@ -73,6 +75,10 @@ struct TracingPage;
 #[doc = include_str!("../../docs/filters.md")]
 struct FiltersPage;
 
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/secure.md")]
+struct SecurePage;
+
 mod admin;
 mod backoff;
 mod client;
@@ -88,6 +94,7 @@ mod publish;
 mod reader;
 mod record;
 mod seen;
+mod tls;
 
 pub use admin::{Admin, SeekGroup};
 pub use client::{Client, ClientBuilder};
@@ -105,3 +112,4 @@ pub use ropewalk_proto::headers;
 pub use ropewalk_proto::trace::TraceContext;
 pub use ropewalk_proto::v1;
 pub use seen::{FileSeen, MemorySeen, Seen, SeenStore};
+pub use tls::Tls;

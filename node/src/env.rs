@@ -4,6 +4,7 @@
 mod clock;
 mod incoming;
 mod tcp;
+pub mod tls;
 
 use std::fmt;
 use std::io;
@@ -40,8 +41,19 @@ pub trait Clock: Send + Sync + fmt::Debug + 'static {
 pub trait Net: Send + Sync + fmt::Debug + 'static {
     /// Listens at `host:port`; port 0 takes a free one.
     fn listen<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Listener>>>;
+    /// The same, for probes and scrapers, which have no certificate to show.
+    fn listen_for_operators<'a>(
+        &'a self,
+        address: &'a str,
+    ) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
+        self.listen(address)
+    }
     /// Connects to `host:port`.
     fn connect<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Connection>>;
+    /// When the certificate this node shows ends to be valid, in ms since 1970; `None` without one.
+    fn certificate_not_after_ms(&self) -> Option<i64> {
+        None
+    }
 }
 
 /// A bound socket.

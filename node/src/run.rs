@@ -101,9 +101,13 @@ pub async fn run(
     let cut = connections.clone().drop_guard();
     let incoming =
         |listener| Incoming::new(listener, config.limits.connections, connections.clone());
-    let grpc = incoming(listen(&env, &config.listen).await?);
+    let grpc = listening(&config.listen, env.net.listen(&config.listen)).await?;
+    let grpc = incoming(grpc);
     let http = match &config.http {
-        Some(address) => Some(incoming(listen(&env, address).await?)),
+        Some(address) => {
+            let listener = listening(address, env.net.listen_for_operators(address)).await?;
+            Some(incoming(listener))
+        }
         None => None,
     };
     let store = Store::open(env.disk.clone(), store_options(&config)).await?;
@@ -239,9 +243,11 @@ async fn damaged(store: &Store, cluster: &Cluster) -> String {
     }
 }
 
-async fn listen(env: &Env, address: &str) -> Result<Box<dyn Listener>, RunError> {
-    let listening = env.net.listen(address).await;
-    listening.map_err(|source| RunError::Listen {
+async fn listening(
+    address: &str,
+    listening: impl Future<Output = io::Result<Box<dyn Listener>>>,
+) -> Result<Box<dyn Listener>, RunError> {
+    listening.await.map_err(|source| RunError::Listen {
         address: address.to_string(),
         source,
     })

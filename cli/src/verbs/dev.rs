@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use futures_util::future::try_join_all;
 use ropewalk_client::Client;
+use ropewalk_node::env::tls::TlsSettings;
 use ropewalk_node::{Config, Ready};
 use ropewalk_raft_store::data_dir::DataDir;
 use serde::{Deserialize, Serialize};
@@ -47,14 +48,15 @@ pub async fn run(args: DevArgs) -> anyhow::Result<()> {
 
     let shutdown = CancellationToken::new();
     host::stop_on_signals(shutdown.clone())?;
+    let net = host::network(TlsSettings::Off).await?;
     let mut serving = JoinSet::new();
     let mut starting = Vec::new();
     for number in 1..=shape.nodes {
         let (ready, is_ready) = oneshot::channel();
         starting.push(is_ready);
         let (data_dir, config) = (node_dir(&dir, number), config(shape, number));
-        let shutdown = shutdown.clone();
-        serving.spawn(async move { host::serve(&data_dir, config, shutdown, ready).await });
+        let (net, shutdown) = (net.clone(), shutdown.clone());
+        serving.spawn(async move { host::serve(&data_dir, config, net, shutdown, ready).await });
     }
     let ended = tokio::select! {
         said = say_when_ready(shape, starting) => { said?; serving.join_next().await }

@@ -8,7 +8,8 @@ use anyhow::Context;
 use rand::TryRngCore;
 use rand::rngs::OsRng;
 use ropewalk_node::config::Limits;
-use ropewalk_node::env::{SystemClock, TcpNet};
+use ropewalk_node::env::tls::{TlsNet, TlsSettings};
+use ropewalk_node::env::{Net, SystemClock, TcpNet};
 use ropewalk_node::{Config, Env, Ready, RunError};
 use ropewalk_raft_store::data_dir::DataDir;
 use ropewalk_raft_store::disk::rocks::RocksOptions;
@@ -17,6 +18,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::quarantine;
+use crate::exit::usage;
 
 /// Between two tries to open the disk again after it failed.
 const REOPEN_EVERY: Duration = Duration::from_secs(1);
@@ -29,12 +31,13 @@ const REOPEN_TRIES: u32 = 30;
 pub async fn serve(
     data_dir: &Path,
     mut config: Config,
+    net: Arc<dyn Net>,
     shutdown: CancellationToken,
     ready: oneshot::Sender<Ready>,
 ) -> anyhow::Result<()> {
     // The lock on the directory is held until the node has closed its database.
     let locked = DataDir::open(data_dir)?;
-    let mut env = first_env(&locked, &config)?;
+    let mut env = first_env(&locked, &config, &net)?;
     let mut ready = Some(ready);
     loop {
         config.member_of = locked.cluster()?;
@@ -47,17 +50,17 @@ pub async fn serve(
                 quarantine::check(&locked, &config, why)?;
                 locked.note_damage(why)?;
                 // Opened once more only to be sure that nobody has it open.
-                match reopen(&locked, &config.limits).await {
+                match reopen(&locked, &config.limits, &net).await {
                     Err(error) if quarantine::damage(&error).is_none() => return Err(error),
                     closed => drop(closed),
                 }
                 quarantine::set_aside(&locked, &config, why)?;
-                self::env(&locked, &config.limits)?
+                self::env(&locked, &config.limits, &net)?
             }
             (RunError::DiskFailed(reason), None) => {
                 tracing::warn!(%reason, "the disk failed; the node starts again on it");
-                let opened = reopen(&locked, &config.limits).await;
-                opened.or_else(|error| empty_instead(&locked, &config, error))?
+                let opened = reopen(&locked, &config.limits, &net).await;
+                opened.or_else(|error| empty_instead(&locked, &config, &net, error))?
             }
             _ => return Err(error.into()),
         };
@@ -90,26 +93,31 @@ async fn run(
 }
 
 /// What the node first rests on: its database, or an empty one if that is damaged.
-fn first_env(locked: &DataDir, config: &Config) -> anyhow::Result<Env> {
+fn first_env(locked: &DataDir, config: &Config, net: &Arc<dyn Net>) -> anyhow::Result<Env> {
     if let Some(why) = locked.damage()? {
         quarantine::set_aside(locked, config, &why)?;
     }
-    env(locked, &config.limits).or_else(|error| empty_instead(locked, config, error))
+    env(locked, &config.limits, net).or_else(|error| empty_instead(locked, config, net, error))
 }
 
 /// An empty database instead of one that was refused as damaged.
-fn empty_instead(locked: &DataDir, config: &Config, error: anyhow::Error) -> anyhow::Result<Env> {
+fn empty_instead(
+    locked: &DataDir,
+    config: &Config,
+    net: &Arc<dyn Net>,
+    error: anyhow::Error,
+) -> anyhow::Result<Env> {
     let Some(why) = quarantine::damage(&error) else {
         return Err(error);
     };
     quarantine::set_aside(locked, config, &why)?;
-    env(locked, &config.limits)
+    env(locked, &config.limits, net)
 }
 
-async fn reopen(locked: &DataDir, limits: &Limits) -> anyhow::Result<Env> {
+async fn reopen(locked: &DataDir, limits: &Limits, net: &Arc<dyn Net>) -> anyhow::Result<Env> {
     let mut tries = 1;
     loop {
-        match env(locked, limits) {
+        match env(locked, limits, net) {
             Err(error) if quarantine::damage(&error).is_some() => return Err(error),
             Err(error) if tries < REOPEN_TRIES => {
                 tracing::warn!(%error, tries, "the disk cannot be opened again yet");
@@ -121,8 +129,14 @@ async fn reopen(locked: &DataDir, limits: &Limits) -> anyhow::Result<Env> {
     }
 }
 
+/// This machine's network, secured as these settings say.
+pub async fn network(tls: TlsSettings) -> anyhow::Result<Arc<dyn Net>> {
+    let net = TlsNet::new(Arc::new(TcpNet), tls, Arc::new(SystemClock)).await;
+    Ok(Arc::new(net.map_err(|error| usage(error.to_string()))?))
+}
+
 /// What a node rests on here: the disk in its directory, and this machine's clock and network.
-fn env(locked: &DataDir, limits: &Limits) -> anyhow::Result<Env> {
+fn env(locked: &DataDir, limits: &Limits, net: &Arc<dyn Net>) -> anyhow::Result<Env> {
     let disk = locked.open_disk(RocksOptions {
         database_bytes: limits.database_bytes,
         ..RocksOptions::default()
@@ -130,7 +144,7 @@ fn env(locked: &DataDir, limits: &Limits) -> anyhow::Result<Env> {
     Ok(Env {
         clock: Arc::new(SystemClock),
         disk: Arc::new(disk),
-        net: Arc::new(TcpNet),
+        net: net.clone(),
         seed: OsRng
             .try_next_u64()
             .context("the system gives no randomness")?,

@@ -21,11 +21,13 @@ mod topic;
 mod trace;
 
 use anyhow::bail;
-use ropewalk_client::Client;
+use ropewalk_client::{Client, ErrorKind};
 use tokio::signal::ctrl_c;
 
 use crate::args::{Cli, Global, Verb};
+use crate::exit::usage;
 use crate::output::Output;
+use crate::tls;
 
 /// What every verb that talks to a cluster needs.
 #[derive(Debug, Clone)]
@@ -44,8 +46,14 @@ impl Context {
             .cloned()
             .map(String::from)
             .collect();
-        let builder = Client::builder(bootstrap).request_timeout(self.global.timeout);
-        Ok(builder.connect().await?)
+        let mut builder = Client::builder(bootstrap).request_timeout(self.global.timeout);
+        if let Some(tls) = tls::of_client(&self.global)? {
+            builder = builder.tls(tls);
+        }
+        builder.connect().await.map_err(|error| match error.kind() {
+            ErrorKind::InvalidArgument => usage(error.to_string()),
+            _ => error.into(),
+        })
     }
 }
 
@@ -59,7 +67,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.verb {
         Verb::Completions { shell } => completions::run(shell),
         // These end their own way when they are told to stop.
-        Verb::Node(args) => node::run(args).await,
+        Verb::Node(args) => node::run(args, &context.global).await,
         Verb::Dev(args) => dev::run(args).await,
         Verb::Produce(args) => produce::run(context, args).await,
         Verb::Consume(args) => consume::run(context, args).await,

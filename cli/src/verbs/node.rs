@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::host;
-use crate::args::NodeArgs;
+use crate::args::{Global, NodeArgs};
 use crate::output;
 use crate::settings;
 
@@ -36,12 +36,13 @@ impl From<Ready> for ReadyLine {
     }
 }
 
-pub async fn run(args: NodeArgs) -> anyhow::Result<()> {
-    let settings = settings::load(&args)?;
+pub async fn run(args: NodeArgs, global: &Global) -> anyhow::Result<()> {
+    let settings = settings::load(&args, global)?;
+    let net = host::network(settings.tls).await?;
     let shutdown = CancellationToken::new();
     host::stop_on_signals(shutdown.clone())?;
     let (ready, is_ready) = oneshot::channel();
-    let serving = host::serve(&settings.data_dir, settings.config, shutdown, ready);
+    let serving = host::serve(&settings.data_dir, settings.config, net, shutdown, ready);
     tokio::pin!(serving);
     tokio::select! {
         done = &mut serving => return done,

@@ -14,6 +14,7 @@ mod groups;
 mod joining;
 mod otlp;
 mod records;
+mod secure;
 mod space;
 mod starting;
 mod support;
@@ -21,3 +22,7 @@ mod tracing;
 mod upgrade;
 mod usage;
 mod wiped;
+
+#[allow(dead_code, reason = "each user of it uses a part")]
+#[path = "../../../tls/tests/certificates/mod.rs"]
+mod certificates;

@@ -90,9 +90,10 @@ impl Remedy {
             ErrorKind::Cluster(ErrorCode::ProducerFenced) => Remedy::Stop,
             ErrorKind::Cluster(ErrorCode::DuplicateSequence) => Remedy::FirstIsWritten,
             ErrorKind::Cluster(code) if code.retry() == Retry::Never => Remedy::FailFirst,
-            ErrorKind::Cluster(_) | ErrorKind::Unreachable | ErrorKind::Timeout => {
-                Remedy::SendAgain
-            }
+            ErrorKind::Cluster(_)
+            | ErrorKind::Unreachable
+            | ErrorKind::Tls
+            | ErrorKind::Timeout => Remedy::SendAgain,
             _ => Remedy::FailFirst,
         }
     }

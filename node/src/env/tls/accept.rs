@@ -1,0 +1,183 @@
+//! Who connects: the first bytes say whether it speaks TLS.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use ropewalk_tls::{Keeper, Prefixed, TlsError};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
+
+use super::limited::Limited;
+use crate::env::Connection;
+
+/// Who has not said enough by then is not waited for.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long somebody who speaks the wrong language may take to hear so.
+const GOODBYE_WITHIN: Duration = Duration::from_secs(1);
+/// How much of what they say meanwhile is taken: unread bytes would make the system drop the goodbye.
+const GOODBYE_BYTES: u64 = 256 << 10;
+/// The first byte of a TLS handshake; no request of HTTP begins with it.
+const TLS_HANDSHAKE: u8 = 0x16;
+/// Room for what is looked at to tell languages apart.
+const FIRST_BYTES: usize = 512;
+
+/// HTTP/2 begins so; the rest of the line says no more.
+const HTTP_2_BEGINS: &[u8] = b"PRI";
+/// SETTINGS without any, and GOAWAY with INADEQUATE_SECURITY and these words.
+const HTTP_2_TLS_ONLY: &[u8] = b"\
+    \0\0\0\x04\0\0\0\0\0\
+    \0\0\x37\x07\0\0\0\0\0\0\0\0\0\0\0\0\x0cthis port takes TLS only: connect with --tls-ca";
+const HTTP_1_TLS_ONLY: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\n\
+    content-length: 40\r\nconnection: close\r\n\r\nthis port takes TLS only: use https://\r\n";
+/// What a TLS client can't take for TLS, and so tells a port that has none from a broken one.
+const NO_TLS: &[u8] = b"\0\0\0\x04\0\0\0\0\0";
+
+/// What is spoken on a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Port {
+    Grpc,
+    Http,
+}
+
+/// How those who connect are met.
+#[derive(Debug)]
+pub(super) struct Welcome {
+    keeper: Option<Arc<Keeper>>,
+    plain_too: bool,
+    refused: Limited,
+    plain: Limited,
+}
+
+impl Welcome {
+    pub fn new(keeper: Option<Arc<Keeper>>, plain_too: bool) -> Welcome {
+        Welcome {
+            keeper,
+            plain_too,
+            refused: Limited::of_trouble(),
+            plain: Limited::of_switching(),
+        }
+    }
+
+    /// Makes of a connection what may be served.
+    pub async fn secure(
+        self: Arc<Self>,
+        connection: Connection,
+        from: String,
+        port: Port,
+    ) -> io::Result<Connection> {
+        let securing = self.meet(connection, &from, port);
+        let met = timeout(HANDSHAKE_TIMEOUT, securing).await;
+        let met = met.unwrap_or_else(|_| {
+            let within = HANDSHAKE_TIMEOUT.as_secs();
+            Err(Refusal::new(format!(
+                "nothing useful came within {within} s"
+            )))
+        });
+        met.map_err(|Refusal(why)| {
+            let unsaid = why.as_ref().and_then(|_| self.refused.allow());
+            if let (Some(why), Some(unsaid)) = (why, unsaid) {
+                tracing::warn!(from, ?port, why, unsaid, "a connection was refused");
+            }
+            io::ErrorKind::ConnectionAborted.into()
+        })
+    }
+
+    async fn meet(
+        &self,
+        mut connection: Connection,
+        from: &str,
+        port: Port,
+    ) -> Result<Connection, Refusal> {
+        let mut first = BytesMut::with_capacity(FIRST_BYTES);
+        while first.len() < HTTP_2_BEGINS.len() && first.first() != Some(&TLS_HANDSHAKE) {
+            match connection.read_buf(&mut first).await {
+                // Who only looks whether the port is open ends like this.
+                Ok(0) | Err(_) if first.is_empty() => return Err(Refusal(None)),
+                Ok(0) | Err(_) => return Err(Refusal::new("it left within its first bytes")),
+                Ok(_) => {}
+            }
+        }
+        let is_tls = first.first() == Some(&TLS_HANDSHAKE);
+        let connection = Prefixed::new(first.clone().freeze(), connection);
+        let Some(keeper) = &self.keeper else {
+            return match is_tls {
+                true => Err(goodbye(
+                    connection,
+                    NO_TLS,
+                    "it speaks TLS, which is off here (tls_mode)",
+                )
+                .await),
+                false => Ok(Box::new(connection)),
+            };
+        };
+        if is_tls {
+            let certificates = keeper.current();
+            let acceptors = certificates.acceptors.as_ref();
+            let acceptors =
+                acceptors.ok_or_else(|| Refusal::new("this node has no certificate"))?;
+            let acceptor = match port {
+                Port::Grpc => &acceptors.grpc,
+                Port::Http => &acceptors.http,
+            };
+            let accepted = acceptor.accept(connection).await;
+            return match accepted {
+                Ok(secured) => Ok(Box::new(secured)),
+                Err(error) => Err(Refusal::new(TlsError::of_accepting(&error).to_string())),
+            };
+        }
+        if self.plain_too {
+            if let Some(unsaid) = self.plain.allow() {
+                tracing::info!(
+                    from,
+                    ?port,
+                    unsaid,
+                    "a plain connection, as tls_mode is both"
+                );
+            }
+            return Ok(Box::new(connection));
+        }
+        let words = match &first {
+            first if first.starts_with(HTTP_2_BEGINS) => HTTP_2_TLS_ONLY,
+            first
+                if first
+                    .iter()
+                    .take(HTTP_2_BEGINS.len())
+                    .all(u8::is_ascii_uppercase) =>
+            {
+                HTTP_1_TLS_ONLY
+            }
+            _ => b"",
+        };
+        Err(goodbye(
+            connection,
+            words,
+            "it does not speak TLS, and tls_mode is on",
+        )
+        .await)
+    }
+}
+
+/// Why a connection is not served; `None` where that is worth no line.
+struct Refusal(Option<String>);
+
+impl Refusal {
+    fn new(why: impl Into<String>) -> Refusal {
+        Refusal(Some(why.into()))
+    }
+}
+
+/// Says these words, and waits until they had time to arrive.
+async fn goodbye(connection: Prefixed<Connection>, words: &'static [u8], why: &str) -> Refusal {
+    let saying = async {
+        let (mut reads, mut writes) = tokio::io::split(connection);
+        writes.write_all_buf(&mut Bytes::from_static(words)).await?;
+        writes.shutdown().await?;
+        let mut rest = (&mut reads).take(GOODBYE_BYTES);
+        tokio::io::copy(&mut rest, &mut tokio::io::sink()).await
+    };
+    // Whoever does not listen is told nothing.
+    let _ = timeout(GOODBYE_WITHIN, saying).await;
+    Refusal::new(why)
+}

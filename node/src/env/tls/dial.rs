@@ -1,0 +1,89 @@
+//! Whom this node dials: TLS where it is on; while both are, plain with a peer that speaks no TLS.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use ropewalk_tls::{Fault, Keeper, TlsError, dial};
+use tokio::time::Instant;
+
+use super::limited::Limited;
+use crate::env::{Connection, Net};
+
+/// How long a peer that spoke no TLS is dialed plain at once. Short: it may be started again with TLS.
+const PLAIN_FOR: Duration = Duration::from_secs(3);
+/// Addresses remembered so; past that all are forgotten.
+const ADDRESSES: usize = 1_024;
+
+/// Connects to peers.
+#[derive(Debug)]
+pub(super) struct Dialer {
+    keeper: Option<Arc<Keeper>>,
+    plain_too: bool,
+    plain: Mutex<BTreeMap<String, Instant>>,
+    failed: Limited,
+    fell_back: Limited,
+}
+
+impl Dialer {
+    pub fn new(keeper: Option<Arc<Keeper>>, plain_too: bool) -> Dialer {
+        Dialer {
+            keeper,
+            plain_too,
+            plain: Mutex::default(),
+            failed: Limited::of_trouble(),
+            fell_back: Limited::of_switching(),
+        }
+    }
+
+    pub async fn connect(&self, net: &dyn Net, address: &str) -> io::Result<Connection> {
+        let Some(keeper) = &self.keeper else {
+            return net.connect(address).await;
+        };
+        if self.plain_too && self.was_plain(address) {
+            return net.connect(address).await;
+        }
+        let connection = net.connect(address).await?;
+        let error = match dial(connection, address, &keeper.current()).await {
+            Ok(secured) => return Ok(Box::new(secured)),
+            Err(error) => error,
+        };
+        if self.plain_too && speaks_no_tls(&error) {
+            if let Some(unsaid) = self.fell_back.allow() {
+                tracing::info!(
+                    address,
+                    unsaid,
+                    "a peer speaks no TLS: it is talked to plainly, as tls_mode is both"
+                );
+            }
+            self.remember_plain(address);
+            return net.connect(address).await;
+        }
+        if let Some(unsaid) = self.failed.allow() {
+            tracing::warn!(address, %error, unsaid, "no TLS with a peer");
+        }
+        Err(error)
+    }
+
+    fn was_plain(&self, address: &str) -> bool {
+        let plain = self.plain.lock();
+        plain
+            .get(address)
+            .is_some_and(|at| at.elapsed() < PLAIN_FOR)
+    }
+
+    fn remember_plain(&self, address: &str) {
+        let mut plain = self.plain.lock();
+        if plain.len() >= ADDRESSES {
+            plain.clear();
+        }
+        plain.insert(address.to_owned(), Instant::now());
+    }
+}
+
+/// Not for a certificate that is none: what is wrong with it must show before TLS is all there is.
+fn speaks_no_tls(error: &io::Error) -> bool {
+    TlsError::find(error).is_some_and(|error| error.fault() == Fault::NotTls)
+}

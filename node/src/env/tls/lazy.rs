@@ -1,0 +1,91 @@
+//! A connection that is secured when it is first used.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use futures_util::future::BoxFuture;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::env::Connection;
+
+/// Reads and writes wait until the connection is secured, and drive that. Whoever uses it does so from
+/// one task.
+pub(super) enum Lazy {
+    Securing(BoxFuture<'static, io::Result<Connection>>),
+    Open(Connection),
+    Failed,
+}
+
+impl Lazy {
+    pub fn new(securing: BoxFuture<'static, io::Result<Connection>>) -> Lazy {
+        Lazy::Securing(securing)
+    }
+
+    fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Pin<&mut Connection>>> {
+        if let Lazy::Securing(securing) = self {
+            match ready!(securing.as_mut().poll(cx)) {
+                Ok(connection) => *self = Lazy::Open(connection),
+                Err(error) => {
+                    *self = Lazy::Failed;
+                    return Poll::Ready(Err(error));
+                }
+            }
+        }
+        match self {
+            Lazy::Open(connection) => Poll::Ready(Ok(Pin::new(connection))),
+            _ => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+        }
+    }
+}
+
+impl AsyncRead for Lazy {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        ready!(self.poll_open(cx))?.poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Lazy {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_open(cx))?.poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_open(cx))?.poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Lazy::Open(connection) => connection.is_write_vectored(),
+            // Asked once, at the beginning; what can't take many buffers at once takes the first.
+            _ => true,
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_open(cx))?.poll_flush(cx)
+    }
+
+    /// There is nothing to say goodbye to before the connection is secured.
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut *self {
+            Lazy::Open(connection) => Pin::new(connection).poll_shutdown(cx),
+            _ => {
+                *self = Lazy::Failed;
+                Poll::Ready(Ok(()))
+            }
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! The files certificates come in, and what was read from them.
+
+use std::path::{Path, PathBuf};
+
+use tokio::fs::File;
+use tokio::io::AsyncReadExt;
+
+use crate::error::TlsError;
+
+/// No certificate, key or bundle of CAs in use comes near this.
+const FILE_BYTES: u64 = 4 << 20;
+
+/// Where a side's certificates are, as PEM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The certificates of the CAs that the other side's certificate may be signed by; several while
+    /// one takes over from the other.
+    pub ca: PathBuf,
+    /// What this side shows of itself.
+    pub own: Option<OwnFiles>,
+}
+
+/// A certificate and its key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnFiles {
+    /// This side's certificate, and those between it and its CA behind it.
+    pub cert: PathBuf,
+    /// The private key of that certificate: PKCS#8, PKCS#1 or SEC1, not encrypted.
+    pub key: PathBuf,
+}
+
+impl TlsFiles {
+    /// Trusts the CAs in this file, and shows nothing of itself.
+    pub fn new(ca: impl Into<PathBuf>) -> TlsFiles {
+        TlsFiles {
+            ca: ca.into(),
+            own: None,
+        }
+    }
+
+    /// The same, showing this certificate.
+    pub fn with_own(self, cert: impl Into<PathBuf>, key: impl Into<PathBuf>) -> TlsFiles {
+        let own = OwnFiles {
+            cert: cert.into(),
+            key: key.into(),
+        };
+        TlsFiles {
+            own: Some(own),
+            ..self
+        }
+    }
+
+    pub(crate) async fn read(&self) -> Result<Contents, TlsError> {
+        let own = match &self.own {
+            Some(own) => Some((read(&own.cert).await?, read(&own.key).await?)),
+            None => None,
+        };
+        Ok(Contents {
+            ca: read(&self.ca).await?,
+            own,
+        })
+    }
+}
+
+/// What the files held. Whether they changed is told from this, since an orchestrator swaps links
+/// rather than writing files.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Contents {
+    pub ca: Vec<u8>,
+    /// Certificate and key.
+    pub own: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+async fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
+    let reading = async {
+        let mut bytes = Vec::new();
+        let file = File::open(path).await?;
+        file.take(FILE_BYTES + 1).read_to_end(&mut bytes).await?;
+        std::io::Result::Ok(bytes)
+    };
+    match reading.await {
+        Ok(bytes) if bytes.len() as u64 > FILE_BYTES => Err(TlsError::files(format!(
+            "{} is over {FILE_BYTES} bytes, and hardly what it should be",
+            path.display()
+        ))),
+        Ok(bytes) => Ok(bytes),
+        Err(error) => Err(TlsError::files(format!(
+            "cannot read {}: {error}",
+            path.display()
+        ))),
+    }
+}

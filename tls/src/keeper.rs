@@ -1,0 +1,149 @@
+//! The certificates of the moment. Files are looked at again and again; what was good stays in use
+//! until they hold something else that is good.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use crate::error::TlsError;
+use crate::files::{Contents, TlsFiles};
+use crate::material::{Certificates, ClientAuth};
+
+/// Whoever connects may look at the files this often.
+const FRESH_FOR: Duration = Duration::from_secs(1);
+
+/// Keeps certificates, and follows their files.
+pub struct Keeper {
+    files: TlsFiles,
+    client_auth: ClientAuth,
+    state: Mutex<State>,
+}
+
+struct State {
+    current: Arc<Certificates>,
+    read: Contents,
+    looked: Instant,
+    bad: Option<Bad>,
+}
+
+/// Files that could not be used when they were last looked at.
+struct Bad {
+    why: TlsError,
+    contents: Option<Contents>,
+    said: bool,
+}
+
+impl Keeper {
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// A file cannot be read, holds no PEM of its kind, or the key is not the certificate's.
+    pub async fn open(files: TlsFiles, client_auth: ClientAuth) -> Result<Keeper, TlsError> {
+        let read = files.read().await?;
+        let current = Arc::new(Certificates::parse(&read, &files, client_auth)?);
+        Ok(Keeper {
+            state: Mutex::new(State {
+                current,
+                read,
+                looked: Instant::now(),
+                bad: None,
+            }),
+            files,
+            client_auth,
+        })
+    }
+
+    /// The certificates in use.
+    pub fn current(&self) -> Arc<Certificates> {
+        self.state.lock().current.clone()
+    }
+
+    /// The certificates in use, after a look at the files if the last one was a while ago.
+    pub async fn fresh(&self) -> Arc<Certificates> {
+        if self.state.lock().looked.elapsed() >= FRESH_FOR {
+            self.look().await;
+        }
+        self.current()
+    }
+
+    /// Takes what the files hold if it is new and good; says whether it was. What is bad is logged
+    /// when it is met for the second time, since files that belong together may be half-way through
+    /// being written at the first.
+    pub async fn look(&self) -> bool {
+        let read = self.files.read().await;
+        let parsed = match &read {
+            Ok(contents) if self.state.lock().knows(contents) => return false,
+            Ok(contents) => Certificates::parse(contents, &self.files, self.client_auth),
+            Err(error) => Err(error.clone()),
+        };
+        let mut state = self.state.lock();
+        state.looked = Instant::now();
+        match (parsed, read) {
+            (Ok(certificates), Ok(contents)) => {
+                let not_after_ms = certificates.not_after_ms;
+                tracing::info!(files = %self.files, not_after_ms, "new certificates are in use, for new connections");
+                state.current = Arc::new(certificates);
+                state.read = contents;
+                state.bad = None;
+                true
+            }
+            (Err(why), read) => {
+                state.note_bad(why, read.ok());
+                false
+            }
+            (Ok(_), Err(_)) => false, // nothing is parsed that was not read
+        }
+    }
+}
+
+impl State {
+    /// Whether these contents are those in use.
+    fn knows(&mut self, contents: &Contents) -> bool {
+        let same = self.read == *contents;
+        if same {
+            self.looked = Instant::now();
+            self.bad = None;
+        }
+        same
+    }
+
+    fn note_bad(&mut self, why: TlsError, contents: Option<Contents>) {
+        let before = self.bad.take();
+        let before = before.filter(|bad| bad.why == why && bad.contents == contents);
+        let said = match before {
+            Some(bad) => {
+                if !bad.said {
+                    tracing::error!(%why, "new certificates can't be used; those from before stay in use");
+                }
+                true
+            }
+            None => false,
+        };
+        self.bad = Some(Bad {
+            why,
+            contents,
+            said,
+        });
+    }
+}
+
+impl fmt::Display for TlsFiles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.ca.display())?;
+        match &self.own {
+            Some(own) => write!(f, ", {}, {}", own.cert.display(), own.key.display()),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for Keeper {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keeper")
+            .field("files", &self.files)
+            .finish_non_exhaustive()
+    }
+}

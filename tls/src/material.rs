@@ -1,0 +1,190 @@
+//! What is made of the files: configurations for both ends of a handshake.
+
+use std::fmt;
+use std::sync::Arc;
+
+use rustls::client::WebPkiServerVerifier;
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+use x509_cert::der::Decode;
+
+use crate::error::TlsError;
+use crate::files::{Contents, TlsFiles};
+
+const HTTP_2: &[u8] = b"h2";
+const HTTP_1_1: &[u8] = b"http/1.1";
+
+/// Whether those who connect have to show a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ClientAuth {
+    /// They are not asked for one.
+    #[default]
+    None,
+    /// Without one that a trusted CA has signed, they are refused.
+    Required,
+}
+
+/// Certificates that are in use.
+pub struct Certificates {
+    pub(crate) connector: TlsConnector,
+    /// For those who connect, if this side has a certificate.
+    pub acceptors: Option<Acceptors>,
+    /// When this side's certificate ends to be valid, in ms since 1970.
+    pub not_after_ms: Option<i64>,
+}
+
+/// How to answer those who connect. Both show the same certificate.
+#[derive(Clone)]
+pub struct Acceptors {
+    /// HTTP/2 for clients and peers, who show a certificate if they have to.
+    pub grpc: TlsAcceptor,
+    /// HTTP/1.1 for probes and scrapers, who never show one.
+    pub http: TlsAcceptor,
+}
+
+impl Certificates {
+    pub(crate) fn parse(
+        contents: &Contents,
+        files: &TlsFiles,
+        client_auth: ClientAuth,
+    ) -> Result<Certificates, TlsError> {
+        let provider = Arc::new(ring::default_provider());
+        let roots = Arc::new(roots(contents, files)?);
+        let own = own(contents, files, &provider)?;
+        let not_after_ms = own
+            .as_ref()
+            .and_then(|own| own.cert.first().and_then(not_after_ms));
+        let acceptors = match &own {
+            Some(own) => Some(Acceptors {
+                grpc: acceptor(&provider, &roots, own, client_auth, HTTP_2)?,
+                http: acceptor(&provider, &roots, own, ClientAuth::None, HTTP_1_1)?,
+            }),
+            None => None,
+        };
+        Ok(Certificates {
+            connector: connector(&provider, &roots, own)?,
+            acceptors,
+            not_after_ms,
+        })
+    }
+}
+
+fn roots(contents: &Contents, files: &TlsFiles) -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    let certificates = certificates(&contents.ca)
+        .map_err(|why| TlsError::files(format!("{}: {why}", files.ca.display())))?;
+    for certificate in certificates {
+        roots.add(certificate).map_err(|error| {
+            TlsError::files(format!(
+                "{}: not a CA's certificate: {error}",
+                files.ca.display()
+            ))
+        })?;
+    }
+    Ok(roots)
+}
+
+fn own(
+    contents: &Contents,
+    files: &TlsFiles,
+    provider: &CryptoProvider,
+) -> Result<Option<Arc<CertifiedKey>>, TlsError> {
+    let (Some((cert, key)), Some(paths)) = (&contents.own, &files.own) else {
+        return Ok(None);
+    };
+    let chain = certificates(cert)
+        .map_err(|why| TlsError::files(format!("{}: {why}", paths.cert.display())))?;
+    let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| {
+        TlsError::files(format!(
+            "{}: no private key in PEM: {error}",
+            paths.key.display()
+        ))
+    })?;
+    let own = CertifiedKey::from_der(chain, key, provider).map_err(|error| {
+        let (cert, key) = (paths.cert.display(), paths.key.display());
+        TlsError::files(format!("{cert} and {key} do not go together: {error}"))
+    })?;
+    Ok(Some(Arc::new(own)))
+}
+
+fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+    let parsed = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
+    match parsed {
+        Ok(certificates) if certificates.is_empty() => Err("no certificate in PEM".to_owned()),
+        Ok(certificates) => Ok(certificates),
+        Err(error) => Err(format!("not whole as PEM: {error}")),
+    }
+}
+
+fn connector(
+    provider: &Arc<CryptoProvider>,
+    roots: &Arc<RootCertStore>,
+    own: Option<Arc<CertifiedKey>>,
+) -> Result<TlsConnector, TlsError> {
+    let verifier = WebPkiServerVerifier::builder_with_provider(roots.clone(), provider.clone())
+        .build()
+        .map_err(unusable)?;
+    let config = ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .map_err(unusable)?
+        .with_webpki_verifier(verifier);
+    let mut config = match own {
+        Some(own) => config.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(own))),
+        None => config.with_no_client_auth(),
+    };
+    config.alpn_protocols = vec![HTTP_2.to_vec()];
+    Ok(TlsConnector::from(Arc::new(config)))
+}
+
+fn acceptor(
+    provider: &Arc<CryptoProvider>,
+    roots: &Arc<RootCertStore>,
+    own: &Arc<CertifiedKey>,
+    client_auth: ClientAuth,
+    protocol: &[u8],
+) -> Result<TlsAcceptor, TlsError> {
+    let config = ServerConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .map_err(unusable)?;
+    let config = match client_auth {
+        ClientAuth::None => config.with_no_client_auth(),
+        ClientAuth::Required => config.with_client_cert_verifier(
+            WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone())
+                .build()
+                .map_err(unusable)?,
+        ),
+    };
+    let mut config = config.with_cert_resolver(Arc::new(SingleCertAndKey::from(own.clone())));
+    config.alpn_protocols = vec![protocol.to_vec()];
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+fn unusable(error: impl fmt::Display) -> TlsError {
+    TlsError::files(format!("the certificates cannot be used: {error}"))
+}
+
+/// When a certificate ends to be valid, in ms since 1970.
+fn not_after_ms(certificate: &CertificateDer<'_>) -> Option<i64> {
+    let parsed = x509_cert::Certificate::from_der(certificate).ok()?;
+    let not_after = parsed.tbs_certificate.validity.not_after.to_unix_duration();
+    i64::try_from(not_after.as_millis()).ok()
+}
+
+impl fmt::Debug for Certificates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Certificates")
+            .field("not_after_ms", &self.not_after_ms)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Acceptors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Acceptors")
+    }
+}

@@ -1,0 +1,87 @@
+//! Certificates for tests: authorities, what they sign, and folders with the files of a node. Tests of
+//! other crates include this file too.
+
+use std::fs;
+use std::path::PathBuf;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair,
+};
+use ropewalk_tls::TlsFiles;
+use tempfile::TempDir;
+use time::{Duration, OffsetDateTime};
+
+/// The host the nodes of a test are dialed by.
+pub const HOST: &str = "127.0.0.1";
+
+/// Somebody who signs certificates.
+pub struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+/// A certificate and its key, as PEM.
+pub struct Issued {
+    pub cert: String,
+    pub key: String,
+}
+
+impl Authority {
+    pub fn new(name: &str) -> Authority {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, name);
+        let key = KeyPair::generate().expect("a key");
+        Authority(CertifiedIssuer::self_signed(params, key).expect("an authority"))
+    }
+
+    pub fn pem(&self) -> String {
+        self.0.pem()
+    }
+
+    /// A certificate for this host that is valid from yesterday for so many days.
+    pub fn issue(&self, host: &str, days: i64) -> Issued {
+        let mut params = CertificateParams::new([host.to_owned()]).expect("a name");
+        params.not_before = OffsetDateTime::now_utc() - Duration::days(100);
+        params.not_after = OffsetDateTime::now_utc() + Duration::days(days);
+        params.extended_key_usages = vec![
+            ExtendedKeyUsagePurpose::ServerAuth,
+            ExtendedKeyUsagePurpose::ClientAuth,
+        ];
+        let key = KeyPair::generate().expect("a key");
+        let cert = params.signed_by(&key, &self.0).expect("a certificate");
+        Issued {
+            cert: cert.pem(),
+            key: key.serialize_pem(),
+        }
+    }
+}
+
+/// The files of one side.
+pub struct Folder {
+    dir: TempDir,
+}
+
+impl Folder {
+    /// Trusts these, and shows that.
+    pub fn new(trusted: &[&Authority], own: &Issued) -> Folder {
+        let dir = tempfile::tempdir().expect("a folder");
+        let folder = Folder { dir };
+        let bundle: String = trusted.iter().map(|authority| authority.pem()).collect();
+        fs::write(folder.path("ca.pem"), bundle).expect("written");
+        folder.put(own);
+        folder
+    }
+
+    /// Shows something else from now on.
+    pub fn put(&self, own: &Issued) {
+        fs::write(self.path("cert.pem"), &own.cert).expect("written");
+        fs::write(self.path("key.pem"), &own.key).expect("written");
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub fn files(&self) -> TlsFiles {
+        TlsFiles::new(self.path("ca.pem")).with_own(self.path("cert.pem"), self.path("key.pem"))
+    }
+}
