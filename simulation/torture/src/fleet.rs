@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use ropewalk_client::Client;
 use ropewalk_client::v1::TopicInfo;
+use ropewalk_client::{Client, Tls};
 use tokio::time::{Instant, sleep};
 
 use crate::kind::{Counts, Kind};
@@ -43,8 +43,11 @@ pub struct Fleet {
     pub counts: Counts,
     /// How often a node found its database damaged and began anew.
     pub replaced: u64,
+    /// What clients show and trust.
+    pub tls: Option<Tls>,
     addresses: Vec<String>,
     seeds: String,
+    flags: Vec<(String, String)>,
     binary: PathBuf,
     /// What is mounted under a node's data.
     disk: Option<String>,
@@ -82,6 +85,8 @@ impl Fleet {
             addresses,
             binary: binary.to_path_buf(),
             disk: machine.mounts.is_ok().then_some(size),
+            flags: Vec::new(),
+            tls: None,
             clock: machine.clocks.as_ref().ok().cloned(),
         };
         for _ in 0..count {
@@ -118,9 +123,20 @@ impl Fleet {
             let args = ["-t", "tmpfs", "-o", size, "ropewalk"].map(OsStr::new);
             shell::run("mount", &[&args[..], &[data.as_os_str()]].concat()).await?;
         }
+        for (name, value) in &self.flags {
+            node.set_flag(name, &of_node(value, number));
+        }
         node.spawn()?;
         self.nodes.push(node);
         Ok(())
+    }
+
+    /// Gives every node a flag from its next start on; `{node}` in it stands for the node's number.
+    pub fn set_flag(&mut self, name: &str, value: &str) {
+        self.flags.push((name.to_owned(), value.to_owned()));
+        for (number, node) in self.nodes.iter_mut().enumerate() {
+            node.set_flag(name, &of_node(value, number));
+        }
     }
 
     /// Nodes run another build from their next start on.
@@ -138,7 +154,10 @@ impl Fleet {
 
     /// A client of these nodes.
     pub async fn client(&self) -> anyhow::Result<Client> {
-        let client = Client::builder(self.addresses.clone()).request_timeout(LONGEST_CALL);
+        let mut client = Client::builder(self.addresses.clone()).request_timeout(LONGEST_CALL);
+        if let Some(tls) = &self.tls {
+            client = client.tls(tls.clone());
+        }
         Ok(client.connect().await?)
     }
 
@@ -220,6 +239,10 @@ impl Fleet {
         }
         Ok(())
     }
+}
+
+fn of_node(value: &str, number: usize) -> String {
+    value.replace("{node}", &(number + 1).to_string())
 }
 
 /// How long a client's call may take with all its retries.

@@ -37,6 +37,7 @@ pub struct Ground {
     pub client: Client,
     history: History,
     load: Load,
+    rate: u32,
 }
 
 impl Ground {
@@ -67,6 +68,7 @@ impl Ground {
             client,
             history,
             load,
+            rate: order.rate,
         })
     }
 
@@ -92,6 +94,12 @@ impl Ground {
             longest_pause_s: self.history.longest_pause().as_secs_f64(),
             errors: self.history.complaints(),
         })
+    }
+
+    /// Other clients take the places of those there are.
+    pub async fn change_clients(&mut self, within: Duration) -> anyhow::Result<()> {
+        let (fleet, history) = (&self.fleet, &self.history);
+        self.load.replace(fleet, history, self.rate, within).await
     }
 
     /// Waits until every partition has a leader and all its replicas in sync.

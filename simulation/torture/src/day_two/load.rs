@@ -31,6 +31,8 @@ pub struct Load {
     producers: JoinSet<()>,
     members: JoinSet<()>,
     given: Arc<Mutex<BTreeSet<Name>>>,
+    /// Producers that there were.
+    began: u32,
 }
 
 impl Load {
@@ -41,30 +43,53 @@ impl Load {
             producers: JoinSet::new(),
             members: JoinSet::new(),
             given: Arc::default(),
+            began: 0,
         };
-        for producer in 0..PRODUCERS {
+        load.begin(fleet, history, rate).await?;
+        Ok(load)
+    }
+
+    async fn begin(&mut self, fleet: &Fleet, history: &History, rate: u32) -> anyhow::Result<()> {
+        for _ in 0..PRODUCERS {
             let plan = Plan {
-                producer,
+                producer: self.began,
                 rate,
                 patience: DELIVERY_TIMEOUT,
             };
-            let (client, stopped) = (fleet.client().await?, load.stop.subscribe());
+            self.began += 1;
+            let (client, stopped) = (fleet.client().await?, self.stop.subscribe());
             let publishing = publish(client, TOPIC.into(), plan, history.clone(), stopped);
-            load.producers.spawn(publishing);
+            self.producers.spawn(publishing);
         }
         for _ in 0..MEMBERS {
-            let (client, given) = (fleet.client().await?, load.given.clone());
-            load.members.spawn(read(client, given, history.clone()));
+            let (client, given) = (fleet.client().await?, self.given.clone());
+            self.members.spawn(read(client, given, history.clone()));
         }
-        Ok(load)
+        Ok(())
+    }
+
+    /// Others take the places of all that there are, as when services are deployed anew.
+    pub async fn replace(
+        &mut self,
+        fleet: &Fleet,
+        history: &History,
+        rate: u32,
+        within: Duration,
+    ) -> anyhow::Result<()> {
+        let stop = std::mem::replace(&mut self.stop, watch::Sender::new(false));
+        let mut producers = std::mem::take(&mut self.producers);
+        let mut members = std::mem::take(&mut self.members);
+        self.begin(fleet, history, rate).await?;
+        stop.send_replace(true);
+        until_ended(&mut producers, within).await?;
+        members.shutdown().await;
+        Ok(())
     }
 
     /// Tells the producers to stop, and waits until they have heard of all they sent.
     pub async fn stop_producers(&mut self, within: Duration) -> anyhow::Result<()> {
         self.stop.send_replace(true);
-        let ended = async { while self.producers.join_next().await.is_some() {} };
-        let ended = timeout(within, ended).await;
-        ended.context("a producer does not end")
+        until_ended(&mut self.producers, within).await
     }
 
     /// Waits until the group was given so many records; which.
@@ -80,6 +105,12 @@ impl Load {
         self.members.shutdown().await;
         Ok(std::mem::take(&mut *self.given.lock()))
     }
+}
+
+async fn until_ended(producers: &mut JoinSet<()>, within: Duration) -> anyhow::Result<()> {
+    let ended = async { while producers.join_next().await.is_some() {} };
+    let ended = timeout(within, ended).await;
+    ended.context("a producer does not end")
 }
 
 /// One member: an error is one too many, but it goes on.

@@ -2,8 +2,10 @@
 //! no acknowledged record may be lost, no client may hear of it, and no partition may keep producers
 //! waiting for long.
 
+mod certificates;
 mod ground;
 mod load;
+mod secure;
 mod steps;
 
 use std::path::PathBuf;

@@ -6,8 +6,8 @@ use anyhow::Context;
 use ropewalk_client::v1::NodeState;
 use tokio::time::sleep;
 
-use super::Order;
 use super::ground::{Ground, MOST_NODES};
+use super::{Order, secure};
 use crate::kind::Kind;
 use crate::machine::Machine;
 use crate::schedule::Fault;
@@ -30,6 +30,12 @@ pub enum Step {
     Upgrade,
     /// Every node is stopped and started again, one after the other.
     RollingRestart,
+    /// Nodes and clients go over to TLS.
+    TlsBoth,
+    /// What is not TLS is refused.
+    TlsOn,
+    /// Another CA.
+    Certificates,
     /// Two nodes more.
     Grow,
     /// One node's disk has no byte left for a while.
@@ -42,10 +48,13 @@ pub enum Step {
 
 impl Step {
     /// In this order.
-    pub const ALL: [Step; 7] = [
+    pub const ALL: [Step; 10] = [
         Step::Nothing,
         Step::Upgrade,
         Step::RollingRestart,
+        Step::TlsBoth,
+        Step::TlsOn,
+        Step::Certificates,
         Step::Grow,
         Step::FullDisk,
         Step::Decommission,
@@ -58,6 +67,9 @@ impl Step {
             Step::Nothing => "nothing",
             Step::Upgrade => "upgrade",
             Step::RollingRestart => "rolling-restart",
+            Step::TlsBoth => "tls-both",
+            Step::TlsOn => "tls-on",
+            Step::Certificates => "certificates",
             Step::Grow => "3-to-5",
             Step::FullDisk => "full-disk",
             Step::Decommission => "decommission",
@@ -82,6 +94,9 @@ impl Step {
                 rolling_restart(ground).await
             }
             Step::RollingRestart => rolling_restart(ground).await,
+            Step::TlsBoth => secure::both(ground).await,
+            Step::TlsOn => secure::on(ground).await,
+            Step::Certificates => secure::rotate(ground).await,
             Step::Grow => grow(ground).await,
             Step::FullDisk => full_disk(ground, machine).await,
             Step::Decommission => decommission(ground).await,
@@ -91,7 +106,7 @@ impl Step {
 }
 
 /// Stops and starts every node, each once the one before is back in sync.
-async fn rolling_restart(ground: &mut Ground) -> anyhow::Result<String> {
+pub(super) async fn rolling_restart(ground: &mut Ground) -> anyhow::Result<String> {
     let count = ground.fleet.nodes.len();
     for node in 0..count {
         ground.fleet.nodes[node].stop(STOP_WITHIN).await?;
