@@ -21,6 +21,7 @@ const CRATE_ARROWS: &[(&str, &[&str])] = &[
     ),
     ("examples/demo", &["ropewalk-client"]),
     ("examples/streams", &["ropewalk-client", "ropewalk-demo"]),
+    ("deploy/observe", &["ropewalk-client", "ropewalk-demo"]),
     ("simulation/torture", &["ropewalk-client"]),
     (
         "simulation",
@@ -144,7 +145,8 @@ fn arrows_between_rooms_of_the_node_point_one_way() {
             let text = read(&file);
             for (other, _) in ROOM_ARROWS {
                 let used = text.contains(&format!("crate::{other}::"));
-                let fine = other == room || ["env", "metrics"].contains(other) || allowed.contains(other);
+                let fine =
+                    other == room || ["env", "metrics"].contains(other) || allowed.contains(other);
                 assert!(
                     !used || fine,
                     "{}: {room} must not use {other}",

@@ -145,7 +145,6 @@ pub async fn run(
             connections: vec![("grpc", grpc_seen), ("http", incoming.seen())],
             stopping: shutdown.clone(),
             joined: Default::default(),
-            returning: Default::default(),
         });
         tasks.spawn(ops::serve(incoming, seen.clone(), stop_serving.clone()));
         seen
@@ -191,6 +190,7 @@ pub async fn run(
             let joined = ops::Joined {
                 partitions: partitions.clone(),
                 lag: lag.clone(),
+                returning: ops::Returning::new(&cluster).into(),
             };
             // Nobody else sets it.
             let _ = seen.joined.set(joined);

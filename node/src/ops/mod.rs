@@ -22,6 +22,8 @@ use crate::metrics::Metrics;
 use crate::partition::Partitions;
 use crate::peer::Peers;
 
+pub use ready::Returning;
+
 /// What a node is seen by.
 #[derive(Debug)]
 pub struct Seen {
@@ -45,8 +47,6 @@ pub struct Seen {
     pub stopping: CancellationToken,
     /// What there is once it is in its cluster.
     pub joined: OnceLock<Joined>,
-    /// Which replicas are still on their way back since the node began.
-    pub returning: Mutex<ready::Returning>,
 }
 
 /// What a node has once it is in its cluster.
@@ -56,6 +56,8 @@ pub struct Joined {
     pub partitions: Partitions,
     /// How far its groups are behind.
     pub lag: LagWatch,
+    /// Which replicas are still on their way back since the node began.
+    pub returning: Mutex<Returning>,
 }
 
 /// Serves `/healthz`, `/readyz` and `/metrics` until `stop`.

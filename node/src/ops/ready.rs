@@ -14,7 +14,8 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::Seen;
-use crate::cluster::ClusterView;
+use crate::cluster::view::PartitionView;
+use crate::cluster::{Cluster, ClusterView};
 
 /// A metadata replica with so much left to apply shows a cluster that is no more.
 const METADATA_BEHIND: u64 = 1_000;
@@ -26,10 +27,22 @@ const NAMED: usize = 5;
 
 /// The replicas that were placed here when the node began, and have not been seen to keep up since. One
 /// that has, or comes later, never makes the node unready: it would come and go with every move.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Returning {
-    since: Option<Instant>,
+    since: Instant,
     groups: BTreeSet<GroupId>,
+}
+
+impl Returning {
+    /// Those of a node that has just come to its cluster.
+    pub fn new(cluster: &Cluster) -> Returning {
+        let view = cluster.view().borrow().clone();
+        let placed = placed(&view, cluster.node_id());
+        Returning {
+            since: Instant::now(),
+            groups: placed.map(|(_, partition)| partition.group).collect(),
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -84,55 +97,51 @@ pub(super) fn why_not(seen: &Seen) -> Vec<String> {
     why_not
 }
 
+/// The partitions this node should hold a replica of, and that is not damaged.
+fn placed(view: &ClusterView, own: NodeId) -> impl Iterator<Item = (&str, &PartitionView)> {
+    let all = view.topics.values().flat_map(|topic| {
+        let partitions = topic.partitions.iter();
+        partitions.map(|partition| (topic.name.as_str(), partition))
+    });
+    all.filter(move |(_, partition)| {
+        let mut here = partition.replicas.iter();
+        here.any(|at| at.node == own && !partition.damaged.contains(&at.replica))
+    })
+}
+
 /// Says which replicas the node began with are not back yet, if any.
 fn behind(seen: &Seen, view: &ClusterView, own: NodeId) -> Option<String> {
     let joined = seen.joined.get()?;
-    let mut returning = seen.returning.lock();
-    let placed = |group: &mut dyn FnMut(&str, u32, GroupId)| {
-        for topic in view.topics.values() {
-            for partition in &topic.partitions {
-                let mut here = partition.replicas.iter();
-                if here.any(|at| at.node == own && !partition.damaged.contains(&at.replica)) {
-                    group(&topic.name, partition.partition, partition.group);
-                }
-            }
-        }
-    };
-    let begun = returning.since.is_some();
-    let since = *returning.since.get_or_insert_with(Instant::now);
-    if !begun {
-        placed(&mut |_, _, group| {
-            returning.groups.insert(group);
-        });
-    } else if returning.groups.is_empty() {
+    let mut returning = joined.returning.lock();
+    if returning.groups.is_empty() {
         return None;
     }
-    let patient = since.elapsed() < LEADER_WITHIN;
+    let patient = returning.since.elapsed() < LEADER_WITHIN;
     let (mut still, mut names, mut count) = (BTreeSet::new(), Vec::new(), 0);
-    placed(&mut |topic, partition, group| {
-        if !returning.groups.contains(&group) {
-            return;
+    for (topic, partition) in placed(view, own) {
+        if !returning.groups.contains(&partition.group) {
+            continue;
         }
-        let runs = joined.partitions.get(group).is_some();
-        let leader = seen.cluster.leaders().get(group);
-        let keeps_up = leader.as_ref().map(|leader| leader.in_sync.contains(&own));
+        let runs = joined.partitions.get(partition.group).is_some();
+        let leader = seen.cluster.leaders().get(partition.group);
+        let keeps_up = leader.map(|leader| leader.in_sync.contains(&own));
         if runs && keeps_up == Some(true) {
-            return;
+            continue;
         }
-        still.insert(group);
+        still.insert(partition.group);
         // Who has no leader can't be behind it: that is another's fault.
         if !runs || keeps_up == Some(false) || patient {
             count += 1;
             if names.len() < NAMED {
-                names.push(format!("{topic}/{partition}"));
+                names.push(format!("{topic}/{}", partition.partition));
             }
         }
-    });
+    }
     returning.groups = still;
     (count > 0).then(|| {
         let more = if count > names.len() { ", ..." } else { "" };
         format!(
-            "{count} of its replicas are not caught up since it began: {}{more}",
+            "{count} of the replicas it began with are not caught up yet: {}{more}",
             names.join(", ")
         )
     })

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use crate::cluster::LeaderInfo;
 use crate::coordinator::{self, GroupPhase};
 use crate::metrics::names::{self, Family};
 use crate::metrics::page::Page;
@@ -66,7 +67,7 @@ fn replicas(page: &mut Page, seen: &Seen, joined: &Joined) -> fmt::Result {
         return Ok(());
     }
     // From the leader, so that each partition has one of each in the cluster.
-    let led: Vec<_> = all
+    let led: Vec<Led> = all
         .iter()
         .filter_map(|partition| {
             let id = partition.id();
@@ -74,7 +75,15 @@ fn replicas(page: &mut Page, seen: &Seen, joined: &Joined) -> fmt::Result {
             Some((id.topic.as_str(), id.partition.to_string(), told))
         })
         .collect();
-    let rows: [(&Family, fn(&crate::cluster::LeaderInfo) -> f64); 3] = [
+    each(page, &led)
+}
+
+/// A partition led here: its topic, its number, and what is told of it.
+type Led<'a> = (&'a str, String, &'a LeaderInfo);
+
+/// The families with a row for each partition.
+fn each(page: &mut Page, led: &[Led]) -> fmt::Result {
+    let families: [(&Family, fn(&LeaderInfo) -> f64); 3] = [
         (&names::PARTITION_HIGH_WATERMARK, |told| {
             told.high_watermark as f64
         }),
@@ -83,7 +92,7 @@ fn replicas(page: &mut Page, seen: &Seen, joined: &Joined) -> fmt::Result {
         }),
         (&names::PARTITION_IN_SYNC, |told| told.in_sync.len() as f64),
     ];
-    for (family, value) in rows {
+    for (family, value) in families {
         let rows = led.iter().map(|(topic, partition, told)| {
             let labels = [("topic", *topic), ("partition", partition.as_str())];
             (labels, value(told))
@@ -127,4 +136,49 @@ fn groups(page: &mut Page, last: &coordinator::Seen) -> fmt::Result {
         Some((labels(lag), waited_ms as f64 / 1e3))
     });
     page.rows(&names::GROUP_LAG_SECONDS, waited)
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus_client::collector::Collector;
+    use prometheus_client::encoding::{DescriptorEncoder, text};
+    use prometheus_client::registry::Registry;
+    use ropewalk_proto::ids::NodeId;
+
+    use super::*;
+
+    /// A node that leads so many partitions of topics with long names.
+    #[derive(Debug)]
+    struct Many(Vec<(String, u32, LeaderInfo)>);
+
+    impl Collector for Many {
+        fn encode(&self, encoder: DescriptorEncoder) -> fmt::Result {
+            let led = self.0.iter();
+            let led = led.map(|(topic, number, told)| (topic.as_str(), number.to_string(), told));
+            each(&mut Page::new(encoder), &led.collect::<Vec<_>>())
+        }
+    }
+
+    #[test]
+    fn five_thousand_partitions_are_a_page_of_a_few_megabytes() {
+        let info = LeaderInfo {
+            node: NodeId(1),
+            epoch: 7,
+            in_sync: vec![NodeId(1), NodeId(2), NodeId(3)],
+            log_start_offset: 1_234_567_890_123,
+            high_watermark: 1_234_567_999_999,
+        };
+        let partition = |number| ("orders-of-the-day.v1".to_owned(), number, info.clone());
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(Many((0..5_000).map(partition).collect())));
+        let mut page = String::new();
+        let began = tokio::time::Instant::now();
+        text::encode(&mut page, &registry).unwrap();
+        println!("{} bytes in {:?}", page.len(), began.elapsed());
+        assert_eq!(
+            page.lines().filter(|line| !line.starts_with('#')).count(),
+            15_000
+        );
+        assert!(page.len() < 2 << 20, "{} bytes", page.len());
+    }
 }
