@@ -7,7 +7,7 @@ SECONDS ?= 60
 DISK ?= mixed
 SIM := cargo run --release -p ropewalk-simulation --
 
-.PHONY: demo streams test torture day-two check sim sim-ci bugs setup
+.PHONY: demo streams observe test torture day-two check sim sim-ci bugs setup
 
 # A three-node cluster of real processes loses its busiest node half-way, and no record.
 demo: setup
@@ -28,6 +28,11 @@ torture: setup
 # are lost; and how long each kept clients waiting.
 day-two: setup
 	cargo run --release -p ropewalk-torture --bin ropewalk-day-two
+
+# The alert rules' own tests, and then a real Prometheus on three nodes with load: every query of the
+# dashboards and rules must return something. Debian's package of it is unpacked, not installed.
+observe: setup
+	cargo run --release -p ropewalk-observe -- --prometheus "$$(deploy/observe/prometheus.sh $(or $(CARGO_TARGET_DIR),target)/prometheus)"
 
 test: setup
 	cargo test --release --workspace

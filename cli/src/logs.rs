@@ -13,6 +13,9 @@ use crate::otlp::{self, Spans};
 /// Where the filter is taken from, the first that is set.
 const VARIABLES: [&str; 2] = ["ROPEWALK_LOG", "RUST_LOG"];
 
+/// What a line looks like: `text`, or `json` with an object a line.
+const FORMAT: &str = "ROPEWALK_LOG_FORMAT";
+
 /// Begins to log: what the environment asks for, otherwise what suits the verb. Spans go where they
 /// are sent, whatever is logged.
 pub fn init(verb: &Verb, spans: Option<&Spans>) -> anyhow::Result<()> {
@@ -36,13 +39,20 @@ pub fn init(verb: &Verb, spans: Option<&Spans>) -> anyhow::Result<()> {
     };
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(stderr)
-        .with_ansi(stderr().is_terminal())
         // Where they can't be written they can't be complained about either: that would panic, and
         // end a replica for a log on a full disk.
-        .log_internal_errors(false)
-        .with_filter(filter);
+        .log_internal_errors(false);
+    let format = std::env::var(FORMAT).unwrap_or_default();
+    let lines = match format.as_str() {
+        "" | "text" => lines.with_ansi(stderr().is_terminal()).boxed(),
+        "json" => lines.json().flatten_event(true).boxed(),
+        other => {
+            let other = other.chars().take(64).collect::<String>();
+            return Err(usage(format!("{FORMAT}={other:?}: write text or json")));
+        }
+    };
     tracing_subscriber::registry()
-        .with(lines)
+        .with(lines.with_filter(filter))
         .with(spans.map(otlp::layer))
         .init();
     Ok(())

@@ -57,6 +57,14 @@ pub struct Limits {
     pub stream_inflight: usize,
     /// Connections to each port.
     pub connections: usize,
+    /// A node with more replicas than this shows metrics of them by topic only.
+    pub metrics_partitions: usize,
+    /// Topics with metrics under their own names; those of the others are added up.
+    pub metrics_topics: usize,
+    /// Consumer groups, and partitions read by consumer groups, with metrics of their own.
+    pub metrics_groups: usize,
+    /// How often a coordinator looks how far its groups are behind, for metrics.
+    pub metrics_lag_interval_ms: u64,
     /// How often retention looks at each partition.
     pub retention_interval_ms: u64,
     /// A node silent for this long is shown as dead, and leads nothing as far as routing goes.
@@ -113,6 +121,10 @@ impl Default for Limits {
             fetch_wait_ms: 30_000,
             stream_inflight: 1_024,
             connections: 4_096,
+            metrics_partitions: 2_000,
+            metrics_topics: 1_000,
+            metrics_groups: 2_000,
+            metrics_lag_interval_ms: 5_000,
             retention_interval_ms: 10_000,
             node_dead_after_ms: 3_000,
             node_lost_after_ms: 600_000,

@@ -3,6 +3,7 @@
 
 mod clock;
 mod incoming;
+mod process;
 mod tcp;
 pub mod tls;
 
@@ -15,7 +16,8 @@ use ropewalk_raft_store::Disk;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use clock::SystemClock;
-pub use incoming::{Accepted, Incoming};
+pub use incoming::{Accepted, Connections, Incoming};
+pub use process::{ProcessUse, process_use};
 pub use tcp::TcpNet;
 
 /// What a node is given instead of reaching for it.

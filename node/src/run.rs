@@ -1,6 +1,7 @@
 //! The composition root: the only way to start a node, in production and in the simulator.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ropewalk_raft_store::committer::CommitterOptions;
@@ -12,10 +13,11 @@ use tonic::transport::Server;
 
 use crate::cluster::{Cluster, StartError};
 use crate::config::Config;
-use crate::coordinator::Coordinator;
+use crate::coordinator::{Coordinator, LagWatch};
 use crate::disk;
 use crate::env::{Env, Incoming, Listener};
 use crate::grpc;
+use crate::metrics::Metrics;
 use crate::ops;
 use crate::partition::Partitions;
 use crate::peer::{Inbound, Peers};
@@ -103,6 +105,7 @@ pub async fn run(
         |listener| Incoming::new(listener, config.limits.connections, connections.clone());
     let grpc = listening(&config.listen, env.net.listen(&config.listen)).await?;
     let grpc = incoming(grpc);
+    let grpc_seen = grpc.seen();
     let http = match &config.http {
         Some(address) => {
             let listener = listening(address, env.net.listen_for_operators(address)).await?;
@@ -114,7 +117,8 @@ pub async fn run(
     let peers = Peers::new(env.net.clone(), &config.limits);
     let inbound = Inbound::new(&config.limits);
     let cluster = Cluster::new(&config, &env, &store, &peers, &inbound).await?;
-    let client_service = grpc::Service::default();
+    let metrics = Metrics::new(&config.limits);
+    let client_service = grpc::Service::new(metrics.clone());
 
     let tasks = TaskTracker::new();
     let stop_serving = CancellationToken::new();
@@ -133,13 +137,22 @@ pub async fn run(
         }
     });
     // From the first moment: a node may wait for its cluster for long, and is alive meanwhile.
-    if let Some(incoming) = http {
-        let health = ops::Health {
+    let seen = http.map(|incoming| {
+        let seen = Arc::new(ops::Seen {
             store: store.clone(),
             cluster: cluster.clone(),
-        };
-        tasks.spawn(ops::serve(incoming, health, stop_serving.clone()));
-    }
+            peers: peers.clone(),
+            clock: env.clock.clone(),
+            metrics: metrics.clone(),
+            limits: config.limits.clone(),
+            rack: config.rack.clone(),
+            connections: vec![("grpc", grpc_seen), ("http", incoming.seen())],
+            stopping: shutdown.clone(),
+            joined: Default::default(),
+        });
+        tasks.spawn(ops::serve(incoming, seen.clone(), stop_serving.clone()));
+        seen
+    });
 
     let mut outcome = Ok(());
     let joined = tokio::select! {
@@ -163,7 +176,8 @@ pub async fn run(
         () = shutdown.cancelled() => false,
     };
     if joined {
-        let partitions = Partitions::start(&config, &env, &store, &peers, &inbound, &cluster);
+        let partitions =
+            Partitions::start(&config, &env, &store, &peers, &inbound, &cluster, &metrics);
         let stop_coordinating = CancellationToken::new();
         let _coordinating = stop_coordinating.clone().drop_guard();
         let coordinator = Coordinator::start(
@@ -172,8 +186,20 @@ pub async fn run(
             &peers,
             &env.clock,
             &config.limits,
+            &metrics,
             stop_coordinating,
         );
+        let _watching = seen.map(|seen| {
+            let lag = LagWatch::default();
+            let joined = ops::Joined {
+                partitions: partitions.clone(),
+                lag: lag.clone(),
+                returning: ops::Returning::new(&cluster).into(),
+            };
+            // Nobody else sets it.
+            let _ = seen.joined.set(joined);
+            AbortOnDropHandle::new(tokio::spawn(lag.run(coordinator.clone())))
+        });
         client_service.begin(grpc::Serving {
             cluster: cluster.clone(),
             partitions: partitions.clone(),
@@ -188,7 +214,8 @@ pub async fn run(
         let _scrubbing = AbortOnDropHandle::new(tokio::spawn({
             let (limits, store) = (config.limits.clone(), store.clone());
             let (cluster, partitions) = (cluster.clone(), partitions.clone());
-            async move { scrub::run(&limits, &store, &cluster, &partitions).await }
+            let metrics = metrics.clone();
+            async move { scrub::run(&limits, &store, &cluster, &partitions, &metrics).await }
         }));
         // Nobody has to listen for it.
         let _ = ready.send(Ready {

@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::cluster::Cluster;
 use crate::config::Limits;
+use crate::metrics::Metrics;
 use crate::partition::Partitions;
 
 /// The longest a node that has just started is left alone.
@@ -21,6 +22,7 @@ pub(crate) async fn run(
     store: &Store,
     cluster: &Cluster,
     partitions: &Partitions,
+    metrics: &Metrics,
 ) {
     let pause = Duration::from_millis(limits.scrub_interval_ms);
     if limits.scrub_bytes_per_s == 0 {
@@ -28,16 +30,17 @@ pub(crate) async fn run(
     }
     sleep(pause.min(FIRST_AFTER)).await;
     loop {
-        let own = pass(limits, store.scrub()).await;
+        let own = pass(limits, metrics, store.scrub()).await;
         let metadata = match cluster.scrub() {
-            Some(scrub) => pass(limits, scrub).await,
+            Some(scrub) => pass(limits, metrics, scrub).await,
             None => 0,
         };
         let mut bytes = own + metadata;
         // Those there are now: one that comes later was written just before.
         for partition in partitions.all() {
-            bytes += pass(limits, partition.scrub()).await;
+            bytes += pass(limits, metrics, partition.scrub()).await;
         }
+        metrics.scrub_passes.one();
         tracing::info!(
             bytes,
             "all that is stored here was read to find what is damaged"
@@ -47,7 +50,7 @@ pub(crate) async fn run(
 }
 
 /// Reads all of one thing at the pace that is allowed, up to the first damage; says how many bytes.
-pub(crate) async fn pass(limits: &Limits, mut scrub: Scrub) -> u64 {
+pub(crate) async fn pass(limits: &Limits, metrics: &Metrics, mut scrub: Scrub) -> u64 {
     let rate = limits.scrub_bytes_per_s.max(1);
     let step_bytes = rate.min(STEP_BYTES);
     let mut all = 0;
@@ -56,6 +59,7 @@ pub(crate) async fn pass(limits: &Limits, mut scrub: Scrub) -> u64 {
         match scrub.step(step_bytes).await {
             Ok(Some(bytes)) => {
                 all += bytes;
+                metrics.scrub_bytes.add(bytes);
                 next += Duration::from_secs_f64(bytes as f64 / rate as f64);
                 sleep_until(next).await;
             }

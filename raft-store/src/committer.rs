@@ -9,8 +9,10 @@ use std::time::Duration;
 
 use ropewalk_proto::mistake::{Mistake, made};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::time::Instant;
 
 use crate::disk::{Batch, Change, Disk, DiskError};
+use crate::histogram::{Histogram, SIZE_BOUNDS_BYTES};
 
 /// What a change costs of the queue beside its bytes.
 const CHANGE_BYTES: usize = 64;
@@ -59,8 +61,8 @@ pub enum DiskStatus {
     Failed(String),
 }
 
-/// What the committer has done, for metrics.
-#[derive(Debug, Default)]
+/// What the committer has done, and what replicas have applied, for metrics.
+#[derive(Debug)]
 pub struct CommitCounters {
     /// Batches written.
     pub batches: AtomicU64,
@@ -68,6 +70,34 @@ pub struct CommitCounters {
     pub syncs: AtomicU64,
     /// Bytes of keys and values.
     pub bytes: AtomicU64,
+    /// Submissions written: so many shared each batch.
+    pub submissions: AtomicU64,
+    /// Free space, at the last look; `u64::MAX` before the first.
+    pub free_bytes: AtomicU64,
+    /// Free and taken space together; 0 where the disk can't tell.
+    pub total_bytes: AtomicU64,
+    /// How long each synced write took the disk.
+    pub sync_time: Histogram,
+    /// How large each batch was.
+    pub batch_bytes: Histogram,
+    /// How long it took to apply what was committed: each part that is answered together.
+    pub apply_time: Histogram,
+}
+
+impl Default for CommitCounters {
+    fn default() -> CommitCounters {
+        CommitCounters {
+            batches: AtomicU64::new(0),
+            syncs: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            submissions: AtomicU64::new(0),
+            free_bytes: AtomicU64::new(u64::MAX),
+            total_bytes: AtomicU64::new(0),
+            sync_time: Histogram::latencies(),
+            batch_bytes: Histogram::new(SIZE_BOUNDS_BYTES),
+            apply_time: Histogram::latencies(),
+        }
+    }
 }
 
 type Done = Box<dyn FnOnce(Result<(), DiskError>) + Send>;
@@ -164,7 +194,6 @@ impl Committer {
         happened.await.unwrap_or_else(|_| Err(closed()))
     }
 
-    /// The disk's status, as of the last commit or look at its free space.
     /// What of the disk as a whole, and not of one replica, was found damaged: the first finding, for
     /// good.
     pub fn damage(&self) -> watch::Receiver<Option<String>> {
@@ -176,8 +205,15 @@ impl Committer {
         note(&self.damage, what);
     }
 
+    /// The disk's status, as of the last commit or look at its free space.
     pub fn status(&self) -> watch::Receiver<DiskStatus> {
         self.status.clone()
+    }
+
+    /// Bytes that wait, or are being written, and how many may.
+    pub fn queued_bytes(&self) -> (usize, usize) {
+        let free = self.room.available_permits();
+        (self.queue_bytes.saturating_sub(free), self.queue_bytes)
     }
 
     /// What has been done so far.
@@ -245,6 +281,10 @@ impl Worker {
             waiting.push((next.done, next._room));
         }
         let sync = sync && !made(Mistake::SkipTheSync);
+        let together = waiting.len() as u64;
+        self.counters
+            .submissions
+            .fetch_add(together, Ordering::Relaxed);
         let result = self.write(batch, sync, bytes).await;
         for (done, _room) in waiting {
             done(result.clone());
@@ -256,9 +296,14 @@ impl Worker {
         if let DiskStatus::Failed(reason) = &*self.status.borrow() {
             return Err(DiskError::Failed(reason.clone()));
         }
+        let began = Instant::now();
         let result = self.disk.commit(batch, sync).await;
         match &result {
             Ok(()) => {
+                if sync {
+                    self.counters.sync_time.took(began.elapsed());
+                }
+                self.counters.batch_bytes.observe(bytes as u64);
                 self.counters.batches.fetch_add(1, Ordering::Relaxed);
                 self.counters
                     .syncs
@@ -282,7 +327,12 @@ impl Worker {
 
     fn look_at_free_space(&self) {
         let full = match self.disk.free_bytes() {
-            Ok(free) => free < self.options.free_space_floor_bytes,
+            Ok(free) => {
+                let total = self.disk.total_bytes().unwrap_or(0);
+                self.counters.free_bytes.store(free, Ordering::Relaxed);
+                self.counters.total_bytes.store(total, Ordering::Relaxed);
+                free < self.options.free_space_floor_bytes
+            }
             // A disk that can't tell its space is not for that reason full; commits will tell.
             Err(_) => false,
         };

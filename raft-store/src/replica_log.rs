@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use ropewalk_proto::ids::{GroupId, ReplicaId};
 use ropewalk_proto::mistake::{Mistake, made};
 use tokio::sync::{RwLock, oneshot, watch};
+use tokio::time::Instant;
 
 use crate::committer::{Committer, Durability};
 use crate::disk::{Batch, Change, Disk, DiskError, ScanLimit};
@@ -170,6 +171,14 @@ impl ReplicaLog {
             damage.get_or_insert_with(|| what.to_owned());
             first
         });
+    }
+
+    /// Counts how long applying a part of the log took.
+    pub(crate) fn applied_since(&self, began: Option<Instant>) {
+        if let Some(began) = began {
+            let counters = self.node.committer.counters();
+            counters.apply_time.took(began.elapsed());
+        }
     }
 
     /// Ends this handle's right to write: the replica is being opened again, or destroyed.

@@ -33,6 +33,7 @@ use parking_lot::RwLock;
 use ropewalk_proto::command::Reply;
 use ropewalk_proto::mistake::{Mistake, made};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::checkpoint::{self, SnapshotBuilder};
 use crate::committer::Durability;
@@ -215,15 +216,20 @@ impl<M: Machine> RaftStateMachine<TypeConfig> for StateMachine<M> {
         Strm: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + OptionalSend,
     {
         let mut pending = Pending::default();
+        let mut began = None;
         while let Some((entry, responder)) = entries.try_next().await? {
+            // From the first entry in hand: it may have to be read from the disk.
+            began.get_or_insert_with(Instant::now);
             let reply = self.apply_one(entry, &mut pending).map_err(io_error)?;
             pending.replies.push((responder, reply));
             if pending.is_full() {
                 self.write(std::mem::take(&mut pending)).await;
+                self.log.applied_since(began.take());
             }
         }
         if !pending.replies.is_empty() {
             self.write(pending).await;
+            self.log.applied_since(began);
         }
         Ok(())
     }

@@ -144,6 +144,11 @@ impl Store {
         Scrub::new(disk, keys::of_node(), Arc::new(note))
     }
 
+    /// Bytes that wait for the committer or are being written, and how many may.
+    pub fn queued_bytes(&self) -> (usize, usize) {
+        self.node.committer.queued_bytes()
+    }
+
     /// What the committer has done, for metrics.
     pub fn counters(&self) -> &CommitCounters {
         self.node.committer.counters()

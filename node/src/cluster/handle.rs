@@ -198,6 +198,15 @@ impl Cluster {
         self.alive(leader).then_some(leader)
     }
 
+    /// How far this node's metadata replica has applied its log, and how long that is; `None` before it
+    /// runs.
+    pub fn metadata_progress(&self) -> Option<(u64, u64)> {
+        let metrics = self.shared.meta.get()?.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let applied = metrics.last_applied.map_or(0, |last| last.index);
+        Some((applied, metrics.last_log_index.unwrap_or(applied)))
+    }
+
     /// The nodes whose replica of the metadata group votes, as far as this node knows.
     pub fn metadata_voters(&self) -> BTreeSet<NodeId> {
         let Some(meta) = self.shared.meta.get() else {

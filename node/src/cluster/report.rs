@@ -8,7 +8,7 @@ use std::time::Duration;
 use ropewalk_proto::ids::{GroupId, NodeId};
 use ropewalk_proto::v1::{NodeState, PartitionReport, ReportCall};
 use ropewalk_raft_store::DiskStatus;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 use tonic::Request;
 
@@ -31,7 +31,7 @@ pub(super) async fn report_to_all(shared: Arc<Shared>) {
         tasks.retain(|node, (address, _)| wanted.get(node) == Some(address));
         for (node, address) in wanted {
             tasks.entry(node).or_insert_with(|| {
-                let task = report_to(shared.clone(), address.clone());
+                let task = report_to(shared.clone(), node, address.clone());
                 (address, AbortOnDropHandle::new(tokio::spawn(task)))
             });
         }
@@ -49,14 +49,20 @@ fn addresses(view: &ClusterView, own: NodeId) -> BTreeMap<NodeId, String> {
         .collect()
 }
 
-async fn report_to(shared: Arc<Shared>, address: String) {
+async fn report_to(shared: Arc<Shared>, node: NodeId, address: String) {
+    let peer = shared.peers.traffic().of(node);
     let mut changes = shared.leaders.changes();
     loop {
         changes.mark_unchanged();
         let mut client = shared.client(&address);
         let call = client.report(Request::new(report(&shared)));
-        if let Err(error) = bounded(shared.call_timeout(), call).await {
-            tracing::debug!(to = address, %error, "a report did not arrive");
+        let began = Instant::now();
+        match bounded(shared.call_timeout(), call).await {
+            Ok(_) => peer.answered(began.elapsed()),
+            Err(error) => {
+                peer.failed();
+                tracing::debug!(to = address, %error, "a report did not arrive");
+            }
         }
         if let Ok(Ok(())) = timeout(EVERY, changes.changed()).await {
             sleep(GATHER).await;

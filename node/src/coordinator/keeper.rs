@@ -78,7 +78,7 @@ impl Keeper {
             let mut found = Vec::new();
             partition.with_groups(|groups| {
                 coordinator.expire(number, epoch, groups, &mut found);
-                self.take_away(number, groups, &mut found);
+                self.take_away(coordinator, number, groups, &mut found);
                 let compared = (view.applied, epoch);
                 if self.compared.insert(number, compared) != Some(compared) {
                     compare_topics(groups, &view, &mut found);
@@ -101,7 +101,13 @@ impl Keeper {
     }
 
     /// Takes partitions from members that have had long enough to give them up.
-    fn take_away(&mut self, number: u32, groups: &Groups, due: &mut Vec<Due>) {
+    fn take_away(
+        &mut self,
+        coordinator: &Coordinator,
+        number: u32,
+        groups: &Groups,
+        due: &mut Vec<Due>,
+    ) {
         let known = self.revoked.entry(number).or_default();
         let mut now_revoked = BTreeSet::new();
         for (name, group) in groups.iter() {
@@ -118,12 +124,16 @@ impl Keeper {
                 if since.elapsed() < Duration::from_millis(within.into()) {
                     continue;
                 }
-                tracing::warn!(
-                    group = name,
-                    member = owner,
-                    partition = place.partition,
-                    "a member has not given a partition up in time: it is taken from it"
-                );
+                let left_out = coordinator.0.metrics.valves.taken_away.pass();
+                if let Some(left_out) = left_out {
+                    tracing::warn!(
+                        group = name,
+                        member = owner,
+                        partition = place.partition,
+                        left_out,
+                        "a member has not given a partition up in time: it is taken from it"
+                    );
+                }
                 due.push((
                     name.to_owned(),
                     group_command::Kind::Released(PartitionsReleased {
@@ -158,7 +168,9 @@ impl Coordinator {
                     session: u64::MAX,
                 };
                 if led.heard.entry(key).or_insert(fresh).until <= now {
-                    tracing::info!(group = name, member = %id, "a session has ended");
+                    if let Some(left_out) = self.0.metrics.valves.session_ended.pass() {
+                        tracing::info!(group = name, member = %id, left_out, "a session has ended");
+                    }
                     silent.push(id.clone());
                 }
             }

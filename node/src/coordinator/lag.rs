@@ -26,13 +26,13 @@ const AT_ONCE: usize = 16;
 
 /// What a group has of one partition.
 #[derive(Debug, Clone, Default)]
-struct Row {
-    committed: Option<u64>,
+pub(super) struct Row {
+    pub(super) committed: Option<u64>,
     member_id: String,
 }
 
 /// Rows by topic and partition.
-type Rows = BTreeMap<(String, u32), Row>;
+pub(super) type Rows = BTreeMap<(String, u32), Row>;
 
 impl Coordinator {
     /// What there is to read of partitions that this node leads.
@@ -116,7 +116,7 @@ impl Coordinator {
         Ok(GroupLagResponse { partitions })
     }
 
-    fn leader(&self, view: &ClusterView, topic: &str, partition: u32) -> Option<NodeId> {
+    pub(super) fn leader(&self, view: &ClusterView, topic: &str, partition: u32) -> Option<NodeId> {
         let found = view.partition(topic, partition)?;
         self.0
             .cluster
@@ -126,7 +126,7 @@ impl Coordinator {
     }
 
     /// Asks a leader; who can't be asked answers for each partition that it can't.
-    async fn ask(
+    pub(super) async fn ask(
         &self,
         view: &ClusterView,
         leader: Option<NodeId>,
@@ -221,7 +221,7 @@ impl Coordinator {
 }
 
 /// Everything a group reads or has read.
-fn rows(group: &Group, view: &ClusterView) -> Rows {
+pub(super) fn rows(group: &Group, view: &ClusterView) -> Rows {
     let names: BTreeMap<u64, &str> = view
         .topics
         .values()

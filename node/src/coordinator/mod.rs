@@ -6,6 +6,7 @@
 
 mod keeper;
 mod lag;
+mod lag_watch;
 mod operator;
 mod resolve;
 mod session;
@@ -32,9 +33,11 @@ use crate::cluster::Cluster;
 use crate::cluster::view::ClusterView;
 use crate::config::Limits;
 use crate::env::Clock;
+use crate::metrics::Metrics;
 use crate::partition::{Partition, Partitions};
 use crate::peer::Peers;
 
+pub use lag_watch::{GroupPhase, LagSeen, LagWatch, Seen};
 pub use session::Session;
 
 /// Commands of groups are small; so often their log is cut.
@@ -56,6 +59,7 @@ struct Inner {
     peers: Peers,
     clock: Arc<dyn Clock>,
     limits: Limits,
+    metrics: Arc<Metrics>,
     mapping: Mutex<Option<(u32, Arc<Partitioner>)>>,
     /// One at a time makes the internal topic.
     making: AsyncMutex<()>,
@@ -101,6 +105,7 @@ impl Coordinator {
         peers: &Peers,
         clock: &Arc<dyn Clock>,
         limits: &Limits,
+        metrics: &Arc<Metrics>,
         stop: CancellationToken,
     ) -> Coordinator {
         let coordinator = Coordinator(Arc::new(Inner {
@@ -109,6 +114,7 @@ impl Coordinator {
             peers: peers.clone(),
             clock: clock.clone(),
             limits: limits.clone(),
+            metrics: metrics.clone(),
             mapping: Mutex::default(),
             making: AsyncMutex::default(),
             led: Mutex::default(),

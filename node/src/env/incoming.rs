@@ -7,6 +7,7 @@ use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
 
 use super::{Connection, Listener};
+use crate::valve::Valve;
 
 /// How long accepting rests after an error such as "too many open files", which would otherwise
 /// come back at once, for ever.
@@ -31,21 +33,63 @@ const SILENT_AFTER: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Incoming {
     listener: Box<dyn Listener>,
+    seen: Arc<Connections>,
+    cut: CancellationToken,
+}
+
+/// What a listener's connections are counted by.
+#[derive(Debug)]
+pub struct Connections {
     bound: usize,
     places: Arc<Semaphore>,
-    cut: CancellationToken,
+    opened: AtomicU64,
+    refused: AtomicU64,
+    refusals: Valve,
+    failures: Valve,
+}
+
+impl Connections {
+    /// How many are open, and how many may be.
+    pub fn open(&self) -> (usize, usize) {
+        let free = self.places.available_permits();
+        (self.bound.saturating_sub(free), self.bound)
+    }
+
+    /// How many were taken, and how many were closed at once.
+    pub fn taken(&self) -> (u64, u64) {
+        let taken = self.opened.load(Ordering::Relaxed);
+        (taken, self.refused.load(Ordering::Relaxed))
+    }
+
+    /// Lines of the log left out.
+    pub fn lines_left_out(&self) -> u64 {
+        self.refusals.left_out() + self.failures.left_out()
+    }
 }
 
 impl Incoming {
     /// The connections of `listener`, at most `bound` open at any time. They break once `cut` is
     /// cancelled: a client that holds a stream open must not keep alive what it was served from.
     pub fn new(listener: Box<dyn Listener>, bound: usize, cut: CancellationToken) -> Incoming {
+        let bound = bound.min(Semaphore::MAX_PERMITS);
+        let seen = Connections {
+            bound,
+            places: Arc::new(Semaphore::new(bound)),
+            opened: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            refusals: Valve::default(),
+            failures: Valve::default(),
+        };
         Incoming {
             listener,
-            bound,
-            places: Arc::new(Semaphore::new(bound.min(Semaphore::MAX_PERMITS))),
+            seen: Arc::new(seen),
             cut,
         }
+    }
+
+    /// What its connections are counted by.
+    pub fn seen(&self) -> Arc<Connections> {
+        self.seen.clone()
     }
 
     /// The address bound, `host:port`.
@@ -60,22 +104,28 @@ impl Incoming {
             let (connection, from) = match self.listener.accept().await {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    let at = self.local_address();
-                    tracing::warn!(%error, at, "accepting a connection failed; going on");
+                    if let Some(left_out) = self.seen.failures.pass() {
+                        let at = self.local_address();
+                        tracing::warn!(%error, at, left_out, "accepting a connection failed; going on");
+                    }
                     sleep(ACCEPT_PAUSE).await;
                     continue;
                 }
             };
-            let Ok(place) = self.places.clone().try_acquire_owned() else {
-                let (at, bound) = (self.local_address(), self.bound);
-                tracing::warn!(
-                    from,
-                    at,
-                    bound,
-                    "a connection was closed at once: the most connections this node allows are open"
-                );
+            let Ok(place) = self.seen.places.clone().try_acquire_owned() else {
+                self.seen.refused.fetch_add(1, Ordering::Relaxed);
+                if let Some(left_out) = self.seen.refusals.pass() {
+                    tracing::warn!(
+                        from,
+                        at = self.local_address(),
+                        bound = self.seen.bound,
+                        left_out,
+                        "a connection was closed at once: the most connections this node allows are open"
+                    );
+                }
                 continue;
             };
+            self.seen.opened.fetch_add(1, Ordering::Relaxed);
             let accepted = Accepted {
                 connection,
                 cut: Box::pin(self.cut.clone().cancelled_owned()),

@@ -2,6 +2,7 @@
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use ropewalk_proto::batch::BatchView;
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::v1;
 use ropewalk_proto::v1::list_offsets_request::Position as Asked;
@@ -13,7 +14,8 @@ use tonic::{Status, Streaming};
 use super::filtered::{self, LastFilter};
 use super::{AnswerStream, Service, Serving};
 use crate::filter::Origin;
-use crate::partition::{FetchSpec, Position};
+use crate::metrics::Rpc;
+use crate::partition::{FetchSpec, Fetched, Partition, Position};
 
 /// Fetches under way on one stream. Each holds at most `fetch_bytes` of memory.
 const STREAM_FETCHES: usize = 64;
@@ -49,6 +51,9 @@ async fn serve(
                 None => open = false,
             },
             Some(answer) = waiting.next() => {
+                let answer: v1::FetchResponse = answer;
+                let code = super::code(&answer.error);
+                service.metrics.requests.answered(Rpc::Fetch, code);
                 if answers.send(Ok(answer)).await.is_err() {
                     return;
                 }
@@ -75,6 +80,20 @@ async fn fetch(
             ..Default::default()
         },
     }
+}
+
+/// Counts what a reader is sent.
+fn count(partition: &Partition, fetched: &Fetched) {
+    let (mut records, mut bytes) = (0, 0);
+    for (.., batch) in &fetched.batches {
+        bytes += batch.len() as u64;
+        // Of a batch only the header is looked at.
+        let count = BatchView::trusted(batch.clone()).map_or(0, |batch| batch.record_count());
+        records += u64::from(count.unsigned_abs());
+    }
+    let traffic = partition.traffic();
+    traffic.fetched_records.add(records);
+    traffic.fetched_bytes.add(bytes);
 }
 
 async fn try_fetch(
@@ -104,6 +123,7 @@ async fn try_fetch(
         }
         None => None,
     };
+    count(&partition, &fetched);
     let batches = fetched
         .batches
         .into_iter()

@@ -1,6 +1,7 @@
 //! Consumer groups: a member's session as a stream, and what operators ask. Any node takes an operator's
 //! call and sends it on to the group's coordinator; a member must ask there itself.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -17,13 +18,30 @@ use tonic::{Request, Status, Streaming};
 use super::publish::FORWARDED;
 use super::{AnswerStream, Service, Serving};
 use crate::coordinator::Session;
+use crate::metrics::{Metrics, Rpc};
 
 /// How long a member may take to say who it is.
 const JOIN_WITHIN: Duration = Duration::from_secs(10);
 /// Bound of a call sent on to another node.
 const FORWARD_TIMEOUT: Duration = Duration::from_secs(10);
 
-type Answers = mpsc::Sender<Result<v1::GroupResponse, Status>>;
+/// The way back to a member, on which every answer counts.
+struct Answers {
+    to: mpsc::Sender<Result<v1::GroupResponse, Status>>,
+    metrics: Arc<Metrics>,
+}
+
+impl Answers {
+    /// Sends one; says whether the member is still there.
+    async fn send(&self, answer: v1::GroupResponse) -> bool {
+        let code = match &answer.kind {
+            Some(group_response::Kind::Error(error)) => Some(ErrorCode::from_number(error.code)),
+            _ => None,
+        };
+        self.metrics.requests.answered(Rpc::JoinGroup, code);
+        self.to.send(Ok(answer)).await.is_ok()
+    }
+}
 
 /// Serves one member's session.
 pub(super) fn session(
@@ -34,6 +52,10 @@ pub(super) fn session(
     tokio::spawn(async move {
         let Ok(serving) = service.serving() else {
             return;
+        };
+        let answers = Answers {
+            to: answers,
+            metrics: service.metrics.clone(),
         };
         serve(serving, requests, answers).await;
     });
@@ -49,14 +71,13 @@ async fn serve(serving: &Serving, mut requests: Streaming<v1::GroupRequest>, ans
     let begun = begin(serving, request).await;
     let (mut session, assignment) = match begun {
         Ok(begun) => begun,
-        Err(error) => return drop(answers.send(Ok(failed(request_id, error))).await),
+        Err(error) => {
+            answers.send(failed(request_id, error)).await;
+            return;
+        }
     };
     let assigned = group_response::Kind::Assignment(assignment);
-    if answers
-        .send(Ok(response(request_id, assigned)))
-        .await
-        .is_err()
-    {
+    if !answers.send(response(request_id, assigned)).await {
         return;
     }
     loop {
@@ -70,12 +91,13 @@ async fn serve(serving: &Serving, mut requests: Streaming<v1::GroupRequest>, ans
                 // The session is over; the member must know why.
                 Err(error) => {
                     let last = failed(0, at_home(serving, &session, error));
-                    return drop(answers.send(Ok(last)).await);
+                    answers.send(last).await;
+                    return;
                 }
             },
-            () = answers.closed() => return,
+            () = answers.to.closed() => return,
         };
-        if answers.send(Ok(answer)).await.is_err() {
+        if !answers.send(answer).await {
             return;
         }
     }

@@ -2,6 +2,7 @@
 //! mean is decided in `partition/` and `cluster/`.
 
 mod admin;
+mod counted;
 mod fetch;
 mod filtered;
 mod groups;
@@ -23,8 +24,11 @@ use crate::cluster::Cluster;
 use crate::config::Limits;
 use crate::coordinator::Coordinator;
 use crate::env::Env;
+use crate::metrics::Metrics;
 use crate::partition::{Partition, Partitions, lost_majority};
 use crate::peer::Peers;
+
+use counted::Counted;
 
 /// The most bytes of one request: the largest batch a topic may allow, and room for its envelope.
 const MAX_REQUEST_BYTES: usize = 33 << 20;
@@ -32,9 +36,10 @@ const MAX_REQUEST_BYTES: usize = 33 << 20;
 type AnswerStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// The client service. It answers `NotServing` until the node has joined its cluster.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Service {
     serving: Arc<OnceLock<Serving>>,
+    metrics: Arc<Metrics>,
 }
 
 /// What the service serves from, once there is a cluster.
@@ -61,11 +66,20 @@ pub struct Serving {
 }
 
 impl Service {
+    /// A service that has nothing to serve from yet.
+    pub fn new(metrics: Arc<Metrics>) -> Service {
+        Service {
+            serving: Arc::default(),
+            metrics,
+        }
+    }
+
     /// The tonic service.
-    pub fn server(&self) -> RopewalkServer<Service> {
-        RopewalkServer::new(self.clone())
+    pub fn server(&self) -> Counted<RopewalkServer<Service>> {
+        let server = RopewalkServer::new(self.clone())
             .max_decoding_message_size(MAX_REQUEST_BYTES)
-            .max_encoding_message_size(usize::MAX)
+            .max_encoding_message_size(usize::MAX);
+        Counted::new(server, self.metrics.clone())
     }
 
     /// Begins to serve.
@@ -126,6 +140,12 @@ impl Serving {
         let leader = self.cluster.leaders().get(group)?.node;
         view.nodes.get(&leader).map(metadata::node_info)
     }
+}
+
+/// The code of an error inside a stream.
+fn code(error: &Option<v1::Error>) -> Option<ErrorCode> {
+    let error = error.as_ref()?;
+    Some(ErrorCode::from_number(error.code))
 }
 
 #[tonic::async_trait]

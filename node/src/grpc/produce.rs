@@ -8,11 +8,13 @@ use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::v1;
 use ropewalk_proto::v1::{meta_command, meta_reply};
 use tokio::sync::{Mutex, mpsc};
+use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 use tracing::Instrument;
 
 use super::{AnswerStream, Service, Serving, admin, trace};
+use crate::metrics::Rpc;
 use crate::partition::{Appended, Ticket};
 
 /// Producer ids a node takes from the metadata group at a time.
@@ -80,6 +82,7 @@ async fn serve(
     let Ok(serving) = service.serving() else {
         return;
     };
+    let metrics = &service.metrics;
     let mut waiting = FuturesUnordered::new();
     let mut open = true;
     while open || !waiting.is_empty() {
@@ -92,20 +95,32 @@ async fn serve(
                 }
                 Some(Err(_)) | None => open = false,
             },
-            Some(answer) = waiting.next() => {
-                if answers.send(Ok(answer)).await.is_err() {
+            Some(answered) = waiting.next() => {
+                let Answered { response, arrived, known } = answered;
+                metrics.requests.answered(Rpc::Produce, super::code(&response.error));
+                if answers.send(Ok(response)).await.is_err() {
                     return;
+                }
+                if let Some(known) = known {
+                    metrics.stages.acknowledge.took(known.elapsed());
+                    metrics.stages.whole.took(arrived.elapsed());
                 }
             }
         }
     }
 }
 
+/// An answer, and when its batch came and was done with.
+struct Answered {
+    response: v1::ProduceResponse,
+    arrived: Instant,
+    /// `None` if it was not written.
+    known: Option<Instant>,
+}
+
 /// Proposes one batch now, so that the log's order is the stream's, and leaves its answer for later.
-async fn begin(
-    serving: &Serving,
-    request: v1::ProduceRequest,
-) -> impl Future<Output = v1::ProduceResponse> {
+async fn begin(serving: &Serving, request: v1::ProduceRequest) -> impl Future<Output = Answered> {
+    let arrived = Instant::now();
     let request_id = request.request_id;
     let (topic, number) = (request.topic.clone(), request.partition);
     let span = trace::of_batch(&request);
@@ -118,13 +133,19 @@ async fn begin(
         };
         let offset = result.as_ref().map(|appended| appended.base_offset);
         trace::ended(&span, offset);
-        match result {
+        let known = result.as_ref().ok().map(|appended| appended.known);
+        let response = match result {
             Ok(appended) => answer(request_id, appended),
             Err(error) => v1::ProduceResponse {
                 request_id,
                 error: Some(serving.stream_error(&topic, number, error)),
                 ..Default::default()
             },
+        };
+        Answered {
+            response,
+            arrived,
+            known,
         }
     }
 }

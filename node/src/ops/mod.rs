@@ -1,75 +1,74 @@
 //! What operators and orchestrators see over HTTP. Liveness is about this process alone: a node
-//! that is cut off from the others must not be restarted for it.
+//! that is cut off from the others must not be restarted for it. Readiness is about this node alone.
 
+mod collect;
 mod listener;
+mod ready;
+mod scrape;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use axum::extract::State;
-use axum::http::StatusCode;
+use axum::Router;
 use axum::routing::get;
-use axum::{Json, Router};
+use parking_lot::Mutex;
 use ropewalk_raft_store::Store;
-use ropewalk_raft_store::committer::DiskStatus;
-use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::Cluster;
-use crate::env::Incoming;
+use crate::config::Limits;
+use crate::coordinator::LagWatch;
+use crate::env::{Clock, Connections, Incoming};
+use crate::metrics::Metrics;
+use crate::partition::Partitions;
+use crate::peer::Peers;
 
-/// What health is judged from.
-#[derive(Debug, Clone)]
-pub struct Health {
+pub use ready::Returning;
+
+/// What a node is seen by.
+#[derive(Debug)]
+pub struct Seen {
     /// The node's store.
     pub store: Store,
     /// The node's cluster.
     pub cluster: Cluster,
+    /// The way to other nodes.
+    pub peers: Peers,
+    /// Wall time.
+    pub clock: Arc<dyn Clock>,
+    /// What it counts.
+    pub metrics: Arc<Metrics>,
+    /// Bounds.
+    pub limits: Limits,
+    /// The rack it stands in.
+    pub rack: String,
+    /// The connections of each port, by the port's name.
+    pub connections: Vec<(&'static str, Arc<Connections>)>,
+    /// Cancelled once the node is asked to stop.
+    pub stopping: CancellationToken,
+    /// What there is once it is in its cluster.
+    pub joined: OnceLock<Joined>,
 }
 
-/// Serves `/healthz` and `/readyz` until `stop`.
-pub async fn serve(incoming: Incoming, health: Health, stop: CancellationToken) {
+/// What a node has once it is in its cluster.
+#[derive(Debug)]
+pub struct Joined {
+    /// Its replicas.
+    pub partitions: Partitions,
+    /// How far its groups are behind.
+    pub lag: LagWatch,
+    /// Which replicas are still on their way back since the node began.
+    pub returning: Mutex<Returning>,
+}
+
+/// Serves `/healthz`, `/readyz` and `/metrics` until `stop`.
+pub async fn serve(incoming: Incoming, seen: Arc<Seen>, stop: CancellationToken) {
+    let scrapes = Arc::new(scrape::Scrapes::new(seen.clone()));
     let router = Router::new()
         .route("/healthz", get(async || "alive\n"))
-        .route("/readyz", get(readyz))
-        .with_state(Arc::new(health));
+        .route("/readyz", get(ready::readyz).with_state(seen))
+        .route("/metrics", get(scrape::metrics).with_state(scrapes));
     let served = axum::serve(incoming, router).with_graceful_shutdown(stop.cancelled_owned());
     if let Err(error) = served.await {
         tracing::error!(%error, "the HTTP listener stopped");
     }
-}
-
-#[derive(Debug, Serialize)]
-struct Readiness {
-    ready: bool,
-    node_id: u64,
-    why_not: Vec<String>,
-}
-
-async fn readyz(State(health): State<Arc<Health>>) -> (StatusCode, Json<Readiness>) {
-    let mut why_not = Vec::new();
-    let own = health.cluster.node_id();
-    if !health.cluster.view().borrow().nodes.contains_key(&own) {
-        why_not.push("this node is in no cluster yet; its log says what it waits for".to_string());
-    } else if health.cluster.controller().is_none() {
-        why_not.push("the metadata group has no leader that this node knows of".to_string());
-    }
-    match &*health.store.disk_status().borrow() {
-        DiskStatus::Healthy => {}
-        DiskStatus::Full => why_not.push("the disk is full; writes are refused".to_string()),
-        DiskStatus::Failed(reason) => why_not.push(format!("the disk failed: {reason}")),
-    }
-    let ready = why_not.is_empty();
-    let status = if ready {
-        StatusCode::OK
-    } else {
-        StatusCode::SERVICE_UNAVAILABLE
-    };
-    (
-        status,
-        Json(Readiness {
-            ready,
-            node_id: own.0,
-            why_not,
-        }),
-    )
 }

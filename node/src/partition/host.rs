@@ -11,6 +11,7 @@ use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use crate::cluster::{ClusterView, LeaderTable};
 use crate::config::Limits;
 use crate::env::Clock;
+use crate::metrics::Metrics;
 use crate::peer::{Inbound, Peers};
 
 #[derive(Debug)]
@@ -28,6 +29,8 @@ pub(super) struct Host {
     /// What the metadata group is to know of replicas here, on its way there: memberships that came
     /// to what is wished, replicas that are damaged. What finds no room is told again.
     pub facts: mpsc::Sender<meta_command::Kind>,
+    /// What is counted of all of them.
+    pub metrics: Arc<Metrics>,
     /// Rung when a replica here was found damaged.
     pub damage_found: Notify,
     /// The node is stopping: it leads nothing any more.

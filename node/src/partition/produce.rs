@@ -20,6 +20,7 @@ use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::mistake::{Mistake, made};
 use ropewalk_raft_store::{DiskStatus, TypeConfig};
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 
 use super::{Partition, compaction};
 use crate::cluster::settings;
@@ -40,6 +41,8 @@ pub struct Appended {
     pub duplicate: bool,
     /// The first offset that can be read.
     pub log_start_offset: u64,
+    /// When the answer was known here.
+    pub known: Instant,
 }
 
 /// A batch on its way. Dropping the ticket does not call the batch back.
@@ -72,6 +75,7 @@ impl Partition {
         ring_version: u32,
         batch: Bytes,
     ) -> Result<Ticket, WireError> {
+        let arrived = Instant::now();
         let limits = Limits::new(self.settings.read().max_batch_bytes);
         let checked =
             BatchView::check(batch, &limits).map_err(|error| self.error(error.code(), error))?;
@@ -84,11 +88,15 @@ impl Partition {
         }
         self.check_disk()?;
         let room = self.room(checked.bytes().len()).await?;
+        let (records, bytes) = (checked.offset_count(), checked.bytes().len());
         let command = Command::Append {
             leader_time_ms: self.host.clock.now_ms(),
             ring_version: self.written_ring(ring_version, epoch)?,
             batch: checked.into_bytes(),
         };
+        let stages = &self.host.metrics.stages;
+        let checked_at = Instant::now();
+        stages.receive.took(checked_at - arrived);
         let (responder, answer) = ProgressResponder::complete_only();
         let proposed = self.raft.client_write_ff(command, Some(responder)).await;
         proposed.map_err(|fatal| {
@@ -97,6 +105,8 @@ impl Partition {
                 format!("its replica here has stopped: {fatal}; ask another node"),
             )
         })?;
+        let proposed_at = Instant::now();
+        stages.propose.took(proposed_at - checked_at);
         self.roll_if_full().await;
         if made(Mistake::AcknowledgeBeforeCommit) {
             return Ok(Ticket(std::future::ready(Ok(self.guess(epoch))).boxed()));
@@ -108,7 +118,7 @@ impl Partition {
         let outcome = tokio::spawn(async move {
             let answered = tokio::time::timeout(COMMIT_WITHIN, answer).await;
             drop::<OwnedSemaphorePermit>(room);
-            match answered {
+            let appended = match answered {
                 Ok(Ok(result)) => partition.appended(result),
                 // The Raft core ended with the batch in hand.
                 Ok(Err(_)) => Err(partition.stopped()),
@@ -116,11 +126,25 @@ impl Partition {
                     ErrorCode::Timeout,
                     "no majority confirmed the batch in time, it may yet be written; send it again with the same sequence",
                 )),
+            };
+            if let Ok(appended) = &appended {
+                partition.count(appended, proposed_at, (records, bytes));
             }
+            appended
         });
         let partition = self.clone();
         let ticket = async move { outcome.await.unwrap_or_else(|_| Err(partition.stopped())) };
         Ok(Ticket(ticket.boxed()))
+    }
+
+    /// Counts what was acknowledged, and how long it took from its proposal.
+    fn count(&self, appended: &Appended, proposed: Instant, (records, bytes): (u32, usize)) {
+        let took = appended.known.saturating_duration_since(proposed);
+        self.host.metrics.stages.commit.took(took);
+        if !appended.duplicate {
+            self.traffic.produced_records.add(records.into());
+            self.traffic.produced_bytes.add(bytes as u64);
+        }
     }
 
     fn stopped(&self) -> WireError {
@@ -143,6 +167,7 @@ impl Partition {
             epoch,
             duplicate: true,
             log_start_offset: machine.log_start(),
+            known: Instant::now(),
         })
     }
 
@@ -213,6 +238,7 @@ impl Partition {
                 epoch: **written.log_id.committed_leader_id(),
                 duplicate,
                 log_start_offset: self.view.machine().log_start(),
+                known: Instant::now(),
             }),
             Reply::Refused(error) => Err(self.error(error.code, error.message)),
             Reply::Done | Reply::Meta(_) | Reply::Group(_) => Err(self.error(
@@ -230,6 +256,7 @@ impl Partition {
             epoch,
             duplicate: false,
             log_start_offset: machine.log_start(),
+            known: Instant::now(),
         }
     }
 

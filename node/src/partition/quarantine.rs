@@ -34,6 +34,8 @@ pub(super) const SAY_AGAIN: Duration = Duration::from_secs(60);
 #[derive(Debug, Default)]
 pub(super) struct Quarantine {
     held: BTreeMap<ReplicaId, Held>,
+    /// How many were ever taken in.
+    taken: u64,
 }
 
 #[derive(Debug)]
@@ -52,6 +54,16 @@ impl Quarantine {
         self.held.contains_key(&replica)
     }
 
+    /// How many are held.
+    pub(super) fn len(&self) -> usize {
+        self.held.len()
+    }
+
+    /// How many were ever taken in.
+    pub(super) fn taken(&self) -> u64 {
+        self.taken
+    }
+
     /// Takes in a replica, which has been stopped or never ran.
     pub(super) fn take(&mut self, id: PartitionId, why: String) {
         tracing::error!(
@@ -68,7 +80,10 @@ impl Quarantine {
             told: None,
             said: None,
         };
-        self.held.entry(id.replica).or_insert(held);
+        if !self.holds(id.replica) {
+            self.taken += 1;
+            self.held.insert(id.replica, held);
+        }
     }
 
     /// Marks what is not marked yet, tells what the metadata does not know yet, and forgets what it

@@ -15,6 +15,7 @@ use super::test_cluster::{GROUP, PATIENCE, TestCluster, limits, place, settings}
 use super::*;
 use crate::cluster::view::{PartitionView, Place};
 use crate::config::Limits;
+use crate::metrics::Metrics;
 use crate::scrub;
 
 const NO_TAIL: usize = 0;
@@ -168,11 +169,12 @@ async fn damage_in_what_nobody_reads_is_found_by_the_scrubber_and_repaired_from_
         scrub_bytes_per_s: 64 << 20,
         ..limits()
     };
+    let metrics = Metrics::new(&limits);
     let held = cluster.replica(follower.0);
-    let whole = scrub::pass(&limits, held.scrub()).await;
+    let whole = scrub::pass(&limits, &metrics, held.scrub()).await;
     assert!(whole > 1_000 && held.is_running());
     damage_record(&cluster.nodes[&follower].disk, "record 05");
-    let read = scrub::pass(&limits, held.scrub()).await;
+    let read = scrub::pass(&limits, &metrics, held.scrub()).await;
     assert!(read < whole, "it ends where the damage is");
     cluster.is_replaced(follower.0, &acknowledged).await;
     cluster.stop().await;
@@ -190,8 +192,9 @@ async fn the_scrubber_keeps_to_its_pace() {
         scrub_bytes_per_s: 1_000,
         ..limits()
     };
+    let metrics = Metrics::new(&limits);
     let begun = tokio::time::Instant::now();
-    let bytes = scrub::pass(&limits, store.scrub()).await;
+    let bytes = scrub::pass(&limits, &metrics, store.scrub()).await;
     assert!((4_000..4_100).contains(&bytes), "{bytes}");
     let took = begun.elapsed();
     assert!(took >= Duration::from_millis(4_000), "{took:?}");

@@ -25,6 +25,7 @@ use super::replica::{Partition, PartitionId};
 use crate::cluster::{Cluster, ClusterView};
 use crate::config::{Config, Limits};
 use crate::env::Env;
+use crate::metrics::Metrics;
 use crate::peer::{Inbound, Peers};
 
 /// Replicas started or stopped at a time.
@@ -66,6 +67,7 @@ impl Partitions {
         peers: &Peers,
         inbound: &Inbound,
         cluster: &Cluster,
+        metrics: &Arc<Metrics>,
     ) -> Partitions {
         let (facts, to_tell) = mpsc::channel(FACTS_WAITING);
         let host = Host {
@@ -84,6 +86,7 @@ impl Partitions {
                     .min(Semaphore::MAX_PERMITS),
             )),
             facts,
+            metrics: metrics.clone(),
             damage_found: Notify::new(),
             leaving: AtomicBool::new(false),
         };
@@ -134,6 +137,13 @@ impl Partitions {
     /// All replicas that run here.
     pub fn all(&self) -> Vec<Arc<Partition>> {
         self.inner.running.read().values().cloned().collect()
+    }
+
+    /// Bytes of produce requests under way.
+    pub fn produce_inflight_bytes(&self) -> usize {
+        let host = &self.inner.host;
+        let free = host.produce_room.available_permits();
+        host.limits.produce_inflight_bytes.saturating_sub(free)
     }
 
     /// The node's bounds.
@@ -226,9 +236,11 @@ impl Registrar {
             tracing::warn!(error, "replicas could not be started; trying again");
         }
         let host = self.partitions.inner.host.clone();
+        host.metrics.damage_found.set(self.quarantine.taken());
         self.quarantine
             .settle(&host, view, |replica| wanted.contains_key(&replica))
             .await;
+        host.metrics.quarantined.set(self.quarantine.len() as u64);
         if let Err(error) = self.destroy_unwanted(view.applied, &wanted).await {
             tracing::warn!(
                 error,
@@ -340,7 +352,9 @@ impl Registrar {
                 Err(error) => match error.damage() {
                     Some(why) => self.quarantine.take(id, why.to_owned()),
                     None => {
-                        tracing::error!(partition = %id, %error, "a replica could not be started; trying again");
+                        if let Some(left_out) = inner.host.metrics.valves.not_started.pass() {
+                            tracing::error!(partition = %id, %error, left_out, "a replica could not be started; trying again");
+                        }
                     }
                 },
             }

@@ -23,6 +23,7 @@ use super::followers::Pace;
 use super::host::Host;
 use super::quarantine::lost_majority;
 use super::steward;
+use crate::metrics::Topic;
 use crate::peer::{Claims, Newcomers};
 use crate::raft_config::raft_config;
 
@@ -95,6 +96,8 @@ pub struct Partition {
     pub(super) leads: watch::Sender<Option<u64>>,
     /// Its Raft has ended, also if it could not say so.
     pub(super) ended: AtomicBool,
+    /// What goes through its topic here.
+    pub(super) traffic: Arc<Topic>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -122,7 +125,9 @@ impl Partition {
         })?;
         host.inbound.register(id.group, id.replica, raft.clone());
         host.inbound.compacted(id.replica, compacted.to_offset);
+        let traffic = host.metrics.topics.of(&id.topic);
         let partition = Arc::new(Partition {
+            traffic,
             id,
             host,
             raft,
@@ -162,6 +167,16 @@ impl Partition {
     /// Which replica of which partition this is.
     pub fn id(&self) -> &PartitionId {
         &self.id
+    }
+
+    /// What goes through its topic here.
+    pub fn traffic(&self) -> &Topic {
+        &self.traffic
+    }
+
+    /// Bytes of its log here.
+    pub fn log_bytes(&self) -> u64 {
+        self.view.log_bytes()
     }
 
     /// Whether its Raft runs: it ends for good when its disk or its state fails it.

@@ -250,8 +250,16 @@ impl Partition {
 
     fn tell_leadership(&self) {
         let epoch = self.leading_epoch().ok();
-        self.leads
-            .send_if_modified(|leads| std::mem::replace(leads, epoch) != epoch);
+        let mut before = epoch;
+        self.leads.send_if_modified(|leads| {
+            before = std::mem::replace(leads, epoch);
+            before != epoch
+        });
+        if before != epoch {
+            let metrics = &self.host.metrics;
+            metrics.leaderships_lost.add(before.is_some().into());
+            metrics.leaderships_won.add(epoch.is_some().into());
+        }
         let lately = Duration::from_millis(self.host.limits.node_dead_after_ms);
         let followed = self.with_metrics(|metrics| has_quorum(metrics, lately));
         let Some(epoch) = epoch.filter(|_| followed) else {
@@ -281,11 +289,19 @@ impl Partition {
             return;
         }
         let limit = Duration::from_millis(self.host.limits.peer_rpc_timeout_ms);
+        let before = self.view.log_bytes();
         match purge_to_boundary(&self.raft, &self.view, limit).await {
             Ok(None) => {}
-            Ok(Some(index)) => tracing::debug!(partition = %self.id, index, "the log was purged"),
+            Ok(Some(index)) => {
+                // What was appended meanwhile makes it a little less than it was.
+                let gone = before.saturating_sub(self.view.log_bytes());
+                self.host.metrics.retention_bytes.add(gone);
+                tracing::debug!(partition = %self.id, index, "the log was purged");
+            }
             Err(error) => {
-                tracing::warn!(partition = %self.id, %error, "the log could not be purged; trying again");
+                if let Some(left_out) = self.host.metrics.valves.not_purged.pass() {
+                    tracing::warn!(partition = %self.id, %error, left_out, "the log could not be purged; trying again");
+                }
             }
         }
     }

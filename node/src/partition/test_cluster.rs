@@ -19,6 +19,7 @@ use crate::cluster::view::{NodeView, PartitionView, Place, TopicView};
 use crate::cluster::{ClusterView, LeaderTable};
 use crate::config::Limits;
 use crate::env::{Clock, Incoming, Net, TcpNet};
+use crate::metrics::Metrics;
 use crate::peer::{self, Inbound, Peers};
 
 pub(super) const GROUP: GroupId = GroupId(7);
@@ -160,6 +161,7 @@ impl TestCluster {
             leaders: leaders.clone(),
             view: self.view.subscribe(),
             produce_room: Arc::new(Semaphore::new(limits.produce_inflight_bytes)),
+            metrics: Metrics::new(&limits),
             limits,
             facts: sent,
             damage_found: Default::default(),

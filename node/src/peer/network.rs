@@ -25,6 +25,7 @@ use ropewalk_proto::v1;
 use ropewalk_proto::v1::raft_client::RaftClient;
 use ropewalk_raft_store::types::{LogId, Vote};
 use ropewalk_raft_store::{Broker, TypeConfig};
+use tokio::time::Instant;
 use tonic::{Code, Response, Status};
 
 use super::backoff::pauses;
@@ -150,6 +151,8 @@ impl RaftNetworkFactory<TypeConfig> for Networks {
 struct Sent {
     prev: Option<LogId>,
     last: Option<LogId>,
+    /// When, if there are entries in it.
+    began: Option<Instant>,
     waiting: Result<Waiting, LaneError>,
 }
 
@@ -163,6 +166,7 @@ impl Network {
     async fn send(&self, request: AppendEntriesRequest<TypeConfig>, bound: Duration) -> Sent {
         let prev = request.prev_log_id;
         let last = request.entries.last().map(|entry| entry.log_id).or(prev);
+        let began = (!request.entries.is_empty()).then(Instant::now);
         let call = v1::AppendCall {
             call_id: 0, // given by the lane
             group_id: self.group.0,
@@ -175,6 +179,7 @@ impl Network {
         Sent {
             prev,
             last,
+            began,
             waiting: self.peer().lane(self.kind).submit(call, bound).await,
         }
     }
@@ -417,6 +422,7 @@ impl Network {
         let Sent {
             prev,
             last,
+            began,
             waiting,
         } = sent;
         let answer = match waiting {
@@ -425,6 +431,9 @@ impl Network {
         };
         let answer = answer.map_err(|error| self.lane_error(error))?;
         let response = appended_from_wire(&answer, prev.as_ref()).map_err(nonsense)?;
+        if let Some(began) = began {
+            self.peers.traffic().replicate.took(began.elapsed());
+        }
         self.claims.heard(self.to, answer.compacted_to);
         Ok((response, SentRange { prev, last }))
     }

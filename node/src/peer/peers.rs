@@ -16,6 +16,7 @@ use super::network::Networks;
 use super::{PEERS, call_timeout, gate};
 use crate::config::Limits;
 use crate::env::Net;
+use crate::metrics::PeerTraffic;
 
 /// All connections to other nodes: one an address, made when it is first used, shared by all
 /// groups and by whoever else has something to say to that node.
@@ -31,6 +32,7 @@ struct Inner {
     rebalancing: Allowance,
     /// Where each node said it is when it last started.
     addresses: RwLock<BTreeMap<NodeId, String>>,
+    traffic: Arc<PeerTraffic>,
 }
 
 /// One address: a connection and the lanes on it.
@@ -51,6 +53,7 @@ impl Peers {
                 peers: Mutex::default(),
                 rebalancing: Allowance::new(limits.rebalance_bytes_per_s),
                 addresses: RwLock::default(),
+                traffic: Arc::default(),
             }),
         }
     }
@@ -59,6 +62,11 @@ impl Peers {
     /// status `Unavailable`; the caller bounds how long a live one may take.
     pub fn channel(&self, address: &str) -> Channel {
         self.peer(address).channel.clone()
+    }
+
+    /// What is counted of the way to them.
+    pub fn traffic(&self) -> &PeerTraffic {
+        &self.inner.traffic
     }
 
     /// What replica `from` of `group` speaks to its peers through.

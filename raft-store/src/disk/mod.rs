@@ -61,6 +61,11 @@ pub trait Disk: Send + Sync + fmt::Debug + 'static {
 
     /// Free space in bytes.
     fn free_bytes(&self) -> Result<u64, DiskError>;
+
+    /// Free and taken space together, in bytes, where the disk can tell.
+    fn total_bytes(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// How much a scan may return.

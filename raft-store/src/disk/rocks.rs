@@ -275,6 +275,13 @@ impl Disk for RocksDisk {
         }
         fs4::available_space(&self.path).map_err(|error| DiskError::Failed(error.to_string()))
     }
+
+    fn total_bytes(&self) -> Option<u64> {
+        match self.commits {
+            Commits::Thread(_) => fs4::total_space(&self.path).ok(),
+            _ => None,
+        }
+    }
 }
 
 fn scan(

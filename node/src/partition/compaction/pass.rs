@@ -42,14 +42,14 @@ pub(super) struct Allowance {
     pub memory_bytes: usize,
 }
 
-/// Does one step towards `target`, and says how far that came; it has come all the way once
+/// Does one step towards `target`, and says how far that came, and what it went through; it has come all the way once
 /// [`Progress::has_done`] says so. Noted on the disk once this returns.
 pub(super) async fn step(
     view: &ReplicaView<PartitionMachine>,
     done: &Progress,
     target: &Compaction,
     allowance: Allowance,
-) -> Result<Progress, PassError> {
+) -> Result<(Progress, Rewritten), PassError> {
     let mut keys = LastOffsets::new(allowance.memory_bytes);
     let end = gather(view, done, target, &mut keys, allowance).await?;
     let is_last = end.base_offset >= target.to_offset;
@@ -79,7 +79,7 @@ pub(super) async fn step(
         tombstones: rewrite.tombstones,
     };
     progress.store(view).await?;
-    Ok(progress)
+    Ok((progress, all))
 }
 
 /// Gathers the keys behind what is done, as far as there is room for them; says up to where.

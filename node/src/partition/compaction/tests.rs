@@ -101,6 +101,7 @@ impl Lone {
         let mut steps = 0;
         while !self.done.has_done(&target) {
             let done = step(&self.replica.view, &self.done, &target, allowance).await;
+            let done = done.map(|(done, _)| done);
             self.done = done.unwrap();
             steps += 1;
         }

@@ -40,7 +40,10 @@ impl Partition {
                 return;
             }
             match step(&self.view, &done, &target, allowance).await {
-                Ok(progress) => {
+                Ok((progress, all)) => {
+                    let metrics = &self.host.metrics;
+                    metrics.compaction_before_bytes.add(all.before_bytes);
+                    metrics.compaction_after_bytes.add(all.after_bytes);
                     *self.compacted.lock() = progress;
                     self.host
                         .inbound
@@ -49,7 +52,9 @@ impl Partition {
                 }
                 Err(PassError::Trimmed) => return,
                 Err(error) => {
-                    tracing::warn!(partition = %self.id, %error, "the log could not be compacted; trying again");
+                    if let Some(left_out) = self.host.metrics.valves.not_compacted.pass() {
+                        tracing::warn!(partition = %self.id, %error, left_out, "the log could not be compacted; trying again");
+                    }
                     return;
                 }
             }

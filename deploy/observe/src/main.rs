@@ -1,0 +1,110 @@
+//! Whether what operators are given shows what it should: the rules' own tests, and then a real
+//! Prometheus on three nodes with load, a group that falls behind, and refusals. Every query of every
+//! panel and rule must return something, or be in the list of what is explained to be empty.
+
+mod load;
+mod prometheus;
+mod queries;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::ensure;
+use clap::Parser;
+use ropewalk_client::Client;
+use ropewalk_demo::cluster::{self, Node};
+use tokio::time::{Instant, sleep};
+
+use crate::prometheus::Prometheus;
+use crate::queries::Query;
+
+/// How long anything that should take seconds may take before this gives up.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Between two rounds of questions that had no answer yet.
+const AGAIN_AFTER: Duration = Duration::from_secs(2);
+const NODES: usize = 3;
+
+/// Asks a real Prometheus every query of the dashboards and rules.
+#[derive(Debug, Parser)]
+struct Args {
+    /// The folder that has `prometheus` and `promtool`
+    #[arg(long, value_name = "DIR")]
+    prometheus: PathBuf,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run(Args::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(args: Args) -> anyhow::Result<()> {
+    prometheus::test_rules(&args.prometheus).await?;
+    println!("the rules hold what their tests ask of them");
+    let binary = ropewalk_demo::build::command().await?;
+    let dir = tempfile::tempdir()?;
+    let mut nodes = cluster::cluster(&binary, dir.path(), NODES)?;
+    let mut targets = Vec::new();
+    for node in &mut nodes {
+        let http = format!("127.0.0.1:{}", cluster::free_port()?);
+        node.flags.extend(["--http".to_owned(), http.clone()]);
+        targets.push(http);
+    }
+    cluster::start_all(&mut nodes, PATIENCE).await?;
+    let client = Client::connect(nodes.iter().map(|node| node.address.clone())).await?;
+    let load = load::begin(client).await?;
+    let mut server = Prometheus::start(&args.prometheus, dir.path(), &targets).await?;
+    let asked = tokio::select! {
+        asked = ask_all(&server) => asked,
+        ended = load => Err(ended),
+    };
+    server.stop().await?;
+    stop(nodes).await?;
+    asked
+}
+
+/// Asks until everything was answered, or time is up.
+async fn ask_all(server: &Prometheus) -> anyhow::Result<()> {
+    let all = queries::all()?;
+    let mut open: Vec<&Query> = all.iter().collect();
+    let begun = Instant::now();
+    loop {
+        let mut empty = Vec::new();
+        for query in open {
+            if server.ask(query).await? == 0 && query.must_answer() {
+                empty.push(query);
+            }
+        }
+        open = empty;
+        if open.is_empty() {
+            break;
+        }
+        if begun.elapsed() > PATIENCE {
+            for query in &open {
+                println!("  nothing: {}: {}", query.place, query.text);
+            }
+            ensure!(open.is_empty(), "{} queries return nothing", open.len());
+        }
+        sleep(AGAIN_AFTER).await;
+    }
+    let explained = all.iter().filter(|query| !query.must_answer()).count();
+    println!(
+        "{} queries: {} return something, {explained} may be empty where all is well",
+        all.len(),
+        all.len() - explained
+    );
+    Ok(())
+}
+
+async fn stop(nodes: Vec<Node>) -> anyhow::Result<()> {
+    for mut node in nodes {
+        node.terminate(PATIENCE).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,233 @@
+//! How far the groups of this node are behind, for metrics: looked at again and again in the background,
+//! so that no scrape asks anybody anything.
+//!
+//! Lag in records comes from what leaders tell everybody each second. Only of partitions with a lag the
+//! leader is asked how long it has lasted. All of it is bounded: groups and partitions by a limit, one
+//! look by a deadline; what finds no room is counted.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use ropewalk_proto::ids::{GROUPS_TOPIC, NodeId};
+use ropewalk_proto::v1::BacklogFrom;
+use tokio::time::{Instant, MissedTickBehavior};
+
+use super::Coordinator;
+use super::lag::rows;
+use crate::cluster::view::ClusterView;
+use crate::group::Group;
+
+/// What a group is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GroupPhase {
+    /// Nobody is in it.
+    Empty,
+    /// Partitions are on their way from member to member.
+    Rebalancing,
+    /// Everybody has what they should have.
+    Stable,
+}
+
+impl GroupPhase {
+    /// All of them.
+    pub const ALL: [GroupPhase; 3] = [
+        GroupPhase::Empty,
+        GroupPhase::Rebalancing,
+        GroupPhase::Stable,
+    ];
+
+    /// As metrics show it.
+    pub fn name(self) -> &'static str {
+        match self {
+            GroupPhase::Empty => "empty",
+            GroupPhase::Rebalancing => "rebalancing",
+            GroupPhase::Stable => "stable",
+        }
+    }
+
+    fn of(group: &Group) -> GroupPhase {
+        let moves = |share: &crate::group::Share| share.owner != share.target;
+        if group.members.is_empty() {
+            GroupPhase::Empty
+        } else if group.shares.values().any(moves) {
+            GroupPhase::Rebalancing
+        } else {
+            GroupPhase::Stable
+        }
+    }
+}
+
+/// One group.
+#[derive(Debug, Clone)]
+pub struct GroupSeen {
+    /// Its name.
+    pub name: String,
+    /// How many members it has.
+    pub members: usize,
+    /// What it is doing.
+    pub phase: GroupPhase,
+}
+
+/// One partition that a group reads.
+#[derive(Debug, Clone)]
+pub struct LagSeen {
+    /// The group.
+    pub group: String,
+    /// The topic.
+    pub topic: String,
+    /// The partition's number.
+    pub partition: u32,
+    /// How far the group has read.
+    pub committed: u64,
+    /// Records behind.
+    pub records: u64,
+    /// How long the next one has waited, in ms; `None` if its leader could not be asked.
+    pub waited_ms: Option<i64>,
+}
+
+/// One look at all groups.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// When.
+    pub at: Instant,
+    /// How many groups are coordinated here.
+    pub count: usize,
+    /// Those within the bound.
+    pub groups: Vec<GroupSeen>,
+    /// What they read, within the same bound.
+    pub lags: Vec<LagSeen>,
+    /// Groups and partitions past it.
+    pub left_out: usize,
+}
+
+/// The last look.
+#[derive(Debug, Clone, Default)]
+pub struct LagWatch(Arc<Mutex<Option<Arc<Seen>>>>);
+
+impl LagWatch {
+    /// What was seen last, once something was.
+    pub fn last(&self) -> Option<Arc<Seen>> {
+        self.0.lock().clone()
+    }
+
+    /// Looks at the groups of a coordinator, until it is dropped.
+    pub async fn run(self, coordinator: Coordinator) {
+        let every = Duration::from_millis(coordinator.0.limits.metrics_lag_interval_ms.max(100));
+        let mut ticks = tokio::time::interval(every);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let mut seen = coordinator.look();
+            let deadline = Instant::now() + every;
+            // What is not known by then is told without its time.
+            let asked = coordinator.ask_how_long(&mut seen.lags);
+            let _ = tokio::time::timeout_at(deadline, asked).await;
+            *self.0.lock() = Some(Arc::new(seen));
+        }
+    }
+}
+
+impl Coordinator {
+    /// What is known here without asking anybody.
+    fn look(&self) -> Seen {
+        let view = self.view();
+        let bound = self.0.limits.metrics_groups;
+        let mut seen = Seen {
+            at: Instant::now(),
+            count: 0,
+            groups: Vec::new(),
+            lags: Vec::new(),
+            left_out: 0,
+        };
+        let homes = view.topics.get(GROUPS_TOPIC);
+        for at in homes.iter().flat_map(|topic| &topic.partitions) {
+            let partition = self.0.partitions.get(at.group);
+            let Some(partition) = partition.filter(|partition| partition.coordinates().is_ok())
+            else {
+                continue;
+            };
+            partition.with_groups(|groups| {
+                for (name, group) in groups.iter() {
+                    seen.count += 1;
+                    if seen.groups.len() >= bound {
+                        seen.left_out += 1;
+                        continue;
+                    }
+                    self.look_at(name, group, &view, bound, &mut seen);
+                }
+            });
+        }
+        seen
+    }
+
+    fn look_at(
+        &self,
+        name: &str,
+        group: &Group,
+        view: &ClusterView,
+        bound: usize,
+        seen: &mut Seen,
+    ) {
+        seen.groups.push(GroupSeen {
+            name: name.to_owned(),
+            members: group.members.len(),
+            phase: GroupPhase::of(group),
+        });
+        for ((topic, partition), row) in rows(group, view) {
+            if seen.lags.len() >= bound {
+                seen.left_out += 1;
+                continue;
+            }
+            let found = view.partition(&topic, partition);
+            let told = found.and_then(|found| self.0.cluster.leaders().get(found.group));
+            let Some(told) = told else { continue };
+            // What retention took is not there to be read any more.
+            let next = row.committed.unwrap_or(0).max(told.log_start_offset);
+            seen.lags.push(LagSeen {
+                group: name.to_owned(),
+                topic,
+                partition,
+                committed: row.committed.unwrap_or(0),
+                records: told.high_watermark.saturating_sub(next),
+                waited_ms: None,
+            });
+        }
+    }
+
+    /// Asks the leaders how long what is behind has waited.
+    async fn ask_how_long(&self, lags: &mut [LagSeen]) {
+        let view = self.view();
+        let mut questions: BTreeMap<(String, Option<NodeId>), Vec<usize>> = BTreeMap::new();
+        for (at, lag) in lags.iter_mut().enumerate() {
+            if lag.records == 0 {
+                lag.waited_ms = Some(0);
+                continue;
+            }
+            let leader = self.leader(&view, &lag.topic, lag.partition);
+            questions
+                .entry((lag.topic.clone(), leader))
+                .or_default()
+                .push(at);
+        }
+        // One after the other: nobody waits for it, and others do for the leaders.
+        for ((topic, leader), places) in questions {
+            let from = places.iter().filter_map(|at| lags.get(*at));
+            let from = from.map(|lag| BacklogFrom {
+                partition: lag.partition,
+                offset: lag.committed,
+            });
+            let answers = self.ask(&view, leader, &topic, from.collect()).await;
+            for (at, answer) in places.into_iter().zip(answers) {
+                let known = answer.error.is_none();
+                let waited = answer
+                    .appended_ms
+                    .map(|at_ms| (answer.now_ms - at_ms).max(0));
+                if let Some(lag) = lags.get_mut(at).filter(|_| known) {
+                    lag.waited_ms = Some(waited.unwrap_or(0));
+                }
+            }
+        }
+    }
+}

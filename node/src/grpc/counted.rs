@@ -1,0 +1,96 @@
+//! Counts the answers of the client service: those to single calls, and those that refuse a stream.
+//! What is answered within a stream, the stream counts itself.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_util::future::BoxFuture;
+use ropewalk_proto::error::ErrorCode;
+use ropewalk_proto::error::WireError;
+use tonic::Status;
+use tonic::body::Body;
+use tonic::codegen::http::{Request, Response};
+use tonic::server::NamedService;
+use tower::Service;
+
+use crate::metrics::{Metrics, Rpc};
+
+/// A service whose answers are counted.
+#[derive(Debug, Clone)]
+pub struct Counted<S> {
+    inner: S,
+    metrics: Arc<Metrics>,
+}
+
+impl<S> Counted<S> {
+    pub(super) fn new(inner: S, metrics: Arc<Metrics>) -> Counted<S> {
+        Counted { inner, metrics }
+    }
+}
+
+impl<S: NamedService> NamedService for Counted<S> {
+    const NAME: &'static str = S::NAME;
+}
+
+impl<S> Service<Request<Body>> for Counted<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>>,
+    S::Future: Send + 'static,
+    S::Error: 'static,
+{
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future = BoxFuture<'static, Result<Response<Body>, S::Error>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let rpc = rpc(request.uri().path());
+        let metrics = self.metrics.clone();
+        let answer = self.inner.call(request);
+        Box::pin(async move {
+            let response = answer.await?;
+            if let Some(rpc) = rpc {
+                let error = error(&response);
+                if error.is_some() || !rpc.is_stream() {
+                    metrics.requests.answered(rpc, error);
+                }
+            }
+            Ok(response)
+        })
+    }
+}
+
+/// The call a path names, if there is one of the name.
+fn rpc(path: &str) -> Option<Rpc> {
+    let name = path.rsplit('/').next()?;
+    Rpc::ALL.iter().copied().find(|rpc| rpc.name() == name)
+}
+
+/// The error of an answer. A refusal has its status in the headers, where nothing follows; what follows
+/// is an answer.
+fn error(response: &Response<Body>) -> Option<ErrorCode> {
+    let status = Status::from_header_map(response.headers())?;
+    (status.code() != tonic::Code::Ok).then(|| WireError::from(&status).code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_told_from_an_answer_by_its_headers() {
+        let refused = Status::from(WireError::new(ErrorCode::DiskFull, "no room"));
+        assert_eq!(error(&refused.into_http()), Some(ErrorCode::DiskFull));
+        assert_eq!(error(&Response::new(Body::default())), None);
+    }
+
+    #[test]
+    fn only_calls_of_the_service_have_a_name() {
+        assert_eq!(rpc("/ropewalk.v1.Ropewalk/Produce"), Some(Rpc::Produce));
+        assert_eq!(rpc("/ropewalk.v1.Ropewalk/Reboot"), None);
+        assert_eq!(rpc(""), None);
+    }
+}

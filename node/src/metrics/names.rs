@@ -1,0 +1,191 @@
+//! Every family of metrics there is: its name, its kind, its labels, and what it says. The table in
+//! `docs/observe.md` has the same rows; a test compares them.
+
+use prometheus_client::metrics::MetricType;
+
+/// What a family's values are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows, but for a new start of the node.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Counts by size.
+    Histogram,
+}
+
+/// One family.
+#[derive(Debug)]
+pub struct Family {
+    /// As it is asked for; that of a histogram without `_bucket`, `_sum` and `_count`.
+    pub name: &'static str,
+    /// What its values are.
+    pub kind: Kind,
+    /// Its labels, in order.
+    pub labels: &'static [&'static str],
+    /// What it says.
+    pub help: &'static str,
+}
+
+impl Family {
+    /// The name without the suffix that the format itself gives to counters.
+    pub fn stem(&self) -> &'static str {
+        match self.kind {
+            Kind::Counter => self.name.strip_suffix("_total").unwrap_or(self.name),
+            Kind::Gauge | Kind::Histogram => self.name,
+        }
+    }
+}
+
+impl From<Kind> for MetricType {
+    fn from(kind: Kind) -> MetricType {
+        match kind {
+            Kind::Counter => MetricType::Counter,
+            Kind::Gauge => MetricType::Gauge,
+            Kind::Histogram => MetricType::Histogram,
+        }
+    }
+}
+
+macro_rules! families {
+    ($($id:ident = $kind:ident $name:literal [$($label:literal),*] $help:literal;)*) => {
+        $(
+            #[doc = $help]
+            pub const $id: Family = Family {
+                name: $name,
+                kind: Kind::$kind,
+                labels: &[$($label),*],
+                help: $help,
+            };
+        )*
+
+        /// All of them.
+        pub const ALL: &[Family] = &[$($id),*];
+    };
+}
+
+families! {
+    BUILD_INFO = Gauge "ropewalk_build_info" ["version", "commit"] "Always 1: which build this is";
+    NODE_INFO = Gauge "ropewalk_node_info" ["node_id", "cluster_id", "rack"] "Always 1: which node of which cluster this is";
+    NODE_STATE = Gauge "ropewalk_node_state" ["state"] "1 for the state the operator wants of this node, 0 for the others";
+    READY = Gauge "ropewalk_ready" [] "1 if /readyz answers 200, else 0";
+
+    CLOCK = Gauge "ropewalk_clock_timestamp_seconds" [] "What this node's wall clock says, in Unix time";
+
+    PRODUCED_RECORDS = Counter "ropewalk_produced_records_total" ["topic"] "Records acknowledged by this node, duplicates not among them";
+    PRODUCED_BYTES = Counter "ropewalk_produced_bytes_total" ["topic"] "Bytes of the batches acknowledged by this node, as they came";
+    FETCHED_RECORDS = Counter "ropewalk_fetched_records_total" ["topic"] "Records in the batches sent to readers";
+    FETCHED_BYTES = Counter "ropewalk_fetched_bytes_total" ["topic"] "Bytes of the batches sent to readers";
+    STAGE = Histogram "ropewalk_produce_stage_seconds" ["stage"] "Time a batch, a disk write or a replication call spends in one stage of the produce path";
+    PRODUCE = Histogram "ropewalk_produce_seconds" [] "Time from a batch's arrival until its answer is in the connection's hands";
+    PRODUCE_INFLIGHT = Gauge "ropewalk_produce_inflight_bytes" [] "Bytes of batches under way in the whole node";
+    PRODUCE_INFLIGHT_BOUND = Gauge "ropewalk_produce_inflight_bound_bytes" [] "Past so many, batches wait";
+
+    REQUESTS = Counter "ropewalk_requests_total" ["rpc", "code"] "Answers to clients by call and error, Ok for none; each answer of a stream counts. An error's row begins with its first";
+    REFUSALS = Counter "ropewalk_refusals_total" ["code"] "Answers to clients that were errors, by error; every error has a row from the start";
+    CONNECTIONS = Gauge "ropewalk_connections" ["port"] "Connections open";
+    CONNECTIONS_BOUND = Gauge "ropewalk_connections_bound" ["port"] "The most connections that may be open";
+    CONNECTIONS_OPENED = Counter "ropewalk_connections_opened_total" ["port"] "Connections taken";
+    CONNECTIONS_REFUSED = Counter "ropewalk_connections_refused_total" ["port"] "Connections closed at once, because as many as may be were open";
+
+    DISK_STATE = Gauge "ropewalk_disk_state" ["state"] "1 for the state the disk is in, 0 for the others";
+    DISK_FREE = Gauge "ropewalk_disk_free_bytes" [] "Free space where the data is";
+    DISK_FLOOR = Gauge "ropewalk_disk_floor_bytes" [] "Below this much free space, writes are refused";
+    DISK_TOTAL = Gauge "ropewalk_disk_total_bytes" [] "Free and taken space together";
+    DISK_WRITTEN = Counter "ropewalk_disk_written_bytes_total" [] "Bytes of keys and values the committer has written";
+    COMMIT_BATCHES = Counter "ropewalk_commit_batches_total" [] "Batches the committer has written";
+    COMMIT_SYNCS = Counter "ropewalk_commit_syncs_total" [] "Of those, synced ones: one fsync each";
+    COMMIT_SUBMISSIONS = Counter "ropewalk_commit_submissions_total" [] "Writes that shared those batches";
+    COMMIT_BATCH_BYTES = Histogram "ropewalk_commit_batch_bytes" [] "Size of the committer's batches";
+    COMMIT_QUEUE = Gauge "ropewalk_commit_queue_bytes" [] "Bytes that wait for the committer, or are being written";
+    COMMIT_QUEUE_BOUND = Gauge "ropewalk_commit_queue_bound_bytes" [] "Past so many, writers wait";
+
+    CONTROLLER = Gauge "ropewalk_controller" [] "1 on the node that leads the metadata group, else 0";
+    CONTROLLER_KNOWN = Gauge "ropewalk_controller_known" [] "1 if this node knows of a living controller, else 0";
+    CLUSTER_NODES = Gauge "ropewalk_cluster_nodes" ["state"] "Nodes of the cluster by the state the operator wants of them, as this node knows; removed ones are not counted";
+    OFFLINE_NODES = Gauge "ropewalk_offline_nodes" [] "Nodes this one has not heard of lately";
+    CLUSTER_TOPICS = Gauge "ropewalk_cluster_topics" [] "Topics of the cluster";
+    CLUSTER_PARTITIONS = Gauge "ropewalk_cluster_partitions" [] "Partitions of the cluster";
+    LEADERLESS = Gauge "ropewalk_leaderless_partitions" [] "Partitions of the cluster that this node knows no living leader of";
+    UNDER_REPLICATED = Gauge "ropewalk_under_replicated_partitions" [] "Partitions led by this node with fewer replicas that keep up than there should be";
+    LEADERS = Gauge "ropewalk_leaders" [] "Partitions this node leads";
+    REPLICAS = Gauge "ropewalk_replicas" [] "Replicas that run on this node";
+    REPLICAS_STOPPED = Gauge "ropewalk_replicas_stopped" [] "Replicas on this node whose Raft has ended, and which only serve what they have";
+    LEADERSHIPS_WON = Counter "ropewalk_leaderships_won_total" [] "Times a replica here began to lead, after an election or a transfer";
+    LEADERSHIPS_LOST = Counter "ropewalk_leaderships_lost_total" [] "Times a replica here ceased to lead";
+    QUARANTINED = Gauge "ropewalk_quarantined_replicas" [] "Damaged replicas on this node that are not replaced yet";
+    DAMAGE_FOUND = Counter "ropewalk_damage_found_total" [] "Replicas found damaged on this node";
+    SCRUB_BYTES = Counter "ropewalk_scrub_bytes_total" [] "Bytes read only to find damage";
+    SCRUB_PASSES = Counter "ropewalk_scrub_passes_total" [] "Times all that is stored here was read to find damage";
+    RETENTION_BYTES = Counter "ropewalk_retention_bytes_total" [] "Bytes of log that retention has let go on this node";
+    COMPACTION_BEFORE = Counter "ropewalk_compaction_before_bytes_total" [] "Bytes of log that compaction has gone through on this node";
+    COMPACTION_AFTER = Counter "ropewalk_compaction_after_bytes_total" [] "Bytes it left of them";
+
+    PEER_ROUND_TRIP = Gauge "ropewalk_peer_round_trip_seconds" ["peer"] "How long the last report to another node took, there and back";
+    PEER_FAILURES = Counter "ropewalk_peer_failures_total" ["peer"] "Reports to another node that did not arrive";
+
+    TOPIC_PARTITIONS = Gauge "ropewalk_topic_partitions" ["topic"] "Replicas of the topic's partitions on this node";
+    TOPIC_LEADERS = Gauge "ropewalk_topic_leaders" ["topic"] "Partitions of the topic that this node leads";
+    TOPIC_LOG_BYTES = Gauge "ropewalk_topic_log_bytes" ["topic"] "Bytes of log of the topic on this node";
+    PARTITION_HIGH_WATERMARK = Gauge "ropewalk_partition_high_watermark" ["topic", "partition"] "The offset after the last committed record; from the leader";
+    PARTITION_LOG_START = Gauge "ropewalk_partition_log_start_offset" ["topic", "partition"] "The first offset that can be read; from the leader";
+    PARTITION_IN_SYNC = Gauge "ropewalk_partition_in_sync_replicas" ["topic", "partition"] "Replicas that keep up; from the leader";
+    PARTITIONS_LEFT_OUT = Gauge "ropewalk_partition_series_left_out" [] "1 if this node holds more replicas than the bound, and so shows them by topic only";
+
+    GROUP_MEMBERS = Gauge "ropewalk_group_members" ["group"] "Members of the group; from its coordinator";
+    GROUP_STATE = Gauge "ropewalk_group_state" ["group", "state"] "1 for the state the group is in; from its coordinator";
+    GROUP_LAG_RECORDS = Gauge "ropewalk_group_lag_records" ["group", "topic", "partition"] "Records between the group's position and the high watermark; from its coordinator";
+    GROUP_LAG_SECONDS = Gauge "ropewalk_group_lag_seconds" ["group", "topic", "partition"] "How long the next record for the group has waited; from its coordinator";
+    GROUPS = Gauge "ropewalk_groups" [] "Groups this node coordinates";
+    GROUPS_LEFT_OUT = Gauge "ropewalk_group_series_left_out" [] "Groups and partitions of groups past the bound, which have no series";
+    GROUP_LAG_AGE = Gauge "ropewalk_group_lag_age_seconds" [] "How old the lag shown here is";
+
+    LOG_LINES_LEFT_OUT = Counter "ropewalk_log_lines_left_out_total" [] "Log lines left out because too many of their kind came";
+    SCRAPES_REFUSED = Counter "ropewalk_scrapes_refused_total" [] "Scrapes refused because as many as may be were being answered";
+    CERTIFICATE_EXPIRY = Gauge "ropewalk_tls_certificate_expiry_timestamp_seconds" [] "Until when this node's certificate is good, in Unix time; only with TLS";
+
+    PROCESS_CPU = Counter "process_cpu_seconds_total" [] "Processor time the process has used";
+    PROCESS_MEMORY = Gauge "process_resident_memory_bytes" [] "Memory the process holds";
+    PROCESS_FDS = Gauge "process_open_fds" [] "Files and sockets open";
+    PROCESS_MAX_FDS = Gauge "process_max_fds" [] "The most that may be open";
+    PROCESS_START = Gauge "process_start_time_seconds" [] "When the process began, in Unix time";
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// The page for operators.
+    const DOCS: &str = include_str!("../../../docs/observe.md");
+
+    #[test]
+    fn names_are_the_fields_and_used_once() {
+        let names: BTreeSet<&str> = ALL.iter().map(|family| family.name).collect();
+        assert_eq!(names.len(), ALL.len());
+        for family in ALL {
+            let ours = ["ropewalk_", "process_"];
+            assert!(
+                ours.iter().any(|ours| family.name.starts_with(ours)),
+                "{}",
+                family.name
+            );
+            let total = family.name.ends_with("_total");
+            assert_eq!(total, family.kind == Kind::Counter, "{}", family.name);
+        }
+    }
+
+    #[test]
+    fn the_docs_have_every_family_with_its_labels() {
+        for family in ALL {
+            let labels = family.labels.join("`, `");
+            let labels = match labels.as_str() {
+                "" => String::new(),
+                labels => format!("`{labels}`"),
+            };
+            let row = format!("| `{}` | {labels} |", family.name).replace("|  |", "| |");
+            assert!(DOCS.contains(&row), "docs/observe.md has no row {row}");
+        }
+    }
+}
