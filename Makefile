@@ -7,7 +7,7 @@ SECONDS ?= 60
 DISK ?= mixed
 SIM := cargo run --release -p ropewalk-simulation --
 
-.PHONY: demo streams test torture check sim sim-ci bugs setup
+.PHONY: demo streams test torture check chart sim sim-ci bugs setup
 
 # A three-node cluster of real processes loses its busiest node half-way, and no record.
 demo: setup
@@ -50,6 +50,10 @@ check: setup
 	cargo clippy --release --workspace --all-targets -- -D warnings
 	cargo deny --version 2>/dev/null | grep -qF $(CARGO_DENY) || cargo install --debug --locked cargo-deny@$(CARGO_DENY)
 	cargo deny check bans licenses sources
+
+# The Helm chart, by the real helm: docs/install.md. GOLDEN=write takes what changed in it for right.
+chart:
+	@GOLDEN=$(GOLDEN) deploy/check
 
 setup:
 	@scripts/setup

@@ -1,0 +1,259 @@
+"""Checks the chart with the real helm: every values file in ci/ renders to what Kubernetes takes, those
+in ci/bad/ fail with the reason in their first line, every value is in the schema and makes a
+difference somewhere, and what matters most has not changed unseen (ci/golden/).
+
+After a wanted change: make chart GOLDEN=write, and review the difference.
+"""
+
+import copy
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import kubernetes_validate
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+CHART = ROOT / "deploy/helm/ropewalk"
+CI = CHART / "ci"
+# The oldest that the chart is for, and the newest there are schemas of.
+KUBERNETES = ["1.27", "1.34"]
+GOLDEN = ["default", "five-zones", "tls-cert-manager"]
+# What the schemas of Kubernetes do not cover, with the fields a spec of it may have here.
+CUSTOM = {
+    "Certificate": {"secretName", "duration", "renewBefore", "issuerRef", "privateKey", "usages",
+                    "dnsNames", "ipAddresses"},
+    "ServiceMonitor": {"selector", "endpoints"},
+    "PrometheusRule": {"groups"},
+}
+# Read by no template: helm's own.
+NOT_OURS = {"global"}
+# What is made of files beside the templates, if there are any.
+OF_FILES = {"monitoring.prometheusRule": "files/rules.yaml", "monitoring.dashboards": "files/dashboards/*.json"}
+# Maps that a user fills; the schema says with what.
+FREE = {"limits", "resources.requests", "resources.limits"}
+
+failures = []
+
+
+def fail(message):
+    failures.append(message)
+    print(f"FAILED: {message}")
+
+
+def helm(*arguments):
+    return subprocess.run(["helm", *arguments], capture_output=True, text=True)
+
+
+def render(values, kubernetes=KUBERNETES[-1], upgrade=True):
+    """What helm makes of the chart with `values`, a path or a dict; and what it complains of."""
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+        if isinstance(values, dict):
+            json.dump(values, file)
+            file.flush()
+            values = file.name
+        # As an upgrade: without a cluster to look into, that renders what guards one.
+        more = ["--is-upgrade"] if upgrade else []
+        done = helm("template", "log", str(CHART), "--namespace", "events", "--kube-version", kubernetes,
+                    "--values", str(values), *more)
+    return (done.stdout if done.returncode == 0 else None), done.stderr
+
+
+def documents(text):
+    return [document for document in yaml.safe_load_all(text) if document]
+
+
+def check_renders(path):
+    lint = helm("lint", str(CHART), "--strict", "--values", str(path), "--kube-version", KUBERNETES[-1])
+    if lint.returncode != 0:
+        fail(f"{path.name}: helm lint: {lint.stdout}{lint.stderr}")
+    for kubernetes in KUBERNETES:
+        text, complaint = render(path, kubernetes)
+        if text is None:
+            fail(f"{path.name}: {complaint}")
+            continue
+        for document in documents(text):
+            check_document(f"{path.name}, Kubernetes {kubernetes}", document, kubernetes)
+
+
+def check_document(where, document, kubernetes):
+    kind, name = document["kind"], document["metadata"]["name"]
+    if kind in CUSTOM:
+        unknown = set(document["spec"]) - CUSTOM[kind]
+        if unknown or not document["spec"]:
+            fail(f"{where}: {kind} {name}: {unknown or 'nothing in it'}")
+        return
+    try:
+        kubernetes_validate.validate(document, kubernetes, strict=True)
+    except Exception as error:  # the library has an error a kind of mistake, without a common parent
+        fail(f"{where}: {kind} {name}: {error}")
+    pod = document["spec"] if kind == "Pod" else document.get("spec", {}).get("template", {}).get("spec")
+    if pod:
+        check_pod(f"{where}: {kind} {name}", pod)
+
+
+def check_pod(where, pod):
+    """What the strictest of Kubernetes' pod security standards asks for."""
+    if not pod["securityContext"]["runAsNonRoot"]:
+        fail(f"{where}: may run as root")
+    if pod["securityContext"]["seccompProfile"]["type"] != "RuntimeDefault":
+        fail(f"{where}: no seccomp profile")
+    for container in pod["containers"] + pod.get("initContainers", []):
+        context = container["securityContext"]
+        wrong = context["allowPrivilegeEscalation"] or not context["readOnlyRootFilesystem"]
+        if wrong or context["capabilities"]["drop"] != ["ALL"]:
+            fail(f"{where}: container {container['name']} may do more than it needs")
+    for script in (c for c in pod["containers"] + pod.get("initContainers", []) if "args" in c):
+        shell = subprocess.run(["sh", "-n", "-c", script["args"][0]], capture_output=True, text=True)
+        if shell.returncode != 0:
+            fail(f"{where}: container {script['name']}: {shell.stderr}")
+
+
+def check_refused(path):
+    expected = path.read_text().splitlines()[0].removeprefix("# expect: ")
+    text, complaint = render(path)
+    if text is not None:
+        fail(f"bad/{path.name}: rendered, and should say: {expected}")
+    elif expected not in complaint:
+        fail(f"bad/{path.name}: should say: {expected}; says: {complaint}")
+
+
+def check_golden(name):
+    text, complaint = render(CI / f"{name}.yaml")
+    golden = CI / "golden" / f"{name}.yaml"
+    if os.environ.get("GOLDEN") == "write":
+        golden.write_text(text)
+    elif text is not None and (not golden.exists() or golden.read_text() != text):
+        with tempfile.NamedTemporaryFile("w") as now:
+            now.write(text)
+            now.flush()
+            difference = subprocess.run(["diff", "-u", golden, now.name], capture_output=True, text=True)
+        fail(f"golden/{name}.yaml has changed; if that is right, make chart GOLDEN=write\n{difference.stdout}")
+
+
+def leaves(value, path=""):
+    if isinstance(value, dict) and value and path not in FREE:
+        return {leaf for key, one in value.items() for leaf in leaves(one, f"{path}.{key}".lstrip("."))}
+    return {path}
+
+
+def schema_leaves(schema, path=""):
+    if "properties" in schema and path not in FREE:
+        properties = schema["properties"].items()
+        return {leaf for key, one in properties for leaf in schema_leaves(one, f"{path}.{key}".lstrip("."))}
+    return {path}
+
+
+def closed(schema, path=""):
+    """Every object of the schema whose properties it names refuses others."""
+    if "properties" in schema and schema.get("additionalProperties") is not False and "required" not in schema:
+        fail(f"values.schema.json: {path or 'the root'} takes properties it does not name")
+    for key, one in schema.get("properties", {}).items():
+        closed(one, f"{path}.{key}".lstrip("."))
+
+
+def pick(values, leaf):
+    for part in leaf.split("."):
+        if not isinstance(values, dict) or part not in values:
+            return None
+        values = values[part]
+    return values
+
+
+def without(values, leaf):
+    values = copy.deepcopy(values)
+    *parents, last = leaf.split(".")
+    inner = values
+    for part in parents:
+        inner = inner[part]
+    del inner[last]
+    return values
+
+
+def check_values_and_schema():
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    closed(schema)
+    named, known = leaves(values), schema_leaves(schema) - NOT_OURS
+    for leaf in named ^ known:
+        fail(f"{leaf} is only in {'values.yaml' if leaf in named else 'values.schema.json'}")
+    check_documented()
+    return named & known
+
+
+def check_documented():
+    """Each value has a comment that begins with "# --", or is part of one that has."""
+    comment, documented = "", {}
+    for line in (CHART / "values.yaml").read_text().splitlines():
+        text = line.lstrip()
+        if text.startswith("#"):
+            comment += text
+            continue
+        indent = len(line) - len(text)
+        if text:
+            parents = {depth: said for depth, said in documented.items() if depth < indent}
+            documented = parents | {indent: "# --" in comment or any(parents.values())}
+            if not text.endswith(":") and not documented[indent]:
+                fail(f"values.yaml: nothing says what {text} is for")
+        comment = ""
+
+
+def check_exercised(leaf, values_files):
+    """Some values file sets it, and leaving it out there renders something else, or nothing."""
+    if any(leaf.startswith(part) and not any(CHART.glob(files)) for part, files in OF_FILES.items()):
+        return
+    for values in values_files:
+        if pick(values, leaf) is None:
+            continue
+        with_it, without_it = render(values)[0], render(without(values, leaf))[0]
+        if with_it != without_it:
+            return
+    fail(f"{leaf}: no file in ci/ sets it so that it makes a difference")
+
+
+def check_limits():
+    """The schema knows the limits that the node knows."""
+    source = (ROOT / "node/src/config.rs").read_text()
+    body = source.split("pub struct Limits {")[1].split("\n}")[0]
+    node = set(re.findall(r"^    pub (\w+):", body, re.MULTILINE))
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    for name in node ^ set(schema["properties"]["limits"]["properties"]):
+        fail(f"limits.{name} is only in {'node/src/config.rs' if name in node else 'values.schema.json'}")
+
+
+def check_seeds():
+    """More nodes change nothing of who may found a cluster."""
+    def seeds(replicas):
+        text, _ = render({"replicas": replicas})
+        nodes = next(d for d in documents(text) if d["kind"] == "StatefulSet")
+        env = nodes["spec"]["template"]["spec"]["containers"][0]["env"]
+        return next(one["value"] for one in env if one["name"] == "ROPEWALK_SEEDS")
+    if not seeds(3) == seeds(5) == seeds(9) or seeds(3).count(",") != 2:
+        fail(f"the seeds of 3, 5 and 9 nodes differ: {seeds(3)}, {seeds(5)}, {seeds(9)}")
+
+
+def main():
+    good = sorted(CI.glob("*.yaml"))
+    bad = sorted((CI / "bad").glob("*.yaml"))
+    all_values = [yaml.safe_load(path.read_text()) for path in good]
+    values = check_values_and_schema()
+    check_limits()
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        work = [pool.submit(check_renders, path) for path in good]
+        work += [pool.submit(check_refused, path) for path in bad]
+        work += [pool.submit(check_golden, name) for name in GOLDEN]
+        work += [pool.submit(check_exercised, leaf, all_values) for leaf in sorted(values)]
+        work += [pool.submit(check_seeds)]
+        for one in work:
+            one.result()
+    if failures:
+        sys.exit(f"{len(failures)} things are wrong with the chart")
+    print(f"the chart renders {len(good)} ways, refuses {len(bad)}, and each of its {len(values)} values counts")
+
+
+main()
