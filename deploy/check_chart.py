@@ -23,7 +23,7 @@ CHART = ROOT / "deploy/helm/ropewalk"
 CI = CHART / "ci"
 # The oldest that the chart is for, and the newest there are schemas of.
 KUBERNETES = ["1.27", "1.34"]
-GOLDEN = ["default", "five-zones", "tls-cert-manager"]
+GOLDEN = ["default", "five-zones", "load-balancers", "tls-cert-manager"]
 # What the schemas of Kubernetes do not cover, with the fields a spec of it may have here.
 CUSTOM = {
     "Certificate": {"secretName", "duration", "renewBefore", "issuerRef", "privateKey", "usages",
@@ -237,12 +237,34 @@ def check_seeds():
         fail(f"the seeds of 3, 5 and 9 nodes differ: {seeds(3)}, {seeds(5)}, {seeds(9)}")
 
 
+def check_scale_in():
+    """The script that guards an upgrade to fewer nodes, beside a command that says who is in the cluster."""
+    row = '{"node_id":%d,"address":"%s","state":"active"}'
+    three = "\n".join(row % (number, f"log-{number - 1}.x:7101") for number in (1, 2, 3))
+    cases = [
+        ("the three that stay", f"echo '{three}'", 0, "are out of the cluster"),
+        ("a fourth", f"echo '{three}'; echo '{row % (7, 'log-10.x:7101')}'", 1, "decommission 7 --wait"),
+        ("no answer", "exit 1", 1, "does not say who is in it"),
+    ]
+    for name, says, code, expected in cases:
+        with tempfile.TemporaryDirectory() as folder:
+            command = Path(folder) / "ropewalk"
+            command.write_text(f"#!/bin/sh\n{says}\n")
+            command.chmod(0o755)
+            env = {"PATH": f"{folder}:/usr/bin:/bin", "STAY": "log-0.x:7101 log-1.x:7101 log-2.x:7101"}
+            script = CHART / "files/scale-in.sh"
+            done = subprocess.run(["sh", "-eu", script], env=env, capture_output=True, text=True)
+        if done.returncode != code or expected not in done.stdout + done.stderr:
+            fail(f"scale-in.sh with {name}: {done}")
+
+
 def main():
     good = sorted(CI.glob("*.yaml"))
     bad = sorted((CI / "bad").glob("*.yaml"))
     all_values = [yaml.safe_load(path.read_text()) for path in good]
     values = check_values_and_schema()
     check_limits()
+    check_scale_in()
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         work = [pool.submit(check_renders, path) for path in good]
         work += [pool.submit(check_refused, path) for path in bad]

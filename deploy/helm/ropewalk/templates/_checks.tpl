@@ -7,7 +7,29 @@ failure. Each ends rendering with what is wrong and what to do.
 {{- include "ropewalk.checks.quorum" . -}}
 {{- include "ropewalk.checks.memory" . -}}
 {{- include "ropewalk.checks.placement" . -}}
+{{- include "ropewalk.checks.external" . -}}
 {{- include "ropewalk.checks.tls" . -}}
+{{- end -}}
+
+{{- define "ropewalk.checks.external" -}}
+{{- $replicas := int .Values.replicas -}}
+{{- with .Values.external -}}
+{{- if and (eq .type "none") (or .hosts .nodePorts) -}}
+{{- fail "external.hosts and external.nodePorts contradict external.type: none; set the type" -}}
+{{- end -}}
+{{- if and (ne .type "none") (ne (len .hosts) $replicas) -}}
+{{- fail (printf "external.hosts has %d hosts for replicas: %d; name one for each node" (len .hosts) $replicas) -}}
+{{- end -}}
+{{- if and (eq .type "NodePort") (ne (len .nodePorts) $replicas) -}}
+{{- fail (printf "external.nodePorts has %d ports for replicas: %d; name one for each node" (len .nodePorts) $replicas) -}}
+{{- end -}}
+{{- if and (eq .type "LoadBalancer") .nodePorts -}}
+{{- fail "external.nodePorts contradicts external.type: LoadBalancer, where every node has port 7101" -}}
+{{- end -}}
+{{- if and (eq .type "LoadBalancer") (ne (len (uniq .hosts)) $replicas) -}}
+{{- fail "external.hosts names a host twice; with external.type: LoadBalancer each node needs its own" -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 
 {{- define "ropewalk.checks.quorum" -}}
@@ -80,7 +102,7 @@ failure. Each ends rendering with what is wrong and what to do.
 {{- end -}}
 {{- end -}}
 {{- range .Values.extraEnv -}}
-{{- if or (has .name (list "POD_NAME" "ROPEWALK_ADVERTISE" "ROPEWALK_SEEDS" "ROPEWALK_CONFIG" "ROPEWALK_RACK" "ROPEWALK_LOG" "ROPEWALK_DATA_DIR" "ROPEWALK_LISTEN" "ROPEWALK_HTTP")) (hasPrefix "ROPEWALK_TLS_" .name) (hasPrefix "ROPEWALK_LIMITS_" .name) -}}
+{{- if or (has .name (list "POD_NAME" "ROPEWALK_ADVERTISE" "ROPEWALK_SEEDS" "ROPEWALK_BOOTSTRAP" "ROPEWALK_CONFIG" "ROPEWALK_RACK" "ROPEWALK_LOG" "ROPEWALK_DATA_DIR" "ROPEWALK_LISTEN" "ROPEWALK_HTTP")) (hasPrefix "ROPEWALK_TLS_" .name) (hasPrefix "ROPEWALK_LIMITS_" .name) -}}
 {{- fail (printf "extraEnv: %s is set by the chart; use the value it comes from" .name) -}}
 {{- end -}}
 {{- end -}}
@@ -102,7 +124,7 @@ failure. Each ends rendering with what is wrong and what to do.
 {{- fail (printf "tls.clientAuth: %s contradicts tls.mode: off" .Values.tls.clientAuth) -}}
 {{- end -}}
 {{- if and (eq $mode "both") (eq .Values.tls.clientAuth "required") -}}
-{{- fail "tls.clientAuth: required contradicts tls.mode: both, in which clients need no certificate because they may come without TLS; use optional until the mode is on" -}}
+{{- fail "tls.clientAuth: required contradicts tls.mode: both, in which clients need no certificate because they may come without TLS; set it when the mode is on" -}}
 {{- end -}}
 {{- if and .Values.tls.certManager.enabled (not .Values.tls.certManager.issuerRef.name) -}}
 {{- fail "tls.certManager needs issuerRef.name: who issues the certificate" -}}

@@ -59,16 +59,29 @@ app.kubernetes.io/component: node
 {{ include "ropewalk.headless" . }}.{{ .Release.Namespace }}.svc.{{ .Values.clusterDomain }}
 {{- end -}}
 
+{{/* Where each node is reached, by its pod's number, as a JSON list. */}}
+{{- define "ropewalk.addresses" -}}
+{{- $addresses := list -}}
+{{- $external := .Values.external -}}
+{{- range $ordinal := until (int .Values.replicas) -}}
+{{- if eq $external.type "NodePort" -}}
+{{- $addresses = append $addresses (printf "%s:%d" (index $external.hosts $ordinal) (int (index $external.nodePorts $ordinal))) -}}
+{{- else if eq $external.type "LoadBalancer" -}}
+{{- $addresses = append $addresses (printf "%s:7101" (index $external.hosts $ordinal)) -}}
+{{- else -}}
+{{- $addresses = append $addresses (printf "%s-%d.%s:7101" (include "ropewalk.fullname" $) $ordinal (include "ropewalk.domain" $)) -}}
+{{- end -}}
+{{- end -}}
+{{- toJson $addresses -}}
+{{- end -}}
+
 {{/*
 The nodes that found the cluster: the first three, or all of fewer. It does not change when more
 come, so that a later node can only join.
 */}}
 {{- define "ropewalk.seeds" -}}
-{{- $seeds := list -}}
-{{- range $ordinal := until (min 3 (int .Values.replicas) | int) -}}
-{{- $seeds = append $seeds (printf "%s-%d.%s:7101" (include "ropewalk.fullname" $) $ordinal (include "ropewalk.domain" $)) -}}
-{{- end -}}
-{{- join "," $seeds -}}
+{{- $addresses := include "ropewalk.addresses" . | fromJsonArray -}}
+{{- slice $addresses 0 (min 3 (len $addresses) | int) | join "," -}}
 {{- end -}}
 
 {{/* YAML reads a bare on or off as true or false. */}}
@@ -93,7 +106,7 @@ come, so that a later node can only join.
 {{- $names = concat $names (list (printf "%s.svc" .) (printf "%s.svc.%s" . $.Values.clusterDomain)) -}}
 {{- end -}}
 {{- $names = concat $names (list (printf "*.%s.svc" $headless) (printf "*.%s" (include "ropewalk.domain" .))) -}}
-{{- concat $names .Values.tls.extraNames | uniq | toJson -}}
+{{- concat $names .Values.external.hosts .Values.tls.extraNames | uniq | toJson -}}
 {{- end -}}
 
 {{/* A Kubernetes quantity of bytes as a whole number; empty for none. */}}
@@ -141,6 +154,18 @@ what the user has set. The parts are half of the limit; docs/size.md says what t
   value: /etc/ropewalk/tls/tls.crt
 - name: ROPEWALK_TLS_KEY
   value: /etc/ropewalk/tls/tls.key
+{{- end }}
+{{- end -}}
+
+{{/* What has to be found out before a node starts, in a shell; empty if nothing has to. */}}
+{{- define "ropewalk.prepare" -}}
+{{- if .Values.rack.fromNodeLabel }}
+export ROPEWALK_RACK="$(cat /run/ropewalk/rack)"
+{{- end }}
+{{- if ne .Values.external.type "none" }}
+set -- {{ include "ropewalk.addresses" . | fromJsonArray | join " " }}
+shift "${POD_NAME##*-}"
+export ROPEWALK_ADVERTISE="$1"
 {{- end }}
 {{- end -}}
 
