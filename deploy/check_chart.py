@@ -38,6 +38,9 @@ OF_FILES = {"monitoring.prometheusRule": "files/rules.yaml", "monitoring.dashboa
 # Maps that a user fills; the schema says with what.
 FREE = {"limits", "resources.requests", "resources.limits"}
 
+# Behind this line of the README comes the table of values.
+TABLE = "## Values\n\n"
+
 failures = []
 
 
@@ -182,25 +185,45 @@ def check_values_and_schema():
     named, known = leaves(values), schema_leaves(schema) - NOT_OURS
     for leaf in named ^ known:
         fail(f"{leaf} is only in {'values.yaml' if leaf in named else 'values.schema.json'}")
-    check_documented()
+    check_explained(named)
     return named & known
 
 
-def check_documented():
-    """Each value has a comment that begins with "# --", or is part of one that has."""
-    comment, documented = "", {}
+def explained():
+    """What values.yaml says of each value: its comment that begins with "# --", or its group's."""
+    said, comment, group = {}, [], {}
     for line in (CHART / "values.yaml").read_text().splitlines():
         text = line.lstrip()
         if text.startswith("#"):
-            comment += text
+            comment.append(text.lstrip("# "))
             continue
-        indent = len(line) - len(text)
         if text:
-            parents = {depth: said for depth, said in documented.items() if depth < indent}
-            documented = parents | {indent: "# --" in comment or any(parents.values())}
-            if not text.endswith(":") and not documented[indent]:
-                fail(f"values.yaml: nothing says what {text} is for")
-        comment = ""
+            indent, key = len(line) - len(text), text.split(":")[0]
+            group = {depth: one for depth, one in group.items() if depth < indent}
+            above = next((one for _, one in reversed(group.values()) if one), "")
+            own = " ".join(comment)
+            own = own.removeprefix("-- ") if own.startswith("-- ") else above
+            path = ".".join([name for name, _ in group.values()] + [key])
+            said[path], group[indent] = own, (key, own)
+        comment = []
+    return said
+
+
+def check_explained(values):
+    """Each value is explained in values.yaml, and the chart's README says the same."""
+    said, defaults = explained(), yaml.safe_load((CHART / "values.yaml").read_text())
+    rows = ["| value | default | |", "|---|---|---|"]
+    for leaf in [path for path in said if path in values]:
+        if not said[leaf]:
+            fail(f"values.yaml: nothing says what {leaf} is for")
+        rows.append(f"| `{leaf}` | `{json.dumps(pick(defaults, leaf))}` | {said[leaf]} |")
+    table = "\n".join(rows) + "\n"
+    readme = CHART / "README.md"
+    before, _ = readme.read_text().split(TABLE)
+    if os.environ.get("GOLDEN") == "write":
+        readme.write_text(before + TABLE + table)
+    elif readme.read_text() != before + TABLE + table:
+        fail("the table in the chart's README.md is not what values.yaml says: make chart GOLDEN=write")
 
 
 def check_exercised(leaf, values_files):
