@@ -7,7 +7,7 @@ SECONDS ?= 60
 DISK ?= mixed
 SIM := cargo run --release -p ropewalk-simulation --
 
-.PHONY: demo streams test torture check chart image sim sim-ci bugs setup
+.PHONY: demo streams test torture check chart image lifecycle sim sim-ci bugs setup
 
 # A three-node cluster of real processes loses its busiest node half-way, and no record.
 demo: setup
@@ -59,6 +59,12 @@ image:
 # The Helm chart, by the real helm: docs/install.md. GOLDEN=write takes what changed in it for right.
 chart:
 	@GOLDEN=$(GOLDEN) deploy/check
+
+# What the chart renders, run without Kubernetes: pods as processes in namespaces, restarted, scaled out and in
+# under load. Needs root, curl and iproute2.
+lifecycle: setup
+	cargo build --release --workspace --bin ropewalk
+	deploy/lifecycle $(abspath $(BUILT))/ropewalk
 
 setup:
 	@scripts/setup

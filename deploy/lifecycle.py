@@ -55,13 +55,13 @@ class Sandbox:
     """A pod's namespaces: its network, and its view of the file system."""
 
     def __init__(self, name, number, volume=None, config=None):
-        self.name, self.address = name, f"10.77.0.{number}"
+        self.name, self.address, self.link = name, f"10.77.0.{number}", f"pod{number}"
         self.holder = subprocess.Popen(["unshare", "-n", "-m", "sleep", "infinity"])
         pid = self.holder.pid
         while os.readlink(f"/proc/{pid}/ns/net") == os.readlink("/proc/self/ns/net"):
             time.sleep(0.01)
-        run("ip", "link", "add", f"pod{number}", "type", "veth", "peer", "name", "eth0", "netns", pid)
-        run("ip", "link", "set", f"pod{number}", "master", "pods", "up")
+        run("ip", "link", "add", self.link, "type", "veth", "peer", "name", "eth0", "netns", pid)
+        run("ip", "link", "set", self.link, "master", "pods", "up")
         upper = WORK / f"etc-{name}"
         shutil.rmtree(upper, ignore_errors=True)
         mounts = [
@@ -98,6 +98,8 @@ class Sandbox:
         return self.command([*user, "env", "-i", *(f"{k}={v}" for k, v in env.items()), *command])
 
     def close(self):
+        # At once, as the kernel takes its time; whoever still sends there gets no answer.
+        run("ip", "link", "delete", self.link)
         self.holder.kill()
         self.holder.wait()
 
