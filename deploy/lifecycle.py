@@ -112,11 +112,11 @@ class Pod:
         self.spec = nodes["spec"]["template"]["spec"]
         self.node = self.spec["containers"][0]
         self.name = f"{nodes['metadata']['name']}-{ordinal}"
-        volume = WORK / f"volume-{ordinal}"
-        volume.mkdir(exist_ok=True)
-        os.chown(volume, 10001, 10001)
+        self.volume = WORK / f"volume-{ordinal}"
+        self.volume.mkdir(exist_ok=True)
+        os.chown(self.volume, 10001, 10001)
         config = find(documents, "ConfigMap")["data"]["ropewalk.toml"]
-        self.sandbox = Sandbox(self.name, 10 + ordinal, volume, config)
+        self.sandbox = Sandbox(self.name, 10 + ordinal, self.volume, config)
         self.log = open(WORK / f"{self.name}.log", "a")
         self.process = subprocess.Popen(self.sandbox.container(self.node), stdout=self.log, stderr=self.log)
 
@@ -150,6 +150,13 @@ class Pod:
         self.sandbox.close()
         return time.monotonic() - begun
 
+    def lose(self):
+        """Its machine is gone, and its volume with it."""
+        self.process.kill()
+        self.process.wait()
+        self.sandbox.close()
+        shutil.rmtree(self.volume)
+
 
 class Load:
     """Publishes numbered records of a few keys, by the command with its defaults, until it is told to end."""
@@ -162,6 +169,15 @@ class Load:
 
     def ropewalk(self, *arguments, **more):
         return subprocess.run(self.sandbox.as_user(self.env, ["ropewalk", *arguments]), capture_output=True, text=True, **more)
+
+    def do(self, *arguments, **more):
+        done = self.ropewalk(*arguments, **more)
+        if done.returncode != 0:
+            raise SystemExit(f"{' '.join(arguments)}: {done.stderr}")
+        return done.stdout
+
+    def healthy(self):
+        self.do("cluster", "health", "--wait", "120s")
 
     def begin(self):
         command = ["ropewalk", "produce", "load", "--key-separator", ":", "-o", "jsonl"]
@@ -265,9 +281,7 @@ def story(pods, three, table):
         raise SystemExit(f"helm test: {said}")
 
     load = Load()
-    created = load.ropewalk("topic", "create", "load", "--partitions", "12")
-    if created.returncode != 0:
-        raise SystemExit(created.stderr)
+    load.do("topic", "create", "load", "--partitions", "12")
     load.begin()
     time.sleep(5)
 
@@ -282,24 +296,30 @@ def story(pods, three, table):
         pods[ordinal].wait_ready()
         time.sleep(VALUES["minReadySeconds"])
         step(f"restarted node {ordinal} (stopped in {took:.1f} s)")
+    pods[1].lose()
+    pods[1] = Pod(three, 1)
+    pods[1].wait_ready()
+    load.healthy()
+    step("killed node 1, and lost its volume")
     five = render(5)
     for ordinal in (3, 4):
         pods.append(Pod(five, ordinal))
     for pod in pods[3:]:
         pod.wait_ready()
-    load.ropewalk("cluster", "health", "--wait", "120s")
+    load.healthy()
     step("3 to 5 nodes")
     code, said = job(three, "Job", "-scale-in", 202)
     if code != 1 or "decommission" not in said:
         raise SystemExit(f"helm would have scaled in: {said}")
     step("to 3 nodes refused, as 2 are not out")
-    rows = [json.loads(line) for line in load.ropewalk("cluster", "status", "-o", "jsonl").stdout.splitlines()]
+    rows = [json.loads(line) for line in load.do("cluster", "status", "-o", "jsonl").splitlines()]
     for ordinal in (4, 3):
         node = next(r["node_id"] for r in rows if r["address"].startswith(f"log-ropewalk-{ordinal}."))
-        done = load.ropewalk("cluster", "decommission", str(node), "--wait", timeout=300)
-        if done.returncode != 0:
-            raise SystemExit(done.stderr)
-        step(f"decommissioned node {ordinal}")
+        if ordinal == 4:
+            load.do("cluster", "decommission", str(node))
+            load.do("cluster", "recommission", str(node))
+        load.do("cluster", "decommission", str(node), "--wait", timeout=300)
+        step(f"decommissioned node {ordinal}" + (", at the second try" if ordinal == 4 else ""))
     code, said = job(three, "Job", "-scale-in", 202)
     if code != 0:
         raise SystemExit(f"helm would not scale in: {said}")
