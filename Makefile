@@ -7,7 +7,7 @@ SECONDS ?= 60
 DISK ?= mixed
 SIM := cargo run --release -p ropewalk-simulation --
 
-.PHONY: demo streams observe test torture day-two check sim sim-ci bugs setup
+.PHONY: demo streams observe test torture day-two check chart image lifecycle sim sim-ci bugs setup
 
 # A three-node cluster of real processes loses its busiest node half-way, and no record.
 demo: setup
@@ -60,6 +60,21 @@ check: setup
 	cargo clippy --release --workspace --all-targets -- -D warnings
 	cargo deny --version 2>/dev/null | grep -qF $(CARGO_DENY) || cargo install --debug --locked cargo-deny@$(CARGO_DENY)
 	cargo deny check bans licenses sources
+
+# The image the chart runs, ropewalk:VERSION, with the commit in the binary.
+VERSION = $(shell sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Cargo.toml)
+image:
+	docker build --build-arg COMMIT=$(shell git describe --always --dirty --abbrev=12 --exclude '*') -t ropewalk:$(VERSION) .
+
+# The Helm chart, by the real helm: docs/install.md. GOLDEN=write takes what changed in it for right.
+chart:
+	@GOLDEN=$(GOLDEN) deploy/check
+
+# What the chart renders, run without Kubernetes: pods as processes in namespaces, restarted, scaled out and in
+# under load. Needs root, curl and iproute2.
+lifecycle: setup
+	cargo build --release --workspace --bin ropewalk
+	deploy/lifecycle $(abspath $(BUILT))/ropewalk
 
 setup:
 	@scripts/setup

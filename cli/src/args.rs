@@ -17,7 +17,7 @@ use crate::tls::{TlsClientAuth, TlsMode};
 #[derive(Debug, Parser)]
 #[command(
     name = "ropewalk",
-    version,
+    version = version(),
     propagate_version = true,
     max_term_width = 100
 )]
@@ -26,6 +26,15 @@ pub struct Cli {
     pub global: Global,
     #[command(subcommand)]
     pub verb: Verb,
+}
+
+/// The version, and the commit if whoever built this said which: a build needs no git.
+fn version() -> String {
+    let commit = option_env!("ROPEWALK_COMMIT").filter(|commit| !commit.is_empty());
+    let version = env!("CARGO_PKG_VERSION");
+    commit.map_or(version.to_owned(), |commit| {
+        format!("{version} (commit {commit})")
+    })
 }
 
 /// Flags every verb takes, before or after it.

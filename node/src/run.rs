@@ -142,6 +142,7 @@ pub async fn run(
             store: store.clone(),
             cluster: cluster.clone(),
             peers: peers.clone(),
+            net: env.net.clone(),
             clock: env.clock.clone(),
             metrics: metrics.clone(),
             limits: config.limits.clone(),

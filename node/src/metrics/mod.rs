@@ -12,7 +12,7 @@ mod requests;
 mod topics;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use ropewalk_raft_store::Histogram;
 
@@ -123,7 +123,6 @@ pub struct Metrics {
     pub scrub_passes: Count,
     /// What keeps lines of the log from becoming a flood.
     pub valves: Valves,
-    certificate_expires_ms: AtomicI64,
 }
 
 impl Metrics {
@@ -149,18 +148,6 @@ impl Metrics {
             scrub_bytes: Count::default(),
             scrub_passes: Count::default(),
             valves: Valves::default(),
-            certificate_expires_ms: AtomicI64::new(0),
         })
-    }
-
-    /// For whoever holds the certificate the node shows: until when it is good, in ms since 1970.
-    pub fn certificate_expires(&self, at_ms: i64) {
-        self.certificate_expires_ms.store(at_ms, Ordering::Relaxed);
-    }
-
-    /// Until when the node's certificate is good, if it has one.
-    pub fn certificate_expiry_ms(&self) -> Option<i64> {
-        let at_ms = self.certificate_expires_ms.load(Ordering::Relaxed);
-        (at_ms != 0).then_some(at_ms)
     }
 }

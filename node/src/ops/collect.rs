@@ -67,7 +67,7 @@ fn node(page: &mut Page, seen: &Seen) -> fmt::Result {
     let left_out: u64 = left_out.map(|(_, seen)| seen.lines_left_out()).sum();
     let left_out = left_out + seen.metrics.valves.left_out();
     page.one(&names::LOG_LINES_LEFT_OUT, left_out as f64)?;
-    if let Some(at_ms) = seen.metrics.certificate_expiry_ms() {
+    if let Some(at_ms) = seen.net.certificate_not_after_ms() {
         page.one(&names::CERTIFICATE_EXPIRY, at_ms as f64 / 1e3)?;
     }
     Ok(())

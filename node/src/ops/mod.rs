@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cluster::Cluster;
 use crate::config::Limits;
 use crate::coordinator::LagWatch;
-use crate::env::{Clock, Connections, Incoming};
+use crate::env::{Clock, Connections, Incoming, Net};
 use crate::metrics::Metrics;
 use crate::partition::Partitions;
 use crate::peer::Peers;
@@ -33,6 +33,8 @@ pub struct Seen {
     pub cluster: Cluster,
     /// The way to other nodes.
     pub peers: Peers,
+    /// Sockets, and what they are secured with.
+    pub net: Arc<dyn Net>,
     /// Wall time.
     pub clock: Arc<dyn Clock>,
     /// What it counts.

@@ -1,0 +1,187 @@
+{{/* Names, labels, addresses, and the memory budget. */}}
+
+{{- define "ropewalk.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
+{{- end -}}
+
+{{/* Short enough that a pod's name, a volume's and "-headless" fit 63 letters. */}}
+{{- define "ropewalk.fullname" -}}
+{{- $name := include "ropewalk.name" . -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}
+{{- else if contains $name .Release.Name -}}
+{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name $name | trunc 40 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "ropewalk.headless" -}}
+{{ include "ropewalk.fullname" . }}-headless
+{{- end -}}
+
+{{/* The labels of everything. */}}
+{{- define "ropewalk.labels" -}}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+app.kubernetes.io/name: {{ include "ropewalk.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- end -}}
+
+{{/* What tells a node's pod from every other. */}}
+{{- define "ropewalk.nodeLabels" -}}
+app.kubernetes.io/name: {{ include "ropewalk.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: node
+{{- end -}}
+
+{{- define "ropewalk.serviceAccount" -}}
+{{- if .Values.serviceAccount.create -}}
+{{- default (include "ropewalk.fullname" .) .Values.serviceAccount.name -}}
+{{- else -}}
+{{- default "default" .Values.serviceAccount.name -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "ropewalk.image" -}}
+{{- with .Values.image -}}
+{{- if .digest -}}
+{{ .repository }}@{{ .digest }}
+{{- else -}}
+{{ .repository }}:{{ default $.Chart.AppVersion .tag }}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Behind a pod's name: where a node is reached. */}}
+{{- define "ropewalk.domain" -}}
+{{ include "ropewalk.headless" . }}.{{ .Release.Namespace }}.svc.{{ .Values.clusterDomain }}
+{{- end -}}
+
+{{/* Where each node is reached, by its pod's number, as a JSON list. */}}
+{{- define "ropewalk.addresses" -}}
+{{- $addresses := list -}}
+{{- $external := .Values.external -}}
+{{- range $ordinal := until (int .Values.replicas) -}}
+{{- if eq $external.type "NodePort" -}}
+{{- $addresses = append $addresses (printf "%s:%d" (index $external.hosts $ordinal) (int (index $external.nodePorts $ordinal))) -}}
+{{- else if eq $external.type "LoadBalancer" -}}
+{{- $addresses = append $addresses (printf "%s:7101" (index $external.hosts $ordinal)) -}}
+{{- else -}}
+{{- $addresses = append $addresses (printf "%s-%d.%s:7101" (include "ropewalk.fullname" $) $ordinal (include "ropewalk.domain" $)) -}}
+{{- end -}}
+{{- end -}}
+{{- toJson $addresses -}}
+{{- end -}}
+
+{{/*
+The nodes that found the cluster: the first three, or all of fewer. It does not change when more
+come, so that a later node can only join.
+*/}}
+{{- define "ropewalk.seeds" -}}
+{{- $addresses := include "ropewalk.addresses" . | fromJsonArray -}}
+{{- slice $addresses 0 (min 3 (len $addresses) | int) | join "," -}}
+{{- end -}}
+
+{{/* YAML reads a bare on or off as true or false. */}}
+{{- define "ropewalk.tlsMode" -}}
+{{- if kindIs "bool" .Values.tls.mode -}}
+{{- ternary "on" "off" .Values.tls.mode -}}
+{{- else -}}
+{{- .Values.tls.mode -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "ropewalk.tlsSecret" -}}
+{{- default (printf "%s-tls" (include "ropewalk.fullname" .)) .Values.tls.existingSecret -}}
+{{- end -}}
+
+{{/* Every name a node is reached by, as a JSON list. */}}
+{{- define "ropewalk.tlsNames" -}}
+{{- $service := printf "%s.%s" (include "ropewalk.fullname" .) .Release.Namespace -}}
+{{- $headless := printf "%s.%s" (include "ropewalk.headless" .) .Release.Namespace -}}
+{{- $names := list "localhost" (include "ropewalk.fullname" .) $service -}}
+{{- range list $service $headless -}}
+{{- $names = concat $names (list (printf "%s.svc" .) (printf "%s.svc.%s" . $.Values.clusterDomain)) -}}
+{{- end -}}
+{{- $names = concat $names (list (printf "*.%s.svc" $headless) (printf "*.%s" (include "ropewalk.domain" .))) -}}
+{{- concat $names .Values.external.hosts .Values.tls.extraNames | uniq | toJson -}}
+{{- end -}}
+
+{{/* A Kubernetes quantity of bytes as a whole number; empty for none. */}}
+{{- define "ropewalk.bytes" -}}
+{{- if kindIs "string" . -}}
+{{- $units := dict "" 1 "k" 1000 "M" 1000000 "G" 1000000000 "T" 1000000000000 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 -}}
+{{- $number := regexFind "^[0-9]+(\\.[0-9]+)?" . -}}
+{{- $unit := trimPrefix $number . -}}
+{{- if and $number (hasKey $units $unit) -}}
+{{- mulf (float64 $number) (float64 (get $units $unit)) | floor | int64 -}}
+{{- end -}}
+{{- else if . -}}
+{{- int64 . -}}
+{{- end -}}
+{{- end -}}
+
+{{/*
+The node's limits as a JSON object: its memory budgets as parts of the container's limit, and on top
+what the user has set. The parts are half of the limit; docs/size.md says what the other half is for.
+*/}}
+{{- define "ropewalk.limits" -}}
+{{- $limits := dict -}}
+{{- with .Values.resources.limits -}}
+{{- with include "ropewalk.bytes" .memory -}}
+{{- $memory := int64 . -}}
+{{- $_ := set $limits "database_bytes" (div $memory 4) -}}
+{{- $_ := set $limits "log_tail_bytes" (div $memory 8) -}}
+{{- $_ := set $limits "produce_inflight_bytes" (div $memory 16) -}}
+{{- $_ := set $limits "commit_queue_bytes" (div $memory 32) -}}
+{{- $_ := set $limits "compaction_memory_bytes" (div $memory 32) -}}
+{{- end -}}
+{{- end -}}
+{{- range $name, $value := .Values.limits -}}
+{{- $_ := set $limits $name $value -}}
+{{- end -}}
+{{- toJson $limits -}}
+{{- end -}}
+
+{{/* How a container of this image reaches the cluster, beside its address. */}}
+{{- define "ropewalk.clientEnv" -}}
+{{- if eq (include "ropewalk.tlsMode" .) "on" }}
+- name: ROPEWALK_TLS_CA
+  value: /etc/ropewalk/tls/ca.crt
+- name: ROPEWALK_TLS_CERT
+  value: /etc/ropewalk/tls/tls.crt
+- name: ROPEWALK_TLS_KEY
+  value: /etc/ropewalk/tls/tls.key
+{{- end }}
+{{- end -}}
+
+{{/* What has to be found out before a node starts, in a shell; empty if nothing has to. */}}
+{{- define "ropewalk.prepare" -}}
+{{- if .Values.rack.fromNodeLabel }}
+export ROPEWALK_RACK="$(cat /run/ropewalk/rack)"
+{{- end }}
+{{- if ne .Values.external.type "none" }}
+set -- {{ include "ropewalk.addresses" . | fromJsonArray | join " " }}
+shift "${POD_NAME##*-}"
+export ROPEWALK_ADVERTISE="$1"
+{{- end }}
+{{- end -}}
+
+{{- define "ropewalk.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: 10001
+runAsGroup: 10001
+fsGroup: 10001
+fsGroupChangePolicy: OnRootMismatch
+seccompProfile:
+  type: RuntimeDefault
+{{- end -}}
+
+{{- define "ropewalk.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities:
+  drop: [ALL]
+{{- end -}}
