@@ -43,7 +43,7 @@ fn is_wanted() -> bool {
         OTEL_EXPORTER_OTLP_ENDPOINT,
     ];
     let is_set = |name: &&str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    names.iter().any(|name| is_set(&name))
+    names.iter().any(is_set)
 }
 
 /// Begins to send spans, if the environment names a collector; to be called within tokio.

@@ -22,7 +22,7 @@ struct Inside {
     since: Option<Instant>,
     said: u32,
     left_out: u64,
-    all_left_out: u64,
+    left_out_in_all: u64,
 }
 
 impl Valve {
@@ -35,7 +35,7 @@ impl Valve {
         }
         if inside.said >= LINES {
             inside.left_out += 1;
-            inside.all_left_out += 1;
+            inside.left_out_in_all += 1;
             return None;
         }
         inside.said += 1;
@@ -43,8 +43,8 @@ impl Valve {
     }
 
     /// How many lines were left out since the start.
-    pub fn left_out(&self) -> u64 {
-        self.0.lock().all_left_out
+    pub fn left_out_in_all(&self) -> u64 {
+        self.0.lock().left_out_in_all
     }
 }
 
@@ -60,6 +60,6 @@ mod tests {
         tokio::time::advance(SECOND).await;
         assert_eq!(valve.pass(), Some(95));
         assert_eq!(valve.pass(), Some(0), "what was told is not told again");
-        assert_eq!(valve.left_out(), 95);
+        assert_eq!(valve.left_out_in_all(), 95);
     }
 }
