@@ -12,6 +12,9 @@ use crate::ops::{Joined, Seen};
 
 use super::flag;
 
+/// A family, and what it says of each row.
+type Column<T> = (&'static Family, fn(&T) -> f64);
+
 /// What the replicas of one topic come to here.
 #[derive(Debug, Default)]
 struct OfTopic {
@@ -49,7 +52,7 @@ fn replicas(page: &mut Page, seen: &Seen, joined: &Joined) -> fmt::Result {
     let leaders: usize = topics.values().map(|topic| topic.leaders).sum();
     page.one(&names::LEADERS, leaders as f64)?;
     let bound = seen.limits.metrics_topics;
-    let rows: [(&Family, fn(&OfTopic) -> f64); 3] = [
+    let rows: [Column<OfTopic>; 3] = [
         (&names::TOPIC_PARTITIONS, |topic| topic.replicas as f64),
         (&names::TOPIC_LEADERS, |topic| topic.leaders as f64),
         (&names::TOPIC_LOG_BYTES, |topic| topic.log_bytes as f64),
@@ -83,7 +86,7 @@ type Led<'a> = (&'a str, String, &'a LeaderInfo);
 
 /// The families with a row for each partition.
 fn each(page: &mut Page, led: &[Led]) -> fmt::Result {
-    let families: [(&Family, fn(&LeaderInfo) -> f64); 3] = [
+    let families: [Column<LeaderInfo>; 3] = [
         (&names::PARTITION_HIGH_WATERMARK, |told| {
             told.high_watermark as f64
         }),
