@@ -12,6 +12,9 @@ use crate::ops::{Joined, Seen};
 
 use super::flag;
 
+/// A family, and what it says of each row.
+type Column<T> = (&'static Family, fn(&T) -> f64);
+
 /// What the replicas of one topic come to here.
 #[derive(Debug, Default)]
 struct OfTopic {
@@ -49,7 +52,7 @@ fn replicas(page: &mut Page, seen: &Seen, joined: &Joined) -> fmt::Result {
     let leaders: usize = topics.values().map(|topic| topic.leaders).sum();
     page.one(&names::LEADERS, leaders as f64)?;
     let bound = seen.limits.metrics_topics;
-    let rows: [Row<OfTopic>; 3] = [
+    let rows: [Column<OfTopic>; 3] = [
         (&names::TOPIC_PARTITIONS, |topic| topic.replicas as f64),
         (&names::TOPIC_LEADERS, |topic| topic.leaders as f64),
         (&names::TOPIC_LOG_BYTES, |topic| topic.log_bytes as f64),
@@ -78,15 +81,12 @@ fn replicas(page: &mut Page, seen: &Seen, joined: &Joined) -> fmt::Result {
     each(page, &led)
 }
 
-/// A family, and what it says of one thing.
-type Row<T> = (&'static Family, fn(&T) -> f64);
-
 /// A partition led here: its topic, its number, and what is told of it.
 type Led<'a> = (&'a str, String, &'a LeaderInfo);
 
 /// The families with a row for each partition.
 fn each(page: &mut Page, led: &[Led]) -> fmt::Result {
-    let families: [Row<LeaderInfo>; 3] = [
+    let families: [Column<LeaderInfo>; 3] = [
         (&names::PARTITION_HIGH_WATERMARK, |told| {
             told.high_watermark as f64
         }),
