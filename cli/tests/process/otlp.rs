@@ -1,5 +1,7 @@
 //! A node's spans, as a collector gets them.
 
+#![allow(clippy::disallowed_types)] // the collector is no node: it has sockets of its own
+
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
     TraceService, TraceServiceServer,
 };

@@ -63,7 +63,7 @@ impl Connections {
 
     /// Lines of the log left out.
     pub fn lines_left_out(&self) -> u64 {
-        self.refusals.left_out_in_all() + self.failures.left_out_in_all()
+        self.refusals.left_out() + self.failures.left_out()
     }
 }
 

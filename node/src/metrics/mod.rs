@@ -90,7 +90,7 @@ impl Valves {
             &self.not_compacted,
             &self.not_purged,
         ];
-        all.into_iter().map(Valve::left_out_in_all).sum()
+        all.into_iter().map(Valve::left_out).sum()
     }
 }
 
