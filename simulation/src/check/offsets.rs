@@ -56,14 +56,19 @@ impl Check for OffsetsAreDense {
                     state.next_offset
                 ));
             }
-            let trimmed = group.filter(|group| counted.is_some() && !group.has_gaps);
-            let trimmed = trimmed.map_or(state.log_start, |group| group.start_at(applied.index));
-            if state.log_start != trimmed {
+            // A snapshot begins where the log of whoever sent it does, which may be by a later trim.
+            let Some(group) = group.filter(|group| counted.is_some() && !group.has_gaps) else {
+                continue;
+            };
+            let trims = group.start_at(applied.index)..=group.log_start;
+            if !trims.contains(&state.log_start) {
                 return Err(format!(
-                    "{}: after log index {} its log begins at {}, and the trims up to there go up to {trimmed}",
+                    "{}: after log index {} its log begins at {}, and trims go up to {} there, and later up to {}",
                     replica.name(),
                     applied.index,
-                    state.log_start
+                    state.log_start,
+                    trims.start(),
+                    trims.end()
                 ));
             }
         }
