@@ -20,7 +20,8 @@ const FORMAT: &str = "ROPEWALK_LOG_FORMAT";
 /// are sent, whatever is logged.
 pub fn init(verb: &Verb, spans: Option<&Spans>) -> anyhow::Result<()> {
     let fallback = match verb {
-        Verb::Node(_) => "info",
+        // openraft tells each vote and each heartbeat that failed at info: of many groups, at once.
+        Verb::Node(_) => "info,openraft=warn",
         _ => "warn",
     };
     let set = VARIABLES.iter().find_map(|name| {
