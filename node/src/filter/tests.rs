@@ -276,7 +276,7 @@ fn applied(
 fn of_a_batch_what_matches_is_left_at_its_offsets() {
     for codec in Compression::ALL {
         let bytes = batch(codec, "aabatbba");
-        let apply = |filter, from| applied(filter, &bytes, from, &mut Budget::default());
+        let apply = |filter, from| applied(filter, &bytes, from, &mut Budget::ample());
         let (offsets, next, _) = apply("type == 'a'", 100);
         assert_eq!((offsets, next), (vec![100, 101, 103, 107], 108), "{codec}");
         let (offsets, next, _) = apply("type == 'b'", 104);
@@ -319,7 +319,7 @@ fn what_was_found_before_a_costly_record_goes_out_first() {
     }
     let bytes = builder.build();
     let filter = Filter::compile("value.matches('a')").unwrap();
-    let mut budget = Budget::default();
+    let mut budget = Budget::ample();
     let outcome = filter
         .apply(&ORIGIN, 100, &bytes, 100, &mut budget)
         .unwrap();
@@ -345,7 +345,7 @@ fn what_does_not_unpack_is_an_error_and_not_skipped() {
     let filter = Filter::compile("true").unwrap();
     let bytes = Bytes::from(damaged);
     let error = filter
-        .apply(&ORIGIN, 100, &bytes, 100, &mut Budget::default())
+        .apply(&ORIGIN, 100, &bytes, 100, &mut Budget::ample())
         .unwrap_err();
     assert_eq!(error.code, ErrorCode::CorruptBatch);
 }
@@ -470,7 +470,7 @@ proptest! {
         let bytes = batch(codec, &kinds);
         let end = 100 + kinds.len() as u64;
         let from = 100 + from % kinds.len() as u64;
-        let (at_once, next, _) = applied("type == 'a'", &bytes, from, &mut Budget::default());
+        let (at_once, next, _) = applied("type == 'a'", &bytes, from, &mut Budget::ample());
         prop_assert_eq!(next, end);
         let (mut at, mut found) = (from, Vec::new());
         while at < end {
