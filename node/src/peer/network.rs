@@ -166,7 +166,7 @@ impl Network {
     async fn send(&self, request: AppendEntriesRequest<TypeConfig>, bound: Duration) -> Sent {
         let prev = request.prev_log_id;
         let last = request.entries.last().map(|entry| entry.log_id).or(prev);
-        let began = (!request.entries.is_empty()).then(Instant::now);
+        let has_entries = !request.entries.is_empty();
         let call = v1::AppendCall {
             call_id: 0, // given by the lane
             group_id: self.group.0,
@@ -176,6 +176,7 @@ impl Network {
         };
         drop(request);
         self.keep_to_the_rate(&call).await;
+        let began = has_entries.then(Instant::now);
         Sent {
             prev,
             last,
