@@ -30,12 +30,16 @@ fn run(cli: args::Cli) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    let spans = {
-        let _within = runtime.enter();
-        otlp::spans()?
+    let is_node = matches!(cli.verb, args::Verb::Node(_) | args::Verb::Dev(_));
+    // Only nodes have spans to send.
+    let spans = match is_node {
+        true => {
+            let _within = runtime.enter();
+            otlp::spans()?
+        }
+        false => None,
     };
     logs::init(&cli.verb, spans.as_ref())?;
-    let is_node = matches!(cli.verb, args::Verb::Node(_) | args::Verb::Dev(_));
     let done = runtime.block_on(verbs::run(cli));
     drop(spans);
     if is_node {
