@@ -146,6 +146,12 @@ pub struct NodeArgs {
     /// Where metrics and health are served; off unless given
     #[arg(long, value_name = "HOST:PORT", env = "ROPEWALK_HTTP")]
     pub http: Option<Address>,
+    /// A second port, for clients that don't reach --advertise, as from outside of Kubernetes; off unless given
+    #[arg(long, value_name = "HOST:PORT", env = "ROPEWALK_EXTERNAL_LISTEN")]
+    pub external_listen: Option<Address>,
+    /// The address those clients reach that port at; they are told this one of every node
+    #[arg(long, value_name = "HOST:PORT", env = "ROPEWALK_EXTERNAL_ADVERTISE")]
+    pub external_advertise: Option<Address>,
     /// The same list on every first node forms the cluster; a later node names any living one
     #[arg(
         long,

@@ -5,6 +5,8 @@ use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
+use crate::logs;
+
 const FAILED: u8 = 1;
 const BAD_USAGE: u8 = 2;
 
@@ -34,7 +36,7 @@ pub fn report(done: anyhow::Result<()>) -> ExitCode {
     if is_broken_pipe(&error) {
         return ExitCode::SUCCESS;
     }
-    eprintln!("ropewalk: {}", one_line(&error));
+    logs::say(&format!("ropewalk: {}", one_line(&error)));
     match error.downcast_ref::<Usage>() {
         Some(_) => ExitCode::from(BAD_USAGE),
         None => ExitCode::from(FAILED),

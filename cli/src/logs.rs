@@ -1,7 +1,15 @@
-//! Logs, on stderr, so that results on stdout stay clean.
+//! Logs, on stderr, so that results on stdout stay clean. A node hands its lines to a thread that writes
+//! them: whoever does not read them holds up that thread, and never the node.
 
-use std::io::{IsTerminal, stderr};
+mod format;
 
+use std::io::{self, IsTerminal, Write, stderr};
+use std::os::fd::AsFd;
+use std::sync::OnceLock;
+
+use parking_lot::Mutex;
+use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
@@ -10,15 +18,74 @@ use crate::args::Verb;
 use crate::exit::usage;
 use crate::otlp::{self, Spans};
 
+pub use format::node_is;
+
 /// Where the filter is taken from, the first that is set.
 const VARIABLES: [&str; 2] = ["ROPEWALK_LOG", "RUST_LOG"];
 
 /// What a line looks like: `text`, or `json` with an object a line.
 const FORMAT: &str = "ROPEWALK_LOG_FORMAT";
 
+/// Lines of a node that may wait to be written; those that come then are left out, and counted.
+const WAITING_LINES: usize = 4_096;
+
+/// What writes a node's lines. There is one stderr, and so one of these.
+static WRITING: OnceLock<Writing> = OnceLock::new();
+
+struct Writing {
+    lines: NonBlocking,
+    lost: ErrorCounter,
+    /// The thread, until it was told to end.
+    thread: Mutex<Option<WorkerGuard>>,
+}
+
 /// Begins to log: what the environment asks for, otherwise what suits the verb. Spans go where they
 /// are sent, whatever is logged.
 pub fn init(verb: &Verb, spans: Option<&Spans>) -> anyhow::Result<()> {
+    let filter = filter(verb)?;
+    let writer = match verb {
+        Verb::Node(_) | Verb::Dev(_) => BoxMakeWriter::new(writing()?),
+        _ => BoxMakeWriter::new(stderr),
+    };
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(writer)
+        // Where they can't be written they can't be complained about either: that would panic, and
+        // end a replica for a log on a full disk.
+        .log_internal_errors(false);
+    let format = std::env::var(FORMAT).unwrap_or_default();
+    let lines = match format.as_str() {
+        "" | "text" => lines.with_ansi(stderr().is_terminal()).boxed(),
+        "json" => {
+            let lines = lines.json().flatten_event(true);
+            match verb {
+                Verb::Node(_) => lines.map_event_format(format::Numbered).boxed(),
+                _ => lines.boxed(),
+            }
+        }
+        other => {
+            let other = other.chars().take(64).collect::<String>();
+            return Err(usage(format!("{FORMAT}={other:?}: write text or json")));
+        }
+    };
+    tracing_subscriber::registry()
+        .with(lines.with_filter(filter))
+        .with(spans.map(otlp::layer))
+        .init();
+    if WRITING.get().is_some() {
+        // The usual way is to write to stderr, and to wait for whoever reads it.
+        std::panic::set_hook(Box::new(|info| {
+            let backtrace = std::backtrace::Backtrace::capture();
+            // A bug is told of even where nothing else is.
+            match tracing::enabled!(tracing::Level::ERROR) {
+                true => tracing::error!(%backtrace, "{info}"),
+                false => say(&format!("ropewalk: {info}\n{backtrace}")),
+            }
+        }));
+    }
+    Ok(())
+}
+
+fn filter(verb: &Verb) -> anyhow::Result<EnvFilter> {
     let fallback = match verb {
         // openraft tells each vote and each heartbeat that failed at info: of many groups, at once.
         Verb::Node(_) => "info,openraft=warn",
@@ -30,31 +97,62 @@ pub fn init(verb: &Verb, spans: Option<&Spans>) -> anyhow::Result<()> {
             std::env::var(name).ok().filter(|text| !text.is_empty())?,
         ))
     });
-    let filter = match &set {
+    match &set {
         Some((name, text)) => EnvFilter::try_new(text).map_err(|error| {
             usage(format!(
                 "{name}={text:?}: {error}; write a level, as in info, or target=level"
             ))
-        })?,
-        None => EnvFilter::new(fallback),
+        }),
+        None => Ok(EnvFilter::new(fallback)),
+    }
+}
+
+/// Begins to write lines in a thread of its own. Its handle of stderr is its own too: a write that
+/// waits must not hold the lock that others print with.
+fn writing() -> io::Result<NonBlocking> {
+    let stderr = std::fs::File::from(stderr().as_fd().try_clone_to_owned()?);
+    let (lines, thread) = NonBlockingBuilder::default()
+        .lossy(true)
+        .buffered_lines_limit(WAITING_LINES)
+        .thread_name("log")
+        .finish(stderr);
+    let writing = WRITING.get_or_init(|| Writing {
+        lost: lines.error_counter(),
+        lines,
+        thread: Mutex::new(Some(thread)),
+    });
+    Ok(writing.lines.clone())
+}
+
+/// How many lines were left out because too many waited to be written.
+pub fn lost() -> u64 {
+    let lost = WRITING.get().map(|writing| writing.lost.dropped_lines());
+    lost.map_or(0, |lost| u64::try_from(lost).unwrap_or(u64::MAX))
+}
+
+/// Says something to the user that is no line of the log, after those that are.
+pub fn say(what: &str) {
+    let Some(writing) = WRITING.get() else {
+        return eprintln!("{what}");
     };
-    let lines = tracing_subscriber::fmt::layer()
-        .with_writer(stderr)
-        // Where they can't be written they can't be complained about either: that would panic, and
-        // end a replica for a log on a full disk.
-        .log_internal_errors(false);
-    let format = std::env::var(FORMAT).unwrap_or_default();
-    let lines = match format.as_str() {
-        "" | "text" => lines.with_ansi(stderr().is_terminal()).boxed(),
-        "json" => lines.json().flatten_event(true).boxed(),
-        other => {
-            let other = other.chars().take(64).collect::<String>();
-            return Err(usage(format!("{FORMAT}={other:?}: write text or json")));
-        }
+    // It never fails, but for being counted as left out.
+    let _ = writing.lines.clone().write(format!("{what}\n").as_bytes());
+}
+
+/// Waits until what there is to write is written, for a second at most. Nothing is logged afterwards.
+pub fn end() {
+    let Some(writing) = WRITING.get() else {
+        return;
     };
-    tracing_subscriber::registry()
-        .with(lines.with_filter(filter))
-        .with(spans.map(otlp::layer))
-        .init();
-    Ok(())
+    let Some(thread) = writing.thread.lock().take() else {
+        return;
+    };
+    // Where there is no room for another line there is none to tell the thread to end either, and it
+    // would complain about that on stdout, which belongs to results.
+    let lost_before = lost();
+    let _ = writing.lines.clone().write(&[]);
+    match lost() > lost_before {
+        true => std::mem::forget(thread),
+        false => drop(thread),
+    }
 }

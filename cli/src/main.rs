@@ -17,7 +17,9 @@ use clap::Parser;
 
 fn main() -> ExitCode {
     let cli = args::Cli::parse();
-    exit::report(run(cli))
+    let code = exit::report(run(cli));
+    logs::end();
+    code
 }
 
 // Built with mistakes in it, it would be no product.

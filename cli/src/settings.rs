@@ -7,7 +7,7 @@ use figment::providers::{Env, Format, Serialized, Toml};
 use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
 use ropewalk_node::Config;
-use ropewalk_node::config::Limits;
+use ropewalk_node::config::{External, Limits};
 use ropewalk_node::env::tls::TlsSettings;
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +31,8 @@ struct File {
     listen: Option<Address>,
     advertise: Option<Address>,
     http: Option<Address>,
+    external_listen: Option<Address>,
+    external_advertise: Option<Address>,
     seeds: Vec<Address>,
     rack: String,
     tls_mode: Option<TlsMode>,
@@ -52,6 +54,10 @@ struct Given<'a> {
     advertise: &'a Option<Address>,
     #[serde(skip_serializing_if = "Option::is_none")]
     http: &'a Option<Address>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    external_listen: &'a Option<Address>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    external_advertise: &'a Option<Address>,
     #[serde(skip_serializing_if = "Option::is_none")]
     seeds: &'a Option<Vec<Address>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -107,6 +113,8 @@ fn given<'a>(args: &'a NodeArgs, global: &'a Global) -> Given<'a> {
         listen: &args.listen,
         advertise: &args.advertise,
         http: &args.http,
+        external_listen: &args.external_listen,
+        external_advertise: &args.external_advertise,
         seeds: &args.seeds,
         rack: &args.rack,
         tls_mode: &args.tls_mode,
@@ -126,14 +134,8 @@ fn complete(file: File) -> anyhow::Result<NodeSettings> {
         usage("no address given: pass --listen HOST:PORT, or set ROPEWALK_LISTEN, or listen in the config file")
     })?;
     let advertise = file.advertise.map_or_else(|| listen.clone(), String::from);
-    if ["0.0.0.0:", "[::]:"]
-        .iter()
-        .any(|any| advertise.starts_with(any))
-    {
-        return Err(usage(format!(
-            "others cannot reach this node at {advertise}: pass --advertise HOST:PORT with an address they can"
-        )));
-    }
+    check_reachable(&advertise, "--advertise")?;
+    let external = external(file.external_listen, file.external_advertise)?;
     let mut seeds: Vec<String> = file.seeds.into_iter().map(String::from).collect();
     if seeds.is_empty() {
         seeds.push(advertise.clone());
@@ -154,12 +156,43 @@ fn complete(file: File) -> anyhow::Result<NodeSettings> {
             advertise,
             listen,
             http,
+            external,
             seeds,
             rack,
             member_of: None,
             limits,
         },
     })
+}
+
+fn external(
+    listen: Option<Address>,
+    advertise: Option<Address>,
+) -> anyhow::Result<Option<External>> {
+    let (listen, advertise) = match (listen, advertise) {
+        (None, None) => return Ok(None),
+        (Some(listen), Some(advertise)) => (String::from(listen), String::from(advertise)),
+        _ => {
+            return Err(usage(
+                "clients from elsewhere need both: pass --external-listen HOST:PORT, where they are served, and \
+                 --external-advertise HOST:PORT, where they reach it",
+            ));
+        }
+    };
+    check_reachable(&advertise, "--external-advertise")?;
+    Ok(Some(External { listen, advertise }))
+}
+
+fn check_reachable(advertise: &str, flag: &str) -> anyhow::Result<()> {
+    let anywhere = ["0.0.0.0:", "[::]:"]
+        .iter()
+        .any(|any| advertise.starts_with(any));
+    if anywhere {
+        return Err(usage(format!(
+            "others cannot reach this node at {advertise}: pass {flag} HOST:PORT with an address they can"
+        )));
+    }
+    Ok(())
 }
 
 /// Lets a limit be written with its unit: `fetch_wait_ms = "30s"`, `fetch_bytes = "4MiB"`.
@@ -309,6 +342,18 @@ mod tests {
             ("data_dir = '/d'", "--listen"),
             ("data_dir = '/d'\nlisten = '10.0.0.1'", "listen"),
             ("data_dir = '/d'\nlisten = '0.0.0.0:7101'", "--advertise"),
+            (
+                "data_dir = '/d'\nlisten = 'a:1'\nexternal_listen = 'a:2'",
+                "--external-advertise",
+            ),
+            (
+                "data_dir = '/d'\nlisten = 'a:1'\nexternal_advertise = 'a:2'",
+                "--external-listen",
+            ),
+            (
+                "data_dir = '/d'\nlisten = 'a:1'\nexternal_listen = 'a:2'\nexternal_advertise = '0.0.0.0:2'",
+                "--external-advertise",
+            ),
             (
                 "data_dir = '/d'\nlisten = 'a:1'\n[limits]\nfetch_bytes = 'lots'",
                 "limits.fetch_bytes",

@@ -19,12 +19,14 @@ use tower::{ServiceExt, service_fn};
 use crate::error::{Error, Result};
 use crate::tls::Secure;
 
-/// How long a connection may take to be made.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a connection may take to be made: one lost packet is sent again within it. A machine that is
+/// gone refuses none, so that a publish stands still for this long, too, where its leader was there.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(1_500);
 /// A silent connection is asked for a sign of life this often.
-const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(2);
-/// Without a sign of life for this long it is given up.
-const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(3);
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(1);
+/// Without a sign of life for this long it is given up. A machine that is gone does not close its connections,
+/// so that this and the interval are how long a publish stands still for it: together less than 3 s.
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_millis(1_500);
 /// The most bytes of one answer: what a node returns to one fetch at most, the largest batch there
 /// can be, and room for its envelope.
 const MAX_ANSWER_BYTES: usize = 72 << 20;

@@ -13,6 +13,8 @@ pub struct Config {
     pub listen: String,
     /// The address of metrics and health, if on.
     pub http: Option<String>,
+    /// A second way in for clients that don't reach `advertise`, if there is one.
+    pub external: Option<External>,
     /// The nodes to form or find a cluster through.
     pub seeds: Vec<String>,
     /// The rack (zone) this node stands in.
@@ -24,6 +26,18 @@ pub struct Config {
     pub member_of: Option<String>,
     /// Timings and bounds.
     pub limits: Limits,
+}
+
+/// Where clients from elsewhere come in, as those outside of the Kubernetes cluster a node is in. They
+/// are told the other nodes' external addresses; nodes talk to each other by `advertise` all the same,
+/// and what they say to each other is not served here.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct External {
+    /// The address of this listener, host:port.
+    pub listen: String,
+    /// The address those clients reach it at, host:port.
+    pub advertise: String,
 }
 
 /// Timings and bounds. Every queue, buffer and loop of a node is held by one of these.

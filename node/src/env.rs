@@ -1,6 +1,7 @@
 //! The one seam to the world: wall time, disk, network, randomness. Everything above it is the
 //! same code in production and in the simulator. Monotonic time is tokio's.
 
+mod busy;
 mod clock;
 mod incoming;
 mod process;
@@ -15,6 +16,7 @@ use futures_util::future::BoxFuture;
 use ropewalk_raft_store::Disk;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+pub use busy::busy;
 pub use clock::SystemClock;
 pub use incoming::{Accepted, Connections, Incoming};
 pub use process::{ProcessUse, process_use};
@@ -31,6 +33,8 @@ pub struct Env {
     pub net: Arc<dyn Net>,
     /// Where all randomness comes from.
     pub seed: u64,
+    /// How many lines of the log whoever writes it had no room for.
+    pub log_lines_lost: fn() -> u64,
 }
 
 /// Wall time. It may jump, in both directions.
@@ -55,6 +59,10 @@ pub trait Net: Send + Sync + fmt::Debug + 'static {
     /// When the certificate this node shows ends to be valid, in ms since 1970; `None` without one.
     fn certificate_not_after_ms(&self) -> Option<i64> {
         None
+    }
+    /// Lines of the log on its connections that were left out.
+    fn log_lines_left_out(&self) -> u64 {
+        0
     }
 }
 

@@ -10,9 +10,10 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tonic::transport::Server;
+use tonic::transport::server::Router;
 
 use crate::cluster::{Cluster, StartError};
-use crate::config::Config;
+use crate::config::{Config, External};
 use crate::coordinator::{Coordinator, LagWatch};
 use crate::disk;
 use crate::env::{Env, Incoming, Listener};
@@ -105,7 +106,16 @@ pub async fn run(
         |listener| Incoming::new(listener, config.limits.connections, connections.clone());
     let grpc = listening(&config.listen, env.net.listen(&config.listen)).await?;
     let grpc = incoming(grpc);
-    let grpc_seen = grpc.seen();
+    let mut connections_seen = vec![("grpc", grpc.seen())];
+    let external = match &config.external {
+        Some(External { listen, .. }) => {
+            let listener = listening(listen, env.net.listen(listen)).await?;
+            let external = incoming(listener);
+            connections_seen.push(("external", external.seen()));
+            Some(external)
+        }
+        None => None,
+    };
     let http = match &config.http {
         Some(address) => {
             let listener = listening(address, env.net.listen_for_operators(address)).await?;
@@ -122,32 +132,29 @@ pub async fn run(
 
     let tasks = TaskTracker::new();
     let stop_serving = CancellationToken::new();
-    let served = Server::builder()
-        .http2_keepalive_interval(Some(KEEP_ALIVE))
-        .http2_keepalive_timeout(Some(KEEP_ALIVE))
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+    let inside = server()
         .add_service(client_service.server())
         .add_service(inbound.service())
-        .add_service(cluster.service())
-        .serve_with_incoming_shutdown(grpc.into_stream(), stop_serving.clone().cancelled_owned());
-    tasks.spawn(async move {
-        if let Err(error) = served.await {
-            tracing::error!(%error, "the gRPC listener stopped");
-        }
-    });
+        .add_service(cluster.service());
+    tasks.spawn(serve(inside, grpc, stop_serving.clone()));
+    if let Some(external) = external {
+        let outside = server().add_service(client_service.for_outside().server());
+        tasks.spawn(serve(outside, external, stop_serving.clone()));
+    }
     // From the first moment: a node may wait for its cluster for long, and is alive meanwhile.
     let seen = http.map(|incoming| {
+        connections_seen.push(("http", incoming.seen()));
         let seen = Arc::new(ops::Seen {
             store: store.clone(),
             cluster: cluster.clone(),
             peers: peers.clone(),
             net: env.net.clone(),
             clock: env.clock.clone(),
+            log_lines_lost: env.log_lines_lost,
             metrics: metrics.clone(),
             limits: config.limits.clone(),
             rack: config.rack.clone(),
-            connections: vec![("grpc", grpc_seen), ("http", incoming.seen())],
+            connections: connections_seen,
             stopping: shutdown.clone(),
             joined: Default::default(),
         });
@@ -268,6 +275,22 @@ async fn damaged(store: &Store, cluster: &Cluster) -> String {
     tokio::select! {
         Some(what) = found => what,
         what = cluster.damaged() => what,
+    }
+}
+
+fn server() -> Server {
+    Server::builder()
+        .http2_keepalive_interval(Some(KEEP_ALIVE))
+        .http2_keepalive_timeout(Some(KEEP_ALIVE))
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+}
+
+async fn serve(services: Router, incoming: Incoming, stop: CancellationToken) {
+    let served =
+        services.serve_with_incoming_shutdown(incoming.into_stream(), stop.cancelled_owned());
+    if let Err(error) = served.await {
+        tracing::error!(%error, "the gRPC listener stopped");
     }
 }
 

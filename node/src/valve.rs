@@ -1,4 +1,4 @@
-//! Keeps a line of the log from being written as often as somebody outside likes: so many a second, and
+//! Keeps a line of the log from being written as often as somebody outside likes: so many in a while, and
 //! then a count of what was left out with the next one that is written.
 //!
 //! One valve a place in the code: a flood there must not silence what is said elsewhere.
@@ -8,14 +8,24 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// Lines of one kind a second.
-const LINES: u32 = 5;
-/// What counts as a second.
-const SECOND: Duration = Duration::from_secs(1);
+/// How many lines of one kind, in how long.
+type Pace = (u32, Duration);
 
-/// Lets through so many lines a second.
-#[derive(Debug, Default)]
-pub struct Valve(Mutex<Inside>);
+const OFTEN: Pace = (5, Duration::from_secs(1));
+const RARELY: Pace = (1, Duration::from_secs(30));
+
+/// Lets through five lines a second, unless it was made to let through fewer.
+#[derive(Debug)]
+pub struct Valve {
+    pace: Pace,
+    inside: Mutex<Inside>,
+}
+
+impl Default for Valve {
+    fn default() -> Valve {
+        Valve::of(OFTEN)
+    }
+}
 
 #[derive(Debug, Default)]
 struct Inside {
@@ -26,14 +36,27 @@ struct Inside {
 }
 
 impl Valve {
+    /// One for what is as it should be: a line in half a minute.
+    pub fn rare() -> Valve {
+        Valve::of(RARELY)
+    }
+
+    fn of(pace: Pace) -> Valve {
+        Valve {
+            pace,
+            inside: Mutex::default(),
+        }
+    }
+
     /// Whether a line may be written now; if so, how many were left out since the last.
     pub fn pass(&self) -> Option<u64> {
-        let mut inside = self.0.lock();
-        if inside.since.is_none_or(|since| since.elapsed() >= SECOND) {
+        let (lines, window) = self.pace;
+        let mut inside = self.inside.lock();
+        if inside.since.is_none_or(|since| since.elapsed() >= window) {
             inside.since = Some(Instant::now());
             inside.said = 0;
         }
-        if inside.said >= LINES {
+        if inside.said >= lines {
             inside.untold += 1;
             inside.left_out += 1;
             return None;
@@ -44,7 +67,7 @@ impl Valve {
 
     /// How many lines were left out since the start.
     pub fn left_out(&self) -> u64 {
-        self.0.lock().left_out
+        self.inside.lock().left_out
     }
 }
 
@@ -53,13 +76,17 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_flood_is_a_few_lines_a_second_and_a_count_of_the_rest() {
-        let valve = Valve::default();
-        let passed = (0..100).filter(|_| valve.pass() == Some(0)).count();
-        assert_eq!(passed, LINES as usize);
-        tokio::time::advance(SECOND).await;
-        assert_eq!(valve.pass(), Some(95));
-        assert_eq!(valve.pass(), Some(0), "what was told is not told again");
-        assert_eq!(valve.left_out(), 95);
+    async fn a_flood_is_a_few_lines_in_a_while_and_a_count_of_the_rest() {
+        for valve in [Valve::default(), Valve::rare()] {
+            let (lines, window) = valve.pace;
+            let left_out = 100 - u64::from(lines);
+            let passed = (0..100).filter(|_| valve.pass() == Some(0)).count();
+            assert_eq!(passed, lines as usize);
+            tokio::time::advance(window).await;
+            assert_eq!(valve.pass(), Some(left_out));
+            let told_again = valve.pass().filter(|left_out| *left_out > 0);
+            assert_eq!(told_again, None);
+            assert!(valve.left_out() >= left_out);
+        }
     }
 }

@@ -238,6 +238,9 @@ async fn a_full_disk_refuses_writes_serves_reads_and_recovers() {
         .await
         .expect("the disk is looked at");
     assert_eq!(refused, ErrorCode::DiskFull);
+    let readiness = get(node.config.http.as_ref().unwrap(), "/readyz").await;
+    assert!(readiness.starts_with("HTTP/1.1 503"), "{readiness}");
+    assert!(readiness.contains("disk is full"), "{readiness}");
     assert_eq!(node.fetch(0, 0).await.error, None);
     node.disk.set_free_bytes(1 << 40);
     node.produce_until_led(batch((-1, -1, -1), &[b"y"])).await;

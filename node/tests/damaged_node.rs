@@ -38,6 +38,7 @@ async fn ends_damaged(disk: &Arc<MemoryDisk>, config: &Config, first: Option<u8>
         disk: disk.clone(),
         net: Arc::new(TcpNet),
         seed: 1,
+        log_lines_lost: || 0,
     };
     let (ready, is_ready) = oneshot::channel();
     let running = ropewalk_node::run(config.clone(), env, CancellationToken::new(), ready);

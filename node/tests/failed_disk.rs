@@ -71,6 +71,7 @@ async fn run(disk: Arc<dyn Disk>) -> Result<Ready, RunError> {
         disk,
         net: Arc::new(TcpNet),
         seed: 1,
+        log_lines_lost: || 0,
     };
     let (ready, is_ready) = oneshot::channel();
     let stop = CancellationToken::new();

@@ -33,13 +33,21 @@ pub const COMMAND_VERSION: u8 = 1;
 /// | 2 | `ReplicaDamaged` |
 /// | 3 | `Group`, `Fence`, and the ring of an append |
 /// | 4 | `Compact`, `Compacted`, and the settings of a topic that ask for them |
-pub const UNDERSTOOD_VERSION: u32 = 4;
+/// | 5 | the external address of a node |
+/// | 6 | `RaiseReplicas` |
+pub const UNDERSTOOD_VERSION: u32 = 6;
 
 /// Since when consumer groups, rings of appends and fences are understood.
 pub const GROUPS_SINCE_VERSION: u32 = 3;
 
 /// Since when topics can be compacted.
 pub const COMPACTION_SINCE_VERSION: u32 = 4;
+
+/// Since when the metadata keeps external addresses.
+pub const EXTERNAL_SINCE_VERSION: u32 = 5;
+
+/// Since when a topic can get more replicas.
+pub const RAISE_SINCE_VERSION: u32 = 6;
 
 const HEAD_BYTES: usize = 10;
 const RING_BYTES: usize = 4;

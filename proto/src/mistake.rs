@@ -67,6 +67,7 @@ mistakes! {
     NewPartitionAtOnce "new-partition-at-once" "a partition that a topic gained is given out before the old ones are read"
     FenceIgnored "fence-ignored" "what was routed by an older ring is written behind a fence"
     CompactTheLast "compact-the-last" "compaction takes the last record of a key, too"
+    FilterSkips "filter-skips" "a filter leads its reader one record too far"
     PositionAhead "position-ahead" "a member commits past records that are not done"
 }
 

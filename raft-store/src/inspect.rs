@@ -81,6 +81,8 @@ pub struct Inspection {
     pub applied: Option<LogPlace>,
     /// The last entry of the log; what was purged counts.
     pub last: Option<LogPlace>,
+    /// Whether it was marked as one that must not run.
+    pub quarantined: bool,
     /// The first log index that was asked for.
     pub from_index: u64,
     /// The entries from there on.
@@ -104,6 +106,7 @@ impl Inspection {
             purged: None,
             applied: None,
             last: None,
+            quarantined: false,
             from_index: 0,
             entries: Vec::new(),
             checkpoints: Vec::new(),
@@ -178,6 +181,7 @@ async fn marks(disk: &dyn Disk, seen: &mut Inspection) -> Result<(), DiskError> 
     };
     let (vote, committed) = (get(Part::Vote).await?, get(Part::Committed).await?);
     let (purged, applied) = (get(Part::Purged).await?, get(Part::Applied).await?);
+    seen.quarantined = get(Part::Quarantine).await?.is_some();
     if let Some((key, value)) = vote {
         let vote = seen.keep(small::read_vote(&key, value));
         seen.vote = vote.map(|vote| CastVote {

@@ -27,6 +27,7 @@ mod small;
 mod state;
 pub mod store;
 mod tail;
+mod traces;
 pub mod types;
 pub mod view;
 
@@ -42,5 +43,6 @@ pub use runtime::seed_randomness;
 pub use scrub::Scrub;
 pub use state::StateMachine;
 pub use store::{Replica, Store, StoreError, StoreOptions};
+pub use traces::{Followed, Traces};
 pub use types::{Broker, Raft, TypeConfig};
 pub use view::ReplicaView;

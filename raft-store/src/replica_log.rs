@@ -21,6 +21,7 @@ use crate::keys;
 use crate::small::{self, Purged};
 use crate::store::StoreOptions;
 use crate::tail::{Evict, Tail, TailBudget};
+use crate::traces::Traces;
 use crate::types::{Entry, LogId, Vote};
 
 /// What the replicas of a node share.
@@ -29,6 +30,7 @@ pub(crate) struct NodeDisk {
     pub(crate) committer: Committer,
     pub(crate) options: StoreOptions,
     pub(crate) tails: TailBudget<ReplicaLog>,
+    pub(crate) traces: Traces,
 }
 
 /// One replica's log.
@@ -229,6 +231,7 @@ impl ReplicaLog {
         entries: Vec<Entry>,
         done: impl FnOnce(Result<(), DiskError>) + Send + 'static,
     ) -> Result<(), DiskError> {
+        let spans = self.node.traces.syncing(&entries);
         let (append, stored) = self.number(entries)?;
         let changes = stored.iter().map(|stored| entry::put(self.replica, stored));
         let batch = Batch {
@@ -236,6 +239,7 @@ impl ReplicaLog {
         };
         let log = Arc::clone(self);
         let synced = move |result: Result<(), DiskError>| {
+            drop(spans);
             if result.is_ok() {
                 log.marks.lock().tail.mark_synced(append);
             }

@@ -6,7 +6,7 @@
 //! writes, so a power loss leaves each entry as it was or as it is to be. What an entry means, and what
 //! may be taken out of it, is not known here.
 
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 
 use bytes::Bytes;
 use openraft::EntryPayload;
@@ -37,12 +37,13 @@ pub struct Rewritten {
 
 impl ReplicaLog {
     /// Looks at the entries in `range`, about `max_bytes` of them, and writes those anew for which
-    /// `replace` has another command. They must all be applied.
+    /// `replace` has another command. They must all be applied. An entry at which `replace` breaks off is
+    /// for the next step.
     pub(crate) async fn rewrite(
         &self,
         range: Range<u64>,
         max_bytes: usize,
-        mut replace: impl FnMut(&Entry) -> Option<Command> + Send,
+        mut replace: impl FnMut(&Entry) -> ControlFlow<(), Option<Command>> + Send,
     ) -> Result<Rewritten, DiskError> {
         let mut done = Rewritten {
             next: range.start,
@@ -51,10 +52,13 @@ impl ReplicaLog {
         let read = self.read_stored(range, max_bytes).await;
         let mut changed = Vec::new();
         for mut stored in self.noting(read)? {
+            let ControlFlow::Continue(replaced) = replace(&stored.entry) else {
+                break;
+            };
             done.next = stored.entry.log_id.index + 1;
             let bytes = payload_bytes(&stored.entry);
             done.before_bytes += bytes;
-            match replace(&stored.entry) {
+            match replaced {
                 Some(command) => {
                     stored.entry.payload = EntryPayload::Normal(command);
                     done.after_bytes += payload_bytes(&stored.entry);

@@ -19,6 +19,7 @@ use crate::sealed;
 use crate::small;
 use crate::state::StateMachine;
 use crate::tail::TailBudget;
+use crate::traces::Traces;
 use crate::view::ReplicaView;
 
 /// Bounds of the store.
@@ -116,6 +117,7 @@ impl Store {
             disk,
             committer,
             tails: TailBudget::new(options.tail_bytes as u64),
+            traces: Traces::default(),
             options,
         };
         Ok(Store {
@@ -147,6 +149,11 @@ impl Store {
     /// Bytes that wait for the committer or are being written, and how many may.
     pub fn queued_bytes(&self) -> (usize, usize) {
         self.node.committer.queued_bytes()
+    }
+
+    /// The batches on their way to the disk that are followed.
+    pub fn traces(&self) -> &Traces {
+        &self.node.traces
     }
 
     /// What the committer has done, for metrics.

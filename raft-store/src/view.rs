@@ -3,7 +3,7 @@
 //! what it has applied.
 
 use std::fmt;
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -95,12 +95,13 @@ impl<M: Machine> ReplicaView<M> {
 
     /// Looks at the applied entries in `range`, about `max_bytes` of them, and writes those anew for
     /// which `replace` has another command, under the same index and term. A reader sees an entry as it
-    /// was or as it is. Nothing happens to what was purged meanwhile.
+    /// was or as it is. Nothing happens to what was purged meanwhile. All of it is done in one go, so
+    /// `replace` may break off before an entry: that one and what follows are for the next step.
     pub async fn rewrite(
         &self,
         range: Range<u64>,
         max_bytes: usize,
-        replace: impl FnMut(&Entry) -> Option<Command> + Send,
+        replace: impl FnMut(&Entry) -> ControlFlow<(), Option<Command>> + Send,
     ) -> Result<Rewritten, DiskError> {
         // What is applied is committed: it is never truncated.
         let applied = *self.applied.borrow();

@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -10,8 +11,8 @@ use openraft::storage::{
     RaftLogReader, RaftLogStorage, RaftLogStorageExt, RaftSnapshotBuilder, RaftStateMachine,
 };
 use ropewalk_proto::command::Command;
-use ropewalk_raft_store::disk::Disk;
 use ropewalk_raft_store::disk::rocks::{RocksDisk, RocksOptions};
+use ropewalk_raft_store::disk::{Disk, MemoryDisk};
 use ropewalk_raft_store::types::Entry;
 use ropewalk_raft_store::{DiskError, Replica, ReplicaView, Rewritten, Store, StoreOptions};
 
@@ -33,6 +34,11 @@ fn left_of(entry: &Entry) -> Option<Command> {
         came_bytes: batch.len() as u32,
         batch: batch.slice(..5),
     })
+}
+
+/// The same, as a step over the log asks for it.
+fn each(entry: &Entry) -> ControlFlow<(), Option<Command>> {
+    ControlFlow::Continue(left_of(entry))
 }
 
 fn rewritten(index: u64) -> Entry {
@@ -58,7 +64,7 @@ async fn applied(mut replica: Replica<Sum>, count: u64) -> Replica<Sum> {
 async fn rewrite_all(view: &ReplicaView<Sum>, end: u64) -> Rewritten {
     let mut all = Rewritten::default();
     while all.next < end {
-        let step = view.rewrite(all.next..end, 700, left_of).await;
+        let step = view.rewrite(all.next..end, 700, each).await;
         let step = step.expect("a step");
         assert!(step.next > all.next, "it goes on");
         all.next = step.next;
@@ -206,14 +212,14 @@ async fn what_is_purged_or_not_applied_is_not_written() {
     let mut replica = applied(open(disk.clone()).await, 30).await;
     let more = replica.log.blocking_append(entries(TERM, 30..34)).await;
     more.expect("an append");
-    let step = replica.view.rewrite(28..34, usize::MAX, left_of).await;
+    let step = replica.view.rewrite(28..34, usize::MAX, each).await;
     let step = step.expect("a step");
     assert_eq!((step.next, step.entries), (30, 2), "30 is not applied");
 
     let mut builder = replica.state.get_snapshot_builder().await;
     builder.build_snapshot().await.expect("a snapshot");
     replica.log.purge(log_id(TERM, 24)).await.expect("a purge");
-    let step = replica.view.rewrite(20..30, usize::MAX, left_of).await;
+    let step = replica.view.rewrite(20..30, usize::MAX, each).await;
     assert_eq!(step.expect("a step").next, 20, "20 is gone");
     // A log in which something stood before its beginning would not open.
     let mut replica = open(disk.now()).await;
@@ -229,7 +235,7 @@ async fn a_purge_in_the_midst_of_a_step_leaves_nothing_before_the_log() {
     builder.build_snapshot().await.expect("a snapshot");
     let view = replica.view.clone();
     let purge = replica.log.purge(log_id(TERM, 24));
-    let (purged, step) = tokio::join!(purge, view.rewrite(0..30, usize::MAX, left_of));
+    let (purged, step) = tokio::join!(purge, view.rewrite(0..30, usize::MAX, each));
     purged.expect("a purge");
     step.expect("a step");
     for image in disk.images() {
@@ -245,4 +251,31 @@ async fn a_purge_in_the_midst_of_a_step_leaves_nothing_before_the_log() {
             .len(),
         5
     );
+}
+
+#[tokio::test]
+async fn a_step_that_is_broken_off_is_gone_on_with_where_it_was() {
+    let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::new());
+    let store = Store::open(disk, StoreOptions::default()).await;
+    let store = store.expect("a store");
+    let replica = store.open_replica(GROUP, REPLICA, Sum::default()).await;
+    let replica = applied(replica.expect("a replica"), 10).await;
+    let mut looked = Vec::new();
+    let until_five = |entry: &Entry| match entry.log_id.index {
+        5 => ControlFlow::Break(()),
+        index => {
+            looked.push(index);
+            each(entry)
+        }
+    };
+    let step = replica.view.rewrite(0..10, usize::MAX, until_five).await;
+    let step = step.expect("a step");
+    assert_eq!((step.next, step.entries), (5, 3));
+    assert_eq!(looked, [0, 1, 2, 3, 4]);
+    let untouched = (5..10).map(|index| entry(TERM, index));
+    let expected: Vec<Entry> = (0..5).map(rewritten).chain(untouched).collect();
+    assert_eq!(read(&replica.view, 10).await, expected);
+    assert_eq!(rewrite_all(&replica.view, 10).await.next, 10);
+    let expected: Vec<Entry> = (0..10).map(rewritten).collect();
+    assert_eq!(read(&replica.view, 10).await, expected);
 }

@@ -74,6 +74,14 @@ impl Health {
         }
     }
 
+    /// What is well, and which nodes are missed all the same.
+    fn praise(&self) -> String {
+        let partitions = self.partitions;
+        let led =
+            format!("healthy: {partitions} partitions have a leader and all replicas in sync");
+        led + &self.missed()
+    }
+
     /// What is wrong, in a sentence.
     fn complaint(&self) -> String {
         let mut wrong = Vec::new();
@@ -86,13 +94,21 @@ impl Health {
             let (count, first) = (self.not_in_sync.len(), examples(&self.not_in_sync));
             wrong.push(format!("{count} not in sync (first {first})"));
         }
-        if !self.dead_nodes.is_empty() {
-            wrong.push(format!("dead nodes {}", list(&self.dead_nodes)));
-        }
-        let wrong = wrong.join(", ");
+        let (partitions, wrong) = (self.partitions, wrong.join(", "));
+        let missed = self.missed();
         format!(
-            "of {} partitions, {wrong}; bring the nodes back, or wait for the replicas to catch up with --wait",
-            self.partitions
+            "of {partitions} partitions, {wrong}{missed}; wait for the replicas to catch up with --wait"
+        )
+    }
+
+    /// A node that is missed may hold no replica of any topic.
+    fn missed(&self) -> String {
+        if self.dead_nodes.is_empty() {
+            return String::new();
+        }
+        let dead = list(&self.dead_nodes);
+        format!(
+            "; not heard from: nodes {dead}, bring them back, or decommission those that are lost for ever"
         )
     }
 }
@@ -123,10 +139,7 @@ async fn health(context: Context, wait: Duration) -> anyhow::Result<()> {
         progress.finish_and_clear();
     }
     context.output.one(&found, |health| match health.healthy {
-        true => format!(
-            "healthy: {} partitions have a leader and all replicas in sync",
-            health.partitions
-        ),
+        true => health.praise(),
         false => "not healthy".to_string(),
     })?;
     if !found.healthy {
@@ -318,6 +331,31 @@ mod tests {
             leaderless
                 .complaint()
                 .contains("1 without a leader (first t/0)")
+        );
+    }
+
+    #[test]
+    fn a_node_that_is_missed_is_named_even_if_no_partition_misses_it() {
+        let node = |alive| {
+            let info = NodeInfo {
+                node_id: 4,
+                state: NodeState::Active as i32,
+                ..Default::default()
+            };
+            NodeRow::from(&NodeStatus {
+                info: Some(info),
+                alive,
+                ..Default::default()
+            })
+        };
+        let whole = Health::of(&[topic(1, &[1, 2, 3])], &[node(true)]);
+        assert!(!whole.praise().contains("nodes"), "{}", whole.praise());
+        let missing = Health::of(&[topic(1, &[1, 2, 3])], &[node(false)]);
+        assert!(missing.healthy);
+        assert!(
+            missing.praise().contains("not heard from: nodes 4"),
+            "{}",
+            missing.praise()
         );
     }
 }

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::quarantine;
 use crate::exit::usage;
+use crate::logs;
 
 /// Between two tries to open the disk again after it failed.
 const REOPEN_EVERY: Duration = Duration::from_secs(1);
@@ -85,6 +86,7 @@ async fn run(
     if let Err(error) = locked.remember_cluster(&said.cluster_id) {
         tracing::error!(%error, "should its database be damaged, this node cannot come back by itself");
     }
+    logs::node_is(said.node_id);
     // Only the first run has somebody to tell, and they need not listen.
     if let Some(ready) = ready.take() {
         let _ = ready.send(said);
@@ -148,6 +150,7 @@ fn env(locked: &DataDir, limits: &Limits, net: &Arc<dyn Net>) -> anyhow::Result<
         seed: OsRng
             .try_next_u64()
             .context("the system gives no randomness")?,
+        log_lines_lost: logs::lost,
     })
 }
 
@@ -169,7 +172,8 @@ pub fn stop_on_signals(shutdown: CancellationToken) -> anyhow::Result<()> {
         );
         shutdown.cancel();
         either().await;
-        eprintln!("ropewalk: stopped at once, at the second signal; nothing acknowledged is lost");
+        logs::say("ropewalk: stopped at once, at the second signal; nothing acknowledged is lost");
+        logs::end();
         std::process::exit(1);
     });
     Ok(())

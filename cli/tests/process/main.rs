@@ -9,6 +9,7 @@ mod damaged;
 mod dev;
 mod disks;
 mod filters;
+mod floods;
 mod garbage;
 mod groups;
 mod joining;

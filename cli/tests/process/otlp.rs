@@ -8,6 +8,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
 use opentelemetry_proto::tonic::collector::trace::v1::{
     ExportTraceServiceRequest, ExportTraceServiceResponse,
 };
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, Span};
 use ropewalk_demo::cluster;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -18,6 +19,9 @@ use tonic::{Request, Response, Status};
 use crate::support::{PATIENCE, binary, ropewalk, ropewalk_with};
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+const CALLER: &str = "00000000000000ab";
+/// What becomes of a batch: on its leader, on the leader's disk, and on another node.
+const EXPECTED: [&str; 5] = ["produce", "propose", "sync", "replicate", "commit"];
 
 #[derive(Debug)]
 struct Collector(mpsc::UnboundedSender<ExportTraceServiceRequest>);
@@ -44,52 +48,66 @@ async fn a_traced_record_is_seen_by_the_collector_that_the_environment_names() {
     let collector = tokio::spawn(collector);
 
     let dir = tempfile::tempdir().unwrap();
-    let mut nodes = cluster::cluster(binary(), dir.path(), 1).unwrap();
-    nodes[0].env = vec![
+    let mut nodes = cluster::cluster(binary(), dir.path(), 3).unwrap();
+    let env = vec![
         ("OTEL_EXPORTER_OTLP_ENDPOINT".into(), endpoint),
         ("OTEL_BSP_SCHEDULE_DELAY".into(), "100".into()),
     ];
+    for node in &mut nodes {
+        node.env = env.clone();
+    }
     cluster::start_all(&mut nodes, PATIENCE).await.unwrap();
     let bootstrap = ["--bootstrap", &nodes[0].address];
-    let create = ["topic", "create", "landings", "--replicas", "1"];
+    let create = ["topic", "create", "landings", "--replicas", "3"];
     ropewalk(&[&bootstrap[..], &create].concat()).await.ok();
-    let parent = format!("traceparent=00-{TRACE}-00000000000000ab-01");
+    let health = ["cluster", "health", "--wait", "60s"];
+    ropewalk(&[&bootstrap[..], &health].concat()).await.ok();
+    let parent = format!("traceparent=00-{TRACE}-{CALLER}-01");
     let produce = ["produce", "landings", "--header", &parent];
     let produce = [&bootstrap[..], &produce].concat();
     ropewalk_with(b"one\n", &produce).await.ok();
 
-    let mut names = Vec::new();
+    let mut spans: Vec<Span> = Vec::new();
     let all = async {
-        while !["produce", "propose", "commit"]
-            .iter()
-            .all(|name| names.contains(&name.to_string()))
-        {
+        while !EXPECTED.iter().all(|name| named(&spans, name).is_some()) {
             let request = heard.recv().await.expect("the collector has ended");
-            for of_service in request.resource_spans {
-                let attributes = of_service.resource.unwrap_or_default().attributes;
-                let service = attributes.iter().find(|one| one.key == "service.name");
-                let service = format!("{:?}", service.unwrap().value);
-                assert!(service.contains("ropewalk"), "{service}");
-                for span in of_service
-                    .scope_spans
-                    .into_iter()
-                    .flat_map(|scope| scope.spans)
-                {
-                    let trace: String = span
-                        .trace_id
-                        .iter()
-                        .map(|byte| format!("{byte:02x}"))
-                        .collect();
-                    assert_eq!(trace, TRACE, "{}", span.name);
-                    names.push(span.name);
-                }
-            }
+            spans.extend(request.resource_spans.into_iter().flat_map(of_ropewalk));
         }
     };
     let seen = timeout(PATIENCE, all).await;
-    assert!(seen.is_ok(), "only {names:?}; {}", nodes[0].last_words());
-    nodes[0].terminate(PATIENCE).await.unwrap();
+    assert!(seen.is_ok(), "only {spans:?}; {}", nodes[0].last_words());
+    for span in &spans {
+        assert_eq!(hex(&span.trace_id), TRACE, "{span:?}");
+    }
+    let id = |name| hex(&named(&spans, name).unwrap().span_id);
+    let parent = |name| hex(&named(&spans, name).unwrap().parent_span_id);
+    assert_eq!(parent("produce"), CALLER);
+    for within in ["propose", "commit"] {
+        assert_eq!(parent(within), id("produce"), "{within}");
+    }
+    for within in ["sync", "replicate"] {
+        assert_eq!(parent(within), id("propose"), "{within}");
+    }
+    for mut node in nodes {
+        node.terminate(PATIENCE).await.unwrap();
+    }
     collector.abort();
+}
+
+fn named<'a>(spans: &'a [Span], name: &str) -> Option<&'a Span> {
+    spans.iter().find(|span| span.name == name)
+}
+
+fn of_ropewalk(from: ResourceSpans) -> impl Iterator<Item = Span> {
+    let attributes = from.resource.unwrap_or_default().attributes;
+    let service = attributes.iter().find(|one| one.key == "service.name");
+    let service = format!("{:?}", service.unwrap().value);
+    assert!(service.contains("ropewalk"), "{service}");
+    from.scope_spans.into_iter().flat_map(|scope| scope.spans)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[tokio::test]

@@ -42,6 +42,9 @@ impl Shared {
         let moved = self.change(|state| {
             state.generation = told.generation;
             state.heartbeat = Duration::from_millis(told.heartbeat_ms.into());
+            if told.session_ms > 0 {
+                state.limits.session = Duration::from_millis(told.session_ms.into());
+            }
             let had = state.parts.iter();
             let had: BTreeMap<Place, (u64, Standing)> = had
                 .map(|(place, part)| (*place, (part.epoch, part.standing())))

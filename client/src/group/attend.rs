@@ -80,8 +80,9 @@ impl Member {
     }
 
     fn beat(&self) -> Duration {
-        match self.shared.state.lock().heartbeat {
-            Duration::ZERO => self.settings.session / BEATS_IN_A_SESSION,
+        let told = self.shared.state.lock().heartbeat;
+        match told {
+            Duration::ZERO => self.shared.session() / BEATS_IN_A_SESSION,
             beat => beat,
         }
     }

@@ -25,6 +25,9 @@ const COMMANDS: usize = 64;
 const SHORTEST: Duration = Duration::from_millis(1);
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// What a session lasts where neither the application nor the coordinator has said it.
+const SESSION: Duration = Duration::from_secs(10);
+
 /// Says how to consume as a member of a group.
 #[derive(Debug, Clone)]
 #[must_use = "nothing happens before build()"]
@@ -56,7 +59,7 @@ impl SubscriptionBuilder {
                 pattern: String::new(),
                 instance_id: String::new(),
                 client,
-                session: Duration::from_secs(10),
+                session: None,
                 rebalance_within: Duration::from_secs(30),
                 start_at: Offset::Beginning,
                 auto_commit: Some(Duration::from_secs(1)),
@@ -110,9 +113,9 @@ impl SubscriptionBuilder {
     }
 
     /// After so long without a word from it a member is out, and its partitions go to others. The
-    /// default is 10 s.
+    /// default is the cluster's (`group_session_ms`), which is 10 s unless somebody set it.
     pub fn session(mut self, timeout: Duration) -> SubscriptionBuilder {
-        self.settings.session = timeout;
+        self.settings.session = Some(timeout);
         self
     }
 
@@ -211,7 +214,7 @@ impl SubscriptionBuilder {
         let limits = Limits {
             max_in_flight: self.max_in_flight,
             memory_bytes: self.memory_bytes,
-            session: self.settings.session,
+            session: self.settings.session.unwrap_or(SESSION),
         };
         let shared = Shared::new(readers, limits, draw_member_id(&self.inner));
         let (commands, receiver) = mpsc::channel(COMMANDS);
@@ -241,7 +244,7 @@ impl SubscriptionBuilder {
     fn check(&self) -> Result<()> {
         let settings = &self.settings;
         let times = [
-            ("session", settings.session),
+            ("session", settings.session.unwrap_or(SESSION)),
             ("rebalance_within", settings.rebalance_within),
             ("max_poll", settings.max_poll),
             ("auto_commit", settings.auto_commit.unwrap_or(LONGEST)),

@@ -148,7 +148,7 @@ impl Member {
             let address = self.next_address();
             let sent_at = Instant::now();
             let (inner, join) = (self.inner.clone(), self.introduction());
-            let within = ANSWER_WITHIN.min(self.settings.session);
+            let within = ANSWER_WITHIN.min(self.shared.session());
             let joining = async move { Session::join(&inner, address, join, within).await };
             let Some(joined) = self.meanwhile(joining).await else {
                 return self.closed_unheard();
@@ -193,10 +193,8 @@ impl Member {
 
     /// For how long joining may fail like that.
     fn patience(&self, error: &Error) -> Duration {
-        let sessions = self
-            .settings
-            .session
-            .saturating_mul(SESSIONS_WITHOUT_COORDINATOR);
+        let session = self.shared.session();
+        let sessions = session.saturating_mul(SESSIONS_WITHOUT_COORDINATOR);
         // A topic that was there once may come back; one that was never there is a wrong name.
         if self.joined.is_some() && error.says_there_is_none() {
             return TOPIC_SEEN_WITHIN.min(sessions);
@@ -213,7 +211,7 @@ impl Member {
             client: self.settings.client.clone(),
             topics: self.settings.topics.clone(),
             pattern: self.settings.pattern.clone(),
-            session_ms: ms(self.settings.session),
+            session_ms: self.settings.session.map_or(0, ms),
             rebalance_ms: ms(self.settings.rebalance_within),
             again: self.entered,
         }

@@ -18,7 +18,8 @@ pub(super) struct Settings {
     pub pattern: String,
     pub instance_id: String,
     pub client: String,
-    pub session: Duration,
+    /// What it asks for; none for what the node has as its default.
+    pub session: Option<Duration>,
     pub rebalance_within: Duration,
     pub start_at: Offset,
     pub auto_commit: Option<Duration>,

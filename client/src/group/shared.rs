@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
@@ -44,6 +45,11 @@ impl Shared {
             waker.wake();
         }
         result
+    }
+
+    /// After how long without a word the member is out, as far as is known.
+    pub fn session(&self) -> Duration {
+        self.state.lock().limits.session
     }
 
     /// No more records come.

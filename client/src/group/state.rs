@@ -28,6 +28,7 @@ const STREAK: u32 = 100;
 pub(super) struct Limits {
     pub max_in_flight: usize,
     pub memory_bytes: usize,
+    /// The session, as asked for or as the coordinator has told.
     pub session: Duration,
 }
 

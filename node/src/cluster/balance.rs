@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ropewalk_proto::ids::{GroupId, NodeId};
 use ropewalk_proto::v1::NodeState;
 
-use super::placement::{Key, Ring, Slot, even_leaders};
+use super::placement::{Key, Ring, Slot, even_leaders, next_slot};
 use super::view::ClusterView;
 
 /// The moves that should happen next, each a group and the nodes it should be on, the preferred
@@ -86,16 +86,12 @@ impl Plan {
                 if bad.is_none_or(|node| self.keep.contains(node)) {
                     continue;
                 }
+                let others = partition.now.iter().enumerate();
+                let others = others.filter(|(other, _)| *other != position);
+                let racks = others.filter_map(|(_, node)| self.racks.get(node));
+                let racks = racks.map(String::as_str).collect();
                 let turns = self.ring.turns(partition.key);
-                let free = self.slots.iter_mut();
-                let free = free.filter(|slot| !partition.now.contains(&slot.node));
-                let best = free.min_by_key(|slot| {
-                    let others = partition.now.iter().enumerate();
-                    let mut others = others.filter(|(other, _)| *other != position);
-                    let rack = self.racks.get(&slot.node);
-                    let rack_taken = others.any(|(_, node)| self.racks.get(node) == rack);
-                    (rack_taken, slot.replicas, turns.get(&slot.node).copied())
-                });
+                let best = next_slot(&mut self.slots, &partition.now, &racks, &turns);
                 if let Some(slot) = best
                     && let Some(place) = partition.now.get_mut(position)
                 {

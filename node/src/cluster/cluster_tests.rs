@@ -64,6 +64,7 @@ impl TestNode {
             disk: disk.clone(),
             net: Arc::new(TcpNet),
             seed: 7,
+            log_lines_lost: || 0,
         };
         let store = Store::open(disk.clone(), StoreOptions::default())
             .await

@@ -20,6 +20,7 @@ use super::balance::rebalance;
 use super::handle::refresh_view;
 use super::members::{Members, Step};
 use super::propose::propose_here;
+use super::raise;
 use super::shared::{Meta, Shared};
 use super::view::{ClusterView, PartitionView};
 
@@ -76,6 +77,17 @@ async fn round(shared: &Shared, meta: &Meta, since: Instant) -> Result<(), WireE
         };
         tracing::info!(%node, "the node holds nothing any more and is removed");
         change(shared, meta, meta_command::Kind::SetNodeState(command)).await?;
+    }
+    // Before any move: one that is under way would have to end first.
+    let raises = raise::due(&view, |node| shared.leaders.alive(node));
+    let raised = !raises.is_empty();
+    for more in raises {
+        let (topic, replicas) = (&more.topic, more.replicas);
+        tracing::info!(topic, replicas, "an internal topic gets more replicas");
+        change(shared, meta, meta_command::Kind::RaiseReplicas(more)).await?;
+    }
+    if raised {
+        return Ok(());
     }
     for (group, nodes) in next_moves(&view, &lost, |node| shared.leaders.alive(node)) {
         tracing::info!(%group, ?nodes, "replicas are moved");

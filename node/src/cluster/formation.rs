@@ -134,6 +134,7 @@ pub(super) async fn join(shared: &Arc<Shared>, address: &str) -> Result<(), Wire
         rack: own.rack,
         version: own.version,
         command_version: own.command_version,
+        external: own.external,
         cluster_id: match identity::placed(&now) {
             true => now.cluster_id,
             false => shared.config.member_of.clone().unwrap_or_default(),

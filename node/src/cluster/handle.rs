@@ -320,11 +320,28 @@ pub(super) fn refresh_view(shared: &Shared, meta: &Meta) -> u64 {
     applied
 }
 
-/// Tells the metadata group of this start of the node: where it is now, and what it understands.
+/// Tells the metadata group of this start of the node: where it is now, and what it understands; and
+/// its external address, once all nodes understand that.
 async fn register(shared: Arc<Shared>) {
+    let mut view = shared.view.subscribe();
+    loop {
+        registered(&shared).await;
+        loop {
+            // A change, since the view is behind what was just told.
+            if view.changed().await.is_err() {
+                return;
+            }
+            if shared.untold(&view.borrow_and_update()).is_some() {
+                break;
+            }
+        }
+    }
+}
+
+async fn registered(shared: &Arc<Shared>) {
     let mut pause = Pause::new();
     loop {
-        match formation::make_known(&shared).await {
+        match formation::make_known(shared).await {
             Ok(()) => return,
             Err(error) if error.code.retry() == Retry::Never => {
                 tracing::error!(%error, "the cluster refuses this node");

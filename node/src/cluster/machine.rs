@@ -128,6 +128,7 @@ impl MetaMachine {
             Kind::ReplicaDamaged(command) => self.replica_damaged(command),
             Kind::GrowTopic(command) => self.grow_topic(command),
             Kind::PartitionFenced(fact) => self.partition_fenced(fact),
+            Kind::RaiseReplicas(command) => self.raise_replicas(command),
         })
     }
 

@@ -117,6 +117,7 @@ mod tests {
                 id: NodeId(id),
                 address: format!("host{id}"),
                 http: String::new(),
+                external: String::new(),
                 rack: String::new(),
                 version: String::new(),
                 state: *state,

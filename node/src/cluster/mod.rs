@@ -23,6 +23,7 @@ pub mod placement;
 #[cfg(test)]
 mod placement_tests;
 mod propose;
+mod raise;
 mod report;
 mod service;
 pub mod settings;
@@ -34,6 +35,7 @@ pub mod view;
 pub use handle::Cluster;
 pub use leaders::{LeaderInfo, LeaderTable};
 pub use machine::MetaMachine;
+pub use raise::INTERNAL_REPLICAS;
 pub use service::ClusterService;
 pub use shared::StartError;
 pub use view::ClusterView;

@@ -83,7 +83,11 @@ impl MetaMachine {
                 ),
             ));
         }
-        let info = Some(info_of(id, command, state));
+        let before = node.info.as_ref().map_or("", |info| &info.external);
+        let info = Some(NodeInfo {
+            external: command.external.as_deref().unwrap_or(before).to_owned(),
+            ..info_of(id, command, state)
+        });
         let same = node.info == info && node.command_version == command.command_version;
         if !same {
             node.info = info;
@@ -268,6 +272,7 @@ fn info_of(id: NodeId, command: &RegisterNode, state: NodeState) -> NodeInfo {
         rack: command.rack.clone(),
         state: state.into(),
         version: command.version.clone(),
+        external: command.external.clone().unwrap_or_default(),
     }
 }
 

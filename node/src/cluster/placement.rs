@@ -136,6 +136,20 @@ pub fn place(topic: u64, partitions: u32, replicas: u32, slots: &[Slot]) -> Vec<
     places
 }
 
+/// The node that should hold one more replica of a partition that `taken` hold already, in `racks`.
+pub(super) fn next_slot<'a>(
+    slots: &'a mut [Slot],
+    taken: &[NodeId],
+    racks: &BTreeSet<&str>,
+    turns: &BTreeMap<NodeId, usize>,
+) -> Option<&'a mut Slot> {
+    let free = slots.iter_mut().filter(|slot| !taken.contains(&slot.node));
+    free.min_by_key(|slot| {
+        let rack_taken = racks.contains(slot.rack.as_str());
+        (rack_taken, slot.replicas, turns.get(&slot.node).copied())
+    })
+}
+
 /// Reorders each partition's nodes, whose first is its preferred leader, until no node of `led`
 /// leads two partitions more than another that could take one over, directly or in a chain.
 pub(super) fn even_leaders<'a>(

@@ -37,6 +37,7 @@ fn view(places: &[Vec<NodeId>], nodes: u64, racks: u64) -> ClusterView {
         id: NodeId(id),
         address: format!("h{id}:1"),
         http: String::new(),
+        external: String::new(),
         rack: format!("r{}", id % racks),
         version: String::new(),
         state: NodeState::Active,

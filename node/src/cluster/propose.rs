@@ -4,7 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::errors::{ClientWriteError, RaftError};
-use ropewalk_proto::command::{COMPACTION_SINCE_VERSION, Command, GROUPS_SINCE_VERSION, Reply};
+use ropewalk_proto::command::{
+    COMPACTION_SINCE_VERSION, Command, EXTERNAL_SINCE_VERSION, GROUPS_SINCE_VERSION,
+    RAISE_SINCE_VERSION, Reply,
+};
 use ropewalk_proto::error::{ErrorCode, Outcome, WireError};
 use ropewalk_proto::ids::GROUPS_TOPIC;
 use ropewalk_proto::v1::{
@@ -73,7 +76,8 @@ fn repeatable(kind: &meta_command::Kind) -> bool {
         | Kind::SettleReplicas(_)
         | Kind::ReplicaDamaged(_)
         | Kind::GrowTopic(_)
-        | Kind::PartitionFenced(_) => true,
+        | Kind::PartitionFenced(_)
+        | Kind::RaiseReplicas(_) => true,
     }
 }
 
@@ -82,6 +86,7 @@ fn version_of(kind: &meta_command::Kind) -> u32 {
     match kind {
         meta_command::Kind::ReplicaDamaged(_) => 2,
         meta_command::Kind::GrowTopic(_) | meta_command::Kind::PartitionFenced(_) => 3,
+        meta_command::Kind::RaiseReplicas(_) => RAISE_SINCE_VERSION,
         // What is written there is understood by no older build.
         meta_command::Kind::CreateTopic(topic) if topic.name == GROUPS_TOPIC => {
             GROUPS_SINCE_VERSION
@@ -94,6 +99,7 @@ fn version_of(kind: &meta_command::Kind) -> u32 {
             settings: Some(settings),
             ..
         }) if settings::needs_compaction(settings) => COMPACTION_SINCE_VERSION,
+        meta_command::Kind::RegisterNode(node) if node.external.is_some() => EXTERNAL_SINCE_VERSION,
         _ => 1,
     }
 }

@@ -74,6 +74,7 @@ impl cluster_server::Cluster for ClusterService {
             rack: call.rack,
             version: call.version,
             command_version: call.command_version,
+            external: call.external,
         });
         let within = self.shared.call_timeout();
         match propose(&self.shared, command, within).await? {

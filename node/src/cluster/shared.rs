@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
-use ropewalk_proto::command::UNDERSTOOD_VERSION;
+use ropewalk_proto::command::{EXTERNAL_SINCE_VERSION, UNDERSTOOD_VERSION};
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::ids::{GroupId, NodeId, ReplicaId};
 use ropewalk_proto::v1::cluster_client::ClusterClient;
@@ -181,7 +181,18 @@ impl Shared {
             rack: self.config.rack.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             command_version: UNDERSTOOD_VERSION,
+            external: self.untold(&self.view.borrow()),
         }
+    }
+
+    /// This node's external address, where the metadata has another one, or none, and every node would
+    /// keep it.
+    pub fn untold(&self, view: &ClusterView) -> Option<String> {
+        let external = self.config.external.as_ref();
+        let wanted = external.map_or("", |external| &external.advertise);
+        let known = view.nodes.get(&self.node_id())?;
+        let news = known.external != wanted && view.understood >= EXTERNAL_SINCE_VERSION;
+        news.then(|| wanted.to_owned())
     }
 
     pub fn client(&self, address: &str) -> ClusterClient<Channel> {

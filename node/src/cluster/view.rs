@@ -35,6 +35,8 @@ pub struct NodeView {
     pub address: String,
     /// Its HTTP address; empty if off.
     pub http: String,
+    /// Its gRPC address for clients elsewhere; empty if it has none.
+    pub external: String,
     /// Its rack.
     pub rack: String,
     /// The version it runs.
@@ -156,6 +158,7 @@ fn node(id: NodeId, node: &MetaNode) -> NodeView {
         id,
         address: info.address,
         http: info.http,
+        external: info.external,
         rack: info.rack,
         version: info.version,
         state: state_of(node),

@@ -13,7 +13,8 @@ use ropewalk_proto::v1::{
 };
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::{Coordinator, Heard, Led, resolve};
+use super::resolve::{self, Matching};
+use super::{Coordinator, Heard, Led, first_wait};
 use crate::cluster::view::ClusterView;
 use crate::group::{Group, Groups, Place};
 use crate::partition::Partition;
@@ -76,12 +77,25 @@ impl Keeper {
                 continue;
             };
             let mut found = Vec::new();
+            let compared = (view.applied, epoch);
+            let matching = match self.compared.get(&number) == Some(&compared) {
+                true => None,
+                false => {
+                    let patterns = partition.with_groups(patterns_of);
+                    Some(resolve::matching(patterns, &view).await)
+                }
+            };
+            // Meanwhile another may have led it: what is known would be that of another epoch.
+            if partition.coordinates().ok() != Some(epoch) {
+                continue;
+            }
             partition.with_groups(|groups| {
                 coordinator.expire(number, epoch, groups, &mut found);
                 self.take_away(coordinator, number, groups, &mut found);
-                let compared = (view.applied, epoch);
-                if self.compared.insert(number, compared) != Some(compared) {
-                    compare_topics(groups, &view, &mut found);
+                if let Some(matching) = &matching
+                    && compare_topics(groups, &view, matching, &mut found)
+                {
+                    self.compared.insert(number, compared);
                 }
                 if idle {
                     coordinator.find_idle(groups, &mut found);
@@ -161,10 +175,9 @@ impl Coordinator {
         for (name, group) in groups.iter() {
             let mut silent = Vec::new();
             for (id, member) in &group.members {
-                let whole = Duration::from_millis(member.told.session_ms.into());
                 let key = (name.to_owned(), id.clone());
                 let fresh = Heard {
-                    until: now + whole,
+                    until: now + first_wait(&member.told),
                     session: u64::MAX,
                 };
                 if led.heard.entry(key).or_insert(fresh).until <= now {
@@ -205,22 +218,49 @@ impl Coordinator {
     }
 }
 
-/// Finds groups that read topics which are not as they were: grown, made, deleted.
-fn compare_topics(groups: &Groups, view: &ClusterView, due: &mut Vec<Due>) {
-    let exists: BTreeSet<u64> = view.topics.values().map(|topic| topic.id.0).collect();
-    for (name, group) in groups.iter() {
-        if let Some(changed) = compare(group, view, &exists) {
-            due.push((name.to_owned(), group_command::Kind::Topics(changed)));
-        }
-    }
+/// All patterns that members of groups have.
+fn patterns_of(groups: &Groups) -> BTreeSet<String> {
+    let members = groups.iter().flat_map(|(_, group)| group.members.values());
+    let patterns = members.map(|member| &member.told.pattern);
+    let patterns = patterns.filter(|pattern| !pattern.is_empty());
+    patterns.cloned().collect()
 }
 
-fn compare(group: &Group, view: &ClusterView, exists: &BTreeSet<u64>) -> Option<TopicsChanged> {
+/// Finds groups that read topics which are not as they were: grown, made, deleted. False if a group has a
+/// member with a pattern that came meanwhile: it is looked at the next time.
+fn compare_topics(
+    groups: &Groups,
+    view: &ClusterView,
+    matching: &Matching,
+    due: &mut Vec<Due>,
+) -> bool {
+    let exists: BTreeSet<u64> = view.topics.values().map(|topic| topic.id.0).collect();
+    let mut all_known = true;
+    for (name, group) in groups.iter() {
+        match compare(group, view, matching, &exists) {
+            Some(Some(changed)) => {
+                due.push((name.to_owned(), group_command::Kind::Topics(changed)))
+            }
+            Some(None) => {}
+            None => all_known = false,
+        }
+    }
+    all_known
+}
+
+/// What of a group's topics is not as the group knows it. Nothing is known of a pattern that is not in
+/// `matching`.
+fn compare(
+    group: &Group,
+    view: &ClusterView,
+    matching: &Matching,
+    exists: &BTreeSet<u64>,
+) -> Option<Option<TopicsChanged>> {
     let mut topics: BTreeMap<u64, GroupTopic> = BTreeMap::new();
     let mut members = Vec::new();
     let mut differs = false;
     for (id, member) in &group.members {
-        let found = resolve::topics_of(&member.told, view);
+        let found = resolve::topics_of(&member.told, view, matching)?;
         // What was made after this picture was taken stays.
         let newer = member
             .topic_ids
@@ -265,9 +305,10 @@ fn compare(group: &Group, view: &ClusterView, exists: &BTreeSet<u64>) -> Option<
     let gone: BTreeSet<u64> = gone
         .filter(|id| *id < view.next_topic.0 && !exists.contains(id))
         .collect();
-    (differs || !gone.is_empty()).then(|| TopicsChanged {
+    let changed = (differs || !gone.is_empty()).then(|| TopicsChanged {
         topics: topics.into_values().collect(),
         members,
         gone_topic_ids: gone.into_iter().collect(),
-    })
+    });
+    Some(changed)
 }

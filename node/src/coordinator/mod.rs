@@ -2,7 +2,17 @@
 //!
 //! A group's coordinator is the leader of one partition of the internal topic `_groups`. What must
 //! outlive it - members, owners, positions - is in that partition's log (`group/`). What is here dies
-//! with it: when members were last heard of. **A new coordinator gives everybody a whole session.**
+//! with it: when members were last heard of.
+//!
+//! **A coordinator that has just begun ends nobody's session before that member could have found it.** It
+//! does not know when anybody was last heard of, and the log can't tell: clocks of two nodes are not
+//! compared. But it need not give a whole session. A member that lives says something every heartbeat
+//! interval, whoever it believes its coordinator to be, and looks for another as soon as that one's stream
+//! ends or answers no more. So it has one interval and [`FIND_WITHIN`], or its session if that is shorter:
+//! one that is silent already is given up that much after the coordinator moved at the latest, and not a
+//! session after. A member thrown out too early loses nothing (its commits are refused, and what it did not
+//! commit comes again to others), but partitions move twice. A static member may be on its way to its next
+//! life, for which it has a whole session.
 
 mod keeper;
 mod lag;
@@ -23,14 +33,14 @@ use ropewalk_proto::ids::{GROUPS_TOPIC, GroupId};
 use ropewalk_proto::partitioner::Partitioner;
 use ropewalk_proto::v1::meta_command::Kind;
 use ropewalk_proto::v1::{
-    CreateTopic, GroupCommand, GroupReply, NodeState, TopicSettings, group_command,
+    CreateTopic, GroupCommand, GroupMember, GroupReply, NodeState, TopicSettings, group_command,
 };
 use tokio::sync::{Mutex as AsyncMutex, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::cluster::Cluster;
 use crate::cluster::view::ClusterView;
+use crate::cluster::{Cluster, INTERNAL_REPLICAS};
 use crate::config::Limits;
 use crate::env::Clock;
 use crate::metrics::Metrics;
@@ -42,10 +52,14 @@ pub use session::Session;
 
 /// Commands of groups are small; so often their log is cut.
 const SEGMENT_BYTES: u64 = 16 << 20;
-/// The replicas of the internal topic, as far as there are nodes.
-const REPLICAS: usize = 3;
 /// How long the internal topic, just made, may take to be seen here.
 const VISIBLE_WITHIN: Duration = Duration::from_secs(5);
+/// A member says something so many times a session.
+const HEARTBEATS_PER_SESSION: u32 = 3;
+/// How long a member may take to find that its coordinator is gone, and which is the next, beside one
+/// heartbeat interval. It counts from when the next one has a majority, and the others waited for an
+/// election until then.
+const FIND_WITHIN: Duration = Duration::from_secs(4);
 /// The longest group name, and of what a member tells of itself.
 const MAX_NAME_BYTES: usize = 249;
 
@@ -187,7 +201,7 @@ impl Coordinator {
             name: GROUPS_TOPIC.to_owned(),
             partitions: self.0.limits.group_partitions,
             settings: Some(TopicSettings {
-                replicas: active.count().clamp(1, REPLICAS) as u32,
+                replicas: active.count().clamp(1, INTERNAL_REPLICAS) as u32,
                 retention_ms: -1,
                 retention_bytes: -1,
                 segment_bytes: SEGMENT_BYTES,
@@ -290,6 +304,15 @@ impl Coordinator {
         if let Some(heard) = heard.filter(|heard| heard.session == session) {
             heard.until = heard.until.min(Instant::now() + within);
         }
+    }
+}
+
+/// How long a coordinator that has just begun waits for a member whose session is so long.
+fn first_wait(member: &GroupMember) -> Duration {
+    let session = Duration::from_millis(member.session_ms.into());
+    match member.instance_id.is_empty() {
+        true => session.min(session / HEARTBEATS_PER_SESSION + FIND_WITHIN),
+        false => session,
     }
 }
 

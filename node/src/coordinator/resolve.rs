@@ -1,30 +1,62 @@
 //! What a member's subscription means: the topics it names, and those its pattern matches now.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use regex::{Regex, RegexBuilder};
 use ropewalk_proto::error::WireError;
 use ropewalk_proto::ids::is_internal;
 use ropewalk_proto::v1::{GroupMember, GroupTopic, TopicGrowth};
 
+use tokio::task::yield_now;
+
 use super::invalid;
 use crate::cluster::view::{ClusterView, TopicView};
+use crate::env::busy;
 
 /// The most memory a compiled pattern may take.
 const MAX_PATTERN_BYTES: usize = 1 << 20;
 
-/// The topics of a member that there are, by name.
-pub(super) fn topics_of(member: &GroupMember, view: &ClusterView) -> Vec<GroupTopic> {
-    // It compiled when the member joined.
-    let pattern = pattern(&member.pattern).ok().flatten();
-    let matches = |topic: &&TopicView| {
-        let named = member.topics.contains(&topic.name);
-        let matched = || {
-            pattern
-                .as_ref()
-                .is_some_and(|pattern| pattern.is_match(&topic.name))
-        };
-        !is_internal(&topic.name) && (named || matched())
+/// The topics that patterns match in one picture of the cluster, by pattern.
+pub(super) type Matching = BTreeMap<String, BTreeSet<u64>>;
+
+/// Compiles patterns, and says what they match. This may take long: never while a machine is held, which
+/// its partition waits for.
+pub(super) async fn matching(patterns: BTreeSet<String>, view: &ClusterView) -> Matching {
+    let mut matching = Matching::new();
+    for pattern in patterns {
+        let topics = busy(|| matched(&pattern, view));
+        matching.insert(pattern, topics);
+        yield_now().await;
+    }
+    matching
+}
+
+/// The topics that a pattern matches; it compiled when its member joined.
+fn matched(text: &str, view: &ClusterView) -> BTreeSet<u64> {
+    let Ok(Some(pattern)) = pattern(text) else {
+        return BTreeSet::new();
     };
-    let topics = view.topics.values().filter(matches);
+    let topics = view.topics.values();
+    let matched = topics.filter(|topic| pattern.is_match(&topic.name));
+    matched.map(|topic| topic.id.0).collect()
+}
+
+/// The topics of a member that there are, by name. None if what its pattern matches is not known.
+pub(super) fn topics_of(
+    member: &GroupMember,
+    view: &ClusterView,
+    matching: &Matching,
+) -> Option<Vec<GroupTopic>> {
+    let nothing = BTreeSet::new();
+    let matched = match member.pattern.is_empty() {
+        true => &nothing,
+        false => matching.get(&member.pattern)?,
+    };
+    let wanted = |topic: &&TopicView| {
+        let named = member.topics.contains(&topic.name);
+        !is_internal(&topic.name) && (named || matched.contains(&topic.id.0))
+    };
+    let topics = view.topics.values().filter(wanted);
     let topics = topics.map(|topic| GroupTopic {
         topic_id: topic.id.0,
         name: topic.name.clone(),
@@ -32,7 +64,7 @@ pub(super) fn topics_of(member: &GroupMember, view: &ClusterView) -> Vec<GroupTo
         partitions: topic.ring_partitions,
         growths: done(topic),
     });
-    topics.collect()
+    Some(topics.collect())
 }
 
 fn done(topic: &TopicView) -> Vec<TopicGrowth> {

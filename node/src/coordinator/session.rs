@@ -13,7 +13,9 @@ use ropewalk_proto::v1::{
 };
 use tokio::sync::watch;
 
-use super::{Coordinator, Home, MAX_NAME_BYTES, check_name, invalid, resolve};
+use super::{
+    Coordinator, HEARTBEATS_PER_SESSION, Home, MAX_NAME_BYTES, check_name, invalid, resolve,
+};
 use crate::group::{Group, Groups, Place, unknown_member};
 use crate::partition::Partition;
 
@@ -27,9 +29,6 @@ const MAX_TOPICS: usize = 1_000;
 const MAX_POSITIONS: usize = 10_000;
 /// The longest note beside a position.
 const MAX_NOTE_BYTES: usize = 4_096;
-/// A member says something so many times a session.
-const HEARTBEATS_PER_SESSION: u32 = 3;
-
 /// The most partitions whose ends are asked for at a time.
 const ENDS_AT_ONCE: usize = 64;
 
@@ -65,7 +64,8 @@ impl Coordinator {
         let partition = self.led(home)?;
         let member = self.check_join(&join)?;
         let view = self.view();
-        let topics = resolve::topics_of(&member, &view);
+        let matching = resolve::matching([member.pattern.clone()].into(), &view).await;
+        let topics = resolve::topics_of(&member, &view, &matching).unwrap_or_default();
         for name in &join.topics {
             if !topics.iter().any(|topic| topic.name == *name) {
                 return Err(WireError::new(
@@ -212,6 +212,7 @@ impl Session {
             Ok::<_, WireError>(Assignment {
                 generation: group.generation,
                 heartbeat_ms: self.member.session_ms / HEARTBEATS_PER_SESSION,
+                session_ms: self.member.session_ms,
                 partitions: group.assigned(&self.member.member_id),
             })
         })?;

@@ -25,8 +25,8 @@ use crate::valve::Valve;
 /// come back at once, for ever.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// A connection on which nothing has come for this long is over. Whoever speaks HTTP/2 answers the
-/// server's pings, which come far more often; this is for those who never began to, and would keep
-/// their place for ever.
+/// server's pings, which come far more often; this is for those who never began to, or take nothing of
+/// what they asked for, and would keep their place for ever.
 const SILENT_AFTER: Duration = Duration::from_secs(60);
 
 /// The connections of one listener.
@@ -146,8 +146,8 @@ impl Incoming {
     }
 }
 
-/// A connection that counts towards its listener's bound until it is dropped. Whoever serves it
-/// always reads from it, so it is enough that reading fails when it is over.
+/// A connection that counts towards its listener's bound until it is dropped. Whoever serves it reads
+/// from it or waits to write, so it is enough that those fail when it is over.
 pub struct Accepted {
     connection: Connection,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
@@ -169,6 +169,18 @@ impl Accepted {
             self.silence.as_mut().reset(until);
         }
         false
+    }
+
+    /// Gives up a write that waits for somebody who is silent: HTTP/1 does not read meanwhile.
+    fn unless_silent<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        match written.is_pending() && self.is_silent(cx) {
+            true => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            false => written,
+        }
     }
 }
 
@@ -209,7 +221,8 @@ impl AsyncWrite for Accepted {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.connection).poll_write(cx, buf)
+        let written = Pin::new(&mut self.connection).poll_write(cx, buf);
+        self.unless_silent(cx, written)
     }
 
     fn poll_write_vectored(
@@ -217,7 +230,8 @@ impl AsyncWrite for Accepted {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.connection).poll_write_vectored(cx, bufs)
+        let written = Pin::new(&mut self.connection).poll_write_vectored(cx, bufs);
+        self.unless_silent(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -225,7 +239,8 @@ impl AsyncWrite for Accepted {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.connection).poll_flush(cx)
+        let flushed = Pin::new(&mut self.connection).poll_flush(cx);
+        self.unless_silent(cx, flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -301,12 +316,26 @@ mod tests {
         }
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_connection_is_over_once_nothing_has_come_for_too_long() {
-        let (mut client, server) = tokio::io::duplex(64);
+    /// The other end of a connection over which 64 bytes go at a time, and what is served.
+    async fn connected() -> (DuplexStream, Accepted) {
+        let (client, server) = tokio::io::duplex(64);
         let listener = Box::new(Once(Some(server)));
         let mut connections = Incoming::new(listener, 1, CancellationToken::new());
-        let (mut served, _) = connections.next().await;
+        (client, connections.next().await.0)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_is_over_once_nothing_of_what_was_asked_for_is_taken_for_too_long() {
+        let (_client, mut served) = connected().await;
+        let begun = Instant::now();
+        let error = served.write_all(&[0; 65]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!(begun.elapsed() >= SILENT_AFTER);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_is_over_once_nothing_has_come_for_too_long() {
+        let (mut client, mut served) = connected().await;
         let begun = Instant::now();
         let wait = SILENT_AFTER * 2 / 3;
         let talking = tokio::spawn(async move {

@@ -124,5 +124,6 @@ pub(super) fn node_info(node: &NodeView) -> v1::NodeInfo {
         rack: node.rack.clone(),
         state: node.state as i32,
         version: node.version.clone(),
+        external: node.external.clone(),
     }
 }

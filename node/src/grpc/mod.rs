@@ -2,6 +2,7 @@
 //! mean is decided in `partition/` and `cluster/`.
 
 mod admin;
+mod audience;
 mod counted;
 mod fetch;
 mod filtered;
@@ -28,6 +29,7 @@ use crate::metrics::Metrics;
 use crate::partition::{Partition, Partitions, lost_majority};
 use crate::peer::Peers;
 
+use audience::Audience;
 use counted::Counted;
 
 /// The most bytes of one request: the largest batch a topic may allow, and room for its envelope.
@@ -40,6 +42,7 @@ type AnswerStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 pub struct Service {
     serving: Arc<OnceLock<Serving>>,
     metrics: Arc<Metrics>,
+    audience: Audience,
 }
 
 /// What the service serves from, once there is a cluster.
@@ -71,6 +74,15 @@ impl Service {
         Service {
             serving: Arc::default(),
             metrics,
+            audience: Audience::Inside,
+        }
+    }
+
+    /// The same service, for clients that reach nodes at their external addresses.
+    pub fn for_outside(&self) -> Service {
+        Service {
+            audience: Audience::Outside,
+            ..self.clone()
         }
     }
 
@@ -154,10 +166,10 @@ impl Ropewalk for Service {
         &self,
         request: Request<v1::MetadataRequest>,
     ) -> Result<Response<v1::MetadataResponse>, Status> {
-        Ok(Response::new(metadata::metadata(
-            self.serving()?,
-            request.into_inner(),
-        )))
+        let mut answer = metadata::metadata(self.serving()?, request.into_inner());
+        let nodes = std::mem::take(&mut answer.nodes).into_iter();
+        answer.nodes = nodes.filter_map(|node| self.audience.reach(node)).collect();
+        Ok(Response::new(answer))
     }
 
     async fn publish(
@@ -185,10 +197,8 @@ impl Ropewalk for Service {
         request: Request<Streaming<v1::ProduceRequest>>,
     ) -> Result<Response<Self::ProduceStream>, Status> {
         self.serving()?;
-        Ok(Response::new(produce::stream(
-            self.clone(),
-            request.into_inner(),
-        )))
+        let answers = produce::stream(self.clone(), request.into_inner());
+        Ok(Response::new(self.audience.redirect(answers)))
     }
 
     type FetchStream = AnswerStream<v1::FetchResponse>;
@@ -198,10 +208,8 @@ impl Ropewalk for Service {
         request: Request<Streaming<v1::FetchRequest>>,
     ) -> Result<Response<Self::FetchStream>, Status> {
         self.serving()?;
-        Ok(Response::new(fetch::stream(
-            self.clone(),
-            request.into_inner(),
-        )))
+        let answers = fetch::stream(self.clone(), request.into_inner());
+        Ok(Response::new(self.audience.redirect(answers)))
     }
 
     async fn list_offsets(
@@ -237,10 +245,8 @@ impl Ropewalk for Service {
         request: Request<Streaming<v1::GroupRequest>>,
     ) -> Result<Response<Self::JoinGroupStream>, Status> {
         self.serving()?;
-        Ok(Response::new(groups::session(
-            self.clone(),
-            request.into_inner(),
-        )))
+        let answers = groups::session(self.clone(), request.into_inner());
+        Ok(Response::new(self.audience.redirect(answers)))
     }
 
     async fn list_groups(
@@ -323,7 +329,8 @@ impl Ropewalk for Service {
         &self,
         _request: Request<v1::ClusterStatusRequest>,
     ) -> Result<Response<v1::ClusterStatusResponse>, Status> {
-        Ok(Response::new(metadata::cluster_status(self.serving()?)))
+        let answer = metadata::cluster_status(self.serving()?);
+        Ok(Response::new(answer))
     }
 
     async fn list_partitions(

@@ -140,7 +140,7 @@ families! {
     GROUPS_LEFT_OUT = Gauge "ropewalk_group_series_left_out" [] "Groups and partitions of groups past the bound, which have no series";
     GROUP_LAG_AGE = Gauge "ropewalk_group_lag_age_seconds" [] "How old the lag shown here is";
 
-    LOG_LINES_LEFT_OUT = Counter "ropewalk_log_lines_left_out_total" [] "Log lines left out because too many of their kind came";
+    LOG_LINES_LEFT_OUT = Counter "ropewalk_log_lines_left_out_total" [] "Log lines left out because too many of their kind came, or nobody read them";
     SCRAPES_REFUSED = Counter "ropewalk_scrapes_refused_total" [] "Scrapes refused because as many as may be were being answered";
     CERTIFICATE_EXPIRY = Gauge "ropewalk_tls_certificate_expiry_timestamp_seconds" [] "Until when this node's certificate is good, in Unix time; only with TLS";
 

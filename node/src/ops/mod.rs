@@ -37,6 +37,8 @@ pub struct Seen {
     pub net: Arc<dyn Net>,
     /// Wall time.
     pub clock: Arc<dyn Clock>,
+    /// How many lines of the log there was no room for.
+    pub log_lines_lost: fn() -> u64,
     /// What it counts.
     pub metrics: Arc<Metrics>,
     /// Bounds.

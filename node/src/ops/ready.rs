@@ -70,31 +70,68 @@ pub(super) async fn readyz(State(seen): State<Arc<Seen>>) -> (StatusCode, Json<R
 
 /// Everything that keeps the node from its part.
 pub(super) fn why_not(seen: &Seen) -> Vec<String> {
-    let mut why_not = Vec::new();
-    if seen.stopping.is_cancelled() {
-        why_not.push("this node is stopping: it hands its leaderships over".to_owned());
-    }
     let view = seen.cluster.view().borrow().clone();
     let own = seen.cluster.node_id();
-    if !view.nodes.contains_key(&own) {
-        why_not.push("this node is in no cluster yet; its log says what it waits for".to_owned());
-    } else if seen.cluster.controller().is_none() {
-        why_not.push("the metadata group has no leader that this node knows of".to_owned());
-    }
-    if let Some((applied, last)) = seen.cluster.metadata_progress()
-        && last.saturating_sub(applied) > METADATA_BEHIND
-    {
-        why_not.push(format!(
-            "its picture of the cluster is old: {applied} of {last} entries of the metadata log are applied"
-        ));
-    }
-    match &*seen.store.disk_status().borrow() {
-        DiskStatus::Healthy => {}
-        DiskStatus::Full => why_not.push("the disk is full; writes are refused".to_owned()),
-        DiskStatus::Failed(reason) => why_not.push(format!("the disk failed: {reason}")),
-    }
-    why_not.extend(behind(seen, &view, own));
+    let condition = Condition {
+        stopping: seen.stopping.is_cancelled(),
+        in_cluster: view.nodes.contains_key(&own),
+        controller_known: seen.cluster.controller().is_some(),
+        metadata: seen.cluster.metadata_progress(),
+        disk: seen.store.disk_status().borrow().clone(),
+    };
+    let behind = seen.joined.get().and_then(|joined| {
+        let standing = |group| Standing {
+            runs: joined.partitions.get(group).is_some(),
+            keeps_up: seen
+                .cluster
+                .leaders()
+                .get(group)
+                .map(|leader| leader.in_sync.contains(&own)),
+        };
+        joined.returning.lock().behind(placed(&view, own), standing)
+    });
+    let mut why_not = condition.complaints();
+    why_not.extend(behind);
     why_not
+}
+
+/// What readiness hangs on, but for the replicas.
+#[derive(Debug)]
+struct Condition {
+    stopping: bool,
+    in_cluster: bool,
+    controller_known: bool,
+    /// How much of the metadata log is applied here, and how long it is.
+    metadata: Option<(u64, u64)>,
+    disk: DiskStatus,
+}
+
+impl Condition {
+    fn complaints(&self) -> Vec<String> {
+        let mut why_not = Vec::new();
+        if self.stopping {
+            why_not.push("this node is stopping: it hands its leaderships over".to_owned());
+        }
+        if !self.in_cluster {
+            why_not
+                .push("this node is in no cluster yet; its log says what it waits for".to_owned());
+        } else if !self.controller_known {
+            why_not.push("the metadata group has no leader that this node knows of".to_owned());
+        }
+        if let Some((applied, last)) = self.metadata
+            && last.saturating_sub(applied) > METADATA_BEHIND
+        {
+            why_not.push(format!(
+                "its picture of the cluster is old: {applied} of {last} entries of the metadata log are applied"
+            ));
+        }
+        match &self.disk {
+            DiskStatus::Healthy => {}
+            DiskStatus::Full => why_not.push("the disk is full; writes are refused".to_owned()),
+            DiskStatus::Failed(reason) => why_not.push(format!("the disk failed: {reason}")),
+        }
+        why_not
+    }
 }
 
 /// The partitions this node should hold a replica of, and that is not damaged.
@@ -109,40 +146,173 @@ fn placed(view: &ClusterView, own: NodeId) -> impl Iterator<Item = (&str, &Parti
     })
 }
 
-/// Says which replicas the node began with are not back yet, if any.
-fn behind(seen: &Seen, view: &ClusterView, own: NodeId) -> Option<String> {
-    let joined = seen.joined.get()?;
-    let mut returning = joined.returning.lock();
-    if returning.groups.is_empty() {
-        return None;
-    }
-    let patient = returning.since.elapsed() < LEADER_WITHIN;
-    let (mut still, mut names, mut count) = (BTreeSet::new(), Vec::new(), 0);
-    for (topic, partition) in placed(view, own) {
-        if !returning.groups.contains(&partition.group) {
-            continue;
+/// How a replica of this node is doing.
+struct Standing {
+    runs: bool,
+    /// Whether its leader counts it in; `None` without a leader.
+    keeps_up: Option<bool>,
+}
+
+impl Returning {
+    /// Says which replicas the node began with are not back yet, if any.
+    fn behind<'a>(
+        &mut self,
+        placed: impl Iterator<Item = (&'a str, &'a PartitionView)>,
+        standing: impl Fn(GroupId) -> Standing,
+    ) -> Option<String> {
+        if self.groups.is_empty() {
+            return None;
         }
-        let runs = joined.partitions.get(partition.group).is_some();
-        let leader = seen.cluster.leaders().get(partition.group);
-        let keeps_up = leader.map(|leader| leader.in_sync.contains(&own));
-        if runs && keeps_up == Some(true) {
-            continue;
-        }
-        still.insert(partition.group);
-        // Who has no leader can't be behind it: that is another's fault.
-        if !runs || keeps_up == Some(false) || patient {
-            count += 1;
-            if names.len() < NAMED {
-                names.push(format!("{topic}/{}", partition.partition));
+        let patient = self.since.elapsed() < LEADER_WITHIN;
+        let (mut still, mut names, mut count) = (BTreeSet::new(), Vec::new(), 0);
+        for (topic, partition) in placed {
+            if !self.groups.contains(&partition.group) {
+                continue;
+            }
+            let Standing { runs, keeps_up } = standing(partition.group);
+            if runs && keeps_up == Some(true) {
+                continue;
+            }
+            still.insert(partition.group);
+            // Who has no leader can't be behind it: that is another's fault.
+            if !runs || keeps_up == Some(false) || patient {
+                count += 1;
+                if names.len() < NAMED {
+                    names.push(format!("{topic}/{}", partition.partition));
+                }
             }
         }
+        self.groups = still;
+        (count > 0).then(|| {
+            let more = if count > names.len() { ", ..." } else { "" };
+            format!(
+                "{count} of the replicas it began with are not caught up yet: {}{more}",
+                names.join(", ")
+            )
+        })
     }
-    returning.groups = still;
-    (count > 0).then(|| {
-        let more = if count > names.len() { ", ..." } else { "" };
-        format!(
-            "{count} of the replicas it began with are not caught up yet: {}{more}",
-            names.join(", ")
-        )
-    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const READY: Condition = Condition {
+        stopping: false,
+        in_cluster: true,
+        controller_known: true,
+        metadata: Some((5, 5)),
+        disk: DiskStatus::Healthy,
+    };
+
+    #[test]
+    fn each_reason_is_said_by_itself_and_none_by_a_node_that_is_well() {
+        assert!(READY.complaints().is_empty());
+        let behind = |by| Some((1, 1 + by));
+        let metadata = |metadata| Condition { metadata, ..READY };
+        assert!(metadata(behind(METADATA_BEHIND)).complaints().is_empty());
+        let disk = |disk| Condition { disk, ..READY };
+        let failed = DiskStatus::Failed("it burns".to_owned());
+        let reasons = [
+            (
+                Condition {
+                    stopping: true,
+                    ..READY
+                },
+                "is stopping",
+            ),
+            (
+                Condition {
+                    in_cluster: false,
+                    ..READY
+                },
+                "in no cluster yet",
+            ),
+            (
+                Condition {
+                    controller_known: false,
+                    ..READY
+                },
+                "has no leader",
+            ),
+            (metadata(behind(METADATA_BEHIND + 1)), "1 of 1002 entries"),
+            (disk(DiskStatus::Full), "disk is full"),
+            (disk(failed), "disk failed: it burns"),
+        ];
+        for (condition, why) in reasons {
+            let complaints = condition.complaints();
+            assert_eq!(complaints.len(), 1, "{complaints:?}");
+            assert!(complaints[0].contains(why), "{complaints:?}");
+        }
+    }
+
+    /// So many partitions; each is its own group.
+    fn partitions(count: u32) -> Vec<PartitionView> {
+        let partition = |partition| PartitionView {
+            partition,
+            group: GroupId(partition.into()),
+            replicas: Vec::new(),
+            retiring: Vec::new(),
+            damaged: Vec::new(),
+            founding: Vec::new(),
+        };
+        (0..count).map(partition).collect()
+    }
+
+    fn ask(
+        returning: &mut Returning,
+        partitions: &[PartitionView],
+        standing: impl Fn(u64) -> (bool, Option<bool>),
+    ) -> Option<String> {
+        let placed = partitions.iter().map(|partition| ("t", partition));
+        returning.behind(placed, |group| {
+            let (runs, keeps_up) = standing(group.0);
+            Standing { runs, keeps_up }
+        })
+    }
+
+    fn returning(partitions: &[PartitionView]) -> Returning {
+        Returning {
+            since: Instant::now(),
+            groups: partitions.iter().map(|partition| partition.group).collect(),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn replicas_that_are_not_back_are_named_until_they_were_and_never_again() {
+        let all = partitions(3);
+        let mut returning = returning(&all);
+        let said = ask(&mut returning, &all, |group| match group {
+            0 => (false, Some(true)),
+            1 => (true, Some(false)),
+            _ => (true, Some(true)),
+        });
+        let said = said.unwrap();
+        assert!(said.starts_with("2 of the replicas"), "{said}");
+        assert!(said.ends_with("t/0, t/1"), "{said}");
+        let said = ask(&mut returning, &all, |group| (true, Some(group != 1)));
+        assert!(said.unwrap().ends_with("t/1"));
+        assert_eq!(ask(&mut returning, &all, |_| (true, Some(true))), None);
+        assert_eq!(ask(&mut returning, &all, |_| (false, Some(false))), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_replica_without_a_leader_counts_for_a_while_and_one_that_does_not_run_always() {
+        let all = partitions(2);
+        let mut returning = returning(&all);
+        let standing = |group| (group == 0, None);
+        let said = ask(&mut returning, &all, standing).unwrap();
+        assert!(said.ends_with("t/0, t/1"), "{said}");
+        tokio::time::advance(LEADER_WITHIN).await;
+        let said = ask(&mut returning, &all, standing).unwrap();
+        assert!(said.ends_with(": t/1"), "{said}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_replicas_that_are_not_back_are_counted_and_a_few_of_them_named() {
+        let all = partitions(1_000);
+        let said = ask(&mut returning(&all), &all, |_| (false, None)).unwrap();
+        assert!(said.starts_with("1000 of"), "{said}");
+        assert!(said.ends_with("t/0, t/1, t/2, t/3, t/4, ..."), "{said}");
+    }
 }

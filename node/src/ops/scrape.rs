@@ -1,8 +1,8 @@
 //! Answers to scrapes. A page is written at most once in a while and given to everybody who asks
-//! meanwhile, and so many are on their way at a time: neither many scrapers nor slow ones cost the node
-//! more than that.
+//! meanwhile, and so many are on their way at a time, each for so long: neither many scrapers nor slow
+//! ones cost the node more than that, or keep others from theirs.
 
-use std::convert::Infallible;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,10 +12,12 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream;
+use parking_lot::Mutex as ShortMutex;
 use prometheus_client::encoding::text;
 use prometheus_client::registry::Registry;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::Seen;
 use super::collect::Collect;
@@ -25,6 +27,8 @@ use crate::metrics::Count;
 const AS_OLD_AS: Duration = Duration::from_millis(500);
 /// Answers on their way at a time.
 const AT_ONCE: usize = 16;
+/// Who has not taken an answer by then gets no more of it. Prometheus gives up as soon.
+const TAKEN_WITHIN: Duration = Duration::from_secs(10);
 /// What is given to a connection in one piece.
 const PIECE_BYTES: usize = 64 << 10;
 /// The format, as the field names it.
@@ -94,16 +98,65 @@ pub(super) async fn metrics(State(scrapes): State<Arc<Scrapes>>) -> Response {
     }
 }
 
-/// A page in pieces. The permit is held until the last of them was taken.
+/// What is left of an answer, and its place among those on their way; `None` once it took too long.
+type Left = Arc<ShortMutex<Option<(Bytes, OwnedSemaphorePermit)>>>;
+
+/// A page in pieces. The permit is held until the last of them was taken, or time is up.
 fn pieces(
     page: Bytes,
     permit: OwnedSemaphorePermit,
-) -> impl stream::Stream<Item = Result<Bytes, Infallible>> + Send {
-    stream::unfold((page, permit), |(mut left, permit)| async move {
-        if left.is_empty() {
-            return None;
+) -> impl stream::Stream<Item = io::Result<Bytes>> + Send {
+    let left: Left = Arc::new(ShortMutex::new(Some((page, permit))));
+    // A connection that takes nothing asks for nothing: somebody else has to look at the time.
+    let late = Arc::downgrade(&left);
+    let late = AbortOnDropHandle::new(tokio::spawn(async move {
+        tokio::time::sleep(TAKEN_WITHIN).await;
+        if let Some(left) = late.upgrade() {
+            left.lock().take();
         }
-        let piece = left.split_to(left.len().min(PIECE_BYTES));
-        Some((Ok(piece), (left, permit)))
+    }));
+    stream::unfold((left, late), |(left, late)| async move {
+        let piece = match &mut *left.lock() {
+            None => Err(io::ErrorKind::TimedOut.into()),
+            Some((page, _)) if page.is_empty() => return None,
+            Some((page, _)) => Ok(page.split_to(page.len().min(PIECE_BYTES))),
+        };
+        Some((piece, (left, late)))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::StreamExt;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_nobody_takes_gives_its_place_to_another() {
+        let room = Arc::new(Semaphore::new(1));
+        let permit = room.clone().try_acquire_owned().unwrap();
+        let page = Bytes::from(vec![b'x'; 3 * PIECE_BYTES]);
+        let mut answer = std::pin::pin!(pieces(page, permit));
+        let first = answer.next().await.unwrap().unwrap();
+        assert_eq!(first.len(), PIECE_BYTES);
+        assert_eq!(room.available_permits(), 0);
+        tokio::time::sleep(TAKEN_WITHIN + Duration::from_millis(1)).await;
+        assert_eq!(room.available_permits(), 1);
+        let error = answer.next().await.unwrap().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_given_whole_and_in_pieces() {
+        let room = Arc::new(Semaphore::new(1));
+        let permit = room.clone().try_acquire_owned().unwrap();
+        let page = Bytes::from(vec![b'x'; 2 * PIECE_BYTES + 1]);
+        let taken: Vec<_> = pieces(page, permit).collect().await;
+        let taken: Vec<usize> = taken
+            .into_iter()
+            .map(|piece| piece.unwrap().len())
+            .collect();
+        assert_eq!(taken, [PIECE_BYTES, PIECE_BYTES, 1]);
+        assert_eq!(room.available_permits(), 1);
+    }
 }

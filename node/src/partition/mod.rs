@@ -28,6 +28,8 @@ mod quarantine;
 #[cfg(test)]
 mod quarantine_tests;
 mod registry;
+#[cfg(test)]
+mod registry_tests;
 mod replica;
 mod retention;
 mod segments;

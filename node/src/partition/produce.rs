@@ -18,9 +18,11 @@ use ropewalk_proto::batch::{BatchView, Limits};
 use ropewalk_proto::command::{Command, Reply};
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::mistake::{Mistake, made};
-use ropewalk_raft_store::{DiskStatus, TypeConfig};
+use ropewalk_proto::trace::TraceContext;
+use ropewalk_raft_store::{DiskStatus, Followed, Traces, TypeConfig};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
+use tracing::Span;
 
 use super::{Partition, compaction};
 use crate::cluster::settings;
@@ -89,6 +91,7 @@ impl Partition {
         self.check_disk()?;
         let room = self.room(checked.bytes().len()).await?;
         let (records, bytes) = (checked.offset_count(), checked.bytes().len());
+        let followed = follow(self.host.store.traces(), checked.bytes());
         let command = Command::Append {
             leader_time_ms: self.host.clock.now_ms(),
             ring_version: self.written_ring(ring_version, epoch)?,
@@ -117,6 +120,7 @@ impl Partition {
         let partition = self.clone();
         let outcome = tokio::spawn(async move {
             let answered = tokio::time::timeout(COMMIT_WITHIN, answer).await;
+            drop(followed);
             drop::<OwnedSemaphorePermit>(room);
             let appended = match answered {
                 Ok(Ok(result)) => partition.appended(result),
@@ -281,4 +285,13 @@ impl Partition {
             other => self.error(ErrorCode::Internal, other),
         }
     }
+}
+
+/// Follows a batch whose trace is sampled: then this is called in a span that belongs to it.
+fn follow(traces: &Traces, batch: &Bytes) -> Option<Followed> {
+    if Span::current().is_none() {
+        return None;
+    }
+    let context = TraceContext::current().filter(TraceContext::is_sampled)?;
+    traces.follow(batch, context)
 }

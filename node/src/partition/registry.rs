@@ -336,7 +336,10 @@ impl Registrar {
             return Ok(());
         }
         self.placed(as_of).await?;
-        let starts = futures_util::stream::iter(missing).map(|(id, settings)| {
+        // A node with thousands of them must be able to stop before it has started them all.
+        let going_on = |_: &Wanted| std::future::ready(!inner.stop.is_cancelled());
+        let missing = futures_util::stream::iter(missing).take_while(going_on);
+        let starts = missing.map(|(id, settings)| {
             let host = inner.host.clone();
             async move { (id.clone(), Partition::start(host, id, settings).await) }
         });

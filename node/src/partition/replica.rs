@@ -115,6 +115,7 @@ impl Partition {
             .await?;
         let config = raft_config(&host.limits, &id.to_string());
         let network = host.peers.network(id.group, id.replica);
+        let network = network.traced(host.store.traces().clone());
         let (claims, newcomers) = (network.claims(), network.newcomers());
         let compacted = Progress::load(&replica.view).await;
         let compacted = compacted.map_err(StoreError::from)?;

@@ -268,6 +268,7 @@ pub(super) fn node_view(id: NodeId, address: String) -> NodeView {
         id,
         address,
         http: String::new(),
+        external: String::new(),
         rack: String::new(),
         version: String::new(),
         state: NodeState::Active,

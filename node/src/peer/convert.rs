@@ -87,6 +87,7 @@ pub fn entry_to_wire(entry: &Entry) -> v1::Entry {
         index: entry.log_id.index,
         payload,
         command_body,
+        traceparent: String::new(),
     }
 }
 

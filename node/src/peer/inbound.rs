@@ -30,6 +30,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::convert::{Malformed, append_from_wire, appended_to_wire};
 use super::group::RaftGroup;
 use super::service::RaftService;
+use super::trace;
 use super::{MESSAGE_BYTES, PIPELINE, REPLICA_QUEUE, call_timeout};
 use crate::config::Limits;
 
@@ -268,6 +269,7 @@ async fn append(
     refuse: bool,
 ) -> Result<AppendResult, WireError> {
     let request = call.request.ok_or_else(|| Malformed("no request".into()))?;
+    let _spans = trace::replicating(&request.entries);
     let request = append_from_wire(request)?;
     // A new leader finds out what its followers have by sending again what they may have already.
     let is_new = |entry: &Entry| {

@@ -18,6 +18,7 @@ mod lane;
 mod network;
 mod peers;
 mod service;
+mod trace;
 
 use std::time::Duration;
 

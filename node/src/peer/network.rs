@@ -24,7 +24,7 @@ use ropewalk_proto::ids::{GroupId, ReplicaId};
 use ropewalk_proto::v1;
 use ropewalk_proto::v1::raft_client::RaftClient;
 use ropewalk_raft_store::types::{LogId, Vote};
-use ropewalk_raft_store::{Broker, TypeConfig};
+use ropewalk_raft_store::{Broker, Traces, TypeConfig};
 use tokio::time::Instant;
 use tonic::{Code, Response, Status};
 
@@ -35,6 +35,7 @@ use super::convert::{
 };
 use super::lane::{Kind, LaneError, Waiting, describe};
 use super::peers::{Peer, Peers};
+use super::trace;
 use super::{CHECKPOINT_BYTES, MESSAGE_BYTES, PIPELINE};
 
 /// Makes the [`Network`]s of one replica.
@@ -45,6 +46,7 @@ pub struct Networks {
     from: ReplicaId,
     claims: Claims,
     newcomers: Newcomers,
+    traces: Traces,
 }
 
 /// How far other replicas of a group have said that they are compacted; what they said stays true.
@@ -96,6 +98,7 @@ pub struct Network {
     to: ReplicaId,
     claims: Claims,
     newcomers: Newcomers,
+    traces: Traces,
 }
 
 type RpcError = RPCError<TypeConfig>;
@@ -108,7 +111,13 @@ impl Networks {
             from,
             claims: Claims::default(),
             newcomers: Newcomers::default(),
+            traces: Traces::default(),
         }
+    }
+
+    /// The same, for a replica whose batches may be followed.
+    pub fn traced(self, traces: Traces) -> Networks {
+        Networks { traces, ..self }
     }
 
     /// What the other replicas say while this one leads.
@@ -131,6 +140,7 @@ impl Networks {
             to,
             claims: self.claims.clone(),
             newcomers: self.newcomers.clone(),
+            traces: self.traces.clone(),
         }
     }
 }
@@ -167,12 +177,14 @@ impl Network {
         let prev = request.prev_log_id;
         let last = request.entries.last().map(|entry| entry.log_id).or(prev);
         let has_entries = !request.entries.is_empty();
+        let mut append = append_to_wire(&request);
+        trace::pass_on(&self.traces, &request.entries, &mut append.entries);
         let call = v1::AppendCall {
             call_id: 0, // given by the lane
             group_id: self.group.0,
             from_replica_id: self.from.0,
             to_replica_id: self.to.0,
-            request: Some(append_to_wire(&request)),
+            request: Some(append),
         };
         drop(request);
         self.keep_to_the_rate(&call).await;

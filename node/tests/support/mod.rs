@@ -49,6 +49,7 @@ pub fn start(
         disk: disk.clone(),
         net: Arc::new(TcpNet),
         seed: 1,
+        log_lines_lost: || 0,
     };
     let (ready, is_ready) = oneshot::channel();
     let running = ropewalk_node::run(config.clone(), env, shutdown.clone(), ready);

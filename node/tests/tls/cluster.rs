@@ -126,3 +126,28 @@ async fn a_cluster_goes_from_plain_to_tls_in_two_rolls_without_a_failed_publish(
     let error = builder(&cluster[1..]).connect().await;
     assert_eq!(error.expect_err("nothing is plain").kind(), ErrorKind::Tls);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_goes_from_tls_to_plain_in_two_rolls_without_a_failed_publish() {
+    let (_ours, folder) = own_files();
+    let mut cluster = nodes(3);
+    start_all(&mut cluster, &on(&folder, ClientAuth::Required)).await;
+    let secured = builder(&cluster).tls(identity(&folder.files())).connect();
+    let secured = secured.await.expect("all speak TLS");
+    create_topic(&secured).await;
+
+    let steady = Steady::start(&secured).await;
+    let both = TlsSettings::Both(folder.files(), ClientAuth::Required);
+    roll(&mut cluster, &both, &secured).await;
+    assert!(steady.end().await > 0);
+    drop(secured);
+
+    let plain = builder(&cluster).connect().await;
+    let plain = plain.expect("all speak plainly as well");
+    let steady = Steady::start(&plain).await;
+    roll(&mut cluster, &TlsSettings::Off, &plain).await;
+    assert!(steady.end().await > 0);
+    let secured = builder(&cluster).tls(identity(&folder.files())).connect();
+    let error = secured.await.expect_err("nothing is TLS");
+    assert_eq!(error.kind(), ErrorKind::Tls, "{error}");
+}

@@ -2,6 +2,7 @@
 //! ones.
 
 mod cluster;
+mod external;
 mod reload;
 mod strangers;
 mod support;

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::certificates::{Authority, Folder, HOST};
 
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 /// For those who are to be told at once what is wrong.
 pub const AT_ONCE: Duration = Duration::from_secs(5);
 
@@ -105,6 +105,7 @@ impl Node {
             disk: self.disk.clone(),
             net: net as Arc<dyn Net>,
             seed: 1,
+            log_lines_lost: || 0,
         };
         let (ready, is_ready) = oneshot::channel();
         let stop = CancellationToken::new();

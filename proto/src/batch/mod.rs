@@ -20,11 +20,10 @@
 //! batches are kept or sent.
 
 mod builder;
-mod compact;
 mod compression;
 mod error;
 mod record;
-mod subset;
+mod retain;
 mod view;
 
 pub use builder::BatchBuilder;

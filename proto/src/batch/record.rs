@@ -65,6 +65,11 @@ impl Records {
         }
     }
 
+    /// The length of all the records together, not compressed.
+    pub fn payload_bytes(&self) -> usize {
+        self.payload.len()
+    }
+
     /// The bytes that the records lie in, not compressed, and up to where in them was read.
     pub(super) fn read_to(&self) -> (&Bytes, usize) {
         (&self.payload, self.at)

@@ -37,6 +37,8 @@ pub struct Groups {
     /// The node that coordinates; 0: none does.
     pub coordinator: u64,
     pub heartbeat_ms: u32,
+    /// What members are told that their sessions last; 0: nothing, as by an older node.
+    pub session_ms: u32,
     pub generation: u64,
     /// What members own, all of them the same.
     pub owned: Vec<v1::Assigned>,
@@ -66,6 +68,7 @@ impl Groups {
         Groups {
             coordinator: 1,
             heartbeat_ms: 20,
+            session_ms: 0,
             generation: 1,
             owned: Vec::new(),
             committed: BTreeMap::new(),
@@ -121,6 +124,7 @@ impl Groups {
         Answer::Assignment(v1::Assignment {
             generation: self.generation,
             heartbeat_ms: self.heartbeat_ms,
+            session_ms: self.session_ms,
             partitions: partitions.collect(),
         })
     }

@@ -7,7 +7,7 @@ use ropewalk_client::{ErrorCode, ErrorKind};
 use ropewalk_proto::v1::group_request::Kind as Ask;
 
 use super::{Told, fill, next, nothing_comes, subscribe, take};
-use crate::fake::{Fake, React, TOPIC, offer, soon};
+use crate::fake::{Fake, GROUP, React, TOPIC, offer, soon};
 
 async fn with_records(nodes: u64) -> Fake {
     let fake = Fake::start(nodes, 1).await;
@@ -208,6 +208,31 @@ async fn a_member_that_is_not_heard_stops_when_its_session_is_over_by_its_own_cl
     assert_eq!(next.offset, 1);
     told.exactly(&["assigned 0", "disconnected", "reconnected"])
         .await;
+}
+
+#[tokio::test]
+async fn a_member_that_asks_for_no_session_has_what_the_coordinator_gives() {
+    let fake = with_records(1).await;
+    fake.world().groups.session_ms = 400;
+    let told = Told::default();
+    let client = fake.client().await;
+    let builder = client.subscribe(GROUP).topics([TOPIC]);
+    let mut subscription = builder.on_rebalance(told.listener()).build().await.unwrap();
+    let asked = fake
+        .world()
+        .groups
+        .said
+        .iter()
+        .find_map(|(_, ask)| match ask {
+            Ask::Join(join) => Some(join.session_ms),
+            _ => None,
+        });
+    assert_eq!(asked, Some(0), "the node's default");
+    take(&mut subscription, 0..1).await.pop().unwrap().done();
+    fake.world().groups.script = Box::new(|_| React::Ignore);
+    // As long as it waits for an answer, which is no longer than the session.
+    told.exactly(&["assigned 0", "disconnected"]).await;
+    assert!(nothing_comes(&mut subscription), "another may have it");
 }
 
 #[tokio::test]

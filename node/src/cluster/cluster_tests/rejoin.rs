@@ -58,6 +58,7 @@ async fn a_database_of_another_cluster_than_the_directory_remembers_is_refused()
         disk: disk.clone(),
         net: Arc::new(TcpNet),
         seed: 7,
+        log_lines_lost: || 0,
     };
     let store = Store::open(disk, StoreOptions::default()).await.unwrap();
     let peers = Peers::new(env.net.clone(), &config.limits);

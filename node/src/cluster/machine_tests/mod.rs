@@ -3,6 +3,7 @@
 mod damaged;
 mod growth;
 mod nodes;
+mod raise;
 mod replay;
 mod topics;
 
@@ -120,6 +121,7 @@ fn register(id: u8, address: &str) -> Kind {
         rack: format!("rack{}", id % 3),
         version: "1".into(),
         command_version: 1,
+        external: None,
     })
 }
 

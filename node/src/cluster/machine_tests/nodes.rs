@@ -129,6 +129,25 @@ fn a_registration_without_incarnation_or_address_is_refused() {
 }
 
 #[test]
+fn an_external_address_stays_until_another_or_none_is_told() {
+    let mut bench = Bench::cluster(1);
+    let mut tell = |external: Option<&str>| {
+        let Kind::RegisterNode(mut node) = register(1, "a:1") else {
+            unreachable!()
+        };
+        node.external = external.map(str::to_owned);
+        bench.run(Kind::RegisterNode(node)).unwrap();
+        bench.machine.to_view().nodes[&NodeId(1)].external.clone()
+    };
+    assert_eq!(tell(None), "");
+    assert_eq!(tell(Some("outside:1")), "outside:1");
+    // An older build's restart, or one that can't tell yet, says nothing of it.
+    assert_eq!(tell(None), "outside:1");
+    assert_eq!(tell(Some("outside:2")), "outside:2");
+    assert_eq!(tell(Some("")), "");
+}
+
+#[test]
 fn decommissioning_is_refused_where_too_few_nodes_would_stay() {
     let mut bench = Bench::cluster(4);
     bench.create("t", 1, 3).unwrap();

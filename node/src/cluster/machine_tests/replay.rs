@@ -62,8 +62,11 @@ fn any_command() -> impl Strategy<Value = Kind> {
         (1..6u64, state).prop_map(|(node, state)| set_state(node, state)),
         (name.clone(), 1..5u32, 1..4u32).prop_map(|(n, p, r)| create(n, p, r)),
         name.clone().prop_map(delete),
-        name.prop_map(|name| alter(name, settings::defaults())),
+        name.clone()
+            .prop_map(|name| alter(name, settings::defaults())),
         (1..20u64).prop_map(producers),
+        (name.clone(), 1..4u32, prop::collection::vec(1..7u64, 1..5))
+            .prop_map(|(name, to, nodes)| raise::raise(name, to, &nodes)),
         (1..12u64, prop::collection::vec(1..7u64, 1..4))
             .prop_map(|(group, nodes)| moved(GroupId(group), &nodes)),
         (1..12u64, 0..40u64).prop_map(|(group, replica)| {

@@ -9,8 +9,8 @@ use ropewalk_tls::{Keeper, Prefixed, TlsError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-use super::limited::Limited;
 use crate::env::Connection;
+use crate::valve::Valve;
 
 /// Who has not said enough by then is not waited for.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -46,8 +46,8 @@ pub(super) enum Port {
 pub(super) struct Welcome {
     keeper: Option<Arc<Keeper>>,
     plain_too: bool,
-    refused: Limited,
-    plain: Limited,
+    refused: Valve,
+    plain: Valve,
 }
 
 impl Welcome {
@@ -55,9 +55,14 @@ impl Welcome {
         Welcome {
             keeper,
             plain_too,
-            refused: Limited::of_trouble(),
-            plain: Limited::of_switching(),
+            refused: Valve::default(),
+            plain: Valve::rare(),
         }
+    }
+
+    /// Lines of the log left out.
+    pub fn lines_left_out(&self) -> u64 {
+        self.refused.left_out() + self.plain.left_out()
     }
 
     /// Makes of a connection what may be served.
@@ -76,9 +81,10 @@ impl Welcome {
             )))
         });
         met.map_err(|Refusal(why)| {
-            let unsaid = why.as_ref().and_then(|_| self.refused.allow());
-            if let (Some(why), Some(unsaid)) = (why, unsaid) {
-                tracing::warn!(from, ?port, why, unsaid, "a connection was refused");
+            if let Some(why) = why
+                && let Some(left_out) = self.refused.pass()
+            {
+                tracing::warn!(from, ?port, why, left_out, "a connection was refused");
             }
             io::ErrorKind::ConnectionAborted.into()
         })
@@ -128,11 +134,11 @@ impl Welcome {
             };
         }
         if self.plain_too {
-            if let Some(unsaid) = self.plain.allow() {
+            if let Some(left_out) = self.plain.pass() {
                 tracing::info!(
                     from,
                     ?port,
-                    unsaid,
+                    left_out,
                     "a plain connection, as tls_mode is both"
                 );
             }

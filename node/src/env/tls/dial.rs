@@ -9,8 +9,8 @@ use parking_lot::Mutex;
 use ropewalk_tls::{Fault, Keeper, TlsError, dial};
 use tokio::time::Instant;
 
-use super::limited::Limited;
 use crate::env::{Connection, Net};
+use crate::valve::Valve;
 
 /// How long a peer that spoke no TLS is dialed plain at once. Short: it may be started again with TLS.
 const PLAIN_FOR: Duration = Duration::from_secs(3);
@@ -23,8 +23,8 @@ pub(super) struct Dialer {
     keeper: Option<Arc<Keeper>>,
     plain_too: bool,
     plain: Mutex<BTreeMap<String, Instant>>,
-    failed: Limited,
-    fell_back: Limited,
+    failed: Valve,
+    fell_back: Valve,
 }
 
 impl Dialer {
@@ -33,9 +33,14 @@ impl Dialer {
             keeper,
             plain_too,
             plain: Mutex::default(),
-            failed: Limited::of_trouble(),
-            fell_back: Limited::of_switching(),
+            failed: Valve::default(),
+            fell_back: Valve::rare(),
         }
+    }
+
+    /// Lines of the log left out.
+    pub fn lines_left_out(&self) -> u64 {
+        self.failed.left_out() + self.fell_back.left_out()
     }
 
     pub async fn connect(&self, net: &dyn Net, address: &str) -> io::Result<Connection> {
@@ -51,18 +56,18 @@ impl Dialer {
             Err(error) => error,
         };
         if self.plain_too && speaks_no_tls(&error) {
-            if let Some(unsaid) = self.fell_back.allow() {
+            if let Some(left_out) = self.fell_back.pass() {
                 tracing::info!(
                     address,
-                    unsaid,
+                    left_out,
                     "a peer speaks no TLS: it is talked to plainly, as tls_mode is both"
                 );
             }
             self.remember_plain(address);
             return net.connect(address).await;
         }
-        if let Some(unsaid) = self.failed.allow() {
-            tracing::warn!(address, %error, unsaid, "no TLS with a peer");
+        if let Some(left_out) = self.failed.pass() {
+            tracing::warn!(address, %error, left_out, "no TLS with a peer");
         }
         Err(error)
     }

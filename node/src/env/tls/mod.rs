@@ -7,7 +7,6 @@
 mod accept;
 mod dial;
 mod lazy;
-mod limited;
 mod watch;
 
 use std::fmt;
@@ -103,6 +102,10 @@ impl Net for TlsNet {
 
     fn certificate_not_after_ms(&self) -> Option<i64> {
         self.keeper.as_ref()?.current().not_after_ms
+    }
+
+    fn log_lines_left_out(&self) -> u64 {
+        self.welcome.lines_left_out() + self.dialer.lines_left_out()
     }
 }
 

@@ -4,6 +4,7 @@
 //! Written from the log's beginning on, in order: so a record without a value never goes before the
 //! older records of its key, for readers and after a crash.
 
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use openraft::EntryPayload;
@@ -11,16 +12,24 @@ use ropewalk_proto::batch::{BatchView, Record};
 use ropewalk_proto::command::Command;
 use ropewalk_raft_store::types::Entry;
 use ropewalk_raft_store::{DiskError, ReplicaView, Rewritten};
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until};
 
 use super::keys::LastOffsets;
 use super::{Progress, UNPACKED_BYTES};
+use crate::env::busy;
 use crate::partition::PartitionMachine;
 use crate::partition::offsets::Start;
 use crate::partition::state::Compaction;
 
 /// How much of the log is read in one go.
 const CHUNK_BYTES: usize = 1 << 20;
+/// How much its batches may unpack to until others have their turn; one batch is always taken. A chunk
+/// that is packed extremely well can hold a thousand times its length.
+pub(super) const UNPACKED_IN_ONE_GO_BYTES: usize = 8 << 20;
+
+/// What a record takes at least, for its lengths and its time.
+const RECORD_BYTES: usize = 8;
 
 /// Why a step ended early. What it wrote stands, and is done again.
 #[derive(Debug, thiserror::Error)]
@@ -62,13 +71,9 @@ pub(super) async fn step(
         tombstones: 0,
     };
     let from = view.machine().beginning();
-    let all = walk(
-        view,
-        from,
-        end.log_index,
-        allowance,
-        |base_offset, batch| rewrite.one(base_offset, batch),
-    )
+    let all = walk(view, from, end.log_index, allowance, |at, batch| {
+        rewrite.one(at.base_offset, batch)
+    })
     .await?;
     view.reclaim(from.log_index..end.log_index);
     let progress = Progress {
@@ -107,24 +112,46 @@ async fn gather(
         return Ok(from);
     }
     let mut full = None;
-    walk_indexed(view, from, whole.log_index, allowance, |at, batch| {
+    walk(view, from, whole.log_index, allowance, |at, batch| {
         if full.is_some() {
-            return None;
+            return Left::whole(0);
         }
         if !keys.has_room(batch.offset_count() as usize) {
             full = Some(at);
-            return None;
+            return Left::whole(0);
         }
         // One that does not unpack stays as it is, and supersedes nothing.
-        for record in unpacked(batch).into_iter().flatten() {
+        let Ok(records) = batch.records(UNPACKED_BYTES) else {
+            return Left::whole(UNPACKED_BYTES);
+        };
+        let mut unpacked_bytes = 0;
+        for record in &records {
+            unpacked_bytes += record_bytes(record);
             if let Some(key) = &record.key {
-                keys.put(key, offset_of(at.base_offset, &record));
+                keys.put(key, offset_of(at.base_offset, record));
             }
         }
-        None
+        Left::whole(unpacked_bytes)
     })
     .await?;
     Ok(full.unwrap_or(whole))
+}
+
+/// What is left of one batch.
+pub(super) struct Left {
+    /// None: all of it.
+    pub batch: Option<bytes::Bytes>,
+    /// What had to be unpacked to find out.
+    pub unpacked_bytes: usize,
+}
+
+impl Left {
+    fn whole(unpacked_bytes: usize) -> Left {
+        Left {
+            batch: None,
+            unpacked_bytes,
+        }
+    }
 }
 
 /// What is left of batches.
@@ -137,7 +164,11 @@ struct Rewrite<'a> {
 
 impl Rewrite<'_> {
     /// What is left of one batch, if that is less than there was.
-    fn one(&mut self, base_offset: u64, batch: &BatchView) -> Option<bytes::Bytes> {
+    fn one(&mut self, base_offset: u64, batch: &BatchView) -> Left {
+        let Ok(records) = batch.iter_records(UNPACKED_BYTES) else {
+            return Left::whole(UNPACKED_BYTES);
+        };
+        let unpacked_bytes = records.payload_bytes();
         let mut tombstones = 0;
         let stays = |record: &Record| {
             let offset = offset_of(base_offset, record);
@@ -150,42 +181,33 @@ impl Rewrite<'_> {
             tombstones += u64::from(is_tombstone && !goes);
             !goes
         };
-        let left = batch.retain(UNPACKED_BYTES, stays);
+        let left = batch.retain(records, i32::MAX, stays);
         self.tombstones += tombstones;
-        left.unwrap_or_default()
+        Left {
+            batch: left.unwrap_or_default(),
+            unpacked_bytes,
+        }
     }
+}
+
+/// About what a record takes where it is not packed.
+fn record_bytes(record: &Record) -> usize {
+    let parts = [&record.key, &record.value].into_iter().flatten();
+    parts.map(bytes::Bytes::len).sum::<usize>() + RECORD_BYTES
 }
 
 fn offset_of(base_offset: u64, record: &Record) -> u64 {
     base_offset + u64::from(record.offset_delta.unsigned_abs())
 }
 
-/// All records of a batch, or none.
-fn unpacked(batch: &BatchView) -> Option<Vec<Record>> {
-    batch.records(UNPACKED_BYTES).ok()
-}
-
-async fn walk(
-    view: &ReplicaView<PartitionMachine>,
-    from: Start,
-    end_index: u64,
-    allowance: Allowance,
-    mut left: impl FnMut(u64, &BatchView) -> Option<bytes::Bytes> + Send,
-) -> Result<Rewritten, PassError> {
-    walk_indexed(view, from, end_index, allowance, |at, batch| {
-        left(at.base_offset, batch)
-    })
-    .await
-}
-
 /// Goes over the batches that have offsets, at the pace that is allowed, and puts what `left` gives in
 /// their place.
-async fn walk_indexed(
+pub(super) async fn walk(
     view: &ReplicaView<PartitionMachine>,
     from: Start,
     end_index: u64,
     allowance: Allowance,
-    mut left: impl FnMut(Start, &BatchView) -> Option<bytes::Bytes> + Send,
+    mut left: impl FnMut(Start, &BatchView) -> Left + Send,
 ) -> Result<Rewritten, PassError> {
     let mut all = Rewritten {
         next: from.log_index,
@@ -195,7 +217,11 @@ async fn walk_indexed(
     let mut next = Instant::now();
     while all.next < end_index {
         let mut trimmed = false;
+        let mut unpacked_bytes = 0;
         let step = view.rewrite(all.next..end_index, CHUNK_BYTES, |entry| {
+            if unpacked_bytes >= UNPACKED_IN_ONE_GO_BYTES {
+                return ControlFlow::Break(());
+            }
             let index = entry.log_id.index;
             let (batch, refused) = {
                 let machine = view.machine();
@@ -203,13 +229,17 @@ async fn walk_indexed(
                 trimmed |= index < machine.beginning().log_index;
                 (batch_of(entry), machine.is_refused(index))
             };
-            let batch = batch.filter(|_| !trimmed && !refused)?;
+            let Some(batch) = batch.filter(|_| !trimmed && !refused) else {
+                return ControlFlow::Continue(None);
+            };
             let at = Start {
                 log_index: index,
                 base_offset,
             };
             base_offset += u64::from(batch.offset_count());
-            compacted(entry, left(at, &batch)?)
+            let left = busy(|| left(at, &batch));
+            unpacked_bytes += left.unpacked_bytes;
+            ControlFlow::Continue(left.batch.and_then(|batch| compacted(entry, batch)))
         });
         let step = step.await?;
         if trimmed || step.next == all.next {
@@ -225,6 +255,8 @@ async fn walk_indexed(
             0
         };
         next = pace(next, step.before_bytes + written, allowance).await;
+        // The pace alone lets nobody else have a turn if it allows more than there was.
+        yield_now().await;
     }
     Ok(all)
 }

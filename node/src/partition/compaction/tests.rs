@@ -1,5 +1,7 @@
 //! What compaction leaves of a log, on one replica and on several that went different ways.
 
+mod turns;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

@@ -1,5 +1,6 @@
-//! Taking records out of a batch. What is left keeps its header, and so its offsets, its producer and
-//! its times, even when no record is left: a log of such batches replays as that of the whole ones.
+//! Taking records out of a batch: compaction does it in the log, a filter for one reader. What is left
+//! lies as it lay, under the same header, and so keeps its offsets, its producer and its times, even when
+//! no record is left: a log of such batches replays as that of the whole ones.
 //!
 //! The result depends on which records stay, and on nothing else: in how many steps the others were
 //! taken does not show. So the codec stays even where it no longer pays.
@@ -8,24 +9,30 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::compression::compress;
 use super::view::{BEFORE_LENGTH_BYTES, CODEC_BITS, attributes, put_crc};
-use super::{BatchError, BatchView, Compression, HEADER_BYTES, Record};
+use super::{BatchError, BatchView, Compression, HEADER_BYTES, Record, Records};
 
 impl BatchView {
-    /// The batch with the records that `keep` says yes to; none if that is all of them.
+    /// The batch with those of its records, up to the one at `last_offset_delta`, that `keep` says yes
+    /// to; none if that is the whole batch. It then ends with that delta: who reads it goes on behind it,
+    /// whether there is a record at it or not. `records` are those of this batch, none read yet.
     ///
     /// # Errors
-    /// As for [`BatchView::iter_records`]: of a batch that does not unpack nothing can be taken.
+    /// As for [`BatchView::records`]: of a batch that does not unpack nothing can be taken.
     pub fn retain(
         &self,
-        max_decompressed_bytes: usize,
+        mut records: Records,
+        last_offset_delta: i32,
         mut keep: impl FnMut(&Record) -> bool,
     ) -> Result<Option<Bytes>, BatchError> {
-        let mut records = self.iter_records(max_decompressed_bytes)?;
         let mut kept = BytesMut::new();
         let (mut count, mut from) = (0, 0);
-        let mut whole = true;
+        let mut whole = last_offset_delta >= self.last_offset_delta();
         while let Some(record) = records.next() {
-            let stays = keep(&record?);
+            let record = record?;
+            if record.offset_delta > last_offset_delta {
+                break;
+            }
+            let stays = keep(&record);
             let (payload, to) = records.read_to();
             if stays {
                 kept.put_slice(payload.get(from..to).unwrap_or_default());
@@ -37,16 +44,22 @@ impl BatchView {
         if whole {
             return Ok(None);
         }
-        self.with_records(count, &kept).map(Some)
+        self.with_records(count, &kept, last_offset_delta).map(Some)
     }
 
     /// The batch under its own header with other records.
-    fn with_records(&self, count: i32, records: &[u8]) -> Result<Bytes, BatchError> {
+    fn with_records(
+        &self,
+        count: i32,
+        records: &[u8],
+        last_offset_delta: i32,
+    ) -> Result<Bytes, BatchError> {
         let codec = self.compression();
         let (codec, payload) = match records.is_empty() {
             true => (Compression::None, Vec::new()),
             false => (codec, packed(codec, records)?),
         };
+        let last_offset_delta = last_offset_delta.min(self.last_offset_delta());
         let mut bytes = BytesMut::with_capacity(HEADER_BYTES + payload.len());
         bytes.put_slice(self.bytes().get(..HEADER_BYTES).unwrap_or_default());
         bytes.put_slice(&payload);
@@ -54,6 +67,7 @@ impl BatchView {
         let attributes = attributes(self.bytes()) & !CODEC_BITS | i16::from(codec.number());
         bytes[8..12].copy_from_slice(&length.to_be_bytes());
         bytes[21..23].copy_from_slice(&attributes.to_be_bytes());
+        bytes[23..27].copy_from_slice(&last_offset_delta.to_be_bytes());
         bytes[57..61].copy_from_slice(&count.to_be_bytes());
         put_crc(&mut bytes);
         Ok(bytes.freeze())
@@ -93,7 +107,8 @@ mod tests {
     }
 
     fn retained(batch: &BatchView, keep: impl Fn(i32) -> bool) -> BatchView {
-        let left = batch.retain(ROOM, |record| keep(record.offset_delta));
+        let records = batch.iter_records(ROOM).unwrap();
+        let left = batch.retain(records, i32::MAX, |record| keep(record.offset_delta));
         let left = BatchView::trusted(left.unwrap().unwrap_or(batch.bytes().clone())).unwrap();
         left.check_crc().unwrap();
         left
@@ -128,27 +143,48 @@ mod tests {
             assert_eq!(left.bytes().len(), HEADER_BYTES);
             assert_eq!((left.offset_count(), left.record_count()), (5, 0));
             assert_eq!(left.records(ROOM), Ok(vec![]));
-            assert_eq!(
-                left.retain(ROOM, |_| false),
-                Ok(None),
-                "nothing is left to take"
-            );
+            let records = left.iter_records(ROOM).unwrap();
+            let again = left.retain(records, i32::MAX, |_| false);
+            assert_eq!(again, Ok(None), "nothing is left to take");
         }
     }
 
     #[test]
     fn a_batch_that_keeps_everything_is_not_made_anew() {
         let whole = batch(Compression::Zstd, 5);
-        assert_eq!(whole.retain(ROOM, |_| true), Ok(None));
+        let records = || whole.iter_records(ROOM).unwrap();
+        assert_eq!(whole.retain(records(), 4, |_| true), Ok(None));
+        assert!(whole.retain(records(), 3, |_| true).unwrap().is_some());
     }
 
     #[test]
-    fn a_batch_that_does_not_unpack_is_named_and_left_alone() {
-        let whole = batch(Compression::Lz4, 200);
-        assert!(matches!(
-            whole.retain(1_000, |_| false),
-            Err(BatchError::Expands { .. })
-        ));
+    fn a_batch_that_is_cut_ends_there_and_nothing_behind_it_is_looked_at() {
+        for codec in Compression::ALL {
+            let whole = batch(codec, 20);
+            let records = whole.iter_records(ROOM).unwrap();
+            let left = whole.retain(records, 9, |record| {
+                assert!(record.offset_delta <= 9);
+                record.offset_delta % 2 == 0
+            });
+            let left = BatchView::trusted(left.unwrap().unwrap()).unwrap();
+            left.check_crc().unwrap();
+            assert_eq!((left.last_offset_delta(), left.record_count()), (9, 5));
+            let kept = left.records(ROOM).unwrap();
+            let deltas: Vec<i32> = kept.iter().map(|record| record.offset_delta).collect();
+            assert_eq!(deltas, [0, 2, 4, 6, 8], "{codec}");
+        }
+    }
+
+    #[test]
+    fn a_batch_that_is_cut_short_within_a_record_is_named_and_left_alone() {
+        let whole = batch(Compression::None, 20);
+        let cut = whole.bytes().slice(..whole.bytes().len() - 7);
+        let mut cut = BytesMut::from(&cut[..]);
+        let length = (cut.len() - BEFORE_LENGTH_BYTES) as i32;
+        cut[8..12].copy_from_slice(&length.to_be_bytes());
+        let cut = BatchView::trusted(cut.freeze()).unwrap();
+        let records = cut.iter_records(ROOM).unwrap();
+        assert!(cut.retain(records, i32::MAX, |_| false).is_err());
     }
 
     proptest! {
