@@ -278,6 +278,7 @@ async fn live(mut config: Config, machine: &Machine, seed: u64) -> Result<(), Bo
             gate: machine.process.gate.clone(),
         }),
         seed,
+        log_lines_lost: || 0,
     };
     let (says, is_ready) = oneshot::channel();
     let running = ropewalk_node::run(config, env, stop, says);

@@ -8,6 +8,7 @@ use parking_lot::{Mutex, MutexGuard};
 use ropewalk_client::v1::TopicSettings;
 
 use crate::fault::What;
+use crate::load::settings::Sieving;
 
 /// One record's name in a run: which producer sent it, and its number there. A producer that takes
 /// the place of another has a number of its own.
@@ -187,6 +188,19 @@ pub enum Event {
         /// Where it goes on.
         to: u64,
     },
+    /// The reader with a filter, and what it is to get.
+    Sifts(Sieving),
+    /// A reader with a filter was led past records without getting one.
+    Passed {
+        /// Which reader.
+        reader: u32,
+        /// Where it reads.
+        place: Place,
+        /// The first of them.
+        from: u64,
+        /// The first behind them.
+        to: u64,
+    },
     /// A member of a group has joined.
     Joined {
         /// Who.
@@ -262,6 +276,8 @@ impl Event {
             Event::Began { .. } => "readers",
             Event::Read { .. } => "read",
             Event::Skipped { .. } => "skipped",
+            Event::Sifts(_) => "filters",
+            Event::Passed { .. } => "filtered",
             Event::Joined { .. } => "group-members",
             Event::Assigned { .. } => "assigned",
             Event::Taken { lost: true, .. } => "lost",

@@ -244,6 +244,7 @@ impl Course<'_> {
                 )
             })
         });
+        let behind = behind.or_else(|| self.sieve_behind(logs));
         let behind = behind.or_else(|| self.group_behind(logs));
         let behind = behind.or_else(|| groups.lock().clone());
         if behind.is_some() {
@@ -251,6 +252,13 @@ impl Course<'_> {
         }
         let at = self.sim.elapsed();
         self.judge.difference(at, &self.cluster, &self.history)
+    }
+
+    /// The reader with a filter, if it has not been led to the end.
+    fn sieve_behind(&self, logs: &BTreeMap<Place, Log>) -> Option<String> {
+        let place = self.plan.load.sieve?.place();
+        let (next, end) = (self.clients.sifted(), logs.get(&place)?.end());
+        (next < end).then(|| format!("the sieve of {place} is at {next}, and the end at {end}"))
     }
 
     /// A group that has not finished with all there is.

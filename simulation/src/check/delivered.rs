@@ -30,7 +30,10 @@ impl Check for AcknowledgedIsDelivered {
                     read.entry(*place).or_default().insert(*offset);
                 }
                 Event::Skipped {
-                    place, from, to, ..
+                    reader,
+                    place,
+                    from,
+                    to,
                 } => {
                     let trimmed = seen.truth.at(*place).map(|(_, group)| group.log_start);
                     if trimmed.is_some_and(|start| *to > start) && to > from {
@@ -38,7 +41,9 @@ impl Check for AcknowledgedIsDelivered {
                             "the reader of {place} was told that {from} up to {to} are trimmed, and the last trim was to {trimmed:?}"
                         ));
                     }
-                    skipped.entry(*place).or_default().push((*from, *to));
+                    if FOLLOWERS.contains(reader) {
+                        skipped.entry(*place).or_default().push((*from, *to));
+                    }
                 }
                 _ => {}
             }

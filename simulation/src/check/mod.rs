@@ -20,14 +20,17 @@ mod lookups;
 #[cfg(test)]
 pub(crate) mod made;
 mod matching;
+mod noticed;
 mod offsets;
 mod order;
 mod owners;
 mod phantom;
 mod processing;
+mod quarantine;
 mod reads;
 mod replay;
 mod sequences;
+mod sifted;
 mod topics;
 mod trims;
 mod votes;
@@ -95,6 +98,8 @@ pub fn all() -> Vec<Box<dyn Check>> {
     vec![
         Box::new(election::ElectionSafety::default()),
         Box::new(votes::VotesAreKept::default()),
+        Box::new(quarantine::QuarantineHolds::default()),
+        Box::new(noticed::DamageIsNoticed::default()),
         Box::new(matching::LogMatching::default()),
         Box::new(completeness::LeaderCompleteness::default()),
         Box::new(committed::CommittedNeverChanges),
@@ -110,6 +115,7 @@ pub fn all() -> Vec<Box<dyn Check>> {
         Box::new(order::OrderPerKey::default()),
         Box::new(linear::AppendsAreLinear),
         Box::new(delivered::AcknowledgedIsDelivered),
+        Box::new(sifted::FiltersAreExact),
         Box::new(lookups::LookupsAreRight),
         Box::new(topics::TopicsAreKept),
         Box::new(fences::FencesHold::default()),

@@ -49,6 +49,16 @@ impl Check for ReadsAreCommitted {
                 Event::Began { reader, offset, .. } => {
                     self.next.insert(*reader, *offset);
                 }
+                Event::Passed {
+                    reader, from, to, ..
+                } => {
+                    let next = self.next.insert(*reader, *to);
+                    if next != Some(*from) {
+                        return Err(format!(
+                            "reader {reader} was led past {from} up to {to} at {at:?}, and {next:?} was to come"
+                        ));
+                    }
+                }
                 Event::Read {
                     reader,
                     place,

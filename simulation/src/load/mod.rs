@@ -10,6 +10,7 @@ mod publisher;
 mod reader;
 pub mod record;
 pub mod settings;
+mod sieve;
 mod stranger;
 mod table;
 mod wanderer;
@@ -21,7 +22,7 @@ pub use reader::{Found, Log};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -37,6 +38,8 @@ use crate::plan::Plan;
 pub const MAIN: u32 = 0;
 /// The numbers of readers that follow a partition: that of the partition.
 pub const FOLLOWERS: std::ops::RangeInclusive<u32> = 0..=9_999;
+/// The number of the reader with a filter.
+pub const SIEVE: u32 = 5_000_000;
 /// Between two tries of what must work in the end.
 const AGAIN: Duration = Duration::from_millis(500);
 
@@ -66,6 +69,8 @@ pub struct Clients {
     busy: Arc<AtomicUsize>,
     /// What each reader that follows a partition is to read next.
     followed: Arc<Mutex<BTreeMap<Place, u64>>>,
+    /// What the reader with a filter is to read next.
+    sifted: Arc<AtomicU64>,
     /// What each group has finished with.
     finished: Arc<member::Finished>,
     /// How many partitions the topic was last said to have grown to; 0 if it has not.
@@ -85,6 +90,7 @@ impl Clients {
             going: Arc::new(AtomicBool::new(true)),
             busy: Arc::default(),
             followed: Arc::default(),
+            sifted: Arc::default(),
             finished: Arc::default(),
             grown: Arc::default(),
         };
@@ -125,6 +131,13 @@ impl Clients {
             let own = clients.clone();
             sim.client(format!("reader-{partition}"), async move {
                 reader::follow(&own, partition).await;
+                Ok(())
+            });
+        }
+        if let Some(style) = load.sieve {
+            let own = clients.clone();
+            sim.client("sieve", async move {
+                sieve::follow(&own, &style).await;
                 Ok(())
             });
         }
@@ -182,6 +195,11 @@ impl Clients {
     /// What each reader that follows a partition is to read next.
     pub fn followed(&self) -> BTreeMap<Place, u64> {
         self.followed.lock().clone()
+    }
+
+    /// What the reader with a filter is to read next.
+    pub fn sifted(&self) -> u64 {
+        self.sifted.load(Ordering::Relaxed)
     }
 
     /// The first offset of a partition that a group has not finished with, if what lies before

@@ -7,6 +7,9 @@ use rand::{Rng, SeedableRng};
 use ropewalk_client::v1::TopicSettings;
 use serde::{Deserialize, Serialize};
 
+use super::MAIN;
+use crate::history::Place;
+
 /// No limit, in a topic's retention.
 const UNLIMITED: i64 = -1;
 const KIB: u64 = 1 << 10;
@@ -50,6 +53,38 @@ pub struct Load {
     /// When the topic gets more partitions, in order of time.
     #[serde(default)]
     pub growths: Vec<Growing>,
+    /// A reader with a filter.
+    #[serde(default)]
+    pub sieve: Option<Sieving>,
+}
+
+/// What a reader with a filter reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sieving {
+    /// Of which partition.
+    pub partition: u32,
+    /// What a key's number ends with.
+    pub digit: u32,
+}
+
+impl Sieving {
+    /// What the broker is asked to judge by. On a record without a key it fails.
+    pub fn expression(&self) -> String {
+        format!("key.endsWith('{}')", self.digit)
+    }
+
+    /// The same, of a key's number.
+    pub fn wants(&self, key: Option<u32>) -> bool {
+        key.is_some_and(|key| key % 10 == self.digit)
+    }
+
+    /// Where it reads.
+    pub fn place(&self) -> Place {
+        Place {
+            topic: MAIN,
+            partition: self.partition,
+        }
+    }
 }
 
 /// One more time that the topic grows.
@@ -145,10 +180,12 @@ impl Load {
             table_every_ms: 0,
             stranger_every_ms: 0,
             growths: Vec::new(),
+            sieve: None,
         }
         .with_groups(seed, storm_ms)
         .with_table(seed)
         .with_stranger(seed)
+        .with_sieve(seed)
     }
 
     /// Draws groups and growths, apart from all else: seeds from before there were any keep the load
@@ -186,6 +223,18 @@ impl Load {
         let mut random = SmallRng::seed_from_u64(seed.wrapping_mul(0x8CB9_2BA7_2F3D_8DD7));
         if random.random_bool(0.4) {
             self.stranger_every_ms = pick(&mut random, &[20, 100, 400]);
+        }
+        self
+    }
+
+    /// Draws a reader with a filter, apart from all else.
+    fn with_sieve(mut self, seed: u64) -> Load {
+        let mut random = SmallRng::seed_from_u64(seed.wrapping_mul(0xE703_7ED1_A0B4_28DB));
+        if random.random_bool(0.4) {
+            self.sieve = Some(Sieving {
+                partition: random.random_range(0..self.partitions),
+                digit: random.random_range(0..self.keys.min(10)),
+            });
         }
         self
     }
@@ -265,6 +314,7 @@ mod tests {
         assert!(both(&|load| load.wanderers > 0));
         assert!(both(&|load| load.table_every_ms > 0));
         assert!(both(&|load| load.stranger_every_ms > 0));
+        assert!(both(&|load| load.sieve.is_some()));
         assert!(both(&|load| load.growths.len() == 2));
         assert!(both(&|load| !load.groups.is_empty()));
         assert!(both(&|load| load.groups.iter().any(|one| one.by_pattern)));

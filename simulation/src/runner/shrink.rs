@@ -37,7 +37,7 @@ pub fn shrink(plan: &Plan, attempts: usize, fails: impl FnMut(&Plan) -> bool) ->
 /// What a plan becomes smaller by, one step; none if there is no such step.
 type Smaller = fn(&Plan) -> Option<Plan>;
 
-const SMALLER: [Smaller; 14] = [
+const SMALLER: [Smaller; 15] = [
     half_the_storm,
     no_storm_after_the_last_fault,
     one_producer_less,
@@ -46,6 +46,7 @@ const SMALLER: [Smaller; 14] = [
     no_publisher,
     no_table,
     one_wanderer_less,
+    no_sieve,
     one_group_less,
     one_member_less,
     one_growth_less,
@@ -141,6 +142,10 @@ fn no_publisher(plan: &Plan) -> Option<Plan> {
 fn one_wanderer_less(plan: &Plan) -> Option<Plan> {
     let there = plan.load.wanderers > 0;
     changed(plan, there, |load| load.wanderers -= 1)
+}
+
+fn no_sieve(plan: &Plan) -> Option<Plan> {
+    changed(plan, plan.load.sieve.is_some(), |load| load.sieve = None)
 }
 
 fn one_group_less(plan: &Plan) -> Option<Plan> {

@@ -18,6 +18,7 @@ pub mod machine;
 mod network;
 pub mod node;
 mod ports;
+pub mod program;
 pub mod readers;
 pub mod schedule;
 mod shell;

@@ -8,10 +8,9 @@ use anyhow::Context;
 use clap::{Parser, ValueEnum};
 use rand::TryRngCore;
 use rand::rngs::OsRng;
-
-use ropewalk_demo::build;
 use ropewalk_torture::kind::Kind;
-use ropewalk_torture::machine::{Machine, namespaces};
+use ropewalk_torture::machine::Machine;
+use ropewalk_torture::program::{self, Folder};
 use ropewalk_torture::story::{Order, Report, tell};
 
 /// Runs a cluster of real processes, breaks what can be broken, and checks that nothing was lost.
@@ -54,55 +53,23 @@ enum Format {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    match namespaces() {
-        // The same program again, where mounts, networks and processes are its own.
-        Ok(Some(mut inside)) => match inside.status() {
-            Ok(status) if status.success() => ExitCode::SUCCESS,
-            Ok(_) => ExitCode::FAILURE,
-            Err(error) => fail(&anyhow::Error::new(error).context("running unshare")),
-        },
-        Ok(None) => run(args, None),
-        Err(why) => run(args, Some(&why)),
-    }
+    program::run("torture", |no_namespaces| torture(args, no_namespaces))
 }
 
-fn run(args: Args, no_namespaces: Option<&str>) -> ExitCode {
-    let runtime = tokio::runtime::Runtime::new().context("starting tokio");
-    match runtime.and_then(|runtime| runtime.block_on(torture(args, no_namespaces))) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&error),
-    }
-}
-
-fn fail(error: &anyhow::Error) -> ExitCode {
-    eprintln!("torture: {error:#}");
-    ExitCode::FAILURE
-}
-
-async fn torture(args: Args, no_namespaces: Option<&str>) -> anyhow::Result<()> {
-    let binary = match &args.binary {
-        Some(binary) => binary.clone(),
-        None => build::command().await?,
-    };
+async fn torture(args: Args, no_namespaces: Option<String>) -> anyhow::Result<()> {
+    let binary = program::binary(args.binary.clone()).await?;
     let seed = match args.seed {
         Some(seed) => seed,
         None => OsRng.try_next_u64().context("no randomness")? >> 32,
     };
-    let kept = match &args.dir {
-        Some(dir) => dir.clone(),
-        None => tempfile::Builder::new()
-            .prefix("ropewalk-torture-")
-            .tempdir()?
-            .keep(),
-    };
-    std::fs::create_dir_all(&kept)?;
-    let machine = Machine::probe(&kept, no_namespaces).await;
+    let kept = Folder::new("torture", args.dir.clone())?;
+    let machine = Machine::probe(kept.path(), no_namespaces.as_deref()).await;
     let wanted = |kind: &Kind| {
         (args.only.is_empty() || args.only.contains(kind)) && !args.without.contains(kind)
     };
     let order = Order {
         binary,
-        dir: kept.clone(),
+        dir: kept.path().to_owned(),
         time: Duration::from_secs(args.minutes * 60),
         nodes: usize::from(args.nodes),
         seed,
@@ -115,14 +82,11 @@ async fn torture(args: Args, no_namespaces: Option<&str>) -> anyhow::Result<()> 
             "seed {seed} (again: ropewalk-torture --seed {seed} --minutes {} --nodes {}; logs and data are in {})",
             args.minutes,
             args.nodes,
-            kept.display()
+            kept.path().display()
         )
     })?;
     print(&report, args.output)?;
-    if args.dir.is_none() {
-        // What is mounted below goes with the namespace.
-        let _ = std::fs::remove_dir_all(&kept);
-    }
+    kept.done();
     Ok(())
 }
 

@@ -5,9 +5,9 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use clap::{Parser, ValueEnum};
-use ropewalk_demo::build;
 use ropewalk_torture::day_two::{LONGEST_PAUSE, Order, Report, Row, play};
-use ropewalk_torture::machine::{Machine, namespaces};
+use ropewalk_torture::machine::Machine;
+use ropewalk_torture::program::{self, Folder};
 
 /// Restarts, grows, shrinks and hurts a cluster of real processes as operators and hardware do, while
 /// default clients write and read, and prints how long each kept them waiting.
@@ -41,49 +41,17 @@ enum Format {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    match namespaces() {
-        // The same program again, where mounts, networks and processes are its own.
-        Ok(Some(mut inside)) => match inside.status() {
-            Ok(status) if status.success() => ExitCode::SUCCESS,
-            Ok(_) => ExitCode::FAILURE,
-            Err(error) => fail(&anyhow::Error::new(error).context("running unshare")),
-        },
-        Ok(None) => run(args, None),
-        Err(why) => run(args, Some(&why)),
-    }
+    program::run("day-two", |no_namespaces| day_two(args, no_namespaces))
 }
 
-fn run(args: Args, no_namespaces: Option<&str>) -> ExitCode {
-    let runtime = tokio::runtime::Runtime::new().context("starting tokio");
-    match runtime.and_then(|runtime| runtime.block_on(day_two(args, no_namespaces))) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&error),
-    }
-}
-
-fn fail(error: &anyhow::Error) -> ExitCode {
-    eprintln!("day-two: {error:#}");
-    ExitCode::FAILURE
-}
-
-async fn day_two(args: Args, no_namespaces: Option<&str>) -> anyhow::Result<()> {
-    let binary = match &args.binary {
-        Some(binary) => binary.clone(),
-        None => build::command().await?,
-    };
-    let kept = match &args.dir {
-        Some(dir) => dir.clone(),
-        None => tempfile::Builder::new()
-            .prefix("ropewalk-day-two-")
-            .tempdir()?
-            .keep(),
-    };
-    std::fs::create_dir_all(&kept)?;
-    let machine = Machine::probe(&kept, no_namespaces).await;
+async fn day_two(args: Args, no_namespaces: Option<String>) -> anyhow::Result<()> {
+    let binary = program::binary(args.binary).await?;
+    let kept = Folder::new("day-two", args.dir)?;
+    let machine = Machine::probe(kept.path(), no_namespaces.as_deref()).await;
     let order = Order {
         binary,
         from: args.from,
-        dir: kept.clone(),
+        dir: kept.path().to_owned(),
         rate: args.rate,
         only: args.only,
     };
@@ -108,15 +76,12 @@ async fn day_two(args: Args, no_namespaces: Option<&str>) -> anyhow::Result<()> 
     };
     let report = play(&order, &machine, &told)
         .await
-        .with_context(|| format!("logs and data are in {}", kept.display()))?;
+        .with_context(|| format!("logs and data are in {}", kept.path().display()))?;
     print(&report, args.output)?;
     if let Some(fault) = report.fault() {
-        bail!("{fault}; logs are in {}", kept.display());
+        bail!("{fault}; logs are in {}", kept.path().display());
     }
-    if args.dir.is_none() {
-        // What is mounted below goes with the namespace.
-        let _ = std::fs::remove_dir_all(&kept);
-    }
+    kept.done();
     Ok(())
 }
 
