@@ -13,11 +13,12 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 
 import yaml
+
+from load import Load
 
 ROOT = Path(__file__).resolve().parent.parent
 CHART = ROOT / "deploy/helm/ropewalk"
@@ -31,8 +32,6 @@ HOSTS = 9
 # A publish that stands still for longer is an outage.
 OUTAGE_S = 3.0
 READY_WITHIN_S = 180
-EACH_S = 0.01
-KEYS = 20
 
 
 def run(*command, **more):
@@ -158,74 +157,9 @@ class Pod:
         shutil.rmtree(self.volume)
 
 
-class Load:
-    """Publishes numbered records of a few keys, by the command with its defaults, until it is told to end."""
-
-    def __init__(self):
-        self.sandbox = Sandbox("load", 200)
-        self.env = {"PATH": f"{WORK}/bin:/usr/bin:/bin", "ROPEWALK_BOOTSTRAP": f"{SERVICE}:7101"}
-        self.ends = threading.Event()
-        self.sent, self.acknowledged, self.gap = 0, 0, 0.0
-
-    def ropewalk(self, *arguments, **more):
-        return subprocess.run(self.sandbox.as_user(self.env, ["ropewalk", *arguments]), capture_output=True, text=True, **more)
-
-    def do(self, *arguments, **more):
-        done = self.ropewalk(*arguments, **more)
-        if done.returncode != 0:
-            raise SystemExit(f"{' '.join(arguments)}: {done.stderr}")
-        return done.stdout
-
-    def healthy(self):
-        self.do("cluster", "health", "--wait", "120s")
-
-    def begin(self):
-        command = ["ropewalk", "produce", "load", "--key-separator", ":", "-o", "jsonl"]
-        self.process = subprocess.Popen(self.sandbox.as_user(self.env, command), stdin=subprocess.PIPE,
-                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        self.threads = [threading.Thread(target=self.write), threading.Thread(target=self.read)]
-        self.last = time.monotonic()
-        for thread in self.threads:
-            thread.start()
-
-    def write(self):
-        while not self.ends.is_set():
-            self.process.stdin.write(f"key-{self.sent % KEYS}:{self.sent // KEYS}\n")
-            self.process.stdin.flush()
-            self.sent += 1
-            time.sleep(EACH_S)
-        self.process.stdin.close()
-
-    def read(self):
-        for _ in self.process.stdout:
-            now = time.monotonic()
-            self.gap, self.last = max(self.gap, now - self.last), now
-            self.acknowledged += 1
-
-    def take_gap(self):
-        """The longest time without an acknowledgement since this was last asked."""
-        gap, self.gap = max(self.gap, time.monotonic() - self.last), 0.0
-        return gap
-
-    def end(self):
-        self.ends.set()
-        for thread in self.threads:
-            thread.join()
-        if self.process.wait() != 0 or self.acknowledged != self.sent:
-            raise SystemExit(f"{self.acknowledged} of {self.sent} were acknowledged: {self.process.stderr.read()}")
-
-    def check(self):
-        """Every record is there, once, and each key's in their order."""
-        read = self.ropewalk("consume", "load", "--from", "beginning", "-o", "jsonl")
-        following = [0] * KEYS
-        for line in read.stdout.splitlines():
-            record = json.loads(line)
-            key, number = int(record["key"].removeprefix("key-")), int(record["value"])
-            if number != following[key]:
-                raise SystemExit(f"key-{key} came to {number} where {following[key]} was due")
-            following[key] += 1
-        if sum(following) != self.sent:
-            raise SystemExit(f"{sum(following)} records are there, of {self.sent}")
+def load_from(sandbox):
+    env = {"PATH": f"{WORK}/bin:/usr/bin:/bin", "ROPEWALK_BOOTSTRAP": f"{SERVICE}:7101"}
+    return Load(lambda *arguments: sandbox.as_user(env, ["ropewalk", *arguments]))
 
 
 def job(documents, kind, name, number):
@@ -280,7 +214,7 @@ def story(pods, three, table):
     if code != 0:
         raise SystemExit(f"helm test: {said}")
 
-    load = Load()
+    load = load_from(Sandbox("load", 200))
     load.do("topic", "create", "load", "--partitions", "12")
     load.begin()
     time.sleep(5)

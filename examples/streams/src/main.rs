@@ -1,8 +1,9 @@
 //! Figures of consumer groups on three real nodes, and whether what must hold did: how fast a group
-//! settles, how long keys wait while a topic grows, whether five groups get all there is, and how far
+//! settles, how long keys wait while a topic grows, how fast filters are, whether five groups get all there is, and how far
 //! off the lag is that the cluster tells. Exits with 0 only if nothing was lost or out of order.
 
 mod crowd;
+mod filter;
 mod growth;
 mod order;
 mod replay;
@@ -27,7 +28,7 @@ struct Args {
     /// Groups that there are at the same time
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     groups: u32,
-    /// Only these parts, separated by commas: replay, growth, settle, crowd [default: all]
+    /// Only these parts, separated by commas: replay, growth, settle, filter, crowd [default: all]
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
 }
@@ -54,6 +55,9 @@ async fn run(args: Args) -> anyhow::Result<()> {
     }
     if wanted("settle") {
         settle::run(&mut stage, args.rounds).await?;
+    }
+    if wanted("filter") {
+        filter::run(&stage, args.rounds, args.records).await?;
     }
     if wanted("crowd") {
         crowd::run(&mut stage, args.groups).await?;

@@ -59,18 +59,25 @@ app.kubernetes.io/component: node
 {{ include "ropewalk.headless" . }}.{{ .Release.Namespace }}.svc.{{ .Values.clusterDomain }}
 {{- end -}}
 
-{{/* Where each node is reached, by its pod's number, as a JSON list. */}}
+{{/* Where clients from elsewhere reach each node, by its pod's number, with spaces between. */}}
+{{- define "ropewalk.externalAddresses" -}}
+{{- $external := .Values.external -}}
+{{- $addresses := list -}}
+{{- range $ordinal := until (int .Values.replicas) -}}
+{{- $port := 7101 -}}
+{{- if eq $external.type "NodePort" -}}
+{{- $port = index $external.nodePorts $ordinal -}}
+{{- end -}}
+{{- $addresses = append $addresses (printf "%s:%d" (index $external.hosts $ordinal) (int $port)) -}}
+{{- end -}}
+{{- join " " $addresses -}}
+{{- end -}}
+
+{{/* Where nodes, and programs inside, reach each node, by its pod's number, as a JSON list. */}}
 {{- define "ropewalk.addresses" -}}
 {{- $addresses := list -}}
-{{- $external := .Values.external -}}
 {{- range $ordinal := until (int .Values.replicas) -}}
-{{- if eq $external.type "NodePort" -}}
-{{- $addresses = append $addresses (printf "%s:%d" (index $external.hosts $ordinal) (int (index $external.nodePorts $ordinal))) -}}
-{{- else if eq $external.type "LoadBalancer" -}}
-{{- $addresses = append $addresses (printf "%s:7101" (index $external.hosts $ordinal)) -}}
-{{- else -}}
 {{- $addresses = append $addresses (printf "%s-%d.%s:7101" (include "ropewalk.fullname" $) $ordinal (include "ropewalk.domain" $)) -}}
-{{- end -}}
 {{- end -}}
 {{- toJson $addresses -}}
 {{- end -}}
@@ -163,9 +170,9 @@ what the user has set. The parts are half of the limit; docs/size.md says what t
 export ROPEWALK_RACK="$(cat /run/ropewalk/rack)"
 {{- end }}
 {{- if ne .Values.external.type "none" }}
-set -- {{ include "ropewalk.addresses" . | fromJsonArray | join " " }}
+set -- {{ include "ropewalk.externalAddresses" . }}
 shift "${POD_NAME##*-}"
-export ROPEWALK_ADVERTISE="$1"
+export ROPEWALK_EXTERNAL_ADVERTISE="$1"
 {{- end }}
 {{- end -}}
 
