@@ -153,7 +153,11 @@ async fn leader_named(address: &str) -> Option<v1::NodeInfo> {
     let asked = futures_util::stream::iter([asked]);
     let answers = RopewalkClient::new(channel(address)).fetch(asked).await;
     let answer = answers.expect("served").into_inner().message().await;
-    answer.expect("no failure").expect("an answer").error?.leader
+    answer
+        .expect("no failure")
+        .expect("an answer")
+        .error?
+        .leader
 }
 
 #[tokio::test(flavor = "multi_thread")]
