@@ -113,10 +113,6 @@ pub struct Limits {
     pub group_rebalance_ms: u32,
     /// A group without members is forgotten after this long.
     pub group_retention_ms: i64,
-    /// Producers one partition remembers.
-    pub producers_per_partition: usize,
-    /// A producer that has not written for this long may be forgotten.
-    pub producer_expiry_ms: i64,
 }
 
 impl Default for Limits {
@@ -155,8 +151,6 @@ impl Default for Limits {
             group_return_ms: 3_000,
             group_rebalance_ms: 30_000,
             group_retention_ms: 7 * 24 * 3_600_000,
-            producers_per_partition: 10_000,
-            producer_expiry_ms: 7 * 24 * 3_600_000,
         }
     }
 }

@@ -184,15 +184,13 @@ pub async fn run(
         () = shutdown.cancelled() => false,
     };
     if joined {
-        let partitions =
-            Partitions::start(&config, &env, &store, &peers, &inbound, &cluster, &metrics);
+        let partitions = Partitions::start(&config, &store, &peers, &inbound, &cluster, &metrics);
         let stop_coordinating = CancellationToken::new();
         let _coordinating = stop_coordinating.clone().drop_guard();
         let coordinator = Coordinator::start(
             &cluster,
             &partitions,
             &peers,
-            &env.clock,
             &config.limits,
             &metrics,
             stop_coordinating,

@@ -2,7 +2,7 @@
 //!
 //! | bytes | field |
 //! |---|---|
-//! | 1 | version of the command's layout, [`COMMAND_VERSION`] |
+//! | 1 | version of the command's layout: 2 of a batch whose stamp says `own_clock`, else 1 |
 //! | 1 | kind |
 //! | 8 | the leader's wall time in ms since 1970, big endian |
 //! | 4 | of a batch that was routed by a ring: the ring's version, big endian |
@@ -22,7 +22,7 @@ use crate::error::WireError;
 use crate::v1::{GroupCommand, GroupReply, MetaCommand, MetaReply};
 
 /// The newest command layout this build writes and reads.
-pub const COMMAND_VERSION: u8 = 1;
+pub const COMMAND_VERSION: u8 = 2;
 
 /// The newest commands this build applies, as a node tells the metadata group when it registers. What
 /// is newer than every node understands is not proposed.
@@ -35,7 +35,8 @@ pub const COMMAND_VERSION: u8 = 1;
 /// | 4 | `Compact`, `Compacted`, and the settings of a topic that ask for them |
 /// | 5 | the external address of a node |
 /// | 6 | `RaiseReplicas` |
-pub const UNDERSTOOD_VERSION: u32 = 6;
+/// | 7 | batches from which on a partition goes by its own clock |
+pub const UNDERSTOOD_VERSION: u32 = 7;
 
 /// Since when consumer groups, rings of appends and fences are understood.
 pub const GROUPS_SINCE_VERSION: u32 = 3;
@@ -48,6 +49,9 @@ pub const EXTERNAL_SINCE_VERSION: u32 = 5;
 
 /// Since when a topic can get more replicas.
 pub const RAISE_SINCE_VERSION: u32 = 6;
+
+/// Since when partitions tell the age of producers by a clock of their own.
+pub const OWN_CLOCK_SINCE_VERSION: u32 = 7;
 
 const HEAD_BYTES: usize = 10;
 const RING_BYTES: usize = 4;
@@ -66,15 +70,57 @@ const KIND_FENCE: u8 = 7;
 const KIND_COMPACT: u8 = 8;
 const KIND_COMPACTED: u8 = 9;
 
+/// What a leader writes on a batch when it proposes it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stamp {
+    /// The leader's wall time, ms since 1970.
+    pub leader_time_ms: i64,
+    /// The version of the ring its keys were routed by; 0 if they were not.
+    pub ring_version: u32,
+    /// From this batch on, the partition tells the age of producers by a clock of its own, which leaders'
+    /// wall clocks can't make jump.
+    pub own_clock: bool,
+}
+
+impl Stamp {
+    const fn version(self) -> u8 {
+        if self.own_clock { 2 } else { 1 }
+    }
+
+    const fn ring_bytes(self) -> usize {
+        if self.ring_version == 0 {
+            0
+        } else {
+            RING_BYTES
+        }
+    }
+
+    /// Reads version and time; the ring, if there is one, follows in another place.
+    fn read(
+        version: u8,
+        kind: u8,
+        leader_time_ms: i64,
+        ring_version: u32,
+    ) -> Result<Stamp, CommandError> {
+        match version {
+            0 => Err(CommandError::Damaged("version or kind 0")),
+            1 | 2 => Ok(Stamp {
+                leader_time_ms,
+                ring_version,
+                own_clock: version == 2,
+            }),
+            _ => Err(CommandError::Newer { version, kind }),
+        }
+    }
+}
+
 /// One command.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Command {
     /// Append one record batch, format v2, already checked by the leader.
     Append {
-        /// The leader's wall time when it proposed this, ms since 1970.
-        leader_time_ms: i64,
-        /// The version of the ring its keys were routed by; 0 if they were not.
-        ring_version: u32,
+        /// What the leader wrote on it.
+        stamp: Stamp,
         /// The batch as the producer built it.
         batch: Bytes,
     },
@@ -109,10 +155,8 @@ pub enum Command {
     /// An [`Command::Append`] from which compaction took records. Nobody proposes this: it stands in
     /// the log where the append stood, and does whatever that did.
     Compacted {
-        /// The leader's wall time when it proposed the append, ms since 1970.
-        leader_time_ms: i64,
-        /// The version of the ring its keys were routed by; 0 if they were not.
-        ring_version: u32,
+        /// What the leader wrote on the append.
+        stamp: Stamp,
         /// The length in bytes of the batch that was appended.
         came_bytes: u32,
         /// What is left of it, under the same header.
@@ -149,12 +193,7 @@ impl Command {
     pub fn encoded_len(&self) -> usize {
         HEAD_BYTES
             + match self {
-                Command::Append {
-                    batch,
-                    ring_version: 0,
-                    ..
-                } => batch.len(),
-                Command::Append { batch, .. } => RING_BYTES + batch.len(),
+                Command::Append { stamp, batch } => stamp.ring_bytes() + batch.len(),
                 Command::Compacted { batch, .. } => CAME_BYTES + batch.len(),
                 Command::Compact { .. } => COMPACT_BYTES,
                 Command::Fence { .. } => RING_BYTES,
@@ -170,31 +209,18 @@ impl Command {
     pub fn log_bytes(&self) -> usize {
         match self {
             Command::Compacted {
-                ring_version,
-                came_bytes,
-                ..
-            } => {
-                let ring = if *ring_version == 0 { 0 } else { RING_BYTES };
-                HEAD_BYTES + ring + *came_bytes as usize
-            }
+                stamp, came_bytes, ..
+            } => HEAD_BYTES + stamp.ring_bytes() + *came_bytes as usize,
             _ => self.encoded_len(),
         }
     }
 
-    /// Leader time, ring and batch of an append, whether or not compaction was at work on it.
-    pub fn as_append(&self) -> Option<(i64, u32, &Bytes)> {
+    /// Stamp and batch of an append, whether or not compaction was at work on it.
+    pub fn as_append(&self) -> Option<(Stamp, &Bytes)> {
         match self {
-            Command::Append {
-                leader_time_ms,
-                ring_version,
-                batch,
+            Command::Append { stamp, batch } | Command::Compacted { stamp, batch, .. } => {
+                Some((*stamp, batch))
             }
-            | Command::Compacted {
-                leader_time_ms,
-                ring_version,
-                batch,
-                ..
-            } => Some((*leader_time_ms, *ring_version, batch)),
             _ => None,
         }
     }
@@ -209,41 +235,34 @@ impl Command {
     /// need not be copied to stand behind its head.
     pub fn encode_head(&self, out: &mut impl BufMut) -> Bytes {
         let (kind, time) = match self {
-            Command::Append {
-                leader_time_ms,
-                ring_version: 0,
-                ..
-            } => (KIND_APPEND, *leader_time_ms),
-            Command::Append { leader_time_ms, .. } => (KIND_ROUTED, *leader_time_ms),
+            Command::Append { stamp, .. } if stamp.ring_version == 0 => {
+                (KIND_APPEND, stamp.leader_time_ms)
+            }
+            Command::Append { stamp, .. } => (KIND_ROUTED, stamp.leader_time_ms),
             Command::Fence { leader_time_ms, .. } => (KIND_FENCE, *leader_time_ms),
             Command::Compact { leader_time_ms, .. } => (KIND_COMPACT, *leader_time_ms),
-            Command::Compacted { leader_time_ms, .. } => (KIND_COMPACTED, *leader_time_ms),
+            Command::Compacted { stamp, .. } => (KIND_COMPACTED, stamp.leader_time_ms),
             Command::Trim { leader_time_ms, .. } => (KIND_TRIM, *leader_time_ms),
             Command::Roll { leader_time_ms } => (KIND_ROLL, *leader_time_ms),
             Command::Meta(command) => (KIND_META, command.leader_time_ms),
             Command::Group(command) => (KIND_GROUP, command.leader_time_ms),
         };
-        out.put_u8(COMMAND_VERSION);
+        out.put_u8(self.as_append().map_or(1, |(stamp, _)| stamp.version()));
         out.put_u8(kind);
         out.put_i64(time);
         match self {
-            Command::Append {
-                batch,
-                ring_version,
-                ..
-            } => {
-                if *ring_version != 0 {
-                    out.put_u32(*ring_version);
+            Command::Append { stamp, batch } => {
+                if stamp.ring_version != 0 {
+                    out.put_u32(stamp.ring_version);
                 }
                 batch.clone()
             }
             Command::Compacted {
-                ring_version,
+                stamp,
                 came_bytes,
                 batch,
-                ..
             } => {
-                out.put_u32(*ring_version);
+                out.put_u32(stamp.ring_version);
                 out.put_u32(*came_bytes);
                 batch.clone()
             }
@@ -325,32 +344,22 @@ impl Command {
         let (version, kind) = (head.get_u8(), head.get_u8());
         let leader_time_ms = head.get_i64();
         let (ring_version, came_bytes) = (head.get_u32(), head.get_u32());
-        match version {
-            1 => Ok(Command::Compacted {
-                leader_time_ms,
-                ring_version,
-                came_bytes,
-                batch,
-            }),
-            0 => Err(CommandError::Damaged("version or kind 0")),
-            _ => Err(CommandError::Newer { version, kind }),
-        }
+        Ok(Command::Compacted {
+            stamp: Stamp::read(version, kind, leader_time_ms, ring_version)?,
+            came_bytes,
+            batch,
+        })
     }
 
     /// Reads a head with a ring, and the batch that follows it.
     fn read_routed(mut head: Bytes, batch: Bytes) -> Result<Command, CommandError> {
         let (version, kind) = (head.get_u8(), head.get_u8());
         let (leader_time_ms, ring_version) = (head.get_i64(), head.get_u32());
-        match (version, ring_version) {
-            (_, 0) => Err(CommandError::Damaged("a routed batch without a ring")),
-            (1, _) => Ok(Command::Append {
-                leader_time_ms,
-                ring_version,
-                batch,
-            }),
-            (0, _) => Err(CommandError::Damaged("version or kind 0")),
-            _ => Err(CommandError::Newer { version, kind }),
+        if ring_version == 0 {
+            return Err(CommandError::Damaged("a routed batch without a ring"));
         }
+        let stamp = Stamp::read(version, kind, leader_time_ms, ring_version)?;
+        Ok(Command::Append { stamp, batch })
     }
 
     /// Reads a head of [`HEAD_BYTES`] and the body that follows it.
@@ -359,9 +368,8 @@ impl Command {
         let kind = head.get_u8();
         let leader_time_ms = head.get_i64();
         match (version, kind) {
-            (1, KIND_APPEND) => Ok(Command::Append {
-                leader_time_ms,
-                ring_version: 0,
+            (_, KIND_APPEND) => Ok(Command::Append {
+                stamp: Stamp::read(version, kind, leader_time_ms, 0)?,
                 batch: bytes,
             }),
             (1, KIND_TRIM) if bytes.len() == 8 => Ok(Command::Trim {

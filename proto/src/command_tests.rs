@@ -8,13 +8,14 @@ use crate::v1::{DeleteTopic, MembersLeave, group_command, meta_command};
 fn samples() -> Vec<Command> {
     vec![
         Command::Append {
-            leader_time_ms: -5,
-            ring_version: 0,
+            stamp: Stamp {
+                leader_time_ms: -5,
+                ..Stamp::default()
+            },
             batch: Bytes::from_static(b"batch"),
         },
         Command::Append {
-            leader_time_ms: 0,
-            ring_version: 0,
+            stamp: Stamp::default(),
             batch: Bytes::new(),
         },
         Command::Trim {
@@ -36,13 +37,19 @@ fn samples() -> Vec<Command> {
             })),
         }),
         Command::Append {
-            leader_time_ms: 12,
-            ring_version: 3,
+            stamp: Stamp {
+                leader_time_ms: 12,
+                ring_version: 3,
+                ..Stamp::default()
+            },
             batch: Bytes::from_static(b"batch"),
         },
         Command::Append {
-            leader_time_ms: 12,
-            ring_version: u32::MAX,
+            stamp: Stamp {
+                leader_time_ms: 12,
+                ring_version: u32::MAX,
+                ..Stamp::default()
+            },
             batch: Bytes::new(),
         },
         Command::Fence {
@@ -55,16 +62,28 @@ fn samples() -> Vec<Command> {
             tombstones_below: 7,
         },
         Command::Compacted {
-            leader_time_ms: 15,
-            ring_version: 0,
+            stamp: Stamp {
+                leader_time_ms: 15,
+                ..Stamp::default()
+            },
             came_bytes: 500,
             batch: Bytes::from_static(b"rest"),
         },
         Command::Compacted {
-            leader_time_ms: 15,
-            ring_version: 3,
+            stamp: Stamp {
+                leader_time_ms: 15,
+                ring_version: 3,
+                ..Stamp::default()
+            },
             came_bytes: 500,
             batch: Bytes::new(),
+        },
+        Command::Append {
+            stamp: Stamp {
+                own_clock: true,
+                ..Stamp::default()
+            },
+            batch: Bytes::from_static(b"batch"),
         },
     ]
 }
@@ -92,13 +111,19 @@ fn commands_survive_in_two_parts_which_together_are_their_encoding() {
 fn a_compacted_batch_counts_as_much_as_the_one_that_came() {
     for ring_version in [0, 3] {
         let came = Command::Append {
-            leader_time_ms: 1,
-            ring_version,
+            stamp: Stamp {
+                leader_time_ms: 1,
+                ring_version,
+                ..Stamp::default()
+            },
             batch: Bytes::from_static(b"all of a batch"),
         };
         let left = Command::Compacted {
-            leader_time_ms: 1,
-            ring_version,
+            stamp: Stamp {
+                leader_time_ms: 1,
+                ring_version,
+                ..Stamp::default()
+            },
             came_bytes: 14,
             batch: Bytes::from_static(b"a batch"),
         };
@@ -110,11 +135,11 @@ fn a_compacted_batch_counts_as_much_as_the_one_that_came() {
 #[test]
 fn a_newer_version_is_named_and_not_skipped() {
     let mut bytes = samples()[0].to_bytes().to_vec();
-    bytes[0] = 2;
+    bytes[0] = 3;
     assert_eq!(
         Command::decode(bytes.into()),
         Err(CommandError::Newer {
-            version: 2,
+            version: 3,
             kind: KIND_APPEND
         })
     );
@@ -153,13 +178,25 @@ fn bytes_after_a_command_are_damage_and_not_ignored() {
     }
 }
 
+fn any_stamp() -> impl Strategy<Value = Stamp> {
+    any::<(i64, u32, bool)>().prop_map(|(leader_time_ms, ring_version, own_clock)| Stamp {
+        leader_time_ms,
+        ring_version,
+        own_clock,
+    })
+}
+
 fn any_command() -> impl Strategy<Value = Command> {
     let bytes = prop::collection::vec(any::<u8>(), 0..200);
     prop_oneof![
-        (any::<(i64, u32)>(), bytes).prop_map(|((leader_time_ms, ring_version), batch)| {
-            Command::Append {
-                leader_time_ms,
-                ring_version,
+        (any_stamp(), bytes.clone()).prop_map(|(stamp, batch)| Command::Append {
+            stamp,
+            batch: batch.into(),
+        }),
+        (any_stamp(), any::<u32>(), bytes).prop_map(|(stamp, came_bytes, batch)| {
+            Command::Compacted {
+                stamp,
+                came_bytes,
                 batch: batch.into(),
             }
         }),
@@ -197,8 +234,8 @@ proptest! {
 
     #[test]
     fn what_decodes_encodes_to_what_decodes_the_same(
-        version in 0..3_u8,
-        kind in 0..9_u8,
+        version in 0..4_u8,
+        kind in 0..10_u8,
         rest in prop::collection::vec(any::<u8>(), 0..60),
     ) {
         let bytes = [vec![version, kind], rest].concat();

@@ -34,12 +34,17 @@ impl Digest {
 
 /// A checksum over what a batch and what is left of it have in common.
 fn kept(command: &Command) -> Option<u32> {
-    let (leader_time_ms, ring_version, batch) = command.as_append()?;
+    let (stamp, batch) = command.as_append()?;
     let came_bytes = command.log_bytes() as u64;
     let head = batch_head(batch);
     Some(sealed::crc(
-        &leader_time_ms.to_be_bytes(),
-        &[&ring_version.to_be_bytes(), &came_bytes.to_be_bytes(), head],
+        &stamp.leader_time_ms.to_be_bytes(),
+        &[
+            &stamp.ring_version.to_be_bytes(),
+            &[stamp.own_clock.into()],
+            &came_bytes.to_be_bytes(),
+            head,
+        ],
     ))
 }
 
@@ -82,6 +87,8 @@ impl fmt::Debug for Digest {
 
 #[cfg(test)]
 mod tests {
+    use ropewalk_proto::command::Stamp;
+
     use super::*;
 
     fn digest(command: &Command) -> Digest {
@@ -92,8 +99,11 @@ mod tests {
         let mut batch = vec![0; 100];
         batch[at] = byte;
         Command::Append {
-            leader_time_ms: 5,
-            ring_version: 1,
+            stamp: Stamp {
+                leader_time_ms: 5,
+                ring_version: 1,
+                ..Stamp::default()
+            },
             batch: batch.into(),
         }
     }
@@ -101,8 +111,11 @@ mod tests {
     #[test]
     fn what_is_left_of_a_batch_equals_it_and_no_other() {
         let left = Command::Compacted {
-            leader_time_ms: 5,
-            ring_version: 1,
+            stamp: Stamp {
+                leader_time_ms: 5,
+                ring_version: 1,
+                ..Stamp::default()
+            },
             came_bytes: 100,
             batch: vec![0; 61].into(),
         };

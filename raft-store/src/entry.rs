@@ -149,14 +149,18 @@ pub(crate) fn read(key: &Bytes, value: Bytes) -> Result<StoredEntry, DiskError> 
 
 #[cfg(test)]
 mod tests {
+    use ropewalk_proto::command::Stamp;
+
     use super::*;
 
     fn samples() -> Vec<StoredEntry> {
         let batch = Bytes::from_static(b"a batch of records");
         let commands = [
             Command::Append {
-                leader_time_ms: 7,
-                ring_version: 0,
+                stamp: Stamp {
+                    leader_time_ms: 7,
+                    ..Stamp::default()
+                },
                 batch,
             },
             Command::Trim {
@@ -165,8 +169,11 @@ mod tests {
             },
             Command::Roll { leader_time_ms: 9 },
             Command::Compacted {
-                leader_time_ms: 7,
-                ring_version: 2,
+                stamp: Stamp {
+                    leader_time_ms: 7,
+                    ring_version: 2,
+                    ..Stamp::default()
+                },
                 came_bytes: 400,
                 batch: Bytes::from_static(b"what is left"),
             },

@@ -286,6 +286,8 @@ impl Touched {
 
 #[cfg(test)]
 mod tests {
+    use ropewalk_proto::command::Stamp;
+
     use super::*;
     use crate::disk::{Batch, Change, MemoryDisk};
     use crate::entry::StoredEntry;
@@ -300,8 +302,10 @@ mod tests {
         let entry = Entry {
             log_id: LogId::new_term_index(term, index),
             payload: EntryPayload::Normal(Command::Append {
-                leader_time_ms: 1,
-                ring_version: 0,
+                stamp: Stamp {
+                    leader_time_ms: 1,
+                    ..Stamp::default()
+                },
                 batch,
             }),
         };

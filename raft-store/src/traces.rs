@@ -59,7 +59,7 @@ impl Traces {
         let EntryPayload::Normal(command) = &entry.payload else {
             return None;
         };
-        let (_, _, batch) = command.as_append()?;
+        let (_, batch) = command.as_append()?;
         let contexts = self.0.contexts.lock();
         let found = contexts.get(&place(batch));
         found.map(|(_, context)| context.clone())
@@ -98,15 +98,14 @@ impl fmt::Debug for Traces {
 
 #[cfg(test)]
 mod tests {
-    use ropewalk_proto::command::Command;
+    use ropewalk_proto::command::{Command, Stamp};
 
     use super::*;
     use crate::types::LogId;
 
     fn entry(batch: &Bytes) -> Entry {
         let command = Command::Append {
-            leader_time_ms: 0,
-            ring_version: 0,
+            stamp: Stamp::default(),
             batch: batch.clone(),
         };
         Entry {

@@ -20,17 +20,11 @@ use support::{GROUP, REPLICA, Recorder, Sum, TERM, apply, entries, entry, log_id
 
 /// What is left of an entry; of every third one nothing is taken.
 fn left_of(entry: &Entry) -> Option<Command> {
-    let EntryPayload::Normal(Command::Append {
-        leader_time_ms,
-        ring_version,
-        batch,
-    }) = &entry.payload
-    else {
+    let EntryPayload::Normal(Command::Append { stamp, batch }) = &entry.payload else {
         return None;
     };
     (!entry.log_id.index.is_multiple_of(3)).then(|| Command::Compacted {
-        leader_time_ms: *leader_time_ms,
-        ring_version: *ring_version,
+        stamp: *stamp,
         came_bytes: batch.len() as u32,
         batch: batch.slice(..5),
     })

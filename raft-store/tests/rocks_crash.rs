@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use openraft::storage::{RaftLogReader, RaftLogStorage, RaftLogStorageExt, RaftStateMachine};
 use openraft::{EntryPayload, LogIdOptionExt};
-use ropewalk_proto::command::Command as Proposal;
+use ropewalk_proto::command::{Command as Proposal, Stamp};
 use ropewalk_raft_store::disk::rocks::{ReclaimOptions, RocksDisk, RocksOptions};
 use ropewalk_raft_store::types::Entry;
 use ropewalk_raft_store::{Replica, Store, StoreOptions};
@@ -38,8 +38,10 @@ fn large_entry(index: u64) -> Entry {
     let length = (index * 7_919) % 100_000 + 1;
     let batch: Vec<u8> = (0..length).map(|at| (index * 31 + at) as u8).collect();
     let command = Proposal::Append {
-        leader_time_ms: index as i64,
-        ring_version: 0,
+        stamp: Stamp {
+            leader_time_ms: index as i64,
+            ..Stamp::default()
+        },
         batch: batch.into(),
     };
     Entry {

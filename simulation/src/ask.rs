@@ -12,6 +12,7 @@ use ropewalk_node::peer::Peers;
 use ropewalk_proto::batch::BatchView;
 use ropewalk_proto::v1;
 use ropewalk_proto::v1::ropewalk_client::RopewalkClient;
+use ropewalk_proto::v1::seek_group_request::Position;
 use tokio::time::{sleep, timeout};
 use tonic::Status;
 use tonic::transport::Channel;
@@ -131,6 +132,32 @@ impl Ask {
             Ok(node.publish(request).await?.into_inner().offset)
         })
         .await
+    }
+
+    /// Sets a group, which has no member, to an offset of the partition.
+    pub async fn seek_group(&self, group: &str, offset: u64) {
+        self.until_answered(|mut node| async move {
+            node.seek_group(v1::SeekGroupRequest {
+                group: group.to_owned(),
+                topic: self.topic.clone(),
+                position: Some(Position::Offset(offset)),
+                ..v1::SeekGroupRequest::default()
+            })
+            .await
+        })
+        .await;
+    }
+
+    /// Where a group of this one topic is in its first partition.
+    pub async fn committed(&self, group: &str) -> Option<u64> {
+        let told = self.until_answered(|mut node| async move {
+            node.describe_group(v1::DescribeGroupRequest {
+                group: group.to_owned(),
+            })
+            .await
+        });
+        let told = told.await.into_inner();
+        told.partitions.first().and_then(|first| first.committed)
     }
 
     /// What the cluster says of the partition.

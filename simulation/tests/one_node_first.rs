@@ -9,7 +9,6 @@ use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use ropewalk_proto::ids::GROUPS_TOPIC;
 use ropewalk_proto::v1;
-use ropewalk_proto::v1::seek_group_request::Position;
 use ropewalk_simulation::ask::Ask;
 use ropewalk_simulation::cluster::{self, Cluster};
 use ropewalk_simulation::disk::DiskKind;
@@ -45,19 +44,6 @@ fn step_until(sim: &mut Sim<'_>, turn: &AtomicU8, at: u8) {
     }
 }
 
-async fn commit(ask: &Ask, offset: u64) {
-    ask.until_answered(|mut node| async move {
-        node.seek_group(v1::SeekGroupRequest {
-            group: GROUP.to_owned(),
-            topic: TOPIC.to_owned(),
-            position: Some(Position::Offset(offset)),
-            ..v1::SeekGroupRequest::default()
-        })
-        .await
-    })
-    .await;
-}
-
 /// Whether all three nodes hold the groups in sync, and vote on the metadata.
 async fn is_raised(ask: &Ask) -> bool {
     let request = v1::ListPartitionsRequest {
@@ -75,17 +61,6 @@ async fn is_raised(ask: &Ask) -> bool {
             .await
     });
     held && status.await.into_inner().metadata_voter_node_ids.len() == NODES.len()
-}
-
-async fn committed(ask: &Ask) -> Option<u64> {
-    let told = ask.until_answered(|mut node| async move {
-        node.describe_group(v1::DescribeGroupRequest {
-            group: GROUP.to_owned(),
-        })
-        .await
-    });
-    let told = told.await.into_inner();
-    told.partitions.first().and_then(|first| first.committed)
 }
 
 #[test]
@@ -106,7 +81,7 @@ fn what_a_group_committed_on_the_only_node_is_there_when_that_node_is_lost() {
         for value in ["a", "b", "c"] {
             ask.publish("key", value).await;
         }
-        commit(&ask, 2).await;
+        ask.seek_group(GROUP, 2).await;
         at.store(COMMITTED, Ordering::Relaxed);
         wait_for(&at, ALL_THERE).await;
         let ask = Ask::new(&NODES, TOPIC);
@@ -117,7 +92,7 @@ fn what_a_group_committed_on_the_only_node_is_there_when_that_node_is_lost() {
         sleep(VOTING_WITHIN).await;
         at.store(RAISED, Ordering::Relaxed);
         wait_for(&at, FIRST_LOST).await;
-        *tells.lock() = committed(&ask).await;
+        *tells.lock() = ask.committed(GROUP).await;
         at.store(TOLD, Ordering::Relaxed);
         Ok(())
     });

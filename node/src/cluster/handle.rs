@@ -21,7 +21,7 @@ use super::shared::{MESSAGE_BYTES, Meta, Shared, StartError};
 use super::view::ClusterView;
 use super::{controller, identity, propose, report};
 use crate::config::Config;
-use crate::env::Env;
+use crate::env::{Clock, Env};
 use crate::peer::{Inbound, Peers};
 
 /// Between two looks at whether the metadata group's log can be purged.
@@ -165,6 +165,11 @@ impl Cluster {
     /// This node's id; 0 until it is in a cluster.
     pub fn node_id(&self) -> NodeId {
         self.shared.node_id()
+    }
+
+    /// The time of day that leaders go by: what most nodes' clocks say.
+    pub fn clock(&self) -> Arc<dyn Clock> {
+        self.shared.clock.clone()
     }
 
     /// The cluster's metadata, as of the newest entry applied here.

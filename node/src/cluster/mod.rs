@@ -4,6 +4,7 @@
 //! come in here: the controller writes wishes, and each partition's leader carries them out.
 
 pub mod balance;
+mod clock;
 #[cfg(test)]
 mod cluster_tests;
 mod controller;

@@ -79,6 +79,7 @@ fn report(shared: &Shared) -> ReportCall {
         leading: led.map(|(group, info)| to_wire(group, info)).collect(),
         full: true,
         meta_applied_index: shared.view.borrow().applied,
+        wall_time_ms: Some(shared.clock.own_ms()),
         disk_full: *shared.store.disk_status().borrow() != DiskStatus::Healthy,
     }
 }

@@ -126,6 +126,7 @@ impl cluster_server::Cluster for ClusterService {
         let leading = leading.map(|one| report::from_wire(node, one)).collect();
         self.shared.leaders.heard(node, leading, call.full);
         self.shared.leaders.heard_of_disk(node, call.disk_full);
+        self.shared.clock.heard(node, call.wall_time_ms);
         Ok(Response::new(ReportAnswer {}))
     }
 }

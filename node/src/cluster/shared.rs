@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::transport::Channel;
 
+use super::clock::ClusterClock;
 use super::identity;
 use super::leaders::LeaderTable;
 use super::machine::MetaMachine;
@@ -82,6 +83,7 @@ pub(super) struct Shared {
     placing: Mutex<()>,
     pub view: watch::Sender<Arc<ClusterView>>,
     pub leaders: LeaderTable,
+    pub clock: Arc<ClusterClock>,
     /// The replica of the metadata group, once it runs.
     pub meta: OnceLock<Meta>,
     pub stop: CancellationToken,
@@ -109,6 +111,7 @@ impl Shared {
         leaders.set_own(identity::node_id(&identity));
         Shared {
             config,
+            clock: Arc::new(ClusterClock::new(env.clock.clone())),
             env,
             store,
             peers,

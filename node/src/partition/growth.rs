@@ -118,7 +118,7 @@ mod tests {
         let applied = partition.view.machine().applied();
         let entries = partition.view.entries(1..applied + 1, 1 << 20).await;
         let ring = |payload| match payload {
-            EntryPayload::Normal(Command::Append { ring_version, .. }) => Some(ring_version),
+            EntryPayload::Normal(Command::Append { stamp, .. }) => Some(stamp.ring_version),
             _ => None,
         };
         let entries = entries.unwrap().into_iter();

@@ -7,12 +7,13 @@
 use bytes::Bytes;
 use prost::Message;
 use ropewalk_proto::batch::BatchView;
-use ropewalk_proto::command::{COMMAND_VERSION, Command, CommandError, KIND_GROUP, Reply};
+use ropewalk_proto::command::{COMMAND_VERSION, Command, CommandError, KIND_GROUP, Reply, Stamp};
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::mistake::{Mistake, made};
 use ropewalk_proto::v1::GroupCommand;
 use ropewalk_raft_store::machine::{Applied, Effect, Machine, MachineError};
 
+use super::clock::Clock;
 use super::epochs::Epochs;
 use super::offsets::{Offsets, Start};
 use super::producers::{Claim, Producers, Verdict};
@@ -179,7 +180,7 @@ impl PartitionMachine {
     fn append(
         &mut self,
         log_bytes_before: u64,
-        (time_ms, ring_version): (i64, u32),
+        stamp: Stamp,
         batch: &Bytes,
         effects: &mut Effects,
     ) -> Result<Reply, MachineError> {
@@ -211,6 +212,7 @@ impl PartitionMachine {
             }
         }
         // After the duplicates: one that was written before the fence is where it was.
+        let ring_version = stamp.ring_version;
         let stale = ring_version != 0 && ring_version < self.core.ring_version;
         if stale && !made(Mistake::FenceIgnored) {
             self.offsets.refused(self.core.applied, effects);
@@ -228,20 +230,40 @@ impl PartitionMachine {
         };
         self.offsets
             .accepted(point, self.last_boundary().end_index, effects);
+        let now_ms = self.tick(stamp);
         if let Some(claim) = claim {
             self.producers
-                .remember(&claim, base_offset, time_ms, effects);
+                .remember(&claim, base_offset, now_ms, effects);
         }
         self.core.next_offset += u64::from(batch.offset_count());
         self.core.max_timestamp_ms = self
             .core
             .max_timestamp_ms
             .max(Some(batch.max_timestamp_ms()));
-        self.begin_segment(time_ms);
+        self.begin_segment(stamp.leader_time_ms);
         Ok(Reply::Appended {
             base_offset,
             duplicate: false,
         })
+    }
+
+    /// The time by which producers grow old, as a batch is taken in: leader time in logs that began
+    /// before partitions had clocks of their own.
+    fn tick(&mut self, stamp: Stamp) -> i64 {
+        let leader_time_ms = stamp.leader_time_ms;
+        if made(Mistake::TrustTheClocks) {
+            return leader_time_ms;
+        }
+        let clock = match self.core.clock {
+            Some(clock) => clock.after(leader_time_ms),
+            None if stamp.own_clock => {
+                let newest_ms = self.producers.newest_ms().unwrap_or(leader_time_ms);
+                Clock::start(newest_ms, leader_time_ms)
+            }
+            None => return leader_time_ms,
+        };
+        self.core.clock = Some(clock);
+        clock.time_ms
     }
 
     /// The segment under way holds something of this time.
@@ -359,19 +381,8 @@ impl Machine for PartitionMachine {
         let mut checkpoint = false;
         let reply = match command {
             None => Reply::Done,
-            Some(Command::Append {
-                leader_time_ms,
-                ring_version,
-                batch,
-            })
-            | Some(Command::Compacted {
-                leader_time_ms,
-                ring_version,
-                batch,
-                ..
-            }) => {
-                let from = (*leader_time_ms, *ring_version);
-                self.append(log_bytes_before, from, batch, &mut effects)?
+            Some(Command::Append { stamp, batch } | Command::Compacted { stamp, batch, .. }) => {
+                self.append(log_bytes_before, *stamp, batch, &mut effects)?
             }
             Some(Command::Fence { ring_version, .. }) => {
                 if *ring_version > self.core.ring_version {

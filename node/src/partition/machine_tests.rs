@@ -162,8 +162,11 @@ impl Replica {
                 let batch = batch((producer, epoch, first), count, bytes, time_ms);
                 let before = self.machine.next_offset();
                 let command = Command::Append {
-                    leader_time_ms: time_ms,
-                    ring_version: 0,
+                    stamp: Stamp {
+                        leader_time_ms: time_ms,
+                        own_clock: time_ms > 5_000,
+                        ..Stamp::default()
+                    },
                     batch,
                 };
                 let reply = self.entry(*term, Some(command));
@@ -359,8 +362,7 @@ fn a_roll_without_records_makes_no_checkpoint() {
     let roll = Command::Roll { leader_time_ms: 0 };
     assert!(!machine.apply(1, 1, 10, Some(&roll)).unwrap().checkpoint);
     let append = Command::Append {
-        leader_time_ms: 0,
-        ring_version: 0,
+        stamp: Stamp::default(),
         batch: batch((-1, -1, -1), 1, 10, 0),
     };
     machine.apply(2, 1, 100, Some(&append)).unwrap();
@@ -378,6 +380,85 @@ fn a_metadata_command_in_a_partition_stops_the_replica() {
     );
 }
 
+/// The answers to a producer's batches when another comes between them, from a leader whose clock is 100
+/// days ahead.
+fn answers_around_a_jump(own_clock: bool) -> Vec<Reply> {
+    const DAYS_100_MS: i64 = 100 * 24 * 3_600_000;
+    let mut machine = PartitionMachine::default();
+    let batches = [
+        (0, (7, 1, 0)),
+        (DAYS_100_MS, (8, 0, 0)),
+        (1, (7, 0, 0)),
+        (2, (7, 1, 0)),
+    ];
+    let answers = (1..)
+        .zip(batches)
+        .map(|(index, (leader_time_ms, producer))| {
+            let append = Command::Append {
+                stamp: Stamp {
+                    leader_time_ms,
+                    own_clock,
+                    ..Stamp::default()
+                },
+                batch: batch(producer, 1, 10, 0),
+            };
+            machine.apply(index, 1, 10, Some(&append)).unwrap().reply
+        });
+    answers.collect()
+}
+
+#[test]
+fn a_leaders_clock_that_jumps_makes_a_partition_forget_no_producer() {
+    let answers = answers_around_a_jump(true);
+    assert!(
+        matches!(&answers[2], Reply::Refused(error) if error.code == ErrorCode::ProducerFenced)
+    );
+    let again = Reply::Appended {
+        base_offset: 0,
+        duplicate: true,
+    };
+    assert_eq!(answers[3], again);
+}
+
+#[test]
+fn batches_of_older_leaders_go_by_leader_time_as_they_did() {
+    let answers = answers_around_a_jump(false);
+    assert!(matches!(
+        answers[2],
+        Reply::Appended {
+            duplicate: false,
+            ..
+        }
+    ));
+}
+
+#[test]
+fn a_partitions_own_clock_begins_at_what_its_newest_producer_wrote() {
+    let mut machine = PartitionMachine::default();
+    let mut apply = |index, leader_time_ms, own_clock, producer| {
+        let append = Command::Append {
+            stamp: Stamp {
+                leader_time_ms,
+                own_clock,
+                ..Stamp::default()
+            },
+            batch: batch(producer, 1, 10, 0),
+        };
+        machine.apply(index, 1, 10, Some(&append)).unwrap().reply
+    };
+    apply(1, 0, false, (7, 0, 0));
+    apply(2, i64::MAX, true, (8, 0, 0));
+    apply(3, 10, false, (9, 0, 0));
+    let again = apply(4, 20, true, (7, 0, 0));
+    assert!(matches!(
+        again,
+        Reply::Appended {
+            duplicate: true,
+            ..
+        }
+    ));
+}
+
 #[test]
 fn behind_a_fence_only_what_was_routed_by_the_new_ring_is_taken() {
     let mut machine = PartitionMachine::default();
@@ -387,8 +468,10 @@ fn behind_a_fence_only_what_was_routed_by_the_new_ring_is_taken() {
         machine.apply(index, 1, 10, Some(&command)).unwrap().reply
     };
     let append = |ring_version, sequence| Command::Append {
-        leader_time_ms: 0,
-        ring_version,
+        stamp: Stamp {
+            ring_version,
+            ..Stamp::default()
+        },
         batch: batch((7, 0, sequence), 1, 10, 0),
     };
     let fence = |ring_version| Command::Fence {

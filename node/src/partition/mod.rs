@@ -8,6 +8,7 @@
 //! that a membership has come to be as wished.
 
 mod balance;
+mod clock;
 #[cfg(test)]
 mod cluster_tests;
 mod compaction;

@@ -15,7 +15,7 @@ use openraft::errors::{ClientWriteError, ForwardReason};
 use openraft::impls::ProgressResponder;
 use openraft::raft::ClientWriteResult;
 use ropewalk_proto::batch::{BatchView, Limits};
-use ropewalk_proto::command::{Command, Reply};
+use ropewalk_proto::command::{Command, OWN_CLOCK_SINCE_VERSION, Reply, Stamp};
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::mistake::{Mistake, made};
 use ropewalk_proto::trace::TraceContext;
@@ -93,8 +93,7 @@ impl Partition {
         let (records, bytes) = (checked.offset_count(), checked.bytes().len());
         let followed = follow(self.host.store.traces(), checked.bytes());
         let command = Command::Append {
-            leader_time_ms: self.host.clock.now_ms(),
-            ring_version: self.written_ring(ring_version, epoch)?,
+            stamp: self.stamp(ring_version, epoch)?,
             batch: checked.into_bytes(),
         };
         let stages = &self.host.metrics.stages;
@@ -187,6 +186,14 @@ impl Partition {
                 format!("its leader's disk failed ({why}); restart that node when the disk is well"),
             )),
         }
+    }
+
+    fn stamp(&self, ring_version: u32, epoch: u64) -> Result<Stamp, WireError> {
+        Ok(Stamp {
+            leader_time_ms: self.host.clock.now_ms(),
+            ring_version: self.written_ring(ring_version, epoch)?,
+            own_clock: self.host.view.borrow().understood >= OWN_CLOCK_SINCE_VERSION,
+        })
     }
 
     /// Waits for room for `bytes` among the produce requests of the node.

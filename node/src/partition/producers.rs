@@ -1,8 +1,8 @@
 //! What idempotent producers wrote last: enough to answer a batch sent twice with its first
 //! offset, and to refuse one that comes after a gap. The rules are Kafka's.
 //!
-//! The table is part of the replicated state, so its bounds are constants and its only clock is
-//! the leader time in the commands.
+//! The table is part of the replicated state, so its bounds are constants and its only clock is the
+//! partition's own.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -95,6 +95,11 @@ impl Producers {
         known.push(batch);
         effects.put(Key::Batch(claim.producer, known.newest_slot), &batch);
         self.forget_silent(time_ms, claim.producer, effects);
+    }
+
+    /// When the producer that wrote last did so.
+    pub(super) fn newest_ms(&self) -> Option<i64> {
+        self.by_time.last().map(|(time_ms, _)| *time_ms)
     }
 
     fn forget_silent(&mut self, now_ms: i64, writing: i64, effects: &mut Effects) {

@@ -24,7 +24,6 @@ use super::quarantine::Quarantine;
 use super::replica::{Partition, PartitionId};
 use crate::cluster::{Cluster, ClusterView};
 use crate::config::{Config, Limits};
-use crate::env::Env;
 use crate::metrics::Metrics;
 use crate::peer::{Inbound, Peers};
 
@@ -62,7 +61,6 @@ impl Partitions {
     /// Starts what the cluster's metadata places on this node, now and from now on.
     pub fn start(
         config: &Config,
-        env: &Env,
         store: &Store,
         peers: &Peers,
         inbound: &Inbound,
@@ -72,7 +70,7 @@ impl Partitions {
         let (facts, to_tell) = mpsc::channel(FACTS_WAITING);
         let host = Host {
             node_id: cluster.node_id(),
-            clock: env.clock.clone(),
+            clock: cluster.clock(),
             store: store.clone(),
             peers: peers.clone(),
             inbound: inbound.clone(),

@@ -114,6 +114,8 @@ mod tests {
     use ropewalk_proto::batch::{BatchBuilder, Compression};
     use ropewalk_raft_store::Machine;
 
+    use ropewalk_proto::command::Stamp;
+
     use super::*;
 
     fn settings(retention_ms: i64, retention_bytes: i64) -> TopicSettings {
@@ -134,8 +136,10 @@ mod tests {
             assert!(batch.push(None, Some(b"v"), &[], 0).unwrap());
             let leader_time_ms = n as i64 * 100;
             let append = Command::Append {
-                leader_time_ms,
-                ring_version: 0,
+                stamp: Stamp {
+                    leader_time_ms,
+                    ..Stamp::default()
+                },
                 batch: batch.build(),
             };
             machine.apply(n * 2 + 1, 1, 1_000, Some(&append)).unwrap();

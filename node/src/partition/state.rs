@@ -7,6 +7,8 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use prost::Message;
 use ropewalk_raft_store::machine::{Effect, MachineError};
 
+use super::clock::Clock;
+
 /// The newest layout of the state this build writes and reads.
 pub(super) const STATE_VERSION: u32 = 1;
 
@@ -100,6 +102,9 @@ pub(super) struct Core {
     /// How far the log is to be compacted, if it ever was to be.
     #[prost(message, optional, tag = "11")]
     pub compaction: Option<Compaction>,
+    /// By which producers grow old; none in a log that has gone by leader time alone so far.
+    #[prost(message, optional, tag = "12")]
+    pub clock: Option<Clock>,
 }
 
 /// What the log has been told of its compaction. Each replica carries it out by itself.
@@ -207,7 +212,7 @@ pub(super) struct Remembered {
     pub count: u32,
     #[prost(uint64, tag = "4")]
     pub base_offset: u64,
-    /// Leader time of the append.
+    /// When it was appended, by the time that producers grow old by.
     #[prost(sint64, tag = "5")]
     pub time_ms: i64,
 }

@@ -84,16 +84,7 @@ impl<'a> Walk<'a> {
             let (index, epoch) = (entry.log_id.index(), **entry.log_id.committed_leader_id());
             self.next.log_index = index + 1;
             let EntryPayload::Normal(
-                Command::Append {
-                    batch,
-                    leader_time_ms,
-                    ..
-                }
-                | Command::Compacted {
-                    batch,
-                    leader_time_ms,
-                    ..
-                },
+                Command::Append { stamp, batch } | Command::Compacted { stamp, batch, .. },
             ) = entry.payload
             else {
                 continue;
@@ -105,7 +96,7 @@ impl<'a> Walk<'a> {
             let one = Found {
                 base_offset: self.next.base_offset,
                 epoch,
-                appended_ms: leader_time_ms,
+                appended_ms: stamp.leader_time_ms,
                 batch,
             };
             self.next.base_offset = one.end_offset();

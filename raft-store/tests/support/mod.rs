@@ -12,7 +12,7 @@ use futures_util::stream;
 use openraft::EntryPayload;
 use openraft::storage::RaftStateMachine;
 use parking_lot::Mutex;
-use ropewalk_proto::command::{Command, Reply};
+use ropewalk_proto::command::{Command, Reply, Stamp};
 use ropewalk_proto::ids::{GroupId, ReplicaId};
 use ropewalk_raft_store::disk::{Batch, Disk, DiskError, MemoryDisk, ScanLimit};
 use ropewalk_raft_store::machine::MachineError;
@@ -151,8 +151,10 @@ pub fn entry(term: u64, index: u64) -> Entry {
     let text = format!("entry {index} of term {term};");
     let repeats = 1 + (index as usize % 5) * 40;
     let command = Command::Append {
-        leader_time_ms: index as i64,
-        ring_version: 0,
+        stamp: Stamp {
+            leader_time_ms: index as i64,
+            ..Stamp::default()
+        },
         batch: Bytes::from(text.repeat(repeats)),
     };
     Entry {

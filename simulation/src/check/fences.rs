@@ -28,8 +28,12 @@ impl Check for FencesHold {
                     *fenced = (*fenced).max(*ring_version);
                 }
                 Payload::Command(
-                    Command::Append { ring_version, .. } | Command::Compacted { ring_version, .. },
-                ) if one.base_offset.is_some() && *ring_version != 0 && *ring_version < *fenced => {
+                    Command::Append { stamp, .. } | Command::Compacted { stamp, .. },
+                ) if one.base_offset.is_some()
+                    && stamp.ring_version != 0
+                    && stamp.ring_version < *fenced =>
+                {
+                    let ring_version = stamp.ring_version;
                     return Err(format!(
                         "group {} ({:?}), log index {}: records routed by ring {ring_version} got offset {:?} behind the fence of ring {fenced}",
                         one.group, one.place, one.entry.place.index, one.base_offset

@@ -107,6 +107,8 @@ impl Rows {
 
 #[cfg(test)]
 mod tests {
+    use ropewalk_proto::command::Stamp;
+
     use super::*;
     use crate::check::made::{GROUP, Story, of_command, replica};
     use ropewalk_proto::batch::{BatchBuilder, Compression};
@@ -118,8 +120,7 @@ mod tests {
         let pushed = batch.push(Some(b"key-1"), value, &[], 0);
         assert!(pushed.expect("a record"), "it fits");
         let command = Command::Append {
-            leader_time_ms: 0,
-            ring_version: 0,
+            stamp: Stamp::default(),
             batch: batch.build(),
         };
         of_command(index, command).entry

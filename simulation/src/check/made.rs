@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ropewalk_proto::batch::{BatchBuilder, Compression};
-use ropewalk_proto::command::Command;
+use ropewalk_proto::command::{Command, Stamp};
 use ropewalk_proto::ids::{GroupId, ReplicaId};
 use ropewalk_raft_store::inspect::{CastVote, InspectedEntry, Inspection, LogPlace, Payload};
 
@@ -189,8 +189,7 @@ pub fn append(term: u64, index: u64, names: &[RecordName]) -> InspectedEntry {
     }
     let batch = batch.build();
     let command = Command::Append {
-        leader_time_ms: 0,
-        ring_version: 0,
+        stamp: Stamp::default(),
         batch,
     };
     of(term, index, 2, Payload::Command(command))
@@ -225,8 +224,8 @@ pub fn committed_by_ring(ring: u32, base_offset: u64, names: &[RecordName]) -> C
     for record in &mut one.records {
         record.ring = ring;
     }
-    if let Payload::Command(Command::Append { ring_version, .. }) = &mut one.entry.payload {
-        *ring_version = ring;
+    if let Payload::Command(Command::Append { stamp, .. }) = &mut one.entry.payload {
+        stamp.ring_version = ring;
     }
     one
 }
@@ -239,8 +238,7 @@ pub fn committed_of(producer: i64, epoch: i16, sequence: i32) -> Committed {
     let batch = batch.build();
     let mut one = committed(0, &[]);
     one.entry.payload = Payload::Command(Command::Append {
-        leader_time_ms: 0,
-        ring_version: 0,
+        stamp: Stamp::default(),
         batch,
     });
     one

@@ -30,7 +30,7 @@ impl Check for SequencesAreUnique {
             let Payload::Command(command) = &one.entry.payload else {
                 continue;
             };
-            let Some((.., batch)) = command.as_append() else {
+            let Some((_, batch)) = command.as_append() else {
                 continue;
             };
             let (Some(base_offset), Ok(batch)) =

@@ -82,13 +82,11 @@ impl Check for TrimsByPolicy {
 impl Segments {
     fn take(&mut self, one: &Committed, settings: &[TopicSettings]) -> Result<(), String> {
         match &one.entry.payload {
-            Payload::Command(
-                Command::Append { leader_time_ms, .. } | Command::Compacted { leader_time_ms, .. },
-            ) => {
+            Payload::Command(Command::Append { stamp, .. } | Command::Compacted { stamp, .. }) => {
                 if let Some(last) = one.records.last() {
                     self.next_offset = last.offset + 1;
-                    let before = self.last_time_ms.unwrap_or(*leader_time_ms);
-                    self.last_time_ms = Some(before.max(*leader_time_ms));
+                    let before = self.last_time_ms.unwrap_or(stamp.leader_time_ms);
+                    self.last_time_ms = Some(before.max(stamp.leader_time_ms));
                 }
             }
             Payload::Command(Command::Roll { .. }) => {

@@ -5,10 +5,8 @@ use rand::rngs::SmallRng;
 use serde::{Deserialize, Serialize};
 
 const HOUR_MS: i64 = 3_600_000;
-/// Two clocks that are wrong by this, one fast and one slow, are less than a week apart. Past a week a
-/// partition forgets the producers that are at work on it, which docs/limits.md owns up to: what checks
-/// say of producers does not hold then.
-const LONGEST_STEP_MS: i64 = 3 * 24 * HOUR_MS;
+/// Beyond every limit of time that there is: how long producers, groups and records are kept.
+const LONGEST_STEP_MS: i64 = 100 * 24 * HOUR_MS;
 
 /// A fault of a wall clock. Nodes are counted from 0.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

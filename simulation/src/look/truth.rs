@@ -249,19 +249,10 @@ impl Group {
         let mut records = Vec::new();
         match &entry.payload {
             Payload::Command(
-                Command::Append {
-                    batch,
-                    ring_version,
-                    ..
-                }
-                | Command::Compacted {
-                    batch,
-                    ring_version,
-                    ..
-                },
+                Command::Append { batch, stamp } | Command::Compacted { batch, stamp, .. },
             ) if accepted => {
                 base_offset = Some(self.next_offset);
-                records = unpack(batch.clone(), self.next_offset, (index, *ring_version));
+                records = unpack(batch.clone(), self.next_offset, (index, stamp.ring_version));
                 self.next_offset += offset_count(&entry);
                 self.records.extend(records.iter().cloned());
             }
@@ -295,7 +286,7 @@ fn offset_count(entry: &InspectedEntry) -> u64 {
     let Payload::Command(command) = &entry.payload else {
         return 0;
     };
-    let batch = command.as_append().map(|(.., batch)| batch.clone());
+    let batch = command.as_append().map(|(_, batch)| batch.clone());
     let batch = batch.and_then(|batch| BatchView::trusted(batch).ok());
     batch.map_or(0, |batch| u64::from(batch.offset_count()))
 }
@@ -305,10 +296,14 @@ pub fn records(entry: &InspectedEntry, base_offset: u64) -> Vec<Record> {
     let Payload::Command(command) = &entry.payload else {
         return Vec::new();
     };
-    let Some((_, ring, batch)) = command.as_append() else {
+    let Some((stamp, batch)) = command.as_append() else {
         return Vec::new();
     };
-    unpack(batch.clone(), base_offset, (entry.place.index, ring))
+    unpack(
+        batch.clone(),
+        base_offset,
+        (entry.place.index, stamp.ring_version),
+    )
 }
 
 /// The records of a batch; one that does not parse has none, and the checks will miss them.

@@ -285,24 +285,15 @@ fn compacted(entry: &Entry, batch: bytes::Bytes) -> Option<Command> {
         return None;
     };
     match command {
-        Command::Append {
-            leader_time_ms,
-            ring_version,
-            batch: came,
-        } => Some(Command::Compacted {
-            leader_time_ms: *leader_time_ms,
-            ring_version: *ring_version,
+        Command::Append { stamp, batch: came } => Some(Command::Compacted {
+            stamp: *stamp,
             came_bytes: u32::try_from(came.len()).unwrap_or(u32::MAX),
             batch,
         }),
         Command::Compacted {
-            leader_time_ms,
-            ring_version,
-            came_bytes,
-            ..
+            stamp, came_bytes, ..
         } => Some(Command::Compacted {
-            leader_time_ms: *leader_time_ms,
-            ring_version: *ring_version,
+            stamp: *stamp,
             came_bytes: *came_bytes,
             batch,
         }),

@@ -11,7 +11,7 @@ use openraft::EntryPayload;
 use openraft::storage::{RaftLogStorageExt, RaftStateMachine};
 use proptest::prelude::*;
 use ropewalk_proto::batch::{BatchBuilder, BatchView, Compression};
-use ropewalk_proto::command::Command;
+use ropewalk_proto::command::{Command, Stamp};
 use ropewalk_proto::ids::{GroupId, ReplicaId};
 use ropewalk_proto::v1::{Cleanup, TopicSettings};
 use ropewalk_raft_store::disk::MemoryDisk;
@@ -158,8 +158,7 @@ fn entry(index: u64, command: Command) -> Entry {
 
 fn append(batch: Bytes) -> Command {
     Command::Append {
-        leader_time_ms: 0,
-        ring_version: 0,
+        stamp: Stamp::default(),
         batch,
     }
 }
@@ -314,8 +313,10 @@ fn segments() -> PartitionMachine {
     for n in 0..3_u64 {
         let leader_time_ms = (n as i64 + 1) * 100;
         let command = Command::Append {
-            leader_time_ms,
-            ring_version: 0,
+            stamp: Stamp {
+                leader_time_ms,
+                ..Stamp::default()
+            },
             batch: batch(Compression::None, &[("a", None)]),
         };
         machine.apply(n * 2 + 1, 1, 1_000, Some(&command)).unwrap();
