@@ -17,6 +17,7 @@ pub mod metrics;
 mod ops;
 pub mod partition;
 pub mod peer;
+mod ports;
 pub mod raft_config;
 mod run;
 mod scrub;

@@ -7,21 +7,22 @@ use std::time::Duration;
 use ropewalk_raft_store::committer::CommitterOptions;
 use ropewalk_raft_store::{DiskStatus, Store, StoreError, StoreOptions, seed_randomness};
 use tokio::sync::oneshot;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tonic::transport::Server;
 use tonic::transport::server::Router;
 
 use crate::cluster::{Cluster, StartError};
-use crate::config::{Config, External};
+use crate::config::Config;
 use crate::coordinator::{Coordinator, LagWatch};
 use crate::disk;
-use crate::env::{Env, Incoming, Listener};
+use crate::env::{Env, Incoming};
 use crate::grpc;
 use crate::metrics::Metrics;
 use crate::ops;
 use crate::partition::Partitions;
 use crate::peer::{Inbound, Peers};
+use crate::ports::Ports;
 use crate::scrub;
 
 /// How long a stopping node tries to hand its leaderships over.
@@ -102,116 +103,142 @@ pub async fn run(
     // Dropped with this function, so that no connection outlives it.
     let connections = CancellationToken::new();
     let cut = connections.clone().drop_guard();
-    let incoming =
-        |listener| Incoming::new(listener, config.limits.connections, connections.clone());
-    let grpc = listening(&config.listen, env.net.listen(&config.listen)).await?;
-    let grpc = incoming(grpc);
-    let mut connections_seen = vec![("grpc", grpc.seen())];
-    let external = match &config.external {
-        Some(External { listen, .. }) => {
-            let listener = listening(listen, env.net.listen(listen)).await?;
-            let external = incoming(listener);
-            connections_seen.push(("external", external.seen()));
-            Some(external)
-        }
-        None => None,
+    let ports = Ports::open(&config, &env, &connections).await?;
+    let node = Node::open(config, env).await?;
+    let seen = node.serve(ports, &shutdown);
+    let outcome = match node.join(&shutdown).await {
+        Ok(true) => node.work(seen, &shutdown, ready).await,
+        Ok(false) => Ok(()),
+        Err(error) => Err(error),
     };
-    let http = match &config.http {
-        Some(address) => {
-            let listener = listening(address, env.net.listen_for_operators(address)).await?;
-            Some(incoming(listener))
-        }
-        None => None,
-    };
-    let store = Store::open(env.disk.clone(), store_options(&config)).await?;
-    let peers = Peers::new(env.net.clone(), &config.limits);
-    let inbound = Inbound::new(&config.limits);
-    let cluster = Cluster::new(&config, &env, &store, &peers, &inbound).await?;
-    let metrics = Metrics::new(&config.limits);
-    let client_service = grpc::Service::new(metrics.clone());
+    node.stop(cut).await;
+    outcome
+}
 
-    let tasks = TaskTracker::new();
-    let stop_serving = CancellationToken::new();
-    let inside = server()
-        .add_service(client_service.server())
-        .add_service(inbound.service())
-        .add_service(cluster.service());
-    tasks.spawn(serve(inside, grpc, stop_serving.clone()));
-    if let Some(external) = external {
-        let outside = server().add_service(client_service.for_outside().server());
-        tasks.spawn(serve(outside, external, stop_serving.clone()));
+/// What a node has from its first moment to its last.
+struct Node {
+    config: Config,
+    env: Env,
+    store: Store,
+    peers: Peers,
+    inbound: Inbound,
+    cluster: Cluster,
+    metrics: Arc<Metrics>,
+    clients: grpc::Service,
+    tasks: TaskTracker,
+    stop_serving: CancellationToken,
+}
+
+impl Node {
+    async fn open(config: Config, env: Env) -> Result<Node, RunError> {
+        let store = Store::open(env.disk.clone(), store_options(&config)).await?;
+        let peers = Peers::new(env.net.clone(), &config.limits);
+        let inbound = Inbound::new(&config.limits);
+        let cluster = Cluster::new(&config, &env, &store, &peers, &inbound).await?;
+        let metrics = Metrics::new(&config.limits);
+        Ok(Node {
+            store,
+            peers,
+            inbound,
+            cluster,
+            clients: grpc::Service::new(metrics.clone()),
+            metrics,
+            tasks: TaskTracker::new(),
+            stop_serving: CancellationToken::new(),
+            config,
+            env,
+        })
     }
-    // From the first moment: a node may wait for its cluster for long, and is alive meanwhile.
-    let seen = http.map(|incoming| {
-        connections_seen.push(("http", incoming.seen()));
-        let seen = Arc::new(ops::Seen {
-            store: store.clone(),
-            cluster: cluster.clone(),
-            peers: peers.clone(),
-            net: env.net.clone(),
-            clock: env.clock.clone(),
-            log_lines_lost: env.log_lines_lost,
-            metrics: metrics.clone(),
-            limits: config.limits.clone(),
-            rack: config.rack.clone(),
-            connections: connections_seen,
-            stopping: shutdown.clone(),
-            joined: Default::default(),
-        });
-        tasks.spawn(ops::serve(incoming, seen.clone(), stop_serving.clone()));
-        seen
-    });
 
-    let mut outcome = Ok(());
-    let joined = tokio::select! {
-        joined = cluster.start() => match joined {
-            Ok(()) => true,
-            Err(error) if error.damage().is_some() || !has_failed(&store) => {
-                outcome = Err(error.into());
-                false
-            }
-            Err(_) => {
-                let reason = disk::watch(&config.limits, &env, &store, &inbound).await;
-                outcome = Err(RunError::DiskFailed(reason));
-                false
-            }
-        },
-        // A place that can't be kept would be asked for again for ever.
-        reason = disk::watch(&config.limits, &env, &store, &inbound) => {
-            outcome = Err(RunError::DiskFailed(reason));
-            false
+    /// Serves every port. From the first moment: a node may wait for its cluster for long, and is alive
+    /// meanwhile.
+    fn serve(&self, ports: Ports, shutdown: &CancellationToken) -> Option<Arc<ops::Seen>> {
+        let connections = ports.connections();
+        let inside = server()
+            .add_service(self.clients.server())
+            .add_service(self.inbound.service())
+            .add_service(self.cluster.service());
+        self.tasks
+            .spawn(serve(inside, ports.grpc, self.stop_serving.clone()));
+        if let Some(external) = ports.external {
+            let outside = server().add_service(self.clients.for_outside().server());
+            self.tasks
+                .spawn(serve(outside, external, self.stop_serving.clone()));
         }
-        () = shutdown.cancelled() => false,
-    };
-    if joined {
-        let partitions = Partitions::start(&config, &store, &peers, &inbound, &cluster, &metrics);
+        ports.http.map(|incoming| {
+            let seen = Arc::new(ops::Seen {
+                store: self.store.clone(),
+                cluster: self.cluster.clone(),
+                peers: self.peers.clone(),
+                net: self.env.net.clone(),
+                clock: self.env.clock.clone(),
+                log_lines_lost: self.env.log_lines_lost,
+                metrics: self.metrics.clone(),
+                limits: self.config.limits.clone(),
+                rack: self.config.rack.clone(),
+                connections,
+                stopping: shutdown.clone(),
+                joined: Default::default(),
+            });
+            self.tasks.spawn(ops::serve(
+                incoming,
+                seen.clone(),
+                self.stop_serving.clone(),
+            ));
+            seen
+        })
+    }
+
+    /// Takes the node's place in its cluster; `false` if it was asked to stop before.
+    async fn join(&self, shutdown: &CancellationToken) -> Result<bool, RunError> {
+        tokio::select! {
+            joined = self.cluster.start() => match joined {
+                Ok(()) => Ok(true),
+                Err(error) if error.damage().is_some() || !has_failed(&self.store) => {
+                    Err(error.into())
+                }
+                Err(_) => Err(self.disk_failed().await),
+            },
+            // A place that can't be kept would be asked for again for ever.
+            error = self.disk_failed() => Err(error),
+            () = shutdown.cancelled() => Ok(false),
+        }
+    }
+
+    /// Runs the node's replicas and coordinators, and serves clients from them.
+    async fn work(
+        &self,
+        seen: Option<Arc<ops::Seen>>,
+        shutdown: &CancellationToken,
+        ready: oneshot::Sender<Ready>,
+    ) -> Result<(), RunError> {
+        let Node {
+            config,
+            store,
+            peers,
+            inbound,
+            cluster,
+            metrics,
+            ..
+        } = self;
+        let partitions = Partitions::start(config, store, peers, inbound, cluster, metrics);
         let stop_coordinating = CancellationToken::new();
         let _coordinating = stop_coordinating.clone().drop_guard();
         let coordinator = Coordinator::start(
-            &cluster,
+            cluster,
             &partitions,
-            &peers,
+            peers,
             &config.limits,
-            &metrics,
+            metrics,
             stop_coordinating,
         );
-        let _watching = seen.map(|seen| {
-            let lag = LagWatch::default();
-            let joined = ops::Joined {
-                partitions: partitions.clone(),
-                lag: lag.clone(),
-                returning: ops::Returning::new(&cluster).into(),
-            };
-            // Nobody else sets it.
-            let _ = seen.joined.set(joined);
-            AbortOnDropHandle::new(tokio::spawn(lag.run(coordinator.clone())))
-        });
-        client_service.begin(grpc::Serving {
+        let _watching = seen.map(|seen| watch_lag(&seen, &partitions, &coordinator));
+        self.clients.begin(grpc::Serving {
             cluster: cluster.clone(),
             partitions: partitions.clone(),
             coordinator,
             peers: peers.clone(),
-            env: env.clone(),
+            env: self.env.clone(),
             limits: config.limits.clone(),
             producer_ids: Default::default(),
             router: Default::default(),
@@ -230,33 +257,66 @@ pub async fn run(
             http: config.http.clone(),
             cluster_id: cluster.view().borrow().cluster_id.clone(),
         });
+        let outcome = self.until_over(&partitions, shutdown).await;
+        partitions.shutdown().await;
+        outcome
+    }
+
+    /// Returns once the node is to stop, or can't go on, and what it led is led by others where it may be.
+    async fn until_over(
+        &self,
+        partitions: &Partitions,
+        shutdown: &CancellationToken,
+    ) -> Result<(), RunError> {
         tokio::select! {
             () = shutdown.cancelled() => {
                 partitions.hand_over_all(HAND_OVER_WITHIN).await;
-                cluster.hand_over(HAND_OVER_WITHIN).await;
+                self.cluster.hand_over(HAND_OVER_WITHIN).await;
+                Ok(())
             }
-            reason = disk::watch(&config.limits, &env, &store, &inbound) => {
-                outcome = Err(RunError::DiskFailed(reason));
-            }
-            () = cluster.ended() => outcome = Err(RunError::MetadataEnded),
-            what = damaged(&store, &cluster) => {
+            error = self.disk_failed() => Err(error),
+            () = self.cluster.ended() => Err(RunError::MetadataEnded),
+            what = damaged(&self.store, &self.cluster) => {
                 tracing::error!(what, "the database is damaged: this node stops");
                 partitions.hand_over_all(HAND_OVER_WITHIN).await;
-                outcome = Err(RunError::Damaged(what));
+                Err(RunError::Damaged(what))
             }
         }
-        partitions.shutdown().await;
     }
-    // Peers keep their lanes open; without this, serving would not end.
-    inbound.close();
-    stop_serving.cancel();
-    tasks.close();
-    let _ = tokio::time::timeout(DRAIN_WITHIN, tasks.wait()).await;
-    // Who still holds a connection holds the disk, which may have to be opened again.
-    drop(cut);
-    cluster.shutdown().await;
-    store.close().await;
-    outcome
+
+    async fn disk_failed(&self) -> RunError {
+        let limits = &self.config.limits;
+        RunError::DiskFailed(disk::watch(limits, &self.env, &self.store, &self.inbound).await)
+    }
+
+    /// Ends all that was served, and then the connections.
+    async fn stop(self, connections: DropGuard) {
+        // Peers keep their lanes open; without this, serving would not end.
+        self.inbound.close();
+        self.stop_serving.cancel();
+        self.tasks.close();
+        let _ = tokio::time::timeout(DRAIN_WITHIN, self.tasks.wait()).await;
+        // Who still holds a connection holds the disk, which may have to be opened again.
+        drop(connections);
+        self.cluster.shutdown().await;
+        self.store.close().await;
+    }
+}
+
+fn watch_lag(
+    seen: &ops::Seen,
+    partitions: &Partitions,
+    coordinator: &Coordinator,
+) -> AbortOnDropHandle<()> {
+    let lag = LagWatch::default();
+    let joined = ops::Joined {
+        partitions: partitions.clone(),
+        lag: lag.clone(),
+        returning: ops::Returning::new(&seen.cluster).into(),
+    };
+    // Nobody else sets it.
+    let _ = seen.joined.set(joined);
+    AbortOnDropHandle::new(tokio::spawn(lag.run(coordinator.clone())))
 }
 
 fn has_failed(store: &Store) -> bool {
@@ -290,16 +350,6 @@ async fn serve(services: Router, incoming: Incoming, stop: CancellationToken) {
     if let Err(error) = served.await {
         tracing::error!(%error, "the gRPC listener stopped");
     }
-}
-
-async fn listening(
-    address: &str,
-    listening: impl Future<Output = io::Result<Box<dyn Listener>>>,
-) -> Result<Box<dyn Listener>, RunError> {
-    listening.await.map_err(|source| RunError::Listen {
-        address: address.to_string(),
-        source,
-    })
 }
 
 fn store_options(config: &Config) -> StoreOptions {

@@ -14,8 +14,8 @@ use ropewalk_proto::v1;
 use ropewalk_proto::v1::ropewalk_client::RopewalkClient;
 use ropewalk_proto::v1::seek_group_request::Position;
 use tokio::time::{sleep, timeout};
-use tonic::Status;
 use tonic::transport::Channel;
+use tonic::{Code, Status};
 
 use crate::cluster;
 use crate::net::SimNet;
@@ -151,12 +151,15 @@ impl Ask {
     /// Where a group of this one topic is in its first partition.
     pub async fn committed(&self, group: &str) -> Option<u64> {
         let told = self.until_answered(|mut node| async move {
-            node.describe_group(v1::DescribeGroupRequest {
+            let request = v1::DescribeGroupRequest {
                 group: group.to_owned(),
-            })
-            .await
+            };
+            match node.describe_group(request).await {
+                Err(status) if status.code() == Code::NotFound => Ok(None),
+                answer => answer.map(|answer| Some(answer.into_inner())),
+            }
         });
-        let told = told.await.into_inner();
+        let told = told.await?;
         told.partitions.first().and_then(|first| first.committed)
     }
 

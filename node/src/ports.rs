@@ -1,0 +1,65 @@
+//! The ports of a node: all are bound before anything else is done, so that one that is taken is said at once.
+
+use std::io;
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::env::{Connections, Env, Incoming, Listener};
+use crate::run::RunError;
+
+pub(crate) struct Ports {
+    /// For clients and peers.
+    pub grpc: Incoming,
+    /// For clients from outside of the cluster's network.
+    pub external: Option<Incoming>,
+    /// For operators.
+    pub http: Option<Incoming>,
+}
+
+impl Ports {
+    /// Binds them; their connections break once `cut` is cancelled.
+    pub async fn open(
+        config: &Config,
+        env: &Env,
+        cut: &CancellationToken,
+    ) -> Result<Ports, RunError> {
+        let incoming = |listener| Incoming::new(listener, config.limits.connections, cut.clone());
+        let grpc = bound(&config.listen, env.net.listen(&config.listen)).await?;
+        let external = match &config.external {
+            Some(external) => {
+                let listening = env.net.listen(&external.listen);
+                Some(bound(&external.listen, listening).await?)
+            }
+            None => None,
+        };
+        let http = match &config.http {
+            Some(address) => Some(bound(address, env.net.listen_for_operators(address)).await?),
+            None => None,
+        };
+        Ok(Ports {
+            grpc: incoming(grpc),
+            external: external.map(incoming),
+            http: http.map(incoming),
+        })
+    }
+
+    /// The connections of each port, by the port's name.
+    pub fn connections(&self) -> Vec<(&'static str, Arc<Connections>)> {
+        let external = self.external.as_ref().map(|port| ("external", port.seen()));
+        let http = self.http.as_ref().map(|port| ("http", port.seen()));
+        let grpc = Some(("grpc", self.grpc.seen()));
+        [grpc, external, http].into_iter().flatten().collect()
+    }
+}
+
+async fn bound(
+    address: &str,
+    listening: impl Future<Output = io::Result<Box<dyn Listener>>>,
+) -> Result<Box<dyn Listener>, RunError> {
+    listening.await.map_err(|source| RunError::Listen {
+        address: address.to_string(),
+        source,
+    })
+}
