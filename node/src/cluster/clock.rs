@@ -12,6 +12,7 @@ use ropewalk_proto::ids::NodeId;
 use tokio::time::Instant;
 
 use crate::env::Clock;
+use crate::valve::Valve;
 
 /// How far a node's own clock may be off the others' and still be gone by: no more than reports take.
 const TOLERATED_MS: i64 = 5_000;
@@ -24,6 +25,7 @@ const HEARD_WITHIN: Duration = Duration::from_secs(3_600);
 pub struct ClusterClock {
     own: Arc<dyn Clock>,
     others: Mutex<BTreeMap<NodeId, Heard>>,
+    warnings: Valve,
 }
 
 /// What a node's clock said.
@@ -45,6 +47,7 @@ impl ClusterClock {
         ClusterClock {
             own,
             others: Mutex::default(),
+            warnings: Valve::rare(),
         }
     }
 
@@ -58,6 +61,17 @@ impl ClusterClock {
         if let Some(time_ms) = time_ms {
             let at = Instant::now();
             self.others.lock().insert(node, Heard { time_ms, at });
+        }
+        self.warn_if_off();
+    }
+
+    fn warn_if_off(&self) {
+        let off_ms = self.own_ms().saturating_sub(self.now_ms());
+        if off_ms.unsigned_abs() > TOLERATED_MS.unsigned_abs() && self.warnings.pass().is_some() {
+            tracing::warn!(
+                off_ms,
+                "this node's clock is far from what most nodes' say, by which it goes; mend its time synchronization"
+            );
         }
     }
 }
