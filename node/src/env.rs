@@ -41,6 +41,11 @@ pub struct Env {
 pub trait Clock: Send + Sync + fmt::Debug + 'static {
     /// Milliseconds since 1970.
     fn now_ms(&self) -> i64;
+
+    /// The earliest it may be, in the same unit: what is too old to keep is decided by this.
+    fn earliest_ms(&self) -> i64 {
+        self.now_ms()
+    }
 }
 
 /// Sockets.

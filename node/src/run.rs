@@ -238,7 +238,6 @@ impl Node {
             partitions: partitions.clone(),
             coordinator,
             peers: peers.clone(),
-            env: self.env.clone(),
             limits: config.limits.clone(),
             producer_ids: Default::default(),
             router: Default::default(),

@@ -91,6 +91,12 @@ mod tests {
 
     use super::*;
 
+    const STAMP: Stamp = Stamp {
+        leader_time_ms: 5,
+        ring_version: 1,
+        own_clock: false,
+    };
+
     fn digest(command: &Command) -> Digest {
         Digest::of(&[1, 1], &command.to_bytes(), Some(command))
     }
@@ -99,11 +105,7 @@ mod tests {
         let mut batch = vec![0; 100];
         batch[at] = byte;
         Command::Append {
-            stamp: Stamp {
-                leader_time_ms: 5,
-                ring_version: 1,
-                ..Stamp::default()
-            },
+            stamp: STAMP,
             batch: batch.into(),
         }
     }
@@ -111,11 +113,7 @@ mod tests {
     #[test]
     fn what_is_left_of_a_batch_equals_it_and_no_other() {
         let left = Command::Compacted {
-            stamp: Stamp {
-                leader_time_ms: 5,
-                ring_version: 1,
-                ..Stamp::default()
-            },
+            stamp: STAMP,
             came_bytes: 100,
             batch: vec![0; 61].into(),
         };
@@ -124,6 +122,14 @@ mod tests {
         assert_ne!(digest(&append(0, 0)), digest(&append(1, 80)));
         assert_eq!(digest(&append(1, 80)), digest(&left));
         assert_ne!(digest(&append(1, 50)), digest(&left));
+        let by_own_clock = Command::Append {
+            stamp: Stamp {
+                own_clock: true,
+                ..STAMP
+            },
+            batch: vec![0; 100].into(),
+        };
+        assert_ne!(digest(&by_own_clock), digest(&left));
         assert_ne!(digest(&Command::Roll { leader_time_ms: 5 }), digest(&left));
     }
 }

@@ -27,7 +27,11 @@ pub(super) async fn report_to_all(shared: Arc<Shared>) {
     let mut views = shared.view.subscribe();
     let mut tasks: BTreeMap<NodeId, (String, AbortOnDropHandle<()>)> = BTreeMap::new();
     loop {
-        let wanted = addresses(&views.borrow_and_update(), shared.node_id());
+        let view = views.borrow_and_update().clone();
+        let wanted = addresses(&view, shared.node_id());
+        if view.nodes.contains_key(&shared.node_id()) {
+            shared.clock.set_others(wanted.keys().copied());
+        }
         tasks.retain(|node, (address, _)| wanted.get(node) == Some(address));
         for (node, address) in wanted {
             tasks.entry(node).or_insert_with(|| {

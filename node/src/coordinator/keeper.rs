@@ -204,7 +204,7 @@ impl Coordinator {
         let idle_since_ms = self
             .0
             .clock
-            .now_ms()
+            .earliest_ms()
             .saturating_sub(self.0.limits.group_retention_ms);
         for (name, group) in groups.iter() {
             if group.members.is_empty() && group.used_ms <= idle_since_ms {

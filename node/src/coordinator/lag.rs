@@ -250,7 +250,7 @@ fn lag_of(topic: &str, backlog: &Backlog, row: Row) -> PartitionLag {
     let next = row.committed.unwrap_or(0).max(backlog.log_start_offset);
     let waited_ms = backlog
         .appended_ms
-        .map(|at_ms| (backlog.now_ms - at_ms).max(0));
+        .map(|at_ms| backlog.now_ms.saturating_sub(at_ms).max(0));
     PartitionLag {
         topic: topic.to_owned(),
         partition: backlog.partition,

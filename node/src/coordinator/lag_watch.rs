@@ -223,7 +223,7 @@ impl Coordinator {
                 let known = answer.error.is_none();
                 let waited = answer
                     .appended_ms
-                    .map(|at_ms| (answer.now_ms - at_ms).max(0));
+                    .map(|at_ms| answer.now_ms.saturating_sub(at_ms).max(0));
                 if let Some(lag) = lags.get_mut(at).filter(|_| known) {
                     lag.waited_ms = Some(waited.unwrap_or(0));
                 }

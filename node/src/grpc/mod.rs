@@ -24,7 +24,6 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::cluster::Cluster;
 use crate::config::Limits;
 use crate::coordinator::Coordinator;
-use crate::env::Env;
 use crate::metrics::Metrics;
 use crate::partition::{Partition, Partitions, lost_majority};
 use crate::peer::Peers;
@@ -56,8 +55,6 @@ pub struct Serving {
     pub coordinator: Coordinator,
     /// The way to other nodes, for the calls that are forwarded.
     pub peers: Peers,
-    /// The seam to the world.
-    pub env: Env,
     /// Bounds.
     pub limits: Limits,
     /// Producer ids taken from the metadata group and not given out yet.

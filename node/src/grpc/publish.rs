@@ -161,7 +161,7 @@ async fn append(
     let partition = serving.local(&record.topic, number)?;
     let timestamp_ms = record
         .timestamp_ms
-        .unwrap_or_else(|| serving.env.clock.now_ms());
+        .unwrap_or_else(|| serving.cluster.clock().now_ms());
     let headers: Vec<Header> = record
         .headers
         .into_iter()

@@ -19,8 +19,8 @@ use super::offsets::{Offsets, Start};
 use super::producers::{Claim, Producers, Verdict};
 use super::segments::Segments;
 use super::state::{
-    Active, Boundary, Checkpoint, Compaction, Core, Effects, Key, Pair, Point, STATE_VERSION,
-    check_version, damaged, value,
+    Active, Boundary, CLOCK_VERSION, Checkpoint, Compaction, Core, Effects, Key, Pair, Point,
+    STATE_VERSION, check_version, damaged, value,
 };
 use crate::group::{self, Groups};
 
@@ -257,8 +257,10 @@ impl PartitionMachine {
         let clock = match self.core.clock {
             Some(clock) => clock.after(leader_time_ms),
             None if stamp.own_clock => {
+                // A clock that was wrong before would count against those at work from here on.
                 let newest_ms = self.producers.newest_ms().unwrap_or(leader_time_ms);
-                Clock::start(newest_ms, leader_time_ms)
+                self.core.version = CLOCK_VERSION;
+                Clock::start(newest_ms.min(leader_time_ms), leader_time_ms)
             }
             None => return leader_time_ms,
         };
@@ -448,7 +450,7 @@ impl Machine for PartitionMachine {
         };
         let pairs = effects.0.into_iter().filter_map(pair).collect();
         Checkpoint {
-            version: STATE_VERSION,
+            version: self.core.version,
             pairs,
         }
         .encode_to_vec()

@@ -10,6 +10,8 @@ use ropewalk_proto::v1::{GroupPosition, PositionsCommitted, group_command};
 
 use super::*;
 
+const DAYS_100_MS: i64 = 100 * 24 * 3_600_000;
+
 #[derive(Debug, Clone)]
 enum Step {
     Append {
@@ -50,7 +52,7 @@ fn step() -> impl Strategy<Value = Step> {
         sequence,
         1usize..6,
         0usize..40_000,
-        0i64..10_000,
+        -DAYS_100_MS..DAYS_100_MS,
     )
         .prop_map(
             |(producer, epoch, sequence, count, bytes, time_ms)| Step::Append {
@@ -164,7 +166,7 @@ impl Replica {
                 let command = Command::Append {
                     stamp: Stamp {
                         leader_time_ms: time_ms,
-                        own_clock: time_ms > 5_000,
+                        own_clock: true,
                         ..Stamp::default()
                     },
                     batch,
@@ -349,7 +351,7 @@ proptest! {
 fn a_checkpoint_of_a_newer_layout_is_refused() {
     let mut machine = PartitionMachine::default();
     let newer = Checkpoint {
-        version: STATE_VERSION + 1,
+        version: CLOCK_VERSION + 1,
         pairs: Vec::new(),
     };
     let refused = machine.restore(newer.encode_to_vec().into()).unwrap_err();
@@ -383,7 +385,6 @@ fn a_metadata_command_in_a_partition_stops_the_replica() {
 /// The answers to a producer's batches when another comes between them, from a leader whose clock is 100
 /// days ahead.
 fn answers_around_a_jump(own_clock: bool) -> Vec<Reply> {
-    const DAYS_100_MS: i64 = 100 * 24 * 3_600_000;
     let mut machine = PartitionMachine::default();
     let batches = [
         (0, (7, 1, 0)),
@@ -432,31 +433,53 @@ fn batches_of_older_leaders_go_by_leader_time_as_they_did() {
     ));
 }
 
-#[test]
-fn a_partitions_own_clock_begins_at_what_its_newest_producer_wrote() {
+/// The answer to the first batch of producer 9, sent again, after batches of these leaders: the time, and
+/// whether they know of a partition's own clock.
+fn answer_after(leaders: [(i64, bool); 3]) -> Reply {
     let mut machine = PartitionMachine::default();
-    let mut apply = |index, leader_time_ms, own_clock, producer| {
-        let append = Command::Append {
-            stamp: Stamp {
-                leader_time_ms,
-                own_clock,
-                ..Stamp::default()
-            },
-            batch: batch(producer, 1, 10, 0),
-        };
-        machine.apply(index, 1, 10, Some(&append)).unwrap().reply
+    let batches = [7, 9, 8].into_iter().zip(leaders).chain([(9, (20, true))]);
+    let answers = (1..)
+        .zip(batches)
+        .map(|(index, (producer, (leader_time_ms, own_clock)))| {
+            let append = Command::Append {
+                stamp: Stamp {
+                    leader_time_ms,
+                    own_clock,
+                    ..Stamp::default()
+                },
+                batch: batch((producer, 0, 0), 1, 10, 0),
+            };
+            machine.apply(index, 1, 10, Some(&append)).unwrap().reply
+        });
+    answers.last().unwrap()
+}
+
+#[test]
+fn a_partitions_own_clock_begins_without_a_jump_whichever_clock_was_wrong_before() {
+    let again = Reply::Appended {
+        base_offset: 1,
+        duplicate: true,
     };
-    apply(1, 0, false, (7, 0, 0));
-    apply(2, i64::MAX, true, (8, 0, 0));
-    apply(3, 10, false, (9, 0, 0));
-    let again = apply(4, 20, true, (7, 0, 0));
-    assert!(matches!(
-        again,
-        Reply::Appended {
-            duplicate: true,
-            ..
-        }
-    ));
+    let wrong_before = [(DAYS_100_MS, false), (0, false), (10, true)];
+    assert_eq!(answer_after(wrong_before), again);
+    let wrong_now = [(0, false), (10, false), (i64::MAX, true)];
+    assert_eq!(answer_after(wrong_now), again);
+}
+
+#[test]
+fn a_state_with_a_clock_of_its_own_says_that_an_older_build_cannot_read_it() {
+    let mut machine = PartitionMachine::default();
+    assert_eq!(machine.core.version, 1);
+    let append = Command::Append {
+        stamp: Stamp {
+            own_clock: true,
+            ..Stamp::default()
+        },
+        batch: batch((7, 0, 0), 1, 10, 0),
+    };
+    machine.apply(1, 1, 10, Some(&append)).unwrap();
+    let checkpoint: Checkpoint = value(&machine.checkpoint()).unwrap();
+    assert_eq!((machine.core.version, checkpoint.version), (2, 2));
 }
 
 #[test]

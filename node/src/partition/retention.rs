@@ -66,7 +66,7 @@ impl Partition {
     /// Applies the topic's retention; for the leader.
     pub(super) async fn retain(&self) {
         let settings = *self.settings.read();
-        let now_ms = self.host.clock.now_ms();
+        let now_ms = self.host.clock.earliest_ms();
         let compacts = settings::compacts(&settings);
         let settings = match settings::deletes(&settings) {
             true => settings,

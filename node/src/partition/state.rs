@@ -9,8 +9,10 @@ use ropewalk_raft_store::machine::{Effect, MachineError};
 
 use super::clock::Clock;
 
-/// The newest layout of the state this build writes and reads.
+/// The layout of the state.
 pub(super) const STATE_VERSION: u32 = 1;
+/// The same with a clock of the partition's own: a build that knows of none must not go on with it.
+pub(super) const CLOCK_VERSION: u32 = 2;
 
 /// One key of a partition's state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -278,11 +280,11 @@ pub(super) fn value<M: Message + Default>(bytes: &Bytes) -> Result<M, MachineErr
 
 /// Refuses a layout of a newer build.
 pub(super) fn check_version(version: u32) -> Result<(), MachineError> {
-    if version == STATE_VERSION {
+    if (STATE_VERSION..=CLOCK_VERSION).contains(&version) {
         return Ok(());
     }
     Err(damaged(format!(
-        "it has layout version {version}, this build reads version {STATE_VERSION}; start the build that wrote it"
+        "it has layout version {version}, this build reads up to version {CLOCK_VERSION}; start the build that wrote it"
     )))
 }
 

@@ -86,7 +86,7 @@ impl Partition {
         };
         tracing::info!(partition = %self.id, to_offset, tombstones_below, "the log is to be compacted");
         self.housekeeping(Command::Compact {
-            leader_time_ms: now_ms,
+            leader_time_ms: self.host.clock.now_ms(),
             to_offset,
             tombstones_below,
         })

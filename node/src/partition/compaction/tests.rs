@@ -22,6 +22,12 @@ use super::pass::{Allowance, step};
 use super::{Progress, check, decide};
 use crate::partition::PartitionMachine;
 
+/// On every batch; compaction leaves it as it is.
+const STAMP: Stamp = Stamp {
+    leader_time_ms: 5,
+    ring_version: 2,
+    own_clock: true,
+};
 const PLENTY: Allowance = Allowance {
     bytes_per_s: usize::MAX,
     memory_bytes: 1 << 20,
@@ -129,11 +135,12 @@ impl Lone {
         let mut base_offset = 0;
         for entry in self.entries().await {
             let EntryPayload::Normal(
-                Command::Append { batch, .. } | Command::Compacted { batch, .. },
+                Command::Append { stamp, batch } | Command::Compacted { stamp, batch, .. },
             ) = entry.payload
             else {
                 continue;
             };
+            assert_eq!(stamp, STAMP);
             let batch = BatchView::trusted(batch).unwrap();
             batch.check_crc().unwrap();
             for record in batch.records(1 << 20).unwrap() {
@@ -158,7 +165,7 @@ fn entry(index: u64, command: Command) -> Entry {
 
 fn append(batch: Bytes) -> Command {
     Command::Append {
-        stamp: Stamp::default(),
+        stamp: STAMP,
         batch,
     }
 }
