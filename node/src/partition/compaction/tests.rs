@@ -1,5 +1,6 @@
 //! What compaction leaves of a log, on one replica and on several that went different ways.
 
+mod edges;
 mod turns;
 
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ use openraft::storage::{RaftLogStorageExt, RaftStateMachine};
 use proptest::prelude::*;
 use ropewalk_proto::batch::{BatchBuilder, BatchView, Compression};
 use ropewalk_proto::command::{Command, Stamp};
+use ropewalk_proto::error::ErrorCode;
 use ropewalk_proto::ids::{GroupId, ReplicaId};
 use ropewalk_proto::v1::{Cleanup, TopicSettings};
 use ropewalk_raft_store::disk::MemoryDisk;
