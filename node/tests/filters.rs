@@ -132,6 +132,9 @@ async fn a_record_that_costs_too_much_is_named_and_neither_sent_nor_passed() {
     let mut node = with_batches().await;
     let large = typed(Compression::Zstd, &["a", "large", "a"], 100_000);
     assert_eq!(node.produce(0, large).await, Ok(16));
+    // What stands behind it must not be found instead of it.
+    let behind = typed(Compression::None, &["a"], 10);
+    assert_eq!(node.produce(0, behind).await, Ok(19));
     let filter = "type != 'large' || value.matches('y')";
     let before = fetch(&mut node, 15, filter, 1 << 20).await;
     assert_eq!(
@@ -143,9 +146,35 @@ async fn a_record_that_costs_too_much_is_named_and_neither_sent_nor_passed() {
     assert_eq!(error.code, ErrorCode::FilterTooCostly);
     assert!(error.message.contains("offset 17 of"), "{error}");
     let after = fetch(&mut node, 18, filter, 1 << 20).await;
-    assert_eq!((offsets(&after), after.next_offset), (vec![18], Some(19)));
+    assert_eq!(
+        (offsets(&after), after.next_offset),
+        (vec![18, 19], Some(20))
+    );
     let bounded = "type != 'large' || size(value) < 1000 && value.matches('y')";
     let after = fetch(&mut node, 17, bounded, 1 << 20).await;
-    assert_eq!((offsets(&after), after.next_offset), (vec![18], Some(19)));
+    assert_eq!(
+        (offsets(&after), after.next_offset),
+        (vec![18, 19], Some(20))
+    );
+    node.still_serves().await;
+}
+
+#[tokio::test]
+async fn each_fetch_of_a_stream_has_the_filter_it_carries() {
+    let mut node = with_batches().await;
+    let asked = ["type == 'b'", "type == 'c'", "offset > 9", "type == 'b'"];
+    let requests = asked.map(|filter| v1::FetchRequest {
+        topic: TOPIC.to_owned(),
+        max_bytes: 1 << 20,
+        filter: filter.to_owned(),
+        ..v1::FetchRequest::default()
+    });
+    let opened = node.client.fetch(futures_util::stream::iter(requests));
+    let mut answers = opened.await.expect("the stream opens").into_inner();
+    let middle = vec![2, 5, 8, 11, 14];
+    for expected in [middle.clone(), vec![], (10..16).collect(), middle] {
+        let answer = answers.message().await.expect("the stream lives");
+        assert_eq!(offsets(&answer.expect("an answer")), expected);
+    }
     node.still_serves().await;
 }

@@ -96,6 +96,46 @@ async fn a_member_whose_connection_broke_comes_back_to_what_it_had() {
 }
 
 #[tokio::test]
+async fn a_member_that_is_back_loses_nothing_when_its_first_connection_ends_late() {
+    let node = cluster().await;
+    let mut before = Member::join(&node, join_as("a")).await;
+    before.owns(4).await;
+    let mut after = Member::join(&node, join_as("a")).await;
+    drop(before);
+    // Longer than who was cut off has to come back, and no longer than a session may be silent.
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    assert_eq!(
+        after.ask(Asked::Heartbeat(v1::Heartbeat {})).await,
+        Told::Done(v1::GroupDone {})
+    );
+    assert_eq!(after.assignment.partitions.len(), 4);
+    node.still_serves().await;
+}
+
+#[tokio::test]
+async fn a_static_member_whose_connection_broke_has_its_whole_session_to_come_back() {
+    let node = cluster().await;
+    let named = |id: &str| v1::Join {
+        instance_id: format!("till-{id}"),
+        session_ms: 1_500,
+        ..join_as(id)
+    };
+    let mut first = Member::join(&node, named("1")).await;
+    first.owns(4).await;
+    let had = first.assignment.clone();
+    drop(first);
+    // Longer than any other member that was cut off has.
+    tokio::time::sleep(Duration::from_millis(800)).await;
+    let again = v1::Join {
+        again: true,
+        ..named("1")
+    };
+    let back = Member::try_join(&node, again).await.expect("it is in");
+    assert_eq!(back.assignment, had);
+    node.still_serves().await;
+}
+
+#[tokio::test]
 async fn a_static_member_hands_over_to_its_next_life_and_is_told() {
     let node = cluster().await;
     let named = |id: &str| v1::Join {
@@ -133,6 +173,7 @@ async fn a_member_that_keeps_what_it_must_give_up_loses_it() {
     let mut slow = Member::join(&node, slow).await;
     slow.owns(4).await;
     let had = slow.assignment.partitions.clone();
+    let asked = Instant::now();
     let mut other = Member::join(
         &node,
         v1::Join {
@@ -142,6 +183,10 @@ async fn a_member_that_keeps_what_it_must_give_up_loses_it() {
     )
     .await;
     other.owns(2).await;
+    assert!(
+        asked.elapsed() >= Duration::from_millis(300),
+        "it has its time"
+    );
     let lost = &other.assignment.partitions[0];
     let lost = had
         .iter()
@@ -312,6 +357,94 @@ async fn groups_past_the_bound_are_refused_and_the_others_stay() {
         .list_groups(v1::ListGroupsRequest::default())
         .await;
     assert_eq!(listed.expect("a list").into_inner().groups.len(), 80);
+    node.still_serves().await;
+}
+
+#[tokio::test]
+async fn members_past_the_bound_are_refused_and_the_others_stay() {
+    let node = cluster().await;
+    let patient = |id: &str| v1::Join {
+        session_ms: 20_000,
+        ..join_as(id)
+    };
+    let mut first = Member::join(&node, patient("a")).await;
+    for id in ["b", "c"] {
+        Member::join(&node, patient(id)).await;
+    }
+    let refused = Member::try_join(&node, patient("d")).await.err();
+    assert_eq!(refused.expect("refused").code, ErrorCode::Overloaded);
+    // Whoever is in may come again.
+    Member::join(&node, patient("a")).await;
+    first.ask(Asked::Leave(v1::Leave {})).await;
+    Member::join(&node, patient("d")).await;
+    node.still_serves().await;
+}
+
+#[tokio::test]
+async fn what_is_too_large_is_refused_and_nothing_of_it_kept() {
+    let mut node = cluster().await;
+    write(&mut node, 0).await;
+    let mut a = Member::join(&node, join_as("a")).await;
+    a.owns(4).await;
+    let own = &a.assignment.partitions[0];
+    let position = v1::GroupPosition {
+        topic_id: own.topic_id,
+        partition: own.partition,
+        epoch: own.epoch,
+        offset: 1,
+        note: "n".repeat(4_097),
+    };
+    let noted = v1::Commit {
+        positions: vec![position.clone()],
+    };
+    let Told::Committed(committed) = a.ask(Asked::Commit(noted)).await else {
+        panic!("each position is answered by itself");
+    };
+    let refused = committed.refused[0].error.as_ref().expect("an error");
+    assert_eq!(refused.code, ErrorCode::InvalidRequest as u32);
+    let short = v1::GroupPosition {
+        note: String::new(),
+        ..position
+    };
+    let many = v1::Commit {
+        positions: vec![short; 10_001],
+    };
+    let refused = a.ask(Asked::Commit(many)).await;
+    assert!(
+        matches!(refused, Told::Error(error) if error.code == ErrorCode::InvalidRequest as u32)
+    );
+    let described = v1::DescribeGroupRequest {
+        group: GROUP.to_owned(),
+    };
+    let described = node.client.describe_group(described).await;
+    let described = described.expect("a group").into_inner();
+    assert!(
+        described
+            .partitions
+            .iter()
+            .all(|one| one.committed.is_none())
+    );
+    for join in [
+        v1::Join {
+            topics: vec![READ.to_owned(); 1_001],
+            ..join_as("b")
+        },
+        v1::Join {
+            pattern: "o".repeat(4_097),
+            ..join_as("b")
+        },
+        v1::Join {
+            client: "c".repeat(250),
+            ..join_as("b")
+        },
+        v1::Join {
+            group: "g".repeat(250),
+            ..join_as("b")
+        },
+    ] {
+        let error = Member::try_join(&node, join).await.err().expect("refused");
+        assert_eq!(error.code, ErrorCode::InvalidRequest, "{}", error.message);
+    }
     node.still_serves().await;
 }
 

@@ -2,14 +2,18 @@
 
 mod support;
 
+use std::future::poll_fn;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use openraft::EntryPayload;
 use openraft::storage::{
     RaftLogReader, RaftLogStorage, RaftLogStorageExt, RaftSnapshotBuilder, RaftStateMachine,
 };
+use parking_lot::Mutex;
 use ropewalk_proto::command::Command;
 use ropewalk_raft_store::disk::rocks::{RocksDisk, RocksOptions};
 use ropewalk_raft_store::disk::{Disk, MemoryDisk};
@@ -209,6 +213,9 @@ async fn what_is_purged_or_not_applied_is_not_written() {
     let step = replica.view.rewrite(28..34, usize::MAX, each).await;
     let step = step.expect("a step");
     assert_eq!((step.next, step.entries), (30, 2), "30 is not applied");
+    let step = replica.view.rewrite(30..34, usize::MAX, each).await;
+    let step = step.expect("a step");
+    assert_eq!((step.next, step.entries), (30, 0), "nor is what follows");
 
     let mut builder = replica.state.get_snapshot_builder().await;
     builder.build_snapshot().await.expect("a snapshot");
@@ -245,6 +252,39 @@ async fn a_purge_in_the_midst_of_a_step_leaves_nothing_before_the_log() {
             .len(),
         5
     );
+}
+
+#[tokio::test]
+async fn what_is_purged_after_it_was_read_is_not_written_again() {
+    let disk = Recorder::new();
+    let mut replica = applied(open(disk.clone()).await, 30).await;
+    let mut builder = replica.state.get_snapshot_builder().await;
+    builder.build_snapshot().await.expect("a snapshot");
+    let view = replica.view.clone();
+    let purge = Mutex::new(Box::pin(replica.log.purge(log_id(TERM, 24))));
+    let begun = AtomicBool::new(false);
+    let begin_to_purge = |entry: &Entry| {
+        if !begun.swap(true, Ordering::Relaxed) {
+            let mut context = Context::from_waker(Waker::noop());
+            let polled = purge.lock().as_mut().poll(&mut context);
+            assert!(polled.is_pending(), "it is on its way to the disk");
+        }
+        each(entry)
+    };
+    let purged = poll_fn(|context| {
+        if begun.load(Ordering::Relaxed) {
+            return purge.lock().as_mut().poll(context);
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    });
+    let step = view.rewrite(0..30, usize::MAX, begin_to_purge);
+    let (step, purged) = tokio::join!(step, purged);
+    step.expect("a step");
+    purged.expect("a purge");
+    let replica = open(disk.now()).await;
+    let left = replica.view.entries(25..30, usize::MAX).await;
+    assert_eq!(left.expect("the log").len(), 5);
 }
 
 #[tokio::test]

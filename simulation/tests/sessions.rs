@@ -25,6 +25,11 @@ const SESSION: Duration = Duration::from_secs(10);
 /// How long after the end of its session a member may be in whose coordinator moved meanwhile.
 const LATE: Duration = Duration::from_secs(5);
 
+/// After which a group without members is forgotten.
+const RETENTION: Duration = Duration::from_secs(20);
+/// Groups that nobody uses are looked for so often.
+const IDLE_LOOK: Duration = Duration::from_secs(30);
+
 /// What a member was told, and when.
 type Told = Arc<Mutex<Vec<(&'static str, Duration, Rebalance)>>>;
 
@@ -49,6 +54,7 @@ where
     for name in NODES {
         nodes.machine(name).process().set_limits(Some(Limits {
             group_partitions: 1,
+            group_retention_ms: RETENTION.as_millis() as i64,
             ..Limits::default()
         }));
     }
@@ -215,4 +221,39 @@ fn members_that_live_find_the_next_coordinator_before_it_gives_them_up() {
         );
         assert_eq!(times.len(), MEMBERS.len());
     }
+}
+
+#[test]
+fn a_group_that_nobody_uses_is_forgotten_and_one_with_members_stays() {
+    let (mut sim, _) = with_members(5, |ask| async move {
+        until_members(&ask, 3).await;
+        // Positions of a group that never had a member.
+        let request = v1::SeekGroupRequest {
+            group: "left".to_owned(),
+            topic: TOPIC.to_owned(),
+            position: Some(v1::seek_group_request::Position::Beginning(true)),
+            ..v1::SeekGroupRequest::default()
+        };
+        ask.until_answered(|mut node| {
+            let request = request.clone();
+            async move { node.seek_group(request).await }
+        })
+        .await;
+        let used = Instant::now();
+        loop {
+            let list = v1::ListGroupsRequest::default();
+            let groups = ask.until_answered(|mut node| async move { node.list_groups(list).await });
+            let groups = groups.await.into_inner().groups;
+            if groups.len() == 1 {
+                assert_eq!(groups[0].group, GROUP);
+                break;
+            }
+            sleep(PAUSE).await;
+        }
+        let forgotten = used.elapsed();
+        println!("forgotten after {forgotten:?}");
+        assert!(forgotten >= RETENTION && forgotten < RETENTION + IDLE_LOOK + LATE);
+        assert_eq!(look(&ask).await.members.len(), 3);
+    });
+    sim.run().expect("the group is forgotten");
 }

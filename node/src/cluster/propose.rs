@@ -258,3 +258,35 @@ fn out_of_time(within: Duration) -> WireError {
         ),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use ropewalk_proto::v1::{Cleanup, GrowTopic, PartitionFenced, TopicSettings};
+
+    use super::*;
+
+    #[test]
+    fn what_older_nodes_would_stop_at_is_of_a_later_version() {
+        let compacted = Some(TopicSettings {
+            cleanup: Cleanup::Compact.into(),
+            ..TopicSettings::default()
+        });
+        let create = |settings| {
+            meta_command::Kind::CreateTopic(CreateTopic {
+                name: "t".to_owned(),
+                settings,
+                ..CreateTopic::default()
+            })
+        };
+        let alter = meta_command::Kind::AlterTopic(AlterTopic {
+            settings: compacted,
+            ..AlterTopic::default()
+        });
+        assert_eq!(version_of(&create(None)), 1);
+        assert_eq!(version_of(&create(compacted)), COMPACTION_SINCE_VERSION);
+        assert_eq!(version_of(&alter), COMPACTION_SINCE_VERSION);
+        let grow = meta_command::Kind::GrowTopic(GrowTopic::default());
+        let fenced = meta_command::Kind::PartitionFenced(PartitionFenced::default());
+        assert_eq!((version_of(&grow), version_of(&fenced)), (3, 3));
+    }
+}

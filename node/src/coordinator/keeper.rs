@@ -312,3 +312,53 @@ fn compare(
     });
     Some(changed)
 }
+
+#[cfg(test)]
+mod tests {
+    use ropewalk_proto::ids::TopicId;
+    use ropewalk_proto::v1::GroupMember;
+
+    use super::*;
+    use crate::group::{Member, Topic};
+
+    /// A group that reads topic 9, as a node sees it that knows of all topics below this one.
+    fn seen(next_topic: u64) -> Option<TopicsChanged> {
+        let member = Member {
+            told: GroupMember {
+                topics: vec!["new".to_owned()],
+                ..GroupMember::default()
+            },
+            rebalance_ms: 0,
+            topic_ids: vec![9],
+            session: 1,
+        };
+        let topic = Topic {
+            name: "new".to_owned(),
+            partitions: 2,
+            growths: Vec::new(),
+        };
+        let place = Place {
+            topic_id: 9,
+            partition: 0,
+        };
+        let group = Group {
+            members: BTreeMap::from([("a".to_owned(), member)]),
+            topics: BTreeMap::from([(9, topic)]),
+            positions: BTreeMap::from([(place, Default::default())]),
+            ..Group::default()
+        };
+        let view = ClusterView {
+            next_topic: TopicId(next_topic),
+            ..ClusterView::default()
+        };
+        compare(&group, &view, &Matching::new(), &BTreeSet::new()).expect("no pattern")
+    }
+
+    #[test]
+    fn a_topic_is_gone_only_for_who_would_know_of_it() {
+        assert_eq!(seen(9), None, "it was made after this picture was taken");
+        let changed = seen(10).expect("it was deleted");
+        assert_eq!(changed.gone_topic_ids, [9]);
+        assert_eq!(changed.members[0].topic_ids, [0; 0]);
+    }
+}

@@ -268,3 +268,29 @@ fn no_leader(topic: &str, partition: u32) -> WireError {
         "no leader of {topic}/{partition} is known right now; try again in a second"
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_retention_took_is_not_behind_and_a_clock_that_went_back_waits_for_nothing() {
+        let backlog = Backlog {
+            high_watermark: 15,
+            log_start_offset: 10,
+            appended_ms: Some(700),
+            now_ms: 600,
+            ..Backlog::default()
+        };
+        let lag_at = |committed| {
+            let row = Row {
+                committed,
+                ..Row::default()
+            };
+            lag_of("flights", &backlog, row)
+        };
+        let records = [None, Some(3), Some(12), Some(20)].map(|at| lag_at(at).lag_records);
+        assert_eq!(records, [5, 5, 3, 0]);
+        assert_eq!(lag_at(Some(3)).lag_ms, 0);
+    }
+}

@@ -356,3 +356,37 @@ fn invalid(what: impl Into<String>) -> WireError {
 fn not_yet(what: impl Into<String>) -> WireError {
     WireError::new(ErrorCode::NoLeader, what)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_may_live_has_an_interval_and_the_time_to_find_the_next_coordinator() {
+        let wait = |session_ms, instance_id: &str| {
+            let member = GroupMember {
+                session_ms,
+                instance_id: instance_id.to_owned(),
+                ..GroupMember::default()
+            };
+            first_wait(&member).as_millis()
+        };
+        assert_eq!(wait(30_000, ""), 14_000);
+        assert_eq!(wait(3_000, ""), 3_000, "no longer than its session");
+        assert_eq!(wait(30_000, "till-1"), 30_000, "it may be starting again");
+    }
+
+    #[test]
+    fn what_was_heard_in_an_earlier_epoch_is_forgotten() {
+        let heard = Heard {
+            until: Instant::now(),
+            session: 1,
+        };
+        let mut led = Led::new(3);
+        led.heard.insert(("g".to_owned(), "a".to_owned()), heard);
+        led.renew(3);
+        assert_eq!(led.heard.len(), 1);
+        led.renew(5);
+        assert_eq!((led.epoch, led.heard.len()), (5, 0));
+    }
+}

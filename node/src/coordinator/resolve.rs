@@ -88,3 +88,49 @@ pub(super) fn pattern(text: &str) -> Result<Option<Regex>, WireError> {
         ))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use ropewalk_proto::ids::{GroupId, TopicId};
+
+    use super::*;
+    use crate::cluster::view::PartitionView;
+
+    #[test]
+    fn a_partition_that_its_topic_is_still_growing_into_is_given_to_nobody() {
+        let growth = |ring_version, from_partitions| TopicGrowth {
+            ring_version,
+            from_partitions,
+            to_partitions: from_partitions + 1,
+            fences: Vec::new(),
+        };
+        let mut topic = TopicView {
+            name: "flights".to_owned(),
+            id: TopicId(7),
+            settings: Default::default(),
+            ring_version: 2,
+            ring_partitions: 2,
+            growths: vec![growth(2, 1), growth(3, 2)],
+            partitions: Vec::new(),
+        };
+        let one = |partition| PartitionView {
+            partition,
+            group: GroupId(u64::from(partition)),
+            replicas: Vec::new(),
+            retiring: Vec::new(),
+            damaged: Vec::new(),
+            founding: Vec::new(),
+        };
+        topic.partitions.extend((0..3).map(one));
+        let view = ClusterView {
+            topics: BTreeMap::from([(topic.name.clone(), topic)]),
+            ..ClusterView::default()
+        };
+        let member = GroupMember {
+            topics: vec!["flights".to_owned()],
+            ..GroupMember::default()
+        };
+        let found = topics_of(&member, &view, &Matching::new()).unwrap();
+        assert_eq!((found[0].partitions, found[0].growths.len()), (2, 1));
+    }
+}

@@ -441,3 +441,14 @@ impl Drop for Session {
             .cut_off(self.home, epoch, member, self.number, within);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sessions_of_a_later_coordinator_are_later_ones() {
+        assert!(written(3, 8) > written(3, 7));
+        assert!(written(4, 0) > written(3, u64::from(u32::MAX)));
+    }
+}

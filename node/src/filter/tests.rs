@@ -1,5 +1,7 @@
 //! Expressions: which are taken, what they find, and that none does harm.
 
+mod bounds;
+
 use std::time::Duration;
 
 use bytes::Bytes;

@@ -80,6 +80,23 @@ impl Bench {
         self.join_as(member_id, "", 4)
     }
 
+    /// A node tells that the topic has grown, and the one member reads all of it.
+    fn grow(&mut self, growths: Vec<TopicGrowth>) {
+        let partitions = growths.last().map_or(0, |growth| growth.to_partitions);
+        let grown = GroupTopic {
+            growths,
+            ..topic(TOPIC, partitions)
+        };
+        self.apply(group_command::Kind::Topics(TopicsChanged {
+            topics: vec![grown],
+            members: vec![MemberTopics {
+                member_id: "a".to_owned(),
+                topic_ids: vec![TOPIC],
+            }],
+            gone_topic_ids: Vec::new(),
+        }));
+    }
+
     fn leave(&mut self, member_id: &str) -> GroupReply {
         self.apply(group_command::Kind::Leave(MembersLeave {
             member_ids: vec![member_id.to_owned()],
@@ -130,6 +147,23 @@ fn topic(topic_id: u64, partitions: u32) -> GroupTopic {
         name: format!("topic-{topic_id}"),
         partitions,
         growths: Vec::new(),
+    }
+}
+
+/// A growth with a fence at each of these offsets, from the first partition on.
+fn growth(ring_version: u32, fences: &[u64], to_partitions: u32) -> TopicGrowth {
+    let fences = fences.iter().zip(0..);
+    let fences: Vec<Fence> = fences
+        .map(|(offset, partition)| Fence {
+            partition,
+            offset: *offset,
+        })
+        .collect();
+    TopicGrowth {
+        ring_version,
+        from_partitions: fences.len() as u32,
+        to_partitions,
+        fences,
     }
 }
 
@@ -254,8 +288,10 @@ fn a_static_member_that_comes_back_takes_over_and_nothing_moves() {
     let before: Vec<u32> = bench.owned("a").iter().map(|one| one.partition).collect();
     let zombie = bench.owned("a")[0].clone();
     bench.join_as("a2", "till-1", 4);
-    let after: Vec<u32> = bench.owned("a2").iter().map(|one| one.partition).collect();
+    let owned = bench.owned("a2");
+    let after: Vec<u32> = owned.iter().map(|one| one.partition).collect();
     assert_eq!(after, before);
+    assert!(owned.iter().all(|one| one.epoch > zombie.epoch));
     assert_eq!(bench.owned("b"), others);
     assert_eq!(
         code(&bench.commit("a", &zombie, 3)),
@@ -292,27 +328,7 @@ fn a_new_partition_waits_until_all_old_ones_are_read_up_to_their_fences() {
     let mut bench = Bench::default();
     bench.join_as("a", "", 2);
     let old = bench.owned("a");
-    let fences = [10, 20].into_iter().zip(0..);
-    let growth = TopicGrowth {
-        ring_version: 2,
-        from_partitions: 2,
-        to_partitions: 4,
-        fences: fences
-            .map(|(offset, partition)| Fence { partition, offset })
-            .collect(),
-    };
-    let grown = GroupTopic {
-        growths: vec![growth],
-        ..topic(TOPIC, 4)
-    };
-    bench.apply(group_command::Kind::Topics(TopicsChanged {
-        topics: vec![grown],
-        members: vec![MemberTopics {
-            member_id: "a".to_owned(),
-            topic_ids: vec![TOPIC],
-        }],
-        gone_topic_ids: Vec::new(),
-    }));
+    bench.grow(vec![growth(2, &[10, 20], 4)]);
     assert_eq!(bench.owned("a"), old);
     assert!(!bench.commit("a", &old[0], 10).changed);
     assert!(!bench.commit("a", &old[1], 19).changed);
@@ -322,14 +338,68 @@ fn a_new_partition_waits_until_all_old_ones_are_read_up_to_their_fences() {
 }
 
 #[test]
-fn an_operator_moves_and_deletes_only_a_group_without_members() {
+fn a_partition_of_an_earlier_growth_waits_for_the_fences_of_that_one() {
     let mut bench = Bench::default();
+    bench.join_as("a", "", 1);
+    let first = bench.owned("a")[0].clone();
+    bench.grow(vec![growth(2, &[10], 2), growth(3, &[20, 5], 3)]);
+    bench.commit("a", &first, 9);
+    assert_eq!(bench.owned("a").len(), 1);
+    bench.commit("a", &first, 10);
+    let owned = bench.owned("a");
+    assert_eq!(owned.len(), 2);
+    bench.commit("a", &first, 20);
+    assert_eq!(bench.owned("a").len(), 2);
+    bench.commit("a", &owned[1], 5);
+    assert_eq!(bench.owned("a").len(), 3);
+}
+
+#[test]
+fn a_node_that_lags_makes_no_topic_smaller_and_no_fence_forgotten() {
+    let mut bench = Bench::default();
+    bench.join_as("a", "", 2);
+    bench.grow(vec![growth(2, &[10, 20], 4)]);
+    // It knows of the topic as it was before.
+    bench.join_as("b", "", 2);
+    let group = bench.groups.get(GROUP).unwrap();
+    assert_eq!(group.shares.len(), 4);
+    let read = |(place, share): (&Place, &Share)| share.owner.is_some().then_some(place.partition);
+    let read: Vec<u32> = group.shares.iter().filter_map(read).collect();
+    assert_eq!(read, [0, 1], "the new ones wait");
+}
+
+#[test]
+fn a_member_commits_and_gives_up_only_what_is_its_own_in_this_epoch() {
+    let mut bench = Bench::default();
+    bench.join("a");
+    bench.join("b");
+    let revoked = bench.revoked("a");
+    assert!(!bench.release("b", &revoked).changed);
+    let mut before = revoked.clone();
+    before.iter_mut().for_each(|one| one.epoch -= 1);
+    assert!(!bench.release("a", &before).changed);
+    assert_eq!(bench.owned("b").len(), 0);
+    assert_eq!(
+        code(&bench.commit("b", &revoked[0], 7)),
+        Some(ErrorCode::NotOwner)
+    );
+    assert!(bench.release("a", &revoked).changed);
+}
+
+#[test]
+fn an_operator_moves_and_deletes_only_a_group_without_members() {
+    let mut bench = Bench {
+        now_ms: 5,
+        ..Bench::default()
+    };
     let place = Assigned {
         topic_id: TOPIC,
         partition: 1,
         ..Assigned::default()
     };
+    let delete = |idle_since_ms| group_command::Kind::Deleted(GroupDeleted { idle_since_ms });
     assert_eq!(code(&bench.commit("", &place, 99)), None);
+    assert!(!bench.apply(delete(Some(4))).changed, "it was used since");
     assert_eq!(
         code(&bench.commit("nobody", &place, 1)),
         Some(ErrorCode::NotOwner)
@@ -340,7 +410,6 @@ fn an_operator_moves_and_deletes_only_a_group_without_members() {
         code(&bench.commit("", &place, 1)),
         Some(ErrorCode::GroupInUse)
     );
-    let delete = |idle_since_ms| group_command::Kind::Deleted(GroupDeleted { idle_since_ms });
     assert_eq!(
         code(&bench.apply(delete(None))),
         Some(ErrorCode::GroupInUse)

@@ -84,3 +84,24 @@ impl Partition {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ropewalk_proto::ids::NodeId;
+
+    use super::super::test_cluster::{TestCluster, eventually, settings};
+
+    #[tokio::test]
+    async fn a_leader_that_a_majority_does_not_answer_coordinates_nothing() {
+        let mut cluster = TestCluster::start(3, settings()).await;
+        let leader = cluster.leader().await;
+        eventually("a majority", || leader.coordinates().is_ok()).await;
+        let others = [1, 2, 3].map(NodeId);
+        for other in others.into_iter().filter(|id| *id != leader.host.node_id) {
+            cluster.kill(other).await;
+        }
+        eventually("the end of it", || leader.coordinates().is_err()).await;
+        assert!(leader.leading_epoch().is_ok(), "it does not know better");
+        cluster.stop().await;
+    }
+}

@@ -99,7 +99,10 @@ mod tests {
     use openraft::EntryPayload;
 
     use super::super::cluster_tests::anonymous;
-    use super::super::test_cluster::{TestCluster, settings};
+    use ropewalk_proto::ids::GroupId;
+    use ropewalk_proto::v1::TopicGrowth;
+
+    use super::super::test_cluster::{TOPIC, TestCluster, eventually, settings};
     use super::*;
 
     async fn produce(partition: &Arc<Partition>, batch: Bytes) -> Result<(), WireError> {
@@ -149,6 +152,36 @@ mod tests {
         leader.housekeeping(fence).await;
         let refused = produce(&leader, anonymous(&[b"c"])).await.unwrap_err();
         assert_eq!(refused.code, ErrorCode::StaleRing);
+        cluster.stop().await;
+    }
+
+    #[tokio::test]
+    async fn a_fence_waits_until_every_new_partition_is_led() {
+        let cluster = TestCluster::start(1, settings()).await;
+        let leader = cluster.leader().await;
+        let new = GroupId(99);
+        cluster.change(|view| {
+            let topic = view.topics.get_mut(TOPIC).unwrap();
+            let mut partition = topic.partitions[0].clone();
+            (partition.partition, partition.group) = (1, new);
+            // Nobody here holds it.
+            partition.replicas.clear();
+            partition.founding.clear();
+            topic.partitions.push(partition);
+            topic.growths.push(TopicGrowth {
+                ring_version: 2,
+                from_partitions: 1,
+                to_partitions: 2,
+                fences: Vec::new(),
+            });
+        });
+        for _ in 0..20 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            assert_eq!(leader.view.machine().fence().0, 0);
+        }
+        let info = leader.host.leaders.get(leader.id.group).unwrap();
+        leader.host.leaders.lead(new, info);
+        eventually("a fence", || leader.view.machine().fence().0 == 2).await;
         cluster.stop().await;
     }
 }

@@ -24,6 +24,7 @@ pub async fn cluster() -> Node {
         config.limits.group_partitions = 2;
         config.limits.group_return_ms = 200;
         config.limits.groups_per_coordinator = 40;
+        config.limits.group_members = 3;
     })
     .await;
     node.create_topic(READ, PARTITIONS).await.expect("a topic");

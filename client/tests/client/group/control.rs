@@ -57,6 +57,23 @@ async fn a_seek_moves_what_comes_next_and_what_is_committed() {
 }
 
 #[tokio::test]
+async fn what_was_out_before_a_seek_counts_no_more_once_it_is_out_again() {
+    let fake = two_partitions().await;
+    let client = fake.client().await;
+    let mut subscription = subscribe(&client).auto_commit(None).build().await.unwrap();
+    subscription.pause(TOPIC, 1).unwrap();
+    let before = take(&mut subscription, 0..4).await;
+    subscription.seek(TOPIC, 0, Offset::At(0)).await.unwrap();
+    let mut again = take(&mut subscription, 0..4).await;
+    before.into_iter().for_each(|delivery| delivery.done());
+    subscription.commit().await.unwrap();
+    assert_eq!(fake.world().groups.committed[&0], 0);
+    again.drain(..3).for_each(|delivery| delivery.done());
+    subscription.commit().await.unwrap();
+    assert_eq!(fake.world().groups.committed[&0], 3);
+}
+
+#[tokio::test]
 async fn lag_is_of_this_members_partitions() {
     let fake = two_partitions().await;
     fake.assign(vec![offer(1, 5, false)]);

@@ -17,12 +17,14 @@ async fn a_first_assignment_without_position_commits_the_starting_point_before_r
     fake.assign(vec![offer(0, 3, false)]);
     let committed = Arc::new(AtomicBool::new(false));
     let (by_commit, by_fetch) = (committed.clone(), committed.clone());
+    let reads_first = Arc::new(AtomicBool::new(false));
+    let read = reads_first.clone();
     fake.world().groups.script = Box::new(move |ask| {
         by_commit.fetch_or(matches!(ask, Ask::Commit(_)), Ordering::Relaxed);
         React::Obey
     });
     fake.world().fetch_script = Box::new(move |_| {
-        assert!(by_fetch.load(Ordering::Relaxed), "it reads first");
+        read.fetch_or(!by_fetch.load(Ordering::Relaxed), Ordering::Relaxed);
         None
     });
     let client = fake.client().await;
@@ -38,6 +40,40 @@ async fn a_first_assignment_without_position_commits_the_starting_point_before_r
     subscription.close().await.unwrap();
     let commits = fake.world().groups.commits(0);
     assert_eq!(commits, [(3, 20)], "the application did not commit");
+    assert!(!reads_first.load(Ordering::Relaxed), "it reads first");
+}
+
+#[tokio::test]
+async fn nothing_is_read_before_its_starting_point_is_committed_though_more_is_assigned() {
+    let fake = Fake::start(1, 2).await;
+    fill(&fake, 0, &["a"; 20]);
+    fake.assign(vec![offer(0, 3, false)]);
+    fake.world().groups.script = Box::new(|ask| match ask {
+        Ask::Commit(_) => React::Ignore,
+        _ => React::Obey,
+    });
+    let fetched = Arc::new(AtomicBool::new(false));
+    let by_fetch = fetched.clone();
+    fake.world().fetch_script = Box::new(move |_| {
+        by_fetch.store(true, Ordering::Relaxed);
+        None
+    });
+    let told = Told::default();
+    let client = fake.client().await;
+    let builder = subscribe(&client).on_rebalance(told.listener());
+    let mut subscription = builder.build().await.unwrap();
+    let asked = |ask: &Ask| matches!(ask, Ask::Commit(_));
+    fake.until("a commit that is not answered", |group| {
+        group.said.iter().any(|(_, ask)| asked(ask))
+    })
+    .await;
+    fake.assign(vec![offer(0, 3, false), offer(1, 3, false)]);
+    told.exactly(&["assigned 0", "assigned 1"]).await;
+    for _ in 0..20 {
+        assert!(nothing_comes(&mut subscription));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(!fetched.load(Ordering::Relaxed));
 }
 
 #[tokio::test]
@@ -131,7 +167,7 @@ async fn a_lost_partitions_late_done_commits_nothing() {
     fake.assign(vec![offer(1, 5, false)]);
     told.exactly(&["assigned 0 1", "lost 0"]).await;
     assert!(nothing_comes(&mut subscription));
-    taken.remove(0).done();
+    taken.remove(1).done();
     subscription.commit().await.unwrap();
     // It comes back in another epoch, and is read anew from where the group is.
     fake.assign(vec![offer(0, 6, false), offer(1, 5, false)]);
@@ -165,6 +201,10 @@ async fn a_partition_that_is_not_taken_away_after_all_is_read_on_from_its_commit
     let again = take(&mut subscription, 1..10).await;
     fake.until("what was done before", |group| group.committed[&0] == 1)
         .await;
+    // It was out before, and is out again.
+    taken.remove(0).done();
+    subscription.commit().await.unwrap();
+    assert_eq!(fake.world().groups.committed[&0], 1);
     for delivery in again {
         delivery.done();
     }

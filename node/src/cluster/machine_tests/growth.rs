@@ -90,6 +90,18 @@ fn one_growth_at_a_time_and_no_shrinking() {
 }
 
 #[test]
+fn a_topic_grows_so_many_times_and_no_more() {
+    let mut bench = Bench::cluster(1);
+    bench.create("t", 1, 1).unwrap();
+    for from in 1..=100 {
+        bench.run(grow("t", from + 1)).unwrap();
+        (0..from).for_each(|old| bench.fence("t", old, from + 1, 0));
+    }
+    assert_eq!(bench.view_of("t").ring_partitions, 101);
+    assert_eq!(bench.run(grow("t", 102)), Err(ErrorCode::InvalidRequest));
+}
+
+#[test]
 fn murmur2_grows_by_multiples_so_that_keys_move_to_new_partitions_only() {
     let mut bench = Bench::cluster(3);
     bench.create("t", 4, 3).unwrap();

@@ -6,13 +6,16 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use ropewalk_proto::batch::{BatchBuilder, BatchView, Compression};
+use ropewalk_proto::command::COMPACTION_SINCE_VERSION;
 use ropewalk_proto::error::ErrorCode;
 use ropewalk_proto::ids::NodeId;
 use ropewalk_proto::v1::{Cleanup, TopicSettings};
 use ropewalk_raft_store::types::Entry;
 
 use crate::partition::cluster_tests::{produce, spec};
-use crate::partition::test_cluster::{GROUP, PATIENCE, TestCluster, eventually, place, settings};
+use crate::partition::test_cluster::{
+    GROUP, PATIENCE, TOPIC, TestCluster, eventually, place, settings,
+};
 use crate::partition::{FetchSpec, Partition, Position};
 
 const KEYS: u64 = 7;
@@ -278,5 +281,104 @@ async fn a_topic_that_is_compacted_takes_no_record_without_a_key_and_is_not_trim
     assert_eq!(leader.view.machine().log_start(), 0);
     let (kept, next) = read(&leader).await;
     assert_eq!((table(&kept), next), (table(&all), 60));
+    cluster.stop().await;
+}
+
+/// Time passes until records without a value are gone, and those that a later compaction came to.
+async fn tombstones_go(cluster: &TestCluster, nodes: &[u64]) {
+    eventually("the end of records without a value", || {
+        cluster
+            .clock
+            .0
+            .fetch_add(HORIZON_MS / 10, Ordering::Relaxed);
+        nodes.iter().all(|node| {
+            let done = *cluster.replica(*node).compacted.lock();
+            done.to_offset > 0 && done.tombstones == 0
+        })
+    })
+    .await;
+}
+
+/// Enough looks of the leader for it to ask, if it did, for records without a value to go.
+async fn asks_for_no_tombstones(leader: &Arc<Partition>) {
+    for _ in 0..20 {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        assert_eq!(leader.view.machine().compaction().tombstones_below, 0);
+    }
+}
+
+#[tokio::test]
+async fn records_without_a_value_wait_for_a_replica_that_only_learns_too() {
+    let mut cluster = TestCluster::start_with(4, compacted(), 0).await;
+    let newcomer = cluster.kill(NodeId(4)).await;
+    let mut all = Records::new();
+    write(&cluster, 0..60, &mut all).await;
+    settled(&cluster, &[1, 2, 3], false).await;
+    let leader = cluster.leader().await;
+    assert!(leader.compacted.lock().tombstones > 0);
+    cluster.change_partition(|partition| partition.replicas.push(place(4)));
+    eventually("a learner", || {
+        leader.with_metrics(|metrics| {
+            let membership = metrics.membership_config.membership();
+            membership.nodes().count() == 4 && membership.voter_ids().count() == 3
+        })
+    })
+    .await;
+    cluster.clock.0.fetch_add(HORIZON_MS, Ordering::Relaxed);
+    asks_for_no_tombstones(&leader).await;
+    cluster.come_back(NodeId(4), newcomer.disk).await;
+    eventually("a replica on the new node", || {
+        cluster.nodes[&NodeId(4)].partitions.get(GROUP).is_some()
+    })
+    .await;
+    tombstones_go(&cluster, &[1, 2, 3, 4]).await;
+    are_equal(&cluster, &[1, 2, 3, 4]).await;
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn a_replica_whose_disk_is_full_compacts_nothing_and_claims_nothing() {
+    let cluster = TestCluster::start_with(3, settings(), 0).await;
+    let mut all = Records::new();
+    write(&cluster, 0..60, &mut all).await;
+    let leader = cluster.leader().await;
+    let full = (1..=3)
+        .find(|node| NodeId(*node) != leader.host.node_id)
+        .unwrap();
+    let replica = cluster.replica(full);
+    cluster.nodes[&NodeId(full)].disk.set_free_bytes(0);
+    eventually("a full disk", || !replica.host.is_writable()).await;
+    cluster.change(|view| view.topics.get_mut(TOPIC).unwrap().settings = compacted());
+    let there: Vec<u64> = (1..=3).filter(|node| *node != full).collect();
+    eventually("a segment that ends", || {
+        leader.view.machine().compaction().to_offset > 0
+    })
+    .await;
+    settled(&cluster, &there, false).await;
+    cluster.clock.0.fetch_add(HORIZON_MS, Ordering::Relaxed);
+    asks_for_no_tombstones(&leader).await;
+    assert_eq!(replica.compacted.lock().to_offset, 0);
+    assert_eq!(leader.claims.of(place(full).replica), 0);
+    cluster.nodes[&NodeId(full)].disk.set_free_bytes(u64::MAX);
+    tombstones_go(&cluster, &[1, 2, 3]).await;
+    are_equal(&cluster, &[1, 2, 3]).await;
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn nothing_is_asked_for_while_a_node_would_stop_at_it() {
+    let cluster = TestCluster::start_with(1, compacted(), 0).await;
+    let understood = |version| cluster.change(|view| view.understood = version);
+    understood(COMPACTION_SINCE_VERSION - 1);
+    let mut all = Records::new();
+    write(&cluster, 0..60, &mut all).await;
+    let leader = cluster.leader().await;
+    assert!(leader.view.machine().segments().count() > 0);
+    for _ in 0..20 {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        assert_eq!(leader.view.machine().compaction().to_offset, 0);
+    }
+    understood(COMPACTION_SINCE_VERSION);
+    settled(&cluster, &[1], false).await;
     cluster.stop().await;
 }

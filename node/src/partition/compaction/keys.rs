@@ -73,6 +73,16 @@ mod tests {
     }
 
     #[test]
+    fn keys_that_begin_alike_are_told_apart() {
+        let long = "a key longer than what stands for it, ".repeat(3);
+        let (one, other) = (format!("{long}1"), format!("{long}2"));
+        let mut keys = LastOffsets::new(1 << 10);
+        keys.put(one.as_bytes(), 5);
+        assert!(keys.is_superseded(one.as_bytes(), 3));
+        assert!(!keys.is_superseded(other.as_bytes(), 3));
+    }
+
+    #[test]
     fn only_so_many_keys_are_taken_but_always_one_batch() {
         let mut keys = LastOffsets::new(3 * KEY_BYTES);
         assert!(keys.has_room(1_000));

@@ -1,0 +1,148 @@
+//! What compaction must not be led astray by: appends that were refused, a log that is trimmed under it,
+//! and what a replica that only has what is left makes of it.
+
+use super::super::pass::{Left, PassError, walk};
+use super::*;
+use crate::partition::offsets::Start;
+
+/// A batch of one record that its producer sends as its `sequence`-th.
+fn numbered(sequence: i32, key: &str, value: Option<&str>) -> Bytes {
+    let mut batch = BatchBuilder::new(Compression::None, 1 << 20);
+    let pushed = batch.push(Some(key.as_bytes()), value.map(str::as_bytes), &[], 0);
+    assert!(pushed.unwrap());
+    batch.set_producer(7, 0, sequence);
+    batch.build()
+}
+
+#[tokio::test]
+async fn an_append_that_was_refused_supersedes_nothing_and_takes_no_offset() {
+    let mut lone = Lone::new().await;
+    lone.append(Compression::None, &[("a", Some("1"))]).await;
+    lone.command(append(numbered(0, "b", Some("1")))).await;
+    // It leaves a gap in its producer's sequence.
+    lone.command(append(numbered(5, "a", Some("refused"))))
+        .await;
+    lone.append(Compression::None, &[("b", None)]).await;
+    lone.roll().await;
+    let refused = lone.entries().await.remove(2);
+    assert!(lone.replica.view.machine().is_refused(2));
+    for _ in 0..2 {
+        lone.ask(u64::MAX, u64::MAX).await;
+        lone.compact(PLENTY).await;
+    }
+    let entries = lone.entries().await;
+    assert_eq!(entries[2], refused);
+    let left = |index: usize| match &entries[index].payload {
+        EntryPayload::Normal(Command::Append { batch, .. } | Command::Compacted { batch, .. }) => {
+            BatchView::trusted(batch.clone()).unwrap().record_count()
+        }
+        other => panic!("{other:?}"),
+    };
+    assert_eq!((left(0), left(1), left(3)), (1, 0, 0));
+    assert_eq!(lone.done.tombstones, 0);
+}
+
+#[tokio::test]
+async fn what_was_trimmed_is_not_looked_at() {
+    let mut lone = Lone::new().await;
+    for value in ["1", "2"] {
+        lone.append(Compression::None, &[("a", Some(value))]).await;
+        lone.roll().await;
+    }
+    lone.command(Command::Trim {
+        leader_time_ms: 0,
+        to_offset: 1,
+    })
+    .await;
+    // As one that began before the log was trimmed, which has not been purged yet.
+    let from = Start {
+        log_index: 0,
+        base_offset: 0,
+    };
+    let mut looked = 0;
+    let walked = walk(&lone.replica.view, from, 4, PLENTY, |_, _| {
+        looked += 1;
+        Left {
+            batch: None,
+            unpacked_bytes: 0,
+        }
+    });
+    assert!(matches!(walked.await, Err(PassError::Trimmed)));
+    assert_eq!(looked, 0);
+}
+
+#[tokio::test]
+async fn what_is_left_replays_to_the_same_times_offsets_and_sequences() {
+    let mut lone = Lone::new().await;
+    for (number, key) in (0..).zip(["a", "a", "b", "b"]) {
+        lone.command(Command::Append {
+            stamp: Stamp {
+                leader_time_ms: 1_000 + i64::from(number),
+                ring_version: 1,
+                own_clock: true,
+            },
+            batch: numbered(number, key, Some("1")),
+        })
+        .await;
+    }
+    lone.roll().await;
+    lone.ask(u64::MAX, 0).await;
+    lone.compact(PLENTY).await;
+    let entries = lone.entries().await;
+    let gone = |entry: &&Entry| {
+        matches!(
+            &entry.payload,
+            EntryPayload::Normal(Command::Compacted { .. })
+        )
+    };
+    assert_eq!(entries.iter().filter(gone).count(), 2);
+    let mut joined = Lone::new().await;
+    joined.take(entries).await;
+    assert_eq!(*joined.replica.view.machine(), *lone.replica.view.machine());
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_reads_and_writes_no_more_in_a_second_than_it_may() {
+    let mut lone = Lone::new().await;
+    for value in ["1", "2", "3"] {
+        lone.append(Compression::None, &[("a", Some(value))]).await;
+    }
+    lone.roll().await;
+    lone.ask(u64::MAX, 0).await;
+    let bytes = lone.replica.view.log_bytes();
+    let slow = Allowance {
+        bytes_per_s: 10,
+        ..PLENTY
+    };
+    let began = tokio::time::Instant::now();
+    lone.compact(slow).await;
+    // It is read twice: for the keys, and to be rewritten.
+    let least = std::time::Duration::from_secs(bytes / 10);
+    assert!(began.elapsed() > least, "{bytes} in {:?}", began.elapsed());
+}
+
+#[test]
+fn a_batch_that_unpacks_to_more_than_the_bound_is_refused() {
+    let value = vec![0; 33 << 20];
+    let mut batch = BatchBuilder::new(Compression::Zstd, 64 << 20);
+    assert!(batch.push(Some(b"a"), Some(&value), &[], 0).unwrap());
+    let error = check(&BatchView::trusted(batch.build()).unwrap()).unwrap_err();
+    assert_eq!(error.code, ErrorCode::TooLarge, "{error}");
+    assert!(error.message.contains("smaller batches"), "{error}");
+}
+
+#[test]
+fn a_segment_ends_after_an_hour_though_it_is_not_full() {
+    let mut machine = PartitionMachine::default();
+    let begun = Command::Append {
+        stamp: Stamp {
+            leader_time_ms: 5,
+            ..Stamp::default()
+        },
+        batch: batch(Compression::None, &[("a", None)]),
+    };
+    assert!(!decide::roll_is_due(&machine, i64::MAX), "it holds nothing");
+    machine.apply(1, 1, 1_000, Some(&begun)).unwrap();
+    assert!(!decide::roll_is_due(&machine, 3_600_004));
+    assert!(decide::roll_is_due(&machine, 3_600_005));
+}
