@@ -6,6 +6,8 @@
 //! producers to forget.
 
 use prost::Message;
+use ropewalk_proto::command::Stamp;
+use ropewalk_proto::mistake::{Mistake, made};
 
 /// Ten minutes: no leader can make the partition a week older with fewer than a thousand batches.
 const LONGEST_STEP_MS: i64 = 600_000;
@@ -22,15 +24,26 @@ pub(super) struct Clock {
 }
 
 impl Clock {
-    pub(super) fn start(time_ms: i64, leader_time_ms: i64) -> Clock {
-        Clock {
-            time_ms,
-            leader_time_ms,
+    /// The clock as of the next batch; none as long as only leaders that know of none have written.
+    pub(super) fn next(
+        clock: Option<Clock>,
+        stamp: Stamp,
+        newest_ms: Option<i64>,
+    ) -> Option<Clock> {
+        let leader_time_ms = stamp.leader_time_ms;
+        match clock {
+            _ if made(Mistake::TrustTheClocks) => None,
+            Some(clock) => Some(clock.after(leader_time_ms)),
+            // A clock that was wrong before would count against those at work from here on.
+            None => stamp.own_clock.then(|| Clock {
+                time_ms: newest_ms
+                    .map_or(leader_time_ms, |newest_ms| newest_ms.min(leader_time_ms)),
+                leader_time_ms,
+            }),
         }
     }
 
-    /// The clock as of the next batch.
-    pub(super) fn after(self, leader_time_ms: i64) -> Clock {
+    fn after(self, leader_time_ms: i64) -> Clock {
         let passed_ms = leader_time_ms.saturating_sub(self.leader_time_ms);
         Clock {
             time_ms: self
@@ -43,10 +56,23 @@ impl Clock {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+    use ropewalk_proto::batch::{BatchBuilder, Compression};
+    use ropewalk_proto::command::{Command, Reply};
+    use ropewalk_proto::error::ErrorCode;
+    use ropewalk_raft_store::Machine;
+
     use super::*;
+    use crate::partition::PartitionMachine;
+    use crate::partition::state::{Checkpoint, value};
+
+    const DAYS_100_MS: i64 = 100 * 24 * 3_600_000;
 
     fn passed_ms(leader_times_ms: &[i64]) -> i64 {
-        let start = Clock::start(1_000, leader_times_ms[0]);
+        let start = Clock {
+            time_ms: 1_000,
+            leader_time_ms: leader_times_ms[0],
+        };
         let clock = leader_times_ms[1..].iter();
         clock
             .fold(start, |clock, time_ms| clock.after(*time_ms))
@@ -61,11 +87,98 @@ mod tests {
 
     #[test]
     fn it_neither_goes_back_nor_jumps_with_clocks_that_do() {
-        let year_ms = 365 * 24 * 3_600_000;
-        assert_eq!(
-            passed_ms(&[0, year_ms, year_ms + 10, 30, 40]),
-            LONGEST_STEP_MS + 20
-        );
+        let jumps = [0, DAYS_100_MS, DAYS_100_MS + 10, 30, 40];
+        assert_eq!(passed_ms(&jumps), LONGEST_STEP_MS + 20);
         assert_eq!(passed_ms(&[i64::MIN, i64::MAX, i64::MIN]), LONGEST_STEP_MS);
+    }
+
+    fn batch((producer, epoch, sequence): (i64, i16, i32)) -> Bytes {
+        let mut batch = BatchBuilder::new(Compression::None, 1_000);
+        assert!(batch.push(None, Some(b"v"), &[], 0).unwrap());
+        batch.set_producer(producer, epoch, sequence);
+        batch.build()
+    }
+
+    fn append((leader_time_ms, own_clock): (i64, bool), producer: (i64, i16, i32)) -> Command {
+        Command::Append {
+            stamp: Stamp {
+                leader_time_ms,
+                own_clock,
+                ..Stamp::default()
+            },
+            batch: batch(producer),
+        }
+    }
+
+    /// What a fresh partition answers to these, one after the other.
+    fn answers(appends: impl IntoIterator<Item = Command>) -> Vec<Reply> {
+        let mut machine = PartitionMachine::default();
+        let answers = (1..).zip(appends);
+        let answers = answers.map(|(index, append)| machine.apply(index, 1, 10, Some(&append)));
+        answers.map(|applied| applied.unwrap().reply).collect()
+    }
+
+    /// The answers to a producer's batches when another comes between them, from a leader whose clock is 100
+    /// days ahead.
+    fn answers_around_a_jump(own_clock: bool) -> Vec<Reply> {
+        let batches = [
+            (0, (7, 1, 0)),
+            (DAYS_100_MS, (8, 0, 0)),
+            (1, (7, 0, 0)),
+            (2, (7, 1, 0)),
+        ];
+        answers(batches.map(|(time_ms, producer)| append((time_ms, own_clock), producer)))
+    }
+
+    #[test]
+    fn a_leaders_clock_that_jumps_makes_a_partition_forget_no_producer() {
+        let answers = answers_around_a_jump(true);
+        assert!(
+            matches!(&answers[2], Reply::Refused(error) if error.code == ErrorCode::ProducerFenced)
+        );
+        let again = Reply::Appended {
+            base_offset: 0,
+            duplicate: true,
+        };
+        assert_eq!(answers[3], again);
+    }
+
+    #[test]
+    fn batches_of_older_leaders_go_by_leader_time_as_they_did() {
+        let answers = answers_around_a_jump(false);
+        assert!(matches!(
+            answers[2],
+            Reply::Appended {
+                duplicate: false,
+                ..
+            }
+        ));
+    }
+
+    #[test]
+    fn it_begins_without_a_jump_whichever_clock_was_wrong_before() {
+        let wrong_before = [(DAYS_100_MS, false), (0, false), (10, true), (20, true)];
+        let wrong_now = [(0, false), (10, false), (i64::MAX, true), (20, true)];
+        for leaders in [wrong_before, wrong_now] {
+            let producers = [7, 9, 8, 9].map(|producer| (producer, 0, 0));
+            let appends = leaders.into_iter().zip(producers);
+            let answers = answers(appends.map(|(leader, producer)| append(leader, producer)));
+            let again = Reply::Appended {
+                base_offset: 1,
+                duplicate: true,
+            };
+            assert_eq!(answers[3], again);
+        }
+    }
+
+    #[test]
+    fn a_state_that_has_one_says_that_an_older_build_cannot_read_it() {
+        for (own_clock, version) in [(false, 1), (true, 2)] {
+            let mut machine = PartitionMachine::default();
+            let append = append((0, own_clock), (7, 0, 0));
+            machine.apply(1, 1, 10, Some(&append)).unwrap();
+            let checkpoint: Checkpoint = value(&machine.checkpoint()).unwrap();
+            assert_eq!(checkpoint.version, version);
+        }
     }
 }

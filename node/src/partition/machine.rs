@@ -247,25 +247,14 @@ impl PartitionMachine {
         })
     }
 
-    /// The time by which producers grow old, as a batch is taken in: leader time in logs that began
-    /// before partitions had clocks of their own.
+    /// The time by which producers grow old, as a batch is taken in.
     fn tick(&mut self, stamp: Stamp) -> i64 {
-        let leader_time_ms = stamp.leader_time_ms;
-        if made(Mistake::TrustTheClocks) {
-            return leader_time_ms;
+        let clock = Clock::next(self.core.clock, stamp, self.producers.newest_ms());
+        if clock.is_some() {
+            self.core.version = CLOCK_VERSION;
+            self.core.clock = clock;
         }
-        let clock = match self.core.clock {
-            Some(clock) => clock.after(leader_time_ms),
-            None if stamp.own_clock => {
-                // A clock that was wrong before would count against those at work from here on.
-                let newest_ms = self.producers.newest_ms().unwrap_or(leader_time_ms);
-                self.core.version = CLOCK_VERSION;
-                Clock::start(newest_ms.min(leader_time_ms), leader_time_ms)
-            }
-            None => return leader_time_ms,
-        };
-        self.core.clock = Some(clock);
-        clock.time_ms
+        clock.map_or(stamp.leader_time_ms, |clock| clock.time_ms)
     }
 
     /// The segment under way holds something of this time.

@@ -283,25 +283,6 @@ async fn what_was_done_is_known_after_a_restart() {
     assert_eq!((lone.done, lone.entries().await), (done, entries));
 }
 
-#[tokio::test]
-async fn a_log_that_was_trimmed_is_compacted_from_where_it_begins() {
-    let mut lone = Lone::new().await;
-    for value in ["1", "2", "3"] {
-        lone.append(Compression::None, &[("a", Some(value)), ("b", Some(value))])
-            .await;
-        lone.roll().await;
-    }
-    lone.command(Command::Trim {
-        leader_time_ms: 0,
-        to_offset: 2,
-    })
-    .await;
-    lone.ask(u64::MAX, 0).await;
-    lone.compact(PLENTY).await;
-    let kept = lone.records().await.split_off(2);
-    assert_eq!(kept, found(&[(4, "a", Some("3")), (5, "b", Some("3"))]));
-}
-
 #[test]
 fn a_record_without_a_key_is_refused_in_whatever_batch() {
     for codec in Compression::ALL {

@@ -146,3 +146,22 @@ fn a_segment_ends_after_an_hour_though_it_is_not_full() {
     assert!(!decide::roll_is_due(&machine, 3_600_004));
     assert!(decide::roll_is_due(&machine, 3_600_005));
 }
+
+#[tokio::test]
+async fn a_log_that_was_trimmed_is_compacted_from_where_it_begins() {
+    let mut lone = Lone::new().await;
+    for value in ["1", "2", "3"] {
+        lone.append(Compression::None, &[("a", Some(value)), ("b", Some(value))])
+            .await;
+        lone.roll().await;
+    }
+    lone.command(Command::Trim {
+        leader_time_ms: 0,
+        to_offset: 2,
+    })
+    .await;
+    lone.ask(u64::MAX, 0).await;
+    lone.compact(PLENTY).await;
+    let kept = lone.records().await.split_off(2);
+    assert_eq!(kept, found(&[(4, "a", Some("3")), (5, "b", Some("3"))]));
+}
