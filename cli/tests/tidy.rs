@@ -209,3 +209,20 @@ fn links_in_the_docs_lead_somewhere() {
         }
     }
 }
+
+/// Of the rules in `.dockerignore` that a path is under, the last one counts.
+#[test]
+fn the_image_is_built_from_every_member_of_the_workspace() {
+    let rules = read(&root().join(".dockerignore"));
+    let manifest = read(&root().join("Cargo.toml"));
+    let mut lines = manifest.lines();
+    let members = lines.find_map(|line| line.strip_prefix("members = "));
+    for member in members.expect("members").split('"').skip(1).step_by(2) {
+        let is_under = |rule: &&str| Path::new(member).starts_with(rule.trim_start_matches('!'));
+        let last = rules.lines().rfind(is_under);
+        assert!(
+            last.is_none_or(|rule| rule.starts_with('!')),
+            "{member} is a member that cargo looks for, and {last:?} leaves it out"
+        );
+    }
+}
