@@ -46,7 +46,7 @@ mistakes! {
     ForgetRefusals "forget-refusals" "a restart forgets which appends were refused"
     NoDeduplication "no-deduplication" "a batch that comes again is written again"
     AcceptGaps "accept-gaps" "a batch that leaves a gap in its producer's sequence is written"
-    TrustTheClocks "trust-the-clocks" "producers grow old by the wall clocks of leaders"
+    TrustTheClocks "trust-the-clocks" "leaders go by their own wall clocks, and producers grow old by those"
     NoFencing "no-fencing" "a batch of an older epoch is written"
     ServeUncommitted "serve-uncommitted" "readers get what is in the log, committed or not"
     ReadAnywhere "read-anywhere" "a replica serves readers without knowing whether it leads"

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use ropewalk_proto::ids::NodeId;
+use ropewalk_proto::mistake::{Mistake, made};
 use tokio::time::Instant;
 
 use crate::env::Clock;
@@ -55,6 +56,9 @@ struct Said {
 impl Said {
     /// A node's own clock, as far as it is about what another says.
     fn near(&self, other_ms: i64) -> i64 {
+        if made(Mistake::TrustTheClocks) {
+            return self.own_ms;
+        }
         let earliest_ms = other_ms.saturating_sub(TOLERATED_MS);
         self.own_ms
             .clamp(earliest_ms, other_ms.saturating_add(TOLERATED_MS))
