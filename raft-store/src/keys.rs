@@ -181,6 +181,21 @@ pub(crate) fn log(replica: ReplicaId, first: u64, last: u64) -> Range<Bytes> {
     key(first)..after(&key(last))
 }
 
+/// What a replica has besides its log, but for the few parts that sort behind it.
+pub(crate) fn before_log(replica: ReplicaId) -> Range<Bytes> {
+    part_range(replica, 0, PART_LOG)
+}
+
+/// The log entries of a replica from `first` on, and the few parts that sort behind them.
+pub(crate) fn log_and_behind(replica: ReplicaId, first: u64) -> Range<Bytes> {
+    log(replica, first, u64::MAX).start..part_range(replica, 0, u8::MAX).end
+}
+
+/// Whether it is that of a log entry.
+pub(crate) fn is_log(key: &Bytes) -> bool {
+    matches!(Key::decode(key), Some(Key::Of(_, Part::Log(_))))
+}
+
 fn part_range(replica: ReplicaId, first: u8, end: u8) -> Range<Bytes> {
     let edge = |part| {
         let mut out = BytesMut::with_capacity(10);
@@ -267,6 +282,11 @@ mod tests {
             prop_assert_eq!(everything(of).contains(&encoded), own);
             prop_assert_eq!(effects(of).contains(&encoded), own && effect);
             prop_assert_eq!(all_checkpoints(of).contains(&encoded), own && checkpoint.is_some());
+            let behind = matches!(&key, Key::Of(_, Part::Quarantine | Part::Note));
+            prop_assert_eq!(is_log(&encoded), index.is_some());
+            prop_assert_eq!(before_log(of).contains(&encoded), own && index.is_none() && !behind);
+            let wanted = behind || index.is_some_and(|index| index >= first);
+            prop_assert_eq!(log_and_behind(of, first).contains(&encoded), own && wanted);
             prop_assert_eq!(log(of, first, last).contains(&encoded), within(index));
             prop_assert_eq!(checkpoints(of, first, last).contains(&encoded), within(checkpoint));
             prop_assert_eq!(records().contains(&encoded), matches!(key, Key::Record(_)));

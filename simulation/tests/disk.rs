@@ -257,6 +257,55 @@ async fn a_damaged_value_of_a_memory_disk_is_one_value_and_differs() {
     }
 }
 
+/// What can be read in each image, if there is one that can be.
+async fn images(machine: &dyn SimDisk) -> [Option<Vec<(Bytes, Bytes)>>; 2] {
+    let mut read = [None, None];
+    for (read, disk) in read.iter_mut().zip([machine.live(), machine.survivor()]) {
+        if let Some(disk) = disk {
+            *read = pairs(&*disk).await.ok();
+        }
+    }
+    read
+}
+
+#[tokio::test]
+async fn a_database_whose_version_is_the_same_holds_the_same() {
+    for seed in 0..20 {
+        let mut random = random(seed);
+        let machine = DiskKind::Rocks.machine(seed);
+        let mut disk = Some(open(&*machine));
+        let (mut of, mut changes) = (BTreeMap::new(), 0);
+        for _ in 0..60 {
+            match random.random_range(0..10) {
+                0 => machine.crash(),
+                1 => machine.power_loss(&mut random),
+                2 => machine.wipe(),
+                // A process that ends by itself.
+                3 => disk = None,
+                _ => {
+                    let number = random.random_range(0..30);
+                    let sync = random.random();
+                    if let Some(disk) = &disk {
+                        let _ = disk.commit(put(number), sync).await;
+                    }
+                }
+            }
+            if disk.is_none() && random.random() {
+                disk = Some(open(&*machine));
+            }
+            let version = machine.version().expect("a database has one");
+            let images = images(&*machine).await;
+            assert_eq!(machine.version(), Some(version), "looking changes nothing");
+            let first = of.entry(version).or_insert_with(|| {
+                changes += 1;
+                images.clone()
+            });
+            assert_eq!(*first, images, "seed {seed}");
+        }
+        assert!(changes > 10, "seed {seed}: {changes} versions");
+    }
+}
+
 /// What became of a damaged database.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Found {

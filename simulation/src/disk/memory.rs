@@ -71,6 +71,10 @@ impl SimDisk for MemoryMachine {
         Some(Arc::new(Survivor(self.disk.lock().clone())))
     }
 
+    fn version(&self) -> Option<u64> {
+        None
+    }
+
     fn survivor_is_cheap(&self) -> bool {
         true
     }

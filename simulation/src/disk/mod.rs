@@ -63,6 +63,10 @@ pub trait SimDisk: Send + Sync + Debug {
     /// To be read like [`SimDisk::live`].
     fn survivor(&self) -> Option<Arc<dyn Disk>>;
 
+    /// A number that is another one after a change of what [`SimDisk::live`] and
+    /// [`SimDisk::survivor`] hold; none where looking is as cheap as asking.
+    fn version(&self) -> Option<u64>;
+
     /// Whether [`SimDisk::survivor`] takes no more than a moment.
     fn survivor_is_cheap(&self) -> bool;
 
@@ -71,7 +75,7 @@ pub trait SimDisk: Send + Sync + Debug {
 }
 
 /// How many times what a disk holds may have become less.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Setbacks {
     /// By a loss of power: what was not synced may be gone.
     pub power_losses: u64,

@@ -1,5 +1,6 @@
 //! A host's storage as RocksDB itself, in memory.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Weak};
@@ -205,6 +206,18 @@ impl SimDisk for RocksMachine {
         let survivor = self.stored.lock().survivor();
         let disk = survivor.open_to_look().ok()?;
         Some(Arc::new(disk))
+    }
+
+    /// Files are only ever written to at their ends, but for those that are damaged.
+    fn version(&self) -> Option<u64> {
+        let stored = self.stored.lock();
+        let live = stored.database.upgrade();
+        let live = live.map(|database| (Arc::as_ptr(&database) as usize, database.sequence()));
+        let mut version = DefaultHasher::new();
+        (live, stored.files.list()).hash(&mut version);
+        stored.mark.lock().synced.hash(&mut version);
+        self.setbacks().hash(&mut version);
+        Some(version.finish())
     }
 
     fn survivor_is_cheap(&self) -> bool {

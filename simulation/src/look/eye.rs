@@ -13,6 +13,7 @@ use ropewalk_raft_store::{Disk, Machine};
 use super::truth::Truth;
 use super::{Image, Look, Replica, State};
 use crate::cluster::Cluster;
+use crate::disk::SimDisk;
 use crate::history::Place;
 use crate::load;
 
@@ -35,6 +36,8 @@ pub enum Depth {
 pub struct Eye {
     /// From which log index on a replica is read next time.
     next: BTreeMap<(String, Image, ReplicaId), u64>,
+    /// What was read last, and of which version of the disk.
+    last: BTreeMap<(String, Image), (u64, Vec<Inspection>)>,
 }
 
 impl Eye {
@@ -50,16 +53,16 @@ impl Eye {
         for number in 0..cluster.len() {
             let host = cluster.name(number);
             let disk = cluster.machine(host).disk();
-            let setbacks = disk.setbacks();
-            let durable = match depth {
-                Depth::Usual if !disk.survivor_is_cheap() => None,
-                _ => disk.survivor(),
-            };
-            look.survivors += usize::from(durable.is_some());
-            let images = [(Image::Live, disk.live()), (Image::Durable, durable)];
-            for (image, disk) in images {
-                let Some(disk) = disk else { continue };
-                let replicas = self.read(&*disk, host, image, truth, whole);
+            let (setbacks, version) = (disk.setbacks(), disk.version());
+            for image in [Image::Live, Image::Durable] {
+                let costly = image == Image::Durable && !disk.survivor_is_cheap();
+                if costly && depth == Depth::Usual {
+                    continue;
+                }
+                let Some(replicas) = self.see((disk, version), host, image, truth, whole) else {
+                    continue;
+                };
+                look.survivors += usize::from(image == Image::Durable);
                 look.replicas
                     .extend(replicas.into_iter().map(|seen| Replica {
                         host: host.to_owned(),
@@ -73,6 +76,39 @@ impl Eye {
             }
         }
         look
+    }
+
+    /// What is in one image; none if there is none. One that has not changed is not read again.
+    fn see(
+        &mut self,
+        (disk, version): (&dyn SimDisk, Option<u64>),
+        host: &str,
+        image: Image,
+        truth: &Truth,
+        whole: bool,
+    ) -> Option<Vec<Inspection>> {
+        let of = (host.to_owned(), image);
+        let from = |seen: &Inspection| {
+            let next = self.next.get(&(host.to_owned(), image, seen.replica));
+            from(next, truth, seen.group)
+        };
+        if let Some((read, last)) = self.last.get_mut(&of)
+            && !whole
+            && Some(*read) == version
+            && last.iter().all(|seen| from(seen) >= seen.from_index)
+        {
+            last.iter_mut().for_each(|seen| skip(seen, from(seen)));
+            return Some(last.clone());
+        }
+        let opened = match image {
+            Image::Live => disk.live(),
+            Image::Durable => disk.survivor(),
+        };
+        let read = self.read(&*opened?, host, image, truth, whole);
+        if let Some(version) = version {
+            self.last.insert(of, (version, read.clone()));
+        }
+        Some(read)
     }
 
     fn read(
@@ -91,7 +127,7 @@ impl Eye {
             let next = next.or_default();
             let from = match whole {
                 true => 0,
-                false => (*next).min(truth.next_index(group)),
+                false => from(Some(next), truth, group),
             };
             let read = inspect::replica(disk, group, replica, from).now_or_never();
             if let Some(Ok(read)) = read {
@@ -104,6 +140,17 @@ impl Eye {
         }
         seen
     }
+}
+
+/// The first entry that is read: what may still change, or was not counted yet.
+fn from(next: Option<&u64>, truth: &Truth, group: GroupId) -> u64 {
+    next.map_or(0, |next| truth.next_index(group).min(*next))
+}
+
+/// Leaves out the entries before `from`.
+fn skip(seen: &mut Inspection, from: u64) {
+    seen.from_index = from;
+    seen.entries.retain(|entry| entry.place.index >= from);
 }
 
 /// What the partition's state says; none if it can't be read as a whole, or is not a partition's.
