@@ -104,11 +104,25 @@ impl Injector {
     }
 
     /// Whether the next turn brings or takes something.
-    pub fn is_due(&self, now: Duration, cluster: &Cluster) -> bool {
-        let first = self.coming.first_key_value();
-        first.is_some_and(|((at, _), _)| *at <= now)
+    pub fn is_due(&mut self, now: Duration, cluster: &Cluster) -> bool {
+        self.atlas.update(cluster, &self.operator.survey());
+        let mut come = self.coming.iter().take_while(|((at, _), _)| *at <= now);
+        come.any(|(_, fault)| self.may_fall(cluster, now, &fault.what))
             || self.lasting.iter().any(|one| one.until <= now)
             || !self.fallen(cluster).is_empty()
+    }
+
+    /// Whether the cluster could recover from it now.
+    pub(super) fn may_fall(&self, cluster: &Cluster, now: Duration, what: &What) -> bool {
+        let What::Disks(disks) = what else {
+            return true;
+        };
+        let node = disks.node();
+        let may = || {
+            let survey = self.operator.survey();
+            self.atlas.may_lose(cluster, &survey, now, node) && !self.down.contains(&node)
+        };
+        !disks.loses() || may()
     }
 
     /// Brings and takes what is due. Call between two steps of the simulation, also once it is

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use rand::Rng;
 use rand::rngs::SmallRng;
 use ropewalk_node::config::Limits;
 use turmoil::Sim;
 
 use super::injector::{Injector, Lasting, set_traps};
 use super::operator::Order;
-use super::{Clocks, Disks, Fault, Network, Operations, Processes, Reason, What};
+use super::{Clocks, Disks, Fault, Network, Operations, Processes, Reach, Reason, What};
 use crate::cluster::{self, Cluster, Machine};
 use crate::process::Moment;
 
@@ -49,13 +50,13 @@ impl Scene<'_, '_> {
 impl Injector {
     /// Whether it fell; if not, it must be put off.
     pub(super) fn strike(&mut self, scene: &mut Scene<'_, '_>, fault: &Fault) -> bool {
+        if !self.may_fall(scene.cluster, scene.now, &fault.what) {
+            return false;
+        }
         let down = match &fault.what {
             What::Network(network) => self.strike_network(scene, network),
             What::Processes(processes) => self.strike_processes(scene, processes),
-            What::Disks(disks) => match self.strike_disk(scene, disks) {
-                Some(down) => down,
-                None => return false,
-            },
+            What::Disks(disks) => self.strike_disk(scene, disks),
             What::Clocks(clocks) => strike_clock(scene, clocks),
             What::Operations(operation) => self.operate(scene, operation),
         };
@@ -154,16 +155,9 @@ impl Injector {
         }
     }
 
-    /// What it took down, or `None` if it may not fall now.
-    fn strike_disk(&mut self, scene: &mut Scene<'_, '_>, what: &Disks) -> Option<Vec<usize>> {
+    /// What it took down.
+    fn strike_disk(&mut self, scene: &mut Scene<'_, '_>, what: &Disks) -> Vec<usize> {
         let node = what.node();
-        if what.loses() {
-            let survey = self.operator.survey();
-            let may = self.atlas.may_lose(scene.cluster, &survey, scene.now, node);
-            if !may || self.down.contains(&node) {
-                return None;
-            }
-        }
         match what {
             Disks::Damage { crash, .. } => {
                 let nodes = [node];
@@ -173,8 +167,9 @@ impl Injector {
                     tracing::info!(node, hurt, "damaged");
                     self.atlas.damaged(node);
                     self.count(what.kind());
+                    self.start_again(scene, node);
                 }
-                Some(down)
+                down
             }
             Disks::Wipe { .. } => {
                 let survey = self.operator.survey();
@@ -182,14 +177,31 @@ impl Injector {
                 let down = self.take_down(scene, &[node], true);
                 scene.wipe(node);
                 self.count(what.kind());
-                Some(down)
+                down
             }
             Disks::Io { .. } | Disks::Full { .. } | Disks::LowSpace { .. } | Disks::Slow { .. } => {
                 let machine = scene.machine(node);
                 machine.process().calls.forget();
                 machine.disk().set_fault(what.lasting());
-                Some(Vec::new())
+                Vec::new()
             }
+        }
+    }
+
+    /// Whoever sees a node complain of its disk starts it again, and again: it must not forget why.
+    fn start_again(&mut self, scene: &Scene<'_, '_>, node: usize) {
+        let mut at_ms = scene.now.as_millis() as u64;
+        for _ in 0..self.random.random_range(0..=3) {
+            at_ms += self.random.random_range(300..3_000);
+            let for_ms = self.random.random_range(50..500);
+            self.expect(Fault {
+                at_ms,
+                for_ms,
+                what: What::Processes(Processes::Crash {
+                    reach: Reach::One,
+                    nodes: vec![node],
+                }),
+            });
         }
     }
 
