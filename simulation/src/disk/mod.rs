@@ -64,7 +64,7 @@ pub trait SimDisk: Send + Sync + Debug {
     fn survivor(&self) -> Option<Arc<dyn Disk>>;
 
     /// A number that is another one after a change of what [`SimDisk::live`] and
-    /// [`SimDisk::survivor`] hold; none where looking is as cheap as asking.
+    /// [`SimDisk::survivor`] hold, or let be read; none where looking is as cheap as asking.
     fn version(&self) -> Option<u64>;
 
     /// Whether [`SimDisk::survivor`] takes no more than a moment.
@@ -94,7 +94,7 @@ impl Setbacks {
 }
 
 /// What is wrong with a disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum DiskFault {
     /// Nothing. What failed before stays failed until the disk is opened again.
     #[default]

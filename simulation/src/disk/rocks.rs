@@ -216,7 +216,7 @@ impl SimDisk for RocksMachine {
         let mut version = DefaultHasher::new();
         (live, stored.files.list()).hash(&mut version);
         stored.mark.lock().synced.hash(&mut version);
-        self.setbacks().hash(&mut version);
+        (self.setbacks(), *self.fault.lock()).hash(&mut version);
         Some(version.finish())
     }
 
