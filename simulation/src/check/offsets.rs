@@ -13,8 +13,8 @@ use crate::look::Image;
 /// The check.
 #[derive(Debug, Default)]
 pub struct OffsetsAreDense {
-    /// The offset after the last record of each group.
-    ends: BTreeMap<GroupId, u64>,
+    /// The offset after the last record of each group; none behind what nobody saw.
+    ends: BTreeMap<GroupId, Option<u64>>,
 }
 
 impl Check for OffsetsAreDense {
@@ -24,22 +24,27 @@ impl Check for OffsetsAreDense {
 
     fn look(&mut self, now: &Now<'_>) -> Result<(), String> {
         for one in now.fresh {
-            let end = self.ends.entry(one.group).or_default();
+            let end = self.ends.entry(one.group).or_insert(Some(0));
+            if one.after_a_gap {
+                *end = None;
+            }
             if let Payload::Command(Command::Compacted { .. }) = &one.entry.payload {
                 // Which offsets have no record any more is not to be seen.
                 let group = now.truth.group(one.group);
                 let after = group.and_then(|group| group.ends.get(&one.entry.place.index));
-                *end = after.copied().unwrap_or(*end).max(*end);
+                *end = (*end).max(after.copied());
                 continue;
             }
             for record in &one.records {
-                if record.offset != *end && !one.after_a_gap {
+                if let Some(end) = *end
+                    && end != record.offset
+                {
                     return Err(format!(
                         "group {} ({:?}), log index {}: offset {} stands where {end} should",
                         one.group, one.place, record.index, record.offset
                     ));
                 }
-                *end = record.offset + 1;
+                *end = Some(record.offset + 1);
             }
         }
         for replica in now.look.of(Image::Live) {
@@ -81,6 +86,7 @@ mod tests {
     use super::*;
     use crate::check::made::{Story, append, blank, place, replica, state};
     use crate::look::State;
+    use crate::look::truth::{Committed, Record};
     use ropewalk_proto::command::Command;
     use ropewalk_raft_store::inspect::{InspectedEntry, Payload};
 
@@ -150,5 +156,34 @@ mod tests {
         let last = story.fresh.last_mut().expect("a committed entry");
         last.records[1].offset += 1;
         assert!(story.look(&mut OffsetsAreDense::default()).is_err());
+    }
+
+    /// Seed 55 on RocksDB, three minutes: a trim and a purge between two looks, and a blank entry first.
+    #[test]
+    fn what_nobody_saw_may_have_taken_offsets_whatever_comes_first_behind_it() {
+        let behind = |gap: bool| {
+            let mut story = story(2);
+            let batch = story.fresh.pop().expect("a committed entry");
+            story.look.replicas.clear();
+            story.fresh.clear();
+            story.fresh.push(Committed {
+                entry: blank(2, 9),
+                base_offset: None,
+                records: Vec::new(),
+                after_a_gap: gap,
+                ..batch.clone()
+            });
+            let moved = batch.records.iter().map(|record| Record {
+                offset: record.offset + 7,
+                ..record.clone()
+            });
+            story.fresh.push(Committed {
+                records: moved.collect(),
+                ..batch
+            });
+            story.look(&mut OffsetsAreDense::default())
+        };
+        assert_eq!(behind(true), Ok(()));
+        assert!(behind(false).is_err());
     }
 }
