@@ -385,6 +385,8 @@ async fn a_log_hurt_under_a_process_that_writes_on_and_loses_its_power_is_refuse
         let disk = open(&*machine);
         write(&*disk, 0..1, true).await;
         let hurt = machine.damage(&mut random(!seed)).expect("files are there");
+        // A log that a process writes to is never cut: it might lose its end without a trace, since the
+        // mark is as old as its last sync.
         if hurt.contains(".log: ") {
             write(&*disk, 1..WRITTEN, true).await;
             machine.power_loss(&mut random(seed));

@@ -8,6 +8,7 @@ use super::replay::{Accepted, Replay};
 use super::{Check, Now, Seen};
 use crate::history::{Call, Event, Place};
 use crate::load::{MAIN, Prefix, group_name};
+use crate::look::eye;
 
 /// The check.
 #[derive(Debug, Default)]
@@ -18,6 +19,8 @@ pub struct CommitsNeverGoBack {
     /// Topics that somebody asked to delete: a coordinator that has heard of it forgets their positions,
     /// and one that has not yet takes them from members anew. Nobody will read them.
     deleted: BTreeSet<u32>,
+    /// Positions of such topics that went back, which must not be there in the end.
+    back: Vec<Accepted>,
     /// What each group has finished with.
     processed: BTreeMap<(String, Place), Prefix>,
     /// Passed, and not finished with: only what was trimmed may be.
@@ -52,13 +55,15 @@ impl Check for CommitsNeverGoBack {
                 let (topic_id, partition) = commit.at;
                 let key = (commit.group.clone(), topic_id, partition);
                 let before = self.positions.insert(key, commit.offset);
-                let deleted = commit.place.map(|place| place.topic);
-                let deleted = deleted.is_some_and(|topic| self.deleted.contains(&topic));
-                if before.is_some_and(|before| before > commit.offset) && !deleted {
-                    return Err(format!(
-                        "group {}, log index {}: {commit:?} was accepted, and {before:?} was committed before",
-                        one.group, one.entry.place.index
-                    ));
+                if before.is_some_and(|before| before > commit.offset) {
+                    let topic = commit.place.map(|place| place.topic);
+                    if !topic.is_some_and(|topic| self.deleted.contains(&topic)) {
+                        return Err(format!(
+                            "group {}, log index {}: {commit:?} was accepted, and {before:?} was committed before",
+                            one.group, one.entry.place.index
+                        ));
+                    }
+                    self.back.push(commit.clone());
                 }
                 self.judge_passed(commit);
             }
@@ -67,6 +72,8 @@ impl Check for CommitsNeverGoBack {
     }
 
     fn end(&mut self, seen: &Seen<'_>) -> Result<(), String> {
+        let kept = eye::places(seen.look);
+        self.judge_back(&kept.into_values().map(|place| place.topic).collect())?;
         for (commit, missing) in &self.passed {
             let place = commit.place.unwrap_or(Place {
                 topic: MAIN,
@@ -92,6 +99,16 @@ impl Check for CommitsNeverGoBack {
 }
 
 impl CommitsNeverGoBack {
+    fn judge_back(&self, kept: &BTreeSet<u32>) -> Result<(), String> {
+        let is_kept = |commit: &&Accepted| commit.place.is_some_and(|at| kept.contains(&at.topic));
+        match self.back.iter().find(is_kept) {
+            Some(commit) => Err(format!(
+                "{commit:?} was accepted, though more was committed before, and its topic is still there"
+            )),
+            None => Ok(()),
+        }
+    }
+
     fn judge_passed(&mut self, commit: Accepted) {
         let Some(place) = commit.place.filter(|place| place.topic == MAIN) else {
             return;
@@ -148,8 +165,12 @@ mod tests {
             number: 1,
             call: Call::DeleteTopic { topic: MAIN },
         };
-        let done = done.into_iter().chain([deletion]).collect();
-        assert_eq!(judge(done, told, 0), Ok(()));
+        let mut story = Story::of(done.into_iter().chain([deletion]));
+        story.fresh = told;
+        let mut check = CommitsNeverGoBack::default();
+        assert_eq!(story.look(&mut check), Ok(()));
+        assert_eq!(check.judge_back(&BTreeSet::new()), Ok(()));
+        assert!(check.judge_back(&BTreeSet::from([MAIN])).is_err());
     }
 
     #[test]
