@@ -145,8 +145,16 @@ impl Stranger<'_> {
         self.note(&batch, ended);
     }
 
-    /// Takes the next epoch, which is the first of a producer at the beginning, and writes in it.
+    /// Goes on in an epoch that nothing is under way in: what became of a batch that was refused is
+    /// not known, and another with its sequence would be taken for it.
     async fn begin_anew(&mut self) {
+        while self.clients.sending() && !self.begin().await {
+            sleep(PAUSE).await;
+        }
+    }
+
+    /// Takes the next epoch, which is the first of a producer at the beginning, and writes in it.
+    async fn begin(&mut self) -> bool {
         let Life { id, epoch, .. } = self.life;
         let answer = self.ask.until_answered(|mut node| async move {
             let request = v1::InitProducerRequest {
@@ -166,12 +174,14 @@ impl Stranger<'_> {
         self.written.clear();
         let batch = self.make(self.life);
         let ended = self.deliver(&batch).await;
-        if let Ended::At(_) = ended {
+        let is_written = matches!(ended, Ended::At(_));
+        if is_written {
             self.life.next = batch.names.len() as i32;
             self.fenced = (before.id == self.life.id).then_some(before);
             self.written.push_front(batch.clone());
         }
         self.note(&batch, ended);
+        is_written
     }
 
     fn make(&mut self, life: Life) -> Batch {
