@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use numbered::{copy, count, put};
 use ropewalk_raft_store::disk::rocks::{RocksDisk, RocksOptions};
 use ropewalk_raft_store::disk::{Batch, Disk, DiskError};
@@ -30,6 +31,16 @@ fn wal(path: &Path) -> PathBuf {
 
 fn wal_bytes(path: &Path) -> u64 {
     fs::metadata(wal(path)).expect("a file").len()
+}
+
+/// The only table.
+fn table(path: &Path) -> PathBuf {
+    let files = fs::read_dir(path).expect("a directory");
+    let files = files.map(|file| file.expect("a file").path());
+    let mut tables = files.filter(|file| file.extension().is_some_and(|end| end == "sst"));
+    let table = tables.next().expect("a table");
+    assert_eq!(tables.next(), None);
+    table
 }
 
 fn cut(path: &Path, length: u64) {
@@ -203,4 +214,25 @@ async fn a_database_opened_many_times_is_never_below_its_watermark() {
         let nothing = disk.commit(Batch::default(), true).await;
         nothing.expect("a commit");
     }
+}
+
+/// A new replica's keys lie behind all others. It has none yet, and must not be taken for damaged.
+#[tokio::test]
+async fn what_is_damaged_is_not_met_by_who_looks_for_the_end_of_another_range() {
+    let (image, _) = crashed(12, 0).await;
+    drop(try_open(image.path()).expect("it opens, and writes a table"));
+    let table = table(image.path());
+    let bytes = fs::read(&table).expect("a file");
+    let eleventh = bytes.windows(20).position(|window| window == [11; 20]);
+    flip(&table, eleventh.expect("an uncompressed table"));
+    let disk = try_open(image.path()).expect("nothing reads the table yet");
+    let key = |number: u32| Bytes::copy_from_slice(&number.to_be_bytes());
+    let damaged = disk.last(key(0)..key(12)).await;
+    assert!(matches!(damaged, Err(DiskError::Damaged(_))), "{damaged:?}");
+    let none = disk.last(key(12)..key(20)).await.expect("nothing damaged");
+    assert_eq!(none, None);
+    put(&disk, 12, true).await;
+    put(&disk, 13, true).await;
+    let last = disk.last(key(12)..key(20)).await.expect("nothing damaged");
+    assert_eq!(last, Some((key(13), numbered::value(13))));
 }

@@ -45,6 +45,8 @@ const MANIFEST_BYTES: usize = 64 << 20;
 /// none is ever flushed by itself.
 pub const MOST_INLINE_BYTES: usize = 16 << 20;
 
+type Found = Result<Option<(Bytes, Bytes)>, rocksdb::Error>;
+
 /// How much memory the database may use.
 #[derive(Debug, Clone, Copy)]
 pub struct RocksOptions {
@@ -242,11 +244,12 @@ impl Disk for RocksDisk {
             if range.start >= range.end {
                 return Ok(None);
             }
-            let end = range.end.clone();
-            let mode = IteratorMode::From(&end, Direction::Reverse);
-            let within = read_options(&range);
-            let found = database.iterator_opt(mode, within).next().transpose()?;
-            Ok(found.map(|(key, value)| (Bytes::from(key), Bytes::from(value))))
+            match last_from_behind(database, &range) {
+                Err(error) if error.kind() == ErrorKind::Corruption => {
+                    last_from_the_front(database, &range)
+                }
+                found => found,
+            }
         }))
     }
 
@@ -306,9 +309,33 @@ fn scan(
         if full && !pairs.is_empty() {
             break;
         }
-        pairs.push((Bytes::from(key), Bytes::from(value)));
+        pairs.push(owned((key, value)));
     }
     Ok(pairs)
+}
+
+fn last_from_behind(database: &DB, range: &Range<Bytes>) -> Found {
+    let mode = IteratorMode::From(&range.end, Direction::Reverse);
+    let mut pairs = database.iterator_opt(mode, read_options(range));
+    Ok(pairs.next().transpose()?.map(owned))
+}
+
+/// The same by reading the whole range. A step back reads the last block of every table that ends
+/// before it, and so meets damage that is none of the range's; a replica that is new would never be
+/// rid of what was damaged of its predecessor.
+fn last_from_the_front(database: &DB, range: &Range<Bytes>) -> Found {
+    let mode = IteratorMode::From(&range.start, Direction::Forward);
+    let mut options = read_options(range);
+    options.fill_cache(false);
+    let mut last = None;
+    for pair in database.iterator_opt(mode, options) {
+        last = Some(pair?);
+    }
+    Ok(last.map(owned))
+}
+
+fn owned((key, value): (Box<[u8]>, Box<[u8]>)) -> (Bytes, Bytes) {
+    (Bytes::from(key), Bytes::from(value))
 }
 
 fn read_options(range: &Range<Bytes>) -> ReadOptions {
