@@ -55,6 +55,17 @@ pub(super) fn next_step(wish: &BTreeMap<ReplicaId, Broker>, group: &Group) -> St
             Some(_) => {}
         }
     }
+    // Before anybody is waited for: one that was found damaged before it voted has a successor, and
+    // never answers.
+    let strangers: BTreeSet<ReplicaId> = group
+        .members
+        .keys()
+        .copied()
+        .filter(|replica| !wish.contains_key(replica) && !group.voters.contains(replica))
+        .collect();
+    if !strangers.is_empty() {
+        return Step::RemoveLearners(strangers);
+    }
     let newcomers = wish
         .keys()
         .filter(|replica| !group.voters.contains(replica));
@@ -73,17 +84,7 @@ pub(super) fn next_step(wish: &BTreeMap<ReplicaId, Broker>, group: &Group) -> St
         let heir = wish.keys().find(|replica| group.could_lead(**replica));
         return heir.map_or(Step::Wait, |heir| Step::HandOver(*heir));
     }
-    let strangers: BTreeSet<ReplicaId> = group
-        .members
-        .keys()
-        .copied()
-        .filter(|replica| !wish.contains_key(replica))
-        .collect();
-    if strangers.is_empty() {
-        Step::Settled
-    } else {
-        Step::RemoveLearners(strangers)
-    }
+    Step::Settled
 }
 
 impl Partition {
@@ -231,6 +232,17 @@ mod tests {
         let wish = wish(&[1, 2, 15]);
         assert_eq!(steps_to_rest(&wish, &mut group, &[14]), Step::Settled);
         assert_eq!(group.members, wish);
+    }
+
+    #[test]
+    fn newcomers_that_were_given_up_are_let_go_though_the_next_one_does_not_answer_either() {
+        let mut group = group(1, &[1, 2, 3]);
+        for newcomer in [14, 15] {
+            let wish = wish(&[1, 2, newcomer]);
+            let rest = steps_to_rest(&wish, &mut group, &[14, 15]);
+            assert_eq!(rest, Step::Wait);
+        }
+        assert_eq!(group.members, wish(&[1, 2, 3, 15]));
     }
 
     #[test]

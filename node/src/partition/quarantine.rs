@@ -5,12 +5,13 @@
 //! What they hold stays until the membership is settled without them, like that of any replica that
 //! was let go. Nothing here deletes.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use ropewalk_proto::error::{ErrorCode, WireError};
-use ropewalk_proto::ids::{NodeId, ReplicaId};
+use ropewalk_proto::ids::{GroupId, NodeId, ReplicaId};
 use ropewalk_proto::v1::{ReplicaDamaged, meta_command};
 use tokio::time::{Instant, timeout};
 
@@ -25,7 +26,8 @@ use crate::cluster::ClusterView;
 const HAND_OVER_WITHIN: Duration = Duration::from_millis(500);
 /// How long a damaged replica waits for its Raft to stop.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
-/// Between two reports of the same replica, and between two lines in the log.
+/// Between two reports of damage in the same group: the next may be of the same replica, or of its
+/// successor, where nothing that is written stays whole.
 const TELL_AGAIN: Duration = Duration::from_secs(5);
 /// Between two log lines about a partition that can't be repaired.
 pub(super) const SAY_AGAIN: Duration = Duration::from_secs(60);
@@ -34,6 +36,8 @@ pub(super) const SAY_AGAIN: Duration = Duration::from_secs(60);
 #[derive(Debug, Default)]
 pub(super) struct Quarantine {
     held: BTreeMap<ReplicaId, Held>,
+    /// When damage was told of last, by group.
+    told: BTreeMap<GroupId, Instant>,
     /// How many were ever taken in.
     taken: u64,
 }
@@ -44,7 +48,6 @@ struct Held {
     why: String,
     /// The mark is on the disk.
     marked: bool,
-    told: Option<Instant>,
     said: Option<Instant>,
 }
 
@@ -77,7 +80,6 @@ impl Quarantine {
             id: id.clone(),
             why,
             marked: false,
-            told: None,
             said: None,
         };
         if !self.holds(id.replica) {
@@ -95,9 +97,10 @@ impl Quarantine {
         is_named: impl Fn(ReplicaId) -> bool,
     ) {
         self.held.retain(|replica, _| is_named(*replica));
+        self.told.retain(|_, at| at.elapsed() < TELL_AGAIN);
         for held in self.held.values_mut() {
             held.mark(host).await;
-            held.tell(host, view);
+            held.tell(host, view, &mut self.told);
         }
     }
 }
@@ -115,13 +118,14 @@ impl Held {
         }
     }
 
-    fn tell(&mut self, host: &Host, view: &ClusterView) {
+    fn tell(&mut self, host: &Host, view: &ClusterView, told: &mut BTreeMap<GroupId, Instant>) {
         let wish = view.partition(&self.id.topic, self.id.partition);
         let Some(wish) = wish.filter(|wish| wish.group == self.id.group) else {
             return;
         };
         if !wish.damaged.contains(&self.id.replica) {
-            if due(&mut self.told, TELL_AGAIN) {
+            if let Entry::Vacant(first) = told.entry(self.id.group) {
+                first.insert(Instant::now());
                 let fact = meta_command::Kind::ReplicaDamaged(ReplicaDamaged {
                     group_id: self.id.group.0,
                     replica_id: self.id.replica.0,

@@ -11,7 +11,8 @@ use ropewalk_raft_store::disk::MemoryDisk;
 use ropewalk_raft_store::{Store, StoreOptions};
 
 use super::cluster_tests::{anonymous, contents, produce, spec};
-use super::test_cluster::{GROUP, PATIENCE, TestCluster, limits, place, settings};
+use super::quarantine::Quarantine;
+use super::test_cluster::{GROUP, PATIENCE, TOPIC, TestCluster, limits, place, settings};
 use super::*;
 use crate::cluster::view::{PartitionView, Place};
 use crate::config::Limits;
@@ -278,5 +279,72 @@ async fn a_majority_damaged_refuses_by_name_and_keeps_everything() {
         let kept = node.disk.damage(|key, _| key.starts_with(&prefix));
         assert!(kept > 20, "{kept} values of the replica are left");
     }
+    cluster.stop().await;
+}
+
+/// As where a disk damages whatever is written: there is room for few on their way out.
+#[tokio::test]
+async fn a_successor_that_never_ran_is_let_go_while_the_next_one_does_not_run_either() {
+    let (mut cluster, _) = three_with_records().await;
+    let node = another_than(&cluster.leader().await).0;
+    let old = place(node).replica;
+    let mut left = old;
+    for successor in [old.0 + 1, old.0 + 2].map(ReplicaId) {
+        cluster.change_partition(|partition| {
+            let mut replicas = partition.replicas.iter_mut();
+            let held = replicas.find(|held| held.node.0 == node).unwrap();
+            partition.retiring.push(*held);
+            partition.damaged.extend([held.replica, successor]);
+            held.replica = successor;
+        });
+        let leader = cluster.leader().await;
+        let comes = |_: &TestCluster| leader.group().members.contains_key(&successor);
+        cluster.decide_until("successor", comes).await;
+        left = successor;
+    }
+    let first = ReplicaId(old.0 + 1);
+    cluster
+        .decide_until("end of the first successor", |cluster| {
+            let view = cluster.view.borrow();
+            let leaving = &view.topics[TOPIC].partitions[0].retiring;
+            leaving.iter().all(|place| place.replica == old)
+        })
+        .await;
+    let members = cluster.leader().await.group().members;
+    assert!(members.contains_key(&old) && members.contains_key(&left));
+    assert!(!members.contains_key(&first), "{members:?}");
+    let node = &cluster.nodes[&NodeId(node)];
+    assert!(node.store.replicas().contains(&(GROUP, old)), "it is kept");
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn damage_is_told_once_in_a_while_also_if_the_next_is_of_a_successor() {
+    let (mut cluster, _) = three_with_records().await;
+    let partition = cluster.replica(1);
+    let view = partition.host.view.borrow().clone();
+    let facts = &mut cluster.nodes.get_mut(&NodeId(1)).unwrap().facts;
+    let mut quarantine = Quarantine::default();
+    tokio::time::pause();
+    let mut told = Vec::new();
+    for (replica, pause_ms) in [(90, 0), (91, 0), (91, 4_900), (91, 200)] {
+        tokio::time::advance(Duration::from_millis(pause_ms)).await;
+        let replica = ReplicaId(replica);
+        let id = PartitionId {
+            replica,
+            ..partition.id.clone()
+        };
+        quarantine.take(id, "rot".into());
+        let is_named = |named| named == replica;
+        quarantine.settle(&partition.host, &view, is_named).await;
+        let facts = std::iter::from_fn(|| facts.try_recv().ok());
+        let of_damage = facts.filter_map(|fact| match fact {
+            Kind::ReplicaDamaged(fact) => Some(fact.replica_id),
+            _ => None,
+        });
+        told.push(of_damage.collect::<Vec<_>>());
+    }
+    assert_eq!(told, [vec![90], vec![], vec![], vec![91]]);
+    tokio::time::resume();
     cluster.stop().await;
 }

@@ -117,18 +117,11 @@ impl Steward {
         let newcomers = wished.filter(|replica| !group.voters.contains(replica));
         self.partition.newcomers.set(newcomers.collect());
         let step = next_step(&brokers(&wish.replicas, view), &group);
+        if matches!(step, Step::Settled | Step::Wait) {
+            self.settle(wish).await;
+        }
         if step != Step::Settled {
             return self.partition.take_step(step).await;
-        }
-        if !wish.retiring.is_empty() {
-            let replica_ids = group.members.keys().map(|replica| replica.0).collect();
-            let fact = SettleReplicas {
-                group_id: wish.group.0,
-                replica_ids,
-            };
-            // If there is no room now there will be at the next look.
-            let fact = meta_command::Kind::SettleReplicas(fact);
-            let _ = self.partition.host.facts.try_send(fact);
         }
         let host = &self.partition.host;
         let unfit = host.leaving.load(Ordering::Relaxed) || !host.is_writable();
@@ -142,6 +135,32 @@ impl Steward {
             self.balance.reset();
             self.partition.take_step(Step::HandOver(heir)).await;
         }
+    }
+
+    /// Tells which replicas on their way out are in the group no more. That does not wait for those
+    /// that come: one that is damaged before it has caught up gets a successor only while few are on
+    /// their way out.
+    async fn settle(&self, wish: &PartitionView) {
+        let left = |group: &Group| {
+            let members = &group.members;
+            let mut leaving = wish.retiring.iter();
+            group.quiet && leaving.any(|place| !members.contains_key(&place.replica))
+        };
+        // Another may lead meanwhile, and have taken in one of them since.
+        if !left(&self.partition.group()) || self.partition.catch_up().await.is_err() {
+            return;
+        }
+        let group = self.partition.group();
+        if !left(&group) {
+            return;
+        }
+        let fact = SettleReplicas {
+            group_id: wish.group.0,
+            replica_ids: group.members.keys().map(|replica| replica.0).collect(),
+        };
+        // If there is no room now there will be at the next look.
+        let fact = meta_command::Kind::SettleReplicas(fact);
+        let _ = self.partition.host.facts.try_send(fact);
     }
 
     /// Retention does not wait for the membership: the disk fills meanwhile.
