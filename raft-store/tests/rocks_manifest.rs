@@ -273,7 +273,11 @@ async fn what_the_database_did_in_the_background_is_in_the_mark_after_the_next_c
     };
     let noted = tokio::time::timeout(DEADLINE, noted).await;
     noted.expect("the flush is in the mark");
+    let noted = mark();
+    // Files that the flush made superfluous go in the background, until it is closed.
+    drop(disk);
     let image = copy(directory.path());
+    fs::write(image.path().join(WATERMARK), noted).expect("a file");
     fs::write(manifest(image.path()), known).expect("a file");
     refused_as_cut(image.path(), "as it was before the flush");
 }
