@@ -2,8 +2,8 @@
 //! they never run again, and are told to the metadata group, which gives this node a new replica in
 //! their place.
 //!
-//! What they hold stays until the membership is settled without them, like that of any replica that
-//! was let go. Nothing here deletes.
+//! What they hold stays until the committed membership of their group is without them, like that of
+//! any replica that was let go. Nothing here deletes.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
