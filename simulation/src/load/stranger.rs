@@ -48,7 +48,6 @@ pub async fn run(clients: &Clients) {
         written: VecDeque::new(),
         made: 0,
     };
-    stranger.begin_anew().await;
     while clients.sending() {
         stranger.act().await;
         let pause_ms = stranger
@@ -58,12 +57,25 @@ pub async fn run(clients: &Clients) {
     }
 }
 
-/// Where a producer is.
+/// An epoch of a producer.
 #[derive(Debug, Clone, Copy, Default)]
 struct Life {
     id: u64,
     epoch: u32,
     next: i32,
+    /// Whether a batch may follow: none before the first is written, and none after one that was
+    /// refused. That may be in the log yet, and another with its sequence would be taken for it.
+    goes_on: bool,
+}
+
+impl Life {
+    /// Its next batch came to an end.
+    fn ended(&mut self, batch: &Batch, ended: &Ended) {
+        self.goes_on = matches!(ended, Ended::At(_));
+        if self.goes_on {
+            self.next += batch.names.len() as i32;
+        }
+    }
 }
 
 /// A batch, and the names of its records.
@@ -93,11 +105,14 @@ struct Stranger<'a> {
 
 impl Stranger<'_> {
     async fn act(&mut self) {
+        if !self.life.goes_on {
+            return self.begin().await;
+        }
         match (self.random.random_range(0..10), self.fenced) {
             (0..2, _) => self.again().await,
             (2, _) => self.leave_a_gap().await,
             (3, Some(life)) => self.go_on_in(life).await,
-            (4, _) => self.begin_anew().await,
+            (4, _) => self.begin().await,
             _ => self.go_on().await,
         }
     }
@@ -105,14 +120,10 @@ impl Stranger<'_> {
     async fn go_on(&mut self) {
         let batch = self.make(self.life);
         let ended = self.deliver(&batch).await;
-        match &ended {
-            Ended::At(_) => {
-                self.life.next += batch.names.len() as i32;
-                self.written.truncate(REMEMBERED - 1);
-                self.written.push_front(batch.clone());
-            }
-            // What became of the sequence is not known, or another has it.
-            Ended::Refused { .. } => self.begin_anew().await,
+        self.life.ended(&batch, &ended);
+        if self.life.goes_on {
+            self.written.truncate(REMEMBERED - 1);
+            self.written.push_front(batch.clone());
         }
         self.note(&batch, ended);
     }
@@ -134,7 +145,7 @@ impl Stranger<'_> {
         let ended = self.deliver(&batch).await;
         // It may yet be written, as soon as what comes before it is.
         if let Ended::At(_) | Ended::Refused { unknown: true, .. } = ended {
-            self.begin_anew().await;
+            self.life.goes_on = false;
         }
         self.note(&batch, ended);
     }
@@ -145,43 +156,26 @@ impl Stranger<'_> {
         self.note(&batch, ended);
     }
 
-    /// Goes on in an epoch that nothing is under way in: what became of a batch that was refused is
-    /// not known, and another with its sequence would be taken for it.
-    async fn begin_anew(&mut self) {
-        while self.clients.sending() && !self.begin().await {
-            sleep(PAUSE).await;
-        }
-    }
-
     /// Takes the next epoch, which is the first of a producer at the beginning, and writes in it.
-    async fn begin(&mut self) -> bool {
-        let Life { id, epoch, .. } = self.life;
+    async fn begin(&mut self) {
+        let before = self.life;
         let answer = self.ask.until_answered(|mut node| async move {
             let request = v1::InitProducerRequest {
-                producer_id: id,
-                producer_epoch: epoch,
+                producer_id: before.id,
+                producer_epoch: before.epoch,
             };
             Ok(node.init_producer(request).await?.into_inner())
         });
         let answer = answer.await;
-        let before = self.life;
         self.life = Life {
             id: answer.producer_id,
             epoch: answer.producer_epoch,
-            next: 0,
+            ..Life::default()
         };
-        self.fenced = None;
         self.written.clear();
-        let batch = self.make(self.life);
-        let ended = self.deliver(&batch).await;
-        let is_written = matches!(ended, Ended::At(_));
-        if is_written {
-            self.life.next = batch.names.len() as i32;
-            self.fenced = (before.id == self.life.id).then_some(before);
-            self.written.push_front(batch.clone());
-        }
-        self.note(&batch, ended);
-        is_written
+        self.go_on().await;
+        let is_fenced = before.id == self.life.id && self.life.goes_on;
+        self.fenced = is_fenced.then_some(before);
     }
 
     fn make(&mut self, life: Life) -> Batch {
@@ -267,5 +261,26 @@ impl Stranger<'_> {
                 },
             });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sequence_of_a_batch_in_doubt_is_used_by_no_other() {
+        let batch = Batch {
+            names: vec![(WITHOUT_SEQUENCE, 0), (WITHOUT_SEQUENCE, 1)],
+            bytes: Bytes::new(),
+        };
+        let mut life = Life::default();
+        life.ended(&batch, &Ended::At(100));
+        assert!(life.goes_on);
+        assert_eq!(life.next, 2);
+        let unknown = false;
+        let error = String::new();
+        life.ended(&batch, &Ended::Refused { unknown, error });
+        assert!(!life.goes_on, "what became of 2 and 3 is not known");
     }
 }
