@@ -36,7 +36,8 @@ pub const COMMAND_VERSION: u8 = 2;
 /// | 5 | the external address of a node |
 /// | 6 | `RaiseReplicas` |
 /// | 7 | batches from which on a partition goes by its own clock |
-pub const UNDERSTOOD_VERSION: u32 = 7;
+/// | 8 | memberships that settle nothing before all that is wished for is among them |
+pub const UNDERSTOOD_VERSION: u32 = 8;
 
 /// Since when consumer groups, rings of appends and fences are understood.
 pub const GROUPS_SINCE_VERSION: u32 = 3;
@@ -52,6 +53,9 @@ pub const RAISE_SINCE_VERSION: u32 = 6;
 
 /// Since when partitions tell the age of producers by a clock of their own.
 pub const OWN_CLOCK_SINCE_VERSION: u32 = 7;
+
+/// Since when a membership of an older wish's time settles nothing.
+pub const SETTLE_SINCE_VERSION: u32 = 8;
 
 const HEAD_BYTES: usize = 10;
 const RING_BYTES: usize = 4;

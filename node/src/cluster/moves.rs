@@ -98,13 +98,19 @@ impl MetaMachine {
         Ok(())
     }
 
-    /// The fact: replicas on their way out that are in it no more are gone.
+    /// The fact: replicas on their way out that are in the membership no more are gone. One of before
+    /// the newest wish says nothing of that: until what was wished for last stands in it, a leader with
+    /// an older picture may yet take in what is on its way out.
     pub(super) fn settle_replicas(&mut self, command: &SettleReplicas) -> Outcome {
         let group = GroupId(command.group_id);
         let partition = self.state.partition_mut(group);
         let partition = partition.ok_or_else(|| unknown(group))?;
         let before = partition.retiring.len();
         let members = &command.replica_ids;
+        let mut wished = partition.replicas.iter();
+        if command.only_with_all_wished && wished.any(|wish| !members.contains(&wish.replica_id)) {
+            return Ok(None);
+        }
         partition
             .retiring
             .retain(|replica| members.contains(&replica.replica_id));

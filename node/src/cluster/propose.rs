@@ -6,7 +6,7 @@ use std::time::Duration;
 use openraft::errors::{ClientWriteError, RaftError};
 use ropewalk_proto::command::{
     COMPACTION_SINCE_VERSION, Command, EXTERNAL_SINCE_VERSION, GROUPS_SINCE_VERSION,
-    RAISE_SINCE_VERSION, Reply,
+    RAISE_SINCE_VERSION, Reply, SETTLE_SINCE_VERSION,
 };
 use ropewalk_proto::error::{ErrorCode, Outcome, WireError};
 use ropewalk_proto::ids::GROUPS_TOPIC;
@@ -100,6 +100,9 @@ fn version_of(kind: &meta_command::Kind) -> u32 {
             ..
         }) if settings::needs_compaction(settings) => COMPACTION_SINCE_VERSION,
         meta_command::Kind::RegisterNode(node) if node.external.is_some() => EXTERNAL_SINCE_VERSION,
+        meta_command::Kind::SettleReplicas(fact) if fact.only_with_all_wished => {
+            SETTLE_SINCE_VERSION
+        }
         _ => 1,
     }
 }
@@ -261,7 +264,7 @@ fn out_of_time(within: Duration) -> WireError {
 
 #[cfg(test)]
 mod tests {
-    use ropewalk_proto::v1::{Cleanup, GrowTopic, PartitionFenced, TopicSettings};
+    use ropewalk_proto::v1::{Cleanup, GrowTopic, PartitionFenced, SettleReplicas, TopicSettings};
 
     use super::*;
 
@@ -288,5 +291,13 @@ mod tests {
         let grow = meta_command::Kind::GrowTopic(GrowTopic::default());
         let fenced = meta_command::Kind::PartitionFenced(PartitionFenced::default());
         assert_eq!((version_of(&grow), version_of(&fenced)), (3, 3));
+        let settle = |only_with_all_wished| {
+            meta_command::Kind::SettleReplicas(SettleReplicas {
+                only_with_all_wished,
+                ..SettleReplicas::default()
+            })
+        };
+        assert_eq!(version_of(&settle(false)), 1);
+        assert_eq!(version_of(&settle(true)), SETTLE_SINCE_VERSION);
     }
 }

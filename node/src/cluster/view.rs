@@ -24,6 +24,8 @@ pub struct ClusterView {
     pub topics: BTreeMap<String, TopicView>,
     /// Topics with lower ids have been created; those not among `topics` are gone.
     pub next_topic: TopicId,
+    /// Replicas with lower ids have been wished for, if only for a while; no other has.
+    pub next_replica: ReplicaId,
 }
 
 /// One node.
@@ -106,6 +108,7 @@ impl ClusterView {
                 .collect(),
             topics: topics.map(|(name, t)| (name.clone(), topic(t))).collect(),
             next_topic: TopicId(state.next.topic),
+            next_replica: ReplicaId(state.next.replica),
             understood,
         }
     }
@@ -113,6 +116,13 @@ impl ClusterView {
     /// Every partition there is, in order of topic and number.
     pub fn partitions(&self) -> impl Iterator<Item = &PartitionView> {
         self.topics.values().flat_map(|topic| &topic.partitions)
+    }
+
+    /// Whether this picture shows the wishes by which these replicas came into a group. Each wish that
+    /// lets go of replicas draws new ones, with higher ids than all before, and they come in before any
+    /// goes: so no picture that knows all that are in a group is older than who brought them in.
+    pub fn knows<'a>(&self, mut members: impl Iterator<Item = &'a ReplicaId>) -> bool {
+        members.all(|replica| *replica < self.next_replica)
     }
 
     /// The partition of a topic.

@@ -77,6 +77,7 @@ mod tests {
             voters: (1..=3).map(ReplicaId).collect(),
             settled: (1..=3).map(ReplicaId).collect(),
             members: Default::default(),
+            since: None,
             quiet: true,
             half_way_to: None,
             in_sync: in_sync.iter().copied().map(ReplicaId).collect(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use openraft::{Instant, RaftMetrics};
 use ropewalk_proto::ids::{NodeId, ReplicaId};
-use ropewalk_raft_store::types::StoredMembership;
+use ropewalk_raft_store::types::{LogId, StoredMembership};
 use ropewalk_raft_store::{Broker, TypeConfig};
 
 /// How far the log had come at the last two looks. A follower is in sync if it was heard from
@@ -41,6 +41,8 @@ pub(super) struct Group {
     pub settled: BTreeSet<ReplicaId>,
     /// Voters and learners, and where they are.
     pub members: BTreeMap<ReplicaId, Broker>,
+    /// The entry that made it so.
+    pub since: Option<LogId>,
     /// No membership change is under way.
     pub quiet: bool,
     /// The voters a change that was left half-way was going to.
@@ -85,6 +87,7 @@ impl Group {
             ),
             in_sync: members.keys().copied().filter(keeps_up).collect(),
             members,
+            since: *metrics.membership_config.log_id(),
             quiet: metrics.membership_config == metrics.committed_membership_config,
             half_way_to: half_way_to.cloned(),
         }
@@ -154,6 +157,7 @@ mod tests {
             settled: settled(&in_force, &committed),
             in_sync: in_force.nodes().map(|(id, _)| *id).collect(),
             members: members.collect(),
+            since: *in_force.log_id(),
             quiet: in_force == committed,
             half_way_to: None,
         };

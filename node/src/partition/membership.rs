@@ -2,12 +2,12 @@
 //! decided afresh from what is, so that it can stop anywhere and any later leader can go on.
 //!
 //! Replicas that are to go need not be alive; replicas that are to come must have caught up before
-//! they vote. Replica ids are never used twice, so a step taken late does no harm.
+//! they vote. A step is for one membership: if that is another by the time it is taken, it is not.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use openraft::ChangeMembers;
+use openraft::{ChangeMembers, Precondition};
 use ropewalk_proto::ids::ReplicaId;
 use ropewalk_raft_store::Broker;
 
@@ -88,8 +88,8 @@ pub(super) fn next_step(wish: &BTreeMap<ReplicaId, Broker>, group: &Group) -> St
 }
 
 impl Partition {
-    /// Takes one step; what fails is tried again when the leader next looks.
-    pub(super) async fn take_step(&self, step: Step) {
+    /// Takes one step that was decided for `group`; what fails is tried again when the leader next looks.
+    pub(super) async fn take_step(&self, step: Step, group: &Group) {
         let id = &self.id;
         if step != Step::Wait {
             tracing::info!(partition = %id, ?step, "membership step");
@@ -111,7 +111,11 @@ impl Partition {
             Step::SetVoters(voters) => ChangeMembers::ReplaceAllVoters(voters),
             Step::RemoveLearners(replicas) => ChangeMembers::RemoveNodes(replicas),
         };
-        match tokio::time::timeout(STEP_WITHIN, self.raft.change_membership(change, false)).await {
+        let still = Precondition::LastMembershipLogId {
+            last_membership_log_id: group.since,
+        };
+        let changed = self.raft.change_membership_if(change, false, [still]);
+        match tokio::time::timeout(STEP_WITHIN, changed).await {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => tracing::info!(partition = %id, %error, "membership step put off"),
             Err(_) => tracing::info!(partition = %id, "membership step is still under way"),
@@ -145,6 +149,7 @@ mod tests {
             voters: voters.iter().copied().map(ReplicaId).collect(),
             settled: voters.iter().copied().map(ReplicaId).collect(),
             members: wish(voters),
+            since: None,
             quiet: true,
             half_way_to: None,
             in_sync: voters.iter().copied().map(ReplicaId).collect(),

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver;
 use openraft::{Instant as _, RaftMetrics};
+use ropewalk_proto::command::SETTLE_SINCE_VERSION;
 use ropewalk_proto::ids::NodeId;
 use ropewalk_proto::v1::{NodeState, SettleReplicas, meta_command};
 use ropewalk_raft_store::{Machine, TypeConfig, purge_to_boundary};
@@ -20,7 +21,7 @@ use super::founding::{Founding, brokers};
 use super::membership::{Step, next_step};
 use super::quarantine::{SAY_AGAIN, due, lost_majority};
 use crate::cluster::LeaderInfo;
-use crate::cluster::view::{ClusterView, PartitionView};
+use crate::cluster::view::{ClusterView, PartitionView, Place};
 
 /// How often a partition of a topic that grows is looked at: until its fence is known keys wait.
 const GROWING_TICK: Duration = Duration::from_millis(50);
@@ -113,15 +114,19 @@ impl Steward {
 
     async fn lead(&mut self, wish: &PartitionView, view: &ClusterView) {
         let group = self.partition.group();
+        // By an older picture it would take in again what was let go since, and is deleted.
+        if !view.knows(group.members.keys()) {
+            return;
+        }
         let wished = wish.replicas.iter().map(|place| place.replica);
         let newcomers = wished.filter(|replica| !group.voters.contains(replica));
         self.partition.newcomers.set(newcomers.collect());
         let step = next_step(&brokers(&wish.replicas, view), &group);
         if matches!(step, Step::Settled | Step::Wait) {
-            self.settle(wish).await;
+            self.settle(wish, view).await;
         }
         if step != Step::Settled {
-            return self.partition.take_step(step).await;
+            return self.partition.take_step(step, &group).await;
         }
         let host = &self.partition.host;
         let unfit = host.leaving.load(Ordering::Relaxed) || !host.is_writable();
@@ -133,18 +138,17 @@ impl Steward {
         let may_lead = |node| may_lead(view, node) && fit(node);
         if let Some(heir) = self.balance.heir(&wish.replicas, &group, may_lead) {
             self.balance.reset();
-            self.partition.take_step(Step::HandOver(heir)).await;
+            self.partition.take_step(Step::HandOver(heir), &group).await;
         }
     }
 
-    /// Tells which replicas on their way out are in the group no more. That does not wait for those
-    /// that come: one that is damaged before it has caught up gets a successor only while few are on
-    /// their way out.
-    async fn settle(&self, wish: &PartitionView) {
+    /// Tells which replicas on their way out are in the group no more, once those that come are in it.
+    /// That does not wait for them to catch up: one that is damaged before gets a successor only while
+    /// few are on their way out.
+    async fn settle(&self, wish: &PartitionView, view: &ClusterView) {
         let left = |group: &Group| {
-            let members = &group.members;
-            let mut leaving = wish.retiring.iter();
-            group.quiet && leaving.any(|place| !members.contains_key(&place.replica))
+            let is_in = |place: &Place| group.members.contains_key(&place.replica);
+            group.quiet && wish.replicas.iter().all(is_in) && !wish.retiring.iter().all(is_in)
         };
         // Another may lead meanwhile, and have taken in one of them since.
         if !left(&self.partition.group()) || self.partition.catch_up().await.is_err() {
@@ -157,6 +161,7 @@ impl Steward {
         let fact = SettleReplicas {
             group_id: wish.group.0,
             replica_ids: group.members.keys().map(|replica| replica.0).collect(),
+            only_with_all_wished: view.understood >= SETTLE_SINCE_VERSION,
         };
         // If there is no room now there will be at the next look.
         let fact = meta_command::Kind::SettleReplicas(fact);

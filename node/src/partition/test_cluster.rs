@@ -101,6 +101,7 @@ impl TestCluster {
             applied: 1,
             cluster_id: "test".into(),
             understood: UNDERSTOOD_VERSION,
+            next_replica: ReplicaId(1_000),
             ..Default::default()
         };
         let mut listeners = Vec::new();

@@ -154,6 +154,7 @@ fn settled(group: GroupId, replicas: impl IntoIterator<Item = u64>) -> Kind {
     Kind::SettleReplicas(SettleReplicas {
         group_id: group.0,
         replica_ids: replicas.into_iter().collect(),
+        only_with_all_wished: true,
     })
 }
 
