@@ -201,7 +201,7 @@ fn find(truth: &Truth, place: Place, offset: u64) -> Option<(GroupId, u64)> {
 }
 
 /// The memberships that may be in force.
-fn configs(group: &Group, id: GroupId, now: &Now<'_>) -> Vec<Vec<BTreeSet<ReplicaId>>> {
+pub(super) fn configs(group: &Group, id: GroupId, now: &Now<'_>) -> Vec<Vec<BTreeSet<ReplicaId>>> {
     let mut configs = Vec::new();
     let committed = group.voters.last_key_value();
     configs.extend(committed.map(|(_, voters)| voters.clone()));

@@ -14,6 +14,7 @@ mod groups_get_all;
 mod growth;
 mod images;
 mod judge;
+mod kept;
 mod last_value;
 mod linear;
 mod lookups;
@@ -99,6 +100,7 @@ pub fn all() -> Vec<Box<dyn Check>> {
         Box::new(election::ElectionSafety::default()),
         Box::new(votes::VotesAreKept::default()),
         Box::new(quarantine::QuarantineHolds::default()),
+        Box::new(kept::VotersAreKept::default()),
         Box::new(noticed::DamageIsNoticed::default()),
         Box::new(matching::LogMatching::default()),
         Box::new(completeness::LeaderCompleteness::default()),
