@@ -23,6 +23,7 @@ pub(crate) mod made;
 mod matching;
 mod noticed;
 mod offsets;
+mod once;
 mod order;
 mod owners;
 mod phantom;
@@ -100,6 +101,7 @@ pub fn all() -> Vec<Box<dyn Check>> {
         Box::new(election::ElectionSafety::default()),
         Box::new(votes::VotesAreKept::default()),
         Box::new(quarantine::QuarantineHolds::default()),
+        Box::new(once::IdsAreUsedOnce::default()),
         Box::new(kept::VotersAreKept::default()),
         Box::new(noticed::DamageIsNoticed::default()),
         Box::new(matching::LogMatching::default()),
