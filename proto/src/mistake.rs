@@ -59,7 +59,6 @@ mistakes! {
     DropTrims "drop-trims" "a trim in the log is carried out by nobody"
     TrimTooFar "trim-too-far" "retention takes one segment more than the settings say"
     DamagedGoesOn "damaged-goes-on" "a replica in quarantine runs again after a restart"
-    OlderPicture "older-picture" "a leader goes by a picture of the metadata that is older than its group's membership"
     PointInTime "point-in-time" "a damaged write-ahead log is read up to the damage, unchecked, and the mark is not asked"
     UnknownIsFailure "unknown-is-failure" "the client calls a batch refused when nobody answered"
     RetryAsNew "retry-as-new" "the client gives a batch a new sequence when it sends it again"

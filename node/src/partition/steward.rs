@@ -9,7 +9,6 @@ use openraft::async_runtime::WatchReceiver;
 use openraft::{Instant as _, RaftMetrics};
 use ropewalk_proto::command::SETTLE_SINCE_VERSION;
 use ropewalk_proto::ids::NodeId;
-use ropewalk_proto::mistake::{Mistake, made};
 use ropewalk_proto::v1::{NodeState, SettleReplicas, meta_command};
 use ropewalk_raft_store::{Machine, TypeConfig, purge_to_boundary};
 use tokio::time::{Instant, MissedTickBehavior};
@@ -116,7 +115,7 @@ impl Steward {
     async fn lead(&mut self, wish: &PartitionView, view: &ClusterView) {
         let group = self.partition.group();
         // By an older picture it would take in again what was let go since, and is deleted.
-        if !view.knows(group.members.keys()) && !made(Mistake::OlderPicture) {
+        if !view.knows(group.members.keys()) {
             return;
         }
         let wished = wish.replicas.iter().map(|place| place.replica);
