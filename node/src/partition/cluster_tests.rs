@@ -9,10 +9,8 @@ use ropewalk_proto::batch::{BatchBuilder, Compression};
 use ropewalk_proto::error::ErrorCode;
 use ropewalk_proto::ids::NodeId;
 use ropewalk_proto::v1::{SettleReplicas, TopicSettings, meta_command};
-use ropewalk_raft_store::{Broker, Machine};
+use ropewalk_raft_store::Machine;
 
-use super::followers::Group;
-use super::membership::Step;
 use super::test_cluster::{GROUP, PATIENCE, TOPIC, TestCluster, eventually, place, settings};
 use super::*;
 use crate::cluster::ClusterView;
@@ -432,60 +430,6 @@ async fn a_new_replica_of_a_trimmed_log_becomes_equal_to_its_leader() {
     assert_eq!(contents(&newcomer).await, contents(&leader).await);
     let trimmed = leader.fetch(spec(0)).await.unwrap_err();
     assert_eq!(trimmed.code, ErrorCode::OffsetOutOfRange);
-    cluster.stop().await;
-}
-
-#[tokio::test]
-async fn a_leader_with_an_older_picture_takes_nobody_in_again() {
-    let cluster = TestCluster::start(4, settings()).await;
-    cluster.change(|view| view.next_replica = place(4).replica);
-    let older = cluster.view.borrow().clone();
-    let leader = cluster.leader().await;
-    let goes = (1..=3)
-        .find(|node| NodeId(*node) != leader.host.node_id)
-        .unwrap();
-    cluster.change(|view| view.next_replica.0 += 1);
-    cluster.change_partition(|partition| {
-        partition.retiring = vec![place(goes)];
-        let mut replicas = partition.replicas.iter_mut();
-        *replicas.find(|held| **held == place(goes)).unwrap() = place(4);
-    });
-    eventually("moved replica", || {
-        let group = leader.group();
-        group.quiet && !group.members.contains_key(&place(goes).replica)
-    })
-    .await;
-    let newer = cluster.view.borrow().clone();
-    let before = leader.group();
-    assert!(before.voters.contains(&place(4).replica));
-
-    // As after a restart, or cut off from the metadata: the leader knows nothing of the move yet.
-    cluster.view.send_replace(older);
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    assert_eq!(leader.group().since, before.since);
-    cluster.view.send_replace(newer);
-    eventually("whole group", || leader.group().in_sync == before.voters).await;
-    cluster.stop().await;
-}
-
-#[tokio::test]
-async fn a_step_that_was_decided_for_another_membership_is_not_taken() {
-    let cluster = TestCluster::start(4, settings()).await;
-    let leader = cluster.leader().await;
-    let group = leader.group();
-    let broker = Broker {
-        node_id: NodeId(4),
-        address: String::new(),
-    };
-    let step = Step::AddLearner(place(4).replica, broker);
-    let another = Group {
-        since: None,
-        ..group.clone()
-    };
-    leader.take_step(step.clone(), &another).await;
-    assert_eq!(leader.group().since, group.since);
-    leader.take_step(step, &group).await;
-    eventually("other membership", || leader.group().since != group.since).await;
     cluster.stop().await;
 }
 

@@ -22,6 +22,8 @@ mod host;
 mod lookup;
 mod machine;
 mod membership;
+#[cfg(test)]
+mod membership_tests;
 mod offsets;
 mod produce;
 mod producers;
