@@ -6,10 +6,10 @@ use ropewalk_simulation::fault::{Disks, Fault, Network, Operations, Processes, R
 use ropewalk_simulation::plan::Plan;
 use ropewalk_simulation::run::run;
 
-/// Three nodes, one producer, and these faults: from when, for how long, and what.
-fn holds(storm: Duration, faults: Vec<(u64, u64, What)>) {
+/// So many nodes, one producer, and these faults: from when, for how long, and what.
+fn holds(nodes: usize, storm: Duration, faults: Vec<(u64, u64, What)>) {
     let mut plan = Plan::draw(1, storm);
-    plan.nodes = 3;
+    plan.nodes = nodes;
     plan.load.partitions = 4;
     plan.load.producers.truncate(1);
     for producer in &mut plan.load.producers {
@@ -27,7 +27,11 @@ fn holds(storm: Duration, faults: Vec<(u64, u64, What)>) {
         what,
     };
     plan.faults = faults.into_iter().map(fault).collect();
-    let outcome = run(&plan);
+    plan_holds(&plan);
+}
+
+fn plan_holds(plan: &Plan) {
+    let outcome = run(plan);
     println!("{outcome:?}");
     assert_eq!(outcome.violations, []);
     assert!(outcome.acknowledged > 0, "{outcome:?}");
@@ -48,7 +52,7 @@ fn that_a_node_does_not_know_who_joined_meanwhile_costs_nobody_its_data() {
         let unheard = What::Network(Network::NoClients { node });
         faults.push((20_000, 9_000, unheard));
     }
-    holds(Duration::from_secs(30), faults);
+    holds(3, Duration::from_secs(30), faults);
 }
 
 /// A node that lost its disk waits for the others, and when it is given a place its new disk is full.
@@ -65,5 +69,29 @@ fn a_disk_that_is_full_when_its_node_gets_a_place_keeps_it_out_only_until_there_
         (6_500, 8_000, away),
         (10_000, 8_000, full),
     ];
-    holds(Duration::from_secs(22), faults);
+    holds(3, Duration::from_secs(22), faults);
+}
+
+/// A node does not hear of a move, gets the lead of what was moved, and knows the old wish only.
+#[test]
+fn a_leader_that_did_not_hear_of_a_move_does_not_undo_it() {
+    let unheard = What::Network(Network::OneWay { from: 0, to: 1 });
+    let leaves = What::Operations(Operations::Decommission { node: 3 });
+    let away = What::Processes(Processes::Crash {
+        reach: Reach::One,
+        nodes: vec![3],
+    });
+    let faults = vec![
+        (2_500, 5_444, unheard),
+        (2_900, 6_079, leaves),
+        (5_792, 1_553, away),
+    ];
+    holds(4, Duration::from_secs(15), faults);
+}
+
+/// A node is cut off while it is removed, and clients go on asking it: found by hand, as a plan.
+#[test]
+fn a_node_that_was_removed_unheard_keeps_no_client_from_the_others() {
+    let plan = include_str!("plans/removed-unheard.json");
+    plan_holds(&serde_json::from_str(plan).expect("a plan"));
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver;
@@ -197,6 +198,14 @@ impl Cluster {
         self.shared.leaders.alive(node)
     }
 
+    /// Whether this node was removed from its cluster and has heard it only from who refused it: what
+    /// it knows of the cluster ends before that, and nobody tells it more.
+    pub fn is_forsaken(&self) -> bool {
+        let known = |view: &ClusterView| view.nodes.get(&self.node_id()).map(|own| own.state);
+        self.shared.removed.load(Ordering::Relaxed)
+            && known(&self.shared.view.borrow()) != Some(NodeState::Removed)
+    }
+
     /// The node that leads the metadata group, if one is known and was heard from lately.
     pub fn controller(&self) -> Option<NodeId> {
         let leader = self.shared.meta.get()?.leader()?.node_id;
@@ -349,6 +358,7 @@ async fn registered(shared: &Arc<Shared>) {
         match formation::make_known(shared).await {
             Ok(()) => return,
             Err(error) if error.code.retry() == Retry::Never => {
+                shared.heed(&error);
                 tracing::error!(%error, "the cluster refuses this node");
                 sleep(REFUSED_AGAIN).await;
             }

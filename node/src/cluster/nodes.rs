@@ -16,6 +16,17 @@ pub const INCARNATION_BYTES: usize = 16;
 /// Nodes a cluster remembers, the removed ones too.
 const MAX_NODES: usize = 10_000;
 
+/// What a node is told that was removed. It may not have heard: the others speak to it no more.
+pub(super) fn removed(id: NodeId) -> WireError {
+    WireError::new(
+        ErrorCode::Unsafe,
+        format!(
+            "node {id} was removed from this cluster; to bring the machine back, stop it, empty its \
+             data directory and start it as a new node"
+        ),
+    )
+}
+
 impl MetaMachine {
     /// The first command of a cluster's life. The same plan again changes nothing, since every
     /// founding node proposes it until it is applied.
@@ -75,13 +86,7 @@ impl MetaMachine {
         };
         let state = state_of(node);
         if state == NodeState::Removed {
-            return Err(WireError::new(
-                ErrorCode::Unsafe,
-                format!(
-                    "node {id} was removed from this cluster; to bring the machine back, stop it, \
-                     empty its data directory and start it as a new node"
-                ),
-            ));
+            return Err(removed(id));
         }
         let before = node.info.as_ref().map_or("", |info| &info.external);
         let info = Some(NodeInfo {

@@ -65,6 +65,7 @@ async fn report_to(shared: Arc<Shared>, node: NodeId, address: String) {
             Ok(_) => peer.answered(began.elapsed()),
             Err(error) => {
                 peer.failed();
+                shared.heed(&error);
                 tracing::debug!(to = address, %error, "a report did not arrive");
             }
         }

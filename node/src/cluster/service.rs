@@ -7,15 +7,16 @@ use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::ids::NodeId;
 use ropewalk_proto::v1::cluster_server;
 use ropewalk_proto::v1::{
-    FormAnswer, FormCall, FoundingNode, HelloAnswer, HelloCall, JoinAnswer, JoinCall,
+    FormAnswer, FormCall, FoundingNode, HelloAnswer, HelloCall, JoinAnswer, JoinCall, NodeState,
     ProposeMetaAnswer, ProposeMetaCall, RegisterNode, ReportAnswer, ReportCall, meta_command,
     meta_reply,
 };
 use tonic::{Request, Response, Status};
 
+use super::machine::state_of;
 use super::propose::{propose, propose_here};
 use super::shared::Shared;
-use super::{identity, report};
+use super::{identity, nodes, report};
 
 /// The `ropewalk.v1.Cluster` service of a node.
 #[derive(Debug, Clone)]
@@ -111,16 +112,16 @@ impl cluster_server::Cluster for ClusterService {
         let call = request.into_inner();
         let node = NodeId(call.node_id);
         let meta = self.shared.meta()?;
-        let known = meta
-            .state
-            .machine()
-            .node(node)
-            .map(|n| n.incarnation.clone());
-        if known.is_none_or(|incarnation| incarnation != call.incarnation) {
+        let known = meta.state.machine().node(node).cloned();
+        let known = known.filter(|known| known.incarnation == call.incarnation);
+        let Some(known) = known else {
             return Err(Status::from(WireError::new(
                 ErrorCode::UnknownNode,
                 format!("this cluster does not know the node that calls itself {node}"),
             )));
+        };
+        if state_of(&known) == NodeState::Removed {
+            return Err(Status::from(nodes::removed(node)));
         }
         let leading = call.leading.into_iter();
         let leading = leading.map(|one| report::from_wire(node, one)).collect();

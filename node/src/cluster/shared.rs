@@ -1,5 +1,6 @@
 //! What the tasks and services of this room have in common.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -83,6 +84,8 @@ pub(super) struct Shared {
     placing: Mutex<()>,
     pub view: watch::Sender<Arc<ClusterView>>,
     pub leaders: LeaderTable,
+    /// Another node said that this one was removed from the cluster.
+    pub removed: AtomicBool,
     pub clock: Arc<ClusterClock>,
     /// The replica of the metadata group, once it runs.
     pub meta: OnceLock<Meta>,
@@ -120,6 +123,7 @@ impl Shared {
             placing: Mutex::new(()),
             view: watch::Sender::default(),
             leaders,
+            removed: AtomicBool::new(false),
             meta: OnceLock::new(),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -163,6 +167,14 @@ impl Shared {
         self.leaders.set_own(identity::node_id(&place));
         self.identity.send_replace(place);
         Ok(())
+    }
+
+    /// Takes to heart what another node answered to who this one is.
+    pub fn heed(&self, refusal: &WireError) {
+        let removed = refusal.code == ErrorCode::Unsafe;
+        if removed && !self.removed.swap(true, Ordering::Relaxed) {
+            tracing::error!(error = %refusal, "the others have gone on without this node");
+        }
     }
 
     /// What this node knows of itself before it knows any cluster.

@@ -36,7 +36,8 @@ const MAX_REQUEST_BYTES: usize = 33 << 20;
 
 type AnswerStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
-/// The client service. It answers `NotServing` until the node has joined its cluster.
+/// The client service. It answers `NotServing` until the node has joined its cluster, and once the
+/// cluster has gone on without it.
 #[derive(Debug, Clone)]
 pub struct Service {
     serving: Arc<OnceLock<Serving>>,
@@ -100,12 +101,17 @@ impl Service {
     }
 
     fn serving(&self) -> Result<&Serving, WireError> {
-        self.serving.get().ok_or_else(|| {
-            WireError::new(
-                ErrorCode::NotServing,
-                "this node has not joined its cluster yet; try again, or ask another node",
-            )
-        })
+        let why_not = match self.serving.get() {
+            None => "has not joined its cluster yet; try again, or ask another node",
+            Some(serving) if serving.cluster.is_forsaken() => {
+                "was removed from its cluster, and does not know what is there now; ask another node"
+            }
+            Some(serving) => return Ok(serving),
+        };
+        Err(WireError::new(
+            ErrorCode::NotServing,
+            format!("this node {why_not}"),
+        ))
     }
 }
 

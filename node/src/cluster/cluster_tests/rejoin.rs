@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::cluster::ClusterView;
 
 #[tokio::test]
 async fn two_of_three_that_lost_their_data_wait_for_their_cluster_and_found_none() {
@@ -81,6 +82,35 @@ async fn nodes_that_have_applied_as_much_say_so_also_if_one_was_started_again() 
         indexes.collect::<BTreeSet<_>>().len() == 1
     })
     .await;
+    for node in nodes {
+        node.stop().await;
+    }
+}
+
+/// Found by the simulator: who asked it first believed for ever that nobody led anything.
+#[tokio::test]
+async fn a_node_that_could_not_hear_of_its_removal_is_told_by_whom_it_speaks_to() {
+    let mut nodes = start_cluster(3).await;
+    eventually("controller", || nodes[0].cluster.controller().is_some()).await;
+    let leader = nodes[0].cluster.controller().unwrap();
+    let deaf = nodes.iter().position(|node| node.id() != leader).unwrap();
+    let deaf = nodes.remove(deaf);
+    // It reaches the others, and nobody reaches it.
+    deaf.inbound.close();
+    deaf.serving.cancel();
+    let leave = SetNodeState {
+        node_id: deaf.id().0,
+        state: NodeState::Decommissioning.into(),
+    };
+    let leave = meta_command::Kind::SetNodeState(leave);
+    nodes[0].cluster.propose(leave).await.unwrap();
+    for node in &nodes {
+        let removed = |view: &Arc<ClusterView>| view.nodes[&deaf.id()].state == NodeState::Removed;
+        node.sees("the removal", removed).await;
+    }
+    eventually("word of it", || deaf.cluster.is_forsaken()).await;
+    assert!(nodes.iter().all(|node| !node.cluster.is_forsaken()));
+    deaf.stop().await;
     for node in nodes {
         node.stop().await;
     }
