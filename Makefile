@@ -7,11 +7,16 @@ SECONDS ?= 60
 DISK ?= mixed
 SIM := cargo run --release -p ropewalk-simulation --
 
+# The built programs, and a wrapper that reports progress while cargo is silent.
+BUILT = $(or $(CARGO_TARGET_DIR),target)/release
+PROGRESS = scripts/with-progress
+
 .PHONY: demo streams observe test torture day-two check chart image lifecycle e2e-kubernetes sim sim-ci bugs setup
 
 # A three-node cluster of real processes loses its busiest node half-way, and no record.
 demo: setup
-	cargo run --release -p ropewalk-demo
+	$(PROGRESS) cargo build --release --workspace --bin ropewalk --bin ropewalk-demo
+	$(BUILT)/ropewalk-demo --binary $(BUILT)/ropewalk
 
 # Figures of consumer groups on three real nodes: settling, growth, replay, lag.
 streams: setup
@@ -35,6 +40,7 @@ observe: setup
 	cargo run --release -p ropewalk-observe -- --prometheus "$$(deploy/observe/prometheus.sh $(or $(CARGO_TARGET_DIR),target)/prometheus)"
 
 test: setup
+	$(PROGRESS) cargo test --release --workspace --no-run
 	cargo test --release --workspace
 
 # Whole clusters in virtual time, a seed each: make sim SEEDS=1..2001 SECONDS=180
@@ -43,7 +49,6 @@ sim: setup
 
 # A piece of CI: 200 seeds, 50 of them on RocksDB, and 10 twice, 5 on each disk. Built with
 # the whole workspace, as the tests were, so that nothing is compiled again.
-BUILT = $(or $(CARGO_TARGET_DIR),target)/release
 sim-ci: setup
 	cargo build --release --workspace --bin ropewalk-sim
 	$(BUILT)/ropewalk-sim run --seeds 1..201 --seconds 60 --disk mixed
