@@ -252,7 +252,7 @@ def check_limits():
 def check_seeds():
     """More nodes change nothing of who may found a cluster."""
     def seeds(replicas):
-        text, _ = render({"replicas": replicas})
+        text, _ = render({"replicas": replicas, "networkPolicy": {"acknowledgeOpenToAll": True}})
         nodes = next(d for d in documents(text) if d["kind"] == "StatefulSet")
         env = nodes["spec"]["template"]["spec"]["containers"][0]["env"]
         return next(one["value"] for one in env if one["name"] == "ROPEWALK_SEEDS")

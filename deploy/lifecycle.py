@@ -25,7 +25,7 @@ CHART = ROOT / "deploy/helm/ropewalk"
 BINARY = Path(sys.argv[1])
 WORK = Path(tempfile.mkdtemp(prefix="ropewalk-lifecycle-"))
 # What a pod here has less of than in production, and nothing else.
-VALUES = {"minReadySeconds": 3, "persistence": {"size": "1Gi"},
+VALUES = {"minReadySeconds": 3, "networkPolicy": {"acknowledgeOpenToAll": True}, "persistence": {"size": "1Gi"},
           "resources": {"requests": {"memory": "512Mi"}, "limits": {"memory": "512Mi"}}}
 SERVICE = "log-ropewalk.events.svc.cluster.local"
 HOSTS = 9

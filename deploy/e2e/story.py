@@ -45,7 +45,7 @@ def build(table):
 
 
 def install(table):
-    helm("install", "log", CHART, "--create-namespace")
+    helm("install", "log", CHART, "--create-namespace", "--set=networkPolicy.acknowledgeOpenToAll=true")
     rolled()
     hosts = {p["spec"]["nodeName"] for p in our_pods().values()}
     if len(hosts) != 3:
@@ -99,7 +99,7 @@ def outside(table, nodes):
     """A program beside the Kubernetes publishes and reads through the machines' ports."""
     there = {n["metadata"]["name"] for n in get("nodes")["items"]}
     hosts = [n.machine.address for n in nodes if n.name in there][:3]
-    upgrade("external.type=NodePort", f"external.hosts={{{','.join(hosts)}}}",
+    upgrade("external.type=NodePort", "external.acknowledgePlaintext=true", f"external.hosts={{{','.join(hosts)}}}",
             f"external.nodePorts={{{','.join(map(str, PORTS))}}}")
     rolled()
     bootstrap = ",".join(f"{host}:{port}" for host, port in zip(hosts, PORTS, strict=True))

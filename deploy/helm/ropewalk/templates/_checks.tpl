@@ -9,6 +9,19 @@ failure. Each ends rendering with what is wrong and what to do.
 {{- include "ropewalk.checks.placement" . -}}
 {{- include "ropewalk.checks.external" . -}}
 {{- include "ropewalk.checks.tls" . -}}
+{{- include "ropewalk.checks.plaintext" . -}}
+{{- end -}}
+
+{{- define "ropewalk.checks.plaintext" -}}
+{{- if eq (include "ropewalk.tlsMode" .) "off" -}}
+{{- if and (ne .Values.external.type "none") (not .Values.external.acknowledgePlaintext) -}}
+{{- fail (printf "external.type: %s with tls.mode: off lets anybody on the way read and change records; set tls.mode to on, or external.acknowledgePlaintext to true" .Values.external.type) -}}
+{{- end -}}
+{{- $open := or (not .Values.networkPolicy.enabled) (not .Values.networkPolicy.clients) -}}
+{{- if and $open (not .Values.networkPolicy.acknowledgeOpenToAll) -}}
+{{- fail "networkPolicy admits every pod of the Kubernetes cluster, and tls.mode: off asks none for a certificate; name networkPolicy.clients, set tls.mode to on, or networkPolicy.acknowledgeOpenToAll to true" -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 
 {{- define "ropewalk.checks.external" -}}
