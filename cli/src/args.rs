@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::builder::{BoolishValueParser, NonEmptyStringValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use ropewalk_client::Unreadable;
 
 use crate::parse::{
     Address, HeaderArg, PartitionName, Rate, Setting, StartAt, duration, rate, retention_size,
@@ -284,6 +285,19 @@ pub struct ConsumeArgs {
     /// others as read
     #[arg(long, value_name = "CEL", value_parser = NonEmptyStringValueParser::new())]
     pub filter: Option<String>,
+    /// Go past batches that nobody can read, with a warning for each, instead of stopping there
+    #[arg(long)]
+    pub skip_unreadable: bool,
+}
+
+impl ConsumeArgs {
+    /// The policy for a batch that can't be read.
+    pub fn unreadable(&self) -> Unreadable {
+        match self.skip_unreadable {
+            true => Unreadable::Skip,
+            false => Unreadable::Fail,
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]

@@ -104,7 +104,7 @@ pub use group::{
     TopicPartition,
 };
 pub use producer::{Producer, ProducerBuilder, Ticket};
-pub use reader::{Reader, ReaderBuilder, Trimmed};
+pub use reader::{Reader, ReaderBuilder, Skipped, Trimmed, Unreadable};
 pub use record::{ConsumedRecord, Header, Offset, Receipt, Record};
 pub use ropewalk_proto::batch::Compression;
 pub use ropewalk_proto::error::ErrorCode;

@@ -3,7 +3,7 @@
 
 use futures_util::stream::{self, BoxStream};
 use futures_util::{FutureExt, StreamExt};
-use ropewalk_client::{Client, ConsumedRecord};
+use ropewalk_client::{Client, ConsumedRecord, ReaderBuilder, Unreadable};
 use tokio::signal::ctrl_c;
 
 use super::record::{HeaderRow, RecordRow, Text};
@@ -33,7 +33,7 @@ pub async fn run(context: Context, args: ConsumeArgs) -> anyhow::Result<()> {
         client,
         args.topic.clone(),
         spans,
-        filter,
+        (filter, args.unreadable()),
         side_by_side.max(1),
     );
     let mut out = context.output.stream();
@@ -48,11 +48,15 @@ fn all(
     client: Client,
     topic: String,
     spans: Vec<Span>,
-    filter: Option<String>,
+    (filter, unreadable): (Option<String>, Unreadable),
     side_by_side: usize,
 ) -> Records {
     stream::iter(spans)
-        .map(move |span| span::records(client.clone(), topic.clone(), span, filter.clone()))
+        .map(move |span| {
+            let filter = filter.clone().unwrap_or_default();
+            let open = move |reader: ReaderBuilder| reader.filter(filter).on_unreadable(unreadable);
+            span::records(client.clone(), topic.clone(), span, open)
+        })
         .flatten_unordered(side_by_side)
         .boxed()
 }

@@ -3,7 +3,7 @@
 use anyhow::bail;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{Stream, StreamExt, TryStreamExt};
-use ropewalk_client::{Client, ConsumedRecord, Offset, Reader, Trimmed};
+use ropewalk_client::{Client, ConsumedRecord, Offset, Reader, ReaderBuilder, Trimmed, Unreadable};
 use ropewalk_node::env::{Clock, SystemClock};
 
 use super::topic::no_topic;
@@ -101,6 +101,7 @@ pub fn records_left(
         let reader = client.reader(&topic, span.partition);
         let reader = reader.from(Offset::At(span.start));
         let reader = reader.on_trimmed(Trimmed::SkipToBeginning);
+        let reader = reader.on_unreadable(Unreadable::Skip);
         anyhow::Ok(until(reader.build().await?, span))
     };
     stream::once(opened).try_flatten().boxed()
@@ -142,12 +143,12 @@ async fn one(
     })
 }
 
-/// The records of a span that a filter finds, in order. Ends with the last one, without waiting for what may come after.
+/// The records of a span that a reader with these settings finds, in order. Ends with the last one, without waiting for what may come after.
 pub fn records(
     client: Client,
     topic: String,
     span: Span,
-    filter: Option<String>,
+    settings: impl FnOnce(ReaderBuilder) -> ReaderBuilder + Send + 'static,
 ) -> BoxStream<'static, anyhow::Result<ConsumedRecord>> {
     if span.end.is_some_and(|end| span.start >= end) {
         return stream::empty().boxed();
@@ -155,9 +156,8 @@ pub fn records(
     let opened = async move {
         let reader = client
             .reader(&topic, span.partition)
-            .from(Offset::At(span.start))
-            .filter(filter.unwrap_or_default());
-        anyhow::Ok(until(reader.build().await?, span))
+            .from(Offset::At(span.start));
+        anyhow::Ok(until(settings(reader).build().await?, span))
     };
     stream::once(opened).try_flatten().boxed()
 }

@@ -35,6 +35,7 @@ pub async fn run(context: &Context, args: &ConsumeArgs, group: &str) -> anyhow::
         .start_at(span::place(args.from))
         .filter(args.filter.clone().unwrap_or_default())
         .on_trimmed(Trimmed::SkipToBeginning)
+        .on_unreadable(args.unreadable())
         .build()
         .await?;
     let mut printer = Printer {

@@ -59,6 +59,10 @@ impl Member {
                     }
                     continue;
                 }
+                Some(skipped) = self.skipped.recv() => {
+                    self.listener.tell(&Rebalance::Skipped(skipped));
+                    continue;
+                }
                 () = self.shared.attention.notified() => {
                     self.tell_unreadable();
                     continue;

@@ -16,11 +16,13 @@ use super::state::Limits;
 use super::stream::Subscription;
 use crate::client::Inner;
 use crate::error::{Error, Result};
-use crate::reader::Trimmed;
+use crate::reader::{Skips, Trimmed, Unreadable};
 use crate::record::Offset;
 
 /// Commands that may wait for the member.
 const COMMANDS: usize = 64;
+/// Reports of skipped batches that may wait for the member. Further ones are only logged and counted.
+const SKIPPED: usize = 64;
 /// What times may be set to.
 const SHORTEST: Duration = Duration::from_millis(1);
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
@@ -36,6 +38,7 @@ pub struct SubscriptionBuilder {
     settings: Settings,
     listener: Listener,
     trimmed: Trimmed,
+    unreadable: Unreadable,
     max_decompressed_bytes: usize,
     memory_bytes: usize,
     max_in_flight: usize,
@@ -67,6 +70,7 @@ impl SubscriptionBuilder {
             },
             listener: Listener::default(),
             trimmed: Trimmed::default(),
+            unreadable: Unreadable::default(),
             max_decompressed_bytes: 64 << 20,
             memory_bytes: 32 << 20,
             max_in_flight: 4_096,
@@ -160,6 +164,15 @@ impl SubscriptionBuilder {
         self
     }
 
+    /// What to do with a batch that does not unpack or parse, or records that can't be filtered. The
+    /// default is to fail, and every member that reads on there fails too. What is skipped counts as
+    /// read, and the listener is told [`Rebalance::Skipped`]. A batch whose CRC does not match always
+    /// fails.
+    pub fn on_unreadable(mut self, unreadable: Unreadable) -> SubscriptionBuilder {
+        self.unreadable = unreadable;
+        self
+    }
+
     /// How large one batch may become when it is unpacked, in bytes. The default is 64 MiB.
     pub fn max_decompressed_bytes(mut self, bytes: usize) -> SubscriptionBuilder {
         self.max_decompressed_bytes = bytes;
@@ -203,12 +216,18 @@ impl SubscriptionBuilder {
     pub async fn build(self) -> Result<Subscription> {
         self.check()?;
         self.inner.check_filter(&self.filter).await?;
+        let (tell, skipped) = mpsc::channel(SKIPPED);
+        let mut skips = Skips::default();
+        skips.policy = self.unreadable;
+        // Where there is no room, it is in the log and in the count.
+        skips.listener(move |skipped| drop(tell.try_send(skipped.clone())));
         let readers = Readers {
             inner: self.inner.clone(),
             trimmed: self.trimmed,
             max_decompressed_bytes: self.max_decompressed_bytes,
             patience: self.patience,
             filter: self.filter,
+            skips,
             share_bytes: 0,
         };
         let limits = Limits {
@@ -230,7 +249,7 @@ impl SubscriptionBuilder {
             shared,
             self.settings,
             self.listener,
-            receiver,
+            (receiver, skipped),
             joined,
         );
         let member = AbortOnDropHandle::new(tokio::spawn(member.run()));

@@ -48,6 +48,12 @@ impl SubscriptionHandle {
         names.collect()
     }
 
+    /// How many batches could not be read and were skipped: none unless the subscription was told to
+    /// ([`super::SubscriptionBuilder::on_unreadable`]).
+    pub fn skipped_batches(&self) -> u64 {
+        self.shared.state.lock().readers.skips.batches()
+    }
+
     /// Commits what is done so far, and waits until that is safe.
     ///
     /// While the coordinator is looked for this waits, at most until the subscription ends.

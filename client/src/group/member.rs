@@ -20,6 +20,7 @@ use super::shared::Shared;
 use crate::backoff::Backoff;
 use crate::client::Inner;
 use crate::error::{Error, ErrorKind, Result};
+use crate::reader::Skipped;
 
 /// Without a coordinator for so many session timeouts, the subscription ends.
 const SESSIONS_WITHOUT_COORDINATOR: u32 = 3;
@@ -43,6 +44,8 @@ pub(super) struct Member {
     pub settings: Settings,
     pub listener: Listener,
     pub commands: mpsc::Receiver<Command>,
+    /// What the readers could not read and went past.
+    pub skipped: mpsc::Receiver<Skipped>,
     pub commits: Commits,
     pub closing: Option<Closing>,
     pub resolving: FuturesUnordered<BoxFuture<'static, Resolved>>,
@@ -69,7 +72,7 @@ impl Member {
         shared: Arc<Shared>,
         settings: Settings,
         listener: Listener,
-        commands: mpsc::Receiver<Command>,
+        (commands, skipped): (mpsc::Receiver<Command>, mpsc::Receiver<Skipped>),
         joined: oneshot::Sender<()>,
     ) -> Member {
         let member_id = shared.state.lock().member_id.clone();
@@ -80,6 +83,7 @@ impl Member {
             settings,
             listener,
             commands,
+            skipped,
             commits: Commits::default(),
             closing: None,
             resolving: FuturesUnordered::new(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::rebalance::TopicPartition;
 use crate::client::Inner;
-use crate::reader::{Reader, ReaderBuilder, Trimmed};
+use crate::reader::{Reader, ReaderBuilder, Skips, Trimmed};
 
 /// Makes the readers of a subscription.
 #[derive(Debug, Clone)]
@@ -15,6 +15,7 @@ pub(super) struct Readers {
     pub max_decompressed_bytes: usize,
     pub patience: Duration,
     pub filter: String,
+    pub skips: Skips,
     /// What each may fetch ahead now.
     pub share_bytes: usize,
 }
@@ -26,6 +27,7 @@ impl Readers {
             .max_decompressed_bytes(self.max_decompressed_bytes)
             .patience(self.patience)
             .filter(&self.filter)
+            .skips(self.skips.clone())
             .prefetch_bytes(share_bytes)
             .begin_at(from)
     }

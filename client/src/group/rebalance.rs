@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::error::Error;
+use crate::reader::Skipped;
 
 /// A partition by name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -41,6 +42,9 @@ pub enum Rebalance {
     /// A partition could not be read for as long as the subscription's patience goes. It is tried
     /// again.
     Unreadable(TopicPartition, Error),
+    /// Records can't be read by anybody, and were gone past as the subscription was told to. They
+    /// count as read.
+    Skipped(Skipped),
 }
 
 type Hears = dyn Fn(&Rebalance) + Send + Sync;

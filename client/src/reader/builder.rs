@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::Reader;
 use super::fetcher::Fetcher;
+use super::{Reader, Skipped, Skips, Unreadable};
 use crate::client::Inner;
 use crate::error::{Error, Result};
 use crate::record::Offset;
@@ -38,6 +38,7 @@ pub struct ReaderBuilder {
     max_decompressed_bytes: usize,
     patience: Duration,
     filter: String,
+    skips: Skips,
 }
 
 impl ReaderBuilder {
@@ -53,6 +54,7 @@ impl ReaderBuilder {
             max_decompressed_bytes: 64 << 20,
             patience,
             filter: String::new(),
+            skips: Skips::default(),
         }
     }
 
@@ -65,6 +67,27 @@ impl ReaderBuilder {
     /// What to do when the next offset is no longer there. The default is to fail.
     pub fn on_trimmed(mut self, trimmed: Trimmed) -> ReaderBuilder {
         self.trimmed = trimmed;
+        self
+    }
+
+    /// What to do with a batch that does not unpack or parse, or records that can't be filtered. The
+    /// default is to fail. One whose CRC does not match always fails.
+    pub fn on_unreadable(mut self, unreadable: Unreadable) -> ReaderBuilder {
+        self.skips.policy = unreadable;
+        self
+    }
+
+    /// A listener for what is skipped as unreadable. It must return soon, and not wait for anything.
+    pub fn on_skipped(
+        mut self,
+        listener: impl Fn(&Skipped) + Send + Sync + 'static,
+    ) -> ReaderBuilder {
+        self.skips.listener(listener);
+        self
+    }
+
+    pub(crate) fn skips(mut self, skips: Skips) -> ReaderBuilder {
+        self.skips = skips;
         self
     }
 
@@ -129,6 +152,7 @@ impl ReaderBuilder {
             self.trimmed,
             self.patience,
             self.filter,
+            self.skips.clone(),
             fetch_bytes,
             Arc::new(Semaphore::new(
                 self.prefetch_bytes.min(Semaphore::MAX_PERMITS),
@@ -141,6 +165,7 @@ impl ReaderBuilder {
             position,
             high_watermark: position,
             max_decompressed_bytes: self.max_decompressed_bytes,
+            skips: self.skips,
             fetched,
             chunk: None,
             failed: false,

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ropewalk_proto::batch::BatchView;
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::mistake::{Mistake, made};
 use ropewalk_proto::v1;
@@ -12,7 +13,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
-use super::{Chunk, Trimmed};
+use super::{Chunk, Skipped, Skips, Trimmed, Unreadable, corrupt, end_offset};
 use crate::backoff::Backoff;
 use crate::client::{Inner, timed_out};
 use crate::error::{Error, ErrorKind, Result};
@@ -23,6 +24,8 @@ use crate::record::Offset;
 const WAIT: Duration = Duration::from_secs(5);
 /// How long it may take beyond that.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// The most a batch may take when it is unpacked to find a record that can't be filtered.
+const UNPACKED_BYTES: usize = 64 << 20;
 
 pub(super) struct Fetcher {
     inner: Arc<Inner>,
@@ -36,6 +39,7 @@ pub(super) struct Fetcher {
     patience: Duration,
     /// Which records to send; empty for all.
     filter: String,
+    skips: Skips,
     fetch_bytes: usize,
     room: Arc<Semaphore>,
     chunks: mpsc::Sender<Result<Chunk>>,
@@ -63,6 +67,7 @@ impl Fetcher {
         trimmed: Trimmed,
         patience: Duration,
         filter: String,
+        skips: Skips,
         fetch_bytes: usize,
         room: Arc<Semaphore>,
         chunks: mpsc::Sender<Result<Chunk>>,
@@ -77,6 +82,7 @@ impl Fetcher {
             trimmed,
             patience,
             filter,
+            skips,
             fetch_bytes,
             room,
             chunks,
@@ -110,7 +116,8 @@ impl Fetcher {
         let wanted = u32::try_from(self.fetch_bytes).unwrap_or(u32::MAX);
         let room = self.room.clone().acquire_many_owned(wanted).await;
         let room = room.map_err(|_| Error::new(ErrorKind::Closed, "the reader is closed"))?;
-        match self.fetch().await {
+        let filter = self.filter.clone();
+        match self.fetch(filter, self.fetch_bytes).await {
             Ok(answer) => {
                 self.failing_since = None;
                 self.backoff.succeeded();
@@ -168,7 +175,7 @@ impl Fetcher {
         })
     }
 
-    async fn fetch(&mut self) -> Result<v1::FetchResponse> {
+    async fn fetch(&mut self, filter: String, max_bytes: usize) -> Result<v1::FetchResponse> {
         let mut stream = match self.stream.take() {
             Some(stream) => stream,
             None => self.open().await?,
@@ -178,11 +185,12 @@ impl Fetcher {
             topic: self.topic.clone(),
             partition: self.partition,
             offset: self.next,
-            max_bytes: u32::try_from(self.fetch_bytes).unwrap_or(u32::MAX),
+            max_bytes: u32::try_from(max_bytes).unwrap_or(u32::MAX),
             max_wait_ms: u32::try_from(WAIT.as_millis()).unwrap_or(u32::MAX),
             leader_epoch: self.epoch,
-            filter: self.filter.clone(),
+            filter,
         };
+        let filters = !request.filter.is_empty();
         let answered = timeout(WAIT + ANSWER_WITHIN, stream.exchange(request)).await;
         let answered = answered
             .unwrap_or_else(|_| Err(timed_out(&stream.leader.address, WAIT + ANSWER_WITHIN)));
@@ -203,7 +211,7 @@ impl Fetcher {
                 }
                 Err(WireError::from(error).into())
             }
-            Ok(answer) if !self.filter.is_empty() && answer.next_offset.is_none() => {
+            Ok(answer) if filters && answer.next_offset.is_none() => {
                 Err(knows_no_filters(&stream.leader.address))
             }
             Ok(answer) => {
@@ -248,6 +256,9 @@ impl Fetcher {
         if error.code() == Some(ErrorCode::OffsetOutOfRange) {
             return self.out_of_range(error).await;
         }
+        if self.may_pass(&error) {
+            return self.pass(error).await;
+        }
         let now = Instant::now();
         let since = *self.failing_since.get_or_insert(now);
         let pause = self.backoff.pause();
@@ -261,6 +272,50 @@ impl Fetcher {
         tracing::debug!(topic = self.topic, partition = self.partition, %error, "a fetch failed");
         sleep(pause).await;
         self.next += u64::from(made(Mistake::ReaderSkips));
+        Ok(())
+    }
+
+    /// Whether the next records can't be filtered, and may be left out for it.
+    fn may_pass(&self, error: &Error) -> bool {
+        let unreadable = matches!(
+            error.code(),
+            Some(ErrorCode::CorruptBatch | ErrorCode::FilterTooCostly)
+        );
+        unreadable && !self.filter.is_empty() && self.skips.policy == Unreadable::Skip
+    }
+
+    /// Goes past what can't be filtered: a batch, or a record of one. Where it ends shows without the
+    /// filter.
+    async fn pass(&mut self, error: Error) -> Result<()> {
+        let fetched = match self.fetch(String::new(), 1).await {
+            Ok(answer) => answer.batches.into_iter(),
+            Err(error) if error.is_retryable() => {
+                sleep(self.backoff.pause()).await;
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        let mut ahead = fetched.filter(|batch| end_offset(batch) > self.next);
+        let Some(batch) = ahead.next() else {
+            return Ok(());
+        };
+        let view = BatchView::trusted(batch.batch.clone());
+        let whole = view.and_then(|view| view.check_crc().map(|()| view));
+        let view = whole.map_err(|why| corrupt(&self.topic, self.partition, self.next, &why))?;
+        let costly = error.code() == Some(ErrorCode::FilterTooCostly);
+        let record = costly.then(|| record_from(&batch, &view, self.next));
+        let next_offset = match record.flatten() {
+            Some(offset) => offset.saturating_add(1),
+            None => end_offset(&batch),
+        };
+        self.skips.report(&Skipped {
+            topic: self.topic.clone(),
+            partition: self.partition,
+            offset: self.next,
+            next_offset,
+            error,
+        });
+        self.next = next_offset;
         Ok(())
     }
 
@@ -323,6 +378,18 @@ impl FetchStream {
     }
 }
 
+/// The offset of the first record from `next` on.
+fn record_from(batch: &v1::FetchedBatch, view: &BatchView, next: u64) -> Option<u64> {
+    let records = view.iter_records(UNPACKED_BYTES).ok()?;
+    let offset = |delta: i32| {
+        batch
+            .base_offset
+            .saturating_add(delta.unsigned_abs().into())
+    };
+    let mut offsets = records.map_while(|record| Some(offset(record.ok()?.offset_delta)));
+    offsets.find(|offset| *offset >= next)
+}
+
 fn knows_no_filters(address: &str) -> Error {
     Error::new(
         ErrorKind::Cluster(ErrorCode::UnsupportedVersion),
@@ -330,17 +397,4 @@ fn knows_no_filters(address: &str) -> Error {
             "{address} is of a version that knows no filters, and sent everything; upgrade it, or read without a filter"
         ),
     )
-}
-
-/// The offset after a batch, by its header.
-fn end_offset(fetched: &v1::FetchedBatch) -> u64 {
-    let view = ropewalk_proto::batch::BatchView::trusted(fetched.batch.clone());
-    // What is no batch makes the reader fail where it unpacks it.
-    let last_delta = view.map_or(0, |view| {
-        u64::try_from(view.last_offset_delta()).unwrap_or(0)
-    });
-    fetched
-        .base_offset
-        .saturating_add(last_delta)
-        .saturating_add(1)
 }

@@ -3,6 +3,7 @@
 
 mod builder;
 mod fetcher;
+mod skips;
 
 use std::fmt;
 use std::future::poll_fn;
@@ -10,12 +11,14 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use futures_util::Stream;
-use ropewalk_proto::batch::{BatchView, Records};
+use ropewalk_proto::batch::{BatchError, BatchView, Records};
 use ropewalk_proto::v1;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_util::task::AbortOnDropHandle;
 
 pub use builder::{ReaderBuilder, Trimmed};
+pub(crate) use skips::Skips;
+pub use skips::{Skipped, Unreadable};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::record::ConsumedRecord;
@@ -32,6 +35,7 @@ pub struct Reader {
     position: u64,
     high_watermark: u64,
     max_decompressed_bytes: usize,
+    skips: Skips,
     fetched: mpsc::Receiver<Result<Chunk>>,
     chunk: Option<OpenChunk>,
     failed: bool,
@@ -81,6 +85,12 @@ impl Reader {
         self.high_watermark
     }
 
+    /// How many batches it could not read and went past: none unless it was told to
+    /// ([`ReaderBuilder::on_unreadable`]).
+    pub fn skipped_batches(&self) -> u64 {
+        self.skips.batches()
+    }
+
     /// The next record before an offset; none once there is none left before it, though the end of the
     /// log may be there, and nothing more come. For who reads a span of it: a record at `end` or behind
     /// it, where all before it is gone, is passed over.
@@ -111,19 +121,18 @@ impl Reader {
 
     /// The next record of the chunk at hand.
     fn next_of_chunk(&mut self) -> Option<Result<ConsumedRecord>> {
-        let chunk = self.chunk.as_mut()?;
         loop {
+            let chunk = self.chunk.as_mut()?;
             if let Some((base_offset, records)) = &mut chunk.records {
                 for record in records.by_ref() {
                     let record = match record {
                         Ok(record) => record,
                         Err(error) => {
-                            return Some(Err(corrupt(
-                                &self.topic,
-                                self.partition,
-                                self.position,
-                                &error,
-                            )));
+                            let after = chunk.after;
+                            if let Err(error) = self.pass(&error, after) {
+                                return Some(Err(error));
+                            }
+                            break;
                         }
                     };
                     let delta = u64::try_from(record.offset_delta).unwrap_or(0);
@@ -141,16 +150,19 @@ impl Reader {
                         headers: record.headers,
                     }));
                 }
+                let chunk = self.chunk.as_mut()?;
                 chunk.records = None;
                 self.position = self.position.max(chunk.after);
             }
+            let chunk = self.chunk.as_mut()?;
             let Some(fetched) = chunk.batches.next() else {
                 self.position = self.position.max(chunk.to);
                 self.chunk = None;
                 return None;
             };
+            let after = end_offset(&fetched);
             match unpack(fetched, self.max_decompressed_bytes) {
-                Ok((records, after)) => {
+                Ok(records) => {
                     if records.is_none() {
                         self.position = self.position.max(after);
                     }
@@ -158,15 +170,29 @@ impl Reader {
                     chunk.after = after;
                 }
                 Err(error) => {
-                    return Some(Err(corrupt(
-                        &self.topic,
-                        self.partition,
-                        self.position,
-                        &error,
-                    )));
+                    if let Err(error) = self.pass(&error, after) {
+                        return Some(Err(error));
+                    }
                 }
             }
         }
+    }
+
+    /// Goes past the rest of a batch that can't be read, if it may.
+    fn pass(&mut self, why: &BatchError, after: u64) -> Result<()> {
+        let error = corrupt(&self.topic, self.partition, self.position, why);
+        if !self.skips.pass(why) {
+            return Err(error);
+        }
+        self.skips.report(&Skipped {
+            topic: self.topic.clone(),
+            partition: self.partition,
+            offset: self.position,
+            next_offset: after,
+            error,
+        });
+        self.position = self.position.max(after);
+        Ok(())
     }
 
     fn open(&mut self, chunk: Chunk) {
@@ -182,35 +208,40 @@ impl Reader {
     }
 }
 
-/// The records of a batch with its base offset, none for the log's own markers; and the offset
-/// after the batch.
-type Unpacked = (Option<(u64, Records)>, u64);
+/// The records of a batch with its base offset, none for the log's own markers.
+type Unpacked = Option<(u64, Records)>;
 
 fn unpack(
     fetched: v1::FetchedBatch,
     max_bytes: usize,
-) -> std::result::Result<Unpacked, ropewalk_proto::batch::BatchError> {
+) -> std::result::Result<Unpacked, BatchError> {
     let base_offset = fetched.base_offset;
     let view = BatchView::trusted(fetched.batch)?;
     view.check_crc()?;
-    let last_delta = u64::try_from(view.last_offset_delta()).unwrap_or(0);
-    let after = base_offset.saturating_add(last_delta).saturating_add(1);
     if view.is_control() {
-        return Ok((None, after));
+        return Ok(None);
     }
-    Ok((Some((base_offset, view.iter_records(max_bytes)?)), after))
+    Ok(Some((base_offset, view.iter_records(max_bytes)?)))
 }
 
-fn corrupt(
-    topic: &str,
-    partition: u32,
-    offset: u64,
-    error: &ropewalk_proto::batch::BatchError,
-) -> Error {
+/// The offset after a batch, by its header.
+fn end_offset(fetched: &v1::FetchedBatch) -> u64 {
+    let view = BatchView::trusted(fetched.batch.clone());
+    // What is no batch makes the reader fail where it unpacks it.
+    let last_delta = view.map_or(0, |view| {
+        u64::try_from(view.last_offset_delta()).unwrap_or(0)
+    });
+    fetched
+        .base_offset
+        .saturating_add(last_delta)
+        .saturating_add(1)
+}
+
+fn corrupt(topic: &str, partition: u32, offset: u64, error: &BatchError) -> Error {
     Error::new(
         ErrorKind::Corrupt,
         format!(
-            "the batch at offset {offset} of {topic}/{partition} can't be read: {error}; read again, or from a later offset"
+            "the batch at offset {offset} of {topic}/{partition} can't be read: {error}; skip what nobody can read, or read from a later offset"
         ),
     )
 }

@@ -11,3 +11,4 @@ mod producer_batches;
 mod producer_retries;
 mod producer_rings;
 mod reader;
+mod unreadable;

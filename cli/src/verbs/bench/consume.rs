@@ -53,7 +53,7 @@ async fn read(
     stop: CancellationToken,
 ) -> anyhow::Result<Tally> {
     let mut tally = Tally::new()?;
-    let open = |span| span::records(client.clone(), topic.clone(), span, None);
+    let open = |span| span::records(client.clone(), topic.clone(), span, |reader| reader);
     let mut records = stream::iter(share).map(open).flatten_unordered(None);
     let mut over = Box::pin(sleep_until(end));
     loop {

@@ -74,7 +74,7 @@ async fn follow(
     mut expects: watch::Receiver<Option<u64>>,
 ) -> anyhow::Result<Tally> {
     let mut tally = Tally::new()?;
-    let open = move |span| span::records(client.clone(), topic.clone(), span, None);
+    let open = move |span| span::records(client.clone(), topic.clone(), span, |reader| reader);
     let mut records: BoxStream<'_, _> = stream::iter(spans)
         .map(open)
         .flatten_unordered(None)

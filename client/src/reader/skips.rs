@@ -1,0 +1,109 @@
+//! Batches that a reader can't read: whether they end it, and who hears of those that do not. A batch
+//! whose CRC does not match is damaged, and never skipped: a replica that is whole has it as it was.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use ropewalk_proto::batch::BatchError;
+
+use crate::error::Error;
+
+/// The policy for a batch that does not unpack or parse, though it came as it was published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Unreadable {
+    /// Says so: [`crate::ErrorKind::Corrupt`].
+    #[default]
+    Fail,
+    /// Goes on behind it, and reports it: in the log, to a listener, and in a count.
+    Skip,
+}
+
+/// Records that a reader could not read and went past.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Skipped {
+    /// The topic.
+    pub topic: String,
+    /// The partition.
+    pub partition: u32,
+    /// The offset of the first record that was not read.
+    pub offset: u64,
+    /// The offset after the last one.
+    pub next_offset: u64,
+    /// Why it could not be read.
+    pub error: Error,
+}
+
+impl fmt::Display for Skipped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "offsets {} to {} of {}/{} were skipped: {}",
+            self.offset,
+            self.next_offset.saturating_sub(1),
+            self.topic,
+            self.partition,
+            self.error
+        )
+    }
+}
+
+type Hears = dyn Fn(&Skipped) + Send + Sync;
+
+/// The policy of one reader, or of all readers of a subscription.
+#[derive(Clone, Default)]
+pub(crate) struct Skips {
+    pub policy: Unreadable,
+    listener: Option<Arc<Hears>>,
+    batches: Arc<AtomicU64>,
+}
+
+impl Skips {
+    /// Has a listener hear of what is passed.
+    pub fn listener(&mut self, listener: impl Fn(&Skipped) + Send + Sync + 'static) {
+        self.listener = Some(Arc::new(listener));
+    }
+
+    /// Whether to go on behind a batch with this error.
+    pub fn pass(&self, error: &BatchError) -> bool {
+        let readable_by_nobody = matches!(
+            error,
+            BatchError::Compressed { .. }
+                | BatchError::Expands { .. }
+                | BatchError::Record { .. }
+                | BatchError::TrailingBytes { .. }
+        );
+        self.policy == Unreadable::Skip && readable_by_nobody
+    }
+
+    /// Reports a batch that is passed.
+    pub fn report(&self, skipped: &Skipped) {
+        self.batches.fetch_add(1, Ordering::Relaxed);
+        tracing::warn!(
+            topic = skipped.topic,
+            partition = skipped.partition,
+            offset = skipped.offset,
+            next_offset = skipped.next_offset,
+            error = %skipped.error,
+            "a batch can't be read and was skipped; see who published it"
+        );
+        if let Some(listener) = &self.listener {
+            listener(skipped);
+        }
+    }
+
+    /// How many batches were passed.
+    pub fn batches(&self) -> u64 {
+        self.batches.load(Ordering::Relaxed)
+    }
+}
+
+impl fmt::Debug for Skips {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Skips")
+            .field("policy", &self.policy)
+            .field("batches", &self.batches())
+            .finish_non_exhaustive()
+    }
+}
