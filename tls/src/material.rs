@@ -5,17 +5,19 @@ use std::sync::Arc;
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::crypto::{CryptoProvider, ring};
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::{ClientConfig, Error as Rustls, InconsistentKeys, RootCertStore, ServerConfig};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 use x509_cert::der::Decode;
 
 use crate::error::TlsError;
-use crate::files::{Contents, TlsFiles};
+use crate::files::{Contents, OwnFiles, TlsFiles};
 
+/// What PEM says of a private key that cannot be read without a passphrase.
+const ENCRYPTED: &[u8] = b"ENCRYPTED";
 const HTTP_2: &[u8] = b"h2";
 const HTTP_1_1: &[u8] = b"http/1.1";
 
@@ -99,17 +101,58 @@ fn own(
     };
     let chain = certificates(cert)
         .map_err(|why| TlsError::files(format!("{}: {why}", paths.cert.display())))?;
-    let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| {
+    let key = private_key(key)
+        .map_err(|why| TlsError::files(format!("{}: {why}", paths.key.display())))?;
+    let key = provider.key_provider.load_private_key(key).map_err(|error| {
         TlsError::files(format!(
-            "{}: no private key in PEM: {error}",
+            "{}: a private key of a kind that is not supported ({error}): use ECDSA on P-256 or P-384, \
+             Ed25519, or RSA of 2048 bits and more",
             paths.key.display()
         ))
     })?;
-    let own = CertifiedKey::from_der(chain, key, provider).map_err(|error| {
-        let (cert, key) = (paths.cert.display(), paths.key.display());
-        TlsError::files(format!("{cert} and {key} do not go together: {error}"))
-    })?;
-    Ok(Some(Arc::new(own)))
+    let own = CertifiedKey::new(chain, key);
+    match own.keys_match() {
+        // Of some keys the public half cannot be told; a handshake shows whether they fit.
+        Ok(()) | Err(Rustls::InconsistentKeys(InconsistentKeys::Unknown)) => {
+            Ok(Some(Arc::new(own)))
+        }
+        Err(error) => Err(apart(&own, &error, paths)),
+    }
+}
+
+/// Why a key is not that of the first certificate.
+fn apart(own: &CertifiedKey, error: &Rustls, paths: &OwnFiles) -> TlsError {
+    let (cert, key) = (paths.cert.display(), paths.key.display());
+    let of_another = own.cert.iter().skip(1).any(|other| {
+        let alone = CertifiedKey::new(vec![other.clone()], own.key.clone());
+        alone.keys_match().is_ok()
+    });
+    TlsError::files(match of_another {
+        true => format!(
+            "{cert}: the certificates are in the wrong order: the one of {key} comes first, then the CA \
+             that signed it, then the CA of that one"
+        ),
+        false => format!(
+            "{cert} and {key} do not go together ({error}): the key is that of another certificate; give \
+             the key that the certificate was made with"
+        ),
+    })
+}
+
+fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
+    PrivateKeyDer::from_pem_slice(pem).map_err(|error| {
+        // In the label of PKCS #8, and in a header of the formats before it.
+        let encrypted = pem.windows(ENCRYPTED.len()).any(|part| part == ENCRYPTED);
+        match error {
+            _ if encrypted => {
+                "the private key is encrypted, and nobody can be asked for its passphrase: decrypt it, as \
+                 with `openssl pkey -in KEY -out DECRYPTED`, and protect that file instead"
+                    .to_owned()
+            }
+            pem::Error::NoItemsFound => "no private key in PEM".to_owned(),
+            error => format!("no private key in PEM: {error}"),
+        }
+    })
 }
 
 fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {

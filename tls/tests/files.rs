@@ -86,3 +86,82 @@ async fn files_that_can_not_be_used_are_named() {
         assert!(error.to_string().contains(why), "{error} ({why})");
     }
 }
+
+/// A private key on P-521, and a certificate for it.
+const P521: [&str; 2] = [
+    "-----BEGIN PRIVATE KEY-----
+MIHuAgEAMBAGByqGSM49AgEGBSuBBAAjBIHWMIHTAgEBBEIB6+jnQNjCnqmuCFMI
+pp87w/j5hfoZXkfzCP02hVhhleh3H5hP/EX3BmkNUu9R4DZrlb79vpjavx0DNv2h
+2uD5+OehgYkDgYYABAFD1TIfGwvKDIFH3rQ/anw/pdxYQTa7sFqvNkdBK+wJO8eV
+5DEDc85wcJAez/rRXoj6MhxB2HUjEjTXvj2qIOdt1wEYqXbfDs3EwgE8TLLWSdVz
+jg3aXCECSqQSJ5nO+AmeGJtl2MQ79sXLh4/rvzbChU1utc2Pgxxi229ffbw2BwzE
+Zw==
+-----END PRIVATE KEY-----
+",
+    "-----BEGIN CERTIFICATE-----
+MIICBjCCAWigAwIBAgIUDqe7JBfi9m0W9MNiBC2i14J8bTUwCgYIKoZIzj0EAwIw
+FDESMBAGA1UEAwwJMTI3LjAuMC4xMCAXDTI2MTEyODE4MzAwNFoYDzIxMjYxMTA0
+MTgzMDA0WjAUMRIwEAYDVQQDDAkxMjcuMC4wLjEwgZswEAYHKoZIzj0CAQYFK4EE
+ACMDgYYABAFD1TIfGwvKDIFH3rQ/anw/pdxYQTa7sFqvNkdBK+wJO8eV5DEDc85w
+cJAez/rRXoj6MhxB2HUjEjTXvj2qIOdt1wEYqXbfDs3EwgE8TLLWSdVzjg3aXCEC
+SqQSJ5nO+AmeGJtl2MQ79sXLh4/rvzbChU1utc2Pgxxi229ffbw2BwzEZ6NTMFEw
+HQYDVR0OBBYEFLo3m+ZkY/0fyvYvc2jeaQT0XWN3MB8GA1UdIwQYMBaAFLo3m+Zk
+Y/0fyvYvc2jeaQT0XWN3MA8GA1UdEwEB/wQFMAMBAf8wCgYIKoZIzj0EAwIDgYsA
+MIGHAkFdDgVQRylAQfaa8H8aCLn4MU7nJqVjIqI8nvufa+UYhSS9KPALVsw5dj8S
+iHpmLnZyema8w1IhX1jvAjxUBv/miAJCATXfSL0BIB52BxCXZ7rpgJGYpIqxTB3I
+ytJGht/19vMenCEc3jnqMTLniZ9cszjqcgB9K3PiaiTyFB+u+Rw5P3HG
+-----END CERTIFICATE-----
+",
+];
+
+/// A private key behind a passphrase, in the format of today and in the one before it.
+const ENCRYPTED: [&str; 2] = [
+    "-----BEGIN ENCRYPTED PRIVATE KEY-----
+MIHsMFcGCSqGSIb3DQEFDTBKMCkGCSqGSIb3DQEFDDAcBAihrCkhquwuLAICCAAw
+DAYIKoZIhvcNAgkFADAdBglghkgBZQMEASoEEB4IbUGHgZ9bvAgg+GrkZVwEgZD0
+50xY+3i8VIFj6ywrwTsecqewCLrMkhnksk+ORzH/KZcp4k1k3tLChD8gZ7HMv9YW
+CghBfMVK3pUYfKDkUmXRTt/IecSiNXsbxl7xNjhp2Y7xfWfEU1dwfLR6eN/fJs+k
+tCPbG6gywkD+v+Vnc+xF/PgYV9kPCHwsa45m2BHvs0JiRNPdvyX2dllL/L7WA2M=
+-----END ENCRYPTED PRIVATE KEY-----
+",
+    "-----BEGIN EC PRIVATE KEY-----
+Proc-Type: 4,ENCRYPTED
+DEK-Info: AES-256-CBC,2D7C0C4B5F8E8C1F9A4B1E0E6A7D3C55
+
+3q2+7w==
+-----END EC PRIVATE KEY-----
+",
+];
+
+#[tokio::test]
+async fn a_key_that_cannot_be_used_is_told_for_what_it_is() {
+    let ours = Authority::new("ours");
+    let own = ours.issue(HOST, 10);
+    let folder = Folder::new(&[&ours], &own);
+    let reversed = format!("{}{}", ours.pem(), own.cert);
+    let other = ours.issue(HOST, 10);
+    let chain = format!("{}{}", own.cert, ours.pem());
+    let wrong = [
+        (own.cert.as_str(), ENCRYPTED[0], "key is encrypted"),
+        (&own.cert, ENCRYPTED[1], "key is encrypted"),
+        (P521[1], P521[0], "key.pem: a private key of a kind"),
+        (
+            &reversed,
+            &own.key,
+            "cert.pem: the certificates are in the wrong order",
+        ),
+        (&chain, &other.key, "do not go together"),
+    ];
+    for (cert, key, why) in wrong {
+        fs::write(folder.path("cert.pem"), cert).expect("written");
+        fs::write(folder.path("key.pem"), key).expect("written");
+        let opened = Keeper::open(folder.files(), ClientAuth::None).await;
+        let error = opened.expect_err("bad files").to_string();
+        assert!(error.contains(why), "{error} ({why})");
+        assert!(!error.contains("items"), "{error}");
+    }
+    fs::write(folder.path("cert.pem"), chain).expect("written");
+    fs::write(folder.path("key.pem"), own.key).expect("written");
+    let opened = Keeper::open(folder.files(), ClientAuth::None).await;
+    opened.expect("a chain in its order");
+}
