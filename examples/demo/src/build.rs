@@ -6,10 +6,7 @@ use anyhow::Context;
 use tokio::process::Command;
 
 /// The first build compiles RocksDB for about 15 minutes; this script reports progress meanwhile.
-const WITH_PROGRESS: &str = concat!(
-    env!("CARGO_MANIFEST_DIR"),
-    "/../../scripts/with-progress"
-);
+const WITH_PROGRESS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../scripts/with-progress");
 
 /// Builds it in the profile this program was built in, beside it.
 pub async fn command() -> anyhow::Result<PathBuf> {
