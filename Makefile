@@ -16,7 +16,7 @@ PROGRESS = scripts/with-progress
 # A three-node cluster of real processes loses its busiest node half-way, and no record.
 demo: setup
 	$(PROGRESS) cargo build --release --workspace --bin ropewalk --bin ropewalk-demo
-	$(BUILT)/ropewalk-demo --binary $(BUILT)/ropewalk
+	$(abspath $(BUILT))/ropewalk-demo --binary $(abspath $(BUILT))/ropewalk
 
 # Figures of consumer groups on three real nodes: settling, growth, replay, lag.
 streams: setup

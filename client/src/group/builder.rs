@@ -164,7 +164,7 @@ impl SubscriptionBuilder {
         self
     }
 
-    /// What to do with a batch that does not unpack or parse, or records that can't be filtered. The
+    /// Policy for a batch that does not unpack or parse, and for records that can't be filtered. The
     /// default is to fail, and every member that reads on there fails too. What is skipped counts as
     /// read, and the listener is told [`Rebalance::Skipped`]. A batch whose CRC does not match always
     /// fails.

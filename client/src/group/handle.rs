@@ -48,7 +48,7 @@ impl SubscriptionHandle {
         names.collect()
     }
 
-    /// How many batches could not be read and were skipped: none unless the subscription was told to
+    /// Number of batches that could not be read and were skipped: none unless the subscription was told to
     /// ([`super::SubscriptionBuilder::on_unreadable`]).
     pub fn skipped_batches(&self) -> u64 {
         self.shared.state.lock().readers.skips.batches()

@@ -44,7 +44,7 @@ pub(super) struct Member {
     pub settings: Settings,
     pub listener: Listener,
     pub commands: mpsc::Receiver<Command>,
-    /// What the readers could not read and went past.
+    /// Reports of batches that the readers skipped.
     pub skipped: mpsc::Receiver<Skipped>,
     pub commits: Commits,
     pub closing: Option<Closing>,

@@ -70,7 +70,7 @@ impl ReaderBuilder {
         self
     }
 
-    /// What to do with a batch that does not unpack or parse, or records that can't be filtered. The
+    /// Policy for a batch that does not unpack or parse, and for records that can't be filtered. The
     /// default is to fail. One whose CRC does not match always fails.
     pub fn on_unreadable(mut self, unreadable: Unreadable) -> ReaderBuilder {
         self.skips.policy = unreadable;

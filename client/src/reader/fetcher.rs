@@ -275,7 +275,7 @@ impl Fetcher {
         Ok(())
     }
 
-    /// Whether the next records can't be filtered, and may be left out for it.
+    /// The next records can't be filtered, and may be skipped for it.
     fn may_pass(&self, error: &Error) -> bool {
         let unreadable = matches!(
             error.code(),

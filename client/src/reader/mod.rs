@@ -85,7 +85,7 @@ impl Reader {
         self.high_watermark
     }
 
-    /// How many batches it could not read and went past: none unless it was told to
+    /// Number of batches it could not read and skipped: none unless it was told to
     /// ([`ReaderBuilder::on_unreadable`]).
     pub fn skipped_batches(&self) -> u64 {
         self.skips.batches()

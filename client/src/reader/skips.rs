@@ -65,7 +65,7 @@ impl Skips {
         self.listener = Some(Arc::new(listener));
     }
 
-    /// Whether to go on behind a batch with this error.
+    /// Returns true if the policy goes on behind a batch with this error.
     pub fn pass(&self, error: &BatchError) -> bool {
         let readable_by_nobody = matches!(
             error,
@@ -93,7 +93,7 @@ impl Skips {
         }
     }
 
-    /// How many batches were passed.
+    /// Number of skipped batches.
     pub fn batches(&self) -> u64 {
         self.batches.load(Ordering::Relaxed)
     }
