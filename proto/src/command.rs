@@ -37,7 +37,8 @@ pub const COMMAND_VERSION: u8 = 2;
 /// | 6 | `RaiseReplicas` |
 /// | 7 | batches from which on a partition goes by its own clock |
 /// | 8 | memberships that settle nothing before all that is wished for is among them |
-pub const UNDERSTOOD_VERSION: u32 = 8;
+/// | 9 | rings that begin above those of deleted topics |
+pub const UNDERSTOOD_VERSION: u32 = 9;
 
 /// Since when consumer groups, rings of appends and fences are understood.
 pub const GROUPS_SINCE_VERSION: u32 = 3;
@@ -56,6 +57,9 @@ pub const OWN_CLOCK_SINCE_VERSION: u32 = 7;
 
 /// Since when a membership of an older wish's time settles nothing.
 pub const SETTLE_SINCE_VERSION: u32 = 8;
+
+/// Since when a deleted topic's ring versions are remembered.
+pub const RINGS_SINCE_VERSION: u32 = 9;
 
 const HEAD_BYTES: usize = 10;
 const RING_BYTES: usize = 4;

@@ -27,6 +27,7 @@ fn samples() -> Vec<Command> {
             leader_time_ms: 9,
             kind: Some(meta_command::Kind::DeleteTopic(DeleteTopic {
                 name: "topic".to_owned(),
+                ..DeleteTopic::default()
             })),
         }),
         Command::Group(GroupCommand {
@@ -211,7 +212,10 @@ fn any_command() -> impl Strategy<Value = Command> {
         any::<i64>().prop_map(|leader_time_ms| Command::Roll { leader_time_ms }),
         (any::<i64>(), ".*").prop_map(|(leader_time_ms, name)| Command::Meta(MetaCommand {
             leader_time_ms,
-            kind: Some(meta_command::Kind::DeleteTopic(DeleteTopic { name })),
+            kind: Some(meta_command::Kind::DeleteTopic(DeleteTopic {
+                name,
+                ..DeleteTopic::default()
+            })),
         })),
         (any::<i64>(), ".*").prop_map(|(leader_time_ms, group)| Command::Group(GroupCommand {
             leader_time_ms,

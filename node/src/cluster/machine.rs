@@ -62,6 +62,8 @@ pub(super) struct Counters {
     pub group: u64,
     pub replica: u64,
     pub producer: u64,
+    /// Of the ring that the next topic begins with; 0 while no topic was deleted.
+    pub ring_version: u32,
 }
 
 impl MetaMachine {

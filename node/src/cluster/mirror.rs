@@ -165,6 +165,7 @@ fn from_message(message: MetaState) -> Result<State, MachineError> {
             group: message.next_group_id,
             replica: message.next_replica_id,
             producer: message.next_producer_id,
+            ring_version: message.next_ring_version,
         },
         groups: Default::default(),
     };
@@ -180,6 +181,7 @@ fn counters_message(state: &State) -> MetaState {
         next_group_id: state.next.group,
         next_replica_id: state.next.replica,
         next_producer_id: state.next.producer,
+        next_ring_version: state.next.ring_version,
         ..MetaState::default()
     }
 }

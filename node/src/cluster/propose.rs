@@ -6,7 +6,7 @@ use std::time::Duration;
 use openraft::errors::{ClientWriteError, RaftError};
 use ropewalk_proto::command::{
     COMPACTION_SINCE_VERSION, Command, EXTERNAL_SINCE_VERSION, GROUPS_SINCE_VERSION,
-    RAISE_SINCE_VERSION, Reply, SETTLE_SINCE_VERSION,
+    RAISE_SINCE_VERSION, RINGS_SINCE_VERSION, Reply, SETTLE_SINCE_VERSION,
 };
 use ropewalk_proto::error::{ErrorCode, Outcome, WireError};
 use ropewalk_proto::ids::GROUPS_TOPIC;
@@ -103,6 +103,7 @@ fn version_of(kind: &meta_command::Kind) -> u32 {
         meta_command::Kind::SettleReplicas(fact) if fact.only_with_all_wished => {
             SETTLE_SINCE_VERSION
         }
+        meta_command::Kind::DeleteTopic(topic) if topic.keep_ring_version => RINGS_SINCE_VERSION,
         _ => 1,
     }
 }
@@ -264,7 +265,9 @@ fn out_of_time(within: Duration) -> WireError {
 
 #[cfg(test)]
 mod tests {
-    use ropewalk_proto::v1::{Cleanup, GrowTopic, PartitionFenced, SettleReplicas, TopicSettings};
+    use ropewalk_proto::v1::{
+        Cleanup, DeleteTopic, GrowTopic, PartitionFenced, SettleReplicas, TopicSettings,
+    };
 
     use super::*;
 
@@ -299,5 +302,13 @@ mod tests {
         };
         assert_eq!(version_of(&settle(false)), 1);
         assert_eq!(version_of(&settle(true)), SETTLE_SINCE_VERSION);
+        let delete = |keep_ring_version| {
+            meta_command::Kind::DeleteTopic(DeleteTopic {
+                keep_ring_version,
+                ..DeleteTopic::default()
+            })
+        };
+        assert_eq!(version_of(&delete(false)), 1);
+        assert_eq!(version_of(&delete(true)), RINGS_SINCE_VERSION);
     }
 }

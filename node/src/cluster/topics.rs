@@ -19,6 +19,8 @@ const MAX_REPLICAS_PER_NODE: u64 = 10_000;
 const MAX_NAME_BYTES: usize = 249;
 /// The most producer ids one command draws.
 const MAX_PRODUCER_IDS: u64 = 100_000;
+/// The version of a topic's first ring while no topic was deleted.
+const FIRST_RING: u32 = 1;
 
 impl MetaMachine {
     /// One topic, as its creator is told of it.
@@ -57,7 +59,8 @@ impl MetaMachine {
             name: name.clone(),
             topic_id,
             settings: Some(settings),
-            ring_version: 1,
+            // What was routed to an earlier topic of this name must not pass for routed to this one.
+            ring_version: self.state.next.ring_version.max(FIRST_RING),
             partitions,
             ring_partitions: 0,
             growths: Vec::new(),
@@ -176,6 +179,13 @@ impl MetaMachine {
         let topic = removed.ok_or_else(|| unknown(&command.name))?;
         for partition in &topic.partitions {
             self.state.groups.remove(&GroupId(partition.group_id));
+        }
+        if command.keep_ring_version {
+            // A growth under way has fenced partitions by its ring already.
+            let growth = topic.growths.last().map_or(0, |growth| growth.ring_version);
+            let above = topic.ring_version.max(growth).saturating_add(1);
+            self.state.next.ring_version = self.state.next.ring_version.max(above);
+            self.touched.counters = true;
         }
         let partitions = topic.partitions.len() as u32;
         self.touched.deleted.push((topic.topic_id, partitions));

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use ropewalk_proto::command::RINGS_SINCE_VERSION;
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::ids::{NodeId, is_internal};
 use ropewalk_proto::v1;
@@ -80,10 +81,12 @@ pub(super) async fn delete_topic(
     request: v1::DeleteTopicRequest,
 ) -> Result<(), WireError> {
     check_internal(&request.name)?;
-    serving
-        .cluster
-        .propose(Kind::DeleteTopic(v1::DeleteTopic { name: request.name }))
-        .await?;
+    let understood = serving.cluster.view().borrow().understood;
+    let kind = Kind::DeleteTopic(v1::DeleteTopic {
+        name: request.name,
+        keep_ring_version: understood >= RINGS_SINCE_VERSION,
+    });
+    serving.cluster.propose(kind).await?;
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use ropewalk_proto::v1::{GrowTopic, PartitionFenced};
 use super::*;
 use crate::cluster::view::TopicView;
 
-fn grow(name: &str, partitions: u32) -> Kind {
+pub(super) fn grow(name: &str, partitions: u32) -> Kind {
     Kind::GrowTopic(GrowTopic {
         name: name.into(),
         partitions,

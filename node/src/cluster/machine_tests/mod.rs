@@ -173,7 +173,10 @@ fn alter(name: &str, settings: TopicSettings) -> Kind {
 }
 
 fn delete(name: &str) -> Kind {
-    Kind::DeleteTopic(DeleteTopic { name: name.into() })
+    Kind::DeleteTopic(DeleteTopic {
+        name: name.into(),
+        keep_ring_version: true,
+    })
 }
 
 fn producers(count: u64) -> Kind {

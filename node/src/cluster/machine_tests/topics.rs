@@ -1,5 +1,6 @@
 //! Topics, settings, and replicas on the move.
 
+use super::growth::grow;
 use super::*;
 
 #[test]
@@ -245,4 +246,41 @@ fn moves_that_never_settle_are_held_up_in_the_end() {
     }
     assert_eq!(last, Err(ErrorCode::Overloaded));
     assert!(bench.partition("t", 0).retiring.len() <= 17);
+}
+
+#[test]
+fn a_topic_created_again_begins_above_every_ring_its_name_has_had() {
+    let mut bench = Bench::cluster(3);
+    let ring = |info: TopicInfo| info.ring_version;
+    assert_eq!(bench.create("t", 2, 3).map(ring), Ok(1));
+    // Its partitions may be fenced by the new ring already.
+    bench.run(grow("t", 3)).unwrap();
+    bench.run(delete("t")).unwrap();
+    assert_eq!(bench.create("t", 2, 3).map(ring), Ok(3));
+    bench.run(delete("t")).unwrap();
+    assert_eq!(bench.create("t", 2, 3).map(ring), Ok(4));
+
+    // The state of a replica that was restored, and of one that was started again, goes on there.
+    let checkpoint = bench.machine.checkpoint();
+    bench.machine.restore(checkpoint).unwrap();
+    bench.run(delete("t")).unwrap();
+    assert_eq!(bench.create("t", 2, 3).map(ring), Ok(5));
+    let disk = bench.disk.clone().into_iter().collect();
+    bench.machine.load(bench.index, disk).unwrap();
+    bench.run(delete("t")).unwrap();
+    assert_eq!(bench.create("t", 2, 3).map(ring), Ok(6));
+}
+
+#[test]
+fn a_deletion_that_older_nodes_apply_too_changes_nothing_that_they_do_not_keep() {
+    let mut bench = Bench::cluster(3);
+    bench.create("t", 2, 3).unwrap();
+    bench.run(grow("t", 3)).unwrap();
+    let older = DeleteTopic {
+        name: "t".into(),
+        keep_ring_version: false,
+    };
+    bench.run(Kind::DeleteTopic(older)).unwrap();
+    let info = bench.create("t", 2, 3).unwrap();
+    assert_eq!(info.ring_version, 1);
 }
