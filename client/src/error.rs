@@ -74,6 +74,8 @@ impl Error {
     /// client has tried for as long as it was allowed to.
     pub fn is_retryable(&self) -> bool {
         match self.inner.kind {
+            // What was meant is gone. Whether it belongs to the new topic is for the caller to decide.
+            ErrorKind::Cluster(ErrorCode::TopicRecreated) => false,
             ErrorKind::Cluster(code) => code.retry() != Retry::Never,
             ErrorKind::Unreachable | ErrorKind::Tls | ErrorKind::Timeout => true,
             _ => false,

@@ -2,12 +2,13 @@
 //! it is out of date, then asked for again, once for all who wait for it.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared, WeakShared};
 use parking_lot::Mutex;
-use ropewalk_proto::error::ErrorCode;
+use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::partitioner::Partitioner;
 use ropewalk_proto::v1;
 
@@ -22,10 +23,40 @@ pub(crate) struct Leader {
     pub address: String,
 }
 
+/// One partition of one topic, whatever topic has that name later.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PartitionId {
+    pub topic: Arc<str>,
+    /// 0: whichever topic has the name.
+    pub topic_id: u64,
+    pub partition: u32,
+}
+
+impl PartitionId {
+    pub fn new(topic: &str, topic_id: u64, partition: u32) -> PartitionId {
+        PartitionId {
+            topic: Arc::from(topic),
+            topic_id,
+            partition,
+        }
+    }
+
+    /// Whether it is one of this topic's, if there is one of that number.
+    fn is_of(&self, topic: &Topic) -> bool {
+        self.topic_id == 0 || self.topic_id == topic.id
+    }
+}
+
+impl fmt::Display for PartitionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.topic, self.partition)
+    }
+}
+
 /// A topic as far as routing goes.
 #[derive(Debug, Clone)]
 pub(crate) struct Topic {
-    id: u64,
+    pub id: u64,
     pub partitioner: Arc<Partitioner>,
     method: i32,
     pub max_batch_bytes: u32,
@@ -43,6 +74,36 @@ impl Topic {
     /// How many partitions there are; at least 1. While the topic grows keys map to the first of them.
     pub fn partitions(&self) -> u32 {
         u32::try_from(self.leaders.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Whether it comes after another one of its name, or maps keys by a later ring.
+    pub fn follows(&self, other: &Topic) -> bool {
+        let order = |topic: &Topic| (topic.id, topic.partitioner.ring_version());
+        order(self) > order(other)
+    }
+
+    /// Makes sure that this is the topic which is meant, and has the partition.
+    pub fn expect(&self, of: &PartitionId) -> Result<()> {
+        let PartitionId {
+            topic,
+            topic_id,
+            partition,
+        } = of;
+        if !of.is_of(self) && *topic_id < self.id {
+            return Err(WireError::topic_recreated(topic, *topic_id, self.id).into());
+        }
+        if !of.is_of(self) {
+            return Err(Error::new(
+                ErrorKind::Cluster(ErrorCode::UnknownTopic),
+                format!(
+                    "topic {topic:?} with id {topic_id} is not known to the node asked yet; try again shortly"
+                ),
+            ));
+        }
+        if *partition >= self.partitions() {
+            return Err(unknown_partition(topic, *partition, self.partitions()));
+        }
+        Ok(())
     }
 
     fn of(info: &v1::TopicInfo, known: Option<&Topic>) -> Result<Topic> {
@@ -101,6 +162,8 @@ pub(crate) struct Metadata {
 
 #[derive(Debug, Default)]
 struct State {
+    /// Whose topics these are: ids of another cluster's topics say nothing about their age.
+    cluster_id: String,
     nodes: BTreeMap<u64, String>,
     topics: BTreeMap<String, Arc<Topic>>,
 }
@@ -112,9 +175,11 @@ impl Metadata {
     }
 
     /// The leader of a partition, if one is known.
-    pub fn known_leader(&self, topic: &str, partition: u32) -> Option<Leader> {
+    pub fn known_leader(&self, of: &PartitionId) -> Option<Leader> {
         let state = self.state.lock();
-        let leading = state.topics.get(topic)?.leaders.get(partition as usize)?;
+        let topic = state.topics.get(&*of.topic);
+        let topic = topic.filter(|topic| of.is_of(topic))?;
+        let leading = topic.leaders.get(of.partition as usize)?;
         let address = state.nodes.get(&leading.node_id)?;
         Some(Leader {
             node_id: leading.node_id,
@@ -128,27 +193,30 @@ impl Metadata {
     }
 
     /// Takes a node's word that another one leads; without one, forgets that this one does.
-    pub fn not_leader(
-        &self,
-        topic: &str,
-        partition: u32,
-        node_id: u64,
-        hint: Option<&v1::NodeInfo>,
-    ) {
+    pub fn not_leader(&self, of: &PartitionId, node_id: u64, hint: Option<&v1::NodeInfo>) {
         let mut state = self.state.lock();
         let hint = hint.filter(|hint| hint.node_id != 0 && !hint.address.is_empty());
         if let Some(hint) = hint {
             state.nodes.insert(hint.node_id, hint.address.clone());
         }
-        let Some(topic) = state.topics.get_mut(topic) else {
+        let topic = state.topics.get_mut(&*of.topic);
+        let Some(topic) = topic.filter(|topic| of.is_of(topic)) else {
             return;
         };
-        let Some(leading) = Arc::make_mut(topic).leaders.get_mut(partition as usize) else {
+        let Some(leading) = Arc::make_mut(topic).leaders.get_mut(of.partition as usize) else {
             return;
         };
         if leading.node_id == node_id {
             leading.node_id = hint.map_or(0, |hint| hint.node_id);
         }
+    }
+
+    /// Takes a node's word that another topic has the name: what was known is of the one before.
+    pub fn recreated(&self, of: &PartitionId) {
+        let mut state = self.state.lock();
+        state
+            .topics
+            .retain(|name, topic| **name != *of.topic || !of.is_of(topic));
     }
 
     /// Takes from a status where nodes are.
@@ -160,6 +228,10 @@ impl Metadata {
 
     fn learn(&self, name: &str, answer: v1::MetadataResponse) -> Result<Arc<Topic>> {
         let mut state = self.state.lock();
+        if state.cluster_id != answer.cluster_id {
+            state.cluster_id = answer.cluster_id;
+            state.topics.clear();
+        }
         if !answer.nodes.is_empty() {
             let nodes = answer.nodes.into_iter();
             state.nodes = nodes.map(|node| (node.node_id, node.address)).collect();
@@ -168,7 +240,12 @@ impl Metadata {
             state.topics.remove(name);
             return Err(unknown_topic(name));
         };
-        let topic = Topic::of(info, state.topics.get(name).map(Arc::as_ref))?;
+        let known = state.topics.get(name);
+        // The node asked has yet to hear that this topic is gone.
+        if let Some(later) = known.filter(|known| known.id > info.topic_id) {
+            return Ok(later.clone());
+        }
+        let topic = Topic::of(info, known.map(Arc::as_ref))?;
         let topic = Arc::new(topic);
         state.topics.insert(name.to_owned(), topic.clone());
         Ok(topic)
@@ -211,18 +288,18 @@ impl Inner {
     }
 
     /// The leader of a partition: the known one, or whom the cluster names now.
-    pub async fn leader(self: &Arc<Self>, topic: &str, partition: u32) -> Result<Leader> {
-        if let Some(leader) = self.metadata.known_leader(topic, partition) {
+    ///
+    /// # Errors
+    /// `TopicRecreated` if a later topic has the name.
+    pub async fn leader(self: &Arc<Self>, of: &PartitionId) -> Result<Leader> {
+        if let Some(leader) = self.metadata.known_leader(of) {
             return Ok(leader);
         }
-        let found = self.refresh(topic).await?;
-        if partition >= found.partitions() {
-            return Err(unknown_partition(topic, partition, found.partitions()));
-        }
-        self.metadata.known_leader(topic, partition).ok_or_else(|| {
+        self.refresh(&of.topic).await?.expect(of)?;
+        self.metadata.known_leader(of).ok_or_else(|| {
             Error::new(
                 ErrorKind::Cluster(ErrorCode::NoLeader),
-                format!("nobody leads {topic}/{partition} now; a new leader is elected as soon as a majority of its nodes is up"),
+                format!("nobody leads {of} now; a new leader is elected as soon as a majority of its nodes is up"),
             )
         })
     }
@@ -268,8 +345,12 @@ mod tests {
         }
     }
 
+    fn at(topic_id: u64) -> PartitionId {
+        PartitionId::new("t", topic_id, 0)
+    }
+
     fn leader(metadata: &Metadata) -> Option<u64> {
-        metadata.known_leader("t", 0).map(|leader| leader.node_id)
+        metadata.known_leader(&at(0)).map(|leader| leader.node_id)
     }
 
     #[test]
@@ -286,9 +367,12 @@ mod tests {
     fn a_refusal_counts_only_against_the_node_that_gave_it() {
         let metadata = Metadata::default();
         metadata.learn("t", told(1, 1)).unwrap();
-        metadata.not_leader("t", 0, 2, None);
+        metadata.not_leader(&at(1), 2, None);
         assert_eq!(leader(&metadata), Some(1));
-        metadata.not_leader("t", 0, 1, None);
+        // What is said of an earlier topic says nothing about this one.
+        metadata.not_leader(&at(9), 1, None);
+        assert_eq!(leader(&metadata), Some(1));
+        metadata.not_leader(&at(1), 1, None);
         assert_eq!(leader(&metadata), None);
     }
 
@@ -299,5 +383,34 @@ mod tests {
         let gone = v1::MetadataResponse::default();
         assert!(metadata.learn("t", gone).unwrap_err().says_there_is_none());
         assert!(metadata.known_topic("t").is_none());
+    }
+
+    fn with_id(topic_id: u64) -> v1::MetadataResponse {
+        let mut answer = told(1, 1);
+        answer.topics[0].topic_id = topic_id;
+        answer
+    }
+
+    #[test]
+    fn a_node_that_is_behind_does_not_bring_back_a_deleted_topic() {
+        let metadata = Metadata::default();
+        let ids = [1, 2, 1].map(|id| metadata.learn("t", with_id(id)).unwrap().id);
+        assert_eq!(ids, [1, 2, 2]);
+        // Another cluster counts from the beginning.
+        let mut other = with_id(1);
+        other.cluster_id = "another".to_owned();
+        assert_eq!(metadata.learn("t", other).unwrap().id, 1);
+    }
+
+    #[test]
+    fn the_leader_of_a_partition_is_not_that_of_a_later_topic_of_the_name() {
+        let metadata = Metadata::default();
+        let topic = metadata.learn("t", with_id(2)).unwrap();
+        let known = [0, 1, 2, 3].map(|id| metadata.known_leader(&at(id)).is_some());
+        assert_eq!(known, [true, false, true, false]);
+        let code = |id| topic.expect(&at(id)).err().and_then(|error| error.code());
+        assert_eq!((code(0), code(2)), (None, None));
+        assert_eq!(code(1), Some(ErrorCode::TopicRecreated));
+        assert_eq!(code(3), Some(ErrorCode::UnknownTopic));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use ropewalk_proto::error::ErrorCode;
 use ropewalk_proto::v1;
 use ropewalk_proto::v1::list_offsets_request::Position;
 use tokio::time::{Instant, sleep, timeout};
@@ -9,7 +10,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::backoff::Backoff;
 use crate::client::{Client, Inner, bounded, timed_out};
 use crate::error::{Error, Result};
-use crate::metadata::unknown_partition;
+use crate::metadata::PartitionId;
 use crate::record::Offset;
 
 impl Client {
@@ -24,71 +25,89 @@ impl Client {
 }
 
 impl Inner {
+    /// The offset of a place in a partition of the topic that has this name now.
     pub async fn offset(
         self: &Arc<Self>,
         topic: &str,
         partition: u32,
         place: Offset,
     ) -> Result<u64> {
-        self.expect_partition(topic, partition).await?;
+        let of = PartitionId::new(topic, 0, partition);
+        self.place(of, place).await.map(|(_, offset)| offset)
+    }
+
+    /// The offset of a place in a partition, which comes with the id of the topic that it is of.
+    ///
+    /// # Errors
+    /// `TopicRecreated` if a topic was named by its id, and a later one has its name.
+    pub async fn place(
+        self: &Arc<Self>,
+        mut of: PartitionId,
+        place: Offset,
+    ) -> Result<(PartitionId, u64)> {
+        let by_name = of.topic_id == 0;
+        self.pin(&mut of, by_name && matches!(place, Offset::At(_)))
+            .await?;
         let position = match place {
-            Offset::At(offset) => return Ok(offset),
+            Offset::At(offset) => return Ok((of, offset)),
             Offset::Beginning => Position::Beginning(true),
             Offset::End => Position::End(true),
             Offset::Time(time_ms) => Position::AtOrAfterMs(time_ms),
         };
-        let request = v1::ListOffsetsRequest {
-            topic: topic.to_owned(),
-            partition,
-            position: Some(position),
-        };
         let deadline = Instant::now() + self.request_timeout;
         let mut backoff = Backoff::new(self.draw());
         loop {
-            let error = match self.ask_offset(&request, deadline).await {
-                Ok(offset) => return Ok(offset),
+            let error = match self.ask_offset(&of, position, deadline).await {
+                Ok(offset) => return Ok((of, offset)),
                 Err(error) => error,
             };
+            let recreated = error.code() == Some(ErrorCode::TopicRecreated);
             let pause = backoff.pause();
-            if !error.is_retryable() || Instant::now() + pause >= deadline {
-                return Err(
-                    error.context(format_args!("asking for an offset of {topic}/{partition}"))
-                );
+            let again = error.is_retryable() || by_name && recreated;
+            if !again || Instant::now() + pause >= deadline {
+                return Err(error.context(format_args!("asking for an offset of {of}")));
             }
             sleep(pause).await;
+            if recreated {
+                of.topic_id = 0;
+                self.pin(&mut of, true).await?;
+            }
         }
     }
 
-    /// Makes sure that there is such a partition.
-    async fn expect_partition(self: &Arc<Self>, topic: &str, partition: u32) -> Result<()> {
-        let mut known = self.topic(topic).await?;
-        if partition >= known.partitions() {
-            known = self.refresh(topic).await?;
+    /// Makes sure that there is such a partition, and takes down which topic it is of. What is known of the
+    /// topic may be out of date: `now` asks.
+    async fn pin(self: &Arc<Self>, of: &mut PartitionId, now: bool) -> Result<()> {
+        let from_before = self.metadata.known_topic(&of.topic).is_some();
+        let mut known = self.topic(&of.topic).await?;
+        if from_before && (now || known.expect(of).is_err()) {
+            known = self.refresh(&of.topic).await?;
         }
-        if partition >= known.partitions() {
-            return Err(unknown_partition(topic, partition, known.partitions()));
-        }
+        known.expect(of)?;
+        of.topic_id = known.id;
         Ok(())
     }
 
     async fn ask_offset(
         self: &Arc<Self>,
-        request: &v1::ListOffsetsRequest,
+        of: &PartitionId,
+        position: Position,
         deadline: Instant,
     ) -> Result<u64> {
         let within = deadline.saturating_duration_since(Instant::now());
+        let request = v1::ListOffsetsRequest {
+            topic: of.topic.to_string(),
+            topic_id: of.topic_id,
+            partition: of.partition,
+            position: Some(position),
+        };
         let asking = async {
-            let leader = self.leader(&request.topic, request.partition).await?;
+            let leader = self.leader(of).await?;
             let mut node = self.connections.node(&leader.address)?;
-            match node.list_offsets(bounded(request.clone(), within)).await {
+            match node.list_offsets(bounded(request, within)).await {
                 Ok(answer) => Ok(answer.into_inner().offset),
                 Err(status) => {
-                    self.metadata.not_leader(
-                        &request.topic,
-                        request.partition,
-                        leader.node_id,
-                        None,
-                    );
+                    self.metadata.not_leader(of, leader.node_id, None);
                     Err(Error::from_status(&status, &leader.address))
                 }
             }

@@ -34,6 +34,8 @@ impl Client {
             headers: headers.collect(),
             timestamp_ms: Some(timestamp_ms),
             partition: record.partition,
+            // Whichever topic has the name when the record comes.
+            topic_id: 0,
         };
         let call = |mut node: Node, within| {
             let request = bounded(request.clone(), within);

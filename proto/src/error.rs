@@ -7,6 +7,8 @@ use tonic::Code;
 
 /// The gRPC metadata key that carries an [`ErrorCode`]'s number beside a status.
 pub const ERROR_METADATA_KEY: &str = "ropewalk-error";
+/// The gRPC metadata key beside it that carries [`WireError::topic_id`].
+const TOPIC_METADATA_KEY: &str = "ropewalk-topic-id";
 
 /// The most bytes of a message in a status, which travels in HTTP/2 headers: what a caller sent may
 /// be quoted in it, and headers past the peer's limit would break the connection.
@@ -146,6 +148,8 @@ error_table! {
     InvalidFilter = 33, Never, NotDone, InvalidArgument, 42;
     /// A record on which a filter would cost more than it may: the message names its offset.
     FilterTooCostly = 34, Never, NotDone, FailedPrecondition, 42;
+    /// The topic that was meant is gone, and another has its name.
+    TopicRecreated = 35, Reroute, NotDone, FailedPrecondition, 103;
 }
 
 impl fmt::Display for ErrorCode {
@@ -162,6 +166,8 @@ pub struct WireError {
     pub code: ErrorCode,
     /// What happened, to what, and what to do next.
     pub message: String,
+    /// For [`ErrorCode::TopicRecreated`]: the topic that has the name now. Otherwise 0.
+    pub topic_id: u64,
 }
 
 impl WireError {
@@ -170,6 +176,20 @@ impl WireError {
         WireError {
             code,
             message: message.into(),
+            topic_id: 0,
+        }
+    }
+
+    /// The refusal of a request for the topic `asked`, whose name the topic `topic_id` has now.
+    pub fn topic_recreated(name: &str, asked: u64, topic_id: u64) -> WireError {
+        WireError {
+            topic_id,
+            ..WireError::new(
+                ErrorCode::TopicRecreated,
+                format!(
+                    "topic {name} with id {asked} was deleted, and another of that name created, with id {topic_id}; ask for its metadata, and begin again in the new one"
+                ),
+            )
         }
     }
 }
@@ -187,6 +207,11 @@ impl From<WireError> for tonic::Status {
         status
             .metadata_mut()
             .insert(ERROR_METADATA_KEY, (error.code as u32).into());
+        if error.topic_id != 0 {
+            status
+                .metadata_mut()
+                .insert(TOPIC_METADATA_KEY, error.topic_id.into());
+        }
         status
     }
 }
@@ -194,18 +219,23 @@ impl From<WireError> for tonic::Status {
 impl From<&tonic::Status> for WireError {
     /// Reads the code beside the status; a status of the transport itself becomes the nearest row.
     fn from(status: &tonic::Status) -> WireError {
-        let number = status.metadata().get(ERROR_METADATA_KEY);
-        let number = number.and_then(|value| value.to_str().ok()?.parse().ok());
-        let code = match (number, status.code()) {
-            (Some(number), _) => ErrorCode::from_number(number),
+        let code = match (number(status, ERROR_METADATA_KEY), status.code()) {
+            (Some(number), _) => ErrorCode::from_number(u32::try_from(number).unwrap_or(0)),
             (None, Code::DeadlineExceeded | Code::Cancelled) => ErrorCode::Timeout,
             (None, Code::Unavailable) => ErrorCode::LeadershipLost,
             (None, Code::Unimplemented) => ErrorCode::UnsupportedVersion,
             (None, Code::ResourceExhausted | Code::OutOfRange) => ErrorCode::TooLarge,
             (None, _) => ErrorCode::Internal,
         };
-        WireError::new(code, status.message())
+        WireError {
+            topic_id: number(status, TOPIC_METADATA_KEY).unwrap_or(0),
+            ..WireError::new(code, status.message())
+        }
     }
+}
+
+fn number(status: &tonic::Status, key: &str) -> Option<u64> {
+    status.metadata().get(key)?.to_str().ok()?.parse().ok()
 }
 
 impl From<WireError> for crate::v1::Error {
@@ -214,13 +244,17 @@ impl From<WireError> for crate::v1::Error {
             code: error.code as u32,
             message: error.message,
             leader: None,
+            topic_id: error.topic_id,
         }
     }
 }
 
 impl From<crate::v1::Error> for WireError {
     fn from(error: crate::v1::Error) -> WireError {
-        WireError::new(ErrorCode::from_number(error.code), error.message)
+        WireError {
+            topic_id: error.topic_id,
+            ..WireError::new(ErrorCode::from_number(error.code), error.message)
+        }
     }
 }
 
@@ -235,7 +269,10 @@ mod tests {
     #[test]
     fn every_code_survives_a_status_and_a_stream() {
         for &code in ErrorCode::ALL {
-            let error = WireError::new(code, "why");
+            let error = WireError {
+                topic_id: code as u64 - 1,
+                ..WireError::new(code, "why")
+            };
             let status = tonic::Status::from(error.clone());
             assert_eq!(WireError::from(&status), error);
             assert_eq!(

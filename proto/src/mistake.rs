@@ -70,6 +70,7 @@ mistakes! {
     CompactTheLast "compact-the-last" "compaction takes the last record of a key, too"
     FilterSkips "filter-skips" "a filter leads its reader one record too far"
     PositionAhead "position-ahead" "a member commits past records that are not done"
+    OldTopicId "old-topic-id" "a request with the id of a deleted topic is taken"
 }
 
 /// Whether mistakes can be made in this build.

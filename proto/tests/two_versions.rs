@@ -104,6 +104,7 @@ fn what_a_newer_node_tells_a_client_is_read_without_what_is_new() {
             code: 9,
             message: "why".to_owned(),
             leader: Some(node()),
+            topic_id: 7,
         }),
         ..Default::default()
     });

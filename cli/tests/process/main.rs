@@ -15,6 +15,7 @@ mod groups;
 mod joining;
 mod otlp;
 mod records;
+mod recreated;
 mod secure;
 mod space;
 mod starting;

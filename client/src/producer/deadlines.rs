@@ -63,8 +63,8 @@ impl Lane {
         Error::new(
             ErrorKind::Timeout,
             format!(
-                "a record was not acknowledged by {}/{} within {within:?}{why}",
-                self.shared.topic, self.partition
+                "a record was not acknowledged by {} within {within:?}{why}",
+                self.of
             ),
         )
     }

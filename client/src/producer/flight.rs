@@ -70,7 +70,7 @@ impl Flight {
 pub(super) enum Remedy {
     /// Send all again, as they are.
     SendAgain,
-    /// The keys belong elsewhere by now.
+    /// The keys belong elsewhere by now, or there is another topic.
     RouteAgain,
     /// Nobody remembers this producer: go on in a new epoch.
     NewEpoch,
@@ -85,7 +85,9 @@ pub(super) enum Remedy {
 impl Remedy {
     pub fn of(error: &Error) -> Remedy {
         match error.kind() {
-            ErrorKind::Cluster(ErrorCode::StaleRing) => Remedy::RouteAgain,
+            ErrorKind::Cluster(ErrorCode::StaleRing | ErrorCode::TopicRecreated) => {
+                Remedy::RouteAgain
+            }
             ErrorKind::Cluster(ErrorCode::UnknownProducer) => Remedy::NewEpoch,
             ErrorKind::Cluster(ErrorCode::ProducerFenced) => Remedy::Stop,
             ErrorKind::Cluster(ErrorCode::DuplicateSequence) => Remedy::FirstIsWritten,

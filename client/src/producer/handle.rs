@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::accumulator::Accumulator;
 use super::batch::Batch;
+use crate::error::Error;
 
 /// What others hold of a lane.
 #[derive(Debug, Clone)]
@@ -18,8 +19,14 @@ pub(super) struct Handle {
     pub to_hear: Arc<Mutex<Option<mpsc::Receiver<Order>>>>,
 }
 
-/// Asks a lane for what the ring routed to it.
-pub(super) type Order = oneshot::Sender<Vec<Surrendered>>;
+/// What a lane is told. It obeys once nothing of it is under way.
+#[derive(Debug)]
+pub(super) enum Order {
+    /// To hand over what the ring routed to it.
+    Surrender(oneshot::Sender<Vec<Surrendered>>),
+    /// To fail everything it has, and to end.
+    End(Error, oneshot::Sender<()>),
+}
 
 /// A batch on its way to other partitions.
 #[derive(Debug)]
@@ -42,14 +49,23 @@ impl Handle {
     /// Takes over what the ring routed to this partition and is not written, in its order, once
     /// nothing of it is under way.
     pub async fn surrender(&self) -> Vec<Surrendered> {
-        if self.to_hear.lock().is_some() {
-            // A lane that was never started has nothing.
-            return Vec::new();
-        }
         let (order, done) = oneshot::channel();
-        if self.orders.send(order).await.is_err() {
-            return Vec::new();
-        }
+        self.give(Order::Surrender(order)).await;
         done.await.unwrap_or_default()
+    }
+
+    /// Ends the lane, and with this error what it has and is not written, once nothing of it is under way.
+    pub async fn end(&self, why: &Error) {
+        let (order, done) = oneshot::channel();
+        self.give(Order::End(why.clone(), order)).await;
+        // A lane that has ended before has settled everything.
+        let _ = done.await;
+    }
+
+    /// A lane that was never started, or has ended, drops the order: it has nothing.
+    async fn give(&self, order: Order) {
+        if self.to_hear.lock().is_none() {
+            let _ = self.orders.send(order).await;
+        }
     }
 }

@@ -21,18 +21,18 @@ use super::link::{Answer, Answers, Link};
 use super::shared::Shared;
 use crate::backoff::Backoff;
 use crate::error::{Error, ErrorKind, Result};
-use crate::metadata::{Leader, Topic};
+use crate::metadata::{Leader, PartitionId, Topic};
 
 /// Starts the lane of a partition.
-pub(super) fn start(shared: Arc<Shared>, handle: &Handle, partition: u32) {
+pub(super) fn start(shared: Arc<Shared>, handle: &Handle, of: PartitionId, identity: Identity) {
     let Some(orders) = handle.to_hear.lock().take() else {
         return;
     };
     let (answers, inbox) = mpsc::unbounded_channel();
     let lane = Lane {
-        partition,
+        of,
         gathered: handle.gathered.clone(),
-        identity: shared.identity,
+        identity,
         next_sequence: 0,
         flights: Flights::default(),
         link: None,
@@ -44,6 +44,7 @@ pub(super) fn start(shared: Arc<Shared>, handle: &Handle, partition: u32) {
         errand: None,
         halted: false,
         new_epoch: false,
+        ended: false,
         resume_at: Instant::now(),
         backoff: Backoff::new(shared.inner.draw()),
         last_error: None,
@@ -55,7 +56,7 @@ pub(super) fn start(shared: Arc<Shared>, handle: &Handle, partition: u32) {
 /// The task's own state; nobody else sees it.
 pub(super) struct Lane {
     pub shared: Arc<Shared>,
-    pub partition: u32,
+    pub of: PartitionId,
     pub gathered: Arc<Accumulator>,
     identity: Identity,
     next_sequence: i32,
@@ -66,13 +67,15 @@ pub(super) struct Lane {
     orders: mpsc::Receiver<Order>,
     /// Somebody waits for what the ring routed here.
     pub order: Option<Order>,
-    /// What is here belongs elsewhere; nothing is sent until it is taken over.
+    /// What is here belongs elsewhere, or to a topic that is gone; nothing is sent until that is settled.
     pub held: bool,
     pub errand: Option<BoxFuture<'static, Found>>,
     /// A batch came back: nothing is sent until all are back.
     pub halted: bool,
     /// Nothing can be sent before a new epoch is there.
     new_epoch: bool,
+    /// It was told to end, and has.
+    ended: bool,
     pub resume_at: Instant,
     backoff: Backoff,
     pub last_error: Option<Error>,
@@ -91,6 +94,9 @@ impl Lane {
             let now = Instant::now();
             self.expire(now);
             self.advance(now);
+            if self.ended {
+                return;
+            }
             let wake_at = self.wake_at(now);
             tokio::select! {
                 biased;
@@ -115,10 +121,11 @@ impl Lane {
         if !self.flights.any_sent()
             && let Some(order) = self.order.take()
         {
-            self.surrender(order);
+            self.obey(order);
         }
         if self.halted
             || self.held
+            || self.ended
             || self.order.is_some()
             || now < self.resume_at
             || self.errand.is_some()
@@ -160,7 +167,8 @@ impl Lane {
             let request = v1::ProduceRequest {
                 request_id: 0,
                 topic: self.shared.topic.clone(),
-                partition: self.partition,
+                topic_id: self.of.topic_id,
+                partition: self.of.partition,
                 ring_version: flight.batch.ring_version(),
                 batch: flight.bytes.clone(),
                 traceparent: trace.map(ToString::to_string).unwrap_or_default(),
@@ -212,12 +220,7 @@ impl Lane {
     fn heed(&self, error: v1::Error) -> Error {
         if let (Some(link), Some(leader)) = (&self.link, &error.leader) {
             let metadata = &self.shared.inner.metadata;
-            metadata.not_leader(
-                &self.shared.topic,
-                self.partition,
-                link.leader.node_id,
-                Some(leader),
-            );
+            metadata.not_leader(&self.of, link.leader.node_id, Some(leader));
         }
         ropewalk_proto::error::WireError::from(error).into()
     }
@@ -228,7 +231,7 @@ impl Lane {
         let Some(error) = self.flights.bring_home() else {
             return;
         };
-        tracing::debug!(topic = self.shared.topic, partition = self.partition, %error, "batches came back");
+        tracing::debug!(partition = %self.of, %error, "batches came back");
         match Remedy::of(&error) {
             Remedy::SendAgain => {
                 self.new_epoch |= made(Mistake::RetryAsNew);
@@ -261,12 +264,7 @@ impl Lane {
             if code.retry() == Retry::Later && code != ErrorCode::Timeout);
         if !stay && let Some(link) = self.link.take() {
             let metadata = &self.shared.inner.metadata;
-            metadata.not_leader(
-                &self.shared.topic,
-                self.partition,
-                link.leader.node_id,
-                None,
-            );
+            metadata.not_leader(&self.of, link.leader.node_id, None);
         }
         self.last_error = Some(error.clone());
         self.resume_at = now + self.backoff.pause();
@@ -300,10 +298,24 @@ impl Lane {
         self.new_epoch = true;
     }
 
-    /// Hands over what the ring routed here; nothing is under way.
-    fn surrender(&mut self, order: Order) {
+    /// Does as it is told; nothing is under way.
+    fn obey(&mut self, order: Order) {
         self.held = false;
-        let partition = self.partition;
+        match order {
+            // Whoever asked may have ended with the producer; then the batches tell of it.
+            Order::Surrender(taker) => drop(taker.send(self.surrender())),
+            Order::End(why, done) => {
+                self.flights.give_up(&why);
+                self.gathered.close(&why);
+                self.ended = true;
+                let _ = done.send(());
+            }
+        }
+    }
+
+    /// What the ring routed here, with an end for what may have been written.
+    fn surrender(&mut self) -> Vec<Surrendered> {
+        let partition = self.of.partition;
         let in_doubt = Error::new(
             ErrorKind::Cluster(ErrorCode::StaleRing),
             "the topic's keys were mapped anew while the answer to an earlier try was lost; read the topic to see whether the record is there",
@@ -324,8 +336,7 @@ impl Lane {
             batch,
             bytes,
         });
-        // Whoever asked may have ended with the producer; then the batches tell of it.
-        let _ = order.send(all.collect());
+        all.collect()
     }
 
     fn renew(&mut self) {
@@ -334,7 +345,7 @@ impl Lane {
         self.errand = Some(errand.boxed());
     }
 
-    /// A node refused a batch for its ring; it may be the node that is behind.
+    /// A node refused a batch for its ring or topic; it may be the node that is behind.
     fn ask_for_ring(&mut self) {
         let shared = self.shared.clone();
         let errand = async move { Found::Ring(shared.inner.refresh(&shared.topic).await) };
@@ -342,9 +353,8 @@ impl Lane {
     }
 
     fn find_leader(&mut self) {
-        let (shared, partition) = (self.shared.clone(), self.partition);
-        let errand =
-            async move { Found::Leader(shared.inner.leader(&shared.topic, partition).await) };
+        let (inner, of) = (self.shared.inner.clone(), self.of.clone());
+        let errand = async move { Found::Leader(inner.leader(&of).await) };
         self.errand = Some(errand.boxed());
     }
 
@@ -370,6 +380,10 @@ impl Lane {
                 None
             }
             Found::Ring(Ok(_)) => self.last_error.take(),
+            Found::Leader(Err(error)) if error.code() == Some(ErrorCode::TopicRecreated) => {
+                self.last_error = Some(error);
+                return self.ask_for_ring();
+            }
             Found::Leader(Err(error)) | Found::Identity(Err(error)) | Found::Ring(Err(error)) => {
                 Some(error)
             }

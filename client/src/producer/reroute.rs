@@ -1,14 +1,21 @@
 //! A topic's keys were mapped anew: whatever was routed by the old ring and is not written yet
 //! is routed again, before anything that comes later, so that the records of a key keep their order.
+//!
+//! Or the topic was deleted, and another created under its name. Whatever was routed to the old one fails,
+//! also what was never sent: nobody has decided that it belongs into the new one, parts of it may have been
+//! written to the old one, and partitions that callers chose mean something else. What comes later goes
+//! into the new topic, under a new producer id: nothing that is left of the old one can pass for it.
 
 use std::sync::Arc;
 
 use futures_util::future::join_all;
 use ropewalk_proto::batch::{BatchError, BatchView};
+use ropewalk_proto::error::ErrorCode;
 use tokio::time::{Instant, sleep};
 
 use super::batch::{Batch, Choice, NewRecord};
-use super::handle::Surrendered;
+use super::handle::{Handle, Surrendered};
+use super::identity::{self, Identity};
 use super::shared::{Routing, Shared, handles};
 use super::ticket::{Completion, Place};
 use crate::backoff::Backoff;
@@ -17,14 +24,14 @@ use crate::metadata::Topic;
 use crate::record::Record;
 
 impl Shared {
-    /// Whether a topic's ring is newer than the one records are routed by; rings are counted up.
+    /// Whether a topic is newer than the one records are routed to, or its ring is.
     pub fn is_newer(&self, topic: &Topic) -> bool {
         let routing = self.routing.read();
-        routing.moving
-            || topic.partitioner.ring_version() > routing.topic.partitioner.ring_version()
+        routing.moving || topic.follows(&routing.topic)
     }
 
-    /// The ring records are routed by is an old one. Routing stops until the new ring is in place.
+    /// The ring records are routed by, or their topic, is an old one. Routing stops until the new one is in
+    /// place.
     pub fn ring_is_stale(self: &Arc<Self>) {
         let mut routing = self.routing.write();
         if routing.moving {
@@ -36,38 +43,92 @@ impl Shared {
     }
 }
 
+/// What is other than it was.
+enum Change {
+    Ring(Arc<Topic>, Vec<Surrendered>),
+    Topic(Arc<Topic>, Identity),
+    /// That can't be learned.
+    Unknown(Error, Vec<Surrendered>),
+}
+
 async fn move_all(shared: Arc<Shared>) {
-    let work = async {
-        let topic = new_ring(&shared).await;
-        let lanes = shared.routing.read().lanes.clone();
-        let surrendered = join_all(lanes.iter().map(|lane| lane.surrender())).await;
-        (topic, surrendered.into_iter().flatten().collect::<Vec<_>>())
-    };
-    let (topic, surrendered) = tokio::select! {
-        done = work => done,
+    let change = tokio::select! {
+        change = change(&shared) => change,
         // The lanes end by themselves and fail what they have.
         () = shared.stop.cancelled() => return,
     };
     {
         let mut routing = shared.routing.write();
-        match topic {
-            Ok(topic) => shared.route_again(&mut routing, topic, surrendered),
-            Err(error) => surrendered.iter().for_each(|one| one.batch.fail(&error)),
+        match change {
+            Change::Ring(topic, surrendered) => {
+                shared.route_again(&mut routing, topic, surrendered);
+            }
+            Change::Topic(topic, identity) => {
+                routing.lanes = handles(0..topic.partitions(), shared.shape);
+                routing.identity = identity;
+                routing.topic = topic;
+            }
+            Change::Unknown(error, surrendered) => {
+                surrendered.iter().for_each(|one| one.batch.fail(&error));
+            }
         }
         routing.moving = false;
     }
     shared.open.send_replace(true);
 }
 
+/// Learns what has changed, and takes from the lanes what is not theirs by it.
+async fn change(shared: &Shared) -> Change {
+    let topic = new_topic(shared).await;
+    let (lanes, id) = {
+        let routing = shared.routing.read();
+        (routing.lanes.clone(), routing.topic.id)
+    };
+    let error = match topic {
+        Ok(topic) if topic.id == id => {
+            return Change::Ring(topic, surrender(&lanes).await);
+        }
+        Ok(topic) => match identity::new(&shared.inner).await {
+            Ok(identity) => {
+                let gone = is_gone(&shared.topic);
+                join_all(lanes.iter().map(|lane| lane.end(&gone))).await;
+                return Change::Topic(topic, identity);
+            }
+            Err(error) => error,
+        },
+        Err(error) => error,
+    };
+    Change::Unknown(error, surrender(&lanes).await)
+}
+
+async fn surrender(lanes: &[Handle]) -> Vec<Surrendered> {
+    let surrendered = join_all(lanes.iter().map(Handle::surrender)).await;
+    surrendered.into_iter().flatten().collect()
+}
+
+/// The error of a record that was routed to a topic which is gone.
+fn is_gone(topic: &str) -> Error {
+    Error::new(
+        ErrorKind::Cluster(ErrorCode::TopicRecreated),
+        format!(
+            "topic {topic:?} was deleted and created again after the record was sent: it was for the topic of before, and is not in the new one; send it again if it belongs there"
+        ),
+    )
+}
+
 /// The topic as it is after the change.
-async fn new_ring(shared: &Shared) -> Result<Arc<Topic>> {
-    let old = shared.routing.read().topic.partitioner.ring_version();
+async fn new_topic(shared: &Shared) -> Result<Arc<Topic>> {
+    let old = shared.routing.read().topic.clone();
     let deadline = Instant::now() + shared.settings.delivery_timeout;
     let mut backoff = Backoff::new(shared.inner.draw());
     loop {
         let why = match shared.inner.refresh(&shared.topic).await {
-            Ok(topic) if topic.partitioner.ring_version() > old => return Ok(topic),
-            Ok(_) => format!("every node asked still tells of ring version {old}"),
+            Ok(topic) if topic.follows(&old) => return Ok(topic),
+            Ok(_) => format!(
+                "every node asked still tells of topic id {} and ring version {}",
+                old.id,
+                old.partitioner.ring_version()
+            ),
             Err(error) => error.to_string(),
         };
         if Instant::now() >= deadline {

@@ -20,7 +20,7 @@ use super::memory::{Held, Memory};
 use super::ticket::Place;
 use crate::client::Inner;
 use crate::error::{Error, Result};
-use crate::metadata::{Topic, unknown_partition};
+use crate::metadata::{PartitionId, Topic, unknown_partition};
 
 pub(super) struct Shared {
     pub inner: Arc<Inner>,
@@ -28,7 +28,6 @@ pub(super) struct Shared {
     pub settings: Settings,
     pub memory: Memory,
     pub links: Links,
-    pub identity: Identity,
     /// Ends all tasks.
     pub stop: CancellationToken,
     pub(super) shape: Shape,
@@ -45,8 +44,10 @@ pub(super) struct Shared {
 #[derive(Debug)]
 pub(super) struct Routing {
     pub topic: Arc<Topic>,
+    /// What the lanes begin with.
+    pub identity: Identity,
     pub lanes: Vec<Handle>,
-    /// The ring is being changed: whoever has a record waits.
+    /// The ring or the topic is being changed: whoever has a record waits.
     pub moving: bool,
 }
 
@@ -54,7 +55,7 @@ pub(super) struct Routing {
 #[derive(Debug)]
 pub(super) enum Routed {
     Placed(Place),
-    /// The ring is being changed; try again when it is done.
+    /// The ring or the topic is being changed; try again when it is done.
     Wait,
 }
 
@@ -75,11 +76,11 @@ impl Shared {
             memory: Memory::new(settings.buffer_bytes),
             settings,
             links: Links::default(),
-            identity,
             stop: CancellationToken::new(),
             shape,
             routing: RwLock::new(Routing {
                 topic,
+                identity,
                 lanes,
                 moving: false,
             }),
@@ -109,7 +110,7 @@ impl Shared {
             (None, Some(key)) => {
                 let mut partition = routing.topic.partitioner.partition(key);
                 if made(Mistake::MappingOfItsOwn) {
-                    let own = partition + self.identity.id.unsigned_abs() as u32;
+                    let own = partition + routing.identity.id.unsigned_abs() as u32;
                     partition = own % routing.topic.partitions();
                 }
                 self.push(&routing, partition, record, by_ring, memory)?
@@ -133,7 +134,8 @@ impl Shared {
             .ok_or_else(|| unknown_partition(&self.topic, partition, routing.topic.partitions()))?;
         let pushed = handle.gathered.push(record, choice, memory)?;
         if pushed.lane_needed {
-            lane::start(self.clone(), handle, partition);
+            let of = PartitionId::new(&self.topic, routing.topic.id, partition);
+            lane::start(self.clone(), handle, of, routing.identity);
         }
         Ok(pushed.place)
     }

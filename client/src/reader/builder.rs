@@ -10,6 +10,7 @@ use super::fetcher::Fetcher;
 use super::{Reader, Skipped, Skips, Unreadable};
 use crate::client::Inner;
 use crate::error::{Error, Result};
+use crate::metadata::PartitionId;
 use crate::record::Offset;
 
 /// What is fetched at a time, unless the prefetch bound is smaller.
@@ -30,8 +31,7 @@ pub enum Trimmed {
 #[must_use = "nothing happens before build()"]
 pub struct ReaderBuilder {
     inner: Arc<Inner>,
-    topic: String,
-    partition: u32,
+    of: PartitionId,
     from: Offset,
     trimmed: Trimmed,
     prefetch_bytes: usize,
@@ -46,8 +46,7 @@ impl ReaderBuilder {
         let patience = inner.request_timeout;
         ReaderBuilder {
             inner,
-            topic: topic.to_owned(),
-            partition,
+            of: PartitionId::new(topic, 0, partition),
             from: Offset::Beginning,
             trimmed: Trimmed::default(),
             prefetch_bytes: 4 << 20,
@@ -61,6 +60,14 @@ impl ReaderBuilder {
     /// Where to begin. The default is the beginning.
     pub fn from(mut self, place: Offset) -> ReaderBuilder {
         self.from = place;
+        self
+    }
+
+    /// Reads this topic only, by its [`Reader::topic_id`]: for a position that was kept from an earlier
+    /// reader, which means nothing in a later topic of the same name. The default, and 0, is whichever topic
+    /// has the name when the reader begins.
+    pub fn topic_id(mut self, topic_id: u64) -> ReaderBuilder {
+        self.of.topic_id = topic_id;
         self
     }
 
@@ -123,18 +130,19 @@ impl ReaderBuilder {
     /// Finds where to begin, and begins to fetch.
     ///
     /// # Errors
-    /// As for [`crate::Client::offset`]; `InvalidArgument` for settings that make no sense;
+    /// As for [`crate::Client::offset`];
+    /// [`ErrorCode::TopicRecreated`](crate::ErrorCode::TopicRecreated) if the topic with the id asked for is
+    /// gone, and another has its name; `InvalidArgument` for settings that make no sense;
     /// [`ErrorCode::InvalidFilter`](crate::ErrorCode::InvalidFilter) with the place of the mistake in a
     /// filter; `UnsupportedVersion` if the cluster knows no filters.
-    pub async fn build(self) -> Result<Reader> {
+    pub async fn build(mut self) -> Result<Reader> {
         if self.prefetch_bytes == 0 {
             return Err(Error::invalid("prefetch_bytes of 0; choose at least 1"));
         }
         self.inner.check_filter(&self.filter).await?;
-        let position = self
-            .inner
-            .offset(&self.topic, self.partition, self.from)
-            .await?;
+        let found = self.inner.place(self.of, self.from).await?;
+        let position = found.1;
+        self.of = found.0;
         Ok(self.begin_at(position))
     }
 
@@ -146,8 +154,7 @@ impl ReaderBuilder {
         let (chunks, fetched) = mpsc::channel(self.prefetch_bytes.div_ceil(fetch_bytes).max(1));
         let fetcher = Fetcher::new(
             self.inner,
-            self.topic.clone(),
-            self.partition,
+            self.of.clone(),
             position,
             self.trimmed,
             self.patience,
@@ -160,8 +167,7 @@ impl ReaderBuilder {
             chunks,
         );
         Reader {
-            topic: self.topic,
-            partition: self.partition,
+            of: self.of,
             position,
             high_watermark: position,
             max_decompressed_bytes: self.max_decompressed_bytes,

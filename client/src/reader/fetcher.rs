@@ -17,7 +17,7 @@ use super::{Chunk, Skipped, Skips, Trimmed, Unreadable, corrupt, end_offset};
 use crate::backoff::Backoff;
 use crate::client::{Inner, timed_out};
 use crate::error::{Error, ErrorKind, Result};
-use crate::metadata::Leader;
+use crate::metadata::{Leader, PartitionId};
 use crate::record::Offset;
 
 /// How long the leader may hold a fetch at the end of the log.
@@ -29,8 +29,7 @@ const UNPACKED_BYTES: usize = 64 << 20;
 
 pub(super) struct Fetcher {
     inner: Arc<Inner>,
-    topic: String,
-    partition: u32,
+    of: PartitionId,
     /// The next offset to fetch.
     next: u64,
     /// The newest epoch an answer came from.
@@ -61,8 +60,7 @@ impl Fetcher {
     #[allow(clippy::too_many_arguments)] // the builder's settings, once
     pub fn new(
         inner: Arc<Inner>,
-        topic: String,
-        partition: u32,
+        of: PartitionId,
         next: u64,
         trimmed: Trimmed,
         patience: Duration,
@@ -75,8 +73,7 @@ impl Fetcher {
         let backoff = Backoff::new(inner.draw());
         Fetcher {
             inner,
-            topic,
-            partition,
+            of,
             next,
             epoch: 0,
             trimmed,
@@ -182,8 +179,9 @@ impl Fetcher {
         };
         let request = v1::FetchRequest {
             request_id: stream.last_id + 1,
-            topic: self.topic.clone(),
-            partition: self.partition,
+            topic: self.of.topic.to_string(),
+            topic_id: self.of.topic_id,
+            partition: self.of.partition,
             offset: self.next,
             max_bytes: u32::try_from(max_bytes).unwrap_or(u32::MAX),
             max_wait_ms: u32::try_from(WAIT.as_millis()).unwrap_or(u32::MAX),
@@ -200,14 +198,9 @@ impl Fetcher {
                 error: Some(error), ..
             }) => {
                 if error.leader.is_some() {
-                    metadata.not_leader(
-                        &self.topic,
-                        self.partition,
-                        stream.leader.node_id,
-                        error.leader.as_ref(),
-                    );
+                    metadata.not_leader(&self.of, stream.leader.node_id, error.leader.as_ref());
                 } else if ErrorCode::from_number(error.code) != ErrorCode::OffsetOutOfRange {
-                    metadata.not_leader(&self.topic, self.partition, stream.leader.node_id, None);
+                    metadata.not_leader(&self.of, stream.leader.node_id, None);
                 }
                 Err(WireError::from(error).into())
             }
@@ -219,14 +212,14 @@ impl Fetcher {
                 Ok(answer)
             }
             Err(error) => {
-                metadata.not_leader(&self.topic, self.partition, stream.leader.node_id, None);
+                metadata.not_leader(&self.of, stream.leader.node_id, None);
                 Err(error)
             }
         }
     }
 
     async fn open(&self) -> Result<FetchStream> {
-        let leader = self.inner.leader(&self.topic, self.partition).await?;
+        let leader = self.inner.leader(&self.of).await?;
         let mut node = self.inner.connections.node(&leader.address)?;
         let (requests, to_send) = mpsc::channel(1);
         let opened = timeout(ANSWER_WITHIN, node.fetch(ReceiverStream::new(to_send))).await;
@@ -245,7 +238,7 @@ impl Fetcher {
             Err(error) => {
                 self.inner
                     .metadata
-                    .not_leader(&self.topic, self.partition, leader.node_id, None);
+                    .not_leader(&self.of, leader.node_id, None);
                 Err(error)
             }
         }
@@ -262,14 +255,14 @@ impl Fetcher {
         let now = Instant::now();
         let since = *self.failing_since.get_or_insert(now);
         let pause = self.backoff.pause();
+        if error.code() == Some(ErrorCode::TopicRecreated) {
+            self.inner.metadata.recreated(&self.of);
+        }
         if !error.is_retryable() || now + pause > since + self.patience {
-            let what = format!(
-                "reading {}/{} at offset {}",
-                self.topic, self.partition, self.next
-            );
+            let what = format!("reading {} at offset {}", self.of, self.next);
             return Err(error.context(what).with_outcome_unknown(false));
         }
-        tracing::debug!(topic = self.topic, partition = self.partition, %error, "a fetch failed");
+        tracing::debug!(partition = %self.of, %error, "a fetch failed");
         sleep(pause).await;
         self.next += u64::from(made(Mistake::ReaderSkips));
         Ok(())
@@ -301,7 +294,7 @@ impl Fetcher {
         };
         let view = BatchView::trusted(batch.batch.clone());
         let whole = view.and_then(|view| view.check_crc().map(|()| view));
-        let view = whole.map_err(|why| corrupt(&self.topic, self.partition, self.next, &why))?;
+        let view = whole.map_err(|why| corrupt(&self.of, self.next, &why))?;
         let costly = error.code() == Some(ErrorCode::FilterTooCostly);
         let record = costly.then(|| record_from(&batch, &view, self.next));
         let next_offset = match record.flatten() {
@@ -309,8 +302,8 @@ impl Fetcher {
             None => end_offset(&batch),
         };
         self.skips.report(&Skipped {
-            topic: self.topic.clone(),
-            partition: self.partition,
+            topic: self.of.topic.to_string(),
+            partition: self.of.partition,
             offset: self.next,
             next_offset,
             error,
@@ -321,16 +314,14 @@ impl Fetcher {
 
     /// The log was trimmed past the offset, or has lost it.
     async fn out_of_range(&mut self, error: Error) -> Result<()> {
-        let beginning = self
-            .inner
-            .offset(&self.topic, self.partition, Offset::Beginning)
-            .await?;
+        let place = self.inner.place(self.of.clone(), Offset::Beginning);
+        let (_, beginning) = place.await?;
         if self.next >= beginning {
             return Err(Error::new(
                 ErrorKind::Truncated,
                 format!(
-                    "offset {} of {}/{} is past the end of the log ({error}); seek to an offset there is",
-                    self.next, self.topic, self.partition
+                    "offset {} of {} is past the end of the log ({error}); seek to an offset there is",
+                    self.next, self.of
                 ),
             ));
         }
@@ -342,8 +333,8 @@ impl Fetcher {
             Trimmed::Fail => Err(Error::new(
                 ErrorKind::Trimmed,
                 format!(
-                    "offset {} of {}/{} was trimmed by retention, the log begins at {beginning}; begin there",
-                    self.next, self.topic, self.partition
+                    "offset {} of {} was trimmed by retention, the log begins at {beginning}; begin there",
+                    self.next, self.of
                 ),
             )),
         }

@@ -21,16 +21,18 @@ pub(crate) use skips::Skips;
 pub use skips::{Skipped, Unreadable};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::metadata::PartitionId;
 use crate::record::ConsumedRecord;
 
 /// The records of one partition, in order, as a [`Stream`] that has no end: past the last record it
 /// waits for the next.
 ///
-/// Changes of the leader pass unseen. After an error the stream ends; build a new reader from
-/// [`Reader::position`] to go on. Cancel-safe: a record is handed out or still to come.
+/// Changes of the leader pass unseen. A reader reads one topic: where that is deleted and another created
+/// under its name, it ends with [`ErrorCode::TopicRecreated`](crate::ErrorCode::TopicRecreated). After an
+/// error the stream ends; build a new reader from [`Reader::position`] to go on, with
+/// [`ReaderBuilder::topic_id`]. Cancel-safe: a record is handed out or still to come.
 pub struct Reader {
-    topic: String,
-    partition: u32,
+    of: PartitionId,
     /// The offset of the next record.
     position: u64,
     high_watermark: u64,
@@ -67,12 +69,17 @@ struct OpenChunk {
 impl Reader {
     /// The topic it reads.
     pub fn topic(&self) -> &str {
-        &self.topic
+        &self.of.topic
+    }
+
+    /// The id of the topic it reads. A position means something in the topic of this id only.
+    pub fn topic_id(&self) -> u64 {
+        self.of.topic_id
     }
 
     /// The partition it reads.
     pub fn partition(&self) -> u32 {
-        self.partition
+        self.of.partition
     }
 
     /// The offset of the next record to come, or past what was trimmed or filtered out before it.
@@ -142,7 +149,7 @@ impl Reader {
                     }
                     self.position = offset.saturating_add(1);
                     return Some(Ok(ConsumedRecord {
-                        partition: self.partition,
+                        partition: self.of.partition,
                         offset,
                         timestamp_ms: record.timestamp_ms,
                         key: record.key,
@@ -180,13 +187,13 @@ impl Reader {
 
     /// Goes past the rest of a batch that can't be read, if it may.
     fn pass(&mut self, why: &BatchError, after: u64) -> Result<()> {
-        let error = corrupt(&self.topic, self.partition, self.position, why);
+        let error = corrupt(&self.of, self.position, why);
         if !self.skips.pass(why) {
             return Err(error);
         }
         self.skips.report(&Skipped {
-            topic: self.topic.clone(),
-            partition: self.partition,
+            topic: self.of.topic.to_string(),
+            partition: self.of.partition,
             offset: self.position,
             next_offset: after,
             error,
@@ -237,11 +244,11 @@ fn end_offset(fetched: &v1::FetchedBatch) -> u64 {
         .saturating_add(1)
 }
 
-fn corrupt(topic: &str, partition: u32, offset: u64, error: &BatchError) -> Error {
+fn corrupt(of: &PartitionId, offset: u64, error: &BatchError) -> Error {
     Error::new(
         ErrorKind::Corrupt,
         format!(
-            "the batch at offset {offset} of {topic}/{partition} can't be read: {error}; skip what nobody can read, or read from a later offset"
+            "the batch at offset {offset} of {of} can't be read: {error}; skip what nobody can read, or read from a later offset"
         ),
     )
 }
@@ -275,8 +282,7 @@ impl Stream for Reader {
 impl fmt::Debug for Reader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reader")
-            .field("topic", &self.topic)
-            .field("partition", &self.partition)
+            .field("of", &self.of)
             .field("position", &self.position)
             .finish_non_exhaustive()
     }

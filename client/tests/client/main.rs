@@ -11,4 +11,5 @@ mod producer_batches;
 mod producer_retries;
 mod producer_rings;
 mod reader;
+mod recreated;
 mod unreadable;

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::ids::{GroupId, NodeId, ReplicaId, TopicId};
+use ropewalk_proto::mistake::{Mistake, made};
 use ropewalk_proto::v1::{
     MetaNode, MetaPartition, MetaReplica, MetaTopic, NodeState, TopicGrowth, TopicSettings,
 };
@@ -125,6 +127,28 @@ impl ClusterView {
         members.all(|replica| *replica < self.next_replica)
     }
 
+    /// The topic that a request means, by its name and its id. Id 0 means whichever topic has the name.
+    ///
+    /// # Errors
+    /// `TopicRecreated` if a later topic has the name. `UnknownTopic` if none has it, or an earlier one:
+    /// ids are drawn in order, so that this picture is older than the topic.
+    pub fn meant(&self, name: &str, id: u64) -> Result<&TopicView, WireError> {
+        let found = self.topics.get(name).ok_or_else(|| unknown_topic(name))?;
+        let has_it = found.id.0;
+        if id == 0 || id == has_it || id < has_it && made(Mistake::OldTopicId) {
+            Ok(found)
+        } else if id < has_it {
+            Err(WireError::topic_recreated(name, id, has_it))
+        } else {
+            Err(WireError::new(
+                ErrorCode::UnknownTopic,
+                format!(
+                    "topic {name:?} with id {id} is not known to this node yet; try again shortly, or ask another node"
+                ),
+            ))
+        }
+    }
+
     /// The partition of a topic.
     pub fn partition(&self, topic: &str, partition: u32) -> Option<&PartitionView> {
         self.topics.get(topic)?.partitions.get(partition as usize)
@@ -160,6 +184,14 @@ impl PartitionView {
         let place = held.find(|place| place.replica == replica);
         self.damaged.contains(&replica) || place.is_some_and(|place| removed(place.node))
     }
+}
+
+/// The refusal of a request for a topic that there is not.
+pub fn unknown_topic(name: &str) -> WireError {
+    WireError::new(
+        ErrorCode::UnknownTopic,
+        format!("there is no topic {name:?}; create it with `ropewalk topic create {name}`"),
+    )
 }
 
 fn node(id: NodeId, node: &MetaNode) -> NodeView {
@@ -208,4 +240,30 @@ fn places(replicas: &[MetaReplica]) -> Vec<Place> {
         node: NodeId(replica.node_id),
     };
     replicas.iter().map(place).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topic_is_its_id_and_an_id_of_later_is_one_to_wait_for() {
+        let topic = topic(&MetaTopic {
+            name: "flights".to_owned(),
+            topic_id: 7,
+            ..MetaTopic::default()
+        });
+        let view = ClusterView {
+            topics: BTreeMap::from([("flights".to_owned(), topic)]),
+            ..ClusterView::default()
+        };
+        let meant = |name, id| view.meant(name, id).map(|topic| topic.id.0);
+        assert_eq!((meant("flights", 0), meant("flights", 7)), (Ok(7), Ok(7)));
+        let older = meant("flights", 6).unwrap_err();
+        assert_eq!((older.code, older.topic_id), (ErrorCode::TopicRecreated, 7));
+        let newer = meant("flights", 8).unwrap_err();
+        assert_eq!((newer.code, newer.topic_id), (ErrorCode::UnknownTopic, 0));
+        let none = meant("weather", 6).unwrap_err();
+        assert_eq!(none.code, ErrorCode::UnknownTopic);
+    }
 }

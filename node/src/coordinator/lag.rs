@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
-use ropewalk_proto::error::WireError;
+use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::ids::NodeId;
 use ropewalk_proto::v1;
 use ropewalk_proto::v1::list_offsets_request::Position as Asked;
@@ -38,9 +38,10 @@ impl Coordinator {
     /// What there is to read of partitions that this node leads.
     pub async fn backlog(&self, request: BacklogRequest) -> BacklogResponse {
         let view = self.view();
+        let topic = (request.topic.as_str(), request.topic_id);
         let mut partitions = Vec::with_capacity(request.from.len());
         for from in request.from {
-            let answer = match self.backlog_of(&view, &request.topic, &from).await {
+            let answer = match self.backlog_of(&view, topic, &from).await {
                 Ok(answer) => answer,
                 Err(error) => Backlog {
                     partition: from.partition,
@@ -56,10 +57,14 @@ impl Coordinator {
     async fn backlog_of(
         &self,
         view: &ClusterView,
-        topic: &str,
+        (topic, topic_id): (&str, u64),
         from: &BacklogFrom,
     ) -> Result<Backlog, WireError> {
-        let found = view.partition(topic, from.partition);
+        let found = match view.meant(topic, topic_id) {
+            Err(error) if error.code == ErrorCode::TopicRecreated => return Err(error),
+            found => found.ok(),
+        };
+        let found = found.and_then(|topic| topic.partitions.get(from.partition as usize));
         let local = found.and_then(|found| self.0.partitions.get(found.group));
         let local = local.ok_or_else(|| no_leader(topic, from.partition))?;
         let backlog = local.backlog(from.offset).await?;
@@ -136,6 +141,8 @@ impl Coordinator {
         let request = BacklogRequest {
             topic: topic.to_owned(),
             from: from.clone(),
+            // The offsets are those of the topic that this picture shows.
+            topic_id: view.topics.get(topic).map_or(0, |topic| topic.id.0),
         };
         let node = leader.and_then(|leader| view.nodes.get(&leader));
         let error = match node {
@@ -209,6 +216,7 @@ impl Coordinator {
                 Position::End => Asked::End(true),
                 Position::AtOrAfter(time_ms) => Asked::AtOrAfterMs(time_ms),
             }),
+            topic_id: topic.id.0,
         });
         request.set_timeout(ASK_WITHIN);
         let mut client = RopewalkClient::new(self.0.peers.channel(&node.address));

@@ -12,7 +12,7 @@ use ropewalk_proto::v1::ropewalk_client::RopewalkClient;
 
 use super::{Serving, metadata};
 use crate::cluster::settings;
-use crate::cluster::view::TopicView;
+use crate::cluster::view::{TopicView, unknown_topic};
 
 /// How long a change of the metadata may take to reach the node that was asked for it.
 const VISIBLE_WITHIN: Duration = Duration::from_secs(5);
@@ -134,7 +134,7 @@ pub(super) async fn transfer_leader(
         .map(|told| told.node);
     match leader {
         Some(leader) if leader == serving.cluster.node_id() => {
-            let local = serving.local(&request.topic, request.partition)?;
+            let local = serving.local(&request.topic, 0, request.partition)?;
             local.transfer_leader(NodeId(request.to_node_id)).await
         }
         Some(leader) => {
@@ -191,13 +191,6 @@ pub(super) fn check_internal(topic: &str) -> Result<(), WireError> {
             "topic {topic:?} is the cluster's own, as all whose names begin with '_'; choose another name"
         ),
     ))
-}
-
-pub(super) fn unknown_topic(name: &str) -> WireError {
-    WireError::new(
-        ErrorCode::UnknownTopic,
-        format!("there is no topic {name:?}; create it with `ropewalk topic create {name}`"),
-    )
 }
 
 pub(super) fn unknown_partition(topic: &str, partition: u32) -> WireError {

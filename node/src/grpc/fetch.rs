@@ -101,7 +101,7 @@ async fn try_fetch(
     last: &LastFilter,
     request: &v1::FetchRequest,
 ) -> Result<v1::FetchResponse, WireError> {
-    let partition = serving.local(&request.topic, request.partition)?;
+    let partition = serving.local(&request.topic, request.topic_id, request.partition)?;
     let filter = last.get(&request.filter)?;
     let max_wait_ms = u64::from(request.max_wait_ms).min(serving.limits.fetch_wait_ms);
     let mut fetched = partition
@@ -158,7 +158,7 @@ pub(super) async fn list_offsets(
             ));
         }
     };
-    let partition = serving.local(&request.topic, request.partition)?;
+    let partition = serving.local(&request.topic, request.topic_id, request.partition)?;
     let found = partition.list_offset(position).await?;
     Ok(v1::ListOffsetsResponse {
         offset: found.offset,

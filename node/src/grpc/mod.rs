@@ -116,14 +116,16 @@ impl Service {
 }
 
 impl Serving {
-    /// The local replica of a partition, and what the metadata says of it.
-    fn local(&self, topic: &str, partition: u32) -> Result<Arc<Partition>, WireError> {
+    /// The local replica of a partition of the topic with this name, and this id if it is not 0.
+    fn local(
+        &self,
+        topic: &str,
+        topic_id: u64,
+        partition: u32,
+    ) -> Result<Arc<Partition>, WireError> {
         let view = self.cluster.view().borrow().clone();
         let found = view
-            .topics
-            .get(topic)
-            .ok_or_else(|| admin::unknown_topic(topic))?;
-        let found = found
+            .meant(topic, topic_id)?
             .partitions
             .get(partition as usize)
             .ok_or_else(|| admin::unknown_partition(topic, partition))?;

@@ -152,7 +152,13 @@ async fn begin(serving: &Serving, request: v1::ProduceRequest) -> impl Future<Ou
 
 async fn propose(serving: &Serving, request: v1::ProduceRequest) -> Result<Ticket, WireError> {
     admin::check_internal(&request.topic)?;
-    let partition: Arc<_> = serving.local(&request.topic, request.partition)?;
+    let v1::ProduceRequest {
+        topic,
+        topic_id,
+        partition,
+        ..
+    } = &request;
+    let partition: Arc<_> = serving.local(topic, *topic_id, *partition)?;
     // Whether the ring is too old is told by the log: the batch may be there already.
     partition.propose(request.ring_version, request.batch).await
 }

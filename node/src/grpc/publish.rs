@@ -23,7 +23,8 @@ use crate::cluster::view::TopicView;
 
 /// Marks a call that one node sends on to another; it is not sent on a second time.
 pub(super) const FORWARDED: &str = "ropewalk-forwarded";
-/// How long a record of a key waits for the mapping of keys that a growing topic is about to get.
+/// How long a record waits for what this node has yet to hear of its topic: the mapping of keys that a
+/// growing topic is about to get, or the topic that has taken the name.
 const RING_WITHIN: Duration = Duration::from_secs(10);
 const RING_RETRY: Duration = Duration::from_millis(50);
 /// Bound of a call sent on to another node.
@@ -81,12 +82,10 @@ async fn publish_until_routed(
     trace: Option<TraceContext>,
 ) -> Result<v1::PublishResponse, WireError> {
     admin::check_internal(&record.topic)?;
-    let by_key = record.partition.is_none() && record.key.is_some();
     let deadline = Instant::now() + RING_WITHIN;
     loop {
         match publish_once(serving, record.clone(), forwarded, &trace).await {
-            // It is nowhere, and by its key it belongs where this node has yet to hear of.
-            Err(error) if error.code == ErrorCode::StaleRing && by_key && !forwarded => {
+            Err(error) if !forwarded && is_early(serving, &record, &error) => {
                 if Instant::now() + RING_RETRY >= deadline {
                     return Err(error);
                 }
@@ -97,6 +96,20 @@ async fn publish_until_routed(
     }
 }
 
+/// Whether a record is nowhere, and belongs where this node, or the one it was sent on to, has yet to hear of.
+fn is_early(serving: &Serving, record: &v1::PublishRequest, error: &WireError) -> bool {
+    match error.code {
+        ErrorCode::StaleRing => record.partition.is_none() && record.key.is_some(),
+        ErrorCode::TopicRecreated => record.topic_id == 0,
+        ErrorCode::UnknownTopic => {
+            let view = serving.cluster.view();
+            let view = view.borrow();
+            view.topics.contains_key(&record.topic)
+        }
+        _ => false,
+    }
+}
+
 async fn publish_once(
     serving: &Serving,
     mut record: v1::PublishRequest,
@@ -104,10 +117,9 @@ async fn publish_once(
     trace: &Option<TraceContext>,
 ) -> Result<v1::PublishResponse, WireError> {
     let view = serving.cluster.view().borrow().clone();
-    let topic = view
-        .topics
-        .get(&record.topic)
-        .ok_or_else(|| admin::unknown_topic(&record.topic))?;
+    let topic = view.meant(&record.topic, record.topic_id)?;
+    // The partition is one of this topic, wherever the record is sent on to.
+    record.topic_id = topic.id.0;
     let number = match record.partition {
         Some(number) => number,
         None => {
@@ -158,7 +170,7 @@ async fn append(
     record: v1::PublishRequest,
     number: u32,
 ) -> Result<v1::PublishResponse, WireError> {
-    let partition = serving.local(&record.topic, number)?;
+    let partition = serving.local(&record.topic, record.topic_id, number)?;
     let timestamp_ms = record
         .timestamp_ms
         .unwrap_or_else(|| serving.cluster.clock().now_ms());

@@ -80,6 +80,22 @@ impl Fake {
         self.changed.send_modify(|changes| *changes += 1);
     }
 
+    /// Deletes the topic and creates it again. Returns the logs that went with it.
+    pub fn recreate(&self, partitions: u32) -> Vec<Log> {
+        let mut world = self.world();
+        world.topic_id += 1;
+        world.ring_version += 1;
+        let new = (0..partitions).map(|_| Log {
+            leader: 1,
+            epoch: 1,
+            ..Log::default()
+        });
+        let gone = std::mem::replace(&mut world.logs, new.collect());
+        drop(world);
+        self.changed.send_modify(|changes| *changes += 1);
+        gone
+    }
+
     pub fn builder(&self) -> ClientBuilder {
         Client::builder(self.addresses.clone())
             .request_timeout(Duration::from_secs(5))

@@ -103,16 +103,18 @@ impl Service {
         let scripted = (world.fetch_script)(request);
         let found = match scripted {
             Some(code) => Err(WireError::new(code, "the script says so")),
-            None => world.led(self.node_id, request.partition).and_then(|log| {
-                if (log.start..=log.end).contains(&request.offset) {
-                    Ok(log)
-                } else {
-                    Err(WireError::new(
-                        ErrorCode::OffsetOutOfRange,
-                        "not in the log",
-                    ))
-                }
-            }),
+            None => world
+                .led(self.node_id, request.topic_id, request.partition)
+                .and_then(|log| {
+                    if (log.start..=log.end).contains(&request.offset) {
+                        Ok(log)
+                    } else {
+                        Err(WireError::new(
+                            ErrorCode::OffsetOutOfRange,
+                            "not in the log",
+                        ))
+                    }
+                }),
         };
         match found {
             Ok(log) => {
@@ -348,7 +350,7 @@ impl Ropewalk for Service {
     ) -> Result<Response<v1::ListOffsetsResponse>, Status> {
         let request = request.into_inner();
         let mut world = self.world.lock();
-        let log = world.led(self.node_id, request.partition)?;
+        let log = world.led(self.node_id, request.topic_id, request.partition)?;
         let place = match request.position {
             Some(Position::Beginning(_)) => Offset::Beginning,
             _ => Offset::End,

@@ -61,6 +61,8 @@ type FetchScript = Box<dyn FnMut(&v1::FetchRequest) -> Option<ErrorCode> + Send>
 pub struct World {
     pub addresses: Vec<String>,
     pub logs: Vec<Log>,
+    /// Counted up when the topic is deleted and created again.
+    pub topic_id: u64,
     pub ring_version: u32,
     pub partitioner: v1::Partitioner,
     pub max_batch_bytes: u32,
@@ -90,6 +92,7 @@ impl World {
         World {
             addresses,
             logs: (0..partitions).map(|_| log()).collect(),
+            topic_id: 1,
             ring_version: 1,
             partitioner: v1::Partitioner::Ring,
             max_batch_bytes: 1 << 20,
@@ -137,7 +140,7 @@ impl World {
             });
         v1::TopicInfo {
             name: TOPIC.into(),
-            topic_id: 1,
+            topic_id: self.topic_id,
             partitions: partitions.collect(),
             settings: Some(v1::TopicSettings {
                 max_batch_bytes: self.max_batch_bytes,
@@ -206,10 +209,11 @@ impl World {
         request: &v1::ProduceRequest,
         view: &BatchView,
     ) -> Result<(u64, bool), WireError> {
+        self.meant(request.topic_id)?;
         if request.ring_version != 0 && request.ring_version != self.ring_version {
             return Err(WireError::new(ErrorCode::StaleRing, "an old ring"));
         }
-        let log = self.led(node_id, request.partition)?;
+        let log = self.led(node_id, request.topic_id, request.partition)?;
         let batches = log.producers.entry(view.producer_id()).or_default();
         let (epoch, sequence, count) = (
             view.producer_epoch(),
@@ -247,7 +251,21 @@ impl World {
         Ok((base_offset, false))
     }
 
-    pub fn led(&mut self, node_id: u64, partition: u32) -> Result<&mut Log, WireError> {
+    /// Refuses what is for a topic of before.
+    fn meant(&self, topic_id: u64) -> Result<(), WireError> {
+        if topic_id == 0 || topic_id == self.topic_id {
+            return Ok(());
+        }
+        Err(WireError::topic_recreated(TOPIC, topic_id, self.topic_id))
+    }
+
+    pub fn led(
+        &mut self,
+        node_id: u64,
+        topic_id: u64,
+        partition: u32,
+    ) -> Result<&mut Log, WireError> {
+        self.meant(topic_id)?;
         let log = self.logs.get_mut(partition as usize);
         let log =
             log.ok_or_else(|| WireError::new(ErrorCode::UnknownPartition, "no such partition"))?;
