@@ -17,6 +17,7 @@ mod judge;
 mod kept;
 mod last_value;
 mod linear;
+mod lives;
 mod lookups;
 #[cfg(test)]
 pub(crate) mod made;
@@ -122,6 +123,7 @@ pub fn all() -> Vec<Box<dyn Check>> {
         Box::new(sifted::FiltersAreExact),
         Box::new(lookups::LookupsAreRight),
         Box::new(topics::TopicsAreKept),
+        Box::new(lives::TopicsAreTheirIds::default()),
         Box::new(fences::FencesHold::default()),
         Box::new(owners::OneOwnerAtATime::default()),
         Box::new(commits::CommitsNeverGoBack::default()),

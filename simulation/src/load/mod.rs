@@ -2,6 +2,7 @@
 
 mod garden;
 mod grower;
+mod latecomer;
 mod member;
 pub mod operator;
 mod prefix;
@@ -9,6 +10,7 @@ mod producer;
 mod publisher;
 mod reader;
 pub mod record;
+mod recreator;
 pub mod settings;
 mod sieve;
 mod stranger;
@@ -19,6 +21,7 @@ pub use member::group_name;
 pub use prefix::Prefix;
 pub use publisher::WITHOUT_SEQUENCE;
 pub use reader::{Found, Log};
+pub use recreator::{NAME as RECREATED_NAME, RECREATED, place as place_of_life};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -110,6 +113,11 @@ impl Clients {
         if load.garden_every_ms > 0 {
             clients.host(sim, "gardener".to_owned(), async |own| {
                 garden::run(&own).await;
+            });
+        }
+        if load.recreate_every_ms > 0 {
+            clients.host(sim, "recreator".to_owned(), async |own| {
+                recreator::run(&own).await;
             });
         }
         if load.table_every_ms > 0 {

@@ -56,6 +56,9 @@ pub struct Load {
     /// A reader with a filter.
     #[serde(default)]
     pub sieve: Option<Sieving>,
+    /// Between two times that a topic is deleted and created again under its name, in ms; 0 for never.
+    #[serde(default)]
+    pub recreate_every_ms: u64,
 }
 
 /// What a reader with a filter reads.
@@ -181,11 +184,13 @@ impl Load {
             stranger_every_ms: 0,
             growths: Vec::new(),
             sieve: None,
+            recreate_every_ms: 0,
         }
         .with_groups(seed, storm_ms)
         .with_table(seed)
         .with_stranger(seed)
         .with_sieve(seed)
+        .with_recreation(seed)
     }
 
     /// Draws groups and growths, apart from all else: seeds from before there were any keep the load
@@ -235,6 +240,15 @@ impl Load {
                 partition: random.random_range(0..self.partitions),
                 digit: random.random_range(0..self.keys.min(10)),
             });
+        }
+        self
+    }
+
+    /// Draws a topic that is deleted and created again, apart from all else.
+    fn with_recreation(mut self, seed: u64) -> Load {
+        let mut random = SmallRng::seed_from_u64(seed.wrapping_mul(0x9FB2_1C65_1E98_DF25));
+        if random.random_bool(0.4) {
+            self.recreate_every_ms = pick(&mut random, &[1_000, 3_000, 8_000]);
         }
         self
     }
@@ -315,6 +329,7 @@ mod tests {
         assert!(both(&|load| load.table_every_ms > 0));
         assert!(both(&|load| load.stranger_every_ms > 0));
         assert!(both(&|load| load.sieve.is_some()));
+        assert!(both(&|load| load.recreate_every_ms > 0));
         assert!(both(&|load| load.growths.len() == 2));
         assert!(both(&|load| !load.groups.is_empty()));
         assert!(both(&|load| load.groups.iter().any(|one| one.by_pattern)));

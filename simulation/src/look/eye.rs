@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use ropewalk_node::cluster::MetaMachine;
+use ropewalk_node::cluster::view::TopicView;
 use ropewalk_node::partition::PartitionMachine;
 use ropewalk_proto::ids::{GroupId, ReplicaId};
 use ropewalk_raft_store::inspect::{self, Inspection};
@@ -174,6 +175,25 @@ fn state(seen: &Inspection) -> Option<State> {
 
 /// Which group is which partition, as the newest of the cluster's metadata says.
 pub fn places(look: &Look) -> BTreeMap<GroupId, Place> {
+    placed(look, |name, _, partition| {
+        Some(Place {
+            topic: load::topic_number(name)?,
+            partition,
+        })
+    })
+}
+
+/// The same of the topic that is deleted and created again; as topic, each life of it.
+pub fn lives(look: &Look) -> BTreeMap<GroupId, Place> {
+    placed(look, |name, topic, partition| {
+        (name == load::RECREATED_NAME).then(|| load::place_of_life(topic.id.0, partition))
+    })
+}
+
+fn placed(
+    look: &Look,
+    place: impl Fn(&str, &TopicView, u32) -> Option<Place>,
+) -> BTreeMap<GroupId, Place> {
     let metadata = look.of(Image::Live).map(|replica| &replica.seen);
     let metadata = metadata.filter(|seen| seen.group == METADATA && seen.damaged.is_empty());
     let newest = metadata.max_by_key(|seen| seen.applied.map(|place| place.index));
@@ -187,15 +207,8 @@ pub fn places(look: &Look) -> BTreeMap<GroupId, Place> {
     let view = machine.to_view();
     let mut places = BTreeMap::new();
     for (name, topic) in &view.topics {
-        let Some(number) = load::topic_number(name) else {
-            continue;
-        };
         for (partition, of) in (0..).zip(&topic.partitions) {
-            let place = Place {
-                topic: number,
-                partition,
-            };
-            places.insert(of.group, place);
+            places.extend(place(name, topic, partition).map(|place| (of.group, place)));
         }
     }
     places
