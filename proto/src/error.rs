@@ -150,6 +150,8 @@ error_table! {
     FilterTooCostly = 34, Never, NotDone, FailedPrecondition, 42;
     /// The topic that was meant is gone, and another has its name.
     TopicRecreated = 35, Reroute, NotDone, FailedPrecondition, 103;
+    /// A record from further in the future than its topic takes: the message names it and the limit.
+    InvalidTimestamp = 46, Never, NotDone, InvalidArgument, 32;
 }
 
 impl fmt::Display for ErrorCode {

@@ -103,6 +103,28 @@ pub enum BatchError {
         /// What is wrong with it.
         what: &'static str,
     },
+    /// The header's latest timestamp is not that of the records: times would be looked up wrongly.
+    #[error(
+        "the header states {stated_ms} as the latest timestamp, the latest of the records is {actual_ms}; mend the client that builds such batches"
+    )]
+    MaxTimestamp {
+        /// What the header says, in ms since 1970.
+        stated_ms: i64,
+        /// What the records say.
+        actual_ms: i64,
+    },
+    /// A record from further in the future than the topic takes.
+    #[error(
+        "record {index} of the batch has the timestamp {timestamp_ms}, past {latest_ms}, the latest that is taken now (ms since 1970); set the producer's clock right, or raise max_timestamp_ahead of the topic"
+    )]
+    TooFarAhead {
+        /// Its place in the batch, from 0.
+        index: usize,
+        /// Its timestamp, in ms since 1970.
+        timestamp_ms: i64,
+        /// The limit.
+        latest_ms: i64,
+    },
     /// Bytes after the last record.
     #[error("{bytes} bytes follow the last record of the batch")]
     TrailingBytes {
@@ -140,6 +162,7 @@ impl BatchError {
             BatchError::Magic(_) | BatchError::Codec(_) | BatchError::Transactional => {
                 ErrorCode::UnsupportedVersion
             }
+            BatchError::TooFarAhead { .. } => ErrorCode::InvalidTimestamp,
             BatchError::Control | BatchError::Attributes(_) => ErrorCode::InvalidRequest,
             BatchError::Truncated { .. }
             | BatchError::Length { .. }
@@ -147,6 +170,7 @@ impl BatchError {
             | BatchError::Count { .. }
             | BatchError::Producer { .. }
             | BatchError::Record { .. }
+            | BatchError::MaxTimestamp { .. }
             | BatchError::TrailingBytes { .. }
             | BatchError::Compressed { .. } => ErrorCode::CorruptBatch,
         }

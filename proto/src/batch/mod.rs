@@ -15,21 +15,23 @@
 //! | 57..61 | number of records | the producer |
 //! | 61.. | the records, compressed as one block if a codec is set | the producer |
 //!
-//! All integers are big endian. A broker looks at the header and at what the CRC covers, and unpacks or
-//! re-encodes nothing but what a reader asks to have filtered; what it must not learn here is where
-//! batches are kept or sent.
+//! All integers are big endian. A broker looks at all of it before it takes it, unpacks what is
+//! compressed only to look, and re-encodes nothing but what a reader asks to have filtered; what it
+//! must not learn here is where batches are kept or sent.
 
 mod builder;
 mod compression;
 mod error;
 mod record;
 mod retain;
+mod unpack;
 mod view;
 
 pub use builder::BatchBuilder;
 pub use compression::Compression;
 pub use error::BatchError;
 pub use record::{Header, Record, Records};
+pub use unpack::Unpacking;
 pub use view::{BatchView, HEADER_BYTES};
 
 /// What a broker accepts from a client.
@@ -37,17 +39,19 @@ pub use view::{BatchView, HEADER_BYTES};
 pub struct Limits {
     /// The most bytes of one batch as it came, its header included.
     pub max_batch_bytes: u32,
-    /// The most records one batch may hold. The count is a claim when the records are compressed,
-    /// and each record takes an offset.
+    /// The most records one batch may hold, each of which takes an offset.
     pub max_records: u32,
+    /// The latest timestamp a record may have, in ms since 1970.
+    pub latest_timestamp_ms: i64,
 }
 
 impl Limits {
-    /// The limits of a topic whose batches are at most `max_batch_bytes` long.
+    /// The limits of a topic whose batches are at most `max_batch_bytes` long, whatever the time.
     pub const fn new(max_batch_bytes: u32) -> Limits {
         Limits {
             max_batch_bytes,
             max_records: max_batch_bytes,
+            latest_timestamp_ms: i64::MAX,
         }
     }
 }

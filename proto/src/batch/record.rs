@@ -125,10 +125,23 @@ impl Iterator for Records {
     }
 }
 
-/// Checks the framing of uncompressed records from a producer: `count` of them, with offset deltas
-/// 0, 1, 2 …, and nothing after them.
-pub(super) fn validate(mut payload: &[u8], count: i32) -> Result<(), BatchError> {
-    for offset_delta in 0..count {
+/// What a header says of its records.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Stated {
+    pub count: i32,
+    pub base_timestamp_ms: i64,
+    pub max_timestamp_ms: i64,
+}
+
+/// Checks records from a producer against their header: as many as it says, with offset deltas
+/// 0, 1, 2 …, nothing after them, the latest timestamp as it says, and none past `latest_ms`.
+pub(super) fn validate(
+    mut payload: &[u8],
+    stated: Stated,
+    latest_ms: i64,
+) -> Result<(), BatchError> {
+    let mut max_timestamp_ms = i64::MIN;
+    for offset_delta in 0..stated.count {
         let index = usize::try_from(offset_delta).unwrap_or(0);
         let fault = |what| BatchError::Record { index, what };
         let raw = RawRecord::parse(&mut payload).map_err(fault)?;
@@ -136,11 +149,30 @@ pub(super) fn validate(mut payload: &[u8], count: i32) -> Result<(), BatchError>
             return Err(fault("its offset delta is out of order"));
         }
         raw.for_each_header(|_, _| {}).map_err(fault)?;
+        // As readers add them.
+        let base_ms = stated.base_timestamp_ms;
+        let timestamp_ms = base_ms.wrapping_add(raw.timestamp_delta_ms);
+        if timestamp_ms > latest_ms {
+            return Err(BatchError::TooFarAhead {
+                index,
+                timestamp_ms,
+                latest_ms,
+            });
+        }
+        max_timestamp_ms = max_timestamp_ms.max(timestamp_ms);
     }
-    match payload.len() {
-        0 => Ok(()),
-        bytes => Err(BatchError::TrailingBytes { bytes }),
+    if !payload.is_empty() {
+        return Err(BatchError::TrailingBytes {
+            bytes: payload.len(),
+        });
     }
+    if max_timestamp_ms != stated.max_timestamp_ms {
+        return Err(BatchError::MaxTimestamp {
+            stated_ms: stated.max_timestamp_ms,
+            actual_ms: max_timestamp_ms,
+        });
+    }
+    Ok(())
 }
 
 type Fault = &'static str;

@@ -2,8 +2,8 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::compression::decompress;
-use super::record::{Record, Records, validate};
+use super::record::{Record, Records, Stated, validate};
+use super::unpack::{Unpacking, decompress};
 use super::{BatchError, Compression, Limits};
 
 /// The length of the header in bytes.
@@ -30,8 +30,9 @@ pub struct BatchView {
 }
 
 impl BatchView {
-    /// Checks everything a broker asks of a batch from a client: length and limits, CRC, attributes,
-    /// counts, and the records' framing where they are not compressed.
+    /// Checks what a broker asks of a batch from a client: length and limits, CRC, attributes, counts,
+    /// and the records where they are not compressed. Compressed ones are unpacked by the caller, for
+    /// [`BatchView::check_records`].
     ///
     /// Two fields are free, since the log assigns them and the CRC leaves them out: base offset and
     /// leader epoch.
@@ -54,9 +55,20 @@ impl BatchView {
         batch.check_counts(limits)?;
         batch.check_producer()?;
         if batch.compression == Compression::None {
-            validate(&batch.bytes[HEADER_BYTES..], batch.record_count())?;
+            batch.check_records(&batch.bytes[HEADER_BYTES..], limits)?;
         }
         Ok(batch)
+    }
+
+    /// Checks the records of a batch, unpacked, against its header: framing, count, offsets and
+    /// timestamps.
+    pub fn check_records(&self, payload: &[u8], limits: &Limits) -> Result<(), BatchError> {
+        let stated = Stated {
+            count: self.record_count(),
+            base_timestamp_ms: self.base_timestamp_ms(),
+            max_timestamp_ms: self.max_timestamp_ms(),
+        };
+        validate(payload, stated, limits.latest_timestamp_ms)
     }
 
     /// Takes a batch that passed [`BatchView::check`] before and was kept by this system, which
@@ -156,12 +168,26 @@ impl BatchView {
     pub fn iter_records(&self, max_decompressed_bytes: usize) -> Result<Records, BatchError> {
         let payload = self.bytes.slice(HEADER_BYTES..);
         let payload = decompress(self.compression, payload, max_decompressed_bytes)?;
-        Ok(Records::new(
+        Ok(self.records_of(payload))
+    }
+
+    /// Begins to unpack the records, to at most `max_unpacked_bytes`.
+    ///
+    /// # Errors
+    /// [`BatchError::Compressed`] for a beginning that is no such compression.
+    pub fn unpacking(&self, max_unpacked_bytes: usize) -> Result<Unpacking, BatchError> {
+        let payload = self.bytes.slice(HEADER_BYTES..);
+        Unpacking::new(self.compression, payload, max_unpacked_bytes)
+    }
+
+    /// The records one by one, of what [`Unpacking`] gave.
+    pub fn records_of(&self, payload: Bytes) -> Records {
+        Records::new(
             payload,
             self.record_count(),
             self.last_offset_delta(),
             self.base_timestamp_ms(),
-        ))
+        )
     }
 
     /// All records, as [`BatchView::iter_records`] gives them. Beside the decompressed bytes the
