@@ -63,6 +63,17 @@ pub struct Limits {
     pub free_space_floor_bytes: u64,
     /// Bytes of produce requests under way in the whole node before new ones wait.
     pub produce_inflight_bytes: usize,
+    /// The most bytes the records of one batch may unpack to, whatever its topic allows.
+    pub unpack_batch_bytes: usize,
+    /// The most bytes they may unpack to, as a multiple of the topic's `max_batch_bytes`.
+    pub unpack_factor: usize,
+    /// Bytes of records that may be unpacked at a time in the whole node, to be checked, filtered or
+    /// searched: half of them for producers, half for readers. Beside them, one batch for each that
+    /// unpacks to over 64 times its size.
+    pub unpack_inflight_bytes: usize,
+    /// How fast the node unpacks batches that unpack to over 64 times their size, in unpacked bytes:
+    /// half of it for producers, half for readers; 0: as fast as it goes.
+    pub unpack_bytes_per_s: usize,
     /// The most bytes one fetch returns.
     pub fetch_bytes: usize,
     /// The longest a fetch may wait for records.
@@ -127,6 +138,10 @@ impl Default for Limits {
             database_bytes: 512 << 20,
             free_space_floor_bytes: 256 << 20,
             produce_inflight_bytes: 128 << 20,
+            unpack_batch_bytes: 32 << 20,
+            unpack_factor: 8,
+            unpack_inflight_bytes: 64 << 20,
+            unpack_bytes_per_s: 256 << 20,
             fetch_bytes: 4 << 20,
             fetch_wait_ms: 30_000,
             stream_inflight: 1_024,

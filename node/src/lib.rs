@@ -21,6 +21,7 @@ mod ports;
 pub mod raft_config;
 mod run;
 mod scrub;
+mod unpack;
 pub mod valve;
 
 pub use config::Config;

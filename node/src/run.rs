@@ -241,7 +241,6 @@ impl Node {
             limits: config.limits.clone(),
             producer_ids: Default::default(),
             router: Default::default(),
-            filtering: Default::default(),
         });
         let _scrubbing = AbortOnDropHandle::new(tokio::spawn({
             let (limits, store) = (config.limits.clone(), store.clone());

@@ -11,8 +11,6 @@ use tokio::time::Instant;
 
 use super::{Filter, TooCostly};
 
-/// The most one batch may take when it is unpacked to be looked at.
-const UNPACKED_BYTES: usize = 16 << 20;
 /// How long the records of one answer may be looked at. What is left is for the next one.
 const ANSWER_WITHIN: Duration = Duration::from_millis(100);
 
@@ -96,22 +94,24 @@ impl Looked {
 }
 
 impl Filter {
-    /// Looks at the records of a batch from an offset on, at least at one.
+    /// Looks at the records of a batch from an offset on, at least at one. `payload` is what they unpack
+    /// to; it is not looked at for the log's own markers.
     ///
     /// # Errors
-    /// `CorruptBatch` for what does not unpack, as a reader without a filter finds; `FilterTooCostly`
+    /// `CorruptBatch` for what does not parse, as a reader without a filter finds; `FilterTooCostly`
     /// if that is so with the first record: else it is for the next answer to say.
     pub fn apply(
         &self,
         origin: &Origin<'_>,
         base_offset: u64,
-        batch: &Bytes,
+        view: &BatchView,
+        payload: &Bytes,
         from: u64,
         budget: &mut Budget,
     ) -> Result<Outcome, WireError> {
         let corrupt = |error| unreadable(origin, base_offset, &error);
-        let view = BatchView::trusted(batch.clone()).map_err(corrupt)?;
-        let end = end_offset(base_offset, &view);
+        let batch = view.bytes();
+        let end = end_offset(base_offset, view);
         if view.is_control() {
             return Ok(Outcome {
                 batch: Some(batch.clone()),
@@ -119,7 +119,7 @@ impl Filter {
                 stopped: false,
             });
         }
-        let records = view.iter_records(UNPACKED_BYTES).map_err(corrupt)?;
+        let records = view.records_of(payload.clone());
         let looked = self.look(origin, base_offset, records.clone(), from, end, budget)?;
         let batch = if looked.all {
             Some(batch.clone())
@@ -196,7 +196,8 @@ fn end_offset(base_offset: u64, view: &BatchView) -> u64 {
     base_offset.saturating_add(last_delta).saturating_add(1)
 }
 
-fn unreadable(origin: &Origin<'_>, offset: u64, error: &BatchError) -> WireError {
+/// What a reader is told of a batch that can't be looked at.
+pub fn unreadable(origin: &Origin<'_>, offset: u64, error: &BatchError) -> WireError {
     let Origin { topic, partition } = origin;
     WireError::new(
         ErrorCode::CorruptBatch,

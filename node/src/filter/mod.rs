@@ -25,7 +25,7 @@ use cel::{Context, Env, Value};
 use ropewalk_proto::batch::Record;
 use ropewalk_proto::error::{ErrorCode, WireError};
 
-pub use batch::{Budget, Origin};
+pub use batch::{Budget, Origin, Outcome, unreadable};
 
 use check::Tokens;
 use matches::Patterns;

@@ -250,6 +250,20 @@ fn batch(codec: Compression, kinds: &str) -> Bytes {
     builder.build()
 }
 
+/// A filter on the batch at offset 100, unpacked as for a reader.
+fn apply(
+    filter: &Filter,
+    bytes: &Bytes,
+    from: u64,
+    budget: &mut Budget,
+) -> Result<Outcome, WireError> {
+    let corrupt = |error| unreadable(&ORIGIN, 100, &error);
+    let view = BatchView::trusted(bytes.clone()).map_err(corrupt)?;
+    let mut unpacking = view.unpacking(16 << 20).map_err(corrupt)?;
+    while !unpacking.step(1 << 20).map_err(corrupt)? {}
+    filter.apply(&ORIGIN, 100, &view, &unpacking.into_payload(), from, budget)
+}
+
 fn applied(
     filter: &str,
     bytes: &Bytes,
@@ -257,7 +271,7 @@ fn applied(
     budget: &mut Budget,
 ) -> (Vec<u64>, u64, Option<Bytes>) {
     let filter = Filter::compile(filter).unwrap();
-    let outcome = filter.apply(&ORIGIN, 100, bytes, from, budget).unwrap();
+    let outcome = apply(&filter, bytes, from, budget).unwrap();
     let mut offsets = Vec::new();
     if let Some(left) = &outcome.batch {
         let view = BatchView::trusted(left.clone()).unwrap();
@@ -322,19 +336,13 @@ fn what_was_found_before_a_costly_record_goes_out_first() {
     let bytes = builder.build();
     let filter = Filter::compile("value.matches('a')").unwrap();
     let mut budget = Budget::ample();
-    let outcome = filter
-        .apply(&ORIGIN, 100, &bytes, 100, &mut budget)
-        .unwrap();
+    let outcome = apply(&filter, &bytes, 100, &mut budget).unwrap();
     assert_eq!((outcome.next_offset, outcome.stopped), (101, true));
     assert!(outcome.batch.is_some());
-    let error = filter
-        .apply(&ORIGIN, 100, &bytes, 101, &mut budget)
-        .unwrap_err();
+    let error = apply(&filter, &bytes, 101, &mut budget).unwrap_err();
     assert_eq!(error.code, ErrorCode::FilterTooCostly);
     assert!(error.message.contains("offset 101 of orders/3"), "{error}");
-    let outcome = filter
-        .apply(&ORIGIN, 100, &bytes, 102, &mut budget)
-        .unwrap();
+    let outcome = apply(&filter, &bytes, 102, &mut budget).unwrap();
     assert_eq!(outcome.next_offset, 103);
 }
 
@@ -346,9 +354,7 @@ fn what_does_not_unpack_is_an_error_and_not_skipped() {
     damaged[8..12].copy_from_slice(&length);
     let filter = Filter::compile("true").unwrap();
     let bytes = Bytes::from(damaged);
-    let error = filter
-        .apply(&ORIGIN, 100, &bytes, 100, &mut Budget::ample())
-        .unwrap_err();
+    let error = apply(&filter, &bytes, 100, &mut Budget::ample()).unwrap_err();
     assert_eq!(error.code, ErrorCode::CorruptBatch);
 }
 

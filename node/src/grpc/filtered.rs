@@ -1,33 +1,23 @@
 //! Filters in fetches: read once a stream, and applied with the node's other work in mind.
 
 use std::sync::Arc;
-use std::thread::available_parallelism;
 use std::time::Duration;
 
+use bytes::Bytes;
 use parking_lot::Mutex;
+use ropewalk_proto::batch::BatchView;
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::v1;
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::Serving;
-use crate::filter::{Budget, Filter, Origin};
+use crate::env::busy;
+use crate::filter::{Budget, Filter, Origin, Outcome, unreadable};
 use crate::partition::Fetched;
+use crate::unpack::UnpackError;
 
 /// How long a fetch waits for its turn, before its reader is told to come back later.
 const TURN_WITHIN: Duration = Duration::from_secs(2);
-
-/// Who may evaluate filters now: half of the processors, at least one. The others are for what a cluster
-/// lives by.
-#[derive(Debug)]
-pub struct Turns(Semaphore);
-
-impl Default for Turns {
-    fn default() -> Turns {
-        let processors = available_parallelism().map_or(1, |it| it.get());
-        Turns(Semaphore::new((processors / 2).max(1)))
-    }
-}
 
 /// The filter last used on a stream: a reader always sends the same one.
 #[derive(Debug, Default)]
@@ -70,13 +60,15 @@ pub(super) async fn apply(
     let mut budget = Budget::default();
     let mut left = Vec::new();
     for (base_offset, epoch, batch) in std::mem::take(&mut fetched.batches) {
-        // One batch a turn, so that others have theirs.
-        let turn = timeout(TURN_WITHIN, serving.filtering.0.acquire()).await;
-        if turn.is_err() && next == from {
-            return Err(overloaded());
-        }
-        let Ok(Ok(_turn)) = turn else { break };
-        let outcome = match filter.apply(&origin, base_offset, &batch, next, &mut budget) {
+        let outcome = one(
+            serving,
+            filter,
+            origin,
+            (base_offset, batch),
+            next,
+            &mut budget,
+        );
+        let outcome = match outcome.await {
             Ok(outcome) => outcome,
             Err(error) if next == from => return Err(error),
             Err(_) => break,
@@ -89,6 +81,30 @@ pub(super) async fn apply(
     }
     fetched.batches = left;
     Ok(next)
+}
+
+/// Filters one batch, in a turn of its own, so that others have theirs.
+async fn one(
+    serving: &Serving,
+    filter: &Filter,
+    origin: Origin<'_>,
+    (base_offset, batch): (u64, Bytes),
+    from: u64,
+    budget: &mut Budget,
+) -> Result<Outcome, WireError> {
+    let unreadable = |error| unreadable(&origin, base_offset, &error);
+    let view = BatchView::trusted(batch).map_err(unreadable)?;
+    let unpacker = &serving.partitions.unpackers().readers;
+    let most_bytes = serving.limits.unpack_batch_bytes;
+    let unpacked = match unpacker.unpack(&view, most_bytes).await {
+        Ok(unpacked) => unpacked,
+        Err(UnpackError::Batch(error)) => return Err(unreadable(error)),
+        Err(UnpackError::Overloaded(_)) => return Err(overloaded()),
+    };
+    let payload = unpacked.payload();
+    let turn = timeout(TURN_WITHIN, unpacker.turn()).await;
+    let _turn = turn.map_err(|_| overloaded())?;
+    busy(|| filter.apply(&origin, base_offset, &view, payload, from, budget))
 }
 
 fn overloaded() -> WireError {

@@ -62,8 +62,6 @@ pub struct Serving {
     pub producer_ids: produce::ProducerIds,
     /// How `Publish` chooses partitions.
     pub router: publish::Router,
-    /// How many filters are evaluated at a time.
-    pub filtering: filtered::Turns,
 }
 
 impl Service {

@@ -1,9 +1,11 @@
 //! Batches from producers: checked, proposed in the order they came, answered as they commit.
 
+use std::pin::pin;
 use std::sync::Arc;
 
-use futures_util::StreamExt;
+use futures_util::future::{Fuse, FusedFuture};
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::v1;
 use ropewalk_proto::v1::{meta_command, meta_reply};
@@ -84,17 +86,20 @@ async fn serve(
     };
     let metrics = &service.metrics;
     let mut waiting = FuturesUnordered::new();
+    // One at a time, so that none overtakes another. Meanwhile earlier ones are answered.
+    let mut beginning = pin!(Fuse::terminated());
     let mut open = true;
-    while open || !waiting.is_empty() {
-        let room = open && waiting.len() < serving.limits.stream_inflight;
+    while open || !beginning.is_terminated() || !waiting.is_empty() {
+        let under_way = waiting.len() < serving.limits.stream_inflight;
+        let room = open && under_way && beginning.is_terminated();
         tokio::select! {
             request = requests.next(), if room => match request {
-                Some(Ok(request)) => {
-                    let answer = begin(serving, request).await;
-                    waiting.push(answer);
-                }
+                Some(Ok(request)) => beginning.set(begin(serving, request).fuse()),
                 Some(Err(_)) | None => open = false,
             },
+            answer = &mut beginning, if !beginning.is_terminated() => waiting.push(answer),
+            // The producer is gone: what is not proposed yet has nobody to be answered to.
+            () = answers.closed() => return,
             Some(answered) = waiting.next() => {
                 let Answered { response, arrived, known } = answered;
                 metrics.requests.answered(Rpc::Produce, super::code(&response.error));

@@ -13,6 +13,7 @@ use crate::config::Limits;
 use crate::env::Clock;
 use crate::metrics::Metrics;
 use crate::peer::{Inbound, Peers};
+use crate::unpack::Unpackers;
 
 #[derive(Debug)]
 pub(super) struct Host {
@@ -26,6 +27,8 @@ pub(super) struct Host {
     pub limits: Limits,
     /// One permit a byte of produce requests under way.
     pub produce_room: Arc<Semaphore>,
+    /// What may be unpacked.
+    pub unpackers: Arc<Unpackers>,
     /// What the metadata group is to know of replicas here, on its way there: memberships that came
     /// to what is wished, replicas that are damaged. What finds no room is told again.
     pub facts: mpsc::Sender<meta_command::Kind>,

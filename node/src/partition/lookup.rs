@@ -1,12 +1,14 @@
 //! The offsets of positions and times.
 
-use ropewalk_proto::error::WireError;
+use ropewalk_proto::batch::Records;
+use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::mistake::{Mistake, made};
 
 use super::Partition;
 use super::fetch::LEAST_READ_BYTES;
 use super::offsets::Start;
 use super::walk::{Found, Walk, WalkError};
+use crate::unpack::UnpackError;
 
 /// What a reader that stands at an offset has before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,8 +25,6 @@ pub struct Backlog {
 
 /// How much of the log one step of a search reads.
 const SEARCH_BYTES: usize = 1 << 20;
-/// The most memory the records of one batch may unpack to while a time is looked up in them.
-const UNPACKED_BYTES: usize = 64 << 20;
 
 /// A place in the log, by what it means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -160,27 +160,57 @@ impl Partition {
             }
             let kept = found.iter().filter(|one| one.end_offset() > log_start);
             let late = kept.filter(|one| one.batch.max_timestamp_ms() >= time_ms);
-            let mut records = late.map(|one| record_at(one, time_ms, log_start));
-            if let Some(record) = records.find_map(|record| record) {
-                return Ok(Some(record));
+            for one in late {
+                let record = self.record_at(one, time_ms, log_start).await;
+                if let Some(record) = record.map_err(WalkError::Failed)? {
+                    return Ok(Some(record));
+                }
             }
         }
     }
+
+    /// The first record of a batch at or after a time. A batch whose records do not unpack is answered
+    /// as a whole: the reader meets its damage, or its size, when it reads it.
+    async fn record_at(
+        &self,
+        found: &Found,
+        time_ms: i64,
+        log_start: u64,
+    ) -> Result<Option<(u64, i64)>, WireError> {
+        let unpacker = &self.host.unpackers.readers;
+        let most_bytes = self.host.limits.unpack_batch_bytes;
+        let unpacked = match unpacker.unpack(&found.batch, most_bytes).await {
+            Ok(unpacked) => unpacked,
+            Err(UnpackError::Batch(_)) => return Ok(Some(whole(found, log_start))),
+            Err(UnpackError::Overloaded(_)) => return Err(self.too_much_to_search()),
+        };
+        let looked = unpacker.look(&unpacked, |payload| {
+            let records = found.batch.records_of(payload.clone());
+            first_at(found, records, time_ms, log_start)
+        });
+        looked.await.map_err(|_| self.too_much_to_search())
+    }
+
+    fn too_much_to_search(&self) -> WireError {
+        self.error(
+            ErrorCode::Overloaded,
+            "its leader has more to unpack for readers than unpack_bytes_per_s and \
+             unpack_inflight_bytes allow; look times up more slowly, or begin at an offset",
+        )
+    }
 }
 
-/// The first record of a batch at or after a time. A batch whose records do not unpack is answered
-/// as a whole: the reader meets its damage, or its size, when it reads it.
-fn record_at(found: &Found, time_ms: i64, log_start: u64) -> Option<(u64, i64)> {
-    let whole = (
+fn whole(found: &Found, log_start: u64) -> (u64, i64) {
+    (
         found.base_offset.max(log_start),
         found.batch.max_timestamp_ms(),
-    );
-    let Ok(records) = found.batch.iter_records(UNPACKED_BYTES) else {
-        return Some(whole);
-    };
+    )
+}
+
+fn first_at(found: &Found, records: Records, time_ms: i64, log_start: u64) -> Option<(u64, i64)> {
     for record in records {
         let Ok(record) = record else {
-            return Some(whole);
+            return Some(whole(found, log_start));
         };
         let offset = found.base_offset + u64::from(record.offset_delta.unsigned_abs());
         if record.timestamp_ms >= time_ms && offset >= log_start {

@@ -30,6 +30,7 @@ mod producers;
 mod quarantine;
 #[cfg(test)]
 mod quarantine_tests;
+mod records;
 mod registry;
 #[cfg(test)]
 mod registry_tests;
@@ -40,6 +41,8 @@ mod state;
 mod steward;
 #[cfg(test)]
 mod test_cluster;
+#[cfg(test)]
+mod unpack_tests;
 mod walk;
 
 pub use fetch::{FetchSpec, Fetched};

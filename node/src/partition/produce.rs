@@ -14,7 +14,7 @@ use futures_util::future::BoxFuture;
 use openraft::errors::{ClientWriteError, ForwardReason};
 use openraft::impls::ProgressResponder;
 use openraft::raft::ClientWriteResult;
-use ropewalk_proto::batch::{BatchView, Limits};
+use ropewalk_proto::batch::BatchView;
 use ropewalk_proto::command::{Command, OWN_CLOCK_SINCE_VERSION, Reply, Stamp};
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::mistake::{Mistake, made};
@@ -24,8 +24,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use tracing::Span;
 
-use super::{Partition, compaction};
-use crate::cluster::settings;
+use super::Partition;
 
 /// How long a batch waits for room among the produce requests under way.
 const ROOM_WITHIN: Duration = Duration::from_secs(5);
@@ -78,16 +77,16 @@ impl Partition {
         batch: Bytes,
     ) -> Result<Ticket, WireError> {
         let arrived = Instant::now();
-        let limits = Limits::new(self.settings.read().max_batch_bytes);
+        let limits = self.batch_limits();
         let checked =
             BatchView::check(batch, &limits).map_err(|error| self.error(error.code(), error))?;
-        if settings::compacts(&self.settings.read()) {
-            compaction::check(&checked).map_err(|what| self.error(what.code, what.message))?;
-        }
         let epoch = self.leading_epoch()?;
         if let Some(known) = self.known_already(&checked, epoch) {
             return Ok(Ticket(std::future::ready(Ok(known)).boxed()));
         }
+        self.check_records(&checked, &limits).await?;
+        // That may have taken a while.
+        let epoch = self.leading_epoch()?;
         self.check_disk()?;
         let room = self.room(checked.bytes().len()).await?;
         let (records, bytes) = (checked.offset_count(), checked.bytes().len());

@@ -26,6 +26,7 @@ use crate::cluster::{Cluster, ClusterView};
 use crate::config::{Config, Limits};
 use crate::metrics::Metrics;
 use crate::peer::{Inbound, Peers};
+use crate::unpack::Unpackers;
 
 /// Replicas started or stopped at a time.
 const AT_ONCE: usize = 16;
@@ -83,6 +84,7 @@ impl Partitions {
                     .produce_inflight_bytes
                     .min(Semaphore::MAX_PERMITS),
             )),
+            unpackers: Arc::new(Unpackers::new(&config.limits)),
             facts,
             metrics: metrics.clone(),
             damage_found: Notify::new(),
@@ -142,6 +144,11 @@ impl Partitions {
         let host = &self.inner.host;
         let free = host.produce_room.available_permits();
         host.limits.produce_inflight_bytes.saturating_sub(free)
+    }
+
+    /// What this node may unpack.
+    pub(crate) fn unpackers(&self) -> &Unpackers {
+        &self.inner.host.unpackers
     }
 
     /// The node's bounds.

@@ -21,6 +21,7 @@ use crate::config::Limits;
 use crate::env::{Clock, Incoming, Net, TcpNet};
 use crate::metrics::Metrics;
 use crate::peer::{self, Inbound, Peers};
+use crate::unpack::Unpackers;
 
 pub(super) const GROUP: GroupId = GroupId(7);
 pub(super) const TOPIC: &str = "flights";
@@ -162,6 +163,7 @@ impl TestCluster {
             leaders: leaders.clone(),
             view: self.view.subscribe(),
             produce_room: Arc::new(Semaphore::new(limits.produce_inflight_bytes)),
+            unpackers: Arc::new(Unpackers::new(&limits)),
             metrics: Metrics::new(&limits),
             limits,
             facts: sent,

@@ -35,7 +35,7 @@ fn a_reader_goes_past_what_compaction_took_and_gets_no_batch_of_nothing() {
             let left = without(&whole, gone..);
             let filter = Filter::compile(filter).unwrap();
             let mut budget = Budget::ample();
-            let outcome = filter.apply(&ORIGIN, 100, &left, 100, &mut budget).unwrap();
+            let outcome = apply(&filter, &left, 100, &mut budget).unwrap();
             assert_eq!(outcome.next_offset, 103, "the end of the batch");
             let offsets = outcome.batch.map_or(Vec::new(), |left| {
                 let records = BatchView::trusted(left).unwrap().records(1 << 20);
@@ -60,7 +60,7 @@ fn a_batch_that_is_cut_or_too_large_is_an_error_and_not_skipped() {
     for bytes in [Bytes::from(cut), large.build()] {
         let filter = Filter::compile("offset >= 0").unwrap();
         let mut budget = Budget::ample();
-        let refused = filter.apply(&ORIGIN, 100, &bytes, 100, &mut budget);
+        let refused = apply(&filter, &bytes, 100, &mut budget);
         assert_eq!(refused.unwrap_err().code, ErrorCode::CorruptBatch);
     }
 }

@@ -33,4 +33,4 @@ pub(super) use worker::run;
 /// The most bytes the records of one batch may unpack to in a topic that is compacted. Never to be
 /// changed: a batch over it is refused, and one that came before the topic was compacted stays whole,
 /// which it must do on every replica.
-const UNPACKED_BYTES: usize = 32 << 20;
+pub(super) const UNPACKED_BYTES: usize = 32 << 20;

@@ -1,0 +1,91 @@
+//! What the records of a batch must be to be taken: what every reader can unpack and parse, within
+//! bounds, and with what its topic asks for. Where a batch stands in its producer's sequence must
+//! never come in: that is for the log to say.
+
+use ropewalk_proto::batch::{BatchError, BatchView, Compression, Limits};
+use ropewalk_proto::error::{ErrorCode, WireError};
+
+use super::{Partition, compaction};
+use crate::cluster::settings;
+use crate::unpack::UnpackError;
+
+impl Partition {
+    /// The limits of a batch that comes now.
+    pub(super) fn batch_limits(&self) -> Limits {
+        Limits::new(self.settings.read().max_batch_bytes)
+    }
+
+    /// Checks the records of a batch whose header holds: all of them where they are compressed, their
+    /// keys where the topic is compacted.
+    ///
+    /// # Errors
+    /// `CorruptBatch`, `TooLarge`, `InvalidTimestamp`, `InvalidRequest`; `Overloaded`, if the node has
+    /// too much to unpack.
+    pub(super) async fn check_records(
+        &self,
+        batch: &BatchView,
+        limits: &Limits,
+    ) -> Result<(), WireError> {
+        let compacts = settings::compacts(&self.settings.read());
+        let compressed = batch.compression() != Compression::None;
+        if !compacts && !compressed {
+            return Ok(());
+        }
+        let most_bytes = self.unpacked_bytes(limits, compacts);
+        let unpacker = &self.host.unpackers.producers;
+        let unpacked = unpacker.unpack(batch, most_bytes).await;
+        let unpacked = unpacked.map_err(|error| match error {
+            UnpackError::Batch(error) => self.broken(error),
+            UnpackError::Overloaded(_) => self.overloaded(),
+        })?;
+        let checked = unpacker.look(&unpacked, |payload| {
+            if compressed {
+                let held = batch.check_records(payload, limits);
+                held.map_err(|error| self.broken(error))?;
+            }
+            match compacts {
+                true => compaction::check(batch.records_of(payload.clone()))
+                    .map_err(|what| self.error(what.code, what.message)),
+                false => Ok(()),
+            }
+        });
+        checked.await.unwrap_or_else(|_| Err(self.overloaded()))
+    }
+
+    /// The most bytes the records of one batch may unpack to.
+    fn unpacked_bytes(&self, limits: &Limits, compacts: bool) -> usize {
+        let node = &self.host.limits;
+        let max_batch_bytes = limits.max_batch_bytes as usize;
+        let most_bytes = max_batch_bytes
+            .saturating_mul(node.unpack_factor)
+            .min(node.unpack_batch_bytes)
+            .max(max_batch_bytes);
+        match compacts {
+            true => most_bytes.min(compaction::UNPACKED_BYTES),
+            false => most_bytes,
+        }
+    }
+
+    fn broken(&self, error: BatchError) -> WireError {
+        match error {
+            // Its own words are for readers, who may raise their bound.
+            BatchError::Expands { limit, codec } => self.error(
+                error.code(),
+                format!(
+                    "the records of the batch unpack with {codec} to more than {limit} bytes, the most that \
+                     is taken here; send smaller batches, or raise max_batch_bytes of the topic or \
+                     unpack_factor of the nodes"
+                ),
+            ),
+            error => self.error(error.code(), error),
+        }
+    }
+
+    fn overloaded(&self) -> WireError {
+        self.error(
+            ErrorCode::Overloaded,
+            "its leader has more to unpack than unpack_bytes_per_s and unpack_inflight_bytes allow; \
+             send more slowly, or batches that unpack to less",
+        )
+    }
+}
