@@ -37,7 +37,7 @@ pub const COMMAND_VERSION: u8 = 2;
 /// | 6 | `RaiseReplicas` |
 /// | 7 | batches from which on a partition goes by its own clock |
 /// | 8 | memberships that settle nothing before all that is wished for is among them |
-/// | 9 | rings that begin above those of deleted topics |
+/// | 9 | rings that begin above those of deleted topics, the bound of a topic on timestamps |
 pub const UNDERSTOOD_VERSION: u32 = 9;
 
 /// Since when consumer groups, rings of appends and fences are understood.
@@ -60,6 +60,9 @@ pub const SETTLE_SINCE_VERSION: u32 = 8;
 
 /// Since when a deleted topic's ring versions are remembered.
 pub const RINGS_SINCE_VERSION: u32 = 9;
+
+/// Since when topics have a bound on timestamps.
+pub const TIMESTAMPS_SINCE_VERSION: u32 = 9;
 
 const HEAD_BYTES: usize = 10;
 const RING_BYTES: usize = 4;

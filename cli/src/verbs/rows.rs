@@ -24,6 +24,7 @@ pub struct TopicRow {
     pub delete_horizon_ms: i64,
     pub min_compaction_lag_ms: i64,
     pub min_dirty_percent: u32,
+    pub max_timestamp_ahead_ms: i64,
 }
 
 impl From<&v1::TopicInfo> for TopicRow {
@@ -46,6 +47,7 @@ impl From<&v1::TopicInfo> for TopicRow {
             delete_horizon_ms: settings::delete_horizon_ms(&settings),
             min_compaction_lag_ms: settings.min_compaction_lag_ms,
             min_dirty_percent: settings::min_dirty_percent(&settings),
+            max_timestamp_ahead_ms: settings::max_timestamp_ahead_ms(&settings),
         }
     }
 }

@@ -7,6 +7,7 @@ use openraft::errors::{ClientWriteError, RaftError};
 use ropewalk_proto::command::{
     COMPACTION_SINCE_VERSION, Command, EXTERNAL_SINCE_VERSION, GROUPS_SINCE_VERSION,
     RAISE_SINCE_VERSION, RINGS_SINCE_VERSION, Reply, SETTLE_SINCE_VERSION,
+    TIMESTAMPS_SINCE_VERSION,
 };
 use ropewalk_proto::error::{ErrorCode, Outcome, WireError};
 use ropewalk_proto::ids::GROUPS_TOPIC;
@@ -91,6 +92,14 @@ fn version_of(kind: &meta_command::Kind) -> u32 {
         meta_command::Kind::CreateTopic(topic) if topic.name == GROUPS_TOPIC => {
             GROUPS_SINCE_VERSION
         }
+        meta_command::Kind::CreateTopic(CreateTopic {
+            settings: Some(settings),
+            ..
+        })
+        | meta_command::Kind::AlterTopic(AlterTopic {
+            settings: Some(settings),
+            ..
+        }) if settings::bounds_timestamps(settings) => TIMESTAMPS_SINCE_VERSION,
         meta_command::Kind::CreateTopic(CreateTopic {
             settings: Some(settings),
             ..
@@ -291,6 +300,11 @@ mod tests {
         assert_eq!(version_of(&create(None)), 1);
         assert_eq!(version_of(&create(compacted)), COMPACTION_SINCE_VERSION);
         assert_eq!(version_of(&alter), COMPACTION_SINCE_VERSION);
+        let bounded = Some(TopicSettings {
+            max_timestamp_ahead_ms: 1,
+            ..TopicSettings::default()
+        });
+        assert_eq!(version_of(&create(bounded)), TIMESTAMPS_SINCE_VERSION);
         let grow = meta_command::Kind::GrowTopic(GrowTopic::default());
         let fenced = meta_command::Kind::PartitionFenced(PartitionFenced::default());
         assert_eq!((version_of(&grow), version_of(&fenced)), (3, 3));

@@ -19,6 +19,8 @@ const SEGMENT_BYTES: std::ops::RangeInclusive<u64> = 16 * KIB..=GIB;
 const DELETE_HORIZON_MS: i64 = DAY_MS;
 /// How much of a log is to be compacted before it is, in percent, if nobody says otherwise.
 const MIN_DIRTY_PERCENT: u32 = 50;
+/// How far a record's time may be ahead of its leader's, if nobody says otherwise.
+const MAX_TIMESTAMP_AHEAD_MS: i64 = 3_600 * 1_000;
 const MAX_BATCH_BYTES: std::ops::RangeInclusive<u64> = KIB..=8 * MIB;
 
 /// What holds where nobody says otherwise.
@@ -53,6 +55,17 @@ pub fn delete_horizon_ms(settings: &TopicSettings) -> i64 {
 /// How much of a log is to be compacted before it is, in percent.
 pub fn min_dirty_percent(settings: &TopicSettings) -> u32 {
     or_default(settings.min_dirty_percent, MIN_DIRTY_PERCENT)
+}
+
+/// How far a record's time may be ahead of its leader's, in ms, or [`UNLIMITED`]. The leader resolves
+/// the default when a batch comes.
+pub fn max_timestamp_ahead_ms(settings: &TopicSettings) -> i64 {
+    or_default(settings.max_timestamp_ahead_ms, MAX_TIMESTAMP_AHEAD_MS)
+}
+
+/// Whether a bound on timestamps is set, which older nodes would forget.
+pub(super) fn bounds_timestamps(settings: &TopicSettings) -> bool {
+    settings.max_timestamp_ahead_ms != 0
 }
 
 fn or_default<T: Default + PartialEq>(given: T, default: T) -> T {
@@ -103,6 +116,7 @@ pub fn resolve(settings: Option<&TopicSettings>) -> Result<TopicSettings, WireEr
         full.delete_horizon_ms = given.delete_horizon_ms;
         full.min_compaction_lag_ms = given.min_compaction_lag_ms;
         full.min_dirty_percent = given.min_dirty_percent;
+        full.max_timestamp_ahead_ms = given.max_timestamp_ahead_ms;
     }
     check(&full)?;
     Ok(full)
@@ -138,6 +152,12 @@ fn check(settings: &TopicSettings) -> Result<(), WireError> {
         MAX_BATCH_BYTES,
     )?;
     check_cleanup(settings)?;
+    if settings.max_timestamp_ahead_ms < UNLIMITED {
+        let ahead_ms = settings.max_timestamp_ahead_ms;
+        return Err(invalid(format!(
+            "max_timestamp_ahead of {ahead_ms} ms: it is at least 1, or -1 for no limit"
+        )));
+    }
     match Partitioner::try_from(settings.partitioner) {
         Ok(Partitioner::Ring | Partitioner::Murmur2) => Ok(()),
         _ => Err(invalid(
@@ -180,7 +200,8 @@ fn in_range(name: &str, value: u64, range: std::ops::RangeInclusive<u64>) -> Res
 
 /// Settings with the named ones replaced by what an operator wrote: `retention=7d`,
 /// `retention_size=10GiB`, `segment_bytes=64MiB`, `max_batch_bytes=1MiB`, `partitioner=murmur2`,
-/// `cleanup=compact`, `delete_horizon=24h`, `min_compaction_lag=10m`, `min_dirty_percent=50`.
+/// `cleanup=compact`, `delete_horizon=24h`, `min_compaction_lag=10m`, `min_dirty_percent=50`,
+/// `max_timestamp_ahead=1h`.
 pub fn merge<'a>(
     current: &TopicSettings,
     set: impl IntoIterator<Item = (&'a str, &'a str)>,
@@ -237,6 +258,9 @@ fn set_one(settings: &mut TopicSettings, name: &str, value: &str) -> Result<(), 
                 ))
             })?;
         }
+        "max_timestamp_ahead" => {
+            settings.max_timestamp_ahead_ms = or_unlimited(value, duration_ms)?;
+        }
         "replicas" => {
             return Err(invalid(
                 "the number of replicas is set when a topic is created and cannot be changed yet",
@@ -245,8 +269,8 @@ fn set_one(settings: &mut TopicSettings, name: &str, value: &str) -> Result<(), 
         _ => {
             return Err(invalid(format!(
                 "setting {name:?} is unknown: there are retention, retention_size, segment_bytes, \
-                 max_batch_bytes, partitioner, cleanup, delete_horizon, min_compaction_lag and \
-                 min_dirty_percent"
+                 max_batch_bytes, partitioner, cleanup, delete_horizon, min_compaction_lag, \
+                 min_dirty_percent and max_timestamp_ahead"
             )));
         }
     }
@@ -352,6 +376,7 @@ mod tests {
             ("delete_horizon", "1h"),
             ("min_compaction_lag", "10s"),
             ("min_dirty_percent", "20"),
+            ("max_timestamp_ahead", "2h"),
         ]);
         let settings = settings.unwrap();
         assert_eq!(settings.retention_ms, 12 * 3_600_000);
@@ -364,10 +389,20 @@ mod tests {
         assert_eq!(delete_horizon_ms(&settings), 3_600_000);
         assert_eq!(settings.min_compaction_lag_ms, 10_000);
         assert_eq!(min_dirty_percent(&settings), 20);
+        assert_eq!(max_timestamp_ahead_ms(&settings), 2 * 3_600_000);
         assert_eq!(resolve(Some(&settings)), Ok(settings));
         let unlimited = set(&[("retention", "-1"), ("retention_size", "none")]).unwrap();
         assert_eq!(unlimited.retention_ms, UNLIMITED);
         assert_eq!(unlimited.retention_bytes, UNLIMITED);
+    }
+
+    #[test]
+    fn a_topic_of_before_bounds_timestamps_by_an_hour_and_looks_as_it_did() {
+        assert!(!bounds_timestamps(&defaults()));
+        assert_eq!(max_timestamp_ahead_ms(&defaults()), 3_600_000);
+        let unlimited = set(&[("max_timestamp_ahead", "-1")]).unwrap();
+        assert_eq!(max_timestamp_ahead_ms(&unlimited), UNLIMITED);
+        assert!(bounds_timestamps(&unlimited));
     }
 
     #[test]
@@ -400,6 +435,7 @@ mod tests {
             ("min_compaction_lag", "later", "duration"),
             ("min_dirty_percent", "0", "1 to 100"),
             ("min_dirty_percent", "101", "1 to 100"),
+            ("max_timestamp_ahead", "0", "duration"),
             ("replicas", "5", "cannot be changed"),
             ("retentoin", "7d", "unknown"),
         ] {

@@ -10,9 +10,20 @@ use crate::cluster::settings;
 use crate::unpack::UnpackError;
 
 impl Partition {
-    /// The limits of a batch that comes now.
+    /// The limits of a batch that comes now, by the time of the cluster.
     pub(super) fn batch_limits(&self) -> Limits {
-        Limits::new(self.settings.read().max_batch_bytes)
+        let settings = *self.settings.read();
+        let clock = &self.host.clock;
+        let latest_timestamp_ms = match settings::max_timestamp_ahead_ms(&settings) {
+            settings::UNLIMITED => i64::MAX,
+            // As long as most clocks are not known of, this one alone decides nothing.
+            _ if clock.earliest_ms() == i64::MIN => i64::MAX,
+            ahead_ms => clock.now_ms().saturating_add(ahead_ms),
+        };
+        Limits {
+            latest_timestamp_ms,
+            ..Limits::new(settings.max_batch_bytes)
+        }
     }
 
     /// Checks the records of a batch whose header holds: all of them where they are compressed, their

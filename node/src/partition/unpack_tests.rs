@@ -1,6 +1,7 @@
 //! What batches that unpack to much, or to nothing anybody can read, may cost a partition.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use ropewalk_proto::batch::{BatchBuilder, BatchView, Compression, HEADER_BYTES};
@@ -141,5 +142,55 @@ async fn a_compacted_topic_takes_no_batch_that_compaction_could_not_unpack() {
     let error = leader.propose(0, zeros(33 << 20)).await.unwrap_err();
     assert_eq!(error.code, ErrorCode::TooLarge, "{error}");
     produce(&leader, zeros(31 << 20)).await.unwrap();
+    cluster.stop().await;
+}
+
+/// A batch of three records, of which the second has this time.
+fn stamped(codec: Compression, timestamp_ms: i64) -> Bytes {
+    let mut builder = BatchBuilder::new(codec, 1 << 20);
+    for timestamp_ms in [1_000, timestamp_ms, 2_000] {
+        let pushed = builder.push(None, Some(&[7; 300]), &[], timestamp_ms);
+        assert!(pushed.unwrap());
+    }
+    builder.build()
+}
+
+#[tokio::test]
+async fn a_record_from_the_future_is_refused_by_name_as_its_topic_bounds_it() {
+    const NOW_MS: i64 = 1_000_000;
+    const HOUR_MS: i64 = 3_600_000;
+    let cluster = TestCluster::start(1, settings()).await;
+    cluster.clock.0.store(NOW_MS, Ordering::Relaxed);
+    let leader = cluster.leader().await;
+    let refused = async |codec, timestamp_ms| {
+        let error = leader.propose(0, stamped(codec, timestamp_ms)).await;
+        let error = error.unwrap_err();
+        assert_eq!(error.code, ErrorCode::InvalidTimestamp, "{error}");
+        let (latest, said) = (timestamp_ms - 1, &error.message);
+        let named = said.contains("record 1 ") && said.contains(&timestamp_ms.to_string());
+        assert!(named && said.contains(&latest.to_string()), "{error}");
+    };
+    for codec in [Compression::None, Compression::Zstd] {
+        produce(&leader, stamped(codec, NOW_MS + HOUR_MS))
+            .await
+            .unwrap();
+        refused(codec, NOW_MS + HOUR_MS + 1).await;
+    }
+    let bound = |ahead_ms| {
+        cluster.change(|view| {
+            let settings = &mut view.topics.get_mut(TOPIC).unwrap().settings;
+            settings.max_timestamp_ahead_ms = ahead_ms;
+        });
+        let leader = leader.clone();
+        eventually("another bound", move || {
+            leader.settings.read().max_timestamp_ahead_ms == ahead_ms
+        })
+    };
+    bound(10).await;
+    refused(Compression::Zstd, NOW_MS + 11).await;
+    bound(-1).await;
+    produce(&leader, stamped(Compression::Zstd, i64::MAX))
+        .await
+        .unwrap();
     cluster.stop().await;
 }
