@@ -55,7 +55,7 @@ impl Unpackers {
             room: Arc::new(Semaphore::new(room_bytes)),
             lane: Arc::new(Semaphore::new(1)),
             pace: Pace {
-                bytes_per_s: limits.unpack_bytes_per_s / 2,
+                bytes_per_s: limits.unpack_bytes_per_s.div_ceil(2),
                 paid_at: Mutex::default(),
             },
         };
