@@ -41,7 +41,7 @@ impl PartitionId {
         }
     }
 
-    /// Whether it is one of this topic's, if there is one of that number.
+    /// True for a partition of this topic; its number is not looked at.
     fn is_of(&self, topic: &Topic) -> bool {
         self.topic_id == 0 || self.topic_id == topic.id
     }
@@ -76,7 +76,7 @@ impl Topic {
         u32::try_from(self.leaders.len()).unwrap_or(u32::MAX)
     }
 
-    /// Whether it comes after another one of its name, or maps keys by a later ring.
+    /// True for a later topic of the name than the other one, and for a later ring of the same topic.
     pub fn follows(&self, other: &Topic) -> bool {
         let order = |topic: &Topic| (topic.id, topic.partitioner.ring_version());
         order(self) > order(other)
@@ -162,7 +162,7 @@ pub(crate) struct Metadata {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Whose topics these are: ids of another cluster's topics say nothing about their age.
+    /// The cluster of these topics. Ids of another cluster say nothing about their age.
     cluster_id: String,
     nodes: BTreeMap<u64, String>,
     topics: BTreeMap<String, Arc<Topic>>,

@@ -25,7 +25,7 @@ async fn recreate(node: &mut Node) {
     assert_eq!(node.produce_until_led(again).await, 0);
 }
 
-/// What every call says that names a topic by this id: nothing, or the error.
+/// The answers of all calls that name a topic by this id: nothing, or the error.
 async fn ask(node: &mut Node, topic_id: u64) -> Vec<(&'static str, Option<WireError>)> {
     let topic = TOPIC.to_owned();
     let produced = v1::ProduceRequest {

@@ -49,7 +49,7 @@ async fn a_living_producer_sends_every_key_where_everybody_does() {
     assert_eq!(send_all(&living).await.len(), 40);
     for partitions in ["3", "12", "12"] {
         recreate(&cluster, partitions).await;
-        // Whatever is sent before the producer has found out fails at once, and no more after that.
+        // Whatever is sent before the producer has found out fails at once, and nothing after that.
         send_all(&living).await;
         let by_living = send_all(&living).await;
         let other = cluster.client().await.producer("t").build().await.unwrap();

@@ -19,7 +19,7 @@ pub(super) struct Handle {
     pub to_hear: Arc<Mutex<Option<mpsc::Receiver<Order>>>>,
 }
 
-/// What a lane is told. It obeys once nothing of it is under way.
+/// An order to a lane, which obeys once nothing of it is under way.
 #[derive(Debug)]
 pub(super) enum Order {
     /// To hand over what the ring routed to it.

@@ -67,7 +67,7 @@ pub(super) struct Lane {
     orders: mpsc::Receiver<Order>,
     /// Somebody waits for what the ring routed here.
     pub order: Option<Order>,
-    /// What is here belongs elsewhere, or to a topic that is gone; nothing is sent until that is settled.
+    /// Its batches belong elsewhere, or to a topic that is gone. Nothing is sent until that is settled.
     pub held: bool,
     pub errand: Option<BoxFuture<'static, Found>>,
     /// A batch came back: nothing is sent until all are back.
@@ -313,7 +313,7 @@ impl Lane {
         }
     }
 
-    /// What the ring routed here, with an end for what may have been written.
+    /// Takes out the batches that the ring routed here, and fails those that may have been written.
     fn surrender(&mut self) -> Vec<Surrendered> {
         let partition = self.of.partition;
         let in_doubt = Error::new(

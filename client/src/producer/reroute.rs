@@ -24,7 +24,7 @@ use crate::metadata::Topic;
 use crate::record::Record;
 
 impl Shared {
-    /// Whether a topic is newer than the one records are routed to, or its ring is.
+    /// True for a newer topic than the one records are routed to, and for a newer ring of it.
     pub fn is_newer(&self, topic: &Topic) -> bool {
         let routing = self.routing.read();
         routing.moving || topic.follows(&routing.topic)
@@ -43,7 +43,7 @@ impl Shared {
     }
 }
 
-/// What is other than it was.
+/// The outcome of a look at the topic.
 enum Change {
     Ring(Arc<Topic>, Vec<Surrendered>),
     Topic(Arc<Topic>, Identity),
@@ -125,7 +125,7 @@ async fn new_topic(shared: &Shared) -> Result<Arc<Topic>> {
         let why = match shared.inner.refresh(&shared.topic).await {
             Ok(topic) if topic.follows(&old) => return Ok(topic),
             Ok(_) => format!(
-                "every node asked still tells of topic id {} and ring version {}",
+                "every node asked still names topic id {} and ring version {}",
                 old.id,
                 old.partitioner.ring_version()
             ),

@@ -44,7 +44,7 @@ pub(super) struct Shared {
 #[derive(Debug)]
 pub(super) struct Routing {
     pub topic: Arc<Topic>,
-    /// What the lanes begin with.
+    /// The identity that lanes begin with.
     pub identity: Identity,
     pub lanes: Vec<Handle>,
     /// The ring or the topic is being changed: whoever has a record waits.

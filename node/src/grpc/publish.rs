@@ -23,8 +23,8 @@ use crate::cluster::view::TopicView;
 
 /// Marks a call that one node sends on to another; it is not sent on a second time.
 pub(super) const FORWARDED: &str = "ropewalk-forwarded";
-/// How long a record waits for what this node has yet to hear of its topic: the mapping of keys that a
-/// growing topic is about to get, or the topic that has taken the name.
+/// Time for which a record waits until this node has heard of its topic's next ring, or of the topic that
+/// has taken the name.
 const RING_WITHIN: Duration = Duration::from_secs(10);
 const RING_RETRY: Duration = Duration::from_millis(50);
 /// Bound of a call sent on to another node.
@@ -96,7 +96,7 @@ async fn publish_until_routed(
     }
 }
 
-/// Whether a record is nowhere, and belongs where this node, or the one it was sent on to, has yet to hear of.
+/// True for a record that is nowhere, because a node has yet to hear of its ring or topic.
 fn is_early(serving: &Serving, record: &v1::PublishRequest, error: &WireError) -> bool {
     match error.code {
         ErrorCode::StaleRing => record.partition.is_none() && record.key.is_some(),

@@ -100,7 +100,7 @@ impl TopicsAreTheirIds {
         }
     }
 
-    /// Whether a record is in the life it was sent to, and read as one of the life it is in.
+    /// Judges that a record is in the life it was sent to, and was read as one of the life it is in.
     fn judge(&self, name: RecordName) -> Result<(), String> {
         let Some(place) = self.committed.get(&name) else {
             return Ok(());

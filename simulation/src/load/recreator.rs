@@ -152,9 +152,9 @@ impl Recreator<'_> {
     /// Reads one partition after the other, each from its beginning, or from where the last reader stood.
     async fn read(&self, number: u32) {
         let mut random = self.random(2 + u64::from(number));
-        let mut stands: Option<(Place, u64, u64)> = None;
+        let mut left_at: Option<(Place, u64, u64)> = None;
         while self.clients.sending() {
-            let reader = match stands.take() {
+            let reader = match left_at.take() {
                 Some((place, topic_id, position)) => {
                     let reader = self.client.reader(NAME, place.partition);
                     let reader = reader.topic_id(topic_id).from(Offset::At(position));
@@ -187,8 +187,8 @@ impl Recreator<'_> {
                 }
             };
             match ended {
-                Some(error) => tracing::debug!(%error, %place, "the reader begins anew"),
-                None => stands = Some((place, reader.topic_id(), reader.position())),
+                Some(error) => tracing::debug!(%error, %place, "the reader ended"),
+                None => left_at = Some((place, reader.topic_id(), reader.position())),
             }
         }
     }
