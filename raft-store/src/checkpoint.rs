@@ -7,10 +7,12 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use openraft::storage::RaftSnapshotBuilder;
 use ropewalk_proto::mistake::{Mistake, made};
+use tokio::time::Instant;
 
 use crate::committer::Durability;
 use crate::disk::{Batch, Change, DiskError};
@@ -19,6 +21,64 @@ use crate::log::io_error;
 use crate::replica_log::ReplicaLog;
 use crate::small::{self, Checkpoint, Position};
 use crate::types::{Snapshot, SnapshotMeta, TypeConfig};
+
+/// Bytes of log for each byte of a checkpoint that follows them.
+const LOG_A_CHECKPOINT: u64 = 4;
+/// A checkpoint that is not longer than this is written wherever the machine asks for one.
+const SMALL_BYTES: u64 = 4 << 10;
+/// One that is longer is written, wherever the machine asks for one, once the last is this old: a log that
+/// grows slowly can still be purged.
+const AT_LEAST_EVERY: Duration = Duration::from_secs(600);
+
+/// Decides which of the checkpoints that a machine asks for are written. A log is purged only up to one that
+/// was, so what is saved here is kept in the log for longer.
+#[derive(Debug)]
+pub(crate) struct Thrift {
+    /// Bytes of log applied since the last one.
+    applied_bytes: u64,
+    /// Bytes of log that the next one has to wait for, as far as is known without making it.
+    needed_bytes: u64,
+    last: Instant,
+}
+
+impl Thrift {
+    /// Counts from the start of the replica.
+    pub(crate) fn new() -> Thrift {
+        Thrift {
+            applied_bytes: 0,
+            needed_bytes: 0,
+            last: Instant::now(),
+        }
+    }
+
+    /// An entry of this length was applied.
+    pub(crate) fn applied(&mut self, bytes: u64) {
+        self.applied_bytes = self.applied_bytes.saturating_add(bytes);
+    }
+
+    /// Returns true if one may be written, as far as is known without making it.
+    pub(crate) fn may_be_due(&self) -> bool {
+        self.applied_bytes >= self.needed_bytes || self.is_old()
+    }
+
+    /// Returns true if one of this length is written now; it counts as written then.
+    pub(crate) fn affords(&mut self, bytes: u64) -> bool {
+        self.needed_bytes = match bytes {
+            0..=SMALL_BYTES => 0,
+            long => long.saturating_mul(LOG_A_CHECKPOINT),
+        };
+        let affords = self.may_be_due();
+        if affords {
+            self.applied_bytes = 0;
+            self.last = Instant::now();
+        }
+        affords
+    }
+
+    fn is_old(&self) -> bool {
+        self.last.elapsed() >= AT_LEAST_EVERY
+    }
+}
 
 /// At or below which index the snapshot is looked for. The state of a replica that began with a
 /// snapshot may not know yet that nothing below it will be read; its log does.
@@ -111,5 +171,51 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
             deleted.map_err(io_error)?;
         }
         Ok(snapshot(checkpoint))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bytes of checkpoints written while `segments` of 16 KiB are applied, each of which asks for one of
+    /// the length that `length` gives.
+    fn written(segments: u64, length: impl Fn(u64) -> u64) -> u64 {
+        let mut thrift = Thrift::new();
+        let mut written = 0;
+        for segment in 0..segments {
+            thrift.applied(16 << 10);
+            let bytes = length(segment);
+            if thrift.may_be_due() && thrift.affords(bytes) {
+                written += bytes;
+            }
+        }
+        written
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn checkpoints_take_no_more_than_their_share_of_what_is_appended() {
+        let appended = 1_000 * (16 << 10);
+        for written in [
+            written(1_000, |_| 2_290 << 10),
+            written(1_000, |_| 5 << 10),
+            written(1_000, |segment| segment * 3_000),
+            written(1_000, |segment| if segment % 2 == 0 { 100 } else { 60_000 }),
+        ] {
+            assert!(written > 0);
+            assert!(written * LOG_A_CHECKPOINT <= appended, "{written}");
+        }
+        // Each small one is written.
+        assert_eq!(written(1_000, |_| 4 << 10), appended / LOG_A_CHECKPOINT);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_log_that_grows_slowly_gets_one_all_the_same() {
+        let mut thrift = Thrift::new();
+        thrift.applied(100);
+        assert!(!thrift.affords(1 << 20));
+        tokio::time::advance(AT_LEAST_EVERY).await;
+        assert!(thrift.may_be_due() && thrift.affords(1 << 20));
+        assert!(!thrift.affords(1 << 20));
     }
 }

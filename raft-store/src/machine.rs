@@ -43,7 +43,7 @@ pub struct Applied {
     pub reply: Reply,
     /// For the disk.
     pub effects: Vec<Effect>,
-    /// Whether the state as of this entry is to be kept as a checkpoint.
+    /// Whether the state as of this entry may be kept as a checkpoint. Of long ones some are left out.
     pub checkpoint: bool,
 }
 

@@ -35,7 +35,7 @@ use ropewalk_proto::mistake::{Mistake, made};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::checkpoint::{self, SnapshotBuilder};
+use crate::checkpoint::{self, SnapshotBuilder, Thrift};
 use crate::committer::Durability;
 use crate::disk::{Batch, Change, DiskError};
 use crate::entry::entry_bytes;
@@ -57,6 +57,7 @@ pub struct StateMachine<M> {
     log: Arc<ReplicaLog>,
     machine: Arc<RwLock<M>>,
     position: Position,
+    thrift: Thrift,
     applied: watch::Sender<u64>,
 }
 
@@ -95,6 +96,7 @@ impl<M: Machine> StateMachine<M> {
             log,
             machine,
             position,
+            thrift: Thrift::new(),
             applied,
         }
     }
@@ -117,12 +119,15 @@ impl<M: Machine> StateMachine<M> {
                 None
             }
         };
+        self.thrift.applied(bytes);
         let (applied, state) = {
             let mut machine = self.machine.write();
             let applied = machine.apply(index, term, bytes, command.as_ref())?;
-            let state = applied.checkpoint.then(|| machine.checkpoint());
+            let asked = applied.checkpoint && self.thrift.may_be_due();
+            let state = asked.then(|| machine.checkpoint());
             (applied, state)
         };
+        let state = state.filter(|state| self.thrift.affords(state.len() as u64));
         self.position.log_id = Some(entry.log_id);
         for effect in applied.effects {
             pending.bytes += effect.key.len() + effect.value.as_ref().map_or(0, Bytes::len);

@@ -13,7 +13,8 @@ use ropewalk_proto::ids::{GroupId, ReplicaId};
 use tokio::sync::watch;
 
 use crate::checkpoint;
-use crate::disk::DiskError;
+use crate::committer::Durability;
+use crate::disk::{Batch, DiskError};
 use crate::keys;
 use crate::machine::Machine;
 use crate::replica_log::ReplicaLog;
@@ -160,6 +161,12 @@ impl<M: Machine> ReplicaView<M> {
     pub async fn purge_boundary(&self) -> Result<Option<u64>, DiskError> {
         let purgeable_index = self.machine().purgeable_index();
         let boundary = checkpoint::boundary(&self.log, purgeable_index);
+        // Waits for checkpoints that are on their way, not for a sync.
+        let written = self
+            .log
+            .commit(Batch::default(), Durability::Unsynced)
+            .await;
+        written?;
         let newest = checkpoint::newest(&self.log, boundary).await?;
         Ok(newest.map(|(index, _)| index))
     }
