@@ -57,6 +57,12 @@ async fn batches_that_do_not_hold_up_are_refused() {
 #[tokio::test]
 async fn a_producer_that_is_fenced_or_left_something_out_is_told_so() {
     let mut node = Node::start().await;
+    // Ids are given out a thousand at a time.
+    let given = node
+        .client
+        .init_producer(v1::InitProducerRequest::default())
+        .await;
+    given.expect("an id");
     assert_eq!(
         node.produce(0, batch((7, 1, 0), &[b"a", b"b"])).await,
         Ok(1)

@@ -2,7 +2,7 @@
 //!
 //! | bytes | field |
 //! |---|---|
-//! | 1 | version of the command's layout: 2 of a batch whose stamp says `own_clock`, else 1 |
+//! | 1 | version of the command's layout: 3 of a batch whose stamp says `long_memory`, 2 of one that says `own_clock`, else 1 |
 //! | 1 | kind |
 //! | 8 | the leader's wall time in ms since 1970, big endian |
 //! | 4 | of a batch that was routed by a ring: the ring's version, big endian |
@@ -22,7 +22,7 @@ use crate::error::WireError;
 use crate::v1::{GroupCommand, GroupReply, MetaCommand, MetaReply};
 
 /// The newest command layout this build writes and reads.
-pub const COMMAND_VERSION: u8 = 2;
+pub const COMMAND_VERSION: u8 = 3;
 
 /// The newest commands this build applies, as a node tells the metadata group when it registers. What
 /// is newer than every node understands is not proposed.
@@ -37,7 +37,7 @@ pub const COMMAND_VERSION: u8 = 2;
 /// | 6 | `RaiseReplicas` |
 /// | 7 | batches from which on a partition goes by its own clock |
 /// | 8 | memberships that settle nothing before all that is wished for is among them |
-/// | 9 | rings that begin above those of deleted topics, the bound of a topic on timestamps |
+/// | 9 | rings that begin above those of deleted topics, the bound of a topic on timestamps, a long memory of producers, `RenewProducer` |
 pub const UNDERSTOOD_VERSION: u32 = 9;
 
 /// Since when consumer groups, rings of appends and fences are understood.
@@ -63,6 +63,9 @@ pub const RINGS_SINCE_VERSION: u32 = 9;
 
 /// Since when topics have a bound on timestamps.
 pub const TIMESTAMPS_SINCE_VERSION: u32 = 9;
+
+/// Since when partitions have a long memory of producers, and the metadata gives out their epochs.
+pub const PRODUCERS_SINCE_VERSION: u32 = 9;
 
 const HEAD_BYTES: usize = 10;
 const RING_BYTES: usize = 4;
@@ -91,11 +94,18 @@ pub struct Stamp {
     /// From this batch on, the partition tells the age of producers by a clock of its own, which leaders'
     /// wall clocks can't make jump.
     pub own_clock: bool,
+    /// From this batch on, the partition keeps the last batch of producers that it would have forgotten,
+    /// and counts refused batches toward its segments. Never without `own_clock`.
+    pub long_memory: bool,
 }
 
 impl Stamp {
     const fn version(self) -> u8 {
-        if self.own_clock { 2 } else { 1 }
+        match (self.long_memory, self.own_clock) {
+            (true, _) => 3,
+            (false, true) => 2,
+            (false, false) => 1,
+        }
     }
 
     const fn ring_bytes(self) -> usize {
@@ -115,10 +125,11 @@ impl Stamp {
     ) -> Result<Stamp, CommandError> {
         match version {
             0 => Err(CommandError::Damaged("version or kind 0")),
-            1 | 2 => Ok(Stamp {
+            1..=3 => Ok(Stamp {
                 leader_time_ms,
                 ring_version,
-                own_clock: version == 2,
+                own_clock: version >= 2,
+                long_memory: version >= 3,
             }),
             _ => Err(CommandError::Newer { version, kind }),
         }

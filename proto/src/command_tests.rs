@@ -86,6 +86,14 @@ fn samples() -> Vec<Command> {
             },
             batch: Bytes::from_static(b"batch"),
         },
+        Command::Append {
+            stamp: Stamp {
+                own_clock: true,
+                long_memory: true,
+                ..Stamp::default()
+            },
+            batch: Bytes::from_static(b"batch"),
+        },
     ]
 }
 
@@ -136,11 +144,11 @@ fn a_compacted_batch_counts_as_much_as_the_one_that_came() {
 #[test]
 fn a_newer_version_is_named_and_not_skipped() {
     let mut bytes = samples()[0].to_bytes().to_vec();
-    bytes[0] = 3;
+    bytes[0] = 4;
     assert_eq!(
         Command::decode(bytes.into()),
         Err(CommandError::Newer {
-            version: 3,
+            version: 4,
             kind: KIND_APPEND
         })
     );
@@ -180,10 +188,11 @@ fn bytes_after_a_command_are_damage_and_not_ignored() {
 }
 
 fn any_stamp() -> impl Strategy<Value = Stamp> {
-    any::<(i64, u32, bool)>().prop_map(|(leader_time_ms, ring_version, own_clock)| Stamp {
+    (any::<(i64, u32)>(), 1..4_u8).prop_map(|((leader_time_ms, ring_version), version)| Stamp {
         leader_time_ms,
         ring_version,
-        own_clock,
+        own_clock: version >= 2,
+        long_memory: version >= 3,
     })
 }
 
@@ -238,7 +247,7 @@ proptest! {
 
     #[test]
     fn what_decodes_encodes_to_what_decodes_the_same(
-        version in 0..4_u8,
+        version in 0..5_u8,
         kind in 0..10_u8,
         rest in prop::collection::vec(any::<u8>(), 0..60),
     ) {

@@ -69,6 +69,7 @@ mistakes! {
     FenceIgnored "fence-ignored" "what was routed by an older ring is written behind a fence"
     CompactTheLast "compact-the-last" "compaction takes the last record of a key, too"
     FilterSkips "filter-skips" "a filter leads its reader one record too far"
+    EpochGivenTwice "epoch-given-twice" "a producer's epoch is counted on from what the caller says, and kept nowhere"
     PositionAhead "position-ahead" "a member commits past records that are not done"
     OldTopicId "old-topic-id" "a request with the id of a deleted topic is taken"
 }

@@ -41,7 +41,7 @@ fn kept(command: &Command) -> Option<u32> {
         &stamp.leader_time_ms.to_be_bytes(),
         &[
             &stamp.ring_version.to_be_bytes(),
-            &[stamp.own_clock.into()],
+            &[u8::from(stamp.own_clock) | u8::from(stamp.long_memory) << 1],
             &came_bytes.to_be_bytes(),
             head,
         ],
@@ -95,6 +95,7 @@ mod tests {
         leader_time_ms: 5,
         ring_version: 1,
         own_clock: false,
+        long_memory: false,
     };
 
     fn digest(command: &Command) -> Digest {

@@ -155,6 +155,13 @@ pub enum Event {
         /// What was said.
         error: String,
     },
+    /// A producer was given an epoch, the first together with its id.
+    Epoch {
+        /// Its id.
+        producer: u64,
+        /// The epoch.
+        epoch: u32,
+    },
     /// A reader begins, or goes on from what it had stored.
     Began {
         /// Which reader.
@@ -273,6 +280,7 @@ impl Event {
             Event::Sent { .. } => "sent",
             Event::Acknowledged { .. } => "acknowledged",
             Event::Failed { .. } => "failed",
+            Event::Epoch { .. } => "epochs",
             Event::Began { .. } => "readers",
             Event::Read { .. } => "read",
             Event::Skipped { .. } => "skipped",

@@ -168,6 +168,12 @@ impl Cluster {
         self.shared.node_id()
     }
 
+    /// The first producer id that was not given out, as far as this node has heard.
+    pub fn next_producer_id(&self) -> u64 {
+        let meta = self.shared.meta.get();
+        meta.map_or(0, |meta| meta.state.machine().next_producer_id())
+    }
+
     /// The time of day that leaders go by: what most nodes' clocks say.
     pub fn clock(&self) -> Arc<dyn Clock> {
         self.shared.clock.clone()

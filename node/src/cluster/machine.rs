@@ -17,6 +17,7 @@ use ropewalk_proto::v1::{
 use ropewalk_raft_store::machine::{Applied, Effect, Machine, MachineError};
 
 use super::mirror::Touched;
+use super::producers::Epochs;
 use super::view::ClusterView;
 
 /// Entries between two checkpoints of the metadata group.
@@ -50,6 +51,7 @@ pub(super) struct State {
     /// By name; their `partitions` are complete and in order.
     pub topics: BTreeMap<String, MetaTopic>,
     pub next: Counters,
+    pub epochs: Epochs,
     /// Where a group's partition is found; follows from `topics`.
     pub groups: BTreeMap<GroupId, (String, u32)>,
 }
@@ -131,6 +133,7 @@ impl MetaMachine {
             Kind::GrowTopic(command) => self.grow_topic(command),
             Kind::PartitionFenced(fact) => self.partition_fenced(fact),
             Kind::RaiseReplicas(command) => self.raise_replicas(command),
+            Kind::RenewProducer(command) => self.renew_producer(command),
         })
     }
 

@@ -6,10 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
 use ropewalk_proto::ids::{GroupId, NodeId};
-use ropewalk_proto::v1::{MetaNode, MetaPartition, MetaState, MetaTopic};
+use ropewalk_proto::v1::{MetaNode, MetaPartition, MetaProducer, MetaState, MetaTopic};
 use ropewalk_raft_store::machine::{Effect, MachineError};
 
 use super::machine::{Counters, State};
+use super::producers::{Epochs, Forgotten};
 
 /// Cluster id and counters.
 const COUNTERS: u8 = b'c';
@@ -17,6 +18,8 @@ const COUNTERS: u8 = b'c';
 const CHECKPOINTED: u8 = b'k';
 /// A node, by id.
 const NODE: u8 = b'n';
+/// A producer that renewed its epoch, by id.
+const PRODUCER: u8 = b'p';
 /// A topic without its partitions, by id. Sorts before `PARTITION`, so it is loaded first.
 const TOPIC: u8 = b't';
 /// A partition, by topic id and number.
@@ -28,6 +31,8 @@ pub(super) struct Touched {
     pub counters: bool,
     pub checkpointed: bool,
     pub nodes: BTreeSet<NodeId>,
+    /// Producers whose epochs are others now, or are forgotten.
+    pub producers: BTreeSet<u64>,
     /// The topics without their partitions, by name.
     pub topics: BTreeSet<String>,
     pub groups: BTreeSet<GroupId>,
@@ -61,6 +66,13 @@ impl Touched {
         for id in &self.nodes {
             effects.extend(state.nodes.get(id).map(|node| put(&node_key(*id), node)));
         }
+        for id in &self.producers {
+            let key = producer_key(*id);
+            effects.push(match state.epochs.get(*id) {
+                Some(producer) => put(&key, producer),
+                None => remove(key),
+            });
+        }
         for name in &self.topics {
             effects.extend(state.topics.get(name).map(topic_effect));
         }
@@ -82,6 +94,7 @@ pub(super) fn everything(state: &State, checkpointed: u64) -> Vec<Effect> {
         counters: true,
         checkpointed: true,
         nodes: state.nodes.keys().copied().collect(),
+        producers: state.epochs.iter().map(|one| one.producer_id).collect(),
         topics: state.topics.keys().cloned().collect(),
         groups: state.groups.keys().copied().collect(),
         deleted: Vec::new(),
@@ -100,6 +113,7 @@ pub(super) fn load(effects: Vec<(Bytes, Bytes)>) -> Result<(State, u64), Machine
                 let counters: MetaState = read(value)?;
                 whole = MetaState {
                     nodes: whole.nodes,
+                    producers: whole.producers,
                     ..counters
                 };
             }
@@ -108,6 +122,7 @@ pub(super) fn load(effects: Vec<(Bytes, Bytes)>) -> Result<(State, u64), Machine
                 checkpointed = u64::from_be_bytes(bytes.map_err(|_| damaged("checkpoint mark"))?);
             }
             Some(&NODE) => whole.nodes.push(read::<MetaNode>(value)?),
+            Some(&PRODUCER) => whole.producers.push(read::<MetaProducer>(value)?),
             Some(&TOPIC) => {
                 let topic: MetaTopic = read(value)?;
                 topics.insert(topic.topic_id, topic);
@@ -130,6 +145,7 @@ pub(super) fn checkpoint(state: &State, applied: u64) -> Bytes {
     let message = MetaState {
         nodes: state.nodes.values().cloned().collect(),
         topics: state.topics.values().cloned().collect(),
+        producers: state.epochs.iter().copied().collect(),
         applied_index: applied,
         ..counters_message(state)
     };
@@ -167,8 +183,16 @@ fn from_message(message: MetaState) -> Result<State, MachineError> {
             producer: message.next_producer_id,
             ring_version: message.next_ring_version,
         },
+        epochs: Epochs::default(),
         groups: Default::default(),
     };
+    state.epochs.forgotten = Forgotten {
+        below_id: message.forgotten_producers_below,
+        epoch: message.forgotten_producer_epoch,
+    };
+    for producer in message.producers {
+        state.epochs.load(producer);
+    }
     state.index_groups();
     Ok(state)
 }
@@ -182,6 +206,8 @@ fn counters_message(state: &State) -> MetaState {
         next_replica_id: state.next.replica,
         next_producer_id: state.next.producer,
         next_ring_version: state.next.ring_version,
+        forgotten_producers_below: state.epochs.forgotten.below_id,
+        forgotten_producer_epoch: state.epochs.forgotten.epoch,
         ..MetaState::default()
     }
 }
@@ -212,6 +238,10 @@ fn checkpointed_effect(index: u64) -> Effect {
 
 fn node_key(node: NodeId) -> Bytes {
     key(NODE, |key| key.put_u64(node.0))
+}
+
+fn producer_key(producer: u64) -> Bytes {
+    key(PRODUCER, |key| key.put_u64(producer))
 }
 
 fn topic_key(topic: u64) -> Bytes {

@@ -23,6 +23,7 @@ mod nodes;
 pub mod placement;
 #[cfg(test)]
 mod placement_tests;
+mod producers;
 mod propose;
 mod raise;
 mod report;

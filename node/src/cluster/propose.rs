@@ -3,10 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use openraft::errors::{ClientWriteError, RaftError};
 use ropewalk_proto::command::{
     COMPACTION_SINCE_VERSION, Command, EXTERNAL_SINCE_VERSION, GROUPS_SINCE_VERSION,
-    RAISE_SINCE_VERSION, RINGS_SINCE_VERSION, Reply, SETTLE_SINCE_VERSION,
+    PRODUCERS_SINCE_VERSION, RAISE_SINCE_VERSION, RINGS_SINCE_VERSION, Reply, SETTLE_SINCE_VERSION,
     TIMESTAMPS_SINCE_VERSION,
 };
 use ropewalk_proto::error::{ErrorCode, Outcome, WireError};
@@ -21,6 +20,7 @@ use tonic::Request;
 use super::formation::bounded;
 use super::settings;
 use super::shared::{Meta, Shared};
+use crate::raft_outcome::Unanswered;
 
 /// Between two attempts while there is no leader.
 const RETRY: Duration = Duration::from_millis(50);
@@ -78,6 +78,7 @@ fn repeatable(kind: &meta_command::Kind) -> bool {
         | Kind::ReplicaDamaged(_)
         | Kind::GrowTopic(_)
         | Kind::PartitionFenced(_)
+        | Kind::RenewProducer(_)
         | Kind::RaiseReplicas(_) => true,
     }
 }
@@ -88,6 +89,7 @@ fn version_of(kind: &meta_command::Kind) -> u32 {
         meta_command::Kind::ReplicaDamaged(_) => 2,
         meta_command::Kind::GrowTopic(_) | meta_command::Kind::PartitionFenced(_) => 3,
         meta_command::Kind::RaiseReplicas(_) => RAISE_SINCE_VERSION,
+        meta_command::Kind::RenewProducer(_) => PRODUCERS_SINCE_VERSION,
         // What is written there is understood by no older build.
         meta_command::Kind::CreateTopic(topic) if topic.name == GROUPS_TOPIC => {
             GROUPS_SINCE_VERSION
@@ -213,12 +215,14 @@ pub(super) async fn propose_here(
     let written = timeout(bound, write)
         .await
         .map_err(|_| out_of_time(bound))?;
-    let written = written.map_err(|error| match error {
-        RaftError::APIError(ClientWriteError::ForwardToLeader(_)) => no_leader(),
-        RaftError::APIError(error) => WireError::new(ErrorCode::LeadershipLost, error.to_string()),
-        RaftError::Fatal(error) => WireError::new(
+    let written = written.map_err(|error| match Unanswered::from(error) {
+        Unanswered::NotProposed(_) => no_leader(),
+        Unanswered::InDoubt(why) => WireError::new(
             ErrorCode::LeadershipLost,
-            format!("the metadata replica of this node has stopped: {error}"),
+            format!(
+                "the metadata group has not confirmed the change ({why}), which may have been made; \
+                 look before making it again"
+            ),
         ),
     })?;
     let reply = match written.data {

@@ -1,10 +1,10 @@
-//! What the metadata group does with commands about topics and producers.
+//! What the metadata group does with commands about topics.
 
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::ids::{GroupId, NodeId};
 use ropewalk_proto::v1::{
-    AllocateProducerIds, AlterTopic, CreateTopic, DeleteTopic, MetaPartition, MetaTopic,
-    PartitionInfo, ProducerIds, TopicInfo, meta_reply,
+    AlterTopic, CreateTopic, DeleteTopic, MetaPartition, MetaTopic, PartitionInfo, TopicInfo,
+    meta_reply,
 };
 
 use super::machine::{MetaMachine, Outcome};
@@ -17,8 +17,6 @@ pub const MAX_PARTITIONS: u32 = 10_000;
 const MAX_REPLICAS_PER_NODE: u64 = 10_000;
 /// The longest topic name.
 const MAX_NAME_BYTES: usize = 249;
-/// The most producer ids one command draws.
-const MAX_PRODUCER_IDS: u64 = 100_000;
 /// The version of a topic's first ring while no topic was deleted.
 const FIRST_RING: u32 = 1;
 
@@ -190,22 +188,6 @@ impl MetaMachine {
         let partitions = topic.partitions.len() as u32;
         self.touched.deleted.push((topic.topic_id, partitions));
         Ok(None)
-    }
-
-    pub(super) fn allocate_producer_ids(&mut self, command: &AllocateProducerIds) -> Outcome {
-        if !(1..=MAX_PRODUCER_IDS).contains(&command.count) {
-            return Err(invalid(format!(
-                "{} producer ids at once: ask for 1 to {MAX_PRODUCER_IDS}",
-                command.count
-            )));
-        }
-        let first = self.state.next.producer;
-        self.state.next.producer += command.count;
-        self.touched.counters = true;
-        Ok(Some(meta_reply::Kind::ProducerIds(ProducerIds {
-            first,
-            count: command.count,
-        })))
     }
 }
 

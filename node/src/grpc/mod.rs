@@ -9,6 +9,7 @@ mod filtered;
 mod groups;
 mod metadata;
 mod produce;
+mod producers;
 mod publish;
 mod trace;
 
@@ -59,7 +60,7 @@ pub struct Serving {
     /// Bounds.
     pub limits: Limits,
     /// Producer ids taken from the metadata group and not given out yet.
-    pub producer_ids: produce::ProducerIds,
+    pub producer_ids: producers::ProducerIds,
     /// How `Publish` chooses partitions.
     pub router: publish::Router,
 }
@@ -189,7 +190,7 @@ impl Ropewalk for Service {
         request: Request<v1::InitProducerRequest>,
     ) -> Result<Response<v1::InitProducerResponse>, Status> {
         Ok(Response::new(
-            produce::init_producer(self.serving()?, request.into_inner()).await?,
+            producers::init_producer(self.serving()?, request.into_inner()).await?,
         ))
     }
 

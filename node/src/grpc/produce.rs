@@ -8,8 +8,7 @@ use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::v1;
-use ropewalk_proto::v1::{meta_command, meta_reply};
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
@@ -18,52 +17,6 @@ use tracing::Instrument;
 use super::{AnswerStream, Service, Serving, admin, trace};
 use crate::metrics::Rpc;
 use crate::partition::{Appended, Ticket};
-
-/// Producer ids a node takes from the metadata group at a time.
-const PRODUCER_ID_BLOCK: u64 = 1_000;
-/// Epochs are an i16 in the batch header.
-const LAST_PRODUCER_EPOCH: u32 = i16::MAX as u32;
-
-/// A block of producer ids to give out.
-#[derive(Debug, Default)]
-pub struct ProducerIds {
-    block: Mutex<std::ops::Range<u64>>,
-}
-
-/// Gives a new producer its id, or an old one its next epoch, which fences its earlier life.
-pub(super) async fn init_producer(
-    serving: &Serving,
-    request: v1::InitProducerRequest,
-) -> Result<v1::InitProducerResponse, WireError> {
-    let renews = request.producer_id != 0 && request.producer_epoch < LAST_PRODUCER_EPOCH;
-    if renews {
-        return Ok(v1::InitProducerResponse {
-            producer_id: request.producer_id,
-            producer_epoch: request.producer_epoch + 1,
-        });
-    }
-    let mut block = serving.producer_ids.block.lock().await;
-    if block.is_empty() {
-        let kind = meta_command::Kind::AllocateProducerIds(v1::AllocateProducerIds {
-            count: PRODUCER_ID_BLOCK,
-        });
-        match serving.cluster.propose(kind).await? {
-            Some(meta_reply::Kind::ProducerIds(ids)) => *block = ids.first..ids.first + ids.count,
-            other => {
-                return Err(WireError::new(
-                    ErrorCode::Internal,
-                    format!("no producer ids in the answer {other:?}; try again"),
-                ));
-            }
-        }
-    }
-    let producer_id = block.start;
-    block.start += 1;
-    Ok(v1::InitProducerResponse {
-        producer_id,
-        producer_epoch: 0,
-    })
-}
 
 /// Serves one produce stream: one answer a request. At most `stream_inflight` requests are under
 /// way; past that the stream is not read, and the client's own flow control holds it back.
@@ -164,6 +117,7 @@ async fn propose(serving: &Serving, request: v1::ProduceRequest) -> Result<Ticke
         ..
     } = &request;
     let partition: Arc<_> = serving.local(topic, *topic_id, *partition)?;
+    serving.check_producer(&request.batch).await?;
     // Whether the ring is too old is told by the log: the batch may be there already.
     partition.propose(request.ring_version, request.batch).await
 }

@@ -106,6 +106,13 @@ impl BatchView {
         i32::from_be_bytes(field(&self.bytes, 57))
     }
 
+    /// The producer id that bytes carry where a batch has it, none of which are checked; `None` if they
+    /// are too short or carry no id.
+    pub fn unchecked_producer_id(bytes: &[u8]) -> Option<i64> {
+        let id: [u8; 8] = bytes.get(43..51)?.try_into().ok()?;
+        Some(i64::from_be_bytes(id)).filter(|id| *id >= 0)
+    }
+
     /// The last record's offset, less the base offset.
     pub fn last_offset_delta(&self) -> i32 {
         i32::from_be_bytes(field(&self.bytes, 23))

@@ -8,6 +8,7 @@ mod completeness;
 mod delivered;
 mod durable;
 mod election;
+mod epochs;
 mod equal;
 mod fences;
 mod groups_get_all;
@@ -113,6 +114,7 @@ pub fn all() -> Vec<Box<dyn Check>> {
         Box::new(offsets::OffsetsAreDense::default()),
         Box::new(phantom::NoPhantoms::default()),
         Box::new(sequences::SequencesAreUnique::default()),
+        Box::new(epochs::EpochsAreGivenOnce::default()),
         Box::new(watermark::WatermarkNeverGoesBack::default()),
         Box::new(trims::TrimsByPolicy::default()),
         Box::new(reads::ReadsAreCommitted::default()),

@@ -27,8 +27,12 @@ pub struct TrimsByPolicy {
 struct Segments {
     bytes: u64,
     next_offset: u64,
-    /// When the latest record of the segment under way was appended.
+    /// Where the last trim ended.
+    log_start: u64,
+    /// When the latest batch of the segment under way was appended.
     last_time_ms: Option<i64>,
+    /// Refused batches count like others.
+    counts_refused: bool,
     ends: Vec<End>,
     /// Part of the log was never seen: bytes can't be counted from its beginning.
     partial: bool,
@@ -83,8 +87,11 @@ impl Segments {
     fn take(&mut self, one: &Committed, settings: &[TopicSettings]) -> Result<(), String> {
         match &one.entry.payload {
             Payload::Command(Command::Append { stamp, .. } | Command::Compacted { stamp, .. }) => {
+                self.counts_refused |= stamp.long_memory;
                 if let Some(last) = one.records.last() {
                     self.next_offset = last.offset + 1;
+                }
+                if self.counts_refused || !one.records.is_empty() {
                     let before = self.last_time_ms.unwrap_or(stamp.leader_time_ms);
                     self.last_time_ms = Some(before.max(stamp.leader_time_ms));
                 }
@@ -101,7 +108,10 @@ impl Segments {
             Payload::Command(Command::Trim {
                 leader_time_ms,
                 to_offset,
-            }) if !self.partial => return self.judge(*leader_time_ms, *to_offset, settings),
+            }) if !self.partial => {
+                self.judge(*leader_time_ms, *to_offset, settings)?;
+                self.log_start = self.log_start.max(*to_offset);
+            }
             _ => {}
         }
         Ok(())
@@ -114,6 +124,10 @@ impl Segments {
                 self.ends
             ));
         };
+        // Segments without a record go at once, once nothing before them is kept.
+        if to_offset <= self.log_start {
+            return Ok(());
+        }
         let age_ms = now_ms.saturating_sub(end.last_time_ms);
         let behind = self.bytes - end.bytes;
         let allowed = settings.iter().any(|one| {

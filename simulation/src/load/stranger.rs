@@ -156,9 +156,27 @@ impl Stranger<'_> {
         self.note(&batch, ended);
     }
 
-    /// Takes the next epoch, which is the first of a producer at the beginning, and writes in it.
+    /// Takes the next epoch, which is the first of a producer at the beginning, and writes in it. At times
+    /// another instance of it takes the next epoch at the same time, and the later of both goes on.
     async fn begin(&mut self) {
         let before = self.life;
+        let mut taken = self.take_epoch(before).await;
+        if self.random.random_bool(0.5) {
+            let (one, other) = tokio::join!(self.take_epoch(before), self.take_epoch(before));
+            let all = [taken, one, other];
+            taken = all
+                .into_iter()
+                .max_by_key(|life| (life.id, life.epoch))
+                .unwrap_or(taken);
+        }
+        self.life = taken;
+        self.written.clear();
+        self.go_on().await;
+        let is_fenced = before.id == self.life.id && self.life.goes_on;
+        self.fenced = is_fenced.then_some(before);
+    }
+
+    async fn take_epoch(&self, before: Life) -> Life {
         let answer = self.ask.until_answered(|mut node| async move {
             let request = v1::InitProducerRequest {
                 producer_id: before.id,
@@ -167,15 +185,15 @@ impl Stranger<'_> {
             Ok(node.init_producer(request).await?.into_inner())
         });
         let answer = answer.await;
-        self.life = Life {
+        self.clients.history.add(Event::Epoch {
+            producer: answer.producer_id,
+            epoch: answer.producer_epoch,
+        });
+        Life {
             id: answer.producer_id,
             epoch: answer.producer_epoch,
             ..Life::default()
-        };
-        self.written.clear();
-        self.go_on().await;
-        let is_fenced = before.id == self.life.id && self.life.goes_on;
-        self.fenced = is_fenced.then_some(before);
+        }
     }
 
     fn make(&mut self, life: Life) -> Batch {

@@ -16,7 +16,8 @@ use ropewalk_proto::v1::meta_command::Kind;
 use ropewalk_proto::v1::{
     AllocateProducerIds, AlterTopic, CreateTopic, DeleteTopic, FoundCluster, FoundingNode,
     MetaCommand, MetaReply, MoveReplicas, NodeState, Partitioner, ProducerIds, RegisterNode,
-    ReplicaDamaged, SetNodeState, SettleReplicas, TopicInfo, TopicSettings, meta_reply,
+    RenewProducer, RenewedProducer, ReplicaDamaged, SetNodeState, SettleReplicas, TopicInfo,
+    TopicSettings, meta_reply,
 };
 use ropewalk_raft_store::machine::{Machine, MachineError};
 
@@ -181,4 +182,11 @@ fn delete(name: &str) -> Kind {
 
 fn producers(count: u64) -> Kind {
     Kind::AllocateProducerIds(AllocateProducerIds { count })
+}
+
+fn renew(producer_id: u64, producer_epoch: u32) -> Kind {
+    Kind::RenewProducer(RenewProducer {
+        producer_id,
+        producer_epoch,
+    })
 }

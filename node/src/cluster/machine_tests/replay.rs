@@ -65,6 +65,7 @@ fn any_command() -> impl Strategy<Value = Kind> {
         name.clone()
             .prop_map(|name| alter(name, settings::defaults())),
         (1..20u64).prop_map(producers),
+        (0..20u64, 0..3u32).prop_map(|(id, epoch)| renew(id, epoch)),
         (name.clone(), 1..4u32, prop::collection::vec(1..7u64, 1..5))
             .prop_map(|(name, to, nodes)| raise::raise(name, to, &nodes)),
         (1..12u64, prop::collection::vec(1..7u64, 1..4))

@@ -128,6 +128,32 @@ fn producer_ids_are_given_out_once() {
 }
 
 #[test]
+fn a_producers_epoch_is_given_out_once_whoever_asks() {
+    let mut bench = Bench::cluster(1);
+    bench.run(producers(10)).unwrap();
+    let given = |producer_id, producer_epoch| {
+        Ok(Some(meta_reply::Kind::RenewedProducer(RenewedProducer {
+            producer_id,
+            producer_epoch,
+        })))
+    };
+    assert_eq!(bench.run(renew(4, 0)), given(4, 1));
+    assert_eq!(bench.run(renew(4, 0)), given(4, 2));
+    assert_eq!(bench.run(renew(5, 0)), given(5, 1));
+    // One without an epoch left, and ids that nobody has, come back as new producers.
+    assert_eq!(bench.run(renew(4, i16::MAX as u32)), given(11, 0));
+    assert_eq!(bench.run(renew(12, 0)), given(12, 0));
+    assert_eq!(bench.run(renew(0, 3)), given(13, 0));
+    assert_eq!(bench.run(producers(1)).unwrap(), {
+        let ids = ProducerIds {
+            first: 14,
+            count: 1,
+        };
+        Some(meta_reply::Kind::ProducerIds(ids))
+    });
+}
+
+#[test]
 fn a_move_keeps_the_replicas_that_stay_and_retires_those_that_go() {
     let mut bench = Bench::cluster(4);
     bench.create("t", 1, 2).unwrap();

@@ -1,0 +1,196 @@
+//! Ids and epochs for producers: taken from the metadata group, and told from those that nobody was given.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use bytes::Bytes;
+use ropewalk_proto::batch::BatchView;
+use ropewalk_proto::command::PRODUCERS_SINCE_VERSION;
+use ropewalk_proto::error::{ErrorCode, WireError};
+use ropewalk_proto::v1::{self, meta_command, meta_reply};
+use tokio::sync::{Mutex, Semaphore};
+use tokio::time::Instant;
+
+use super::Serving;
+
+/// Producer ids a node takes from the metadata group at a time.
+const PRODUCER_ID_BLOCK: u64 = 1_000;
+/// Renewals that a node has under way at the metadata group; others wait.
+const RENEWALS_AT_ONCE: usize = 16;
+/// A node asks the metadata group this often at most whether an id was given out that it has not heard of.
+const ASK_EVERY: Duration = Duration::from_millis(250);
+/// Epochs are an i16 in the batch header.
+const LAST_PRODUCER_EPOCH: u32 = i16::MAX as u32;
+
+/// The ids of producers, as far as a node knows them.
+#[derive(Debug)]
+pub struct ProducerIds {
+    /// A block of ids to give out.
+    block: Mutex<Range<u64>>,
+    renewals: Semaphore,
+    heard: Mutex<Heard>,
+}
+
+impl Default for ProducerIds {
+    fn default() -> ProducerIds {
+        ProducerIds {
+            block: Mutex::default(),
+            renewals: Semaphore::new(RENEWALS_AT_ONCE),
+            heard: Mutex::default(),
+        }
+    }
+}
+
+/// The last answer of the metadata group's leader.
+#[derive(Debug, Default)]
+struct Heard {
+    /// Ids from here on were given to nobody.
+    next_id: u64,
+    /// Time of the question.
+    asked: Option<Instant>,
+}
+
+/// Gives a new producer its id, or an old one its next epoch, which fences its earlier life.
+pub(super) async fn init_producer(
+    serving: &Serving,
+    request: v1::InitProducerRequest,
+) -> Result<v1::InitProducerResponse, WireError> {
+    if request.producer_id != 0 {
+        return renew(serving, request).await;
+    }
+    new(serving).await
+}
+
+async fn new(serving: &Serving) -> Result<v1::InitProducerResponse, WireError> {
+    let mut block = serving.producer_ids.block.lock().await;
+    if block.is_empty() {
+        *block = allocate(serving, PRODUCER_ID_BLOCK).await?;
+    }
+    let producer_id = block.start;
+    block.start += 1;
+    Ok(v1::InitProducerResponse {
+        producer_id,
+        producer_epoch: 0,
+    })
+}
+
+async fn allocate(serving: &Serving, count: u64) -> Result<Range<u64>, WireError> {
+    let kind = meta_command::Kind::AllocateProducerIds(v1::AllocateProducerIds { count });
+    match serving.cluster.propose(kind).await? {
+        Some(meta_reply::Kind::ProducerIds(ids)) => Ok(ids.first..ids.first + ids.count),
+        other => Err(unexpected(&other)),
+    }
+}
+
+async fn renew(
+    serving: &Serving,
+    request: v1::InitProducerRequest,
+) -> Result<v1::InitProducerResponse, WireError> {
+    let understood = serving.cluster.view().borrow().understood;
+    match understood {
+        0 => Err(WireError::new(
+            ErrorCode::NoLeader,
+            "a node of the cluster has not registered yet; try again shortly",
+        )),
+        1..PRODUCERS_SINCE_VERSION => renew_here(serving, request).await,
+        _ => renew_by_log(serving, request).await,
+    }
+}
+
+/// As long as a node of the cluster could not apply a renewal, epochs are counted on from what callers say.
+async fn renew_here(
+    serving: &Serving,
+    request: v1::InitProducerRequest,
+) -> Result<v1::InitProducerResponse, WireError> {
+    if request.producer_epoch >= LAST_PRODUCER_EPOCH {
+        return new(serving).await;
+    }
+    Ok(v1::InitProducerResponse {
+        producer_id: request.producer_id,
+        producer_epoch: request.producer_epoch + 1,
+    })
+}
+
+async fn renew_by_log(
+    serving: &Serving,
+    request: v1::InitProducerRequest,
+) -> Result<v1::InitProducerResponse, WireError> {
+    let _turn =
+        serving.producer_ids.renewals.acquire().await.map_err(|_| {
+            WireError::new(ErrorCode::NotServing, "this node is stopping; ask another")
+        })?;
+    let kind = meta_command::Kind::RenewProducer(v1::RenewProducer {
+        producer_id: request.producer_id,
+        producer_epoch: request.producer_epoch,
+    });
+    match serving.cluster.propose(kind).await? {
+        Some(meta_reply::Kind::RenewedProducer(renewed)) => Ok(v1::InitProducerResponse {
+            producer_id: renewed.producer_id,
+            producer_epoch: renewed.producer_epoch,
+        }),
+        other => Err(unexpected(&other)),
+    }
+}
+
+fn unexpected(answer: &Option<meta_reply::Kind>) -> WireError {
+    WireError::new(
+        ErrorCode::Internal,
+        format!("the metadata group gave no producer id but {answer:?}; try again"),
+    )
+}
+
+impl Serving {
+    /// Refuses a batch of a producer whose id was never given out: whoever makes ids up could push what
+    /// partitions remember of others out.
+    pub(super) async fn check_producer(&self, batch: &Bytes) -> Result<(), WireError> {
+        let Some(id) = BatchView::unchecked_producer_id(batch) else {
+            return Ok(());
+        };
+        match id.unsigned_abs() {
+            0 => Err(nobodys(0)),
+            id if id < self.cluster.next_producer_id() => Ok(()),
+            id => self.ask_for(id).await,
+        }
+    }
+
+    /// Asks the metadata group's leader, since this node may only be behind. An allocation says it, and costs
+    /// an id. One answer serves all who waited for it.
+    async fn ask_for(&self, id: u64) -> Result<(), WireError> {
+        let arrived = Instant::now();
+        let mut heard = self.producer_ids.heard.lock().await;
+        let answers = |heard: &Heard| {
+            let since = heard.asked.is_some_and(|asked| asked >= arrived);
+            since || id < heard.next_id
+        };
+        if !answers(&heard) {
+            if let Some(asked) = heard.asked {
+                tokio::time::sleep_until(asked + ASK_EVERY).await;
+            }
+            if id < self.cluster.next_producer_id() {
+                return Ok(());
+            }
+            let asked = Instant::now();
+            let drawn = allocate(self, 1).await.map_err(|error| {
+                WireError::new(
+                    ErrorCode::NoLeader,
+                    format!("producer {id} is not known here, and the metadata group did not say whether it exists: {error}"),
+                )
+            })?;
+            *heard = Heard {
+                next_id: drawn.start,
+                asked: Some(asked),
+            };
+        }
+        if id < heard.next_id {
+            return Ok(());
+        }
+        Err(nobodys(id))
+    }
+}
+
+fn nobodys(id: u64) -> WireError {
+    WireError::new(
+        ErrorCode::UnknownProducer,
+        format!("producer id {id} was given to nobody; take one with InitProducer and begin again"),
+    )
+}
