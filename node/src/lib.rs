@@ -19,6 +19,7 @@ pub mod partition;
 pub mod peer;
 mod ports;
 pub mod raft_config;
+mod raft_outcome;
 mod run;
 mod scrub;
 mod unpack;

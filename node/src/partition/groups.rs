@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use openraft::errors::RaftError;
 use ropewalk_proto::command::{Command, Reply};
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::v1::{GroupCommand, GroupReply};
@@ -60,13 +59,7 @@ impl Partition {
         let proposed = self.raft.client_write(Command::Group(command));
         let written = match tokio::time::timeout(COMMIT_WITHIN, proposed).await {
             Ok(Ok(written)) => written,
-            Ok(Err(RaftError::APIError(error))) => return Err(self.refused(error)),
-            Ok(Err(RaftError::Fatal(fatal))) => {
-                return Err(self.error(
-                    ErrorCode::NotServing,
-                    format!("its replica here has stopped: {fatal}; ask another node"),
-                ));
-            }
+            Ok(Err(error)) => return Err(self.unanswered(error.into())),
             Err(_) => {
                 return Err(self.error(
                     ErrorCode::Timeout,

@@ -69,11 +69,7 @@ impl Partition {
         if ring_version == 0 || understood >= GROUPS_SINCE_VERSION {
             return Ok(ring_version);
         }
-        let applied = self.with_metrics(|metrics| {
-            let applied = metrics.last_applied.as_ref();
-            applied.map(|applied| applied.committed_leader_id().term)
-        });
-        if applied != Some(epoch) {
+        if self.applied_epoch() != Some(epoch) {
             return Err(self.error(
                 ErrorCode::NoLeader,
                 "its leader has only just been elected; try again shortly",
@@ -89,6 +85,16 @@ impl Partition {
         let mut partitions = topic.partitions.iter();
         partitions.all(|partition| self.host.leaders.get(partition.group).is_some())
     }
+}
+
+/// The error of a batch whose keys may belong elsewhere by now.
+pub(super) fn stale_ring(ring_version: u32, oldest: u32) -> WireError {
+    WireError::new(
+        ErrorCode::StaleRing,
+        format!(
+            "the batch was routed by ring version {ring_version}, and {oldest} is the oldest that is still taken; ask for the topic's metadata and route again"
+        ),
+    )
 }
 
 #[cfg(test)]

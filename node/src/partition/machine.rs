@@ -8,19 +8,20 @@ use bytes::Bytes;
 use prost::Message;
 use ropewalk_proto::batch::BatchView;
 use ropewalk_proto::command::{COMMAND_VERSION, Command, CommandError, KIND_GROUP, Reply, Stamp};
-use ropewalk_proto::error::{ErrorCode, WireError};
+use ropewalk_proto::error::WireError;
 use ropewalk_proto::mistake::{Mistake, made};
 use ropewalk_proto::v1::GroupCommand;
 use ropewalk_raft_store::machine::{Applied, Effect, Machine, MachineError};
 
 use super::clock::Clock;
 use super::epochs::Epochs;
+use super::growth::stale_ring;
 use super::offsets::{Offsets, Start};
-use super::producers::{Claim, Producers, Verdict};
+use super::producers::{Claim, Most, Producers, Verdict};
 use super::segments::Segments;
 use super::state::{
-    Active, Boundary, CLOCK_VERSION, Checkpoint, Compaction, Core, Effects, Key, Pair, Point,
-    STATE_VERSION, check_version, damaged, value,
+    Active, Boundary, CLOCK_VERSION, Checkpoint, Compaction, Core, Effects, Key, MEMORY_VERSION,
+    Pair, Point, STATE_VERSION, check_version, damaged, value,
 };
 use crate::group::{self, Groups};
 
@@ -136,10 +137,22 @@ impl PartitionMachine {
 
     /// The offset of a batch that is in the log already, if its producer says so.
     pub fn committed_duplicate(&self, batch: &BatchView) -> Option<u64> {
-        match self.producers.judge(&claim(batch)?) {
+        match self.producers.judge(&Claim::of(batch)?) {
             Verdict::Duplicate(base_offset) => Some(base_offset),
             Verdict::Accept | Verdict::Refuse(_) => None,
         }
+    }
+
+    /// Judges a batch by what is committed.
+    pub(super) fn judge(&self, claim: &Claim) -> Verdict {
+        self.producers.judge(claim)
+    }
+
+    /// The refusal of a batch that was routed by this ring, if a fence is before it.
+    pub(super) fn refuses_ring(&self, ring_version: u32) -> Option<WireError> {
+        let oldest = self.core.ring_version;
+        let stale = ring_version != 0 && ring_version < oldest;
+        (stale && !made(Mistake::FenceIgnored)).then(|| stale_ring(ring_version, oldest))
     }
 
     /// The ends of the segments kept, the oldest first; the one under way is not among them.
@@ -152,7 +165,7 @@ impl PartitionMachine {
         self.core.log_bytes
     }
 
-    /// Bytes of the segment under way; 0 as long as it holds no record and no group's command.
+    /// Bytes of the segment under way; 0 as long as it holds no batch and no group's command.
     pub fn active_bytes(&self) -> u64 {
         match self.core.active {
             Some(_) => self.core.log_bytes - self.last_boundary().log_bytes,
@@ -160,7 +173,7 @@ impl PartitionMachine {
         }
     }
 
-    /// When the first record of the segment under way was appended, in leader time.
+    /// When the first batch of the segment under way was appended, in leader time.
     pub fn active_since_ms(&self) -> Option<i64> {
         self.core.active.map(|active| active.first_time_ms)
     }
@@ -193,33 +206,31 @@ impl PartitionMachine {
                 self.core.applied
             )));
         }
-        let claim = claim(&batch);
+        if stamp.long_memory {
+            self.core.version = MEMORY_VERSION;
+        }
+        let claim = Claim::of(&batch);
         match claim
             .as_ref()
             .map_or(Verdict::Accept, |claim| self.producers.judge(claim))
         {
             Verdict::Accept => {}
             Verdict::Duplicate(base_offset) => {
-                self.offsets.refused(self.core.applied, effects);
+                self.pass_over(stamp, effects);
                 return Ok(Reply::Appended {
                     base_offset,
                     duplicate: true,
                 });
             }
             Verdict::Refuse(error) => {
-                self.offsets.refused(self.core.applied, effects);
+                self.pass_over(stamp, effects);
                 return Ok(Reply::Refused(error));
             }
         }
         // After the duplicates: one that was written before the fence is where it was.
-        let ring_version = stamp.ring_version;
-        let stale = ring_version != 0 && ring_version < self.core.ring_version;
-        if stale && !made(Mistake::FenceIgnored) {
-            self.offsets.refused(self.core.applied, effects);
-            return Ok(Reply::Refused(stale_ring(
-                ring_version,
-                self.core.ring_version,
-            )));
+        if let Some(error) = self.refuses_ring(stamp.ring_version) {
+            self.pass_over(stamp, effects);
+            return Ok(Reply::Refused(error));
         }
         let base_offset = self.core.next_offset;
         let point = Point {
@@ -232,8 +243,9 @@ impl PartitionMachine {
             .accepted(point, self.last_boundary().end_index, effects);
         let now_ms = self.tick(stamp);
         if let Some(claim) = claim {
+            let most = Most::of(self.has_long_memory());
             self.producers
-                .remember(&claim, base_offset, now_ms, effects);
+                .remember(&claim, base_offset, now_ms, most, effects);
         }
         self.core.next_offset += u64::from(batch.offset_count());
         self.core.max_timestamp_ms = self
@@ -247,11 +259,25 @@ impl PartitionMachine {
         })
     }
 
+    /// Gives a batch no offset. Its bytes are in the log all the same, so its segment ends and goes as if
+    /// it held records.
+    fn pass_over(&mut self, stamp: Stamp, effects: &mut Effects) {
+        self.offsets.refused(self.core.applied, effects);
+        if self.has_long_memory() {
+            self.begin_segment(stamp.leader_time_ms);
+        }
+    }
+
+    /// Returns true once a batch came with [`Stamp::long_memory`].
+    fn has_long_memory(&self) -> bool {
+        self.core.version >= MEMORY_VERSION
+    }
+
     /// The time by which producers grow old, as a batch is taken in.
     fn tick(&mut self, stamp: Stamp) -> i64 {
         let clock = Clock::next(self.core.clock, stamp, self.producers.newest_ms());
         if clock.is_some() {
-            self.core.version = CLOCK_VERSION;
+            self.core.version = self.core.version.max(CLOCK_VERSION);
             self.core.clock = clock;
         }
         clock.map_or(stamp.leader_time_ms, |clock| clock.time_ms)
@@ -465,26 +491,6 @@ impl Machine for PartitionMachine {
     fn purgeable_index(&self) -> u64 {
         self.core.purgeable.map_or(0, |boundary| boundary.end_index)
     }
-}
-
-/// The error of a batch whose keys may belong elsewhere by now.
-fn stale_ring(ring_version: u32, oldest: u32) -> WireError {
-    WireError::new(
-        ErrorCode::StaleRing,
-        format!(
-            "the batch was routed by ring version {ring_version}, and {oldest} is the oldest that is still taken; ask for the topic's metadata and route again"
-        ),
-    )
-}
-
-/// Who the batch says it is from; `None` for a producer without idempotence.
-fn claim(batch: &BatchView) -> Option<Claim> {
-    (batch.producer_id() >= 0).then(|| Claim {
-        producer: batch.producer_id(),
-        epoch: batch.producer_epoch(),
-        first_sequence: batch.base_sequence(),
-        count: batch.offset_count(),
-    })
 }
 
 #[cfg(test)]

@@ -167,6 +167,7 @@ impl Replica {
                     stamp: Stamp {
                         leader_time_ms: time_ms,
                         own_clock: true,
+                        long_memory: *term > 2,
                         ..Stamp::default()
                     },
                     batch,

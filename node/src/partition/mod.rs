@@ -16,6 +16,9 @@ mod epochs;
 mod fetch;
 mod followers;
 mod founding;
+mod gate;
+#[cfg(test)]
+mod gate_tests;
 mod groups;
 mod growth;
 mod host;

@@ -15,7 +15,9 @@ use openraft::errors::{ClientWriteError, ForwardReason};
 use openraft::impls::ProgressResponder;
 use openraft::raft::ClientWriteResult;
 use ropewalk_proto::batch::BatchView;
-use ropewalk_proto::command::{Command, OWN_CLOCK_SINCE_VERSION, Reply, Stamp};
+use ropewalk_proto::command::{
+    Command, OWN_CLOCK_SINCE_VERSION, PRODUCERS_SINCE_VERSION, Reply, Stamp,
+};
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::mistake::{Mistake, made};
 use ropewalk_proto::trace::TraceContext;
@@ -25,6 +27,9 @@ use tokio::time::Instant;
 use tracing::Span;
 
 use super::Partition;
+use super::gate::{Admission, Pass};
+use super::producers::Claim;
+use crate::raft_outcome::Unanswered;
 
 /// How long a batch waits for room among the produce requests under way.
 const ROOM_WITHIN: Duration = Duration::from_secs(5);
@@ -81,7 +86,8 @@ impl Partition {
         let checked =
             BatchView::check(batch, &limits).map_err(|error| self.error(error.code(), error))?;
         let epoch = self.leading_epoch()?;
-        if let Some(known) = self.known_already(&checked, epoch) {
+        if let Some(base_offset) = self.view.machine().committed_duplicate(&checked) {
+            let known = self.known(base_offset, epoch);
             return Ok(Ticket(std::future::ready(Ok(known)).boxed()));
         }
         self.check_records(&checked, &limits).await?;
@@ -89,17 +95,54 @@ impl Partition {
         let epoch = self.leading_epoch()?;
         self.check_disk()?;
         let room = self.room(checked.bytes().len()).await?;
+        let stamp = self.stamp(ring_version, epoch)?;
+        let claim = Claim::of(&checked);
+        let pass = match self
+            .admit(claim.as_ref(), stamp.ring_version, epoch)
+            .await?
+        {
+            Admission::Next => claim.as_ref().map(|claim| self.gate.pass(claim)),
+            Admission::Known(base_offset) => {
+                let known = self.known(base_offset, epoch);
+                return Ok(Ticket(std::future::ready(Ok(known)).boxed()));
+            }
+            Admission::Later(_) | Admission::Refused(_) => {
+                let decided = self.clone().decided(claim, stamp.ring_version);
+                return Ok(Ticket(decided.boxed()));
+            }
+        };
+        let entry = Entry {
+            stamp,
+            epoch,
+            pass,
+            room,
+        };
+        self.submit(checked, entry, arrived).await
+    }
+
+    /// Proposes a batch that has passed every check.
+    async fn submit(
+        self: &Arc<Self>,
+        checked: BatchView,
+        entry: Entry,
+        arrived: Instant,
+    ) -> Result<Ticket, WireError> {
+        let Entry {
+            stamp,
+            epoch,
+            mut pass,
+            room,
+        } = entry;
         let (records, bytes) = (checked.offset_count(), checked.bytes().len());
         let followed = follow(self.host.store.traces(), checked.bytes());
-        let command = Command::Append {
-            stamp: self.stamp(ring_version, epoch)?,
-            batch: checked.into_bytes(),
-        };
+        let batch = checked.into_bytes();
+        let command = Command::Append { stamp, batch };
         let stages = &self.host.metrics.stages;
         let checked_at = Instant::now();
         stages.receive.took(checked_at - arrived);
         let (responder, answer) = ProgressResponder::complete_only();
         let proposed = self.raft.client_write_ff(command, Some(responder)).await;
+        // It did not get into the queue of the core.
         proposed.map_err(|fatal| {
             self.error(
                 ErrorCode::NotServing,
@@ -124,11 +167,12 @@ impl Partition {
                 Ok(Ok(result)) => partition.appended(result),
                 // The Raft core ended with the batch in hand.
                 Ok(Err(_)) => Err(partition.stopped()),
-                Err(_) => Err(partition.error(
-                    ErrorCode::Timeout,
-                    "no majority confirmed the batch in time, it may yet be written; send it again with the same sequence",
-                )),
+                Err(_) => Err(partition.late()),
             };
+            if let Some(pass) = &mut pass {
+                pass.written = appended.is_ok();
+            }
+            drop(pass);
             if let Ok(appended) = &appended {
                 partition.count(appended, proposed_at, (records, bytes));
             }
@@ -156,21 +200,27 @@ impl Partition {
         )
     }
 
+    pub(super) fn late(&self) -> WireError {
+        self.error(
+            ErrorCode::Timeout,
+            "no majority confirmed the batch in time, it may yet be written; send it again with the same sequence",
+        )
+    }
+
     /// The answer to a batch that is committed already.
-    fn known_already(&self, batch: &BatchView, epoch: u64) -> Option<Appended> {
+    pub(super) fn known(&self, base_offset: u64, epoch: u64) -> Appended {
         let machine = self.view.machine();
-        let base_offset = machine.committed_duplicate(batch)?;
         let base_offset = match made(Mistake::NewOffsetForDuplicates) {
             false => base_offset,
             true => machine.next_offset(),
         };
-        Some(Appended {
+        Appended {
             base_offset,
             epoch,
             duplicate: true,
             log_start_offset: machine.log_start(),
             known: Instant::now(),
-        })
+        }
     }
 
     pub(super) fn check_disk(&self) -> Result<(), WireError> {
@@ -188,10 +238,12 @@ impl Partition {
     }
 
     fn stamp(&self, ring_version: u32, epoch: u64) -> Result<Stamp, WireError> {
+        let understood = self.host.view.borrow().understood;
         Ok(Stamp {
             leader_time_ms: self.host.clock.now_ms(),
             ring_version: self.written_ring(ring_version, epoch)?,
-            own_clock: self.host.view.borrow().understood >= OWN_CLOCK_SINCE_VERSION,
+            own_clock: understood >= OWN_CLOCK_SINCE_VERSION,
+            long_memory: understood >= PRODUCERS_SINCE_VERSION,
         })
     }
 
@@ -237,7 +289,7 @@ impl Partition {
             Err(ClientWriteError::LogEntryDiscarded(_)) if made(Mistake::LossIsSuccess) => {
                 return Ok(self.guess(0));
             }
-            result => result.map_err(|error| self.refused(error))?,
+            result => result.map_err(|error| self.unanswered(error.into()))?,
         };
         match written.data {
             Reply::Appended {
@@ -270,27 +322,39 @@ impl Partition {
         }
     }
 
-    pub(super) fn refused(&self, error: ClientWriteError<TypeConfig>) -> WireError {
-        match error {
-            ClientWriteError::ForwardToLeader(forward) => match forward.reason {
-                ForwardReason::LeaseExpired => self.error(
-                    ErrorCode::NoLeader,
-                    "too few of its nodes answer, so nothing can be committed; try again shortly",
-                ),
-                ForwardReason::NotLeader | ForwardReason::LeadershipTransfer => {
-                    match forward.leader_node {
-                        Some(node) => self.error(ErrorCode::NotLeader, format!("{node} leads it; ask there")),
-                        None => self.error(ErrorCode::NoLeader, "a leader is being elected; try again shortly"),
-                    }
-                }
-            },
-            ClientWriteError::LogEntryDiscarded(_) => self.error(
-                ErrorCode::LeadershipLost,
-                "another node took over while the batch was under way, which may have been written; send it again there with the same sequence",
+    /// The error of a write that Raft did not answer with a reply.
+    pub(super) fn unanswered(&self, fate: Unanswered) -> WireError {
+        let forward = match fate {
+            Unanswered::NotProposed(forward) => forward,
+            Unanswered::InDoubt(why) => {
+                return self.error(
+                    ErrorCode::LeadershipLost,
+                    format!("{why}; it may have been written: send it again, a batch with the same sequence"),
+                );
+            }
+        };
+        match (forward.reason, forward.leader_node) {
+            (ForwardReason::LeaseExpired, _) => self.error(
+                ErrorCode::NoLeader,
+                "too few of its nodes answer, so nothing can be committed; try again shortly",
             ),
-            other => self.error(ErrorCode::Internal, other),
+            (ForwardReason::NotLeader | ForwardReason::LeadershipTransfer, Some(node)) => {
+                self.error(ErrorCode::NotLeader, format!("{node} leads it; ask there"))
+            }
+            (ForwardReason::NotLeader | ForwardReason::LeadershipTransfer, None) => self.error(
+                ErrorCode::NoLeader,
+                "a leader is being elected; try again shortly",
+            ),
         }
     }
+}
+
+/// What goes with a batch on its way into the log.
+struct Entry {
+    stamp: Stamp,
+    epoch: u64,
+    pass: Option<Pass>,
+    room: OwnedSemaphorePermit,
 }
 
 /// Follows a batch whose trace is sampled: then this is called in a span that belongs to it.

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use ropewalk_proto::batch::BatchView;
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::mistake::{Mistake, made};
 
@@ -13,11 +14,15 @@ use super::state::{Effects, Key, Remembered};
 
 /// Batches remembered of one producer: as many as it may have in flight and send again.
 const BATCHES_REMEMBERED: u8 = 16;
-/// Producers one partition remembers; the one silent for longest makes room.
+/// Producers of which one partition remembers more than the last batch; of the one silent for longest
+/// only that stays.
 const PRODUCERS_REMEMBERED: usize = 10_000;
+/// Producers beyond those of which it remembers the last batch, in about 40 bytes; the one silent for
+/// longest makes room.
+const TRACES_REMEMBERED: usize = 100_000;
 /// A producer silent for this long is forgotten.
 const FORGOTTEN_AFTER_MS: i64 = 7 * 24 * 3_600_000;
-/// Producers forgotten at most while one entry is applied.
+/// Producers forgotten at most, and cut down to their last batch at most, while one entry is applied.
 const FORGOTTEN_AT_ONCE: usize = 8;
 
 /// Who a batch says it is from.
@@ -40,10 +45,36 @@ pub(super) enum Verdict {
     Refuse(WireError),
 }
 
+/// Bounds of the table, which follow from the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Most {
+    /// Producers of which more than the last batch is remembered.
+    pub whole: usize,
+    /// Producers of which anything is.
+    pub all: usize,
+}
+
+impl Most {
+    pub(super) const fn of(has_long_memory: bool) -> Most {
+        let traces = if has_long_memory {
+            TRACES_REMEMBERED
+        } else {
+            0
+        };
+        Most {
+            whole: PRODUCERS_REMEMBERED,
+            all: PRODUCERS_REMEMBERED + traces,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Producers {
     by_id: BTreeMap<i64, Producer>,
+    /// Time of the last batch, and id.
     by_time: BTreeSet<(i64, i64)>,
+    /// The same of those with more than one batch.
+    whole_by_time: BTreeSet<(i64, i64)>,
 }
 
 /// One producer: the batches of its current epoch, the oldest first. On the disk they lie in a
@@ -72,12 +103,14 @@ impl Producers {
         }
     }
 
-    /// Remembers an accepted batch, and forgets producers that have been silent for too long.
+    /// Remembers an accepted batch, and forgets of producers that have been silent for longest what is
+    /// past `most`.
     pub(super) fn remember(
         &mut self,
         claim: &Claim,
         base_offset: u64,
         time_ms: i64,
+        most: Most,
         effects: &mut Effects,
     ) {
         let batch = Remembered {
@@ -89,12 +122,26 @@ impl Producers {
         };
         let known = self.by_id.entry(claim.producer).or_default();
         if let Some(last) = known.batches.back() {
-            self.by_time.remove(&(last.time_ms, claim.producer));
+            let before = (last.time_ms, claim.producer);
+            self.by_time.remove(&before);
+            self.whole_by_time.remove(&before);
         }
-        self.by_time.insert((time_ms, claim.producer));
+        for slot in known.begin_epoch(batch.epoch) {
+            effects.remove(Key::Batch(claim.producer, slot));
+        }
         known.push(batch);
         effects.put(Key::Batch(claim.producer, known.newest_slot), &batch);
-        self.forget_silent(time_ms, claim.producer, effects);
+        let is_whole = known.is_whole();
+        self.place((time_ms, claim.producer), is_whole);
+        self.cut_down(claim.producer, most.whole, effects);
+        self.forget_silent(time_ms, claim.producer, most.all, effects);
+    }
+
+    fn place(&mut self, at: (i64, i64), is_whole: bool) {
+        self.by_time.insert(at);
+        if is_whole {
+            self.whole_by_time.insert(at);
+        }
     }
 
     /// When the producer that wrote last did so.
@@ -102,20 +149,36 @@ impl Producers {
         self.by_time.last().map(|(time_ms, _)| *time_ms)
     }
 
-    fn forget_silent(&mut self, now_ms: i64, writing: i64, effects: &mut Effects) {
+    /// Leaves of the producers silent for longest, past `most`, the last batch.
+    fn cut_down(&mut self, writing: i64, most: usize, effects: &mut Effects) {
         for _ in 0..FORGOTTEN_AT_ONCE {
-            let oldest = self
-                .by_time
-                .iter()
-                .find(|(_, producer)| *producer != writing);
-            let Some(&(time_ms, producer)) = oldest else {
+            if self.whole_by_time.len() <= most {
+                return;
+            }
+            let Some(oldest) = oldest(&self.whole_by_time, writing) else {
+                return;
+            };
+            self.whole_by_time.remove(&oldest);
+            let (_, producer) = oldest;
+            if let Some(known) = self.by_id.get_mut(&producer) {
+                for slot in known.cut_down() {
+                    effects.remove(Key::Batch(producer, slot));
+                }
+            }
+        }
+    }
+
+    fn forget_silent(&mut self, now_ms: i64, writing: i64, most: usize, effects: &mut Effects) {
+        for _ in 0..FORGOTTEN_AT_ONCE {
+            let Some((time_ms, producer)) = oldest(&self.by_time, writing) else {
                 return;
             };
             let expired = now_ms.saturating_sub(time_ms) > FORGOTTEN_AFTER_MS;
-            if !expired && self.by_id.len() <= PRODUCERS_REMEMBERED {
+            if !expired && self.by_id.len() <= most {
                 return;
             }
             self.by_time.remove(&(time_ms, producer));
+            self.whole_by_time.remove(&(time_ms, producer));
             self.by_id.remove(&producer);
             for slot in 0..BATCHES_REMEMBERED {
                 effects.remove(Key::Batch(producer, slot));
@@ -148,6 +211,9 @@ impl Producers {
             };
             known.batches.retain(|batch| batch.epoch == last.epoch);
             self.by_time.insert((last.time_ms, *producer));
+            if known.is_whole() {
+                self.whole_by_time.insert((last.time_ms, *producer));
+            }
         }
     }
 
@@ -155,22 +221,55 @@ impl Producers {
     pub(super) fn store(&self, effects: &mut Effects) {
         for (&producer, known) in &self.by_id {
             for (age, batch) in (0u8..).zip(known.batches.iter().rev()) {
-                let slot = (known.newest_slot + BATCHES_REMEMBERED - age) % BATCHES_REMEMBERED;
-                effects.put(Key::Batch(producer, slot), batch);
+                effects.put(Key::Batch(producer, known.slot(age)), batch);
             }
         }
     }
 }
 
+/// Time and id of the producer silent for longest, other than the one that writes.
+fn oldest(by_time: &BTreeSet<(i64, i64)>, writing: i64) -> Option<(i64, i64)> {
+    let mut oldest = by_time.iter();
+    oldest.find(|(_, producer)| *producer != writing).copied()
+}
+
 impl Producer {
-    fn push(&mut self, batch: Remembered) {
-        if self
-            .batches
-            .back()
-            .is_some_and(|last| last.epoch != batch.epoch)
-        {
-            self.batches.clear();
+    /// Returns true if more than the last batch is remembered.
+    fn is_whole(&self) -> bool {
+        self.batches.len() > 1
+    }
+
+    /// The slot of the batch that came so many before the newest.
+    fn slot(&self, age: u8) -> u8 {
+        (self.newest_slot + BATCHES_REMEMBERED - age) % BATCHES_REMEMBERED
+    }
+
+    /// Forgets all but the last batch; returns the slots of the others.
+    fn cut_down(&mut self) -> Vec<u8> {
+        let slots = self.slots(1);
+        self.batches.drain(..self.batches.len().saturating_sub(1));
+        self.batches.shrink_to_fit();
+        slots
+    }
+
+    /// The slots of the batches that came this many before the newest, or earlier.
+    fn slots(&self, from_age: u8) -> Vec<u8> {
+        let count = u8::try_from(self.batches.len()).unwrap_or(BATCHES_REMEMBERED);
+        (from_age..count).map(|age| self.slot(age)).collect()
+    }
+
+    /// Forgets the batches of another epoch; returns their slots.
+    fn begin_epoch(&mut self, epoch: i32) -> Vec<u8> {
+        let last = self.batches.back();
+        if last.is_none_or(|last| last.epoch == epoch) {
+            return Vec::new();
         }
+        let slots = self.slots(0);
+        self.batches.clear();
+        slots
+    }
+
+    fn push(&mut self, batch: Remembered) {
         if self.batches.len() == usize::from(BATCHES_REMEMBERED) {
             self.batches.pop_front();
         }
@@ -180,6 +279,21 @@ impl Producer {
 }
 
 impl Claim {
+    /// The claim of a batch; `None` for a producer without idempotence.
+    pub(super) fn of(batch: &BatchView) -> Option<Claim> {
+        (batch.producer_id() >= 0).then(|| Claim {
+            producer: batch.producer_id(),
+            epoch: batch.producer_epoch(),
+            first_sequence: batch.base_sequence(),
+            count: batch.offset_count(),
+        })
+    }
+
+    /// The sequence of the batch behind it.
+    pub(super) fn next_sequence(&self) -> i32 {
+        sequence_after(self.first_sequence, self.count)
+    }
+
     /// A new producer, or a new epoch of one, begins at sequence 0.
     fn begins(&self) -> Verdict {
         if self.first_sequence == 0 {
@@ -221,6 +335,11 @@ impl Claim {
         if made(Mistake::AcceptGaps) {
             return Verdict::Accept;
         }
+        self.gap(next)
+    }
+
+    /// The refusal of a batch where another comes next.
+    pub(super) fn gap(&self, next: i32) -> Verdict {
         self.refuse(
             ErrorCode::OutOfOrderSequence,
             format!("left a gap: {next} comes next; send the missing batch first"),
@@ -245,123 +364,11 @@ fn sequence_after(first: i32, count: u32) -> i32 {
 }
 
 /// Whether `sequence` is nearer behind `next` than before it, on the ring of 31 bits.
-fn is_behind(sequence: i32, next: i32) -> bool {
+pub(super) fn is_behind(sequence: i32, next: i32) -> bool {
     let distance = (next as u32).wrapping_sub(sequence as u32) & i32::MAX as u32;
     distance < 1 << 30
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn claim(epoch: i16, first_sequence: i32, count: u32) -> Claim {
-        Claim {
-            producer: 7,
-            epoch,
-            first_sequence,
-            count,
-        }
-    }
-
-    fn accept(producers: &mut Producers, claim: Claim, base_offset: u64, time_ms: i64) -> Effects {
-        assert_eq!(producers.judge(&claim), Verdict::Accept);
-        let mut effects = Effects::default();
-        producers.remember(&claim, base_offset, time_ms, &mut effects);
-        effects
-    }
-
-    fn refusal(producers: &Producers, claim: Claim) -> ErrorCode {
-        match producers.judge(&claim) {
-            Verdict::Refuse(error) => error.code,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn a_batch_sent_twice_is_answered_with_its_first_offset() {
-        let mut producers = Producers::default();
-        for n in 0..20u8 {
-            accept(
-                &mut producers,
-                claim(0, i32::from(n) * 3, 3),
-                100 + u64::from(n),
-                0,
-            );
-        }
-        assert_eq!(producers.judge(&claim(0, 57, 3)), Verdict::Duplicate(119));
-        assert_eq!(producers.judge(&claim(0, 12, 3)), Verdict::Duplicate(104));
-        assert_eq!(
-            refusal(&producers, claim(0, 9, 3)),
-            ErrorCode::DuplicateSequence
-        );
-        assert_eq!(
-            refusal(&producers, claim(0, 57, 2)),
-            ErrorCode::DuplicateSequence
-        );
-    }
-
-    #[test]
-    fn a_gap_an_old_epoch_and_a_stranger_are_refused() {
-        let mut producers = Producers::default();
-        assert_eq!(
-            refusal(&producers, claim(0, 5, 1)),
-            ErrorCode::UnknownProducer
-        );
-        accept(&mut producers, claim(2, 0, 10), 0, 0);
-        assert_eq!(
-            refusal(&producers, claim(2, 11, 1)),
-            ErrorCode::OutOfOrderSequence
-        );
-        assert_eq!(
-            refusal(&producers, claim(1, 10, 1)),
-            ErrorCode::ProducerFenced
-        );
-        assert_eq!(
-            refusal(&producers, claim(3, 10, 1)),
-            ErrorCode::UnknownProducer
-        );
-        accept(&mut producers, claim(3, 0, 1), 10, 0);
-        assert_eq!(
-            refusal(&producers, claim(2, 10, 1)),
-            ErrorCode::ProducerFenced
-        );
-    }
-
-    #[test]
-    fn sequences_wrap_at_the_highest() {
-        assert_eq!(sequence_after(i32::MAX, 1), 0);
-        assert_eq!(sequence_after(i32::MAX - 1, 3), 1);
-        assert_eq!(sequence_after(5, 3), 8);
-        assert!(is_behind(i32::MAX, 0));
-        assert!(!is_behind(0, i32::MAX));
-    }
-
-    #[test]
-    fn the_producer_silent_for_longest_makes_room() {
-        let mut producers = Producers::default();
-        for id in 0..=PRODUCERS_REMEMBERED as i64 {
-            let claim = Claim {
-                producer: id,
-                ..claim(0, 0, 1)
-            };
-            accept(&mut producers, claim, id as u64, 1_000 - (id == 3) as i64);
-        }
-        assert_eq!(producers.by_id.len(), PRODUCERS_REMEMBERED);
-        assert!(!producers.by_id.contains_key(&3));
-        assert_eq!(producers.by_time.len(), PRODUCERS_REMEMBERED);
-    }
-
-    #[test]
-    fn a_producer_silent_for_a_week_is_forgotten_with_its_slots() {
-        let mut producers = Producers::default();
-        accept(&mut producers, claim(0, 0, 1), 0, 0);
-        let other = Claim {
-            producer: 8,
-            ..claim(0, 0, 1)
-        };
-        let effects = accept(&mut producers, other, 1, FORGOTTEN_AFTER_MS + 1);
-        assert!(!producers.by_id.contains_key(&7));
-        let removed = effects.0.iter().filter(|effect| effect.value.is_none());
-        assert_eq!(removed.count(), usize::from(BATCHES_REMEMBERED));
-    }
-}
+#[path = "producers_tests.rs"]
+mod tests;

@@ -14,12 +14,14 @@ use ropewalk_proto::ids::{GroupId, NodeId, ReplicaId};
 use ropewalk_proto::v1::TopicSettings;
 use ropewalk_raft_store::{Raft, ReplicaView, Scrub, StoreError, TypeConfig};
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::PartitionMachine;
 use super::compaction::Progress;
 use super::followers::Pace;
+use super::gate::Gate;
 use super::host::Host;
 use super::quarantine::lost_majority;
 use super::steward;
@@ -82,8 +84,14 @@ pub struct Partition {
     pub(super) raft: Raft<PartitionMachine>,
     pub(super) view: ReplicaView<PartitionMachine>,
     pub(super) settings: RwLock<TopicSettings>,
+    /// What is refused before it is proposed.
+    pub(super) gate: Arc<Gate>,
+    /// Time of the last question to the others that confirmed this replica as the leader.
+    pub(super) confirmed: tokio::sync::Mutex<Option<Instant>>,
     /// One more than the log index of the segment boundary behind which a roll was asked for.
     pub(super) roll_asked: AtomicU64,
+    /// The index that the log was purged up to, as far as its checkpoints allow.
+    pub(super) purge_done: AtomicU64,
     /// How far this replica has compacted its log.
     pub(super) compacted: Mutex<Progress>,
     /// How far the others have, as they told this one while it led.
@@ -134,7 +142,10 @@ impl Partition {
             raft,
             view: replica.view,
             settings: RwLock::new(settings),
+            gate: Arc::default(),
+            confirmed: Default::default(),
             roll_asked: AtomicU64::new(0),
+            purge_done: AtomicU64::new(0),
             compacted: Mutex::new(compacted),
             claims,
             newcomers,
@@ -205,6 +216,15 @@ impl Partition {
             } else {
                 Err(self.not_leader(metrics))
             }
+        })
+    }
+
+    /// The epoch of the last entry applied here. Once that is the leader's own, all that leaders before it
+    /// wrote is applied.
+    pub(super) fn applied_epoch(&self) -> Option<u64> {
+        self.with_metrics(|metrics| {
+            let applied = metrics.last_applied.as_ref();
+            applied.map(|applied| applied.committed_leader_id().term)
         })
     }
 

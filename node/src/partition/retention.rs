@@ -170,6 +170,55 @@ mod tests {
         assert_eq!(trim_target(&machine, &settings(-1, 0), 0), Some(4));
     }
 
+    /// A batch of a producer, then ten of it that leave a gap, 1,000 bytes each.
+    fn with_refused(long_memory: bool) -> PartitionMachine {
+        let mut machine = PartitionMachine::default();
+        for n in 0..11 {
+            let mut batch = BatchBuilder::new(Compression::None, 1_000);
+            assert!(batch.push(None, Some(b"v"), &[], 0).unwrap());
+            batch.set_producer(7, 0, if n == 0 { 0 } else { 9 });
+            let append = Command::Append {
+                stamp: Stamp {
+                    long_memory,
+                    own_clock: true,
+                    ..Stamp::default()
+                },
+                batch: batch.build(),
+            };
+            let index = machine.applied() + 1;
+            machine.apply(index, 1, 1_000, Some(&append)).unwrap();
+            if n == 0 {
+                let roll = Command::Roll { leader_time_ms: 0 };
+                machine.apply(index + 1, 1, 0, Some(&roll)).unwrap();
+            }
+        }
+        machine
+    }
+
+    #[test]
+    fn what_is_refused_in_the_log_counts_and_goes_like_records() {
+        let settings = settings(-1, 2_500);
+        let mut machine = with_refused(true);
+        assert_eq!(machine.active_bytes(), 10_000);
+        assert!(roll_is_due(&machine, &settings, 0));
+        let roll = Command::Roll { leader_time_ms: 0 };
+        machine.apply(13, 1, 0, Some(&roll)).unwrap();
+        let to_offset = trim_target(&machine, &settings, 0).unwrap();
+        let trim = Command::Trim {
+            leader_time_ms: 0,
+            to_offset,
+        };
+        machine.apply(14, 1, 0, Some(&trim)).unwrap();
+        assert_eq!(machine.purgeable_index(), 13);
+    }
+
+    #[test]
+    fn what_older_leaders_wrote_is_counted_as_they_did() {
+        let machine = with_refused(false);
+        assert_eq!(machine.active_bytes(), 0);
+        assert!(!roll_is_due(&machine, &settings(-1, 2_500), 0));
+    }
+
     #[test]
     fn a_segment_ends_when_it_is_full_old_or_over_the_limit() {
         let machine = machine();

@@ -13,6 +13,8 @@ use super::clock::Clock;
 pub(super) const STATE_VERSION: u32 = 1;
 /// The same with a clock of the partition's own: a build that knows of none must not go on with it.
 pub(super) const CLOCK_VERSION: u32 = 2;
+/// The same with a long memory of producers: a build without one would forget what others remember.
+pub(super) const MEMORY_VERSION: u32 = 3;
 
 /// One key of a partition's state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,7 +91,7 @@ pub(super) struct Core {
     /// The highest record timestamp there ever was.
     #[prost(sint64, optional, tag = "6")]
     pub max_timestamp_ms: Option<i64>,
-    /// The segment under way, if it holds a record.
+    /// The segment under way, if it holds a batch or a group's command.
     #[prost(message, optional, tag = "7")]
     pub active: Option<Active>,
     /// The last boundary at or below the log start: the log up to it may go.
@@ -280,11 +282,11 @@ pub(super) fn value<M: Message + Default>(bytes: &Bytes) -> Result<M, MachineErr
 
 /// Refuses a layout of a newer build.
 pub(super) fn check_version(version: u32) -> Result<(), MachineError> {
-    if (STATE_VERSION..=CLOCK_VERSION).contains(&version) {
+    if (STATE_VERSION..=MEMORY_VERSION).contains(&version) {
         return Ok(());
     }
     Err(damaged(format!(
-        "it has layout version {version}, this build reads up to version {CLOCK_VERSION}; start the build that wrote it"
+        "it has layout version {version}, this build reads up to version {MEMORY_VERSION}; start the build that wrote it"
     )))
 }
 

@@ -308,13 +308,24 @@ impl Partition {
     /// Lets the log go up to the last segment boundary below the log start.
     async fn purge(&self) {
         // Asked from memory first: each replica comes here at each look.
-        let purgeable = self.view.machine().purgeable_index();
-        if self.view.purged_index().unwrap_or(0) >= purgeable {
+        let (purgeable, seen) = {
+            let machine = self.view.machine();
+            (machine.purgeable_index(), machine.applied())
+        };
+        if self.view.purged_index().unwrap_or(0) >= purgeable
+            || self.purge_done.load(Ordering::Relaxed) == purgeable
+        {
             return;
         }
         let limit = Duration::from_millis(self.host.limits.peer_rpc_timeout_ms);
+        let is_written = *self.view.applied().borrow() >= seen;
         let before = self.view.log_bytes();
-        match purge_to_boundary(&self.raft, &self.view, limit).await {
+        let purged = purge_to_boundary(&self.raft, &self.view, limit).await;
+        if purged.is_ok() && is_written {
+            // No checkpoint at or below it will be written any more.
+            self.purge_done.store(purgeable, Ordering::Relaxed);
+        }
+        match purged {
             Ok(None) => {}
             Ok(Some(index)) => {
                 // What was appended meanwhile makes it a little less than it was.

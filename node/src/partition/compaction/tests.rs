@@ -28,6 +28,7 @@ const STAMP: Stamp = Stamp {
     leader_time_ms: 5,
     ring_version: 2,
     own_clock: true,
+    long_memory: true,
 };
 const PLENTY: Allowance = Allowance {
     bytes_per_s: usize::MAX,

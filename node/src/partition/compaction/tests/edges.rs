@@ -80,6 +80,7 @@ async fn what_is_left_replays_to_the_same_times_offsets_and_sequences() {
                 leader_time_ms: 1_000 + i64::from(number),
                 ring_version: 1,
                 own_clock: true,
+                long_memory: true,
             },
             batch: numbered(number, key, Some("1")),
         })

@@ -1,0 +1,311 @@
+//! The leader's gate before the log: a batch that the log would refuse is refused here, so that a producer
+//! that is broken costs no disk.
+//!
+//! The gate judges by what is applied, and by what this leader has proposed since. Where neither decides,
+//! as for a copy of a batch that is under way, the answer waits and nothing is proposed. The log judges
+//! again whatever passes: nothing rests on this gate but the length of the log.
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use ropewalk_proto::error::{ErrorCode, WireError};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::produce::COMMIT_WITHIN;
+use super::producers::{Claim, Verdict, is_behind};
+use super::{Appended, Partition, PartitionMachine};
+
+/// The batches that this leader has proposed and not answered yet, by producer: as many as have room among
+/// the produce requests of the node.
+#[derive(Debug, Default)]
+pub(super) struct Gate {
+    under_way: Mutex<BTreeMap<i64, Ahead>>,
+}
+
+/// Batches of one producer under way.
+#[derive(Debug)]
+struct Ahead {
+    epoch: i16,
+    /// The sequence that follows once all of them are written.
+    next_sequence: i32,
+    batches: usize,
+    /// One of them was not written, so the others may not be.
+    broken: bool,
+    /// Rung when one of them is answered.
+    answered: Arc<Notify>,
+}
+
+/// The gate's verdict on a batch.
+#[derive(Debug)]
+pub(super) enum Admission {
+    /// It follows what is applied or under way.
+    Next,
+    /// It is in the log already, at this offset.
+    Known(u64),
+    /// That is decided once what is under way has been answered.
+    Later(Arc<Notify>),
+    /// The log refuses it, unless it holds what is not applied here: another may lead by now.
+    Refused(WireError),
+}
+
+/// A proposed batch, until it is answered.
+#[derive(Debug)]
+pub(super) struct Pass {
+    gate: Arc<Gate>,
+    producer: i64,
+    /// It is in the log, with its records.
+    pub written: bool,
+}
+
+impl Gate {
+    /// Judges a batch.
+    ///
+    /// # Errors
+    /// The log's refusal, which holds whatever the log has that is not applied here.
+    pub(super) fn judge(
+        &self,
+        machine: &PartitionMachine,
+        claim: Option<&Claim>,
+        ring_version: u32,
+    ) -> Result<Admission, WireError> {
+        let verdict = claim.map_or(Verdict::Accept, |claim| machine.judge(claim));
+        match &verdict {
+            Verdict::Duplicate(base_offset) => return Ok(Admission::Known(*base_offset)),
+            Verdict::Refuse(error) if is_final(error.code) => return Err(error.clone()),
+            Verdict::Accept | Verdict::Refuse(_) => {}
+        }
+        // A copy that is under way stands behind the fence, too, if its entry is not applied yet.
+        if let Some(error) = machine.refuses_ring(ring_version) {
+            return Err(error);
+        }
+        let under_way = self.under_way.lock();
+        let ahead = claim.and_then(|claim| Some((under_way.get(&claim.producer)?, claim)));
+        let verdict = match ahead {
+            None => verdict,
+            Some((ahead, _)) if ahead.broken => return Ok(ahead.later()),
+            Some((ahead, claim)) => match claim.epoch.cmp(&ahead.epoch) {
+                Ordering::Greater => verdict,
+                Ordering::Less => return Ok(ahead.later()),
+                Ordering::Equal if claim.first_sequence == ahead.next_sequence => Verdict::Accept,
+                Ordering::Equal if is_behind(claim.first_sequence, ahead.next_sequence) => {
+                    return Ok(ahead.later());
+                }
+                Ordering::Equal if verdict == Verdict::Accept => verdict,
+                Ordering::Equal => claim.gap(ahead.next_sequence),
+            },
+        };
+        match verdict {
+            Verdict::Accept => Ok(Admission::Next),
+            Verdict::Duplicate(base_offset) => Ok(Admission::Known(base_offset)),
+            Verdict::Refuse(error) => Ok(Admission::Refused(error)),
+        }
+    }
+
+    /// Counts a batch as under way from here on; it must be proposed in the order of these calls.
+    pub(super) fn pass(self: &Arc<Self>, claim: &Claim) -> Pass {
+        let mut under_way = self.under_way.lock();
+        let ahead = under_way.entry(claim.producer).or_insert_with(|| Ahead {
+            epoch: claim.epoch,
+            next_sequence: 0,
+            batches: 0,
+            broken: false,
+            answered: Arc::default(),
+        });
+        ahead.epoch = claim.epoch;
+        ahead.next_sequence = claim.next_sequence();
+        ahead.batches += 1;
+        Pass {
+            gate: Arc::clone(self),
+            producer: claim.producer,
+            written: false,
+        }
+    }
+}
+
+impl Ahead {
+    fn later(&self) -> Admission {
+        Admission::Later(Arc::clone(&self.answered))
+    }
+}
+
+impl Drop for Pass {
+    fn drop(&mut self) {
+        let mut under_way = self.gate.under_way.lock();
+        let Some(ahead) = under_way.get_mut(&self.producer) else {
+            return;
+        };
+        ahead.batches -= 1;
+        ahead.broken |= !self.written;
+        ahead.answered.notify_waiters();
+        if ahead.batches == 0 {
+            under_way.remove(&self.producer);
+        }
+    }
+}
+
+/// Returns true for a refusal that holds whatever is applied next: neither a producer's epoch nor its
+/// sequence goes back.
+fn is_final(code: ErrorCode) -> bool {
+    matches!(
+        code,
+        ErrorCode::ProducerFenced | ErrorCode::DuplicateSequence
+    )
+}
+
+impl Partition {
+    /// Judges a batch before it is proposed. A leader that has not applied yet what those before it wrote
+    /// does so first.
+    pub(super) async fn admit(
+        &self,
+        claim: Option<&Claim>,
+        ring_version: u32,
+        epoch: u64,
+    ) -> Result<Admission, WireError> {
+        match self.judge(claim, ring_version)? {
+            Admission::Refused(_) if self.applied_epoch() != Some(epoch) => {
+                self.catch_up().await?;
+                self.judge(claim, ring_version)
+            }
+            admission => Ok(admission),
+        }
+    }
+
+    /// Judges a batch by what is applied here and what is under way.
+    fn judge(&self, claim: Option<&Claim>, ring_version: u32) -> Result<Admission, WireError> {
+        self.leading_epoch()?;
+        let machine = self.view.machine();
+        let judged = self.gate.judge(&machine, claim, ring_version);
+        judged.map_err(|error| self.error(error.code, error.message))
+    }
+
+    /// The answer to a batch that is not proposed: most often it is a copy of one under way, and waits for
+    /// that; or it is refused, once it is sure that no other replica leads and knows better.
+    pub(super) async fn decided(
+        self: Arc<Self>,
+        claim: Option<Claim>,
+        ring_version: u32,
+    ) -> Result<Appended, WireError> {
+        let arrived = Instant::now();
+        let deadline = arrived + COMMIT_WITHIN;
+        let mut waits_for: Option<Arc<Notify>> = None;
+        let mut confirmed = false;
+        loop {
+            // Before it is judged, so that what happens meanwhile is heard.
+            let heard = waits_for.clone().unwrap_or_default();
+            let mut heard = std::pin::pin!(heard.notified());
+            heard.as_mut().enable();
+            match self.judge(claim.as_ref(), ring_version)? {
+                Admission::Known(base_offset) => {
+                    return Ok(self.known(base_offset, self.leading_epoch()?));
+                }
+                Admission::Next => return Err(self.not_written()),
+                Admission::Refused(error) if confirmed => {
+                    return Err(self.error(error.code, error.message));
+                }
+                Admission::Refused(_) => {
+                    let confirm = tokio::time::timeout_at(deadline, self.confirm(arrived)).await;
+                    confirm.map_err(|_| self.late())??;
+                    confirmed = true;
+                }
+                Admission::Later(next)
+                    if waits_for.as_ref().is_some_and(|it| Arc::ptr_eq(it, &next)) =>
+                {
+                    let waited = tokio::time::timeout_at(deadline, heard).await;
+                    waited.map_err(|_| self.late())?;
+                }
+                Admission::Later(next) => waits_for = Some(next),
+            }
+        }
+    }
+
+    /// Returns once it is known that nobody else led when a batch arrived, and all that was acknowledged
+    /// before is applied. One question to the others answers for all batches that came before it.
+    async fn confirm(&self, arrived: Instant) -> Result<(), WireError> {
+        let mut confirmed = self.confirmed.lock().await;
+        if confirmed.is_some_and(|asked| asked >= arrived) {
+            return Ok(());
+        }
+        let asked = Instant::now();
+        self.catch_up().await?;
+        *confirmed = Some(asked);
+        Ok(())
+    }
+
+    fn not_written(&self) -> WireError {
+        self.error(
+            ErrorCode::Overloaded,
+            "what the batch waited for was not written as it was expected; send it again with the same sequence",
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn claim(epoch: i16, first_sequence: i32) -> Claim {
+        Claim {
+            producer: 7,
+            epoch,
+            first_sequence,
+            count: 1,
+        }
+    }
+
+    /// The verdict of a gate before an empty log.
+    fn judge(gate: &Gate, claim: Claim) -> Result<Admission, ErrorCode> {
+        let machine = PartitionMachine::default();
+        match gate.judge(&machine, Some(&claim), 0) {
+            Ok(Admission::Refused(error)) | Err(error) => Err(error.code),
+            Ok(admission) => Ok(admission),
+        }
+    }
+
+    #[test]
+    fn what_follows_a_batch_under_way_passes_and_what_leaves_a_gap_does_not() {
+        let gate = Arc::new(Gate::default());
+        assert!(matches!(judge(&gate, claim(0, 0)), Ok(Admission::Next)));
+        assert_eq!(
+            judge(&gate, claim(0, 1)).err(),
+            Some(ErrorCode::UnknownProducer)
+        );
+        let _first = gate.pass(&claim(0, 0));
+        assert!(matches!(judge(&gate, claim(0, 1)), Ok(Admission::Next)));
+        let _second = gate.pass(&claim(0, 1));
+        assert!(matches!(judge(&gate, claim(0, 2)), Ok(Admission::Next)));
+        let gap = judge(&gate, claim(0, 3)).err();
+        assert_eq!(gap, Some(ErrorCode::OutOfOrderSequence));
+        assert!(matches!(judge(&gate, claim(1, 0)), Ok(Admission::Next)));
+        let gap = judge(&gate, claim(1, 1)).err();
+        assert_eq!(gap, Some(ErrorCode::UnknownProducer));
+    }
+
+    #[test]
+    fn a_copy_of_what_is_under_way_waits_for_it() {
+        let gate = Arc::new(Gate::default());
+        let first = gate.pass(&claim(1, 0));
+        let later = |claim| matches!(judge(&gate, claim), Ok(Admission::Later(_)));
+        assert!(later(claim(1, 0)));
+        assert!(later(claim(0, 0)), "it may be fenced");
+        drop(first);
+        assert!(!later(claim(1, 0)));
+        assert!(gate.under_way.lock().is_empty());
+    }
+
+    #[test]
+    fn nothing_follows_a_batch_that_was_not_written_before_all_are_answered() {
+        let gate = Arc::new(Gate::default());
+        let first = gate.pass(&claim(0, 0));
+        let second = gate.pass(&claim(0, 1));
+        drop(first);
+        assert!(matches!(judge(&gate, claim(0, 2)), Ok(Admission::Later(_))));
+        drop(second);
+        assert_eq!(
+            judge(&gate, claim(0, 2)).err(),
+            Some(ErrorCode::UnknownProducer)
+        );
+    }
+}

@@ -1,0 +1,58 @@
+//! The fate of a write that openraft answered with an error. No other place decides it: each proposer asks
+//! here, and words the answer for its own callers.
+
+use openraft::errors::{ClientWriteError, ForwardToLeader, RaftError};
+use ropewalk_raft_store::TypeConfig;
+
+/// The fate of a write that Raft answered with an error.
+#[derive(Debug)]
+pub enum Unanswered {
+    /// It never became an entry: this replica does not lead, or may not write now.
+    NotProposed(ForwardToLeader<TypeConfig>),
+    /// It may be an entry, here or elsewhere, and may yet be committed. The text says why.
+    InDoubt(String),
+}
+
+impl From<ClientWriteError<TypeConfig>> for Unanswered {
+    fn from(error: ClientWriteError<TypeConfig>) -> Unanswered {
+        match error {
+            ClientWriteError::ForwardToLeader(forward) => Unanswered::NotProposed(forward),
+            ClientWriteError::LogEntryDiscarded(_) => {
+                Unanswered::InDoubt("another node took over while it was under way".to_owned())
+            }
+            // Of writes that change no membership and set no condition: never.
+            other => Unanswered::InDoubt(other.to_string()),
+        }
+    }
+}
+
+impl From<RaftError<TypeConfig, ClientWriteError<TypeConfig>>> for Unanswered {
+    fn from(error: RaftError<TypeConfig, ClientWriteError<TypeConfig>>) -> Unanswered {
+        match error {
+            RaftError::APIError(error) => error.into(),
+            // The core may have ended with the entry on its way to the others.
+            RaftError::Fatal(fatal) => {
+                Unanswered::InDoubt(format!("its replica here has stopped: {fatal}"))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use openraft::errors::Fatal;
+
+    use super::*;
+
+    #[test]
+    fn only_what_was_never_proposed_is_known_not_to_be_done() {
+        let forward = ForwardToLeader::<TypeConfig>::empty();
+        let elsewhere = ClientWriteError::ForwardToLeader(forward.clone());
+        let discarded = ClientWriteError::LogEntryDiscarded(forward);
+        let is_in_doubt =
+            |error: RaftError<_, _>| matches!(Unanswered::from(error), Unanswered::InDoubt(_));
+        assert!(!is_in_doubt(RaftError::APIError(elsewhere)));
+        assert!(is_in_doubt(RaftError::APIError(discarded)));
+        assert!(is_in_doubt(RaftError::Fatal(Fatal::Stopped)));
+    }
+}
