@@ -352,11 +352,11 @@ proptest! {
 fn a_checkpoint_of_a_newer_layout_is_refused() {
     let mut machine = PartitionMachine::default();
     let newer = Checkpoint {
-        version: CLOCK_VERSION + 1,
+        version: MEMORY_VERSION + 1,
         pairs: Vec::new(),
     };
     let refused = machine.restore(newer.encode_to_vec().into()).unwrap_err();
-    assert!(refused.to_string().contains("version 2"), "{refused}");
+    assert!(refused.to_string().contains("version 3"), "{refused}");
 }
 
 #[test]
