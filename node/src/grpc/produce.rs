@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures_util::future::{Fuse, FusedFuture};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
-use ropewalk_proto::error::{ErrorCode, WireError};
+use ropewalk_proto::error::WireError;
 use ropewalk_proto::v1;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
