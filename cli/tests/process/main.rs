@@ -14,6 +14,7 @@ mod garbage;
 mod groups;
 mod joining;
 mod otlp;
+mod readme;
 mod records;
 mod recreated;
 mod secure;
