@@ -9,6 +9,10 @@ use ropewalk_proto::v1;
 
 use crate::types::{Broker, LogId, Membership, StoredMembership, Vote};
 
+/// The largest term and the largest log index that make sense. No group reaches it; openraft counts on from
+/// whatever it is given, and panics at the end of the numbers.
+pub const LARGEST_TERM: u64 = 1 << 48;
+
 /// A message that says nothing openraft could mean.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConvertError {
@@ -18,6 +22,9 @@ pub enum ConvertError {
     /// A membership with an empty voter set, or a voter without a place.
     #[error("not a membership: {0}")]
     Membership(String),
+    /// A term, or an index, that no group reaches.
+    #[error("{0} {1} is beyond {LARGEST_TERM}, which no group reaches")]
+    Beyond(&'static str, u64),
 }
 
 /// The message of a log id.
@@ -29,8 +36,18 @@ pub fn log_id(log_id: &LogId) -> v1::LogId {
 }
 
 /// The log id of a message.
-pub fn from_log_id(message: v1::LogId) -> LogId {
-    LogId::new_term_index(message.term, message.index)
+pub fn from_log_id(message: v1::LogId) -> Result<LogId, ConvertError> {
+    check("term", message.term)?;
+    check("index", message.index)?;
+    Ok(LogId::new_term_index(message.term, message.index))
+}
+
+/// Refuses a number, of a kind that has this name, that no group reaches.
+pub fn check(name: &'static str, number: u64) -> Result<(), ConvertError> {
+    match number > LARGEST_TERM {
+        true => Err(ConvertError::Beyond(name, number)),
+        false => Ok(()),
+    }
 }
 
 /// The message of a vote.
@@ -48,6 +65,7 @@ pub fn from_vote(message: v1::Vote) -> Result<Vote, ConvertError> {
     if !message.has_replica_id {
         return Err(ConvertError::Missing("vote.replica_id"));
     }
+    check("term", message.term)?;
     let replica = ReplicaId(message.replica_id);
     Ok(match message.committed {
         true => Vote::new_committed(message.term, replica),
@@ -112,7 +130,7 @@ pub fn from_stored_membership(
         .membership
         .ok_or(ConvertError::Missing("stored_membership.membership"))?;
     Ok(StoredMembership::new(
-        message.log_id.map(from_log_id),
+        message.log_id.map(from_log_id).transpose()?,
         from_membership(membership)?,
     ))
 }
@@ -138,7 +156,7 @@ pub(crate) mod tests {
     #[test]
     fn what_is_converted_comes_back_the_same() {
         let id = LogId::new_term_index(3, 9);
-        assert_eq!(from_log_id(log_id(&id)), id);
+        assert_eq!(from_log_id(log_id(&id)), Ok(id));
         for original in [
             Vote::new(5, ReplicaId(2)),
             Vote::new_committed(5, ReplicaId(2)),
@@ -157,6 +175,16 @@ pub(crate) mod tests {
     #[test]
     fn a_message_that_makes_no_sense_is_refused() {
         assert!(from_vote(v1::Vote::default()).is_err());
+        for beyond in [LARGEST_TERM + 1, u64::MAX] {
+            assert!(from_vote(vote(&Vote::new(beyond, ReplicaId(1)))).is_err());
+            let of_term = LogId::new_term_index(beyond, 1);
+            let at_index = LogId::new_term_index(1, beyond);
+            for id in [of_term, at_index] {
+                assert!(from_log_id(log_id(&id)).is_err());
+                let stored = StoredMembership::new(Some(id), some_membership());
+                assert!(from_stored_membership(stored_membership(&stored)).is_err());
+            }
+        }
         assert!(from_stored_membership(v1::StoredMembership::default()).is_err());
         let unplaced = v1::Membership {
             voters: vec![v1::VoterSet {

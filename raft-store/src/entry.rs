@@ -133,6 +133,7 @@ pub(crate) fn read(key: &Bytes, value: Bytes) -> Result<StoredEntry, DiskError> 
             return Err(newer(index, &what));
         }
     };
+    convert::check("term", term).map_err(|error| unreadable(error.to_string()))?;
     let bytes = match &payload {
         EntryPayload::Normal(command) => (HEAD_BYTES + command.log_bytes()) as u64,
         EntryPayload::Blank | EntryPayload::Membership(_) => stored_bytes,

@@ -78,7 +78,7 @@ pub(crate) fn put_committed(replica: ReplicaId, committed: LogId) -> Change {
 
 pub(crate) fn read_committed(key: &[u8], value: Bytes) -> Result<LogId, DiskError> {
     let message: v1::LogId = message(key, sealed::open(key, value)?)?;
-    Ok(convert::from_log_id(message))
+    convert::from_log_id(message).map_err(|error| sealed::damaged(key, &error.to_string()))
 }
 
 pub(crate) fn put_purged(replica: ReplicaId, purged: Purged) -> Change {
@@ -94,8 +94,9 @@ pub(crate) fn read_purged(key: &[u8], value: Bytes) -> Result<Purged, DiskError>
         .try_get_u64()
         .map_err(|_| sealed::damaged(key, "shorter than a length"))?;
     let message: v1::LogId = message(key, value)?;
+    let log_id = convert::from_log_id(message);
     Ok(Purged {
-        log_id: convert::from_log_id(message),
+        log_id: log_id.map_err(|error| sealed::damaged(key, &error.to_string()))?,
         end_bytes,
     })
 }
@@ -153,9 +154,11 @@ impl Position {
         let log_id: v1::StoredMembership = message(key, framed(key, value)?)?;
         let stored: v1::StoredMembership = message(key, framed(key, value)?)?;
         let membership = convert::from_stored_membership(stored);
+        let log_id = log_id.log_id.map(convert::from_log_id).transpose();
+        let damaged = |error: convert::ConvertError| sealed::damaged(key, &error.to_string());
         Ok(Position {
-            log_id: log_id.log_id.map(convert::from_log_id),
-            membership: membership.map_err(|error| sealed::damaged(key, &error.to_string()))?,
+            log_id: log_id.map_err(damaged)?,
+            membership: membership.map_err(damaged)?,
         })
     }
 }
@@ -223,6 +226,36 @@ mod tests {
             let (key, value) = stored(put_checkpoint(REPLICA, 17, &checkpoint));
             assert_eq!(read_checkpoint(&key, value).unwrap(), checkpoint);
         }
+    }
+
+    #[test]
+    fn a_term_that_no_group_reaches_is_damage() {
+        let beyond = LogId::new_term_index(u64::MAX, 17);
+        let (key, value) = stored(put_vote(REPLICA, &Vote::new(u64::MAX, REPLICA)));
+        assert!(matches!(read_vote(&key, value), Err(DiskError::Damaged(_))));
+        let (key, value) = stored(put_committed(REPLICA, beyond));
+        assert!(matches!(
+            read_committed(&key, value),
+            Err(DiskError::Damaged(_))
+        ));
+        let purged = Purged {
+            log_id: beyond,
+            end_bytes: 99,
+        };
+        let (key, value) = stored(put_purged(REPLICA, purged));
+        assert!(matches!(
+            read_purged(&key, value),
+            Err(DiskError::Damaged(_))
+        ));
+        let position = Position {
+            log_id: Some(beyond),
+            ..position()
+        };
+        let (key, value) = stored(put_applied(REPLICA, &position));
+        assert!(matches!(
+            read_applied(&key, value),
+            Err(DiskError::Damaged(_))
+        ));
     }
 
     #[test]

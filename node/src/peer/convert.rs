@@ -12,15 +12,13 @@ use ropewalk_proto::v1::append_result::Outcome;
 use ropewalk_proto::v1::entry::Payload;
 use ropewalk_raft_store::TypeConfig;
 use ropewalk_raft_store::convert::{
-    ConvertError, from_membership, from_stored_membership, from_vote,
+    ConvertError, from_log_id, from_membership, from_stored_membership, from_vote,
     membership as membership_to_wire, stored_membership,
 };
 use ropewalk_raft_store::types::{Entry, LogId, SnapshotMeta, Vote};
 
 // What lies on the disk as it crosses the wire is converted in one place.
-pub use ropewalk_raft_store::convert::{
-    from_log_id as log_id_from_wire, log_id as log_id_to_wire, vote as vote_to_wire,
-};
+pub use ropewalk_raft_store::convert::{log_id as log_id_to_wire, vote as vote_to_wire};
 
 /// A message that no correct peer sends, or one of a newer version.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -43,6 +41,11 @@ pub fn vote_from_wire(vote: Option<v1::Vote>) -> Result<Vote, Malformed> {
     Ok(from_vote(vote)?)
 }
 
+/// A log id from the wire, where there is one.
+pub fn log_id_from_wire(log_id: Option<v1::LogId>) -> Result<Option<LogId>, Malformed> {
+    Ok(log_id.map(from_log_id).transpose()?)
+}
+
 /// A snapshot's place in the log and its membership, for the wire.
 pub fn snapshot_meta_to_wire(meta: &SnapshotMeta) -> (Option<v1::LogId>, v1::StoredMembership) {
     let stored = stored_membership(&meta.last_membership);
@@ -56,7 +59,7 @@ pub fn snapshot_meta_from_wire(
     last_log_id: Option<v1::LogId>,
     stored: Option<v1::StoredMembership>,
 ) -> Result<SnapshotMeta, Malformed> {
-    let last_log_id = last_log_id.map(log_id_from_wire);
+    let last_log_id = log_id_from_wire(last_log_id)?;
     check_not_after_vote(vote, last_log_id.as_ref())?;
     let stored = stored.ok_or_else(|| malformed("a snapshot without a membership"))?;
     let last_membership = from_stored_membership(stored)?;
@@ -106,8 +109,12 @@ pub fn entry_from_wire(entry: v1::Entry) -> Result<Entry, Malformed> {
             EntryPayload::Membership(from_membership(membership)?)
         }
     };
+    let log_id = v1::LogId {
+        term: entry.term,
+        index: entry.index,
+    };
     Ok(Entry {
-        log_id: LogId::new(entry.term.into(), entry.index),
+        log_id: from_log_id(log_id)?,
         payload,
     })
 }
@@ -131,8 +138,8 @@ pub fn append_from_wire(
     if !vote.committed {
         return Err(malformed("entries from a replica that is not elected"));
     }
-    let prev_log_id = request.prev_log_id.map(log_id_from_wire);
-    let leader_commit = request.leader_commit.map(log_id_from_wire);
+    let prev_log_id = log_id_from_wire(request.prev_log_id)?;
+    let leader_commit = log_id_from_wire(request.leader_commit)?;
     check_not_after_vote(&vote, leader_commit.as_ref())?;
     check_not_after_vote(&vote, prev_log_id.as_ref())?;
     let mut entries = Vec::with_capacity(request.entries.len());
@@ -205,7 +212,7 @@ pub fn appended_from_wire(
         Outcome::Unspecified => Err(malformed("an answer of a kind unknown here")),
         Outcome::Success => Ok(AppendEntriesResponse::Success),
         Outcome::PartialSuccess => {
-            let matching = result.matching.map(log_id_from_wire);
+            let matching = log_id_from_wire(result.matching)?;
             if matching.as_ref() < prev {
                 return Err(malformed("a partial success before the request's start"));
             }

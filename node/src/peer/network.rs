@@ -254,7 +254,7 @@ impl Network {
         Ok(VoteResponse {
             vote: vote_from_wire(answer.vote).map_err(nonsense)?,
             vote_granted: answer.granted,
-            last_log_id: answer.last_log_id.map(log_id_from_wire),
+            last_log_id: log_id_from_wire(answer.last_log_id).map_err(nonsense)?,
         })
     }
 

@@ -12,6 +12,8 @@ use ropewalk_proto::ids::ReplicaId;
 use ropewalk_proto::mistake::{Mistake, made};
 use ropewalk_proto::v1;
 use ropewalk_proto::v1::raft_server::Raft;
+use ropewalk_raft_store::convert::LARGEST_TERM;
+use ropewalk_raft_store::types::LogId;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::AbortOnDropHandle;
@@ -112,11 +114,8 @@ impl Raft for RaftService {
         let request = VoteRequest {
             vote: vote_from_wire(call.vote).map_err(WireError::from)?,
             last_log_id: match made(Mistake::GrantEveryVote) {
-                false => call.last_log_id.map(log_id_from_wire),
-                true => Some(log_id_from_wire(v1::LogId {
-                    term: u64::MAX,
-                    index: u64::MAX,
-                })),
+                false => log_id_from_wire(call.last_log_id).map_err(WireError::from)?,
+                true => Some(LogId::new_term_index(LARGEST_TERM, LARGEST_TERM)),
             },
             leadership_transfer: call.leadership_transfer,
         };
@@ -155,7 +154,7 @@ impl Raft for RaftService {
         let request = TransferLeaderRequest::new(
             vote_from_wire(call.from_leader).map_err(WireError::from)?,
             ReplicaId(call.target_replica_id),
-            call.last_log_id.map(log_id_from_wire),
+            log_id_from_wire(call.last_log_id).map_err(WireError::from)?,
         );
         let declined = self.inbound.bounded(raft.transfer(request)).await?.err();
         Ok(Response::new(v1::TransferLeadershipAnswer {
