@@ -54,7 +54,10 @@ pub fn init(verb: &Verb, spans: Option<&Spans>) -> anyhow::Result<()> {
         .log_internal_errors(false);
     let format = std::env::var(FORMAT).unwrap_or_default();
     let lines = match format.as_str() {
-        "" | "text" => lines.with_ansi(stderr().is_terminal()).boxed(),
+        "" | "text" => {
+            let lines = lines.map_fmt_fields(format::Escaped);
+            lines.with_ansi(stderr().is_terminal()).boxed()
+        }
         "json" => {
             let lines = lines.json().flatten_event(true);
             match verb {
