@@ -7,6 +7,7 @@ use figment::providers::{Env, Format, Serialized, Toml};
 use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
 use ropewalk_node::Config;
+use ropewalk_node::cluster::check_config;
 use ropewalk_node::config::{External, Limits};
 use ropewalk_node::env::tls::TlsSettings;
 use serde::{Deserialize, Serialize};
@@ -149,19 +150,22 @@ fn complete(file: File) -> anyhow::Result<NodeSettings> {
         key: file.tls_key,
         client_auth: file.tls_client_auth,
     })?;
+    let config = Config {
+        advertise,
+        listen,
+        http,
+        external,
+        seeds,
+        rack,
+        member_of: None,
+        limits,
+    };
+    // The cluster would refuse it at each registration.
+    check_config(&config).map_err(|error| usage(error.message))?;
     Ok(NodeSettings {
         data_dir,
         tls,
-        config: Config {
-            advertise,
-            listen,
-            http,
-            external,
-            seeds,
-            rack,
-            member_of: None,
-            limits,
-        },
+        config,
     })
 }
 
@@ -362,6 +366,8 @@ mod tests {
                 "data_dir = '/d'\nlisten = 'a:1'\n[limits]\nfetch_bytes = -1",
                 "limits.fetch_bytes",
             ),
+            ("data_dir = '/d'\nlisten = 'a/b:1'", "address"),
+            ("data_dir = '/d'\nlisten = 'a:1'\nrack = \"a\\nb\"", "rack"),
             ("data_dir = ", "TOML"),
         ];
         for (toml, named) in wrong {

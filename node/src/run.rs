@@ -274,6 +274,7 @@ impl Node {
             }
             error = self.disk_failed() => Err(error),
             () = self.cluster.ended() => Err(RunError::MetadataEnded),
+            why = self.cluster.superseded() => Err(StartError::StartedTwice(why).into()),
             what = damaged(&self.store, &self.cluster) => {
                 tracing::error!(what, "the database is damaged: this node stops");
                 partitions.hand_over_all(HAND_OVER_WITHIN).await;

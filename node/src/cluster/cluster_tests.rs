@@ -1,5 +1,6 @@
 //! Whole clusters in one process: real tasks, loopback sockets, disks in memory.
 
+mod identity;
 mod rejoin;
 
 use std::sync::Arc;

@@ -27,6 +27,7 @@ use super::identity;
 use super::members::MAX_VOTERS;
 use super::propose::propose;
 use super::shared::{Meta, Shared, StartError};
+use super::starts;
 use super::survey::{Heard, Verdict, judge};
 
 /// Between two rounds of asking the seeds, at first and at most.
@@ -46,7 +47,13 @@ pub(super) async fn find_place(shared: &Arc<Shared>) -> Result<NodeIdentity, Sta
         let mut pause = Pause::new();
         let mut said: Option<(Instant, String)> = None;
         loop {
-            let waits = search_once(shared).await;
+            let waits = match search_once(shared).await {
+                Ok(waits) => waits,
+                Err(error) => {
+                    starts::refuse(&shared.store, &error.message).await;
+                    return Err(StartError::StartedTwice(error.message));
+                }
+            };
             let due = said.as_ref().is_none_or(|(at, before)| {
                 at.elapsed() >= SAY_AGAIN || (*before != waits && at.elapsed() >= SAY_AGAIN / 5)
             });
@@ -64,22 +71,27 @@ pub(super) async fn find_place(shared: &Arc<Shared>) -> Result<NodeIdentity, Sta
     };
     tokio::select! {
         found = placed => found.map(|identity| identity.clone()).map_err(|_| StartError::Stopping),
-        never = search => never,
+        failed = search => failed,
         () = shared.stop.cancelled() => Err(StartError::Stopping),
     }
 }
 
-/// One round; says what is missing.
-async fn search_once(shared: &Arc<Shared>) -> String {
+/// One round; says what is missing. Fails where there can be no other round: a copy of this node's data
+/// directory has the place already.
+async fn search_once(shared: &Arc<Shared>) -> Result<String, WireError> {
     let own = shared.own();
-    match judge(&own, &ask_seeds(shared, &own.seeds).await) {
+    Ok(match judge(&own, &ask_seeds(shared, &own.seeds).await) {
         Verdict::Wait(why) => why,
         Verdict::Misconfigured(why) => format!("CONFIGURATION: {why}"),
         Verdict::Join(addresses) => {
             let mut why = String::new();
             for address in addresses {
                 match join(shared, &address).await {
-                    Ok(()) => return format!("joining through {address}"),
+                    Ok(()) => return Ok(format!("joining through {address}")),
+                    Err(error) if error.code == ErrorCode::StartedTwice => return Err(error),
+                    Err(error) if error.code == ErrorCode::AddressInUse => {
+                        why = format!("CONFIGURATION: {}", error.message)
+                    }
                     Err(error) => {
                         why = format!("{address} has no place for this node yet: {error}")
                     }
@@ -90,7 +102,7 @@ async fn search_once(shared: &Arc<Shared>) -> String {
         Verdict::Found(plan) => {
             let cluster = identity::draw_cluster_id(&shared.env, &own.address);
             let Some(place) = identity::founding(&own.incarnation, &cluster, &plan) else {
-                return "this node is not part of its own plan".to_owned();
+                return Ok("this node is not part of its own plan".to_owned());
             };
             tracing::info!(cluster, nodes = plan.len(), "founding a cluster");
             match shared.take_place(place).await {
@@ -98,7 +110,7 @@ async fn search_once(shared: &Arc<Shared>) -> String {
                 Err(error) => format!("the plan of the cluster could not be kept: {error}"),
             }
         }
-    }
+    })
 }
 
 async fn ask_seeds(shared: &Arc<Shared>, seeds: &[String]) -> Vec<Heard> {
@@ -112,7 +124,8 @@ async fn ask_seeds(shared: &Arc<Shared>, seeds: &[String]) -> Vec<Heard> {
     .await
 }
 
-async fn hello(shared: &Arc<Shared>, seed: &str) -> Result<HelloAnswer, WireError> {
+/// Asks the node at an address who it is.
+pub(super) async fn hello(shared: &Shared, seed: &str) -> Result<HelloAnswer, WireError> {
     let call = HelloCall {
         address: shared.config.advertise.clone(),
         incarnation: shared.identity.borrow().incarnation.clone(),
@@ -135,6 +148,7 @@ pub(super) async fn join(shared: &Arc<Shared>, address: &str) -> Result<(), Wire
         version: own.version,
         command_version: own.command_version,
         external: own.external,
+        start: own.start,
         cluster_id: match identity::placed(&now) {
             true => now.cluster_id,
             false => shared.config.member_of.clone().unwrap_or_default(),
@@ -174,8 +188,10 @@ pub(super) async fn make_known(shared: &Arc<Shared>) -> Result<(), WireError> {
     let (view, identity) = (shared.view.borrow().clone(), shared.identity());
     let nodes = view.nodes.values();
     let nodes = nodes.filter(|node| node.state != NodeState::Removed);
-    let known: BTreeSet<&str> = nodes
-        .map(|node| node.address.as_str())
+    let members: BTreeSet<&str> = nodes.map(|node| node.address.as_str()).collect();
+    let known: BTreeSet<&str> = members
+        .iter()
+        .copied()
         .chain(identity.founding.iter().map(|node| node.address.as_str()))
         .chain(shared.config.seeds.iter().map(String::as_str))
         .filter(|address| *address != shared.config.advertise)
@@ -183,12 +199,19 @@ pub(super) async fn make_known(shared: &Arc<Shared>) -> Result<(), WireError> {
     for address in known {
         match join(shared, address).await {
             Ok(()) => return Ok(()),
+            // Only its own cluster may end this node for good.
+            Err(other) if is_final(other.code) && !members.contains(address) => {}
             // A refusal says more than a silence; yet an address may be another cluster's by now.
             Err(other) if error.code.retry() != Retry::Never => error = other,
             Err(_) => {}
         }
     }
     Err(error)
+}
+
+/// True for a refusal that takes this node's place in its cluster away.
+pub(super) fn is_final(code: ErrorCode) -> bool {
+    matches!(code, ErrorCode::NodeRemoved | ErrorCode::StartedTwice)
 }
 
 /// Begins the metadata group with the membership of the plan. Every voter may do so, since all

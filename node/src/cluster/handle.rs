@@ -20,7 +20,7 @@ use super::leaders::LeaderTable;
 use super::service::ClusterService;
 use super::shared::{MESSAGE_BYTES, Meta, Shared, StartError};
 use super::view::ClusterView;
-use super::{controller, identity, propose, report};
+use super::{controller, identity, propose, report, starts, whereabouts};
 use crate::config::Config;
 use crate::env::{Clock, Env};
 use crate::peer::{Inbound, Peers};
@@ -48,6 +48,7 @@ impl Cluster {
         peers: &Peers,
         inbound: &Inbound,
     ) -> Result<Cluster, StartError> {
+        starts::check_refused(store).await?;
         let identity = match store.get_local(identity::STORED_AS).await? {
             Some(kept) => NodeIdentity::decode(kept)
                 .map_err(|error| StartError::Identity(error.to_string()))?,
@@ -85,6 +86,7 @@ impl Cluster {
     /// takes, saying what for.
     pub async fn start(&self) -> Result<(), StartError> {
         let shared = &self.shared;
+        starts::begin(shared).await?;
         let identity = formation::find_place(shared).await?;
         if shared.meta.get().is_none() {
             let meta = Meta::open(shared, &identity).await?;
@@ -99,6 +101,7 @@ impl Cluster {
         tokio::select! {
             shown = shown => shown.map(|_| ()).map_err(|_| StartError::Stopping),
             what = self.damaged() => Err(StartError::Damaged(what)),
+            why = self.superseded() => Err(StartError::StartedTwice(why)),
             () = shared.stop.cancelled() => Err(StartError::Stopping),
         }
     }
@@ -115,6 +118,14 @@ impl Cluster {
         self.shared.inbound.deregister(meta.replica);
         meta.raft.runtime_config().elect(false);
         found.unwrap_or_default()
+    }
+
+    /// Returns once the cluster has said that another process is this node, with what it said. This one
+    /// must end.
+    pub async fn superseded(&self) -> String {
+        let mut superseded = self.shared.superseded.subscribe();
+        let why = superseded.wait_for(Option::is_some).await;
+        why.ok().and_then(|why| why.clone()).unwrap_or_default()
     }
 
     /// A pass over all that is stored of the metadata replica, to find what is damaged.
@@ -147,6 +158,7 @@ impl Cluster {
         ));
         shared.spawn(formation::spread_plan(shared.clone(), identity.clone()));
         shared.spawn(register(shared.clone()));
+        shared.spawn(whereabouts::look(shared.clone()));
         shared.spawn(report::report_to_all(shared.clone()));
         shared.spawn(controller::control(shared.clone(), meta.clone()));
         shared.spawn(purge(meta.clone(), shared.call_timeout()));
@@ -229,13 +241,8 @@ impl Cluster {
 
     /// The nodes whose replica of the metadata group votes, as far as this node knows.
     pub fn metadata_voters(&self) -> BTreeSet<NodeId> {
-        let Some(meta) = self.shared.meta.get() else {
-            return BTreeSet::new();
-        };
-        let membership = meta.membership();
-        let voters = membership.voter_ids();
-        let brokers = voters.filter_map(|voter| membership.membership().get_node(&voter).cloned());
-        brokers.map(|broker| broker.node_id).collect()
+        let voters = self.shared.meta.get().map(Meta::voters);
+        voters.unwrap_or_default()
     }
 
     /// Has the metadata group apply a command, wherever it is led, and returns its answer: the
@@ -351,7 +358,7 @@ async fn register(shared: Arc<Shared>) {
             if view.changed().await.is_err() {
                 return;
             }
-            if shared.untold(&view.borrow_and_update()).is_some() {
+            if shared.untold(&view.borrow_and_update()) {
                 break;
             }
         }
@@ -364,9 +371,12 @@ async fn registered(shared: &Arc<Shared>) {
         match formation::make_known(shared).await {
             Ok(()) => return,
             Err(error) if error.code.retry() == Retry::Never => {
-                shared.heed(&error);
+                shared.heed(None, &error).await;
                 tracing::error!(%error, "the cluster refuses this node");
                 sleep(REFUSED_AGAIN).await;
+            }
+            Err(error) if error.code == ErrorCode::AddressInUse => {
+                tracing::warn!(%error, "this node is not registered yet");
             }
             Err(error) => tracing::info!(%error, "this node is not registered yet"),
         }

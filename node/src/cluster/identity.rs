@@ -3,7 +3,7 @@
 use rand::rngs::StdRng;
 use rand::{RngCore, SeedableRng};
 use ropewalk_proto::ids::{NodeId, ReplicaId};
-use ropewalk_proto::v1::{FoundingNode, NodeIdentity};
+use ropewalk_proto::v1::{FoundingNode, NodeIdentity, NodeStart};
 
 use super::machine::first_replica_id;
 use super::nodes::INCARNATION_BYTES;
@@ -39,6 +39,17 @@ fn draw(env: &Env, purpose: &str) -> [u8; INCARNATION_BYTES] {
     let mut bytes = [0; INCARNATION_BYTES];
     StdRng::from_seed(key).fill_bytes(&mut bytes);
     bytes
+}
+
+/// A start of the node at this address, which is not counted yet.
+pub(super) fn draw_start(env: &Env, address: &str) -> NodeStart {
+    let bytes = draw(env, &format!("start at {address}"));
+    NodeStart {
+        count: 0,
+        nonce: bytes
+            .iter()
+            .fold(0, |nonce, byte| nonce << 8 | u64::from(*byte)),
+    }
 }
 
 /// Whether the node has a place in a cluster.

@@ -42,6 +42,8 @@ pub struct LeaderTable {
 #[derive(Debug)]
 struct Inner {
     dead_after: Duration,
+    /// Begin of listening.
+    began: Instant,
     state: RwLock<State>,
     /// Counts the changes of what this node leads that others should hear of at once.
     changes: watch::Sender<u64>,
@@ -65,24 +67,20 @@ impl LeaderTable {
         LeaderTable {
             inner: Arc::new(Inner {
                 dead_after: Duration::from_millis(dead_after_ms),
+                began: Instant::now(),
                 state: RwLock::default(),
                 changes: watch::Sender::new(0),
             }),
         }
     }
 
-    /// The leader of a group, unless its node has fallen silent.
+    /// The leader of a group, unless its node has fallen silent. Of what this node leads itself it knows
+    /// better than others: its replica hears of a newer leader through Raft, and releases the group then.
     pub fn get(&self, group: GroupId) -> Option<LeaderInfo> {
         let state = self.inner.state.read();
-        let remote = state
-            .remote
-            .get(&group)
-            .filter(|info| self.fresh(&state, info.node));
-        match (state.local.get(&group), remote) {
-            (Some(local), Some(remote)) if remote.epoch > local.epoch => Some(remote.clone()),
-            (Some(local), _) => Some(local.clone()),
-            (None, remote) => remote.cloned(),
-        }
+        let remote = state.remote.get(&group);
+        let remote = remote.filter(|info| self.fresh(&state, info.node));
+        state.local.get(&group).or(remote).cloned()
     }
 
     /// Called by the room that leads `group`, whenever what it would say of it changes.
@@ -108,6 +106,11 @@ impl LeaderTable {
     /// Whether a node was heard from within the bound; this node always was.
     pub fn alive(&self, node: NodeId) -> bool {
         self.fresh(&self.inner.state.read(), node)
+    }
+
+    /// True if a node was heard from within the bound, or if this process has listened for less.
+    pub(super) fn may_live(&self, node: NodeId) -> bool {
+        self.alive(node) || self.inner.began.elapsed() < self.inner.dead_after
     }
 
     /// When a node was last heard from, if ever since this process began.
@@ -217,12 +220,16 @@ mod tests {
         table.heard(NodeId(2), vec![(GROUP, info(2, 6))], true);
         table.heard(NodeId(3), vec![(GROUP, info(3, 5))], true);
         assert_eq!(table.get(GROUP), Some(info(2, 6)));
+    }
+
+    #[tokio::test]
+    async fn a_nodes_own_leadership_beats_what_others_say_at_any_epoch() {
+        let table = table();
+        table.heard(NodeId(2), vec![(GROUP, info(2, 1 << 48))], true);
         table.lead(GROUP, info(1, 4));
-        assert_eq!(table.get(GROUP), Some(info(2, 6)));
-        table.lead(GROUP, info(1, 7));
-        assert_eq!(table.get(GROUP), Some(info(1, 7)));
+        assert_eq!(table.get(GROUP), Some(info(1, 4)));
         table.release(GROUP);
-        assert_eq!(table.get(GROUP), Some(info(2, 6)));
+        assert_eq!(table.get(GROUP), Some(info(2, 1 << 48)));
     }
 
     #[tokio::test]

@@ -84,6 +84,18 @@ impl MetaMachine {
         self.state.nodes.get(&node)
     }
 
+    /// True if a node holds a replica of a group, or has to give one up; `None` for an unknown group.
+    pub(super) fn holds(&self, node: NodeId, group: GroupId) -> Option<bool> {
+        let partition = self.state.partition(group)?;
+        let mut replicas = partition.replicas.iter().chain(&partition.retiring);
+        Some(replicas.any(|replica| replica.node_id == node.0))
+    }
+
+    /// All nodes, as the metadata knows them.
+    pub(super) fn nodes(&self) -> impl Iterator<Item = (NodeId, &MetaNode)> {
+        self.state.nodes.iter().map(|(id, node)| (*id, node))
+    }
+
     /// The node that understands the fewest commands, of those that are not removed, and up to which
     /// version it does.
     pub(super) fn oldest_understood(&self) -> Option<(NodeId, u32)> {

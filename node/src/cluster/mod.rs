@@ -3,6 +3,7 @@
 //! [`Cluster`] is what the other rooms see of it. Records, clients and partitions' own logs never
 //! come in here: the controller writes wishes, and each partition's leader carries them out.
 
+mod admission;
 pub mod balance;
 mod clock;
 #[cfg(test)]
@@ -19,6 +20,7 @@ mod machine_tests;
 mod members;
 mod mirror;
 mod moves;
+mod naming;
 mod nodes;
 pub mod placement;
 #[cfg(test)]
@@ -30,13 +32,16 @@ mod report;
 mod service;
 pub mod settings;
 mod shared;
+mod starts;
 mod survey;
 mod topics;
 pub mod view;
+mod whereabouts;
 
 pub use handle::Cluster;
 pub use leaders::{LeaderInfo, LeaderTable};
 pub use machine::MetaMachine;
+pub use naming::check_config;
 pub use raise::INTERNAL_REPLICAS;
 pub use service::ClusterService;
 pub use shared::StartError;

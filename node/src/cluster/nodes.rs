@@ -9,6 +9,7 @@ use ropewalk_proto::v1::{
 };
 
 use super::machine::{MetaMachine, Outcome, address_of, first_replica_id, state_of};
+use super::starts;
 
 /// Bytes of a node's incarnation.
 pub const INCARNATION_BYTES: usize = 16;
@@ -19,10 +20,38 @@ const MAX_NODES: usize = 10_000;
 /// What a node is told that was removed. It may not have heard: the others speak to it no more.
 pub(super) fn removed(id: NodeId) -> WireError {
     WireError::new(
-        ErrorCode::Unsafe,
+        ErrorCode::NodeRemoved,
         format!(
             "node {id} was removed from this cluster; to bring the machine back, stop it, empty its \
              data directory and start it as a new node"
+        ),
+    )
+}
+
+/// The refusal of a process whose node is another process, that runs on a copy of its data directory or
+/// is what this one is a copy of.
+pub(super) fn started_twice(id: NodeId, address: &str) -> WireError {
+    WireError::new(
+        ErrorCode::StartedTwice,
+        format!(
+            "node {id} runs at {address} already, from a copy of this data directory; this one lacks \
+             what the other has done since and never runs again: to use the machine, empty the \
+             directory and start it as a new node"
+        ),
+    )
+}
+
+/// The refusal of an address that belongs to another node.
+pub(super) fn address_in_use(holder: NodeId, command: &RegisterNode) -> WireError {
+    let incarnation = command.incarnation.iter().take(4);
+    let incarnation: String = incarnation.map(|byte| format!("{byte:02x}")).collect();
+    let address = &command.address;
+    WireError::new(
+        ErrorCode::AddressInUse,
+        format!(
+            "address {address} belongs to node {holder}, which lives or may come back, and the node of \
+             incarnation {incarnation}… cannot have it: give that node an --advertise of its own; to \
+             replace node {holder}, stop it and start the new node where {address} leads"
         ),
     )
 }
@@ -60,7 +89,7 @@ impl MetaMachine {
     }
 
     /// A node tells where it is. An unknown incarnation is a new node; at an address that another
-    /// node held, it takes that node's place.
+    /// node held, it takes that node's place if the proposer has found it dead.
     pub(super) fn register_node(&mut self, command: &RegisterNode) -> Outcome {
         if command.incarnation.len() != INCARNATION_BYTES || command.address.is_empty() {
             return Err(invalid(
@@ -88,13 +117,20 @@ impl MetaMachine {
         if state == NodeState::Removed {
             return Err(removed(id));
         }
+        if !starts::check(node.start, command.start) {
+            return Err(started_twice(id, address_of(node)));
+        }
         let before = node.info.as_ref().map_or("", |info| &info.external);
         let info = Some(NodeInfo {
             external: command.external.as_deref().unwrap_or(before).to_owned(),
             ..info_of(id, command, state)
         });
-        let same = node.info == info && node.command_version == command.command_version;
+        let start = command.start.or(node.start);
+        let same = node.info == info
+            && node.start == start
+            && node.command_version == command.command_version;
         if !same {
+            node.start = start;
             node.info = info;
             node.command_version = command.command_version;
             self.touched.nodes.insert(id);
@@ -109,6 +145,7 @@ impl MetaMachine {
                 format!("this cluster has had {MAX_NODES} nodes, and remembers no more"),
             ));
         }
+        let lost = self.lost_by(command)?;
         let id = NodeId(self.state.next.node);
         self.state.next.node += 1;
         let node = MetaNode {
@@ -116,17 +153,29 @@ impl MetaMachine {
             incarnation: command.incarnation.clone(),
             meta_replica_id: self.draw_replica(id).replica_id,
             command_version: command.command_version,
+            start: command.start,
         };
-        let at_address = self.state.nodes.iter().find(|(_, node)| {
-            address_of(node) == command.address && state_of(node) != NodeState::Removed
-        });
-        let lost = at_address.map(|(id, _)| *id);
         self.state.nodes.insert(id, node);
         self.touched.nodes.insert(id);
         if let Some(lost) = lost {
             self.hand_over(lost, id);
         }
         Ok(id)
+    }
+
+    /// The node whose place a new one takes. Only the proposer knows who is dead, and names it; commands
+    /// of before version 9 mean whoever holds the address.
+    fn lost_by(&self, command: &RegisterNode) -> Result<Option<NodeId>, WireError> {
+        let at_address = self.state.nodes.iter().find(|(_, node)| {
+            address_of(node) == command.address && state_of(node) != NodeState::Removed
+        });
+        let holder = at_address.map(|(id, _)| *id);
+        match (command.in_place_of, holder) {
+            (Some(named), Some(holder)) if named != holder.0 => {
+                Err(address_in_use(holder, command))
+            }
+            _ => Ok(holder),
+        }
     }
 
     /// Gives every replica of a node that lost its data to the node that stands in its place.
@@ -266,6 +315,7 @@ fn founding_node(founder: &FoundingNode, meta_replica_id: u64) -> MetaNode {
         incarnation: founder.incarnation.clone(),
         meta_replica_id,
         command_version: 0,
+        start: None,
     }
 }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use ropewalk_proto::command::{
     COMPACTION_SINCE_VERSION, Command, EXTERNAL_SINCE_VERSION, GROUPS_SINCE_VERSION,
-    PRODUCERS_SINCE_VERSION, RAISE_SINCE_VERSION, RINGS_SINCE_VERSION, Reply, SETTLE_SINCE_VERSION,
-    TIMESTAMPS_SINCE_VERSION,
+    IDENTITY_SINCE_VERSION, PRODUCERS_SINCE_VERSION, RAISE_SINCE_VERSION, RINGS_SINCE_VERSION,
+    Reply, SETTLE_SINCE_VERSION, TIMESTAMPS_SINCE_VERSION,
 };
 use ropewalk_proto::error::{ErrorCode, Outcome, WireError};
 use ropewalk_proto::ids::GROUPS_TOPIC;
@@ -20,6 +20,7 @@ use tonic::Request;
 use super::formation::bounded;
 use super::settings;
 use super::shared::{Meta, Shared};
+use super::{admission, naming};
 use crate::raft_outcome::Unanswered;
 
 /// Between two attempts while there is no leader.
@@ -110,6 +111,11 @@ fn version_of(kind: &meta_command::Kind) -> u32 {
             settings: Some(settings),
             ..
         }) if settings::needs_compaction(settings) => COMPACTION_SINCE_VERSION,
+        meta_command::Kind::RegisterNode(node)
+            if node.in_place_of.is_some() || node.start.is_some() =>
+        {
+            IDENTITY_SINCE_VERSION
+        }
         meta_command::Kind::RegisterNode(node) if node.external.is_some() => EXTERNAL_SINCE_VERSION,
         meta_command::Kind::SettleReplicas(fact) if fact.only_with_all_wished => {
             SETTLE_SINCE_VERSION
@@ -191,7 +197,8 @@ async fn attempt(
         command: Some(command),
         cluster_id: shared.identity.borrow().cluster_id.clone(),
     };
-    let mut client = shared.client(&leader.address);
+    let address = shared.peers.address_of(leader.node_id, &leader.address);
+    let mut client = shared.client(&address);
     let answer = client.propose_meta(Request::new(call));
     bounded(shared.call_timeout() * 2, answer).await
 }
@@ -207,6 +214,13 @@ pub(super) async fn propose_here(
             ErrorCode::NotLeader,
             "this node does not lead the metadata group",
         ));
+    }
+    match &mut command.kind {
+        Some(meta_command::Kind::RegisterNode(node)) => {
+            admission::admit(shared, meta, node).await?;
+        }
+        Some(meta_command::Kind::FoundCluster(plan)) => naming::check_founding(plan)?,
+        _ => {}
     }
     check_version(meta, &command)?;
     command.leader_time_ms = shared.env.clock.now_ms();

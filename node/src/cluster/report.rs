@@ -1,24 +1,29 @@
 //! What this node leads, told to every other node: at once when it changes, and each second, which
 //! is also how the others know that it lives.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::ids::{GroupId, NodeId};
 use ropewalk_proto::v1::{NodeState, PartitionReport, ReportCall};
 use ropewalk_raft_store::DiskStatus;
+use ropewalk_raft_store::convert;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 use tonic::Request;
 
 use super::formation::bounded;
 use super::leaders::LeaderInfo;
-use super::shared::Shared;
+use super::machine::MetaMachine;
+use super::shared::{Meta, Shared};
 use super::view::ClusterView;
 
 /// The longest silence between two reports.
 const EVERY: Duration = Duration::from_secs(1);
+/// Groups that this node does not know, of which one report is believed.
+const UNKNOWN_GROUPS: usize = 4_096;
 /// How long a change waits for others to go along with it.
 const GATHER: Duration = Duration::from_millis(10);
 
@@ -30,7 +35,10 @@ pub(super) async fn report_to_all(shared: Arc<Shared>) {
         let view = views.borrow_and_update().clone();
         let wanted = addresses(&view, shared.node_id());
         if view.nodes.contains_key(&shared.node_id()) {
-            shared.clock.set_others(wanted.keys().copied());
+            let voters = shared.meta().map(Meta::voters).unwrap_or_default();
+            let holders = holders(&view, voters);
+            let others = wanted.keys().filter(|node| holders.contains(node));
+            shared.clock.set_others(others.copied());
         }
         tasks.retain(|node, (address, _)| wanted.get(node) == Some(address));
         for (node, address) in wanted {
@@ -39,10 +47,22 @@ pub(super) async fn report_to_all(shared: Arc<Shared>) {
                 (address, AbortOnDropHandle::new(tokio::spawn(task)))
             });
         }
-        if views.changed().await.is_err() {
+        // The voters of the metadata group change without a change of the view.
+        if let Ok(Err(_)) = timeout(EVERY, views.changed()).await {
             return;
         }
     }
+}
+
+/// The nodes that hold replicas, of partitions or with a vote of the metadata group: only their clocks
+/// count. A replica that is on its way counts once it has arrived, so nobody gets a say by joining.
+pub(super) fn holders(view: &ClusterView, voters: BTreeSet<NodeId>) -> BTreeSet<NodeId> {
+    let settled = view.partitions().flat_map(|partition| {
+        let arrived = partition.retiring.is_empty();
+        let (here, leaving) = (&partition.replicas, &partition.retiring);
+        if arrived { here } else { leaving }
+    });
+    settled.map(|place| place.node).chain(voters).collect()
 }
 
 fn addresses(view: &ClusterView, own: NodeId) -> BTreeMap<NodeId, String> {
@@ -58,15 +78,27 @@ async fn report_to(shared: Arc<Shared>, node: NodeId, address: String) {
     let mut changes = shared.leaders.changes();
     loop {
         changes.mark_unchanged();
-        let mut client = shared.client(&address);
+        if shared.meta().is_ok_and(Meta::leads) {
+            shared.welcomed();
+        }
+        let at = shared.peers.address_of(node, &address);
+        let mut client = shared.client(&at);
         let call = client.report(Request::new(report(&shared)));
         let began = Instant::now();
         match bounded(shared.call_timeout(), call).await {
-            Ok(_) => peer.answered(began.elapsed()),
+            Ok(answer) => {
+                peer.answered(began.elapsed());
+                let itself = answer.node_id == 0 || answer.node_id == node.0;
+                shared.whereabouts.reached(node, itself);
+                if itself && answer.leads_metadata {
+                    shared.welcomed();
+                }
+            }
             Err(error) => {
                 peer.failed();
-                shared.heed(&error);
-                tracing::debug!(to = address, %error, "a report did not arrive");
+                shared.whereabouts.reached(node, false);
+                shared.heed(Some(node), &error).await;
+                tracing::debug!(to = at, %error, "a report did not arrive");
             }
         }
         if let Ok(Ok(())) = timeout(EVERY, changes.changed()).await {
@@ -85,6 +117,7 @@ fn report(shared: &Shared) -> ReportCall {
         full: true,
         meta_applied_index: shared.view.borrow().applied,
         wall_time_ms: Some(shared.clock.own_ms()),
+        start: Some(*shared.start.borrow()),
         disk_full: *shared.store.disk_status().borrow() != DiskStatus::Healthy,
     }
 }
@@ -99,8 +132,29 @@ fn to_wire(group: GroupId, info: LeaderInfo) -> PartitionReport {
     }
 }
 
-/// What a report says, for the table of leaders.
-pub(super) fn from_wire(node: NodeId, report: PartitionReport) -> (GroupId, LeaderInfo) {
+/// The leaderships of a report that can be: of groups the node holds a replica of, as far as is known here.
+pub(super) fn believed(
+    machine: &MetaMachine,
+    node: NodeId,
+    leading: Vec<PartitionReport>,
+) -> Result<Vec<(GroupId, LeaderInfo)>, WireError> {
+    let mut unknown = 0;
+    let mut believed = Vec::new();
+    for report in leading {
+        convert::check("leader epoch", report.leader_epoch)
+            .map_err(|error| WireError::new(ErrorCode::InvalidRequest, error.to_string()))?;
+        let (group, info) = from_wire(node, report);
+        let holds = machine.holds(node, group);
+        // One that is unknown is one that this node is about to hear of.
+        unknown += usize::from(holds.is_none());
+        if holds.unwrap_or(unknown <= UNKNOWN_GROUPS) {
+            believed.push((group, info));
+        }
+    }
+    Ok(believed)
+}
+
+fn from_wire(node: NodeId, report: PartitionReport) -> (GroupId, LeaderInfo) {
     let info = LeaderInfo {
         node,
         epoch: report.leader_epoch,

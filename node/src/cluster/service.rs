@@ -7,16 +7,16 @@ use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::ids::NodeId;
 use ropewalk_proto::v1::cluster_server;
 use ropewalk_proto::v1::{
-    FormAnswer, FormCall, FoundingNode, HelloAnswer, HelloCall, JoinAnswer, JoinCall, NodeState,
-    ProposeMetaAnswer, ProposeMetaCall, RegisterNode, ReportAnswer, ReportCall, meta_command,
-    meta_reply,
+    FormAnswer, FormCall, FoundCluster, FoundingNode, HelloAnswer, HelloCall, JoinAnswer, JoinCall,
+    NodeState, ProposeMetaAnswer, ProposeMetaCall, RegisterNode, ReportAnswer, ReportCall,
+    meta_command, meta_reply,
 };
 use tonic::{Request, Response, Status};
 
-use super::machine::state_of;
+use super::machine::{address_of, state_of};
 use super::propose::{propose, propose_here};
 use super::shared::Shared;
-use super::{identity, nodes, report};
+use super::{identity, naming, nodes, report, starts};
 
 /// The `ropewalk.v1.Cluster` service of a node.
 #[derive(Debug, Clone)]
@@ -26,14 +26,15 @@ pub struct ClusterService {
 
 #[tonic::async_trait]
 impl cluster_server::Cluster for ClusterService {
-    async fn hello(&self, _request: Request<HelloCall>) -> Result<Response<HelloAnswer>, Status> {
-        let identity = self.shared.identity();
+    async fn hello(&self, request: Request<HelloCall>) -> Result<Response<HelloAnswer>, Status> {
+        let call = request.into_inner();
+        let known_address = self.known_address(&call).unwrap_or_default();
+        if !known_address.is_empty() && known_address != call.address {
+            self.shared.whereabouts.called_from(&call.address);
+        }
         Ok(Response::new(HelloAnswer {
-            incarnation: identity.incarnation,
-            cluster_id: identity.cluster_id,
-            seeds: self.shared.config.seeds.clone(),
-            address: self.shared.config.advertise.clone(),
-            member_of: self.shared.config.member_of.clone().unwrap_or_default(),
+            known_address,
+            ..self.shared.introduction()
         }))
     }
 
@@ -47,7 +48,12 @@ impl cluster_server::Cluster for ClusterService {
             address: member.address,
             incarnation: member.incarnation,
         });
-        let plan: Vec<FoundingNode> = members.collect();
+        let plan = FoundCluster {
+            cluster_id,
+            nodes: members.collect(),
+        };
+        naming::check_founding(&plan)?;
+        let FoundCluster { cluster_id, nodes } = plan;
         if let Some(cluster) = &self.shared.config.member_of {
             // The plan of its own cluster it would have kept, had it not lost it.
             return Err(Status::from(invalid(&format!(
@@ -55,7 +61,7 @@ impl cluster_server::Cluster for ClusterService {
             ))));
         }
         let own = self.shared.identity.borrow().incarnation.clone();
-        let place = identity::founding(&own, &cluster_id, &plan);
+        let place = identity::founding(&own, &cluster_id, &nodes);
         let place = place.filter(identity::placed).ok_or_else(|| {
             invalid("this node is not the one the plan names: its data directory is another")
         })?;
@@ -68,7 +74,7 @@ impl cluster_server::Cluster for ClusterService {
         self.shared.meta()?;
         let cluster_id = self.shared.identity().cluster_id;
         self.check_cluster(&call.cluster_id, &cluster_id)?;
-        let command = meta_command::Kind::RegisterNode(RegisterNode {
+        let node = RegisterNode {
             incarnation: call.incarnation,
             address: call.address,
             http: call.http,
@@ -76,7 +82,11 @@ impl cluster_server::Cluster for ClusterService {
             version: call.version,
             command_version: call.command_version,
             external: call.external,
-        });
+            in_place_of: None, // for who leads the metadata group to say
+            start: call.start,
+        };
+        naming::check_registration(&node)?;
+        let command = meta_command::Kind::RegisterNode(node);
         let within = self.shared.call_timeout();
         match propose(&self.shared, command, within).await? {
             Some(meta_reply::Kind::NodeRegistered(node)) => Ok(Response::new(JoinAnswer {
@@ -120,19 +130,40 @@ impl cluster_server::Cluster for ClusterService {
                 format!("this cluster does not know the node that calls itself {node}"),
             )));
         };
-        if state_of(&known) == NodeState::Removed {
-            return Err(Status::from(nodes::removed(node)));
+        let refusal = match state_of(&known) {
+            NodeState::Removed => Some(nodes::removed(node)),
+            _ if starts::check(known.start, call.start) => None,
+            _ => Some(nodes::started_twice(node, address_of(&known))),
+        };
+        if let Some(refusal) = refusal {
+            // Only who leads the metadata group is believed in this, so nobody else says it.
+            return Err(Status::from(match meta.leads() {
+                true => refusal,
+                false => WireError::new(ErrorCode::NotServing, refusal.message),
+            }));
         }
-        let leading = call.leading.into_iter();
-        let leading = leading.map(|one| report::from_wire(node, one)).collect();
-        self.shared.leaders.heard(node, leading, call.full);
+        // A start that is not registered yet may be a copy's: it ends nothing that another one leads.
+        let full = call.full && (known.start.is_none() || known.start == call.start);
+        let leading = report::believed(&meta.state.machine(), node, call.leading)?;
+        self.shared.leaders.heard(node, leading, full);
         self.shared.leaders.heard_of_disk(node, call.disk_full);
         self.shared.clock.heard(node, call.wall_time_ms);
-        Ok(Response::new(ReportAnswer {}))
+        Ok(Response::new(ReportAnswer {
+            node_id: self.shared.node_id().0,
+            leads_metadata: meta.leads(),
+        }))
     }
 }
 
 impl ClusterService {
+    /// Address of the caller in the metadata.
+    fn known_address(&self, call: &HelloCall) -> Option<String> {
+        let machine = self.shared.meta().ok()?.state.machine();
+        let mut nodes = machine.nodes();
+        let known = nodes.find(|(_, node)| node.incarnation == call.incarnation);
+        known.map(|(_, node)| address_of(node).to_owned())
+    }
+
     /// A node of another cluster may find this one at an address it once knew.
     fn check_cluster(&self, called: &str, own: &str) -> Result<(), WireError> {
         if called.is_empty() || called == own {

@@ -1,15 +1,16 @@
 //! What the tasks and services of this room have in common.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
-use ropewalk_proto::command::{EXTERNAL_SINCE_VERSION, UNDERSTOOD_VERSION};
+use ropewalk_proto::command::{EXTERNAL_SINCE_VERSION, IDENTITY_SINCE_VERSION, UNDERSTOOD_VERSION};
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::ids::{GroupId, NodeId, ReplicaId};
 use ropewalk_proto::v1::cluster_client::ClusterClient;
-use ropewalk_proto::v1::{NodeIdentity, RegisterNode};
+use ropewalk_proto::v1::{HelloAnswer, NodeIdentity, NodeStart, RegisterNode};
 use ropewalk_raft_store::types::{Raft, StoredMembership};
 use ropewalk_raft_store::{Broker, ReplicaView, Store, StoreError};
 use tokio::sync::{Mutex, watch};
@@ -23,6 +24,7 @@ use super::leaders::LeaderTable;
 use super::machine::MetaMachine;
 use super::survey::{Own, normalized};
 use super::view::ClusterView;
+use super::whereabouts::Whereabouts;
 use crate::config::Config;
 use crate::env::Env;
 use crate::peer::{Inbound, Peers};
@@ -56,6 +58,9 @@ pub enum StartError {
     /// The metadata replica did not start.
     #[error("the metadata replica did not start: {0}")]
     Raft(String),
+    /// Another process runs on a copy of the data directory.
+    #[error("{0}")]
+    StartedTwice(String),
     /// The node is stopping.
     #[error("the node is stopping")]
     Stopping,
@@ -81,11 +86,16 @@ pub(super) struct Shared {
     pub inbound: Inbound,
     /// Who this node is; changes once, when it gets its place in a cluster.
     pub identity: watch::Sender<NodeIdentity>,
+    /// This start of the node; counted once it has looked for other processes of its identity.
+    pub start: watch::Sender<NodeStart>,
+    /// Why this process must end, once another one is this node.
+    pub superseded: watch::Sender<Option<String>>,
     placing: Mutex<()>,
     pub view: watch::Sender<Arc<ClusterView>>,
     pub leaders: LeaderTable,
-    /// Another node said that this one was removed from the cluster.
+    /// The leader of the metadata group said that this node was removed from the cluster.
     pub removed: AtomicBool,
+    pub whereabouts: Whereabouts,
     pub clock: Arc<ClusterClock>,
     /// The replica of the metadata group, once it runs.
     pub meta: OnceLock<Meta>,
@@ -112,6 +122,7 @@ impl Shared {
     ) -> Shared {
         let leaders = LeaderTable::new(config.limits.node_dead_after_ms);
         leaders.set_own(identity::node_id(&identity));
+        let start = identity::draw_start(&env, &config.advertise);
         Shared {
             config,
             clock: Arc::new(ClusterClock::new(env.clock.clone())),
@@ -119,11 +130,14 @@ impl Shared {
             store,
             peers,
             inbound,
+            start: watch::Sender::new(start),
+            superseded: watch::Sender::default(),
             identity: watch::Sender::new(identity),
             placing: Mutex::new(()),
             view: watch::Sender::default(),
             leaders,
             removed: AtomicBool::new(false),
+            whereabouts: Whereabouts::default(),
             meta: OnceLock::new(),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -169,11 +183,42 @@ impl Shared {
         Ok(())
     }
 
-    /// Takes to heart what another node answered to who this one is.
-    pub fn heed(&self, refusal: &WireError) {
-        let removed = refusal.code == ErrorCode::Unsafe;
-        if removed && !self.removed.swap(true, Ordering::Relaxed) {
-            tracing::error!(error = %refusal, "the others have gone on without this node");
+    /// Takes to heart what the node `from`, or the metadata group itself, answered to who this one is. Only
+    /// who leads the group is believed; while nobody is heard of as its leader, whoever says so.
+    pub async fn heed(&self, from: Option<NodeId>, refusal: &WireError) {
+        let leader = self.meta().ok().and_then(Meta::leader);
+        let leader = leader.filter(|leader| self.leaders.alive(leader.node_id));
+        let other = |from: NodeId| leader.as_ref().is_some_and(|leader| leader.node_id != from);
+        if from.is_some_and(other) {
+            return;
+        }
+        match refusal.code {
+            ErrorCode::NodeRemoved if !self.removed.swap(true, Ordering::Relaxed) => {
+                tracing::error!(error = %refusal, "the others have gone on without this node");
+            }
+            ErrorCode::StartedTwice => self.supersede(refusal).await,
+            _ => {}
+        }
+    }
+
+    /// Notes that the leader of the metadata group takes this node for one of its cluster's.
+    pub fn welcomed(&self) {
+        if self.removed.swap(false, Ordering::Relaxed) {
+            tracing::warn!("the cluster has this node after all; who said otherwise was wrong");
+        }
+    }
+
+    /// Introduction of this node to whoever asks.
+    pub fn introduction(&self) -> HelloAnswer {
+        let identity = self.identity();
+        HelloAnswer {
+            incarnation: identity.incarnation,
+            cluster_id: identity.cluster_id,
+            seeds: self.config.seeds.clone(),
+            address: self.config.advertise.clone(),
+            member_of: self.config.member_of.clone().unwrap_or_default(),
+            start: Some(*self.start.borrow()),
+            known_address: String::new(),
         }
     }
 
@@ -196,13 +241,30 @@ impl Shared {
             rack: self.config.rack.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             command_version: UNDERSTOOD_VERSION,
-            external: self.untold(&self.view.borrow()),
+            external: self.untold_external(&self.view.borrow()),
+            in_place_of: None, // for who leads the metadata group to say
+            start: Some(*self.start.borrow()),
         }
+    }
+
+    /// True if the metadata lacks something of this node that every node would keep.
+    pub fn untold(&self, view: &ClusterView) -> bool {
+        let Ok(meta) = self.meta() else {
+            return false;
+        };
+        let known = meta
+            .state
+            .machine()
+            .node(self.node_id())
+            .map(|own| own.start);
+        self.untold_external(view).is_some()
+            || (view.understood >= IDENTITY_SINCE_VERSION
+                && known != Some(Some(*self.start.borrow())))
     }
 
     /// This node's external address, where the metadata has another one, or none, and every node would
     /// keep it.
-    pub fn untold(&self, view: &ClusterView) -> Option<String> {
+    fn untold_external(&self, view: &ClusterView) -> Option<String> {
         let external = self.config.external.as_ref();
         let wanted = external.map_or("", |external| &external.advertise);
         let known = view.nodes.get(&self.node_id())?;
@@ -280,6 +342,14 @@ impl Meta {
             .membership()
             .get_node(&leader)
             .cloned()
+    }
+
+    /// The nodes whose replica of the metadata group votes, as far as this replica knows.
+    pub fn voters(&self) -> BTreeSet<NodeId> {
+        let membership = self.membership();
+        let voters = membership.voter_ids();
+        let brokers = voters.filter_map(|voter| membership.membership().get_node(&voter).cloned());
+        brokers.map(|broker| broker.node_id).collect()
     }
 
     /// Whether this replica leads the metadata group.

@@ -179,7 +179,7 @@ mod tests {
             cluster_id: cluster.into(),
             seeds: strings(seeds),
             address: address.into(),
-            member_of: String::new(),
+            ..HelloAnswer::default()
         };
         (address.into(), Ok(answer))
     }

@@ -30,9 +30,17 @@ struct Inner {
     limits: Limits,
     peers: Mutex<BTreeMap<String, Arc<Peer>>>,
     rebalancing: Allowance,
-    /// Where each node said it is when it last started.
-    addresses: RwLock<BTreeMap<NodeId, String>>,
+    addresses: RwLock<Addresses>,
     traffic: Arc<PeerTraffic>,
+}
+
+/// Addresses of the nodes.
+#[derive(Default)]
+struct Addresses {
+    /// The address of each node's last registration.
+    registered: BTreeMap<NodeId, String>,
+    /// Addresses at which nodes were met that have not registered there yet.
+    met: BTreeMap<NodeId, String>,
 }
 
 /// One address: a connection and the lanes on it.
@@ -77,12 +85,32 @@ impl Peers {
     /// Where the nodes are from now on. A node that is not named is looked for where its group's
     /// membership says.
     pub fn found_at(&self, addresses: BTreeMap<NodeId, String>) {
-        *self.inner.addresses.write() = addresses;
+        let mut known = self.inner.addresses.write();
+        let Addresses { registered, met } = &mut *known;
+        // A node that has registered elsewhere since is there by now.
+        met.retain(|node, _| registered.get(node) == addresses.get(node));
+        *registered = addresses;
+    }
+
+    /// A node of the cluster has answered at this address, whatever the metadata says: it is reached there
+    /// until it registers somewhere.
+    pub fn met_at(&self, node: NodeId, address: &str) {
+        let mut known = self.inner.addresses.write();
+        if known.address_of(node, "") != address {
+            tracing::info!(%node, address, "a node was met where it has not registered yet");
+            known.met.insert(node, address.to_owned());
+        }
+    }
+
+    /// Address of a node; `otherwise` if nothing is known of it.
+    pub fn address_of(&self, node: NodeId, otherwise: &str) -> String {
+        let addresses = self.inner.addresses.read();
+        addresses.address_of(node, otherwise).to_owned()
     }
 
     pub(super) fn peer_of(&self, node: &Broker) -> Arc<Peer> {
         let addresses = self.inner.addresses.read();
-        self.peer(addresses.get(&node.node_id).unwrap_or(&node.address))
+        self.peer(addresses.address_of(node.node_id, &node.address))
     }
 
     /// How fast replicas that do not vote yet are brought up.
@@ -112,6 +140,13 @@ impl Peers {
         });
         peers.insert(address.to_owned(), peer.clone());
         peer
+    }
+}
+
+impl Addresses {
+    fn address_of<'a>(&'a self, node: NodeId, otherwise: &'a str) -> &'a str {
+        let known = self.met.get(&node).or_else(|| self.registered.get(&node));
+        known.map_or(otherwise, String::as_str)
     }
 }
 

@@ -5,6 +5,7 @@ mod growth;
 mod nodes;
 mod raise;
 mod replay;
+mod reports;
 mod topics;
 
 use bytes::Bytes;
@@ -15,9 +16,9 @@ use ropewalk_proto::ids::{GroupId, NodeId};
 use ropewalk_proto::v1::meta_command::Kind;
 use ropewalk_proto::v1::{
     AllocateProducerIds, AlterTopic, CreateTopic, DeleteTopic, FoundCluster, FoundingNode,
-    MetaCommand, MetaReply, MoveReplicas, NodeState, Partitioner, ProducerIds, RegisterNode,
-    RenewProducer, RenewedProducer, ReplicaDamaged, SetNodeState, SettleReplicas, TopicInfo,
-    TopicSettings, meta_reply,
+    MetaCommand, MetaReply, MoveReplicas, NodeStart, NodeState, Partitioner, ProducerIds,
+    RegisterNode, RenewProducer, RenewedProducer, ReplicaDamaged, SetNodeState, SettleReplicas,
+    TopicInfo, TopicSettings, meta_reply,
 };
 use ropewalk_raft_store::machine::{Machine, MachineError};
 
@@ -123,6 +124,8 @@ fn register(id: u8, address: &str) -> Kind {
         version: "1".into(),
         command_version: 1,
         external: None,
+        in_place_of: None,
+        start: None,
     })
 }
 

@@ -107,11 +107,63 @@ fn a_wiped_node_at_a_known_address_takes_the_lost_ones_place() {
     let position = before.replicas.iter().position(|p| p.node.0 == 2).unwrap();
     assert_eq!(bench.partition("t", 0).replicas[position].node.0, 4);
     // And what was removed stays removed.
-    assert_eq!(bench.register(2, "host2:1"), Err(ErrorCode::Unsafe));
+    assert_eq!(bench.register(2, "host2:1"), Err(ErrorCode::NodeRemoved));
     assert_eq!(
         bench.run(set_state(2, NodeState::Active)),
         Err(ErrorCode::UnknownNode)
     );
+}
+
+/// A registration as the newest builds propose it.
+fn register_as(
+    incarnation: u8,
+    address: &str,
+    in_place_of: Option<u64>,
+    start: Option<(u64, u64)>,
+) -> Kind {
+    let Kind::RegisterNode(node) = register(incarnation, address) else {
+        unreachable!()
+    };
+    Kind::RegisterNode(RegisterNode {
+        in_place_of,
+        start: start.map(|(count, nonce)| NodeStart { count, nonce }),
+        ..node
+    })
+}
+
+#[test]
+fn a_new_node_takes_only_the_place_that_its_proposer_found_to_be_a_dead_ones() {
+    let mut bench = Bench::cluster(3);
+    bench.create("t", 2, 3).unwrap();
+    let before = bench.machine.state.clone();
+    for other in [0, 1, 9] {
+        let refused = bench.run(register_as(9, "host2:1", Some(other), None));
+        assert_eq!(refused, Err(ErrorCode::AddressInUse));
+    }
+    assert_eq!(bench.machine.state, before);
+    bench.run(register_as(9, "host2:1", Some(2), None)).unwrap();
+    assert_eq!(bench.state(2), NodeState::Removed);
+    // At a free address nobody's place is taken.
+    bench
+        .run(register_as(8, "elsewhere:1", Some(0), None))
+        .unwrap();
+    assert_eq!(bench.machine.to_view().nodes.len(), 5);
+}
+
+#[test]
+fn of_two_processes_of_one_node_the_older_start_is_refused_and_so_is_the_second_of_a_count() {
+    let mut bench = Bench::cluster(1);
+    let mut tell = |start| bench.run(register_as(1, "a:1", None, start)).map(|_| ());
+    assert_eq!(tell(None), Ok(()));
+    assert_eq!(tell(Some((5, 50))), Ok(()));
+    assert_eq!(tell(Some((5, 50))), Ok(()), "the same again");
+    assert_eq!(tell(Some((4, 40))), Err(ErrorCode::StartedTwice));
+    assert_eq!(tell(Some((5, 51))), Err(ErrorCode::StartedTwice));
+    // An older build's registration says nothing of it, and takes nothing back.
+    assert_eq!(tell(None), Ok(()));
+    assert_eq!(tell(Some((4, 40))), Err(ErrorCode::StartedTwice));
+    assert_eq!(tell(Some((6, 60))), Ok(()));
+    assert_eq!(tell(Some((5, 50))), Err(ErrorCode::StartedTwice));
 }
 
 #[test]

@@ -1,0 +1,69 @@
+//! Reports of nodes: the part of them that is believed.
+
+use std::collections::BTreeSet;
+
+use ropewalk_proto::v1::PartitionReport;
+
+use super::*;
+use crate::cluster::report;
+
+fn leads(group: GroupId, leader_epoch: u64) -> PartitionReport {
+    PartitionReport {
+        group_id: group.0,
+        leader_epoch,
+        ..PartitionReport::default()
+    }
+}
+
+#[test]
+fn a_node_is_not_believed_to_lead_what_it_holds_no_replica_of() {
+    let mut bench = Bench::cluster(3);
+    bench.create("t", 1, 2).unwrap();
+    let partition = bench.partition("t", 0);
+    let holder = partition.replicas[0].node;
+    let other = (1..=3).map(NodeId);
+    let mut other = other.filter(|node| partition.replicas.iter().all(|place| place.node != *node));
+    let other = other.next().unwrap();
+    let believed = |node, group, epoch| {
+        report::believed(&bench.machine, node, vec![leads(group, epoch)]).map(|told| told.len())
+    };
+    assert_eq!(believed(holder, partition.group, 7), Ok(1));
+    assert_eq!(believed(other, partition.group, 7), Ok(0));
+    // A group that this node has not heard of yet.
+    assert_eq!(believed(other, GroupId(99), 7), Ok(1));
+    let refused = believed(holder, partition.group, (1 << 48) + 1);
+    assert_eq!(refused.unwrap_err().code, ErrorCode::InvalidRequest);
+}
+
+#[test]
+fn groups_that_are_unknown_are_believed_up_to_a_bound() {
+    let bench = Bench::cluster(1);
+    let leading = (0..100_000).map(|group| leads(GroupId(group), 1));
+    let believed = report::believed(&bench.machine, NodeId(1), leading.collect()).unwrap();
+    assert!(believed.len() < 10_000);
+}
+
+#[test]
+fn the_clock_of_a_node_counts_once_it_holds_a_replica() {
+    let mut bench = Bench::cluster(3);
+    bench.create("t", 1, 1).unwrap();
+    let partition = bench.partition("t", 0);
+    let holder = partition.replicas[0].node.0;
+    let counted = |bench: &Bench| {
+        let view = bench.machine.to_view();
+        let holders = report::holders(&view, BTreeSet::from([NodeId(9)]));
+        holders.into_iter().map(|node| node.0).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        counted(&bench),
+        [holder, 9],
+        "holders, and voters of the metadata"
+    );
+    // One that its partition is only on the way to has no say yet.
+    let heir = holder % 3 + 1;
+    bench.run(moved(partition.group, &[heir])).unwrap();
+    assert_eq!(counted(&bench), [holder, 9]);
+    let arrived = bench.partition("t", 0).replicas[0].replica.0;
+    bench.run(settled(partition.group, [arrived])).unwrap();
+    assert_eq!(counted(&bench), [heir, 9]);
+}

@@ -1,0 +1,157 @@
+//! One identity, one living process. A data directory that was copied makes two processes of one node: each
+//! start is counted in the directory. A random number beside it distinguishes copies of one count.
+//!
+//! Before a node does anything in its cluster it looks for another process of its own identity. What it
+//! can't see from here, the metadata group decides when the node registers. A directory whose start was
+//! refused is marked, and never runs again: it lacks what the other process did meanwhile.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use prost::Message;
+use ropewalk_proto::error::WireError;
+use ropewalk_proto::v1::{HelloAnswer, KeptStart, NodeStart};
+use ropewalk_raft_store::Store;
+use tokio::time::timeout;
+
+use super::formation::hello;
+use super::identity;
+use super::nodes;
+use super::shared::{Shared, StartError};
+
+/// The name under which the store keeps the newest start.
+const STORED_AS: &str = "start";
+/// The name under which the store keeps why the node must not start again.
+const REFUSED_AS: &str = "start-refused";
+/// Bound of the search for another process of the same identity.
+const LOOK_WITHIN: Duration = Duration::from_secs(1);
+
+/// Fails where an earlier start on this data directory was refused for good.
+pub(super) async fn check_refused(store: &Store) -> Result<(), StartError> {
+    match store.get_local(REFUSED_AS).await? {
+        Some(why) => Err(StartError::StartedTwice(
+            String::from_utf8_lossy(&why).into_owned(),
+        )),
+        None => Ok(()),
+    }
+}
+
+/// Keeps that the data directory must not be started again. A disk that fails now is met again at the next
+/// start, which is refused once more.
+pub(super) async fn refuse(store: &Store, why: &str) {
+    let kept = store.put_local(REFUSED_AS, why.as_bytes().to_vec().into());
+    if let Err(error) = kept.await {
+        tracing::error!(%error, "the data directory could not be marked as a copy; empty it");
+    }
+}
+
+/// Looks for another process of this node's identity, and counts this start, durably. A node that is in no
+/// cluster yet only counts. Done once a process, however often it is asked for.
+pub(super) async fn begin(shared: &Arc<Shared>) -> Result<(), StartError> {
+    if shared.start.borrow().count > 0 {
+        return Ok(());
+    }
+    let kept = match shared.store.get_local(STORED_AS).await? {
+        Some(bytes) => {
+            KeptStart::decode(bytes).map_err(|error| StartError::Identity(error.to_string()))?
+        }
+        None => KeptStart::default(),
+    };
+    if identity::placed(&shared.identity())
+        && let Some(twin) = look_for_twin(shared, &kept.address).await
+    {
+        let refused = nodes::started_twice(shared.node_id(), &twin);
+        refuse(&shared.store, &refused.message).await;
+        return Err(StartError::StartedTwice(refused.message));
+    }
+    let now = KeptStart {
+        count: kept.count.saturating_add(1),
+        address: shared.config.advertise.clone(),
+    };
+    let count = now.count;
+    let bytes = now.encode_to_vec().into();
+    shared.store.put_local(STORED_AS, bytes).await?;
+    shared.start.send_modify(|start| start.count = count);
+    Ok(())
+}
+
+/// Address at which another process of this node's identity answers. It may be that of the start before,
+/// this node's own, or one that the other nodes know.
+async fn look_for_twin(shared: &Arc<Shared>, before: &str) -> Option<String> {
+    let identity = shared.identity();
+    let founders = identity.founding.iter().map(|node| node.address.as_str());
+    let seeds = shared.config.seeds.iter().map(String::as_str);
+    let own = [before, shared.config.advertise.as_str()];
+    let asked: BTreeSet<String> = founders
+        .chain(seeds)
+        .chain(own)
+        .filter(|address| !address.is_empty())
+        .map(str::to_owned)
+        .collect();
+    let answers = ask(shared, &asked).await;
+    let told = answers
+        .iter()
+        .map(|(_, answer)| answer.known_address.clone());
+    let told: BTreeSet<String> = told
+        .filter(|address| !address.is_empty() && !asked.contains(address))
+        .collect();
+    let nonce = shared.start.borrow().nonce;
+    let is_twin = |answer: &HelloAnswer| {
+        let other = answer.start.is_none_or(|start| start.nonce != nonce);
+        answer.incarnation == identity.incarnation && other
+    };
+    let more = ask(shared, &told).await;
+    let mut all = answers.into_iter().chain(more);
+    all.find(|(_, answer)| is_twin(answer))
+        .map(|(address, _)| address)
+}
+
+async fn ask(shared: &Arc<Shared>, addresses: &BTreeSet<String>) -> Vec<(String, HelloAnswer)> {
+    let asked = addresses.iter().map(|address| async move {
+        let answer = timeout(LOOK_WITHIN, hello(shared, address)).await;
+        Some((address.clone(), answer.ok()?.ok()?))
+    });
+    join_all(asked).await.into_iter().flatten().collect()
+}
+
+/// True if a process of this start may speak for its node: its start is the newest that the metadata knows,
+/// or a newer one. A start that either side does not know passes.
+pub(super) fn check(known: Option<NodeStart>, told: Option<NodeStart>) -> bool {
+    let (Some(known), Some(told)) = (known, told) else {
+        return true;
+    };
+    told.count > known.count || told == known
+}
+
+impl Shared {
+    /// Ends this node's process, which must not go on: another one of its identity does.
+    pub async fn supersede(&self, refusal: &WireError) {
+        if self.superseded.borrow().is_some() {
+            return;
+        }
+        tracing::error!(error = %refusal, "this process ends: another one is this node");
+        refuse(&self.store, &refusal.message).await;
+        self.superseded.send_replace(Some(refusal.message.clone()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn start(count: u64, nonce: u64) -> Option<NodeStart> {
+        Some(NodeStart { count, nonce })
+    }
+
+    #[test]
+    fn an_older_start_is_refused_and_so_is_another_of_the_same_count() {
+        assert!(check(start(5, 1), start(5, 1)));
+        assert!(check(start(5, 1), start(6, 2)));
+        assert!(!check(start(5, 1), start(4, 3)));
+        assert!(!check(start(5, 1), start(5, 2)));
+        // A node of before, on either side, says nothing of it.
+        assert!(check(None, start(1, 1)) && check(start(5, 1), None));
+    }
+}

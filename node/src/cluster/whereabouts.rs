@@ -1,0 +1,130 @@
+//! Addresses of the other nodes while those in the metadata are wrong: nodes have moved, and too few of them
+//! reach each other to write it down. A node asks at all addresses it knows who answers there, and hands
+//! that to the transport. Nothing of it is kept: once a node has registered, the metadata knows better.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use parking_lot::Mutex;
+use ropewalk_proto::ids::NodeId;
+use ropewalk_proto::v1::{HelloAnswer, NodeState};
+use tokio::time::sleep;
+
+use super::formation::hello;
+use super::machine::{address_of, state_of};
+use super::naming;
+use super::shared::Shared;
+
+/// Between two rounds of asking, while a node is not reached.
+const ASK_EVERY: Duration = Duration::from_millis(500);
+/// The same, once nobody new was found for a while.
+const ASK_RARELY: Duration = Duration::from_secs(4);
+/// Addresses of callers that are remembered.
+const CALLERS: usize = 256;
+
+/// The nodes that are not at their known address, and addresses at which they may be.
+#[derive(Debug, Default)]
+pub(super) struct Whereabouts {
+    /// Nodes whose last report was answered by nobody, or by another.
+    missed: Mutex<BTreeSet<NodeId>>,
+    /// Addresses at which those who said hello say they are.
+    callers: Mutex<BTreeSet<String>>,
+}
+
+impl Whereabouts {
+    /// Takes in whether a node itself answered where it was looked for.
+    pub fn reached(&self, node: NodeId, itself: bool) {
+        let mut missed = self.missed.lock();
+        match itself {
+            true => missed.remove(&node),
+            false => missed.insert(node),
+        };
+    }
+
+    /// Takes in where a caller says it is.
+    pub fn called_from(&self, address: &str) {
+        let mut callers = self.callers.lock();
+        if callers.len() < CALLERS && naming::check_address("address", address).is_ok() {
+            callers.insert(address.to_owned());
+        }
+    }
+}
+
+/// Asks who answers at which address, for as long as a node is not reached.
+pub(super) async fn look(shared: Arc<Shared>) {
+    let mut pause = ASK_EVERY;
+    let mut missed = BTreeSet::new();
+    loop {
+        sleep(pause).await;
+        let before = std::mem::replace(&mut missed, shared.whereabouts.missed.lock().clone());
+        let found = !missed.is_empty() && ask_all(&shared, &missed).await;
+        pause = match found || missed.is_empty() || missed != before {
+            true => ASK_EVERY,
+            false => (pause * 2).min(ASK_RARELY),
+        };
+    }
+}
+
+/// Asks all addresses once; whether somebody who is missed has answered.
+async fn ask_all(shared: &Shared, missed: &BTreeSet<NodeId>) -> bool {
+    let (sought, mut addresses) = known(shared, missed);
+    if sought.is_empty() {
+        return false;
+    }
+    addresses.extend(shared.config.seeds.iter().cloned());
+    addresses.extend(shared.whereabouts.callers.lock().iter().cloned());
+    addresses.remove(&shared.config.advertise);
+    let asked = addresses.iter().map(|address| who(shared, address));
+    let mut found = false;
+    for (address, answer) in join_all(asked).await.into_iter().flatten() {
+        if let Some(node) = sought.get(&answer.incarnation) {
+            shared.peers.met_at(*node, &address);
+            found = true;
+        }
+    }
+    found
+}
+
+/// The nodes that are missed, by incarnation, and the addresses of all nodes.
+fn known(
+    shared: &Shared,
+    missed: &BTreeSet<NodeId>,
+) -> (BTreeMap<Bytes, NodeId>, BTreeSet<String>) {
+    let Ok(meta) = shared.meta() else {
+        return Default::default();
+    };
+    let machine = meta.state.machine();
+    let (mut sought, mut addresses) = (BTreeMap::new(), BTreeSet::new());
+    for (id, node) in machine.nodes() {
+        if state_of(node) == NodeState::Removed {
+            continue;
+        }
+        addresses.insert(address_of(node).to_owned());
+        if missed.contains(&id) {
+            sought.insert(node.incarnation.clone(), id);
+        }
+    }
+    (sought, addresses)
+}
+
+/// The node of this cluster that answers at an address, and its best address: the one it names itself, if
+/// that leads to it too.
+async fn who(shared: &Shared, address: &str) -> Option<(String, HelloAnswer)> {
+    let answer = hello(shared, address).await.ok()?;
+    if answer.cluster_id != shared.identity.borrow().cluster_id {
+        return None;
+    }
+    if answer.address == address || naming::check_address("address", &answer.address).is_err() {
+        return Some((address.to_owned(), answer));
+    }
+    let itself = hello(shared, &answer.address).await;
+    let itself = itself.is_ok_and(|other| other.incarnation == answer.incarnation);
+    let best = match itself {
+        true => answer.address.clone(),
+        false => address.to_owned(),
+    };
+    Some((best, answer))
+}
