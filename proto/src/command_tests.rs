@@ -36,6 +36,7 @@ fn samples() -> Vec<Command> {
             kind: Some(group_command::Kind::Leave(MembersLeave {
                 member_ids: vec!["member".to_owned()],
             })),
+            rules: 1,
         }),
         Command::Append {
             stamp: Stamp {
@@ -230,6 +231,7 @@ fn any_command() -> impl Strategy<Value = Command> {
             leader_time_ms,
             group,
             kind: Some(group_command::Kind::Leave(MembersLeave::default())),
+            rules: 0,
         })),
     ]
 }

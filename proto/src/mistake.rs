@@ -72,6 +72,7 @@ mistakes! {
     EpochGivenTwice "epoch-given-twice" "a producer's epoch is counted on from what the caller says, and kept nowhere"
     PositionAhead "position-ahead" "a member commits past records that are not done"
     OldTopicId "old-topic-id" "a request with the id of a deleted topic is taken"
+    GrowthBeginsAtTheEnd "growth-begins-at-the-end" "a group that begins at the end does so in partitions that its topic gains later"
 }
 
 /// Whether mistakes can be made in this build.

@@ -288,21 +288,14 @@ fn compare(
                 topic.partitions = topic.partitions.max(known.partitions);
             }
             None if *id >= view.next_topic.0 => {
-                topics.insert(
-                    *id,
-                    GroupTopic {
-                        topic_id: *id,
-                        name: known.name.clone(),
-                        partitions: known.partitions,
-                        growths: known.growths.clone(),
-                    },
-                );
+                topics.insert(*id, known.told(*id));
             }
             None => {}
         }
     }
-    let gone = group.positions.keys().map(|place| place.topic_id);
-    let gone: BTreeSet<u64> = gone
+    let known = group.positions.keys().map(|place| place.topic_id);
+    let known = known.chain(group.begun.keys().copied());
+    let gone: BTreeSet<u64> = known
         .filter(|id| *id < view.next_topic.0 && !exists.contains(id))
         .collect();
     let changed = (differs || !gone.is_empty()).then(|| TopicsChanged {

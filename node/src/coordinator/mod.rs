@@ -28,6 +28,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use ropewalk_proto::command::{GROUP_RULES, GROUP_RULES_SINCE_VERSION};
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::ids::{GROUPS_TOPIC, GroupId};
 use ropewalk_proto::partitioner::Partitioner;
@@ -240,10 +241,15 @@ impl Coordinator {
         group: &str,
         kind: group_command::Kind,
     ) -> Result<GroupReply, WireError> {
+        let understood = self.view().understood;
         let command = GroupCommand {
             leader_time_ms: self.0.clock.now_ms(),
             group: group.to_owned(),
             kind: Some(kind),
+            rules: match understood >= GROUP_RULES_SINCE_VERSION {
+                true => GROUP_RULES,
+                false => 0,
+            },
         };
         let reply = partition.propose_group(command).await?;
         if reply.changed {

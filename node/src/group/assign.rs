@@ -4,15 +4,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Place;
+use super::chains::{self, STEPS};
 
 /// Who subscribes to each topic, by topic id.
 pub(super) type Subscribers<'a> = BTreeMap<u64, BTreeSet<&'a str>>;
 
 /// The owner each partition should have. `before` is who should have had it, or has it; that stays
 /// unless it is gone or has more than its share. Partitions nobody subscribes to are left out.
+/// Before rules 1 only single moves make it even.
 pub(super) fn targets<'a>(
     subscribers: &Subscribers<'a>,
     places: impl Iterator<Item = (Place, Option<&'a str>)>,
+    rules: u32,
 ) -> BTreeMap<Place, &'a str> {
     let mut load: BTreeMap<&str, usize> = BTreeMap::new();
     for member in subscribers.values().flatten() {
@@ -32,6 +35,7 @@ pub(super) fn targets<'a>(
             None => free.push((place, able)),
         }
     }
+    let fresh: BTreeSet<Place> = free.iter().map(|(place, _)| *place).collect();
     for (place, able) in free {
         if let Some(member) = least(able, &load) {
             *load.entry(member).or_insert(0) += 1;
@@ -39,6 +43,9 @@ pub(super) fn targets<'a>(
         }
     }
     even_out(subscribers, &mut targets, &mut load);
+    if rules > 0 {
+        chains::even_out(subscribers, &mut targets, &mut load, &fresh, STEPS);
+    }
     targets
 }
 
@@ -104,10 +111,10 @@ mod tests {
     #[test]
     fn a_member_that_comes_takes_its_share_and_nothing_else_moves() {
         let fresh = |place| (place, None);
-        let before = targets(&all_to(1, &["a", "b"]), places(1, 12).map(fresh));
+        let before = targets(&all_to(1, &["a", "b"]), places(1, 12).map(fresh), 1);
         assert_eq!(loads(&before), BTreeMap::from([("a", 6), ("b", 6)]));
         let kept = before.iter().map(|(place, owner)| (*place, Some(*owner)));
-        let after = targets(&all_to(1, &["a", "b", "c"]), kept);
+        let after = targets(&all_to(1, &["a", "b", "c"]), kept, 1);
         assert_eq!(loads(&after).values().max(), Some(&4));
         let moved = before
             .iter()
@@ -121,9 +128,10 @@ mod tests {
         let before = targets(
             &all_to(1, &["a", "b", "c"]),
             places(1, 12).map(|p| (p, None)),
+            1,
         );
         let kept = before.iter().map(|(place, owner)| (*place, Some(*owner)));
-        let after = targets(&all_to(1, &["a", "c"]), kept);
+        let after = targets(&all_to(1, &["a", "c"]), kept, 1);
         assert_eq!(loads(&after), BTreeMap::from([("a", 6), ("c", 6)]));
         for (place, owner) in before {
             assert!(owner == "b" || after[&place] == owner);
@@ -135,7 +143,7 @@ mod tests {
         let subscribers =
             BTreeMap::from([(1, BTreeSet::from(["a", "b"])), (2, BTreeSet::from(["b"]))]);
         let all = places(1, 4).chain(places(2, 4)).map(|place| (place, None));
-        let targets = targets(&subscribers, all);
+        let targets = targets(&subscribers, all, 1);
         assert_eq!(loads(&targets), BTreeMap::from([("a", 4), ("b", 4)]));
     }
 
@@ -144,6 +152,7 @@ mod tests {
         fn every_partition_goes_to_a_subscriber_and_no_move_makes_it_more_even(
             subscriptions in prop::collection::vec((0..6_usize, 0..4_u64), 0..20),
             had in prop::collection::vec(prop::option::of(0..6_usize), 4 * 9),
+            rules in 0..2_u32,
         ) {
             let mut subscribers = Subscribers::new();
             for (member, topic) in subscriptions {
@@ -151,7 +160,7 @@ mod tests {
             }
             let all: Vec<Place> = (0..4).flat_map(|topic| places(topic, 9)).collect();
             let before = all.iter().copied().zip(had).map(|(place, had)| (place, had.map(|at| NAMES[at])));
-            let targets = targets(&subscribers, before);
+            let targets = targets(&subscribers, before, rules);
             let loads = loads(&targets);
             let load = |member: &str| loads.get(member).copied().unwrap_or(0);
             for place in all {

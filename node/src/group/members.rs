@@ -8,15 +8,28 @@ use std::collections::{BTreeMap, BTreeSet};
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::mistake::{Mistake, made};
 use ropewalk_proto::v1::{
-    Assigned, GroupMemberState, GroupPosition, GroupPositionState, GroupReply, GroupShare,
-    GroupState, GroupTopic, MemberJoins, PartitionsReleased, TopicGrowth, TopicsChanged,
+    Assigned, GroupBegun, GroupMemberState, GroupPosition, GroupPositionState, GroupReply,
+    GroupShare, GroupState, GroupTopic, MemberJoins, PartitionsReleased, TopicGrowth,
+    TopicsChanged,
 };
 
 use super::assign::{Subscribers, targets};
-use super::{Group, Member, Place, Share, Topic};
+use super::{Group, Member, Place, Share, Stamp, Topic};
+
+impl Topic {
+    /// The topic as commands have it.
+    pub fn told(&self, topic_id: u64) -> GroupTopic {
+        GroupTopic {
+            topic_id,
+            name: self.name.clone(),
+            partitions: self.partitions,
+            growths: self.growths.clone(),
+        }
+    }
+}
 
 impl Group {
-    pub(super) fn join(&mut self, joins: &MemberJoins, now_ms: i64) -> GroupReply {
+    pub(super) fn join(&mut self, joins: &MemberJoins, stamp: Stamp) -> GroupReply {
         let told = joins.member.clone().unwrap_or_default();
         let topic_ids: Vec<u64> = joins.topics.iter().map(|topic| topic.topic_id).collect();
         let mut member = Member {
@@ -41,7 +54,7 @@ impl Group {
         self.generation += 1;
         self.replace_instance(&member);
         self.members.insert(id, member);
-        self.rebalance(now_ms);
+        self.rebalance(stamp);
         changed()
     }
 
@@ -68,13 +81,13 @@ impl Group {
         }
     }
 
-    pub(super) fn leave(&mut self, ids: &[String], now_ms: i64) -> GroupReply {
+    pub(super) fn leave(&mut self, ids: &[String], stamp: Stamp) -> GroupReply {
         let left = ids.iter().filter(|id| self.members.remove(*id).is_some());
         if left.count() == 0 {
             return GroupReply::default();
         }
         self.generation += 1;
-        self.rebalance(now_ms);
+        self.rebalance(stamp);
         changed()
     }
 
@@ -102,7 +115,7 @@ impl Group {
     pub(super) fn change_topics(
         &mut self,
         changed_topics: &TopicsChanged,
-        now_ms: i64,
+        stamp: Stamp,
     ) -> GroupReply {
         let named = changed_topics.topics.iter();
         let named: BTreeSet<u64> = named.map(|topic| topic.topic_id).collect();
@@ -117,12 +130,13 @@ impl Group {
             }
         }
         self.generation += 1;
-        self.rebalance(now_ms);
+        self.rebalance(stamp);
         changed()
     }
 
     /// Drops the positions in topics that are no more; returns which.
     pub(super) fn forget(&mut self, gone_topic_ids: &[u64]) -> Vec<Place> {
+        self.begun.retain(|id, _| !gone_topic_ids.contains(id));
         let gone = |place: &&Place| gone_topic_ids.contains(&place.topic_id);
         let gone: Vec<Place> = self.positions.keys().filter(gone).copied().collect();
         for place in &gone {
@@ -150,7 +164,7 @@ impl Group {
     }
 
     /// Decides anew who should own what, and gives out what is free.
-    fn rebalance(&mut self, now_ms: i64) {
+    fn rebalance(&mut self, stamp: Stamp) {
         let mut subscribers = Subscribers::new();
         for (id, member) in &self.members {
             for topic_id in &member.topic_ids {
@@ -184,12 +198,12 @@ impl Group {
                     .map(|(id, _)| id.as_str()),
             )
         });
-        let targets = targets(&subscribers, before);
+        let targets = targets(&subscribers, before, stamp.rules);
         for (place, share) in &mut shares {
             share.target = targets.get(place).map(|id| (*id).to_owned());
         }
         self.shares = shares;
-        self.used_ms = now_ms;
+        self.used_ms = stamp.now_ms;
         self.give_out();
     }
 
@@ -267,6 +281,16 @@ impl Group {
         assigned.collect()
     }
 
+    /// The topics that a member names and that do not exist, as far as the group has heard.
+    pub fn missing<'a>(&'a self, member: &'a Member) -> impl Iterator<Item = &'a str> {
+        let read = member.topic_ids.iter();
+        let read: BTreeSet<&str> = read
+            .filter_map(|id| Some(self.topics.get(id)?.name.as_str()))
+            .collect();
+        let named = member.told.topics.iter().map(String::as_str);
+        named.filter(move |name| !read.contains(name))
+    }
+
     pub(super) fn to_state(&self) -> GroupState {
         let members = self.members.values().map(|member| GroupMemberState {
             member: Some(member.told.clone()),
@@ -274,12 +298,7 @@ impl Group {
             topic_ids: member.topic_ids.clone(),
             session: member.session,
         });
-        let topics = self.topics.iter().map(|(id, topic)| GroupTopic {
-            topic_id: *id,
-            name: topic.name.clone(),
-            partitions: topic.partitions,
-            growths: topic.growths.clone(),
-        });
+        let topics = self.topics.iter().map(|(id, topic)| topic.told(*id));
         let shares = self.shares.iter().map(|(place, share)| GroupShare {
             topic_id: place.topic_id,
             partition: place.partition,
@@ -287,12 +306,17 @@ impl Group {
             epoch: share.epoch,
             target: share.target.clone().unwrap_or_default(),
         });
+        let begun = self.begun.iter().map(|(id, partitions)| GroupBegun {
+            topic_id: *id,
+            partitions: *partitions,
+        });
         GroupState {
             generation: self.generation,
             members: members.collect(),
             topics: topics.collect(),
             shares: shares.collect(),
             used_ms: self.used_ms,
+            begun: begun.collect(),
         }
     }
 
@@ -331,12 +355,15 @@ impl Group {
             };
             (place, kept)
         });
+        let begun = state.begun.into_iter();
+        let begun = begun.map(|begun| (begun.topic_id, begun.partitions));
         Group {
             generation: state.generation,
             members: members.collect(),
             topics: topics.collect(),
             shares: shares.collect(),
             positions,
+            begun: begun.collect(),
             used_ms: state.used_ms,
         }
     }

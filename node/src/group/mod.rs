@@ -3,6 +3,10 @@
 //! coordinator's, which writes here only what came of them.
 
 mod assign;
+mod begin;
+#[cfg(test)]
+mod begin_tests;
+mod chains;
 mod keys;
 mod members;
 #[cfg(test)]
@@ -12,6 +16,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use prost::Message;
+use ropewalk_proto::command::GROUP_RULES;
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::v1::{
     GroupCommand, GroupDeleted, GroupMember, GroupPosition, GroupPositionState, GroupReply,
@@ -48,6 +53,8 @@ pub struct Group {
     pub shares: BTreeMap<Place, Share>,
     /// How far each partition was read.
     pub positions: BTreeMap<Place, GroupPositionState>,
+    /// How many partitions of a topic have a beginning in the group, by topic id. It outlives members.
+    pub begun: BTreeMap<u64, u32>,
     /// Leader time since when it is idle, if it has no members.
     pub used_ms: i64,
 }
@@ -74,6 +81,13 @@ pub struct Topic {
     pub partitions: u32,
     /// How it came to have them.
     pub growths: Vec<TopicGrowth>,
+}
+
+/// What the coordinator wrote on a command.
+#[derive(Debug, Clone, Copy)]
+struct Stamp {
+    now_ms: i64,
+    rules: u32,
 }
 
 /// Who owns one partition, and who is to.
@@ -104,32 +118,45 @@ impl Groups {
     }
 
     /// Carries a command out; what changes on the disk goes to `effects`. `None` for a command of a
-    /// kind that a newer build knows.
+    /// kind or of rules that a newer build knows.
     pub fn apply(
         &mut self,
         command: &GroupCommand,
         effects: &mut Vec<Effect>,
     ) -> Option<GroupReply> {
         use group_command::Kind;
-        let (name, now_ms) = (&command.group, command.leader_time_ms);
-        let reply = match command.kind.as_ref()? {
+        let kind = command.kind.as_ref()?;
+        if command.rules > GROUP_RULES {
+            return None;
+        }
+        let name = &command.group;
+        let stamp = Stamp {
+            now_ms: command.leader_time_ms,
+            rules: command.rules,
+        };
+        match kind {
             Kind::Deleted(deleted) => return Some(self.delete(name, deleted, effects)),
             Kind::Committed(committed) => {
-                return Some(self.commit(name, committed, now_ms, effects));
+                return Some(self.commit(name, committed, stamp, effects));
             }
-            Kind::Joins(joins) => self.group(name).join(joins, now_ms),
-            Kind::Leave(leave) => self.group(name).leave(&leave.member_ids, now_ms),
+            _ => {}
+        }
+        let noted = self.begin(name, kind, stamp, effects);
+        let reply = match kind {
+            Kind::Joins(joins) => self.group(name).join(joins, stamp),
+            Kind::Leave(leave) => self.group(name).leave(&leave.member_ids, stamp),
             Kind::Released(released) => self.group(name).release(released),
             Kind::Topics(topics) => {
                 for place in self.group(name).forget(&topics.gone_topic_ids) {
                     effects.push(remove(Key::Position(name, place)));
                 }
-                self.group(name).change_topics(topics, now_ms)
+                self.group(name).change_topics(topics, stamp)
             }
+            Kind::Deleted(_) | Kind::Committed(_) => return None,
         };
         match self.0.get(name) {
             Some(group) if *group == Group::default() => drop(self.0.remove(name)),
-            Some(group) if reply.changed => {
+            Some(group) if reply.changed || noted => {
                 effects.push(put(Key::Group(name), &group.to_state()));
             }
             _ => {}
@@ -141,28 +168,45 @@ impl Groups {
         self.0.entry(name.to_owned()).or_default()
     }
 
+    /// Gives partitions that came after the group their beginning; says whether anything is noted.
+    fn begin(
+        &mut self,
+        name: &str,
+        kind: &group_command::Kind,
+        stamp: Stamp,
+        effects: &mut Vec<Effect>,
+    ) -> bool {
+        if stamp.rules == 0 {
+            return false;
+        }
+        let group = self.group(name);
+        let (begun, noted) = group.begin(kind, stamp.now_ms);
+        for place in begun {
+            if let Some(position) = group.positions.get(&place) {
+                effects.push(put(Key::Position(name, place), position));
+            }
+        }
+        noted
+    }
+
     fn commit(
         &mut self,
         name: &str,
         committed: &PositionsCommitted,
-        now_ms: i64,
+        stamp: Stamp,
         effects: &mut Vec<Effect>,
     ) -> GroupReply {
         let by_operator = committed.member_id.is_empty();
-        let group = match by_operator {
-            true => self.group(name),
-            false => match self.0.get_mut(name) {
-                Some(group) => group,
-                None => return refused(unknown_member(name, &committed.member_id)),
-            },
-        };
-        if by_operator && !group.members.is_empty() {
-            return refused(in_use(
-                name,
-                group.members.len(),
-                "its positions are theirs",
-            ));
+        if by_operator {
+            if let Some(error) = self.refuse_operator(name, committed.create, stamp) {
+                return refused(error);
+            }
+            let kind = group_command::Kind::Committed(committed.clone());
+            self.begin(name, &kind, stamp, effects);
         }
+        let Some(group) = self.0.get_mut(name) else {
+            return refused(unknown_member(name, &committed.member_id));
+        };
         let member = group.members.get(&committed.member_id);
         if member.is_some_and(|member| committed.session < member.session) {
             return refused(said_late(name, &committed.member_id));
@@ -180,14 +224,14 @@ impl Groups {
             }
             let state = GroupPositionState {
                 offset: position.offset,
-                committed_ms: now_ms,
+                committed_ms: stamp.now_ms,
                 note: position.note.clone(),
             };
             effects.push(put(Key::Position(name, place), &state));
             group.positions.insert(place, state);
         }
         if by_operator {
-            group.used_ms = now_ms;
+            group.used_ms = stamp.now_ms;
         } else {
             // Whoever waited for this position, behind a fence, may have its partition now.
             reply.changed = group.give_out();
@@ -196,6 +240,22 @@ impl Groups {
             effects.push(put(Key::Group(name), &group.to_state()));
         }
         reply
+    }
+
+    /// Why an operator can't move the group's positions. Otherwise the group is there afterwards.
+    fn refuse_operator(&mut self, name: &str, create: bool, stamp: Stamp) -> Option<WireError> {
+        match self.0.get(name) {
+            Some(group) if !group.members.is_empty() => Some(in_use(
+                name,
+                group.members.len(),
+                "its positions are theirs",
+            )),
+            None if stamp.rules > 0 && !create => Some(unknown_group(name)),
+            _ => {
+                self.group(name);
+                None
+            }
+        }
     }
 
     fn delete(

@@ -6,25 +6,31 @@ use ropewalk_proto::v1::{
 
 use super::*;
 
-const GROUP: &str = "billing";
-const TOPIC: u64 = 7;
+pub(super) const GROUP: &str = "billing";
+pub(super) const TOPIC: u64 = 7;
 
 /// Groups, and a copy that knows only what was written down.
 #[derive(Default)]
-struct Bench {
-    groups: Groups,
+pub(super) struct Bench {
+    pub(super) groups: Groups,
     disk: BTreeMap<Bytes, Bytes>,
     now_ms: i64,
     /// In which members speak.
     session: u64,
+    /// Commands are of before rules 1.
+    pub(super) older: bool,
 }
 
 impl Bench {
-    fn apply(&mut self, kind: group_command::Kind) -> GroupReply {
+    pub(super) fn apply(&mut self, kind: group_command::Kind) -> GroupReply {
         let command = GroupCommand {
             leader_time_ms: self.now_ms,
             group: GROUP.to_owned(),
             kind: Some(kind),
+            rules: match self.older {
+                true => 0,
+                false => GROUP_RULES,
+            },
         };
         let mut effects = Vec::new();
         let reply = self
@@ -61,7 +67,12 @@ impl Bench {
         }
     }
 
-    fn join_as(&mut self, member_id: &str, instance_id: &str, partitions: u32) -> GroupReply {
+    pub(super) fn join_as(
+        &mut self,
+        member_id: &str,
+        instance_id: &str,
+        partitions: u32,
+    ) -> GroupReply {
         self.now_ms += 1;
         let member = GroupMember {
             member_id: member_id.to_owned(),
@@ -81,7 +92,7 @@ impl Bench {
     }
 
     /// A node tells that the topic has grown, and the one member reads all of it.
-    fn grow(&mut self, growths: Vec<TopicGrowth>) {
+    pub(super) fn grow(&mut self, growths: Vec<TopicGrowth>) {
         let partitions = growths.last().map_or(0, |growth| growth.to_partitions);
         let grown = GroupTopic {
             growths,
@@ -97,13 +108,13 @@ impl Bench {
         }));
     }
 
-    fn leave(&mut self, member_id: &str) -> GroupReply {
+    pub(super) fn leave(&mut self, member_id: &str) -> GroupReply {
         self.apply(group_command::Kind::Leave(MembersLeave {
             member_ids: vec![member_id.to_owned()],
         }))
     }
 
-    fn owned(&self, member_id: &str) -> Vec<Assigned> {
+    pub(super) fn owned(&self, member_id: &str) -> Vec<Assigned> {
         self.groups
             .get(GROUP)
             .map_or_else(Vec::new, |group| group.assigned(member_id))
@@ -126,8 +137,13 @@ impl Bench {
         }))
     }
 
-    fn commit(&mut self, member_id: &str, what: &Assigned, offset: u64) -> GroupReply {
-        self.apply(group_command::Kind::Committed(PositionsCommitted {
+    pub(super) fn commit(&mut self, member_id: &str, what: &Assigned, offset: u64) -> GroupReply {
+        let committed = self.committed(member_id, what, offset);
+        self.apply(group_command::Kind::Committed(committed))
+    }
+
+    fn committed(&self, member_id: &str, what: &Assigned, offset: u64) -> PositionsCommitted {
+        PositionsCommitted {
             member_id: member_id.to_owned(),
             positions: vec![GroupPosition {
                 topic_id: what.topic_id,
@@ -137,11 +153,12 @@ impl Bench {
                 note: String::new(),
             }],
             session: self.session,
-        }))
+            ..PositionsCommitted::default()
+        }
     }
 }
 
-fn topic(topic_id: u64, partitions: u32) -> GroupTopic {
+pub(super) fn topic(topic_id: u64, partitions: u32) -> GroupTopic {
     GroupTopic {
         topic_id,
         name: format!("topic-{topic_id}"),
@@ -151,7 +168,7 @@ fn topic(topic_id: u64, partitions: u32) -> GroupTopic {
 }
 
 /// A growth with a fence at each of these offsets, from the first partition on.
-fn growth(ring_version: u32, fences: &[u64], to_partitions: u32) -> TopicGrowth {
+pub(super) fn growth(ring_version: u32, fences: &[u64], to_partitions: u32) -> TopicGrowth {
     let fences = fences.iter().zip(0..);
     let fences: Vec<Fence> = fences
         .map(|(offset, partition)| Fence {
@@ -167,7 +184,7 @@ fn growth(ring_version: u32, fences: &[u64], to_partitions: u32) -> TopicGrowth 
     }
 }
 
-fn code(reply: &GroupReply) -> Option<ErrorCode> {
+pub(super) fn code(reply: &GroupReply) -> Option<ErrorCode> {
     let error = reply
         .error
         .as_ref()
@@ -398,7 +415,19 @@ fn an_operator_moves_and_deletes_only_a_group_without_members() {
         ..Assigned::default()
     };
     let delete = |idle_since_ms| group_command::Kind::Deleted(GroupDeleted { idle_since_ms });
-    assert_eq!(code(&bench.commit("", &place, 99)), None);
+    assert_eq!(
+        code(&bench.commit("", &place, 99)),
+        Some(ErrorCode::UnknownGroup)
+    );
+    assert_eq!(bench.groups.count(), 0);
+    let created = PositionsCommitted {
+        create: true,
+        ..bench.committed("", &place, 99)
+    };
+    assert_eq!(
+        code(&bench.apply(group_command::Kind::Committed(created))),
+        None
+    );
     assert!(!bench.apply(delete(Some(4))).changed, "it was used since");
     assert_eq!(
         code(&bench.commit("nobody", &place, 1)),

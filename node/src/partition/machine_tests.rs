@@ -436,8 +436,9 @@ fn a_log_of_group_commands_rolls_and_its_checkpoint_holds_the_groups() {
                 offset: 9,
                 ..GroupPosition::default()
             }],
-            session: 0,
+            ..PositionsCommitted::default()
         })),
+        rules: 0,
     });
     machine.apply(1, 1, 100, Some(&command)).unwrap();
     let roll = Command::Roll { leader_time_ms: 6 };

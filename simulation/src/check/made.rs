@@ -8,7 +8,7 @@ use ropewalk_proto::command::{Command, Stamp};
 use ropewalk_proto::ids::{GroupId, ReplicaId};
 use ropewalk_raft_store::inspect::{CastVote, InspectedEntry, Inspection, LogPlace, Payload};
 
-use super::{Check, Now, Seen};
+use super::{Check, Now, Seen, Starts};
 use crate::history::{Event, Place, RecordName};
 use crate::load::{Found, Log};
 use crate::look::truth::{Committed, Record, Truth};
@@ -52,8 +52,15 @@ impl Story {
         self.fresh = self.truth.learn(&self.look);
     }
 
+    fn starts(&self) -> Starts {
+        let mut starts = Starts::default();
+        starts.learn(self.history.iter().map(|(_, event)| event), &self.fresh);
+        starts
+    }
+
     pub fn look(&self, check: &mut dyn Check) -> Result<(), String> {
         check.look(&Now {
+            starts: &self.starts(),
             look: &self.look,
             truth: &self.truth,
             fresh: &self.fresh,
@@ -63,6 +70,7 @@ impl Story {
 
     pub fn end(&self, check: &mut dyn Check) -> Result<(), String> {
         check.end(&Seen {
+            starts: &self.starts(),
             history: &self.history,
             logs: &self.logs,
             truth: &self.truth,
@@ -321,6 +329,7 @@ pub mod groups {
             leader_time_ms: 0,
             group: "group-0".to_owned(),
             kind: Some(kind),
+            rules: 1,
         };
         of_command(index, ropewalk_proto::command::Command::Group(command))
     }
@@ -357,7 +366,7 @@ pub mod groups {
         let committed = PositionsCommitted {
             member_id: member_id.to_owned(),
             positions: vec![position],
-            session: 0,
+            ..PositionsCommitted::default()
         };
         command(index, group_command::Kind::Committed(committed))
     }

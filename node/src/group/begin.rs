@@ -1,0 +1,93 @@
+//! Where a group begins. In partitions that a topic had when the group met it, members say where; a
+//! partition that came later begins at offset 0, since all of its records came after the group.
+//! Asking for the end of a partition has no place here: it changes while it is asked for.
+
+use ropewalk_proto::mistake::{Mistake, made};
+use ropewalk_proto::v1::{GroupPositionState, GroupTopic, MemberJoins, group_command};
+
+use super::{Group, Place};
+
+impl Group {
+    /// Takes note of the partitions a command names, before it is carried out, and gives those that came
+    /// after the group a position of 0. Returns their places, and whether anything is noted.
+    pub(super) fn begin(&mut self, kind: &group_command::Kind, now_ms: i64) -> (Vec<Place>, bool) {
+        let (topics, joins) = match kind {
+            group_command::Kind::Joins(joins) => (joins.topics.as_slice(), Some(joins)),
+            group_command::Kind::Topics(changed) => (changed.topics.as_slice(), None),
+            group_command::Kind::Committed(committed) => (committed.topic.as_slice(), None),
+            _ => return (Vec::new(), false),
+        };
+        let by_operator = matches!(kind, group_command::Kind::Committed(_));
+        let before = self.begun.clone();
+        let mut begun = Vec::new();
+        for topic in topics {
+            let awaited = match joins {
+                Some(joins) => self.awaits(topic, joins),
+                // Members subscribe as before: only the topic can be new.
+                None => !by_operator,
+            };
+            begun.extend(self.begin_topic(topic, awaited, now_ms));
+        }
+        (begun, self.begun != before)
+    }
+
+    fn begin_topic(&mut self, topic: &GroupTopic, awaited: bool, now_ms: i64) -> Vec<Place> {
+        let known = self.begun.get(&topic.topic_id).copied();
+        let first = known.or_else(|| self.begun_before_rules(topic));
+        let first = first.unwrap_or(match awaited {
+            true => 0,
+            false => topic.partitions,
+        });
+        let last = first.max(topic.partitions);
+        self.begun.insert(topic.topic_id, last);
+        if made(Mistake::GrowthBeginsAtTheEnd) {
+            return Vec::new();
+        }
+        let places = (first..last).map(|partition| Place {
+            topic_id: topic.topic_id,
+            partition,
+        });
+        let new: Vec<Place> = places
+            .filter(|place| !self.positions.contains_key(place))
+            .collect();
+        for place in &new {
+            let position = GroupPositionState {
+                offset: 0,
+                committed_ms: now_ms,
+                note: String::new(),
+            };
+            self.positions.insert(*place, position);
+        }
+        new
+    }
+
+    /// The partitions that had a beginning before rule 1 counted them: those that members read, or those
+    /// there were when the last position was committed.
+    fn begun_before_rules(&self, topic: &GroupTopic) -> Option<u32> {
+        if let Some(known) = self.topics.get(&topic.topic_id) {
+            return Some(known.partitions);
+        }
+        let of_topic = |partition| Place {
+            topic_id: topic.topic_id,
+            partition,
+        };
+        let mut read = self.positions.range(of_topic(0)..=of_topic(u32::MAX));
+        let (highest, _) = read.next_back()?;
+        let grew_from = topic.growths.iter().map(|growth| growth.from_partitions);
+        let grew_from = grew_from.filter(|from| *from > highest.partition).min();
+        Some(grew_from.unwrap_or(topic.partitions))
+    }
+
+    /// Whether a member has subscribed to a topic before it was there: it has the name, or the pattern by
+    /// which the topic comes now.
+    fn awaits(&self, topic: &GroupTopic, joins: &MemberJoins) -> bool {
+        let Some(joining) = &joins.member else {
+            return false;
+        };
+        let by_pattern = !joining.pattern.is_empty() && !joining.topics.contains(&topic.name);
+        self.members.values().any(|member| {
+            member.told.topics.contains(&topic.name)
+                || by_pattern && member.told.pattern == joining.pattern
+        })
+    }
+}
