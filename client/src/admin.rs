@@ -297,6 +297,29 @@ impl Admin {
         topic: &str,
         to: SeekGroup,
     ) -> Result<Vec<(u32, u64)>> {
+        self.seek(group, topic, to, false).await
+    }
+
+    /// The same, and creates the group if it does not exist yet: its first member begins there.
+    ///
+    /// # Errors
+    /// As for [`Admin::seek_group`], but for `UnknownGroup`.
+    pub async fn seek_or_create_group(
+        &self,
+        group: &str,
+        topic: &str,
+        to: SeekGroup,
+    ) -> Result<Vec<(u32, u64)>> {
+        self.seek(group, topic, to, true).await
+    }
+
+    async fn seek(
+        &self,
+        group: &str,
+        topic: &str,
+        to: SeekGroup,
+        create: bool,
+    ) -> Result<Vec<(u32, u64)>> {
         let (to, position) = match to {
             SeekGroup::All(place) => (Vec::new(), Some(place.into())),
             SeekGroup::Partitions(places) => {
@@ -310,6 +333,7 @@ impl Admin {
             topic: topic.to_owned(),
             to,
             position,
+            create,
         };
         let answer = repeat!(self, "moving a consumer group", seek_group, request)?;
         let positions = answer.positions.into_iter();

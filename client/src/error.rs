@@ -97,6 +97,11 @@ impl Error {
         )
     }
 
+    /// Whether the topic or partition that was meant does not exist, as far as the asked node knows.
+    pub(crate) fn says_topic_is_gone(&self) -> bool {
+        self.says_there_is_none()
+    }
+
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Error {
         let outcome_unknown = match kind {
             ErrorKind::Cluster(code) => code.outcome() == Outcome::Unknown,

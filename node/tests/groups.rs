@@ -282,10 +282,10 @@ async fn what_makes_no_sense_is_refused_by_name() {
         ),
         (
             v1::Join {
-                topics: vec!["nowhere".to_owned()],
+                topics: vec!["no where".to_owned()],
                 ..join_as("b")
             },
-            ErrorCode::UnknownTopic,
+            ErrorCode::InvalidRequest,
         ),
         (
             v1::Join {

@@ -20,6 +20,8 @@ struct Moved {
     assigned: Vec<TopicPartition>,
     revoked: Vec<TopicPartition>,
     lost: Vec<TopicPartition>,
+    /// Topics that do not exist, if they are others than before.
+    missing: Vec<String>,
 }
 
 impl Moved {
@@ -31,7 +33,12 @@ impl Moved {
             (self.assigned, Rebalance::Assigned),
         ];
         let lists = lists.into_iter().filter(|(list, _)| !list.is_empty());
-        lists.map(|(list, told)| told(list)).collect()
+        let missing = Some(self.missing).filter(|missing| !missing.is_empty());
+        let missing = missing.map(Rebalance::TopicsMissing);
+        lists
+            .map(|(list, told)| told(list))
+            .chain(missing)
+            .collect()
     }
 }
 
@@ -52,6 +59,10 @@ impl Shared {
             let mut moved = Moved::default();
             for change in changes(&had, told.partitions) {
                 state.carry_out(change, Instant::now() + within, &mut moved);
+            }
+            if state.missing != told.missing_topics {
+                state.missing = told.missing_topics.clone();
+                moved.missing = told.missing_topics;
             }
             moved
         });

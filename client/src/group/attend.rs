@@ -123,12 +123,21 @@ impl Member {
             clocks.beat = self.beat();
             clocks.beat_at = now + clocks.beat;
             self.shared.state.lock().try_again();
+            self.try_gone();
             self.leave_if_idle(now);
             if !session.awaits(|sent| matches!(sent, Sent::Heartbeat)) {
                 session.send(Sent::Heartbeat).map_err(broke)?;
             }
         }
         Ok(())
+    }
+
+    /// Reads on where a topic was gone, if the coordinator still gives it out.
+    fn try_gone(&mut self) {
+        let any = self.shared.state.lock().try_gone();
+        if any {
+            self.shared.change(|state| state.begin());
+        }
     }
 
     /// An application that takes nothing any more must not keep its partitions from others.
@@ -242,7 +251,10 @@ impl Member {
         match found {
             Ok(offset) => *at = Some(offset),
             Err(error) if error.is_retryable() => {
-                *asked = false;
+                match error.says_topic_is_gone() {
+                    true => part.phase = Phase::Gone,
+                    false => *asked = false,
+                }
                 let told = Rebalance::Unreadable(part.name.clone(), error);
                 drop(state);
                 self.listener.tell(&told);

@@ -24,7 +24,8 @@ use crate::reader::Skipped;
 
 /// Without a coordinator for so many session timeouts, the subscription ends.
 const SESSIONS_WITHOUT_COORDINATOR: u32 = 3;
-/// A topic made a moment ago is not known to every node yet; so long a first join waits for it.
+/// An older node refuses a topic that it does not know, as one made a moment ago; a first join waits so
+/// long for it.
 const TOPIC_SEEN_WITHIN: Duration = Duration::from_secs(2);
 /// How often in a row one node may send the member to the next without a pause.
 const HOPS: usize = 3;
@@ -249,6 +250,13 @@ impl Member {
         // A part of the time is for the last commit and the release themselves.
         let within = self.settings.rebalance_within * 4 / 5;
         for told in self.shared.apply(assignment, within) {
+            if let Rebalance::TopicsMissing(topics) = &told {
+                tracing::warn!(
+                    group = self.settings.group,
+                    ?topics,
+                    "topics of the subscription do not exist; they are read once they are created"
+                );
+            }
             self.listener.tell(&told);
         }
         self.shared.change(|state| state.begin());

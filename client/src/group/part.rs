@@ -19,6 +19,9 @@ pub(super) enum Phase {
     Reading(Box<Reader>),
     /// It reads no more, since the subscription ends; or not yet again, from another offset.
     Stopped,
+    /// Its topic does not exist, or another has its name: the coordinator takes it away as soon as it hears
+    /// of that. It is tried again with the next heartbeat, since a node that is behind may have said so.
+    Gone,
     /// It waits for what is out, at most until then.
     Revoked { until: Instant },
     /// It has told the coordinator, and waits to hear that it was understood.
@@ -95,7 +98,9 @@ impl Part {
 
     pub fn standing(&self) -> Standing {
         match self.phase {
-            Phase::Starting { .. } | Phase::Reading(_) | Phase::Stopped => Standing::Working,
+            Phase::Starting { .. } | Phase::Reading(_) | Phase::Stopped | Phase::Gone => {
+                Standing::Working
+            }
             Phase::Revoked { .. } => Standing::GivingUp,
             Phase::Releasing => Standing::Released,
         }
@@ -111,7 +116,7 @@ impl Part {
     pub fn to_commit(&self, which: Which, now: Instant) -> Option<u64> {
         let wanted = match self.phase {
             Phase::Starting { .. } => true,
-            Phase::Reading(_) | Phase::Stopped => which == Which::All,
+            Phase::Reading(_) | Phase::Stopped | Phase::Gone => which == Which::All,
             Phase::Revoked { .. } => {
                 which == Which::All || which == Which::Due && self.is_settled(now)
             }

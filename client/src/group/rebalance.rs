@@ -45,6 +45,10 @@ pub enum Rebalance {
     /// Records can't be read by anybody, and were gone past as the subscription was told to. They
     /// count as read.
     Skipped(Skipped),
+    /// The subscription names these topics, and they do not exist: they were deleted, or the names are
+    /// mistyped. The member goes on with its other topics, and reads these once they are created. Told
+    /// when the list changes, and not for an empty one.
+    TopicsMissing(Vec<String>),
 }
 
 type Hears = dyn Fn(&Rebalance) + Send + Sync;

@@ -115,7 +115,10 @@ impl Shared {
         match next {
             Ok(record) => Poll::Ready(state.hand_out(self, place, record).map(Ok)),
             Err(error) if error.is_retryable() => {
-                state.reopen(place);
+                match error.says_topic_is_gone() {
+                    true => state.gone(place),
+                    false => state.reopen(place),
+                }
                 state.unreadable.insert(place, error);
                 drop(state);
                 self.attention.notify_one();

@@ -36,6 +36,8 @@ pub(super) struct Limits {
 pub(super) struct State {
     pub parts: BTreeMap<Place, Part>,
     pub generation: u64,
+    /// Topics that the subscription names and that do not exist.
+    pub missing: Vec<String>,
     /// How often the coordinator wants to hear something; zero if it did not say.
     pub heartbeat: Duration,
     pub member_id: String,
@@ -70,6 +72,7 @@ impl State {
         State {
             parts: BTreeMap::new(),
             generation: 0,
+            missing: Vec::new(),
             heartbeat: Duration::ZERO,
             member_id,
             readers,
@@ -188,6 +191,31 @@ impl State {
             let position = reader.position();
             **reader = self.readers.open(&part.name, position, share);
         }
+    }
+
+    /// Reads a partition no longer whose topic is gone.
+    pub fn gone(&mut self, place: Place) {
+        if let Some(part) = self.parts.get_mut(&place) {
+            part.phase = Phase::Gone;
+        }
+    }
+
+    /// Tries again what was gone when it was read last; says whether there is any.
+    pub fn try_gone(&mut self) -> bool {
+        let mut any = false;
+        for part in self.parts.values_mut() {
+            if let Phase::Gone = part.phase {
+                any = true;
+                part.phase = match &part.progress {
+                    Some(_) => Phase::Stopped,
+                    None => Phase::Starting {
+                        asked: false,
+                        at: part.committed,
+                    },
+                };
+            }
+        }
+        any
     }
 
     /// What one partition may fetch ahead, in bytes. In powers of two, so that one partition more

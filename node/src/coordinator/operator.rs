@@ -12,7 +12,7 @@ use ropewalk_proto::v1::{
     PositionsCommitted, SeekGroupRequest, SeekTo, group_command,
 };
 
-use super::{Coordinator, invalid, not_yet};
+use super::{Coordinator, invalid, not_yet, resolve};
 use crate::cluster::view::{ClusterView, TopicView};
 use crate::group::{Group, Place, unknown_group};
 use crate::partition::Position;
@@ -104,6 +104,9 @@ impl Coordinator {
             let partitions = places
                 .into_iter()
                 .map(|place| partition_info(group, place, &view));
+            let members = group.members.values();
+            let missing: BTreeSet<&str> =
+                members.flat_map(|member| group.missing(member)).collect();
             Ok(GroupInfo {
                 group: name.to_owned(),
                 generation: group.generation,
@@ -114,6 +117,7 @@ impl Coordinator {
                     .map(|member| member.told.clone())
                     .collect(),
                 partitions: partitions.collect(),
+                missing_topics: missing.into_iter().map(str::to_owned).collect(),
             })
         })
     }
@@ -121,9 +125,19 @@ impl Coordinator {
     /// Moves the positions of a group without members; returns where to. For its coordinator.
     ///
     /// # Errors
-    /// `GroupInUse`; `UnknownTopic`, `UnknownPartition`, `OffsetOutOfRange`; `NotLeader` and `NoLeader`.
+    /// `UnknownGroup`, unless the request may create it; `GroupInUse`, `Overloaded`; `UnknownTopic`,
+    /// `UnknownPartition`, `OffsetOutOfRange`; `NotLeader` and `NoLeader`.
     pub async fn seek(&self, request: &SeekGroupRequest) -> Result<Vec<SeekTo>, WireError> {
         let partition = self.led(self.home(&request.group).await?)?;
+        // Older rules would create any group.
+        partition.groups_caught_up().await?;
+        let exists = partition.with_groups(|groups| groups.get(&request.group).is_some());
+        if !exists {
+            match request.create {
+                true => self.check_room(&partition, &request.group, "")?,
+                false => return Err(unknown_group(&request.group)),
+            }
+        }
         let view = self.view();
         let topic = view.topics.get(&request.topic).ok_or_else(|| {
             WireError::new(
@@ -149,6 +163,8 @@ impl Coordinator {
             member_id: String::new(),
             positions: positions.collect(),
             session: 0,
+            topic: Some(resolve::as_group_knows(topic)),
+            create: request.create,
         };
         let kind = group_command::Kind::Committed(committed);
         self.write(&partition, &request.group, kind).await?;

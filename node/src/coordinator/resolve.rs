@@ -12,6 +12,7 @@ use tokio::task::yield_now;
 use super::invalid;
 use crate::cluster::view::{ClusterView, TopicView};
 use crate::env::busy;
+use crate::group::Group;
 
 /// The most memory a compiled pattern may take.
 const MAX_PATTERN_BYTES: usize = 1 << 20;
@@ -57,19 +58,39 @@ pub(super) fn topics_of(
         !is_internal(&topic.name) && (named || matched.contains(&topic.id.0))
     };
     let topics = view.topics.values().filter(wanted);
-    let topics = topics.map(|topic| GroupTopic {
+    Some(topics.map(as_group_knows).collect())
+}
+
+/// A topic as a group has it.
+pub(super) fn as_group_knows(topic: &TopicView) -> GroupTopic {
+    GroupTopic {
         topic_id: topic.id.0,
         name: topic.name.clone(),
         // Those that the topic is growing into hold no key yet.
         partitions: topic.ring_partitions,
         growths: done(topic),
-    });
-    Some(topics.collect())
+    }
 }
 
 fn done(topic: &TopicView) -> Vec<TopicGrowth> {
     let done = |growth: &&TopicGrowth| growth.ring_version <= topic.ring_version;
     topic.growths.iter().filter(done).cloned().collect()
+}
+
+/// The topics that the group reads and that were made after this picture was taken: of those, the ones
+/// that the member names or has.
+pub(super) fn newer(
+    group: &Group,
+    member: &GroupMember,
+    view: &ClusterView,
+) -> impl Iterator<Item = GroupTopic> {
+    let before = group.members.get(&member.member_id);
+    let topics = group.topics.range(view.next_topic.0..);
+    let topics = topics.filter(move |(id, topic)| {
+        let has = before.is_some_and(|before| before.topic_ids.contains(id));
+        has || member.topics.contains(&topic.name)
+    });
+    topics.map(|(id, topic)| topic.told(*id))
 }
 
 /// A regular expression for whole names; none for the empty one.
@@ -95,6 +116,7 @@ mod tests {
 
     use super::*;
     use crate::cluster::view::PartitionView;
+    use crate::group::{Member, Topic};
 
     #[test]
     fn a_partition_that_its_topic_is_still_growing_into_is_given_to_nobody() {
@@ -132,5 +154,37 @@ mod tests {
         };
         let found = topics_of(&member, &view, &Matching::new()).unwrap();
         assert_eq!((found[0].partitions, found[0].growths.len()), (2, 1));
+    }
+
+    #[test]
+    fn a_node_that_lags_takes_no_topic_from_a_member_that_comes_back() {
+        let member = GroupMember {
+            member_id: "a".to_owned(),
+            topics: vec!["named".to_owned()],
+            ..GroupMember::default()
+        };
+        let topic = |name: &str| Topic {
+            name: name.to_owned(),
+            partitions: 1,
+            growths: Vec::new(),
+        };
+        let known = Member {
+            told: member.clone(),
+            rebalance_ms: 0,
+            topic_ids: vec![9],
+            session: 1,
+        };
+        let topics = [(7, "named"), (8, "named"), (9, "had"), (10, "of others")];
+        let group = Group {
+            members: BTreeMap::from([("a".to_owned(), known)]),
+            topics: topics.map(|(id, name)| (id, topic(name))).into(),
+            ..Group::default()
+        };
+        let view = ClusterView {
+            next_topic: TopicId(8),
+            ..ClusterView::default()
+        };
+        let kept = newer(&group, &member, &view).map(|topic| topic.topic_id);
+        assert_eq!(kept.collect::<Vec<_>>(), [8, 9]);
     }
 }

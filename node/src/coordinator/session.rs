@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 use ropewalk_proto::error::{ErrorCode, WireError};
+use ropewalk_proto::ids::is_internal;
 use ropewalk_proto::v1::{
     Assignment, Commit, Committed, GroupMember, GroupPosition, Join, MemberJoins, MembersLeave,
     PartitionsReleased, PositionError, PositionsCommitted, Release, group_command,
@@ -58,30 +59,29 @@ impl Coordinator {
     /// Takes a member in, or back.
     ///
     /// # Errors
-    /// `InvalidRequest`, `UnknownTopic`, `Overloaded`; `NotLeader` and `NoLeader`.
+    /// `InvalidRequest`, `UnknownTopic` of an internal one, `Overloaded`; `NotLeader` and `NoLeader`.
     pub async fn join(&self, join: Join) -> Result<Session, WireError> {
         let home = self.home(&join.group).await?;
         let partition = self.led(home)?;
         let member = self.check_join(&join)?;
         let view = self.view();
         let matching = resolve::matching([member.pattern.clone()].into(), &view).await;
-        let topics = resolve::topics_of(&member, &view, &matching).unwrap_or_default();
-        for name in &join.topics {
-            if !topics.iter().any(|topic| topic.name == *name) {
-                return Err(WireError::new(
-                    ErrorCode::UnknownTopic,
-                    format!(
-                        "group {} can't read topic {name:?}, which there is not; create it first",
-                        join.group
-                    ),
-                ));
-            }
-        }
+        // A name without a topic waits for one. Members that were here before it was deleted must be able
+        // to come back, and go on with their other topics.
+        let mut topics = resolve::topics_of(&member, &view, &matching).unwrap_or_default();
+        partition.with_groups(|groups| {
+            let group = groups.get(&join.group);
+            topics.extend(
+                group
+                    .into_iter()
+                    .flat_map(|group| resolve::newer(group, &member, &view)),
+            );
+        });
         if join.again {
             partition.groups_caught_up().await?;
             partition.with_groups(|groups| standing(groups, &join.group, &member).map(drop))?;
         }
-        self.check_room(&partition, &join.group, &member)?;
+        self.check_room(&partition, &join.group, &member.member_id)?;
         // Heard of before it is in: a keeper that sees it must not take it for one of before.
         let number = self.0.sessions.fetch_add(1, Ordering::Relaxed);
         let (epoch, session) = (
@@ -142,6 +142,15 @@ impl Coordinator {
                 "a member names at most {MAX_TOPICS} topics, and a pattern of at most {MAX_NOTE_BYTES} bytes"
             )));
         }
+        if let Some(name) = join.topics.iter().find(|name| is_internal(name)) {
+            return Err(WireError::new(
+                ErrorCode::UnknownTopic,
+                format!("topic {name:?} is internal, and no group reads it; name another"),
+            ));
+        }
+        for name in &join.topics {
+            check_name("topic", name)?;
+        }
         resolve::pattern(&join.pattern)?;
         let session_ms = match join.session_ms {
             0 => self.0.limits.group_session_ms,
@@ -164,17 +173,18 @@ impl Coordinator {
         })
     }
 
-    fn check_room(
+    /// Checks that there is room for a group, and for a member in it.
+    pub(super) fn check_room(
         &self,
         partition: &Partition,
         group: &str,
-        member: &GroupMember,
+        member_id: &str,
     ) -> Result<(), WireError> {
         let limits = &self.0.limits;
         let (groups, members) = partition.with_groups(|groups| {
             let found = groups.get(group);
             let others = found.map(|found| {
-                let known = usize::from(found.members.contains_key(&member.member_id));
+                let known = usize::from(found.members.contains_key(member_id));
                 found.members.len() - known
             });
             (groups.count(), others)
@@ -209,7 +219,10 @@ impl Session {
         self.partition.coordinates()?;
         let assignment = self.partition.with_groups(|groups| {
             let group = standing(groups, &self.group, &self.member)?;
+            let member = group.members.get(&self.member.member_id);
+            let missing = member.into_iter().flat_map(|member| group.missing(member));
             Ok::<_, WireError>(Assignment {
+                missing_topics: missing.map(str::to_owned).collect(),
                 generation: group.generation,
                 heartbeat_ms: self.member.session_ms / HEARTBEATS_PER_SESSION,
                 session_ms: self.member.session_ms,
@@ -220,7 +233,7 @@ impl Session {
         Ok(assignment)
     }
 
-    /// Waits until the member owns something else than it was told last.
+    /// Waits until the member owns, or misses, something else than it was told last.
     ///
     /// # Errors
     /// As for [`Session::assignment`]: the session has ended.
@@ -233,7 +246,10 @@ impl Session {
             }
             let before = self.told.take();
             let now = self.assignment()?;
-            if before.is_none_or(|before| before.partitions != now.partitions) {
+            let same = before.is_some_and(|before| {
+                before.partitions == now.partitions && before.missing_topics == now.missing_topics
+            });
+            if !same {
                 return Ok(now);
             }
         }
@@ -294,6 +310,7 @@ impl Session {
                 member_id: self.member.member_id.clone(),
                 positions,
                 session: self.written,
+                ..PositionsCommitted::default()
             });
             let reply = self.write(kind).await?;
             refused.extend(reply.refused);

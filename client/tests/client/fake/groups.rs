@@ -42,6 +42,8 @@ pub struct Groups {
     pub generation: u64,
     /// What members own, all of them the same.
     pub owned: Vec<v1::Assigned>,
+    /// Topics that members name and that do not exist.
+    pub missing: Vec<String>,
     pub committed: BTreeMap<u32, u64>,
     /// Everything members said but heartbeats, in order, with who said it.
     pub said: Vec<(String, Ask)>,
@@ -71,6 +73,7 @@ impl Groups {
             session_ms: 0,
             generation: 1,
             owned: Vec::new(),
+            missing: Vec::new(),
             committed: BTreeMap::new(),
             said: Vec::new(),
             script: Box::new(|_| React::Obey),
@@ -126,6 +129,7 @@ impl Groups {
             heartbeat_ms: self.heartbeat_ms,
             session_ms: self.session_ms,
             partitions: partitions.collect(),
+            missing_topics: self.missing.clone(),
         })
     }
 

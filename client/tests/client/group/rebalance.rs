@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use ropewalk_client::{Offset, Rebalance, SubscriptionHandle};
+use ropewalk_client::{ErrorCode, Offset, Rebalance, SubscriptionHandle};
 use ropewalk_proto::v1::group_request::Kind as Ask;
 
 use super::{Told, fill, next, nothing_comes, subscribe, take};
@@ -263,4 +263,55 @@ async fn where_commits_are_manual_a_listener_commits_before_a_partition_is_given
     fake.until("the release", |group| group.released() == [(0, 5)])
         .await;
     assert_eq!(fake.world().groups.commits(0), [(5, 0), (5, 4)]);
+}
+
+#[tokio::test]
+async fn topics_that_do_not_exist_are_told_when_they_change_and_hold_nothing_up() {
+    let fake = Fake::start(1, 1).await;
+    fill(&fake, 0, &["a"; 2]);
+    fake.world().groups.missing = vec!["mistyped".into()];
+    fake.assign(vec![offer(0, 3, false)]);
+    let client = fake.client().await;
+    let told = Told::default();
+    let builder = subscribe(&client).on_rebalance(told.listener());
+    let mut subscription = builder.build().await.unwrap();
+    for delivery in take(&mut subscription, 0..2).await {
+        delivery.done();
+    }
+    fake.assign(vec![offer(0, 3, false)]);
+    fake.world().groups.missing = vec!["mistyped".into(), "deleted".into()];
+    fake.assign(vec![offer(0, 3, false)]);
+    told.exactly(&["assigned 0", "missing mistyped", "missing mistyped deleted"])
+        .await;
+    subscription.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_partition_whose_topic_is_gone_waits_for_the_coordinator_and_takes_no_other_with_it() {
+    let fake = Fake::start(1, 2).await;
+    fill(&fake, 0, &["a"; 2]);
+    fill(&fake, 1, &["a"; 2]);
+    fake.assign(vec![offer(0, 3, false), offer(1, 3, false)]);
+    fake.world().fetch_script = Box::new(|fetch| {
+        let gone = fetch.partition == 0;
+        gone.then_some(ErrorCode::UnknownTopic)
+    });
+    let client = fake.client().await;
+    let told = Told::default();
+    let builder = subscribe(&client)
+        .patience(Duration::from_millis(50))
+        .on_rebalance(told.listener());
+    let mut subscription = builder.build().await.unwrap();
+    for delivery in take(&mut subscription, 0..2).await {
+        assert_eq!(delivery.partition, 1);
+        delivery.done();
+    }
+    told.exactly(&["assigned 0 1", "unreadable 0"]).await;
+    // It is read again with the next heartbeat, where the node was only behind.
+    fake.world().fetch_script = Box::new(|_| None);
+    for delivery in take(&mut subscription, 0..2).await {
+        assert_eq!(delivery.partition, 0);
+        delivery.done();
+    }
+    subscription.close().await.unwrap();
 }
