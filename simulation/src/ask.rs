@@ -141,6 +141,7 @@ impl Ask {
                 group: group.to_owned(),
                 topic: self.topic.clone(),
                 position: Some(Position::Offset(offset)),
+                create: true,
                 ..v1::SeekGroupRequest::default()
             })
             .await

@@ -208,6 +208,11 @@ pub enum Event {
         /// The first behind them.
         to: u64,
     },
+    /// A group begins at the end of what is there when it begins.
+    BeginsAtTheEnd {
+        /// Its number.
+        group: u32,
+    },
     /// A member of a group has joined.
     Joined {
         /// Who.
@@ -286,6 +291,7 @@ impl Event {
             Event::Skipped { .. } => "skipped",
             Event::Sifts(_) => "filters",
             Event::Passed { .. } => "filtered",
+            Event::BeginsAtTheEnd { .. } => "groups-from-the-end",
             Event::Joined { .. } => "group-members",
             Event::Assigned { .. } => "assigned",
             Event::Taken { lost: true, .. } => "lost",

@@ -267,7 +267,9 @@ impl Course<'_> {
         let mut all =
             groups.flat_map(|group| logs.iter().map(move |(place, log)| (group, place, log)));
         all.find_map(|(group, place, log)| {
-            let start = log.start.max(self.judge.log_start(*place));
+            // One that has not begun yet is asked for its positions.
+            let begins = self.judge.group_start(group, *place)?;
+            let start = log.start.max(self.judge.log_start(*place)).max(begins);
             let next = self.clients.finished(group, *place, start);
             (next < log.end()).then(|| {
                 format!(

@@ -9,6 +9,7 @@ use ropewalk_simulation::run::run;
 const ONE_BY_ONE: Consuming = Consuming {
     members: 3,
     by_pattern: false,
+    from_end: false,
     fixed: false,
     session_ms: 1_000,
     rebalance_within_ms: 500,
@@ -30,7 +31,11 @@ fn every_group_reads_all_of_a_topic_that_grows_under_it() {
         handlers: 8,
         ..ONE_BY_ONE
     };
-    plan.load.groups = vec![ONE_BY_ONE, handled];
+    let from_end = Consuming {
+        from_end: true,
+        ..ONE_BY_ONE
+    };
+    plan.load.groups = vec![ONE_BY_ONE, handled, from_end];
     plan.load.retention_ms = -1;
     plan.load.retention_bytes = -1;
     let first = plan.load.partitions;

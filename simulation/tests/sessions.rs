@@ -232,6 +232,7 @@ fn a_group_that_nobody_uses_is_forgotten_and_one_with_members_stays() {
             group: "left".to_owned(),
             topic: TOPIC.to_owned(),
             position: Some(v1::seek_group_request::Position::Beginning(true)),
+            create: true,
             ..v1::SeekGroupRequest::default()
         };
         ask.until_answered(|mut node| {

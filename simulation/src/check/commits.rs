@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::replay::{Accepted, Replay};
-use super::{Check, Now, Seen};
+use super::{Check, Now, Seen, Starts};
 use crate::history::{Call, Event, Place};
 use crate::load::{MAIN, Prefix, group_name};
 use crate::look::eye;
@@ -65,7 +65,7 @@ impl Check for CommitsNeverGoBack {
                     }
                     self.back.push(commit.clone());
                 }
-                self.judge_passed(commit);
+                self.judge_passed(commit, now.starts);
             }
         }
         Ok(())
@@ -109,12 +109,14 @@ impl CommitsNeverGoBack {
         }
     }
 
-    fn judge_passed(&mut self, commit: Accepted) {
+    fn judge_passed(&mut self, commit: Accepted, starts: &Starts) {
         let Some(place) = commit.place.filter(|place| place.topic == MAIN) else {
             return;
         };
+        let begins = starts.of_named(&commit.group, place);
         let key = (commit.group.clone(), place);
         let processed = self.processed.entry(key).or_default();
+        processed.skip_to(begins.unwrap_or_default());
         let last = (processed.end()..commit.offset).rev();
         if let Some(missing) = { last }.find(|offset| !processed.has(*offset)) {
             self.passed.push((commit.clone(), missing));

@@ -1,5 +1,5 @@
 //! Every group gets every acknowledged record, as it is in the log, however its members come and go;
-//! unless it was trimmed.
+//! unless it was trimmed, or came before the group that begins at the end.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -67,7 +67,9 @@ impl Check for GroupsGetAll {
             let start = group.map_or(0, |group| group.log_start).max(log.start);
             let missing = groups.iter().find(|group| {
                 let got = got.get(&(**group, *place));
-                !got.is_some_and(|got| got.contains(offset))
+                let begins = seen.starts.of(**group, *place);
+                begins.is_some_and(|begins| begins <= *offset)
+                    && !got.is_some_and(|got| got.contains(offset))
             });
             if let Some(group) = missing.filter(|_| *offset >= start) {
                 return Err(format!(
@@ -82,8 +84,9 @@ impl Check for GroupsGetAll {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::made::groups::{LIFE, delivered};
+    use crate::check::made::groups::{LIFE, commit, delivered, join};
     use crate::check::made::{Story, acknowledged, log, truth_of};
+    use crate::history::Call;
 
     const JOINED: Event = Event::Joined {
         who: LIFE,
@@ -107,6 +110,29 @@ mod tests {
     #[test]
     fn what_was_never_delivered_to_a_group_is_found() {
         assert!(judge(0, [delivered(1)]).is_err());
+    }
+
+    #[test]
+    fn what_came_before_a_group_that_begins_at_the_end_passes_and_what_its_topic_gained_does_not() {
+        let begins = Event::BeginsAtTheEnd { group: 0 };
+        let create = |partitions| Event::Called {
+            number: 0,
+            call: Call::CreateTopic {
+                topic: 0,
+                partitions,
+                settings: Default::default(),
+            },
+        };
+        let judge = |partitions| {
+            let first = acknowledged((1, 0), 0);
+            let mut story = Story::of([begins.clone(), create(partitions), JOINED, first]);
+            story.logs = log(0, [(1, 0)]);
+            story.truth = truth_of(&[(1, 0)]);
+            story.fresh = vec![join(1, "a"), commit(2, "a", 1, 1)];
+            story.end(&mut GroupsGetAll)
+        };
+        assert_eq!(judge(1), Ok(()));
+        assert!(judge(0).is_err(), "the group met the topic without it");
     }
 
     #[test]

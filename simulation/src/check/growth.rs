@@ -73,6 +73,7 @@ impl Check for OldBeforeNew {
                             partition,
                         };
                         let prefix = processed.entry((who.group, old)).or_default();
+                        prefix.skip_to(seen.starts.of(who.group, old).unwrap_or_default());
                         if let Some(fence) = unread(seen, old, ring, prefix) {
                             return Err(format!(
                                 "{who} was given offset {offset} of {place} at {at:?}, when its group had finished only with what is before {} of {old}, whose fence is at {fence}",

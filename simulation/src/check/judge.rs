@@ -8,7 +8,7 @@ use ropewalk_proto::command::Command;
 use ropewalk_raft_store::inspect::Payload;
 use serde::Serialize;
 
-use super::{Check, Now, Seen, all, equal};
+use super::{Check, Now, Seen, Starts, all, equal};
 use crate::cluster::Cluster;
 use crate::history::{History, Place};
 use crate::load::Log;
@@ -30,6 +30,7 @@ pub struct Judge {
     checks: Vec<Box<dyn Check>>,
     eye: Eye,
     truth: Truth,
+    starts: Starts,
     /// How much of the history the checks have heard.
     heard: usize,
     counts: BTreeMap<&'static str, u64>,
@@ -49,6 +50,7 @@ impl Default for Judge {
             checks: all(),
             eye: Eye::default(),
             truth: Truth::default(),
+            starts: Starts::default(),
             heard: 0,
             counts: BTreeMap::new(),
         }
@@ -88,6 +90,7 @@ impl Judge {
             logs,
             truth: &self.truth,
             look: &look,
+            starts: &self.starts,
         };
         let checks = self.checks.iter_mut();
         let judged = checks.map(|check| {
@@ -118,6 +121,11 @@ impl Judge {
         self.truth.at(place).map_or(0, |(_, group)| group.log_start)
     }
 
+    /// Where a group begins in a partition; none if it has not written that down yet.
+    pub fn group_start(&self, group: u32, place: Place) -> Option<u64> {
+        self.starts.of(group, place)
+    }
+
     fn see(
         &mut self,
         at: Duration,
@@ -132,11 +140,15 @@ impl Judge {
             *self.counts.entry(kind(one)).or_default() += 1;
         }
         let events = history.events();
+        let news = events.get(self.heard..).unwrap_or_default();
+        self.starts
+            .learn(news.iter().map(|(_, event)| event), &fresh);
         let now = Now {
             look: &look,
             truth: &self.truth,
             fresh: &fresh,
-            news: events.get(self.heard..).unwrap_or_default(),
+            news,
+            starts: &self.starts,
         };
         for check in &mut self.checks {
             let judged = check.look(&now);

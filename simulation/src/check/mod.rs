@@ -35,6 +35,7 @@ mod reads;
 mod replay;
 mod sequences;
 mod sifted;
+mod starts;
 mod topics;
 mod trims;
 mod votes;
@@ -48,6 +49,7 @@ pub use crate::load::{Found, Log};
 use crate::look::Look;
 use crate::look::truth::{Committed, Truth};
 pub use judge::{Judge, Violation};
+use starts::Starts;
 
 /// What a check can see at a look.
 #[derive(Debug, Clone, Copy)]
@@ -60,6 +62,8 @@ pub struct Now<'a> {
     pub fresh: &'a [Committed],
     /// What clients did and were told since the last look.
     pub news: &'a [(Duration, Event)],
+    /// Where groups begin, as of this look.
+    pub starts: &'a Starts,
 }
 
 /// What a check can see in the end.
@@ -73,6 +77,8 @@ pub struct Seen<'a> {
     pub truth: &'a Truth,
     /// What is on the disks, all of it.
     pub look: &'a Look,
+    /// Where groups begin.
+    pub starts: &'a Starts,
 }
 
 /// One invariant.

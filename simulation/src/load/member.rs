@@ -10,7 +10,8 @@ use parking_lot::Mutex;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use ropewalk_client::{
-    Client, Delivery, Error, Rebalance, Subscription, SubscriptionHandle, TopicPartition, Trimmed,
+    Client, Delivery, Error, Offset, Rebalance, Subscription, SubscriptionHandle, TopicPartition,
+    Trimmed,
 };
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -141,6 +142,10 @@ impl Member {
             .auto_commit((!self.style.by_hand).then_some(commit_every))
             .max_in_flight(self.style.in_flight)
             .on_trimmed(Trimmed::SkipToBeginning)
+            .start_at(match self.style.from_end {
+                true => Offset::End,
+                false => Offset::Beginning,
+            })
             .on_rebalance(move |what| tell(&history, who, what));
         let builder = match self.style.by_pattern {
             true => builder.pattern("topic-.*"),

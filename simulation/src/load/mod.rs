@@ -160,6 +160,9 @@ impl Clients {
 
     fn start_groups(&self, sim: &mut Sim<'_>) {
         for (group, style) in (0..).zip(&self.plan.load.groups) {
+            if style.from_end {
+                self.history.add(Event::BeginsAtTheEnd { group });
+            }
             for member in 0..style.members {
                 let (own, style) = (self.clone(), style.clone());
                 sim.client(member::host_name(group, member), async move {

@@ -106,6 +106,9 @@ pub struct Consuming {
     pub members: u32,
     /// Whether they subscribe to every topic there is, by a pattern.
     pub by_pattern: bool,
+    /// Whether the group begins at the end of what is there, and not at the beginning.
+    #[serde(default)]
+    pub from_end: bool,
     /// Whether they keep their partitions from one start to the next.
     pub fixed: bool,
     /// See the client's setting of this name.
@@ -187,6 +190,7 @@ impl Load {
             recreate_every_ms: 0,
         }
         .with_groups(seed, storm_ms)
+        .with_ends(seed)
         .with_table(seed)
         .with_stranger(seed)
         .with_sieve(seed)
@@ -210,6 +214,15 @@ impl Load {
                 self.growths.push(Growing { at_ms, partitions });
                 at_ms += random.random_range(storm_ms / 10..=storm_ms / 3);
             }
+        }
+        self
+    }
+
+    /// Draws at which end groups begin, apart from all else.
+    fn with_ends(mut self, seed: u64) -> Load {
+        let mut random = SmallRng::seed_from_u64(seed.wrapping_mul(0xBF58_476D_1CE4_E5B9));
+        for group in &mut self.groups {
+            group.from_end = random.random_bool(0.5);
         }
         self
     }
@@ -292,6 +305,7 @@ impl Consuming {
         Consuming {
             members: random.random_range(1..=4),
             by_pattern: random.random_bool(0.25),
+            from_end: false,
             fixed: random.random_bool(0.3),
             session_ms: pick(random, &[1_000, 2_000, 3_000]),
             rebalance_within_ms: pick(random, &[500, 2_000, 10_000]),
@@ -333,6 +347,7 @@ mod tests {
         assert!(both(&|load| load.growths.len() == 2));
         assert!(both(&|load| !load.groups.is_empty()));
         assert!(both(&|load| load.groups.iter().any(|one| one.by_pattern)));
+        assert!(both(&|load| load.groups.iter().any(|one| one.from_end)));
         assert!(both(&|load| load.groups.iter().any(|one| one.handlers > 0)));
         assert!(both(&|load| load.producers.iter().any(|one| one.burst > 0)));
         assert!(both(&|load| load
