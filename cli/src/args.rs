@@ -300,6 +300,26 @@ impl ConsumeArgs {
     }
 }
 
+#[derive(Debug, Args)]
+pub struct GroupSeekArgs {
+    /// The group
+    pub group: String,
+    /// The topic
+    pub topic: String,
+    /// beginning, end, @OFFSET, a time (2026-01-31T00:00:00Z), or how long ago (-1h)
+    #[arg(long, value_name = "WHERE", allow_hyphen_values = true)]
+    pub to: StartAt,
+    /// Only this partition [default: all]
+    #[arg(long, value_name = "P")]
+    pub partition: Option<u32>,
+    /// Create the group if it does not exist: its first member begins there
+    #[arg(long)]
+    pub create: bool,
+    /// Show where the positions are and where they would go, and move nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
 #[derive(Debug, Subcommand)]
 pub enum GroupVerb {
     /// All consumer groups
@@ -315,18 +335,7 @@ pub enum GroupVerb {
         group: String,
     },
     /// Move a group's positions in a topic; it must have no members
-    Seek {
-        /// The group
-        group: String,
-        /// The topic
-        topic: String,
-        /// beginning, end, @OFFSET, a time (2026-01-31T00:00:00Z), or how long ago (-1h)
-        #[arg(long, value_name = "WHERE", allow_hyphen_values = true)]
-        to: StartAt,
-        /// Only this partition [default: all]
-        #[arg(long, value_name = "P")]
-        partition: Option<u32>,
-    },
+    Seek(GroupSeekArgs),
     /// Forget a group and its positions; it must have no members
     Delete {
         /// The group

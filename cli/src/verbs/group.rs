@@ -1,14 +1,12 @@
 //! `ropewalk group`.
 
 use anyhow::bail;
-use ropewalk_client::SeekGroup;
 use ropewalk_proto::error::WireError;
 use ropewalk_proto::v1::{GroupInfo, PartitionLag};
 use serde::Serialize;
 
-use super::Context;
 use super::group_rows::{GroupRow, LagRow, MemberRow, ShareRow};
-use super::span;
+use super::{Context, seek};
 use crate::args::GroupVerb;
 use crate::output::{Row, columns};
 
@@ -37,32 +35,7 @@ pub async fn run(context: Context, verb: GroupVerb) -> anyhow::Result<()> {
                 None => Ok(()),
             }
         }
-        GroupVerb::Seek {
-            group,
-            topic,
-            to,
-            partition,
-        } => {
-            let place = span::place(to);
-            let to = match partition {
-                None => SeekGroup::All(place),
-                Some(partition) => {
-                    let offset = client.offset(&topic, partition, place).await?;
-                    SeekGroup::Partitions(vec![(partition, offset)])
-                }
-            };
-            let moved = admin.seek_group(&group, &topic, to).await?;
-            let rows: Vec<Moved> = moved
-                .into_iter()
-                .map(|(partition, committed)| Moved {
-                    group: group.clone(),
-                    topic: topic.clone(),
-                    partition,
-                    committed,
-                })
-                .collect();
-            Ok(context.output.rows(&rows)?)
-        }
+        GroupVerb::Seek(args) => seek::run(&context, &client, &args).await,
         GroupVerb::Delete { group } => {
             admin.delete_group(&group).await?;
             let done = Deleted {
@@ -90,28 +63,6 @@ struct Deleted {
     deleted: bool,
 }
 
-/// Where a group goes on now.
-#[derive(Debug, Serialize)]
-struct Moved {
-    group: String,
-    topic: String,
-    partition: u32,
-    committed: u64,
-}
-
-impl Row for Moved {
-    const COLUMNS: &'static [&'static str] = &["group", "topic", "partition", "committed"];
-
-    fn cells(&self) -> Vec<String> {
-        vec![
-            self.group.clone(),
-            self.topic.clone(),
-            self.partition.to_string(),
-            self.committed.to_string(),
-        ]
-    }
-}
-
 /// A group with its members, and who reads what.
 #[derive(Debug, Serialize)]
 struct Described {
@@ -120,6 +71,7 @@ struct Described {
     coordinator: u64,
     members: Vec<MemberRow>,
     partitions: Vec<ShareRow>,
+    missing_topics: Vec<String>,
 }
 
 impl From<GroupInfo> for Described {
@@ -130,6 +82,7 @@ impl From<GroupInfo> for Described {
             coordinator: info.coordinator_node_id,
             members: info.members.into_iter().map(MemberRow::from).collect(),
             partitions: info.partitions.into_iter().map(ShareRow::from).collect(),
+            missing_topics: info.missing_topics,
         }
     }
 }
@@ -138,8 +91,15 @@ fn text(described: &Described) -> String {
     let cells = |rows: &[MemberRow]| rows.iter().map(Row::cells).collect::<Vec<_>>();
     let members = columns(MemberRow::COLUMNS, &cells(&described.members));
     let shares: Vec<Vec<String>> = described.partitions.iter().map(Row::cells).collect();
+    let missing = match described.missing_topics.as_slice() {
+        [] => String::new(),
+        missing => format!(
+            "\ntopics that do not exist, read once they are created: {}\n",
+            missing.join(", ")
+        ),
+    };
     format!(
-        "group {}, generation {}, coordinated by node {}\n\n{members}\n\n{}",
+        "group {}, generation {}, coordinated by node {}\n{missing}\n{members}\n\n{}",
         described.group,
         described.generation,
         described.coordinator,

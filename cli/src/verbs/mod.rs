@@ -15,6 +15,7 @@ mod produce;
 mod quarantine;
 mod record;
 mod rows;
+mod seek;
 mod span;
 mod subscribe;
 mod topic;

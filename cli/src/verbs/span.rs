@@ -107,7 +107,8 @@ pub fn records_left(
     stream::once(opened).try_flatten().boxed()
 }
 
-async fn partitions(client: &Client, topic: &str) -> anyhow::Result<Vec<u32>> {
+/// The partitions of a topic, by number.
+pub async fn partitions(client: &Client, topic: &str) -> anyhow::Result<Vec<u32>> {
     match client.admin().topic(topic).await? {
         Some(found) => Ok(found.partitions.iter().map(|one| one.partition).collect()),
         None => bail!(no_topic(topic)),

@@ -11,6 +11,7 @@ mod disks;
 mod filters;
 mod floods;
 mod garbage;
+mod group_topics;
 mod groups;
 mod joining;
 mod otlp;
