@@ -97,9 +97,10 @@ impl Error {
         )
     }
 
-    /// Whether the topic or partition that was meant does not exist, as far as the asked node knows.
+    /// Whether the topic or partition that was meant does not exist, as far as the asked node knows, or
+    /// another has its name.
     pub(crate) fn says_topic_is_gone(&self) -> bool {
-        self.says_there_is_none()
+        self.says_there_is_none() || self.code() == Some(ErrorCode::TopicRecreated)
     }
 
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Error {

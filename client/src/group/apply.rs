@@ -255,12 +255,22 @@ impl State {
 
     /// A partition of this member's that is not on its way to another.
     pub fn named(&mut self, topic: &str, partition: u32) -> Result<&mut Part> {
-        let mut parts = self.parts.values_mut();
-        let named = parts.find(|part| {
+        self.find(topic, partition).map(|(_, part)| part)
+    }
+
+    /// The same by ids.
+    pub fn place_of(&mut self, topic: &str, partition: u32) -> Result<Place> {
+        self.find(topic, partition).map(|(place, _)| place)
+    }
+
+    fn find(&mut self, topic: &str, partition: u32) -> Result<(Place, &mut Part)> {
+        let mut parts = self.parts.iter_mut();
+        let named = parts.find(|(_, part)| {
             &*part.name.topic == topic
                 && part.name.partition == partition
                 && part.standing() == Standing::Working
         });
+        let named = named.map(|(place, part)| (*place, part));
         named.ok_or_else(|| {
             Error::invalid(format!(
                 "{topic}/{partition} is not assigned to this member; see assignment()"

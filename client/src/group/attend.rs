@@ -11,6 +11,7 @@ use super::rebalance::Rebalance;
 use super::session::{Sent, Session};
 use super::settings::{End, end_of};
 use crate::error::{Error, ErrorKind};
+use crate::metadata::PartitionId;
 
 /// So many partitions are asked at a time where they begin.
 const RESOLVING: usize = 16;
@@ -232,8 +233,9 @@ impl Member {
             let (inner, start_at) = (self.inner.clone(), self.settings.start_at);
             let (place, life, name) = (*place, part.life, part.name.clone());
             let asking = async move {
-                let found = inner.offset(&name.topic, name.partition, start_at).await;
-                (place, life, found)
+                let of = PartitionId::new(&name.topic, place.topic_id, name.partition);
+                let found = inner.place(of, start_at).await;
+                (place, life, found.map(|(_, offset)| offset))
             };
             self.resolving.push(asking.boxed());
         }

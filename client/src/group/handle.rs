@@ -13,6 +13,7 @@ use super::shared::Shared;
 use crate::admin::Admin;
 use crate::client::Inner;
 use crate::error::{Error, ErrorKind, Result};
+use crate::metadata::PartitionId;
 use crate::record::Offset;
 
 /// Commits, seeks, pauses and stops a subscription. Cheap to clone; a [`super::Subscription`] derefs
@@ -103,11 +104,17 @@ impl SubscriptionHandle {
     /// # Errors
     /// As for [`crate::Client::offset`], and as for [`SubscriptionHandle::pause`].
     pub async fn seek(&self, topic: &str, partition: u32, to: Offset) -> Result<()> {
+        let place = self.shared.state.lock().place_of(topic, partition)?;
+        let of = PartitionId::new(topic, place.topic_id, partition);
+        let (_, offset) = self.inner.place(of, to).await?;
         self.shared
-            .change(|state| state.named(topic, partition).map(drop))?;
-        let offset = self.inner.offset(topic, partition, to).await?;
-        self.shared
-            .change(|state| state.seek(topic, partition, offset))
+            .change(|state| match state.place_of(topic, partition)? == place {
+                true => state.seek(topic, partition, offset),
+                // Meanwhile it was lost, and one of a later topic of the name was assigned.
+                false => Err(Error::invalid(format!(
+                    "{topic}/{partition} was taken from this member meanwhile; see assignment()"
+                ))),
+            })
     }
 
     /// How far what this member has committed is behind, by partition, as the brokers have it.

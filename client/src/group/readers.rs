@@ -21,8 +21,16 @@ pub(super) struct Readers {
 }
 
 impl Readers {
-    pub fn open(&self, place: &TopicPartition, from: u64, share_bytes: usize) -> Reader {
-        ReaderBuilder::new(self.inner.clone(), &place.topic, place.partition)
+    /// Reads a partition of the topic with this id, and of no later one of its name.
+    pub fn open(
+        &self,
+        topic_id: u64,
+        name: &TopicPartition,
+        from: u64,
+        share_bytes: usize,
+    ) -> Reader {
+        ReaderBuilder::new(self.inner.clone(), &name.topic, name.partition)
+            .topic_id(topic_id)
             .on_trimmed(self.trimmed)
             .max_decompressed_bytes(self.max_decompressed_bytes)
             .patience(self.patience)

@@ -189,7 +189,9 @@ impl State {
         };
         if let Phase::Reading(reader) = &mut part.phase {
             let position = reader.position();
-            **reader = self.readers.open(&part.name, position, share);
+            **reader = self
+                .readers
+                .open(place.topic_id, &part.name, position, share);
         }
     }
 
@@ -230,7 +232,7 @@ impl State {
         let share = self.share_bytes();
         let anew = self.readers.share_bytes != share;
         self.readers.share_bytes = share;
-        for part in self.parts.values_mut() {
+        for (place, part) in &mut self.parts {
             let from = match &part.phase {
                 Phase::Reading(reader) if anew => Some(reader.position()),
                 _ => part.can_begin(),
@@ -239,7 +241,8 @@ impl State {
                 continue;
             };
             part.progress.get_or_insert_with(|| Progress::new(from));
-            part.phase = Phase::Reading(Box::new(self.readers.open(&part.name, from, share)));
+            let reader = self.readers.open(place.topic_id, &part.name, from, share);
+            part.phase = Phase::Reading(Box::new(reader));
         }
     }
 }

@@ -148,7 +148,7 @@ impl Member {
             })
             .on_rebalance(move |what| tell(&history, who, what));
         let builder = match self.style.by_pattern {
-            true => builder.pattern("topic-.*"),
+            true => builder.pattern(format!("topic-.*|{}", super::RECREATED_NAME)),
             false => builder.topics([topic_name(MAIN)]),
         };
         let builder = match self.style.fixed {
