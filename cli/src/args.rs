@@ -260,7 +260,8 @@ pub struct ConsumeArgs {
     /// The topic
     pub topic: String,
     /// Read as a member of this consumer group: go on where it stands, share the partitions with its other
-    /// members, and commit what was printed
+    /// members, and commit what was printed. Without --follow, partitions of other members are waited for at
+    /// most 10 s. Through a pipe, what its reader left unread when it ended comes again
     #[arg(long, value_name = "G")]
     pub group: Option<String>,
     /// beginning, end, @OFFSET, a time (2026-01-31T00:00:00Z), or how long ago (-1h); of a group, where it
@@ -278,7 +279,8 @@ pub struct ConsumeArgs {
     /// Stop after this many records
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
-    /// Go on with records as they are published, instead of stopping at the end that stood at the start
+    /// Go on with records as they are published, instead of stopping at the end that stood at the start.
+    /// Partitions that the topic gains are read from their beginning
     #[arg(long)]
     pub follow: bool,
     /// Only records for which this is true: type == 'order.placed' && json.total > 100. A group passes the

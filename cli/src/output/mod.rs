@@ -1,5 +1,6 @@
 //! Results on stdout: columns for people, JSON for programs. Nothing else in the command prints there.
 
+mod outlet;
 mod progress;
 mod stream;
 mod table;
@@ -8,6 +9,7 @@ use std::io::{self, IsTerminal, Write};
 
 use serde::Serialize;
 
+pub use outlet::Outlet;
 pub use progress::{bar, spinner};
 pub use stream::Stream;
 pub use table::{bytes, columns, list, millis};

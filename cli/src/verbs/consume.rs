@@ -8,7 +8,7 @@ use tokio::signal::ctrl_c;
 
 use super::record::{HeaderRow, RecordRow, Text};
 use super::span::{self, Span};
-use super::{Context, subscribe};
+use super::{Context, growing, subscribe};
 use crate::args::ConsumeArgs;
 use crate::output::Stream;
 
@@ -23,18 +23,23 @@ pub async fn run(context: Context, args: ConsumeArgs) -> anyhow::Result<()> {
     }
     let client = context.client().await?;
     let spans = span::of(&client, &args).await?;
-    let side_by_side = if args.follow {
-        spans.len()
-    } else {
-        SIDE_BY_SIDE
+    let partitions = u32::try_from(spans.len()).unwrap_or(u32::MAX);
+    let spans = stream::iter(spans);
+    let spans = match args.follow && args.partition.is_none() {
+        true => {
+            let new = growing::new_partitions(client.clone(), args.topic.clone(), partitions);
+            spans.chain(new).boxed()
+        }
+        false => spans.boxed(),
     };
+    let side_by_side = (!args.follow).then_some(SIDE_BY_SIDE);
     let filter = args.filter.clone();
     let records = all(
         client,
         args.topic.clone(),
         spans,
         (filter, args.unreadable()),
-        side_by_side.max(1),
+        side_by_side,
     );
     let mut out = context.output.stream();
     let printed = print(records, &args, &mut out).await;
@@ -47,11 +52,11 @@ pub async fn run(context: Context, args: ConsumeArgs) -> anyhow::Result<()> {
 fn all(
     client: Client,
     topic: String,
-    spans: Vec<Span>,
+    spans: BoxStream<'static, Span>,
     (filter, unreadable): (Option<String>, Unreadable),
-    side_by_side: usize,
+    side_by_side: Option<usize>,
 ) -> Records {
-    stream::iter(spans)
+    spans
         .map(move |span| {
             let filter = filter.clone().unwrap_or_default();
             let open = move |reader: ReaderBuilder| reader.filter(filter).on_unreadable(unreadable);

@@ -45,7 +45,9 @@ impl Followed {
         let mut spans = Vec::new();
         let count = u32::try_from(found.partitions.len()).unwrap_or(u32::MAX);
         for partition in self.partitions..count {
-            let place = self.client.offset(&self.topic, partition, Offset::Beginning);
+            let place = self
+                .client
+                .offset(&self.topic, partition, Offset::Beginning);
             let Ok(start) = place.await else {
                 break;
             };

@@ -7,6 +7,7 @@ mod consume;
 mod dev;
 mod group;
 mod group_rows;
+mod growing;
 mod host;
 mod input;
 mod node;
@@ -18,6 +19,7 @@ mod rows;
 mod seek;
 mod span;
 mod subscribe;
+mod taken;
 mod topic;
 mod trace;
 

@@ -10,7 +10,7 @@ use ropewalk_client::{Client, Error, Offset, Record, Trimmed};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::support::{Cluster, PATIENCE};
+use crate::support::{Cluster, PATIENCE, ropewalk};
 
 const GROUP: &str = "g";
 const KEPT: &str = "kept";
@@ -207,4 +207,42 @@ async fn a_group_that_began_at_the_end_gets_all_of_the_partitions_that_its_topic
     member.lives();
     let got = got.lock();
     assert!(got[KEPT].is_disjoint(&before), "it began at the end");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_follows_a_topic_without_a_group_reads_the_partitions_that_it_gains() {
+    let cluster = Cluster::start(1, &[]).await;
+    create(&cluster, KEPT, "2").await;
+    cluster.healthy().await;
+    let client = cluster.client().await;
+    publish(&client, KEPT, "before", 100).await;
+    let addresses = cluster.addresses();
+    let consume = [
+        "consume", KEPT, "--follow", "--from", "end", "--count", "400",
+    ];
+    let following = {
+        let args = [&["--bootstrap", &addresses, "-o", "jsonl"], &consume[..]].concat();
+        let args: Vec<String> = args.iter().map(ToString::to_string).collect();
+        tokio::spawn(async move {
+            let args: Vec<&str> = args.iter().map(String::as_str).collect();
+            ropewalk(&args).await
+        })
+    };
+    // Long enough that it has found the end.
+    sleep(Duration::from_secs(2)).await;
+    cluster
+        .run(&["topic", "grow", KEPT, "--partitions", "9"])
+        .await
+        .ok();
+    let after = publish(&client, KEPT, "after", 400).await;
+    let read = timeout(PATIENCE, following).await;
+    let read = read.expect("new partitions are not read").unwrap().lines();
+    let values = read.iter().filter_map(|row| row["value"].as_str());
+    let values: BTreeSet<String> = values.map(str::to_owned).collect();
+    assert_eq!(values, after);
+    let partitions: BTreeSet<u64> = read
+        .iter()
+        .filter_map(|row| row["partition"].as_u64())
+        .collect();
+    assert!(partitions.len() > 2, "{partitions:?}");
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use ropewalk_demo::publish::Publisher;
 use serde_json::Value;
 use tokio::process::{Child, Command};
@@ -319,4 +320,91 @@ async fn members_killed_frozen_and_joined_and_a_coordinator_killed_read_everythi
             );
         }
     }
+}
+
+#[tokio::test]
+async fn what_the_reader_of_a_pipe_left_unread_comes_again() {
+    let cluster = cluster().await;
+    let input: String = (0..500).map(|n| format!("key-{n}={n}\n")).collect();
+    let produce = ["produce", TOPIC, "--key-separator", "="];
+    cluster.run_with(input.as_bytes(), &produce).await.ok();
+    let consume = format!(
+        "exec {} consume {TOPIC} --group {GROUP} --follow -o jsonl --bootstrap {} | head -5",
+        binary().display(),
+        cluster.addresses()
+    );
+    let piped = Command::new("sh").args(["-c", &consume]).output();
+    let piped = timeout(PATIENCE, piped).await.expect("it ends with head");
+    let text = String::from_utf8(piped.unwrap().stdout).unwrap();
+    assert_eq!(text.lines().count(), 5);
+    // The command may still be leaving its group.
+    let until = Instant::now() + PATIENCE;
+    while cluster.run(&["group", "list"]).await.lines()[0]["members"] != 0 {
+        assert!(Instant::now() < until, "it does not leave");
+        sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(lag(&cluster).await, Some(500));
+    let consume = ["consume", TOPIC, "--group", GROUP, "-o", "jsonl"];
+    assert_eq!(cluster.run(&consume).await.lines().len(), 500);
+    assert_eq!(lag(&cluster).await, Some(0));
+}
+
+#[tokio::test]
+async fn without_follow_partitions_of_a_member_that_does_nothing_are_not_waited_for_without_end() {
+    let cluster = cluster().await;
+    let input: String = (0..500).map(|n| format!("key-{n}={n}\n")).collect();
+    let produce = ["produce", TOPIC, "--key-separator", "="];
+    cluster.run_with(input.as_bytes(), &produce).await.ok();
+    let client = cluster.client().await;
+    let mut idle = client
+        .subscribe(GROUP)
+        .topics([TOPIC])
+        .rebalance_within(Duration::from_millis(500))
+        .build()
+        .await
+        .unwrap();
+    // What it takes is never done.
+    let _taken = idle.next().await.unwrap().unwrap();
+    let consume = ["consume", TOPIC, "--group", GROUP, "-o", "jsonl"];
+    let ended = timeout(PATIENCE, cluster.run(&consume)).await;
+    let ended = ended.expect("it waits without end");
+    assert!(ended.err.contains("not waited for"), "{ended:?}");
+    let printed = ended.lines().len();
+    assert!((1..500).contains(&printed), "{printed} records");
+}
+
+#[tokio::test]
+async fn a_seek_shows_what_it_would_do_and_creates_no_group_by_mistake() {
+    let cluster = cluster().await;
+    let input: String = (0..200).map(|n| format!("key-{n}={n}\n")).collect();
+    let produce = ["produce", TOPIC, "--key-separator", "="];
+    cluster.run_with(input.as_bytes(), &produce).await.ok();
+    let mistyped = ["group", "seek", "mistyped", TOPIC, "--to", "end"];
+    let refused = cluster.run(&mistyped).await.refused(1);
+    assert!(refused.contains("there is no group"), "{refused}");
+    let planned = [&mistyped[..], &["--create", "--dry-run"]].concat();
+    assert_eq!(
+        cluster.run(&planned).await.lines().len(),
+        PARTITIONS as usize
+    );
+    assert_eq!(cluster.run(&["group", "list"]).await.lines().len(), 0);
+    let created = [&mistyped[..], &["--create"]].concat();
+    let moved = cluster.run(&created).await.lines();
+    let sum = |rows: &[Value], name: &str| -> u64 {
+        rows.iter().filter_map(|row| row[name].as_u64()).sum()
+    };
+    assert_eq!(sum(&moved, "committed"), 200);
+    let back = [
+        "group",
+        "seek",
+        "mistyped",
+        TOPIC,
+        "--to",
+        "beginning",
+        "--dry-run",
+    ];
+    let planned = cluster.run(&back).await.lines();
+    assert_eq!((sum(&planned, "committed"), sum(&planned, "to")), (200, 0));
+    let again = cluster.run(&back).await.lines();
+    assert_eq!(sum(&again, "committed"), 200, "nothing was moved");
 }
