@@ -53,6 +53,8 @@ pub struct Error {
 struct Inner {
     kind: ErrorKind,
     outcome_unknown: bool,
+    /// The record of a batch that was refused, by its place there.
+    record: Option<u32>,
     message: String,
 }
 
@@ -113,9 +115,23 @@ impl Error {
             inner: Arc::new(Inner {
                 kind,
                 outcome_unknown,
+                record: None,
                 message: message.into(),
             }),
         }
+    }
+
+    /// The record of a batch for which the batch was refused, if it was for one, by its place there.
+    pub(crate) fn record(&self) -> Option<u32> {
+        self.inner.record
+    }
+
+    /// Whether a record is refused for what it is.
+    pub(crate) fn is_of_the_record(&self) -> bool {
+        matches!(
+            self.kind(),
+            ErrorKind::TooLarge | ErrorKind::InvalidArgument
+        )
     }
 
     pub(crate) fn invalid(message: impl Into<String>) -> Error {
@@ -203,7 +219,13 @@ fn never_connected(status: &Status) -> bool {
 
 impl From<WireError> for Error {
     fn from(error: WireError) -> Error {
-        Error::new(ErrorKind::Cluster(error.code), error.message)
+        let record = error.record;
+        let error = Error::new(ErrorKind::Cluster(error.code), error.message);
+        let mut inner = Arc::unwrap_or_clone(error.inner);
+        inner.record = record;
+        Error {
+            inner: Arc::new(inner),
+        }
     }
 }
 

@@ -60,6 +60,8 @@ pub(crate) struct Topic {
     pub partitioner: Arc<Partitioner>,
     method: i32,
     pub max_batch_bytes: u32,
+    /// It keeps the last record of each key, and takes none without.
+    pub keys_only: bool,
     leaders: Vec<Leading>,
 }
 
@@ -144,6 +146,7 @@ impl Topic {
             partitioner,
             method: settings.partitioner,
             max_batch_bytes: settings.max_batch_bytes,
+            keys_only: settings.cleanup() != v1::Cleanup::Delete,
             leaders,
         })
     }

@@ -176,6 +176,9 @@ pub struct WireError {
     pub message: String,
     /// For [`ErrorCode::TopicRecreated`]: the topic that has the name now. Otherwise 0.
     pub topic_id: u64,
+    /// For a batch that is refused for one of its records: that record's place in the batch, from 0. The
+    /// others can be sent without it. It travels in streams only.
+    pub record: Option<u32>,
 }
 
 impl WireError {
@@ -185,6 +188,7 @@ impl WireError {
             code,
             message: message.into(),
             topic_id: 0,
+            record: None,
         }
     }
 
@@ -199,6 +203,13 @@ impl WireError {
                 ),
             )
         }
+    }
+
+    /// The same error, for the record at this place in its batch.
+    #[must_use]
+    pub fn at_record(mut self, record: usize) -> WireError {
+        self.record = u32::try_from(record).ok();
+        self
     }
 }
 
@@ -253,6 +264,7 @@ impl From<WireError> for crate::v1::Error {
             message: error.message,
             leader: None,
             topic_id: error.topic_id,
+            record: error.record,
         }
     }
 }
@@ -261,6 +273,7 @@ impl From<crate::v1::Error> for WireError {
     fn from(error: crate::v1::Error) -> WireError {
         WireError {
             topic_id: error.topic_id,
+            record: error.record,
             ..WireError::new(ErrorCode::from_number(error.code), error.message)
         }
     }

@@ -103,6 +103,7 @@ fn what_a_newer_node_tells_a_client_is_read_without_what_is_new() {
         error: Some(Error {
             code: 9,
             message: "why".to_owned(),
+            record: None,
             leader: Some(node()),
             topic_id: 7,
         }),

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::batch::{Choice, NewRecord, Open};
 use super::memory::Held;
+use super::rules::Rules;
 use super::ticket::{Completion, Place};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -18,10 +19,8 @@ use crate::error::{Error, ErrorKind, Result};
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Shape {
     pub compression: Compression,
-    /// Bytes of a batch before compression.
+    /// Bytes of a batch before compression, where the topic takes so many.
     pub batch_bytes: usize,
-    /// Bytes of a batch that holds a single large record.
-    pub max_batch_bytes: usize,
     pub linger: Duration,
 }
 
@@ -30,6 +29,7 @@ pub(super) struct Shape {
 pub(super) struct Accumulator {
     partition: u32,
     shape: Shape,
+    rules: Arc<Rules>,
     state: Mutex<State>,
     /// Told when there is something new for the lane to look at.
     pub changed: Notify,
@@ -54,10 +54,11 @@ pub(super) struct Pushed {
 }
 
 impl Accumulator {
-    pub fn new(partition: u32, shape: Shape) -> Accumulator {
+    pub fn new(partition: u32, shape: Shape, rules: Arc<Rules>) -> Accumulator {
         Accumulator {
             partition,
             shape,
+            rules,
             state: Mutex::default(),
             changed: Notify::new(),
         }
@@ -105,10 +106,12 @@ impl Accumulator {
             return Ok(place);
         }
         let now = record.since.unwrap_or_else(Instant::now);
-        let mut open = self.begin(choice, self.shape.batch_bytes, now);
+        let most = self.rules.max_batch_bytes();
+        let mut open = self.begin(choice, self.shape.batch_bytes.min(most), now);
         let placed = match open.push(record, memory) {
             Err(BatchError::RecordTooLarge { .. }) => {
-                open = self.begin(choice, self.shape.max_batch_bytes, now);
+                // Alone in its batch.
+                open = self.begin(choice, most, now);
                 open.push(record, memory)
             }
             placed => placed,
@@ -176,6 +179,14 @@ impl Accumulator {
             .filter(|completion| !completion.is_settled())
             .cloned()
             .collect()
+    }
+
+    /// Takes note of batches that were made of another, for those who flush.
+    pub fn adopt(&self, made: &[Open]) {
+        let mut state = self.state.lock();
+        state.forget_settled();
+        let completions = made.iter().map(|open| open.batch.completion.clone());
+        state.unsettled.extend(completions);
     }
 
     /// Refuses records from now on; those that gathered fail.

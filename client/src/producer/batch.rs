@@ -140,6 +140,20 @@ pub(super) struct NewRecord {
 }
 
 impl NewRecord {
+    /// A record that was in a batch before, whose first record came then.
+    pub fn again(record: ropewalk_proto::batch::Record, since: Instant) -> NewRecord {
+        NewRecord {
+            record: Record {
+                key: record.key,
+                value: record.value,
+                headers: record.headers,
+                ..Record::default()
+            },
+            timestamp_ms: record.timestamp_ms,
+            since: Some(since),
+        }
+    }
+
     fn key(&self) -> Option<&[u8]> {
         self.record.key.as_deref()
     }

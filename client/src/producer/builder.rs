@@ -16,8 +16,6 @@ use crate::error::{Error, Result};
 /// The most batches a partition remembers of one producer: more in flight could not be told from
 /// new ones when they are sent again.
 pub(super) const MAX_IN_FLIGHT: usize = 16;
-/// Where a topic does not say how large its batches may be.
-const MAX_BATCH_BYTES: u32 = 1 << 20;
 /// No batch below this: its header and a record of some use must fit.
 const LEAST_BATCH_BYTES: usize = 128;
 
@@ -144,19 +142,13 @@ impl ProducerBuilder {
         let ProducerBuilder {
             inner,
             topic: name,
-            mut settings,
+            settings,
         } = self;
         check(&settings)?;
         let topic = inner.topic(&name).await?;
-        let most = match topic.max_batch_bytes {
-            0 => MAX_BATCH_BYTES,
-            bytes => bytes,
-        };
-        settings.batch_bytes = settings.batch_bytes.min(most as usize);
         let shape = Shape {
             compression: settings.compression,
             batch_bytes: settings.batch_bytes,
-            max_batch_bytes: most as usize,
             linger: settings.linger,
         };
         let identity = identity::new(&inner).await?;

@@ -19,6 +19,8 @@ pub(super) struct Flight {
     pub count: u32,
     pub base_sequence: i32,
     pub at: At,
+    /// Times its partition called it too large.
+    pub tries_too_large: u32,
 }
 
 /// Where a batch is.
@@ -46,6 +48,7 @@ impl Flight {
             count,
             base_sequence,
             at: At::Home,
+            tries_too_large: 0,
         }
     }
 
@@ -74,6 +77,10 @@ pub(super) enum Remedy {
     RouteAgain,
     /// Nobody remembers this producer: go on in a new epoch.
     NewEpoch,
+    /// The first is larger than the topic takes by now.
+    Fit,
+    /// One record of the first can't be written, the others can.
+    FailRecord(u32),
     /// The first can't be written, the others can.
     FailFirst,
     /// The first was written long ago, where is not known; the others go on.
@@ -91,7 +98,10 @@ impl Remedy {
             ErrorKind::Cluster(ErrorCode::UnknownProducer) => Remedy::NewEpoch,
             ErrorKind::Cluster(ErrorCode::ProducerFenced) => Remedy::Stop,
             ErrorKind::Cluster(ErrorCode::DuplicateSequence) => Remedy::FirstIsWritten,
-            ErrorKind::Cluster(code) if code.retry() == Retry::Never => Remedy::FailFirst,
+            ErrorKind::Cluster(ErrorCode::TooLarge) => Remedy::Fit,
+            ErrorKind::Cluster(code) if code.retry() == Retry::Never => {
+                error.record().map_or(Remedy::FailFirst, Remedy::FailRecord)
+            }
             ErrorKind::Cluster(_)
             | ErrorKind::Unreachable
             | ErrorKind::Tls
@@ -124,6 +134,16 @@ impl Flights {
 
     pub fn first(&self) -> Option<&Flight> {
         self.queue.front()
+    }
+
+    pub fn first_mut(&mut self) -> Option<&mut Flight> {
+        self.queue.front_mut()
+    }
+
+    /// Puts others in the place of each.
+    pub fn replace(&mut self, others: impl FnMut(Flight) -> Vec<Flight>) {
+        let queue = std::mem::take(&mut self.queue);
+        self.queue = queue.into_iter().flat_map(others).collect();
     }
 
     pub fn take_first(&mut self) -> Option<Flight> {

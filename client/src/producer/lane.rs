@@ -58,8 +58,8 @@ pub(super) struct Lane {
     pub shared: Arc<Shared>,
     pub of: PartitionId,
     pub gathered: Arc<Accumulator>,
-    identity: Identity,
-    next_sequence: i32,
+    pub identity: Identity,
+    pub next_sequence: i32,
     pub flights: Flights,
     pub link: Option<Arc<Link>>,
     answers: Answers,
@@ -77,7 +77,7 @@ pub(super) struct Lane {
     /// It was told to end, and has.
     ended: bool,
     pub resume_at: Instant,
-    backoff: Backoff,
+    pub backoff: Backoff,
     pub last_error: Option<Error>,
 }
 
@@ -86,6 +86,8 @@ pub(super) enum Found {
     Leader(Result<Leader>),
     Identity(Result<Identity>),
     Ring(Result<Arc<Topic>>),
+    /// The topic, after a batch was called too large.
+    Rules(Result<Arc<Topic>>, Error),
 }
 
 impl Lane {
@@ -159,7 +161,8 @@ impl Lane {
             self.flights.push(flight);
         }
         let Some(link) = &self.link else { return };
-        for flight in self.flights.iter_mut() {
+        // Those that were made of a larger one may be more than a partition remembers.
+        for flight in self.flights.iter_mut().take(self.shared.settings.in_flight) {
             if !matches!(flight.at, At::Home) {
                 continue;
             }
@@ -241,6 +244,14 @@ impl Lane {
                 self.last_error = Some(error);
                 self.ask_for_ring();
             }
+            Remedy::Fit => self.ask_for_rules(error),
+            Remedy::FailRecord(record) => {
+                self.fail_record(record, &error);
+                self.last_error = None;
+                // So that the next one like it is refused when it is sent.
+                let shared = self.shared.clone();
+                tokio::spawn(async move { shared.ask_for_rules().await });
+            }
             Remedy::FailFirst => self.fail_first(&error),
             Remedy::NewEpoch => self.begin_anew(&error),
             Remedy::FirstIsWritten => {
@@ -270,7 +281,7 @@ impl Lane {
         self.resume_at = now + self.backoff.pause();
     }
 
-    fn fail_first(&mut self, error: &Error) {
+    pub fn fail_first(&mut self, error: &Error) {
         let Some(first) = self.flights.take_first() else {
             return;
         };
@@ -352,6 +363,13 @@ impl Lane {
         self.errand = Some(errand.boxed());
     }
 
+    /// A batch was called too large: the topic may take less than when it was made.
+    fn ask_for_rules(&mut self, why: Error) {
+        let shared = self.shared.clone();
+        let errand = async move { Found::Rules(shared.inner.refresh(&shared.topic).await, why) };
+        self.errand = Some(errand.boxed());
+    }
+
     fn find_leader(&mut self) {
         let (inner, of) = (self.shared.inner.clone(), self.of.clone());
         let errand = async move { Found::Leader(inner.leader(&of).await) };
@@ -384,9 +402,15 @@ impl Lane {
                 self.last_error = Some(error);
                 return self.ask_for_ring();
             }
-            Found::Leader(Err(error)) | Found::Identity(Err(error)) | Found::Ring(Err(error)) => {
-                Some(error)
+            Found::Rules(Ok(topic), why) => {
+                self.shared.rules.learn(&topic);
+                self.fit(&why);
+                None
             }
+            Found::Rules(Err(error), _)
+            | Found::Leader(Err(error))
+            | Found::Identity(Err(error))
+            | Found::Ring(Err(error)) => Some(error),
         };
         if let Some(error) = failed {
             self.last_error = Some(error);

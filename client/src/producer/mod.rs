@@ -15,7 +15,9 @@ mod lane;
 mod link;
 mod memory;
 mod reroute;
+mod rules;
 mod shared;
+mod split;
 mod ticket;
 
 use std::sync::Arc;
@@ -65,7 +67,8 @@ impl Producer {
     /// Cancel-safe: if this is dropped while it waits for room, the record is not sent.
     ///
     /// # Errors
-    /// `TooLarge` for a record no batch may hold; `UnknownPartition` for one the record names;
+    /// `TooLarge` for a record no batch may hold; `InvalidArgument` for one without a key where the topic
+    /// is compacted; `UnknownPartition` for one the record names;
     /// `Timeout` if there was no room within the delivery timeout; `Closed`; `ProducerFenced`. In
     /// all these cases the record is not sent.
     pub async fn send(&self, record: Record) -> Result<Ticket> {
@@ -85,10 +88,17 @@ impl Producer {
             timestamp_ms,
             since: None,
         };
+        let mut asked = false;
         loop {
-            match shared.route(&record, &mut memory)? {
-                Routed::Placed(place) => return Ok(Ticket::new(place, timestamp_ms)),
-                Routed::Wait => {
+            match shared.route(&record, &mut memory) {
+                Ok(Routed::Placed(place)) => return Ok(Ticket::new(place, timestamp_ms)),
+                // The topic's settings may have changed since they were told.
+                Err(error) if !asked && error.is_of_the_record() => {
+                    asked = true;
+                    shared.ask_for_rules().await;
+                }
+                Err(error) => return Err(error),
+                Ok(Routed::Wait) => {
                     let mut open = shared.open.subscribe();
                     // The sender lives in what this borrows.
                     let _ = open.wait_for(|open| *open).await;

@@ -17,11 +17,11 @@ use super::batch::{Batch, Choice, NewRecord};
 use super::handle::{Handle, Surrendered};
 use super::identity::{self, Identity};
 use super::shared::{Routing, Shared, handles};
-use super::ticket::{Completion, Place};
+use super::split::UNPACKED_BYTES;
+use super::ticket::Place;
 use crate::backoff::Backoff;
 use crate::error::{Error, ErrorKind, Result};
 use crate::metadata::Topic;
-use crate::record::Record;
 
 impl Shared {
     /// True for a newer topic than the one records are routed to, and for a newer ring of it.
@@ -64,7 +64,8 @@ async fn move_all(shared: Arc<Shared>) {
                 shared.route_again(&mut routing, topic, surrendered);
             }
             Change::Topic(topic, identity) => {
-                routing.lanes = handles(0..topic.partitions(), shared.shape);
+                routing.lanes = handles(0..topic.partitions(), shared.shape, &shared.rules);
+                shared.rules.learn(&topic);
                 routing.identity = identity;
                 routing.topic = topic;
             }
@@ -154,7 +155,8 @@ impl Shared {
         let before = u32::try_from(routing.lanes.len()).unwrap_or(u32::MAX);
         routing
             .lanes
-            .extend(handles(before..topic.partitions(), self.shape));
+            .extend(handles(before..topic.partitions(), self.shape, &self.rules));
+        self.rules.learn(&topic);
         routing.topic = topic;
         for Surrendered {
             partition,
@@ -179,7 +181,7 @@ impl Shared {
         batch: &mut Batch,
         view: &BatchView,
     ) -> std::result::Result<Vec<Place>, BatchError> {
-        let records = view.records(self.shape.max_batch_bytes)?;
+        let records = view.records(UNPACKED_BYTES)?;
         let partitioner = &routing.topic.partitioner;
         let choice = Choice::ByRing(partitioner.ring_version());
         let mut memory = batch.release_memory();
@@ -188,30 +190,11 @@ impl Shared {
                 .key
                 .as_ref()
                 .map_or(partition, |key| partitioner.partition(key));
-            let record = NewRecord {
-                record: Record {
-                    key: record.key,
-                    value: record.value,
-                    headers: record.headers,
-                    ..Record::default()
-                },
-                timestamp_ms: record.timestamp_ms,
-                since: Some(batch.since),
-            };
+            let record = NewRecord::again(record, batch.since);
             let mut part = memory.split(record.record.memory_bytes());
             self.push(routing, partition, &record, choice, &mut part)
-                .unwrap_or_else(|error| failed(partition, error))
+                .unwrap_or_else(|error| Place::failed(partition, error))
         });
         Ok(places.collect())
-    }
-}
-
-/// The place of a record that has none.
-fn failed(partition: u32, error: Error) -> Place {
-    let completion = Completion::new(partition);
-    completion.settle(Err(error));
-    Place {
-        completion,
-        index: 0,
     }
 }

@@ -17,6 +17,7 @@ use super::identity::Identity;
 use super::lane;
 use super::link::Links;
 use super::memory::{Held, Memory};
+use super::rules::Rules;
 use super::ticket::Place;
 use crate::client::Inner;
 use crate::error::{Error, Result};
@@ -31,6 +32,7 @@ pub(super) struct Shared {
     /// Ends all tasks.
     pub stop: CancellationToken,
     pub(super) shape: Shape,
+    pub(super) rules: Arc<Rules>,
     pub(super) routing: RwLock<Routing>,
     /// Whether keys can be routed now; not so while the topic's ring is being changed.
     pub(super) open: watch::Sender<bool>,
@@ -69,7 +71,8 @@ impl Shared {
         identity: Identity,
     ) -> Arc<Shared> {
         let first = inner.draw() % u64::from(topic.partitions());
-        let lanes = handles(0..topic.partitions(), shape);
+        let rules = Arc::new(Rules::of(&topic));
+        let lanes = handles(0..topic.partitions(), shape, &rules);
         Arc::new(Shared {
             inner,
             topic: topic_name,
@@ -78,6 +81,7 @@ impl Shared {
             links: Links::default(),
             stop: CancellationToken::new(),
             shape,
+            rules,
             routing: RwLock::new(Routing {
                 topic,
                 identity,
@@ -95,6 +99,7 @@ impl Shared {
         let routing = self.routing.read();
         // Under the lock, so that nothing comes after the end.
         self.check_open()?;
+        self.rules.check(&record.record)?;
         if routing.moving {
             return Ok(Routed::Wait);
         }
@@ -160,6 +165,13 @@ impl Shared {
         self.push(routing, next, record, choice, memory)
     }
 
+    /// Asks the cluster for the topic's rules. What it can't be asked now stays as it was.
+    pub async fn ask_for_rules(self: &Arc<Self>) {
+        if let Ok(topic) = self.inner.refresh(&self.topic).await {
+            self.rules.learn(&topic);
+        }
+    }
+
     pub fn check_open(&self) -> Result<()> {
         match self.failed.get() {
             Some(error) => Err(error.clone()),
@@ -188,8 +200,13 @@ impl Shared {
 }
 
 /// Handles of new lanes; their tasks begin with their first record.
-pub(super) fn handles(partitions: std::ops::Range<u32>, shape: Shape) -> Vec<Handle> {
-    let handle = |partition| Handle::new(Arc::new(Accumulator::new(partition, shape)));
+pub(super) fn handles(
+    partitions: std::ops::Range<u32>,
+    shape: Shape,
+    rules: &Arc<Rules>,
+) -> Vec<Handle> {
+    let gathered = |partition| Arc::new(Accumulator::new(partition, shape, rules.clone()));
+    let handle = |partition| Handle::new(gathered(partition));
     partitions.map(handle).collect()
 }
 

@@ -32,6 +32,18 @@ pub(super) struct Place {
     pub index: u32,
 }
 
+impl Place {
+    /// The place of a record that has none.
+    pub fn failed(partition: u32, error: Error) -> Place {
+        let completion = Completion::new(partition);
+        completion.settle(Err(error));
+        Place {
+            completion,
+            index: 0,
+        }
+    }
+}
+
 impl Completion {
     pub fn new(partition: u32) -> Arc<Completion> {
         Arc::new(Completion {

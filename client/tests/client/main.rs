@@ -8,6 +8,7 @@ mod fake;
 mod filters;
 mod group;
 mod producer_batches;
+mod producer_limits;
 mod producer_retries;
 mod producer_rings;
 mod reader;

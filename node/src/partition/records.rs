@@ -56,7 +56,10 @@ impl Partition {
             }
             match compacts {
                 true => compaction::check(batch.records_of(payload.clone()))
-                    .map_err(|what| self.error(what.code, what.message)),
+                    .map_err(|what| WireError {
+                        record: what.record,
+                        ..self.error(what.code, what.message)
+                    }),
                 false => Ok(()),
             }
         });

@@ -66,6 +66,7 @@ pub struct World {
     pub ring_version: u32,
     pub partitioner: v1::Partitioner,
     pub max_batch_bytes: u32,
+    pub cleanup: v1::Cleanup,
     pub seen: Vec<Seen>,
     pub script: Box<dyn FnMut(&Seen) -> Act + Send>,
     /// Whether a refusal names the leader.
@@ -96,6 +97,7 @@ impl World {
             ring_version: 1,
             partitioner: v1::Partitioner::Ring,
             max_batch_bytes: 1 << 20,
+            cleanup: v1::Cleanup::Delete,
             seen: Vec::new(),
             script: Box::new(|_| Act::Obey),
             hints: true,
@@ -145,6 +147,7 @@ impl World {
             settings: Some(v1::TopicSettings {
                 max_batch_bytes: self.max_batch_bytes,
                 partitioner: self.partitioner as i32,
+                cleanup: self.cleanup as i32,
                 ..Default::default()
             }),
             ring_version: self.ring_version,
@@ -158,8 +161,7 @@ impl World {
         node_id: u64,
         request: &v1::ProduceRequest,
     ) -> (Act, v1::ProduceResponse) {
-        let view =
-            BatchView::check(request.batch.clone(), &Limits::new(self.max_batch_bytes)).unwrap();
+        let view = BatchView::check(request.batch.clone(), &Limits::new(8 << 20)).unwrap();
         let seen = Seen {
             node_id,
             partition: request.partition,
@@ -210,6 +212,17 @@ impl World {
         view: &BatchView,
     ) -> Result<(u64, bool), WireError> {
         self.meant(request.topic_id)?;
+        let most = self.max_batch_bytes as usize;
+        if view.bytes().len() > most {
+            return Err(WireError::new(ErrorCode::TooLarge, "over the limit"));
+        }
+        if self.cleanup == v1::Cleanup::Compact {
+            let records = view.records(1 << 26).unwrap();
+            if let Some(keyless) = records.iter().position(|record| record.key.is_none()) {
+                let error = WireError::new(ErrorCode::InvalidRequest, "no key");
+                return Err(error.at_record(keyless));
+            }
+        }
         if request.ring_version != 0 && request.ring_version != self.ring_version {
             return Err(WireError::new(ErrorCode::StaleRing, "an old ring"));
         }

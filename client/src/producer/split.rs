@@ -1,0 +1,159 @@
+//! A batch that its partition refuses for its size, or for one of its records: its other records go
+//! out again, in their order and before all that comes behind them.
+
+use std::sync::Arc;
+
+use ropewalk_proto::batch::{BatchView, Compression};
+use tokio::time::Instant;
+
+use super::accumulator::Accumulator;
+use super::batch::{Batch, NewRecord, Open};
+use super::flight::Flight;
+use super::identity::Identity;
+use super::lane::Lane;
+use super::memory::Held;
+use super::ticket::Place;
+use crate::error::{Error, ErrorKind};
+
+/// The most bytes that a batch of this client's own unpacks to.
+pub(super) const UNPACKED_BYTES: usize = 64 << 20;
+/// Tries of a batch that its partition calls too large and the topic's settings do not: its leader may not
+/// have heard of them yet.
+const TRIES: u32 = 10;
+
+/// How a batch is made into others.
+struct Cut<'a> {
+    gathered: &'a Arc<Accumulator>,
+    partition: u32,
+    compression: Compression,
+    identity: Identity,
+    batch_bytes: usize,
+    max_batch_bytes: usize,
+    /// The record that fails, by its place in the batch, and why.
+    refused: Option<(u32, &'a Error)>,
+}
+
+impl Lane {
+    /// The first batch was called too large, and the topic's limit is known anew.
+    pub(super) fn fit(&mut self, error: &Error) {
+        let most = self.shared.rules.max_batch_bytes();
+        let Some(first) = self.flights.first_mut() else {
+            return;
+        };
+        first.tries_too_large += 1;
+        let (fits, tries) = (first.bytes.len() <= most, first.tries_too_large);
+        if first.maybe_written() || (fits && tries > TRIES) {
+            return self.fail_first(error);
+        }
+        if fits {
+            self.last_error = Some(error.clone());
+            self.resume_at = Instant::now() + self.backoff.pause();
+            return;
+        }
+        self.cut(None, |flight| flight.bytes.len() > most);
+    }
+
+    /// The first batch was refused for one record: that one fails, and the others are sent again.
+    pub(super) fn fail_record(&mut self, record: u32, error: &Error) {
+        let first = self.flights.first();
+        match first.filter(|first| !first.maybe_written() && record < first.count) {
+            None => self.fail_first(error),
+            Some(first) => {
+                let base_sequence = first.base_sequence;
+                self.cut(Some((record, error)), |flight| {
+                    flight.base_sequence == base_sequence
+                });
+            }
+        }
+    }
+
+    /// Puts others in the place of those batches, all with new places in the sequence. The first was
+    /// not written, so none behind it was.
+    fn cut(&mut self, refused: Option<(u32, &Error)>, which: impl Fn(&Flight) -> bool) {
+        let Some(first) = self.flights.first() else {
+            return;
+        };
+        let base_sequence = first.base_sequence;
+        let max_batch_bytes = self.shared.rules.max_batch_bytes();
+        let gathered = self.gathered.clone();
+        let cut = Cut {
+            gathered: &gathered,
+            partition: self.of.partition,
+            compression: self.shared.shape.compression,
+            identity: self.identity,
+            batch_bytes: self.shared.shape.batch_bytes.min(max_batch_bytes),
+            max_batch_bytes,
+            refused,
+        };
+        self.flights
+            .replace(|flight| match which(&flight) && !flight.maybe_written() {
+                true => cut.of(flight),
+                false => vec![flight],
+            });
+        self.next_sequence = self.flights.renumber(self.identity, base_sequence);
+    }
+}
+
+impl Cut<'_> {
+    fn of(&self, flight: Flight) -> Vec<Flight> {
+        let Flight {
+            mut batch, bytes, ..
+        } = flight;
+        let view = BatchView::trusted(bytes);
+        let records = match view.and_then(|view| view.records(UNPACKED_BYTES)) {
+            Ok(records) => records,
+            // This client built it; it unpacks as it was packed.
+            Err(error) => {
+                batch.fail(&Error::new(ErrorKind::Corrupt, error.to_string()));
+                return Vec::new();
+            }
+        };
+        let mut memory = batch.release_memory();
+        let (mut made, mut places) = (Vec::new(), Vec::with_capacity(records.len()));
+        for (number, record) in (0..).zip(records) {
+            let record = NewRecord::again(record, batch.since);
+            let mut part = memory.split(record.record.memory_bytes());
+            places.push(match self.refused {
+                Some((refused, why)) if refused == number => {
+                    Place::failed(self.partition, why.clone())
+                }
+                _ => self.put(&mut made, &batch, &record, &mut part),
+            });
+        }
+        // Known to who flushes before the old batch has ended.
+        self.gathered.adopt(&made);
+        batch.completion.move_to(places);
+        let flight = |open| Flight::new(open, self.identity, 0);
+        made.into_iter().map(flight).collect()
+    }
+
+    /// Puts a record into the last batch made, or into a new one.
+    fn put(
+        &self,
+        made: &mut Vec<Open>,
+        batch: &Batch,
+        record: &NewRecord,
+        memory: &mut Held,
+    ) -> Place {
+        if let Some(open) = made.last_mut()
+            && let Ok(Some(place)) = open.push(record, memory)
+        {
+            return place;
+        }
+        let (partition, compression) = (self.partition, self.compression);
+        let mut why = String::new();
+        // A record that is larger than batches gather gets one of its own.
+        for max_bytes in [self.batch_bytes, self.max_batch_bytes] {
+            let mut open = Open::new(partition, batch.choice, compression, max_bytes, batch.since);
+            match open.push(record, memory) {
+                Ok(Some(place)) => {
+                    made.push(open);
+                    return place;
+                }
+                Ok(None) => {}
+                Err(error) => why = error.to_string(),
+            }
+        }
+        Place::failed(partition, Error::new(ErrorKind::TooLarge, why))
+    }
+}
