@@ -1,5 +1,6 @@
 //! What clients did and were told, each with its simulated time. Checks read it; nothing else does.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,6 +54,25 @@ impl fmt::Display for Life {
     }
 }
 
+/// Settings that are changed one by one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Setting {
+    /// The dirty part of a log at which it is compacted, in percent.
+    MinDirtyPercent,
+    /// The time that a record without a value stays.
+    DeleteHorizonMs,
+}
+
+impl Setting {
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Setting::MinDirtyPercent => "min_dirty_percent",
+            Setting::DeleteHorizonMs => "delete_horizon",
+        }
+    }
+}
+
 /// What can be asked besides producing and reading.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Call {
@@ -72,6 +92,17 @@ pub enum Call {
         /// All of them, as they are to be.
         settings: TopicSettings,
     },
+    /// Change one setting of a topic.
+    SetOne {
+        /// Its number.
+        topic: u32,
+        /// Which setting.
+        setting: Setting,
+        /// The new value.
+        value: i64,
+    },
+    /// What those settings are, of all topics.
+    ListSettings,
     /// Give a topic more partitions.
     GrowTopic {
         /// Its number.
@@ -114,6 +145,8 @@ pub enum Answer {
     Offset(u64),
     /// The numbers of the topics there are.
     Topics(Vec<u32>),
+    /// Values of settings, by topic.
+    Settings(BTreeMap<(u32, Setting), i64>),
     /// It was not done, or that is not known.
     Failed {
         /// Whether it may have been done all the same.
@@ -300,10 +333,10 @@ impl Event {
             Event::Processed { .. } => "processed",
             Event::Called { call, .. } => match call {
                 Call::CreateTopic { .. } => "topic-creations",
-                Call::AlterTopic { .. } => "topic-changes",
+                Call::AlterTopic { .. } | Call::SetOne { .. } => "topic-changes",
                 Call::GrowTopic { .. } => "topic-growths",
                 Call::DeleteTopic { .. } => "topic-deletions",
-                Call::ListTopics => "topic-lists",
+                Call::ListTopics | Call::ListSettings => "topic-lists",
                 Call::Beginning { .. } | Call::End { .. } | Call::AtTime { .. } => "lookups",
             },
             Event::Answered { .. } => "answers",

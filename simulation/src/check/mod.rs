@@ -34,6 +34,7 @@ mod quarantine;
 mod reads;
 mod replay;
 mod sequences;
+mod settings;
 mod sifted;
 mod starts;
 mod topics;
@@ -132,6 +133,7 @@ pub fn all() -> Vec<Box<dyn Check>> {
         Box::new(lookups::LookupsAreRight),
         Box::new(topics::TopicsAreKept),
         Box::new(lives::TopicsAreTheirIds::default()),
+        Box::new(settings::SettingsAreKept),
         Box::new(fences::FencesHold::default()),
         Box::new(owners::OneOwnerAtATime::default()),
         Box::new(commits::CommitsNeverGoBack::default()),

@@ -1,6 +1,6 @@
 //! Topics beside the first: they are made, written to, changed, listed and deleted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use rand::rngs::SmallRng;
@@ -13,7 +13,7 @@ use tokio::time::sleep;
 use super::producer::{outcome, sent};
 use super::publisher::WITHOUT_SEQUENCE;
 use super::record::{self, Value};
-use super::{Clients, topic_name, topic_number};
+use super::{Clients, topic_name, topic_number, tuner};
 use crate::history::{Answer, Call};
 
 /// Topics beside the first, at a time.
@@ -25,8 +25,10 @@ pub async fn run(clients: &Clients) {
     let mut gardener = Gardener {
         clients,
         client: clients.connect(who).await,
+        other: clients.connect(who + 1).await,
         random: SmallRng::seed_from_u64(clients.seed_of(who)),
         topics: BTreeMap::new(),
+        tuned: BTreeSet::new(),
         made: 0,
         sent: 0,
     };
@@ -44,9 +46,12 @@ pub async fn run(clients: &Clients) {
 struct Gardener<'a> {
     clients: &'a Clients,
     client: Client,
+    /// Changes settings at the same time.
+    other: Client,
     random: SmallRng,
     /// What was made and is not deleted, with the settings.
     topics: BTreeMap<u32, TopicSettings>,
+    tuned: BTreeSet<u32>,
     made: u32,
     sent: u64,
 }
@@ -59,6 +64,9 @@ impl Gardener<'_> {
             (0..3, _) if self.topics.len() < MOST => self.create().await,
             (_, None) => self.create().await,
             (0..4, Some(topic)) => self.delete(topic).await,
+            (4, Some(topic)) if self.tuned.insert(topic) => {
+                tuner::tune(self.clients, [&self.client, &self.other], topic).await
+            }
             (4, Some(topic)) => self.alter(topic).await,
             (5, _) => list(self.clients, &self.client).await.map(|_| ()),
             (_, Some(topic)) => self.publish(topic).await,

@@ -15,6 +15,7 @@ pub mod settings;
 mod sieve;
 mod stranger;
 mod table;
+mod tuner;
 mod wanderer;
 
 pub use member::group_name;

@@ -10,7 +10,9 @@ use tokio::time::sleep;
 use super::producer::{outcome, sent};
 use super::reader::{Log, read_all};
 use super::record::{self, Value};
-use super::{AGAIN, Clients, MAIN, WITHOUT_SEQUENCE, garden, group_name, topic_name, until_done};
+use super::{
+    AGAIN, Clients, MAIN, WITHOUT_SEQUENCE, garden, group_name, topic_name, tuner, until_done,
+};
 use crate::history::{Answer, Call, Place};
 
 /// Creates the topic, unless somebody else did, or an earlier try unheard.
@@ -86,6 +88,7 @@ fn is_whole(one: &PartitionInfo) -> bool {
 pub async fn until_served(clients: &Clients) {
     let client = clients.connect(8_000).await;
     let topics = until_done("listing topics", || garden::list(clients, &client)).await;
+    until_done("listing settings", || tuner::look(clients, &client)).await;
     let mut number = 0;
     for topic in topics {
         let mut partition = 0;
