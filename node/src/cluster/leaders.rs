@@ -103,6 +103,11 @@ impl LeaderTable {
         self.inner.state.read().local.clone()
     }
 
+    /// How much this node leads.
+    pub(super) fn led_count(&self) -> usize {
+        self.inner.state.read().local.len()
+    }
+
     /// Whether a node was heard from within the bound; this node always was.
     pub fn alive(&self, node: NodeId) -> bool {
         self.fresh(&self.inner.state.read(), node)

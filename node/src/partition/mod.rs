@@ -46,6 +46,7 @@ mod steward;
 mod test_cluster;
 #[cfg(test)]
 mod unpack_tests;
+mod turns;
 mod walk;
 
 pub use fetch::{FetchSpec, Fetched};

@@ -22,6 +22,7 @@ use super::compaction;
 use super::host::Host;
 use super::quarantine::Quarantine;
 use super::replica::{Partition, PartitionId};
+use super::turns::Turns;
 use crate::cluster::{Cluster, ClusterView};
 use crate::config::{Config, Limits};
 use crate::metrics::Metrics;
@@ -32,6 +33,8 @@ use crate::unpack::Unpackers;
 const AT_ONCE: usize = 16;
 /// How long a replica whose Raft has stopped is left alone before it is started again.
 const RESTART_AFTER: Duration = Duration::from_secs(5);
+/// How often new replicas that wait for others are looked at.
+const FOUNDING_TICK: Duration = Duration::from_millis(50);
 /// Facts on their way to the metadata group.
 const FACTS_WAITING: usize = 64;
 /// The local value that says as of which metadata index replicas have been created here.
@@ -200,6 +203,7 @@ struct Registrar {
     partitions: Partitions,
     stopped_at: BTreeMap<ReplicaId, Instant>,
     quarantine: Quarantine,
+    turns: Turns,
 }
 
 impl Registrar {
@@ -208,6 +212,7 @@ impl Registrar {
             partitions,
             stopped_at: BTreeMap::new(),
             quarantine: Quarantine::default(),
+            turns: Turns::default(),
         }
     }
 
@@ -224,6 +229,7 @@ impl Registrar {
                 changed = view.changed() => if changed.is_err() { return },
                 () = inner.host.damage_found.notified() => {}
                 _ = ticks.tick() => {}
+                () = tokio::time::sleep(FOUNDING_TICK), if self.turns.are_left() => {}
             }
             let picture = view.borrow_and_update().clone();
             if !picture.cluster_id.is_empty() {
@@ -337,6 +343,7 @@ impl Registrar {
             let out = |id: &PartitionId| runs(id) || self.quarantine.holds(id.replica);
             wanted.into_values().filter(|(id, _)| !out(id)).collect()
         };
+        let missing = self.in_turn(missing);
         if missing.is_empty() {
             return Ok(());
         }
@@ -368,6 +375,21 @@ impl Registrar {
             }
         }
         Ok(())
+    }
+
+    /// Of the replicas to be started those whose turn it is.
+    fn in_turn(&mut self, missing: Vec<Wanted>) -> Vec<Wanted> {
+        let inner = &self.partitions.inner;
+        let running = inner.running.read();
+        let leaderless = running.values().filter(|one| {
+            self.turns.waits_for(one.id.replica)
+                && one.with_metrics(|metrics| metrics.current_leader.is_none())
+        });
+        let leaderless = leaderless.map(|one| one.id.replica).collect();
+        let on_disk = inner.host.store.replicas();
+        let on_disk = on_disk.into_iter().map(|(_, replica)| replica).collect();
+        let at_once = inner.host.limits.founding_replicas;
+        self.turns.take(missing, &on_disk, &leaderless, at_once)
     }
 
     /// Destroys what lies on the disk and is not wanted. A picture of the metadata that is older
@@ -429,7 +451,7 @@ impl Registrar {
     }
 }
 
-type Wanted = (PartitionId, TopicSettings);
+pub(super) type Wanted = (PartitionId, TopicSettings);
 
 /// What to say of a replica that the metadata has been told is damaged.
 fn told_damaged(view: &ClusterView, id: &PartitionId) -> Option<String> {
