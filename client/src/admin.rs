@@ -106,7 +106,8 @@ impl Admin {
         Ok(answer.topics.into_iter().find(|topic| topic.name == name))
     }
 
-    /// Creates a topic. Settings left at 0 take their defaults.
+    /// Creates a topic. Settings left at 0 take their defaults. Returns when every partition has a leader,
+    /// or after 5 s: partitions without one show node 0 as their leader, and take no records until they have.
     ///
     /// # Errors
     /// Among others `TopicExists`, `InvalidTopicName`, `NotEnoughNodes`.
@@ -141,7 +142,8 @@ impl Admin {
         }
     }
 
-    /// Changes settings of a topic, by the names and values the command line takes.
+    /// Changes settings of a topic, by the names and values the command line takes. The others stay as
+    /// they are, whatever is changed at the same time.
     ///
     /// # Errors
     /// Among others `UnknownTopic`, and `InvalidRequest` for a setting that makes no sense.

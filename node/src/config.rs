@@ -96,6 +96,10 @@ pub struct Limits {
     pub node_dead_after_ms: u64,
     /// A node silent for this long gets its replicas rebuilt elsewhere.
     pub node_lost_after_ms: u64,
+    /// The most replicas each node holds before further topics and partitions are refused.
+    pub replicas_per_node: u32,
+    /// New replicas a node opens at a time: the next ones wait until these have a leader.
+    pub founding_replicas: usize,
     /// How often the controller compares wish and fact.
     pub reconcile_interval_ms: u64,
     /// How fast a node that leads sends records to replicas that are new, all together; 0: as fast as it
@@ -153,6 +157,8 @@ impl Default for Limits {
             retention_interval_ms: 10_000,
             node_dead_after_ms: 3_000,
             node_lost_after_ms: 600_000,
+            replicas_per_node: 2_000,
+            founding_replicas: 16,
             reconcile_interval_ms: 500,
             rebalance_bytes_per_s: 100 << 20,
             scrub_bytes_per_s: 8 << 20,

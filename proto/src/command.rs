@@ -37,7 +37,7 @@ pub const COMMAND_VERSION: u8 = 3;
 /// | 6 | `RaiseReplicas` |
 /// | 7 | batches from which on a partition goes by its own clock |
 /// | 8 | memberships that settle nothing before all that is wished for is among them |
-/// | 9 | rings that begin above those of deleted topics, the bound of a topic on timestamps, a long memory of producers, `RenewProducer`, starts of nodes, registrations that name whose place they take, rules 1 of group commands |
+/// | 9 | rings that begin above those of deleted topics, the bound of a topic on timestamps, a long memory of producers, `RenewProducer`, starts of nodes, registrations that name whose place they take, rules 1 of group commands, changes of single settings, and a bound on replicas in what creates a topic |
 pub const UNDERSTOOD_VERSION: u32 = 9;
 
 /// Since when consumer groups, rings of appends and fences are understood.
@@ -75,6 +75,8 @@ pub const GROUP_RULES_SINCE_VERSION: u32 = 9;
 
 /// The newest rules of group commands that this build applies.
 pub const GROUP_RULES: u32 = 1;
+/// Since when a command changes single settings of a topic, and names how many replicas a node may hold.
+pub const SETTINGS_SINCE_VERSION: u32 = 9;
 
 const HEAD_BYTES: usize = 10;
 const RING_BYTES: usize = 4;

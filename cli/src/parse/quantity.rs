@@ -2,75 +2,26 @@
 
 use std::time::Duration;
 
-/// What stands for "no limit" in a retention, on the wire.
-const UNLIMITED: i64 = -1;
+use ropewalk_node::cluster::quantity;
 
 /// A duration with its unit, longer than nothing.
 pub fn duration(text: &str) -> Result<Duration, String> {
-    let parsed = humantime::parse_duration(text.trim())
-        .map_err(|_| "not a duration; write a number and its unit, as in 250ms, 30s or 7d")?;
-    if parsed.is_zero() {
-        return Err("must be longer than zero".into());
-    }
-    Ok(parsed)
+    quantity::duration(text).map_err(Into::into)
 }
-
-/// Units of a size and how many bytes each is. Powers of two carry the `i`; the others are decimal.
-const SIZE_UNITS: &[(&str, u64)] = &[
-    ("", 1),
-    ("B", 1),
-    ("KB", 1_000),
-    ("MB", 1_000_000),
-    ("GB", 1_000_000_000),
-    ("TB", 1_000_000_000_000),
-    ("KIB", 1 << 10),
-    ("MIB", 1 << 20),
-    ("GIB", 1 << 30),
-    ("TIB", 1 << 40),
-];
 
 /// A size in bytes, more than nothing. Whole numbers only: `1536KiB`, not `1.5MiB`.
 pub fn size(text: &str) -> Result<u64, String> {
-    const HELP: &str = "not a size; write a whole number and its unit, as in 64KiB or 1GiB";
-    let text = text.trim();
-    let digits = text.chars().take_while(char::is_ascii_digit).count();
-    let (number, unit) = text.split_at(digits);
-    let unit = unit.trim().to_ascii_uppercase();
-    let number: u64 = number.parse().map_err(|_| HELP)?;
-    let (_, factor) = SIZE_UNITS
-        .iter()
-        .find(|(name, _)| *name == unit)
-        .ok_or(HELP)?;
-    let bytes = number
-        .checked_mul(*factor)
-        .filter(|bytes| i64::try_from(*bytes).is_ok())
-        .ok_or("too large: sizes end at 8EiB")?;
-    if bytes == 0 {
-        return Err("must be more than zero".into());
-    }
-    Ok(bytes)
+    quantity::size(text).map_err(Into::into)
 }
 
 /// Milliseconds to keep records for; -1 for ever.
 pub fn retention_time(text: &str) -> Result<i64, String> {
-    if text == "unlimited" {
-        return Ok(UNLIMITED);
-    }
-    let kept = duration(text).map_err(|error| format!("{error}, or unlimited"))?;
-    let kept_ms = i64::try_from(kept.as_millis()).map_err(|_| "too long; write unlimited")?;
-    if kept_ms == 0 {
-        return Err("must be at least 1ms".into());
-    }
-    Ok(kept_ms)
+    quantity::or_unlimited(text, quantity::duration_ms)
 }
 
 /// Bytes one partition keeps; -1 for all.
 pub fn retention_size(text: &str) -> Result<i64, String> {
-    if text == "unlimited" {
-        return Ok(UNLIMITED);
-    }
-    let kept = size(text).map_err(|error| format!("{error}, or unlimited"))?;
-    i64::try_from(kept).map_err(|_| "too large; write unlimited".into())
+    quantity::or_unlimited(text, quantity::signed_size)
 }
 
 /// Records a second.
@@ -130,8 +81,9 @@ mod tests {
         assert_eq!(retention_time("7d"), Ok(604_800_000));
         assert_eq!(retention_size("unlimited"), Ok(-1));
         assert_eq!(retention_size("10GiB"), Ok(10 << 30));
+        assert_eq!(retention_size("none"), Ok(-1));
         assert!(retention_time("1us").is_err());
-        assert!(retention_size("-1").is_err());
+        assert!(retention_size("-2").is_err());
     }
 
     #[test]
@@ -141,5 +93,29 @@ mod tests {
         for wrong in ["", "0", "-1/s", "fast", "inf", "NaN", "5/m"] {
             assert!(rate(wrong).is_err(), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn a_setting_takes_every_form_that_a_flag_takes() {
+        use ropewalk_node::cluster::settings::{defaults, merge};
+
+        for text in [
+            "64KiB",
+            "64 kib",
+            "65536",
+            "70KB",
+            "1mb",
+            "unlimited",
+            "none",
+        ] {
+            let set = merge(&defaults(), [("retention_size", text)]).unwrap();
+            assert_eq!(Ok(set.retention_bytes), retention_size(text), "{text}");
+        }
+        for text in ["250ms", "1h 30m", "7d", "unlimited", "-1"] {
+            let set = merge(&defaults(), [("retention", text)]).unwrap();
+            assert_eq!(Ok(set.retention_ms), retention_time(text), "{text}");
+        }
+        let set = merge(&defaults(), [("segment_bytes", "1mb")]).unwrap();
+        assert_eq!(Ok(set.segment_bytes), size("1mb"));
     }
 }

@@ -14,10 +14,12 @@ use super::Context;
 use super::rows::{PartitionRow, TopicRow};
 use crate::args::{TopicCreateArgs, TopicVerb};
 use crate::exit::usage;
-use crate::output::{Row, columns};
+use crate::output::{Row, bar, columns};
 
 /// How often a topic that grows is looked at.
 const GROWN_TICK: Duration = Duration::from_millis(100);
+/// How often a new topic is looked at.
+const LED_TICK: Duration = Duration::from_millis(250);
 
 pub async fn run(context: Context, verb: TopicVerb) -> anyhow::Result<()> {
     match verb {
@@ -76,7 +78,35 @@ async fn create(context: Context, args: TopicCreateArgs) -> anyhow::Result<()> {
     let topic = admin
         .create_topic(&args.name, args.partitions, settings)
         .await?;
+    let topic = led(&context, topic).await?;
     Ok(context.output.rows(&[TopicRow::from(&topic)])?)
+}
+
+/// Returns a new topic once all of its partitions have leaders. A terminal shows how many have.
+async fn led(context: &Context, mut topic: TopicInfo) -> anyhow::Result<TopicInfo> {
+    let deadline = Instant::now() + context.global.timeout;
+    let all = topic.partitions.len();
+    let progress = bar(all as u64, "electing leaders");
+    loop {
+        let led = topic.partitions.iter();
+        let led = led.filter(|one| one.leader_node_id != 0).count();
+        progress.set_position(led as u64);
+        if led == all {
+            progress.finish_and_clear();
+            return Ok(topic);
+        }
+        if Instant::now() + LED_TICK >= deadline {
+            progress.finish_and_clear();
+            bail!(
+                "topic {name:?} exists, and {} of its {all} partitions have no leader yet: they take no \
+                 records until they have; `ropewalk partition list {name}` shows them",
+                all - led,
+                name = topic.name
+            );
+        }
+        sleep(LED_TICK).await;
+        topic = context.topic(&topic.name).await?;
+    }
 }
 
 /// Returns once keys map to the new partitions.

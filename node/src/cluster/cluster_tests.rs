@@ -200,6 +200,7 @@ fn create(name: &str, partitions: u32, replicas: u32) -> meta_command::Kind {
             replicas,
             ..TopicSettings::default()
         }),
+        ..CreateTopic::default()
     })
 }
 

@@ -11,12 +11,10 @@ use ropewalk_proto::v1::{
     Fence, GrowTopic, MetaTopic, PartitionFenced, Partitioner, TopicGrowth, meta_reply,
 };
 
+use super::frozen::{MAX_GROWTHS, MAX_PARTITIONS};
 use super::machine::{MetaMachine, Outcome};
 use super::placement;
-use super::topics::{MAX_PARTITIONS, invalid, topic_info, unknown};
-
-/// Growths of one topic that are remembered: groups that never read it so far go by them.
-const MAX_GROWTHS: usize = 100;
+use super::topics::{invalid, topic_info, unknown};
 
 impl MetaMachine {
     pub(super) fn grow_topic(&mut self, command: &GrowTopic) -> Outcome {
@@ -31,7 +29,8 @@ impl MetaMachine {
         let replicas = topic.settings.map_or(1, |settings| settings.replicas);
         let (topic_id, ring_version) = (topic.topic_id, topic.ring_version + 1);
         let slots = self.slots();
-        self.check_room(name, to - from, replicas, slots.len())?;
+        let most = command.max_replicas_per_node;
+        self.check_room(name, to - from, replicas, slots.len(), most)?;
         let places = placement::place(topic_id, to, replicas, &slots);
         let mut partitions = Vec::new();
         for (partition, nodes) in (0..).zip(places).skip(from as usize) {

@@ -120,10 +120,7 @@ impl MetaMachine {
     fn execute(&mut self, command: &MetaCommand) -> Result<Outcome, CommandError> {
         use meta_command::Kind;
         let Some(kind) = &command.kind else {
-            return Err(CommandError::Newer {
-                version: COMMAND_VERSION,
-                kind: KIND_META,
-            });
+            return Err(newer());
         };
         if self.state.cluster_id.is_empty() && !matches!(kind, Kind::FoundCluster(_)) {
             return Ok(Err(WireError::new(
@@ -136,7 +133,7 @@ impl MetaMachine {
             Kind::RegisterNode(command) => self.register_node(command),
             Kind::SetNodeState(command) => self.set_node_state(command),
             Kind::CreateTopic(command) => self.create_topic(command),
-            Kind::AlterTopic(command) => self.alter_topic(command),
+            Kind::AlterTopic(command) => self.alter_topic(command)?,
             Kind::DeleteTopic(command) => self.delete_topic(command),
             Kind::AllocateProducerIds(command) => self.allocate_producer_ids(command),
             Kind::MoveReplicas(command) => self.move_replicas(command),
@@ -197,6 +194,14 @@ impl State {
                 self.groups.insert(GroupId(partition.group_id), place);
             }
         }
+    }
+}
+
+/// The end of a machine that met a command of a newer build.
+pub(super) fn newer() -> CommandError {
+    CommandError::Newer {
+        version: COMMAND_VERSION,
+        kind: KIND_META,
     }
 }
 

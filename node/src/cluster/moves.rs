@@ -7,10 +7,8 @@ use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::ids::{GroupId, NodeId};
 use ropewalk_proto::v1::{MetaPartition, MoveReplicas, NodeState, ReplicaDamaged, SettleReplicas};
 
+use super::frozen::MAX_RETIRING;
 use super::machine::{MetaMachine, Outcome, state_of};
-
-/// Replicas of one partition on their way out, before it can be moved again.
-const MAX_RETIRING: usize = 16;
 
 impl MetaMachine {
     /// The wish. A node that holds a replica already keeps it; any other gets a new one, even if

@@ -8,14 +8,12 @@ use ropewalk_proto::v1::{
     SetNodeState, meta_reply,
 };
 
+use super::frozen::MAX_NODES;
 use super::machine::{MetaMachine, Outcome, address_of, first_replica_id, state_of};
 use super::starts;
 
 /// Bytes of a node's incarnation.
 pub const INCARNATION_BYTES: usize = 16;
-
-/// Nodes a cluster remembers, the removed ones too.
-const MAX_NODES: usize = 10_000;
 
 /// What a node is told that was removed. It may not have heard: the others speak to it no more.
 pub(super) fn removed(id: NodeId) -> WireError {

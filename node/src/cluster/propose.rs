@@ -6,12 +6,12 @@ use std::time::Duration;
 use ropewalk_proto::command::{
     COMPACTION_SINCE_VERSION, Command, EXTERNAL_SINCE_VERSION, GROUPS_SINCE_VERSION,
     IDENTITY_SINCE_VERSION, PRODUCERS_SINCE_VERSION, RAISE_SINCE_VERSION, RINGS_SINCE_VERSION,
-    Reply, SETTLE_SINCE_VERSION, TIMESTAMPS_SINCE_VERSION,
+    Reply, SETTINGS_SINCE_VERSION, SETTLE_SINCE_VERSION, TIMESTAMPS_SINCE_VERSION,
 };
 use ropewalk_proto::error::{ErrorCode, Outcome, WireError};
 use ropewalk_proto::ids::GROUPS_TOPIC;
 use ropewalk_proto::v1::{
-    AlterTopic, CreateTopic, MetaCommand, MetaReply, ProposeMetaAnswer, ProposeMetaCall,
+    AlterTopic, CreateTopic, GrowTopic, MetaCommand, MetaReply, ProposeMetaAnswer, ProposeMetaCall,
     meta_command, meta_reply,
 };
 use tokio::time::{Instant, timeout, timeout_at};
@@ -88,6 +88,17 @@ fn repeatable(kind: &meta_command::Kind) -> bool {
 fn version_of(kind: &meta_command::Kind) -> u32 {
     match kind {
         meta_command::Kind::ReplicaDamaged(_) => 2,
+        meta_command::Kind::AlterTopic(topic) if !topic.changed.is_empty() => {
+            SETTINGS_SINCE_VERSION
+        }
+        meta_command::Kind::CreateTopic(CreateTopic {
+            max_replicas_per_node: 1..,
+            ..
+        })
+        | meta_command::Kind::GrowTopic(GrowTopic {
+            max_replicas_per_node: 1..,
+            ..
+        }) => SETTINGS_SINCE_VERSION,
         meta_command::Kind::GrowTopic(_) | meta_command::Kind::PartitionFenced(_) => 3,
         meta_command::Kind::RaiseReplicas(_) => RAISE_SINCE_VERSION,
         meta_command::Kind::RenewProducer(_) => PRODUCERS_SINCE_VERSION,
@@ -164,9 +175,8 @@ fn made_before(
     let Some(topic) = shared.meta()?.state.machine().topic(&asked.name) else {
         return answer;
     };
-    let settings = settings::resolve(asked.settings.as_ref())?;
     let same = topic.partitions.len() == asked.partitions as usize;
-    match same && topic.settings == Some(settings) {
+    match same && topic.settings == asked.settings {
         true => Ok(Some(meta_reply::Kind::Topic(topic))),
         false => answer,
     }
@@ -293,7 +303,7 @@ fn out_of_time(within: Duration) -> WireError {
 #[cfg(test)]
 mod tests {
     use ropewalk_proto::v1::{
-        Cleanup, DeleteTopic, GrowTopic, PartitionFenced, SettleReplicas, TopicSettings,
+        Cleanup, DeleteTopic, PartitionFenced, SettleReplicas, TopicSettings,
     };
 
     use super::*;
@@ -323,6 +333,16 @@ mod tests {
             ..TopicSettings::default()
         });
         assert_eq!(version_of(&create(bounded)), TIMESTAMPS_SINCE_VERSION);
+        let single = meta_command::Kind::AlterTopic(AlterTopic {
+            changed: vec![2],
+            ..AlterTopic::default()
+        });
+        assert_eq!(version_of(&single), SETTINGS_SINCE_VERSION);
+        let bounded = meta_command::Kind::CreateTopic(CreateTopic {
+            max_replicas_per_node: 100,
+            ..CreateTopic::default()
+        });
+        assert_eq!(version_of(&bounded), SETTINGS_SINCE_VERSION);
         let grow = meta_command::Kind::GrowTopic(GrowTopic::default());
         let fenced = meta_command::Kind::PartitionFenced(PartitionFenced::default());
         assert_eq!((version_of(&grow), version_of(&fenced)), (3, 3));

@@ -12,9 +12,9 @@ use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::ids::{GroupId, NodeId, is_internal};
 use ropewalk_proto::v1::{MetaTopic, NodeState, RaiseReplicas};
 
+use super::frozen;
 use super::machine::{MetaMachine, Outcome};
 use super::placement::{Key, Ring, Slot, next_slot};
-use super::settings;
 use super::topics::unknown;
 use super::view::{ClusterView, TopicView};
 
@@ -54,7 +54,7 @@ impl MetaMachine {
     pub(super) fn raise_replicas(&mut self, command: &RaiseReplicas) -> Outcome {
         let name = &command.topic;
         let topic = self.state.topics.get(name).ok_or_else(|| unknown(name))?;
-        let mut new = settings::resolve(topic.settings.as_ref())?;
+        let mut new = frozen::resolve(topic.settings.as_ref())?;
         if command.replicas <= new.replicas {
             return Ok(None);
         }
@@ -63,10 +63,10 @@ impl MetaMachine {
             topic.partitions.len() as u32,
             command.replicas - new.replicas,
         );
-        self.check_room(name, partitions, more, slots.len())?;
+        self.check_room(name, partitions, more, slots.len(), 0)?;
         let added = self.additions(topic, command, slots)?;
         new.replicas = command.replicas;
-        let new = settings::resolve(Some(&new))?;
+        let new = frozen::resolve(Some(&new))?;
         for (group, nodes) in added {
             let drawn: Vec<_> = nodes.iter().map(|node| self.draw_replica(*node)).collect();
             if let Some(partition) = self.state.partition_mut(group) {

@@ -1,30 +1,29 @@
-//! A topic's settings: their defaults, their ranges, and how an operator writes them.
-
-use std::time::Duration;
+//! A topic's settings: their defaults in this build, and how an operator writes them. Their ranges are
+//! in `frozen`.
 
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::v1::{Cleanup, Partitioner, TopicSettings};
 
+use super::{frozen, quantity};
+
 /// No limit, for retention by time and by size.
 pub const UNLIMITED: i64 = -1;
-/// The most replicas a partition can have.
-pub const MAX_REPLICAS: u32 = 7;
-
 const DAY_MS: i64 = 24 * 3_600 * 1_000;
-const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
-const GIB: u64 = 1 << 30;
-const SEGMENT_BYTES: std::ops::RangeInclusive<u64> = 16 * KIB..=GIB;
 /// How long a record without a value stays readable once it is compacted, if nobody says otherwise.
 const DELETE_HORIZON_MS: i64 = DAY_MS;
 /// How much of a log is to be compacted before it is, in percent, if nobody says otherwise.
 const MIN_DIRTY_PERCENT: u32 = 50;
 /// How far a record's time may be ahead of its leader's, if nobody says otherwise.
 const MAX_TIMESTAMP_AHEAD_MS: i64 = 3_600 * 1_000;
-const MAX_BATCH_BYTES: std::ops::RangeInclusive<u64> = KIB..=8 * MIB;
 
-/// What holds where nobody says otherwise.
+/// Settings of a new topic where its creator names none. The proposer writes them into the command:
+/// another build may have others, so `apply` never reads them.
 pub fn defaults() -> TopicSettings {
+    #[cfg(test)]
+    if let Some(others) = tests::TOMORROW.get() {
+        return others;
+    }
     TopicSettings {
         replicas: 3,
         retention_ms: 7 * DAY_MS,
@@ -102,179 +101,147 @@ pub(super) fn needs_compaction(settings: &TopicSettings) -> bool {
     ) != (0, 0, 0, 0)
 }
 
-/// Fills what is 0 or absent with the defaults, and checks every range.
+/// Settings for a new topic: fills what is 0 or absent with the defaults, and checks every range.
 pub fn resolve(settings: Option<&TopicSettings>) -> Result<TopicSettings, WireError> {
-    let mut full = defaults();
-    if let Some(given) = settings {
-        fill(&mut full.replicas, given.replicas);
-        fill(&mut full.retention_ms, given.retention_ms);
-        fill(&mut full.retention_bytes, given.retention_bytes);
-        fill(&mut full.segment_bytes, given.segment_bytes);
-        fill(&mut full.max_batch_bytes, given.max_batch_bytes);
-        fill(&mut full.partitioner, given.partitioner);
-        full.cleanup = given.cleanup;
-        full.delete_horizon_ms = given.delete_horizon_ms;
-        full.min_compaction_lag_ms = given.min_compaction_lag_ms;
-        full.min_dirty_percent = given.min_dirty_percent;
-        full.max_timestamp_ahead_ms = given.max_timestamp_ahead_ms;
-    }
-    check(&full)?;
+    let full = frozen::filled(settings, defaults());
+    frozen::check(&full)?;
     Ok(full)
 }
 
-fn fill<T: Default + PartialEq>(field: &mut T, given: T) {
-    if given != T::default() {
-        *field = given;
-    }
+/// Settings that a command changes; the others stay as they are when it is applied.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Changes {
+    /// The new values; those of other settings are 0.
+    pub values: TopicSettings,
+    /// Fields of `TopicSettings` that are changed, by their numbers.
+    pub fields: Vec<u32>,
 }
 
-fn check(settings: &TopicSettings) -> Result<(), WireError> {
-    if !(1..=MAX_REPLICAS).contains(&settings.replicas) {
-        let replicas = settings.replicas;
-        return Err(invalid(format!(
-            "{replicas} replicas: a partition has 1 to {MAX_REPLICAS}"
-        )));
-    }
-    for (name, value) in [
-        ("retention", settings.retention_ms),
-        ("retention_size", settings.retention_bytes),
-    ] {
-        if value < UNLIMITED || value == 0 {
-            return Err(invalid(format!(
-                "{name} of {value}: it is at least 1, or -1 for no limit"
-            )));
+impl Changes {
+    /// Reads names and values as an operator writes them: `retention=7d`, `retention_size=10GiB`,
+    /// `segment_bytes=64MiB`, `max_batch_bytes=1MiB`, `partitioner=murmur2`, `cleanup=compact`,
+    /// `delete_horizon=24h`, `min_compaction_lag=10m`, `min_dirty_percent=50`, `max_timestamp_ahead=1h`.
+    ///
+    /// # Errors
+    /// `InvalidRequest` that names the setting.
+    pub fn parse<'a>(
+        set: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Result<Changes, WireError> {
+        let mut changes = Changes::default();
+        for (name, value) in set {
+            let field = set_one(&mut changes.values, name, value.trim())?;
+            changes.fields.push(field);
         }
-    }
-    in_range("segment_bytes", settings.segment_bytes, SEGMENT_BYTES)?;
-    in_range(
-        "max_batch_bytes",
-        settings.max_batch_bytes.into(),
-        MAX_BATCH_BYTES,
-    )?;
-    check_cleanup(settings)?;
-    if settings.max_timestamp_ahead_ms < UNLIMITED {
-        let ahead_ms = settings.max_timestamp_ahead_ms;
-        return Err(invalid(format!(
-            "max_timestamp_ahead of {ahead_ms} ms: it is at least 1, or -1 for no limit"
-        )));
-    }
-    match Partitioner::try_from(settings.partitioner) {
-        Ok(Partitioner::Ring | Partitioner::Murmur2) => Ok(()),
-        _ => Err(invalid(
-            "this partitioner is unknown here: use ring or murmur2",
-        )),
+        changes.fields.sort_unstable();
+        changes.fields.dedup();
+        Ok(changes)
     }
 }
 
-fn check_cleanup(settings: &TopicSettings) -> Result<(), WireError> {
-    if Cleanup::try_from(settings.cleanup).is_err() {
-        return Err(invalid(
-            "this cleanup is unknown here: use delete, compact, or compact,delete",
-        ));
-    }
-    for (name, value) in [
-        ("delete_horizon", settings.delete_horizon_ms),
-        ("min_compaction_lag", settings.min_compaction_lag_ms),
-    ] {
-        if value < 0 {
-            return Err(invalid(format!("{name} of {value} ms: it is at least 0")));
-        }
-    }
-    match settings.min_dirty_percent {
-        0..=100 => Ok(()),
-        percent => Err(invalid(format!(
-            "min_dirty_percent of {percent}: it is between 1 and 100"
-        ))),
-    }
-}
-
-fn in_range(name: &str, value: u64, range: std::ops::RangeInclusive<u64>) -> Result<(), WireError> {
-    if range.contains(&value) {
-        return Ok(());
-    }
-    let (low, high) = range.into_inner();
-    Err(invalid(format!(
-        "{name} of {value} bytes: it is between {low} and {high}"
-    )))
-}
-
-/// Settings with the named ones replaced by what an operator wrote: `retention=7d`,
-/// `retention_size=10GiB`, `segment_bytes=64MiB`, `max_batch_bytes=1MiB`, `partitioner=murmur2`,
-/// `cleanup=compact`, `delete_horizon=24h`, `min_compaction_lag=10m`, `min_dirty_percent=50`,
-/// `max_timestamp_ahead=1h`.
+/// Settings with the named ones replaced by what an operator wrote, as [`Changes::parse`] reads it.
 pub fn merge<'a>(
     current: &TopicSettings,
     set: impl IntoIterator<Item = (&'a str, &'a str)>,
 ) -> Result<TopicSettings, WireError> {
+    let Changes { values, fields } = Changes::parse(set)?;
     let mut merged = *current;
-    for (name, value) in set {
-        set_one(&mut merged, name, value.trim())?;
+    for field in fields {
+        frozen::overlay(&mut merged, &values, field);
     }
-    check(&merged)?;
+    frozen::check(&merged)?;
     Ok(merged)
 }
 
-fn set_one(settings: &mut TopicSettings, name: &str, value: &str) -> Result<(), WireError> {
-    match name {
-        "retention" => settings.retention_ms = or_unlimited(value, duration_ms)?,
-        "retention_size" => {
-            settings.retention_bytes = or_unlimited(value, |text| {
-                let bytes = size_bytes(text)?;
-                i64::try_from(bytes).map_err(|_| invalid(format!("{text} is too large a size")))
-            })?;
+/// Sets one setting, and returns the number of its field.
+fn set_one(settings: &mut TopicSettings, name: &str, value: &str) -> Result<u32, WireError> {
+    let wrong = |why: &str| invalid(format!("{name}={value:?} is {why}"));
+    let size = || quantity::size(value).map_err(wrong);
+    let duration_ms = || quantity::duration_ms(value).map_err(wrong);
+    let field = match name {
+        "retention" => {
+            let kept = quantity::or_unlimited(value, quantity::duration_ms);
+            settings.retention_ms = kept.map_err(|why| wrong(&why))?;
+            2
         }
-        "segment_bytes" => settings.segment_bytes = size_bytes(value)?,
+        "retention_size" => {
+            let kept = quantity::or_unlimited(value, quantity::signed_size);
+            settings.retention_bytes = kept.map_err(|why| wrong(&why))?;
+            3
+        }
+        "segment_bytes" => {
+            settings.segment_bytes = size()?;
+            4
+        }
         "max_batch_bytes" => {
-            settings.max_batch_bytes = u32::try_from(size_bytes(value)?)
-                .map_err(|_| invalid(format!("max_batch_bytes of {value} is too large")))?;
+            settings.max_batch_bytes =
+                u32::try_from(size()?).map_err(|_| wrong("too large a batch"))?;
+            5
         }
         "partitioner" => {
-            settings.partitioner = match value {
-                "ring" => Partitioner::Ring,
-                "murmur2" => Partitioner::Murmur2,
-                _ => {
-                    return Err(invalid(format!(
-                        "partitioner {value:?} is unknown: use ring or murmur2"
-                    )));
-                }
-            } as i32;
+            settings.partitioner = partitioner(value)? as i32;
+            6
         }
-        "cleanup" => settings.cleanup = cleanup(value)? as i32,
-        "delete_horizon" => settings.delete_horizon_ms = duration_ms(value)?,
+        "cleanup" => {
+            settings.cleanup = cleanup(value)? as i32;
+            7
+        }
+        "delete_horizon" => {
+            settings.delete_horizon_ms = duration_ms()?;
+            8
+        }
         "min_compaction_lag" => {
             settings.min_compaction_lag_ms = match value {
                 "0" => 0,
-                _ => duration_ms(value)?,
-            }
+                _ => duration_ms()?,
+            };
+            9
         }
         "min_dirty_percent" => {
-            let percent = value
-                .parse()
-                .ok()
-                .filter(|percent| (1..=100).contains(percent));
-            settings.min_dirty_percent = percent.ok_or_else(|| {
-                invalid(format!(
-                    "{value:?} is no percentage: write a number from 1 to 100"
-                ))
-            })?;
+            settings.min_dirty_percent = percent(value)?;
+            10
         }
         "max_timestamp_ahead" => {
-            settings.max_timestamp_ahead_ms = or_unlimited(value, duration_ms)?;
+            let ahead = quantity::or_unlimited(value, quantity::duration_ms);
+            settings.max_timestamp_ahead_ms = ahead.map_err(|why| wrong(&why))?;
+            11
         }
+        _ => return Err(no_setting(name)),
+    };
+    Ok(field)
+}
+
+/// The refusal of a name that [`set_one`] does not set.
+fn no_setting(name: &str) -> WireError {
+    invalid(match name {
         "replicas" => {
-            return Err(invalid(
-                "the number of replicas is set when a topic is created and cannot be changed yet",
-            ));
+            "the number of replicas is set when a topic is created and cannot be changed yet"
+                .to_owned()
         }
-        _ => {
-            return Err(invalid(format!(
-                "setting {name:?} is unknown: there are retention, retention_size, segment_bytes, \
-                 max_batch_bytes, partitioner, cleanup, delete_horizon, min_compaction_lag, \
-                 min_dirty_percent and max_timestamp_ahead"
-            )));
-        }
+        _ => format!(
+            "setting {name:?} is unknown: there are retention, retention_size, segment_bytes, \
+             max_batch_bytes, partitioner, cleanup, delete_horizon, min_compaction_lag, \
+             min_dirty_percent and max_timestamp_ahead"
+        ),
+    })
+}
+
+fn partitioner(value: &str) -> Result<Partitioner, WireError> {
+    match value {
+        "ring" => Ok(Partitioner::Ring),
+        "murmur2" => Ok(Partitioner::Murmur2),
+        _ => Err(invalid(format!(
+            "partitioner {value:?} is unknown: use ring or murmur2"
+        ))),
     }
-    Ok(())
+}
+
+fn percent(value: &str) -> Result<u32, WireError> {
+    let percent = value.parse().ok().filter(|one| (1..=100).contains(one));
+    percent.ok_or_else(|| {
+        invalid(format!(
+            "{value:?} is no percentage: write a number from 1 to 100"
+        ))
+    })
 }
 
 fn cleanup(value: &str) -> Result<Cleanup, WireError> {
@@ -288,59 +255,21 @@ fn cleanup(value: &str) -> Result<Cleanup, WireError> {
     }
 }
 
-fn or_unlimited(
-    value: &str,
-    parse: impl Fn(&str) -> Result<i64, WireError>,
-) -> Result<i64, WireError> {
-    match value {
-        "-1" | "none" | "unlimited" => Ok(UNLIMITED),
-        _ => parse(value),
-    }
-}
-
-/// A duration as an operator writes it (`250ms`, `30s`, `7d`), in ms, at least 1.
-fn duration_ms(text: &str) -> Result<i64, WireError> {
-    let parsed: Option<Duration> = humantime::parse_duration(text).ok();
-    parsed
-        .and_then(|duration| i64::try_from(duration.as_millis()).ok())
-        .filter(|&ms| ms > 0)
-        .ok_or_else(|| {
-            invalid(format!(
-                "{text:?} is no duration: write 250ms, 30s, 12h, 7d, or -1 for no limit"
-            ))
-        })
-}
-
-/// A size as an operator writes it (`65536`, `64KiB`, `1GiB`), in bytes.
-fn size_bytes(text: &str) -> Result<u64, WireError> {
-    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-    let (number, unit) = text.split_at(digits);
-    let unit = match unit.trim() {
-        "" | "B" => Some(1),
-        "KiB" => Some(KIB),
-        "MiB" => Some(MIB),
-        "GiB" => Some(GIB),
-        "TiB" => Some(KIB * GIB),
-        _ => None,
-    };
-    let number: Option<u64> = number.parse().ok();
-    number
-        .zip(unit)
-        .and_then(|(number, unit)| number.checked_mul(unit))
-        .ok_or_else(|| {
-            invalid(format!(
-                "{text:?} is no size: write 65536, 64KiB, 10MiB, 1GiB"
-            ))
-        })
-}
-
 fn invalid(message: impl Into<String>) -> WireError {
     WireError::new(ErrorCode::InvalidRequest, message)
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use std::cell::Cell;
+
     use super::*;
+
+    thread_local! {
+        /// Defaults of another build, for a test of what must not read them.
+        pub(in crate::cluster) static TOMORROW: Cell<Option<TopicSettings>> =
+            const { Cell::new(None) };
+    }
 
     fn set(pairs: &[(&str, &str)]) -> Result<TopicSettings, WireError> {
         merge(&defaults(), pairs.iter().copied())
@@ -370,7 +299,7 @@ mod tests {
             ("retention", "12h"),
             ("retention_size", "10GiB"),
             ("segment_bytes", "64KiB"),
-            ("max_batch_bytes", "2048"),
+            ("max_batch_bytes", "2 kib"),
             ("partitioner", "murmur2"),
             ("cleanup", "compact,delete"),
             ("delete_horizon", "1h"),

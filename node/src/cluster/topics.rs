@@ -1,22 +1,17 @@
 //! What the metadata group does with commands about topics.
 
+use ropewalk_proto::command::CommandError;
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::ids::{GroupId, NodeId};
 use ropewalk_proto::v1::{
     AlterTopic, CreateTopic, DeleteTopic, MetaPartition, MetaTopic, PartitionInfo, TopicInfo,
-    meta_reply,
+    TopicSettings, meta_reply,
 };
 
-use super::machine::{MetaMachine, Outcome};
+use super::frozen::{self, MAX_NAME_BYTES, MAX_PARTITIONS, MAX_REPLICAS_PER_NODE};
+use super::machine::{MetaMachine, Outcome, newer};
 use super::placement::{self, Slot};
-use super::settings;
 
-/// The most partitions a topic can have.
-pub const MAX_PARTITIONS: u32 = 10_000;
-/// The most replicas, of all topics, for each node of the cluster.
-const MAX_REPLICAS_PER_NODE: u64 = 10_000;
-/// The longest topic name.
-const MAX_NAME_BYTES: usize = 249;
 /// The version of a topic's first ring while no topic was deleted.
 const FIRST_RING: u32 = 1;
 
@@ -41,9 +36,16 @@ impl MetaMachine {
                 "topic {name} with {partitions} partitions: it can have 1 to {MAX_PARTITIONS}"
             )));
         }
-        let settings = settings::resolve(command.settings.as_ref())?;
+        let settings = frozen::resolve(command.settings.as_ref())?;
         let slots = self.slots();
-        self.check_room(name, command.partitions, settings.replicas, slots.len())?;
+        let most = command.max_replicas_per_node;
+        self.check_room(
+            name,
+            command.partitions,
+            settings.replicas,
+            slots.len(),
+            most,
+        )?;
 
         let topic_id = self.state.next.topic;
         let places = placement::place(topic_id, command.partitions, settings.replicas, &slots);
@@ -117,6 +119,7 @@ impl MetaMachine {
         partitions: u32,
         replicas: u32,
         nodes: usize,
+        most: u32,
     ) -> Result<(), WireError> {
         if replicas as usize > nodes {
             let can = match nodes {
@@ -132,44 +135,48 @@ impl MetaMachine {
             ));
         }
         let held: usize = self.state.partitions().map(|p| p.replicas.len()).sum();
-        let held = held as u64 + u64::from(partitions) * u64::from(replicas);
-        if held > MAX_REPLICAS_PER_NODE * nodes as u64 {
+        let (held, more) = (held as u64, u64::from(partitions) * u64::from(replicas));
+        let most = match most {
+            0 => MAX_REPLICAS_PER_NODE,
+            most => MAX_REPLICAS_PER_NODE.min(most.into()),
+        };
+        let room = most * nodes as u64;
+        if held + more > room {
+            let free = room.saturating_sub(held) / u64::from(replicas.max(1));
             return Err(WireError::new(
                 ErrorCode::Overloaded,
                 format!(
-                    "with topic {name}, {nodes} nodes would hold {held} replicas; they can hold \
-                     {MAX_REPLICAS_PER_NODE} each"
+                    "topic {name} does not fit: {partitions} partitions x {replicas} replicas = {more}, and \
+                     {held} are there already; {nodes} nodes x {most} replicas = {room}: {free} \
+                     partitions would fit; start more nodes, ask for fewer, or raise \
+                     replicas_per_node in the nodes' limits"
                 ),
             ));
         }
         Ok(())
     }
 
-    /// Replaces a topic's settings; the caller has merged what it does not mean to change.
-    pub(super) fn alter_topic(&mut self, command: &AlterTopic) -> Outcome {
-        let topics = &mut self.state.topics;
-        let topic = topics.get_mut(&command.name);
-        let topic = topic.ok_or_else(|| unknown(&command.name))?;
-        let old = settings::resolve(topic.settings.as_ref())?;
-        let mut new = command.settings.unwrap_or_default();
-        if new.replicas == 0 {
-            new.replicas = old.replicas;
+    /// Changes the settings that a command names. The others stay as they are here and now, whatever
+    /// its proposer knew of them. A command that names none replaces all of them.
+    pub(super) fn alter_topic(&mut self, command: &AlterTopic) -> Result<Outcome, CommandError> {
+        let Some(topic) = self.state.topics.get_mut(&command.name) else {
+            return Ok(Err(unknown(&command.name)));
+        };
+        let values = command.settings.unwrap_or_default();
+        let mut new = match command.changed.as_slice() {
+            [] => values,
+            _ => topic.settings.unwrap_or_default(),
+        };
+        for field in &command.changed {
+            if !frozen::overlay(&mut new, &values, *field) {
+                return Err(newer());
+            }
         }
-        let new = settings::resolve(Some(&new))?;
-        if new.replicas != old.replicas {
-            return Err(invalid(format!(
-                "topic {} has {} replicas of each partition; their number is set when a topic is \
-                 created and cannot be changed yet",
-                command.name, old.replicas
-            )));
+        let replaced = replace_settings(topic, new);
+        if replaced.is_ok() {
+            self.touched.topics.insert(command.name.clone());
         }
-        if new.partitioner != old.partitioner {
-            super::growth::check_done(topic)?;
-            topic.ring_version += 1;
-        }
-        topic.settings = Some(new);
-        self.touched.topics.insert(command.name.clone());
-        Ok(Some(meta_reply::Kind::Topic(topic_info(topic))))
+        Ok(replaced)
     }
 
     pub(super) fn delete_topic(&mut self, command: &DeleteTopic) -> Outcome {
@@ -189,6 +196,27 @@ impl MetaMachine {
         self.touched.deleted.push((topic.topic_id, partitions));
         Ok(None)
     }
+}
+
+fn replace_settings(topic: &mut MetaTopic, mut new: TopicSettings) -> Outcome {
+    let old = frozen::resolve(topic.settings.as_ref())?;
+    if new.replicas == 0 {
+        new.replicas = old.replicas;
+    }
+    let new = frozen::resolve(Some(&new))?;
+    if new.replicas != old.replicas {
+        return Err(invalid(format!(
+            "topic {} has {} replicas of each partition; their number is set when a topic is \
+             created and cannot be changed yet",
+            topic.name, old.replicas
+        )));
+    }
+    if new.partitioner != old.partitioner {
+        super::growth::check_done(topic)?;
+        topic.ring_version += 1;
+    }
+    topic.settings = Some(new);
+    Ok(Some(meta_reply::Kind::Topic(topic_info(topic))))
 }
 
 fn check_name(name: &str) -> Result<(), WireError> {

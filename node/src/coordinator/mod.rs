@@ -41,7 +41,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::view::ClusterView;
-use crate::cluster::{Cluster, INTERNAL_REPLICAS};
+use crate::cluster::{Cluster, INTERNAL_REPLICAS, settings};
 use crate::config::Limits;
 use crate::env::Clock;
 use crate::metrics::Metrics;
@@ -197,16 +197,19 @@ impl Coordinator {
             .nodes
             .values()
             .filter(|node| node.state == NodeState::Active);
+        let wanted = TopicSettings {
+            replicas: active.count().clamp(1, INTERNAL_REPLICAS) as u32,
+            retention_ms: -1,
+            retention_bytes: -1,
+            segment_bytes: SEGMENT_BYTES,
+            ..TopicSettings::default()
+        };
         let kind = Kind::CreateTopic(CreateTopic {
             name: GROUPS_TOPIC.to_owned(),
             partitions: self.0.limits.group_partitions,
-            settings: Some(TopicSettings {
-                replicas: active.count().clamp(1, INTERNAL_REPLICAS) as u32,
-                retention_ms: -1,
-                retention_bytes: -1,
-                segment_bytes: SEGMENT_BYTES,
-                ..TopicSettings::default()
-            }),
+            settings: Some(settings::resolve(Some(&wanted))?),
+            // What the cluster needs for itself is not refused for what users hold.
+            max_replicas_per_node: 0,
         });
         match self.0.cluster.propose(kind).await {
             Err(error) if error.code != ErrorCode::TopicExists => return Err(error),

@@ -3,19 +3,26 @@
 
 use std::time::Duration;
 
-use ropewalk_proto::command::RINGS_SINCE_VERSION;
+use ropewalk_proto::command::{RINGS_SINCE_VERSION, SETTINGS_SINCE_VERSION};
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::ids::{NodeId, is_internal};
+use ropewalk_proto::mistake::{Mistake, made};
 use ropewalk_proto::v1;
 use ropewalk_proto::v1::meta_command::Kind;
+use ropewalk_proto::v1::meta_reply;
 use ropewalk_proto::v1::ropewalk_client::RopewalkClient;
+use tokio::time::{Instant, sleep};
 
 use super::{Serving, metadata};
 use crate::cluster::settings;
-use crate::cluster::view::{TopicView, unknown_topic};
+use crate::cluster::view::{ClusterView, TopicView, unknown_topic};
 
 /// How long a change of the metadata may take to reach the node that was asked for it.
 const VISIBLE_WITHIN: Duration = Duration::from_secs(5);
+/// How long the creation of a topic waits for its partitions to have leaders.
+const LED_WITHIN: Duration = Duration::from_secs(5);
+/// Between two looks at them.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// Bound of a call sent on to another node.
 const FORWARD_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -28,10 +35,19 @@ pub(super) async fn create_topic(
     let kind = Kind::CreateTopic(v1::CreateTopic {
         name: request.name,
         partitions: request.partitions,
-        settings: request.settings,
+        settings: Some(settings::resolve(request.settings.as_ref())?),
+        max_replicas_per_node: replicas_bound(serving),
     });
     serving.cluster.propose(kind).await?;
-    visible(serving, &name).await
+    led(serving, &name).await
+}
+
+/// The bound on replicas that a command carries. Older nodes would not heed it, and is left out there.
+fn replicas_bound(serving: &Serving) -> u32 {
+    match serving.cluster.view().borrow().understood >= SETTINGS_SINCE_VERSION {
+        true => serving.limits.replicas_per_node,
+        false => 0,
+    }
 }
 
 pub(super) async fn alter_topic(
@@ -44,19 +60,44 @@ pub(super) async fn alter_topic(
         .topics
         .get(&request.name)
         .ok_or_else(|| unknown_topic(&request.name))?;
-    let set = request
-        .set
-        .iter()
-        .map(|(name, value)| (name.as_str(), value.as_str()));
-    let merged = settings::merge(&topic.settings, set)?;
-    let kind = Kind::AlterTopic(v1::AlterTopic {
-        name: request.name.clone(),
-        settings: Some(merged),
-    });
-    serving.cluster.propose(kind).await?;
-    let mut info = visible(serving, &request.name).await?;
-    info.settings = Some(merged);
+    let name = request.name.clone();
+    if request.set.is_empty() {
+        return visible(serving, &name).await;
+    }
+    let command = alteration(&view, topic, request)?;
+    let applied = serving.cluster.propose(Kind::AlterTopic(command)).await?;
+    let mut info = visible(serving, &name).await?;
+    if let Some(meta_reply::Kind::Topic(topic)) = applied {
+        info.settings = topic.settings;
+    }
     Ok(info)
+}
+
+/// The command that carries the changes. Until every node merges them when it is applied it carries all
+/// settings, merged here: then the later of two changes at a time undoes the earlier.
+fn alteration(
+    view: &ClusterView,
+    topic: &TopicView,
+    request: v1::AlterTopicRequest,
+) -> Result<v1::AlterTopic, WireError> {
+    let set = request.set.iter();
+    let set = set.map(|(name, value)| (name.as_str(), value.as_str()));
+    // 0: a founder has yet to register. The command waits for it.
+    let older = (1..SETTINGS_SINCE_VERSION).contains(&view.understood);
+    if older || made(Mistake::MergeOutsideApply) {
+        let merged = settings::merge(&topic.settings, set)?;
+        return Ok(v1::AlterTopic {
+            name: request.name,
+            settings: Some(merged),
+            changed: Vec::new(),
+        });
+    }
+    let changes = settings::Changes::parse(set)?;
+    Ok(v1::AlterTopic {
+        settings: Some(changes.values),
+        changed: changes.fields,
+        name: request.name,
+    })
 }
 
 pub(super) async fn grow_topic(
@@ -68,6 +109,7 @@ pub(super) async fn grow_topic(
     let kind = Kind::GrowTopic(v1::GrowTopic {
         name: request.name.clone(),
         partitions: request.partitions,
+        max_replicas_per_node: replicas_bound(serving),
     });
     serving.cluster.propose(kind).await?;
     seen(serving, &request.name, |topic| {
@@ -148,6 +190,20 @@ pub(super) async fn transfer_leader(
                 .map_err(|status| WireError::from(&status))
         }
         None => Err(no_leader(&request)),
+    }
+}
+
+/// Waits until every partition of a new topic has a leader, within a bound. Those that have none by then
+/// show it in the answer.
+async fn led(serving: &Serving, name: &str) -> Result<v1::TopicInfo, WireError> {
+    let deadline = Instant::now() + LED_WITHIN;
+    loop {
+        let info = visible(serving, name).await?;
+        let led = info.partitions.iter().all(|one| one.leader_node_id != 0);
+        if led || Instant::now() + LOOK_AGAIN >= deadline {
+            return Ok(info);
+        }
+        sleep(LOOK_AGAIN).await;
     }
 }
 

@@ -44,9 +44,9 @@ mod state;
 mod steward;
 #[cfg(test)]
 mod test_cluster;
+mod turns;
 #[cfg(test)]
 mod unpack_tests;
-mod turns;
 mod walk;
 
 pub use fetch::{FetchSpec, Fetched};

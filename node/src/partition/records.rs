@@ -55,11 +55,12 @@ impl Partition {
                 held.map_err(|error| self.broken(error))?;
             }
             match compacts {
-                true => compaction::check(batch.records_of(payload.clone()))
-                    .map_err(|what| WireError {
+                true => {
+                    compaction::check(batch.records_of(payload.clone())).map_err(|what| WireError {
                         record: what.record,
                         ..self.error(what.code, what.message)
-                    }),
+                    })
+                }
                 false => Ok(()),
             }
         });

@@ -9,6 +9,7 @@ pub(super) fn grow(name: &str, partitions: u32) -> Kind {
     Kind::GrowTopic(GrowTopic {
         name: name.into(),
         partitions,
+        ..GrowTopic::default()
     })
 }
 

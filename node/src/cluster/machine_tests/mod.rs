@@ -1,6 +1,7 @@
 //! Every metadata command, and every way it is refused.
 
 mod damaged;
+mod frozen;
 mod growth;
 mod nodes;
 mod raise;
@@ -137,6 +138,7 @@ fn create(name: &str, partitions: u32, replicas: u32) -> Kind {
             replicas,
             ..TopicSettings::default()
         }),
+        ..CreateTopic::default()
     })
 }
 
@@ -173,6 +175,7 @@ fn alter(name: &str, settings: TopicSettings) -> Kind {
     Kind::AlterTopic(AlterTopic {
         name: name.into(),
         settings: Some(settings),
+        changed: Vec::new(),
     })
 }
 

@@ -1,0 +1,175 @@
+//! Numbers that `apply` of the metadata group goes by, and how it fills in what old commands leave open.
+//!
+//! FROZEN: nothing here ever changes. A replica applies each entry of the log to the same end, whatever
+//! build it runs: an entry that one build refused must be refused by all later ones. Other numbers need a
+//! command of a newer version. A build's own defaults (`settings::defaults`, `config::Limits`) never come
+//! in here: proposers write them into commands.
+
+use std::ops::RangeInclusive;
+
+use ropewalk_proto::error::{ErrorCode, WireError};
+use ropewalk_proto::v1::{Cleanup, Partitioner, TopicSettings};
+
+use super::settings::UNLIMITED;
+
+/// The most partitions a topic can have.
+pub const MAX_PARTITIONS: u32 = 10_000;
+/// The most replicas a partition can have.
+pub const MAX_REPLICAS: u32 = 7;
+/// The most replicas, of all topics, for each node of the cluster, where a command names no fewer.
+pub(super) const MAX_REPLICAS_PER_NODE: u64 = 10_000;
+/// The longest topic name.
+pub(super) const MAX_NAME_BYTES: usize = 249;
+/// The most producer ids one command draws.
+pub(super) const MAX_PRODUCER_IDS: u64 = 100_000;
+/// Growths of one topic that are remembered: groups that never read it so far go by them.
+pub(super) const MAX_GROWTHS: usize = 100;
+/// Replicas of one partition that may be on their way out at a time.
+pub(super) const MAX_RETIRING: usize = 16;
+/// Nodes that a cluster remembers, the removed ones too.
+pub(super) const MAX_NODES: usize = 10_000;
+
+const SEGMENT_BYTES: RangeInclusive<u64> = 16 << 10..=1 << 30;
+const MAX_BATCH_BYTES: RangeInclusive<u64> = 1 << 10..=8 << 20;
+
+/// Defaults of the first version, which left it to `apply` to fill them in.
+const FIRST_DEFAULTS: TopicSettings = TopicSettings {
+    replicas: 3,
+    retention_ms: 7 * 24 * 3_600 * 1_000,
+    retention_bytes: UNLIMITED,
+    segment_bytes: 64 << 20,
+    max_batch_bytes: 1 << 20,
+    partitioner: Partitioner::Ring as i32,
+    cleanup: Cleanup::Delete as i32,
+    delete_horizon_ms: 0,
+    min_compaction_lag_ms: 0,
+    min_dirty_percent: 0,
+    max_timestamp_ahead_ms: 0,
+};
+
+/// Settings as a command has them, with what it leaves at 0 as the first version filled it in.
+pub(super) fn resolve(settings: Option<&TopicSettings>) -> Result<TopicSettings, WireError> {
+    let full = filled(settings, FIRST_DEFAULTS);
+    check(&full)?;
+    Ok(full)
+}
+
+/// Settings with `defaults` where they are 0. Of compaction and of timestamps 0 is a
+/// value of its own.
+pub(super) fn filled(settings: Option<&TopicSettings>, defaults: TopicSettings) -> TopicSettings {
+    let mut full = defaults;
+    if let Some(given) = settings {
+        fill(&mut full.replicas, given.replicas);
+        fill(&mut full.retention_ms, given.retention_ms);
+        fill(&mut full.retention_bytes, given.retention_bytes);
+        fill(&mut full.segment_bytes, given.segment_bytes);
+        fill(&mut full.max_batch_bytes, given.max_batch_bytes);
+        fill(&mut full.partitioner, given.partitioner);
+        full.cleanup = given.cleanup;
+        full.delete_horizon_ms = given.delete_horizon_ms;
+        full.min_compaction_lag_ms = given.min_compaction_lag_ms;
+        full.min_dirty_percent = given.min_dirty_percent;
+        full.max_timestamp_ahead_ms = given.max_timestamp_ahead_ms;
+    }
+    full
+}
+
+fn fill<T: Default + PartialEq>(field: &mut T, given: T) {
+    if given != T::default() {
+        *field = given;
+    }
+}
+
+/// Takes one setting over, by the number of its field. False for one that this build does not know.
+pub(super) fn overlay(settings: &mut TopicSettings, from: &TopicSettings, field: u32) -> bool {
+    match field {
+        1 => settings.replicas = from.replicas,
+        2 => settings.retention_ms = from.retention_ms,
+        3 => settings.retention_bytes = from.retention_bytes,
+        4 => settings.segment_bytes = from.segment_bytes,
+        5 => settings.max_batch_bytes = from.max_batch_bytes,
+        6 => settings.partitioner = from.partitioner,
+        7 => settings.cleanup = from.cleanup,
+        8 => settings.delete_horizon_ms = from.delete_horizon_ms,
+        9 => settings.min_compaction_lag_ms = from.min_compaction_lag_ms,
+        10 => settings.min_dirty_percent = from.min_dirty_percent,
+        11 => settings.max_timestamp_ahead_ms = from.max_timestamp_ahead_ms,
+        _ => return false,
+    }
+    true
+}
+
+/// Refuses settings that no topic can have.
+pub(super) fn check(settings: &TopicSettings) -> Result<(), WireError> {
+    if !(1..=MAX_REPLICAS).contains(&settings.replicas) {
+        let replicas = settings.replicas;
+        return Err(invalid(format!(
+            "{replicas} replicas: a partition has 1 to {MAX_REPLICAS}"
+        )));
+    }
+    for (name, value) in [
+        ("retention", settings.retention_ms),
+        ("retention_size", settings.retention_bytes),
+    ] {
+        if value < UNLIMITED || value == 0 {
+            return Err(invalid(format!(
+                "{name} of {value}: it is at least 1, or -1 for no limit"
+            )));
+        }
+    }
+    in_range("segment_bytes", settings.segment_bytes, SEGMENT_BYTES)?;
+    in_range(
+        "max_batch_bytes",
+        settings.max_batch_bytes.into(),
+        MAX_BATCH_BYTES,
+    )?;
+    check_cleanup(settings)?;
+    if settings.max_timestamp_ahead_ms < UNLIMITED {
+        let ahead_ms = settings.max_timestamp_ahead_ms;
+        return Err(invalid(format!(
+            "max_timestamp_ahead of {ahead_ms} ms: it is at least 1, or -1 for no limit"
+        )));
+    }
+    match Partitioner::try_from(settings.partitioner) {
+        Ok(Partitioner::Ring | Partitioner::Murmur2) => Ok(()),
+        _ => Err(invalid(
+            "this partitioner is unknown here: use ring or murmur2",
+        )),
+    }
+}
+
+fn check_cleanup(settings: &TopicSettings) -> Result<(), WireError> {
+    if Cleanup::try_from(settings.cleanup).is_err() {
+        return Err(invalid(
+            "this cleanup is unknown here: use delete, compact, or compact,delete",
+        ));
+    }
+    for (name, value) in [
+        ("delete_horizon", settings.delete_horizon_ms),
+        ("min_compaction_lag", settings.min_compaction_lag_ms),
+    ] {
+        if value < 0 {
+            return Err(invalid(format!("{name} of {value} ms: it is at least 0")));
+        }
+    }
+    match settings.min_dirty_percent {
+        0..=100 => Ok(()),
+        percent => Err(invalid(format!(
+            "min_dirty_percent of {percent}: it is between 1 and 100"
+        ))),
+    }
+}
+
+fn in_range(name: &str, value: u64, range: RangeInclusive<u64>) -> Result<(), WireError> {
+    if range.contains(&value) {
+        return Ok(());
+    }
+    let (low, high) = range.into_inner();
+    Err(invalid(format!(
+        "{name} of {value} bytes: it is between {low} and {high}"
+    )))
+}
+
+fn invalid(message: impl Into<String>) -> WireError {
+    WireError::new(ErrorCode::InvalidRequest, message)
+}
