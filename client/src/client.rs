@@ -27,6 +27,7 @@ use crate::producer::ProducerBuilder;
 use crate::reader::ReaderBuilder;
 #[cfg(doc)]
 use crate::record::Record;
+use crate::refresh::Refreshes;
 use crate::tls::{Secure, Tls};
 
 const SOURCE: &[u8] = b"ropewalk-client";
@@ -46,6 +47,7 @@ pub struct Client {
 pub(crate) struct Inner {
     pub connections: Connections,
     pub metadata: Metadata,
+    pub refreshes: Refreshes,
     pub clock: Clock,
     pub request_timeout: Duration,
     /// Where events happen that say nothing else.
@@ -142,6 +144,7 @@ impl ClientBuilder {
         let inner = Inner {
             connections: Connections::new(connector),
             metadata: Metadata::default(),
+            refreshes: Refreshes::default(),
             clock: self.clock,
             request_timeout: self.request_timeout,
             source: self.source,

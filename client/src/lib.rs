@@ -93,6 +93,7 @@ mod producer;
 mod publish;
 mod reader;
 mod record;
+mod refresh;
 mod seen;
 mod tls;
 

@@ -1,12 +1,10 @@
 //! What the client knows of the cluster: nodes, topics, leaders. Known until an answer shows that
 //! it is out of date, then asked for again, once for all who wait for it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
-use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, Shared, WeakShared};
 use parking_lot::Mutex;
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::partitioner::Partitioner;
@@ -152,15 +150,10 @@ impl Topic {
     }
 }
 
-type Asking = BoxFuture<'static, Result<Arc<Topic>>>;
-type Refresh = Shared<Asking>;
-
 /// The cache.
 #[derive(Debug, Default)]
 pub(crate) struct Metadata {
     state: Mutex<State>,
-    /// Requests under way, each shared by all who wait for it. Weak, since each holds the client.
-    refreshing: Mutex<BTreeMap<String, WeakShared<Asking>>>,
 }
 
 #[derive(Debug, Default)]
@@ -229,7 +222,12 @@ impl Metadata {
         self.state.lock().nodes.extend(nodes);
     }
 
-    fn learn(&self, name: &str, answer: v1::MetadataResponse) -> Result<Arc<Topic>> {
+    /// Takes from an answer what it says of each topic that was asked for.
+    pub fn learn_all(
+        &self,
+        names: &BTreeSet<String>,
+        answer: v1::MetadataResponse,
+    ) -> BTreeMap<String, Result<Arc<Topic>>> {
         let mut state = self.state.lock();
         if state.cluster_id != answer.cluster_id {
             state.cluster_id = answer.cluster_id;
@@ -239,57 +237,35 @@ impl Metadata {
             let nodes = answer.nodes.into_iter();
             state.nodes = nodes.map(|node| (node.node_id, node.address)).collect();
         }
-        let Some(info) = answer.topics.iter().find(|topic| topic.name == name) else {
-            state.topics.remove(name);
+        let topics = answer.topics.iter();
+        let told: BTreeMap<&str, _> = topics.map(|topic| (topic.name.as_str(), topic)).collect();
+        let learned = names.iter().map(|name| {
+            let info = told.get(name.as_str()).copied();
+            (name.clone(), state.learn(name, info))
+        });
+        learned.collect()
+    }
+}
+
+impl State {
+    fn learn(&mut self, name: &str, info: Option<&v1::TopicInfo>) -> Result<Arc<Topic>> {
+        let Some(info) = info else {
+            self.topics.remove(name);
             return Err(unknown_topic(name));
         };
-        let known = state.topics.get(name);
+        let known = self.topics.get(name);
         // The node asked has yet to hear that this topic is gone.
         if let Some(later) = known.filter(|known| known.id > info.topic_id) {
             return Ok(later.clone());
         }
         let topic = Topic::of(info, known.map(Arc::as_ref))?;
         let topic = Arc::new(topic);
-        state.topics.insert(name.to_owned(), topic.clone());
+        self.topics.insert(name.to_owned(), topic.clone());
         Ok(topic)
     }
 }
 
 impl Inner {
-    /// Asks the cluster about a topic, once for all who ask at the same time.
-    pub async fn refresh(self: &Arc<Self>, topic: &str) -> Result<Arc<Topic>> {
-        let refresh = self.refreshing(topic);
-        refresh.await
-    }
-
-    fn refreshing(self: &Arc<Self>, topic: &str) -> Refresh {
-        let mut refreshing = self.metadata.refreshing.lock();
-        if let Some(under_way) = refreshing.get(topic).and_then(WeakShared::upgrade) {
-            return under_way;
-        }
-        refreshing.retain(|_, other| other.upgrade().is_some());
-        let (inner, name) = (self.clone(), topic.to_owned());
-        let refresh: Refresh = async move {
-            let done = inner.ask(&name).await;
-            inner.metadata.refreshing.lock().remove(&name);
-            done
-        }
-        .boxed()
-        .shared();
-        if let Some(weak) = refresh.downgrade() {
-            refreshing.insert(topic.to_owned(), weak);
-        }
-        refresh
-    }
-
-    async fn ask(&self, topic: &str) -> Result<Arc<Topic>> {
-        let request = v1::MetadataRequest {
-            topics: vec![topic.to_owned()],
-        };
-        let answer = self.metadata_of(request).await?;
-        self.metadata.learn(topic, answer)
-    }
-
     /// The leader of a partition: the known one, or whom the cluster names now.
     ///
     /// # Errors
@@ -352,6 +328,11 @@ mod tests {
         PartitionId::new("t", topic_id, 0)
     }
 
+    fn learn(metadata: &Metadata, answer: v1::MetadataResponse) -> Result<Arc<Topic>> {
+        let mut learned = metadata.learn_all(&["t".to_owned()].into(), answer);
+        learned.remove("t").unwrap()
+    }
+
     fn leader(metadata: &Metadata) -> Option<u64> {
         metadata.known_leader(&at(0)).map(|leader| leader.node_id)
     }
@@ -359,17 +340,17 @@ mod tests {
     #[test]
     fn a_node_that_is_behind_does_not_bring_back_an_old_leader() {
         let metadata = Metadata::default();
-        metadata.learn("t", told(2, 7)).unwrap();
-        metadata.learn("t", told(1, 6)).unwrap();
+        learn(&metadata, told(2, 7)).unwrap();
+        learn(&metadata, told(1, 6)).unwrap();
         assert_eq!(leader(&metadata), Some(2));
-        metadata.learn("t", told(1, 8)).unwrap();
+        learn(&metadata, told(1, 8)).unwrap();
         assert_eq!(leader(&metadata), Some(1));
     }
 
     #[test]
     fn a_refusal_counts_only_against_the_node_that_gave_it() {
         let metadata = Metadata::default();
-        metadata.learn("t", told(1, 1)).unwrap();
+        learn(&metadata, told(1, 1)).unwrap();
         metadata.not_leader(&at(1), 2, None);
         assert_eq!(leader(&metadata), Some(1));
         // What is said of an earlier topic says nothing about this one.
@@ -382,9 +363,9 @@ mod tests {
     #[test]
     fn a_topic_that_is_gone_is_forgotten() {
         let metadata = Metadata::default();
-        metadata.learn("t", told(1, 1)).unwrap();
+        learn(&metadata, told(1, 1)).unwrap();
         let gone = v1::MetadataResponse::default();
-        assert!(metadata.learn("t", gone).unwrap_err().says_there_is_none());
+        assert!(learn(&metadata, gone).unwrap_err().says_there_is_none());
         assert!(metadata.known_topic("t").is_none());
     }
 
@@ -397,18 +378,18 @@ mod tests {
     #[test]
     fn a_node_that_is_behind_does_not_bring_back_a_deleted_topic() {
         let metadata = Metadata::default();
-        let ids = [1, 2, 1].map(|id| metadata.learn("t", with_id(id)).unwrap().id);
+        let ids = [1, 2, 1].map(|id| learn(&metadata, with_id(id)).unwrap().id);
         assert_eq!(ids, [1, 2, 2]);
         // Another cluster counts from the beginning.
         let mut other = with_id(1);
         other.cluster_id = "another".to_owned();
-        assert_eq!(metadata.learn("t", other).unwrap().id, 1);
+        assert_eq!(learn(&metadata, other).unwrap().id, 1);
     }
 
     #[test]
     fn the_leader_of_a_partition_is_not_that_of_a_later_topic_of_the_name() {
         let metadata = Metadata::default();
-        let topic = metadata.learn("t", with_id(2)).unwrap();
+        let topic = learn(&metadata, with_id(2)).unwrap();
         let known = [0, 1, 2, 3].map(|id| metadata.known_leader(&at(id)).is_some());
         assert_eq!(known, [true, false, true, false]);
         let code = |id| topic.expect(&at(id)).err().and_then(|error| error.code());

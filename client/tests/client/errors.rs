@@ -153,3 +153,31 @@ async fn a_topic_created_or_deleted_by_a_try_whose_answer_was_lost_is_no_error()
         "it is not the one asked for"
     );
 }
+
+#[tokio::test]
+async fn a_hundred_partitions_without_a_leader_ask_no_more_than_one() {
+    const PARTITIONS: u32 = 100;
+    let fake = Fake::start(1, PARTITIONS).await;
+    let client = fake.client().await;
+    let producer = client.producer(TOPIC).build().await.unwrap();
+    for log in &mut fake.world().logs {
+        log.leader = 0;
+    }
+    let asked_before = fake.world().metadata_asked;
+    let mut tickets = Vec::new();
+    for partition in 0..PARTITIONS {
+        let record = Record::new().value("v").partition(partition);
+        tickets.push(producer.send(record).await.unwrap());
+    }
+    let seconds = 2;
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
+    let asked = fake.world().metadata_asked - asked_before;
+    assert!(asked > 2, "it goes on to ask");
+    assert!(asked <= 10 * seconds as usize, "asked {asked} times");
+    for log in &mut fake.world().logs {
+        log.leader = 1;
+        log.epoch += 1;
+    }
+    let receipts = soon(futures_util::future::join_all(tickets)).await;
+    assert!(receipts.iter().all(Result::is_ok));
+}
