@@ -20,8 +20,6 @@ pub const MAX_REPLICAS: u32 = 7;
 pub(super) const MAX_REPLICAS_PER_NODE: u64 = 10_000;
 /// The longest topic name.
 pub(super) const MAX_NAME_BYTES: usize = 249;
-/// The most producer ids one command draws.
-pub(super) const MAX_PRODUCER_IDS: u64 = 100_000;
 /// Growths of one topic that are remembered: groups that never read it so far go by them.
 pub(super) const MAX_GROWTHS: usize = 100;
 /// Replicas of one partition that may be on their way out at a time.
