@@ -11,6 +11,10 @@ pub struct Outlet(Option<AsyncFd<io::Stdout>>);
 
 impl Outlet {
     /// Begins to look. A file has no reader that could stop.
+    #[expect(
+        deprecated,
+        reason = "stdout stays open for the life of the process; the replacement is an unsafe function"
+    )]
     pub fn new() -> Outlet {
         Outlet(AsyncFd::with_interest(io::stdout(), Interest::ERROR).ok())
     }

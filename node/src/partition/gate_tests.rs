@@ -86,6 +86,7 @@ async fn a_groups_command_under_way_when_the_replica_stops_may_have_been_done() 
             leader_time_ms: 0,
             group: "g".into(),
             kind: Some(leave),
+            rules: 0,
         };
         proposing.propose_group(command).await
     });
