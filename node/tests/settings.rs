@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::v1;
 
-use support::Node;
+use support::{Node, TOPIC};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hundred_changes_at_once_to_different_settings_are_all_made() {
@@ -89,6 +89,12 @@ async fn a_topic_that_was_created_takes_records_at_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_topic_past_the_nodes_bound_on_replicas_is_refused_and_one_that_fits_is_not() {
     let mut node = Node::start_with(|config| config.limits.replicas_per_node = 20).await;
+    // Until the node has registered there is no bound; a change of a setting waits for that.
+    let alter = v1::AlterTopicRequest {
+        name: TOPIC.to_owned(),
+        set: [("retention".to_owned(), "1h".to_owned())].into(),
+    };
+    node.client.alter_topic(alter).await.unwrap();
     let refused = node.create_topic("many", 20).await.unwrap_err();
     assert_eq!(refused.code, ErrorCode::Overloaded);
     assert!(refused.message.contains("20 replicas"), "{refused}");
