@@ -6,7 +6,7 @@ use std::io;
 use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt};
-use ropewalk_client::{Client, Delivery, Subscription, Trimmed};
+use ropewalk_client::{Client, Delivery, Rebalance, Subscription, Trimmed};
 use tokio::signal::ctrl_c;
 use tokio::time::{Instant, timeout};
 
@@ -43,6 +43,7 @@ pub async fn run(context: &Context, args: &ConsumeArgs, group: &str) -> anyhow::
         .filter(args.filter.clone().unwrap_or_default())
         .on_trimmed(Trimmed::SkipToBeginning)
         .on_unreadable(args.unreadable())
+        .on_rebalance(tell_missing)
         .build()
         .await?;
     let outlet = Outlet::new();
@@ -61,8 +62,8 @@ pub async fn run(context: &Context, args: &ConsumeArgs, group: &str) -> anyhow::
     };
     let flushed = printer.flush();
     let ended = printer.out.end();
-    let left = flushed.is_ok() && timeout(GONE_WITHIN, outlet.closed()).await.is_err();
-    if left || !outlet.has_reader() {
+    let gone = outlet.has_reader() && timeout(GONE_WITHIN, outlet.closed()).await.is_ok();
+    if flushed.is_ok() && !gone {
         printer.still_read();
     }
     let closed = subscription.close().await;
@@ -70,6 +71,16 @@ pub async fn run(context: &Context, args: &ConsumeArgs, group: &str) -> anyhow::
     flushed?;
     ended?;
     Ok(closed?)
+}
+
+/// A topic may be created later, and it may be mistyped: only the user knows.
+fn tell_missing(what: &Rebalance) {
+    if let Rebalance::TopicsMissing(topics) = what {
+        logs::say(&format!(
+            "ropewalk: topic {} does not exist; waiting until it is created, see `ropewalk topic list`",
+            topics.join(", ")
+        ));
+    }
 }
 
 async fn ends(client: &Client, topic: &str) -> anyhow::Result<Ends> {
