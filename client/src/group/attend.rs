@@ -252,7 +252,7 @@ impl Member {
         };
         match found {
             Ok(offset) => *at = Some(offset),
-            Err(error) if error.is_retryable() => {
+            Err(error) if error.is_retryable() || error.says_topic_is_gone() => {
                 match error.says_topic_is_gone() {
                     true => part.phase = Phase::Gone,
                     false => *asked = false,

@@ -114,7 +114,7 @@ impl Shared {
         state.idle_since = now;
         match next {
             Ok(record) => Poll::Ready(state.hand_out(self, place, record).map(Ok)),
-            Err(error) if error.is_retryable() => {
+            Err(error) if error.is_retryable() || error.says_topic_is_gone() => {
                 match error.says_topic_is_gone() {
                     true => state.gone(place),
                     false => state.reopen(place),
