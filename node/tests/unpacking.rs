@@ -49,6 +49,9 @@ async fn what_nobody_could_read_is_not_acknowledged_in_whatever_codec() {
 #[tokio::test]
 async fn batches_of_one_stream_keep_their_order_whatever_must_be_unpacked() {
     let mut node = Node::start().await;
+    let request = v1::InitProducerRequest::default();
+    let given = node.client.init_producer(request).await.expect("an id");
+    let producer_id = given.into_inner().producer_id;
     let requests: Vec<v1::ProduceRequest> = (0..60)
         .map(|number| {
             let (mut builder, large) = match number % 3 {
@@ -58,7 +61,7 @@ async fn batches_of_one_stream_keep_their_order_whatever_must_be_unpacked() {
             };
             let pushed = builder.push(None, Some(&vec![0; large]), &[], 1_000);
             assert!(pushed.expect("a record"));
-            builder.set_producer(7, 0, number);
+            builder.set_producer(producer_id, 0, number);
             v1::ProduceRequest {
                 request_id: number as u64,
                 topic: TOPIC.to_string(),

@@ -151,13 +151,13 @@ error_table! {
     /// The topic that was meant is gone, and another has its name.
     TopicRecreated = 35, Reroute, NotDone, FailedPrecondition, 103;
     /// The node that calls was removed from the cluster.
-    NodeRemoved = 39, Never, NotDone, FailedPrecondition, 42;
+    NodeRemoved = 36, Never, NotDone, FailedPrecondition, 42;
     /// Another node has the address.
-    AddressInUse = 40, Later, NotDone, AlreadyExists, 42;
+    AddressInUse = 37, Later, NotDone, AlreadyExists, 42;
     /// Another process runs on a copy of the caller's data directory.
-    StartedTwice = 41, Never, NotDone, FailedPrecondition, 42;
+    StartedTwice = 38, Never, NotDone, FailedPrecondition, 42;
     /// A record from further in the future than its topic takes: the message names it and the limit.
-    InvalidTimestamp = 46, Never, NotDone, InvalidArgument, 32;
+    InvalidTimestamp = 39, Never, NotDone, InvalidArgument, 32;
 }
 
 impl fmt::Display for ErrorCode {
