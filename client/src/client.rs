@@ -36,6 +36,8 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 const METADATA_TIMEOUT: Duration = Duration::from_secs(2);
 /// A topic made a moment ago is not known to every node yet; so long it is looked for.
 const TOPIC_SEEN_WITHIN: Duration = Duration::from_secs(2);
+/// What was learned this short a time ago is taken for the present.
+const KNOWN_IS_NEW: Duration = Duration::from_secs(1);
 
 /// A connection to a cluster. Cheap to clone; all clones share one connection a node.
 #[derive(Clone)]
@@ -370,6 +372,23 @@ impl Inner {
             }
             self.preferred.fetch_add(1, Ordering::Relaxed);
             sleep(backoff.pause()).await;
+        }
+    }
+
+    /// A topic as the cluster has it now, or as it was last known if nobody answers: it may have been deleted
+    /// and created again since.
+    ///
+    /// # Errors
+    /// `UnknownTopic`.
+    pub async fn topic_as_of_now(self: &Arc<Self>, name: &str) -> Result<Arc<Topic>> {
+        let known = self.metadata.known_topic(name);
+        let Some(known) = known.filter(|known| !known.is_of_the_last(KNOWN_IS_NEW)) else {
+            return self.topic(name).await;
+        };
+        match self.refresh(name).await {
+            Err(error) if error.says_there_is_none() => self.topic(name).await,
+            Err(_) => Ok(known),
+            found => found,
         }
     }
 }

@@ -4,11 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::partitioner::Partitioner;
 use ropewalk_proto::v1;
+use tokio::time::Instant;
 
 use crate::client::Inner;
 use crate::error::{Error, ErrorKind, Result};
@@ -61,6 +63,7 @@ pub(crate) struct Topic {
     /// It keeps the last record of each key, and takes none without.
     pub keys_only: bool,
     leaders: Vec<Leading>,
+    learned: Instant,
 }
 
 /// Who leads a partition; node 0 if nobody is known to.
@@ -74,6 +77,11 @@ impl Topic {
     /// How many partitions there are; at least 1. While the topic grows keys map to the first of them.
     pub fn partitions(&self) -> u32 {
         u32::try_from(self.leaders.len()).unwrap_or(u32::MAX)
+    }
+
+    /// True if a node told of it at most `age` ago.
+    pub fn is_of_the_last(&self, age: Duration) -> bool {
+        self.learned.elapsed() <= age
     }
 
     /// True for a later topic of the name than the other one, and for a later ring of the same topic.
@@ -145,6 +153,7 @@ impl Topic {
             method: settings.partitioner,
             max_batch_bytes: settings.max_batch_bytes,
             keys_only: settings.cleanup() != v1::Cleanup::Delete,
+            learned: Instant::now(),
             leaders,
         })
     }

@@ -60,7 +60,16 @@ impl Member {
 }
 
 async fn create(cluster: &Cluster, topic: &str, partitions: &str) {
-    let create = ["topic", "create", topic, "--partitions", partitions];
+    let replicas = cluster.nodes.len().to_string();
+    let create = [
+        "topic",
+        "create",
+        topic,
+        "--partitions",
+        partitions,
+        "--replicas",
+        &replicas,
+    ];
     cluster.run(&create).await.ok();
 }
 

@@ -145,7 +145,7 @@ impl ProducerBuilder {
             settings,
         } = self;
         check(&settings)?;
-        let topic = inner.topic(&name).await?;
+        let topic = inner.topic_as_of_now(&name).await?;
         let shape = Shape {
             compression: settings.compression,
             batch_bytes: settings.batch_bytes,

@@ -62,6 +62,18 @@ async fn a_producer_goes_on_in_the_new_topic_by_its_own_mapping() {
 }
 
 #[tokio::test]
+async fn a_producer_that_begins_later_on_the_same_client_begins_in_the_new_topic() {
+    let fake = Fake::start(1, 3).await;
+    let client = fake.client().await;
+    let before = client.producer(TOPIC).build().await.unwrap();
+    assert!(send_all(&before).await.is_empty());
+    fake.recreate(12);
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    let after = client.producer(TOPIC).build().await.unwrap();
+    assert!(send_all(&after).await.is_empty());
+}
+
+#[tokio::test]
 async fn what_was_routed_to_the_old_topic_is_not_in_the_new_one() {
     let fake = Fake::start(1, 6).await;
     let client = fake.client().await;
