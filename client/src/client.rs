@@ -54,6 +54,8 @@ pub(crate) struct Inner {
     pub request_timeout: Duration,
     /// Where events happen that say nothing else.
     pub source: Bytes,
+    /// How long all addresses may refuse the first connection before it is given up.
+    refused_timeout: Duration,
     bootstrap: Vec<String>,
     random: Mutex<SmallRng>,
     /// Which address to ask first: the one that answered last.
@@ -66,6 +68,7 @@ pub(crate) struct Inner {
 pub struct ClientBuilder {
     bootstrap: Vec<String>,
     request_timeout: Duration,
+    refused_timeout: Option<Duration>,
     connector: Connector,
     tls: Option<Tls>,
     clock: Clock,
@@ -77,6 +80,13 @@ impl ClientBuilder {
     /// How long one call may take in all, its retries included. The default is 30 s.
     pub fn request_timeout(mut self, timeout: Duration) -> ClientBuilder {
         self.request_timeout = timeout;
+        self
+    }
+
+    /// How long [`ClientBuilder::connect`] goes on while every address refuses the connection, as
+    /// where no node runs. The default is the request timeout. Other failures do not count.
+    pub fn refused_timeout(mut self, timeout: Duration) -> ClientBuilder {
+        self.refused_timeout = Some(timeout);
         self
     }
 
@@ -149,6 +159,7 @@ impl ClientBuilder {
             refreshes: Refreshes::default(),
             clock: self.clock,
             request_timeout: self.request_timeout,
+            refused_timeout: self.refused_timeout.unwrap_or(Duration::MAX),
             source: self.source,
             bootstrap: self.bootstrap,
             random: Mutex::new(random),
@@ -188,6 +199,7 @@ impl Client {
         ClientBuilder {
             bootstrap: bootstrap.into_iter().map(Into::into).collect(),
             request_timeout: REQUEST_TIMEOUT,
+            refused_timeout: None,
             connector: Connector::default(),
             tls: None,
             clock: Clock::system(),
@@ -280,13 +292,13 @@ impl Inner {
         let deadline = Instant::now() + self.request_timeout;
         let mut backoff = Backoff::new(self.draw());
         let mut failed: Option<Error> = None;
+        let mut refused_since: Option<Instant> = None;
         loop {
-            let mut round: Option<Error> = None;
-            let mut nowhere = false;
-            let mut all_insecure = true;
+            let mut round = Round::default();
+            let began = Instant::now();
             for address in self.addresses() {
                 let left = deadline.saturating_duration_since(Instant::now());
-                if left.is_zero() && (round.is_some() || failed.is_some()) {
+                if left.is_zero() && (round.error.is_some() || failed.is_some()) {
                     break;
                 }
                 match self.attempt(&address, left.min(each), &call).await {
@@ -297,15 +309,19 @@ impl Inner {
                         if !error.is_retryable() || !repeat {
                             return Err(error.context(what));
                         }
-                        nowhere = error.says_there_is_none();
-                        all_insecure &= error.kind() == ErrorKind::Tls;
-                        round = Some(more_telling(round, error));
+                        round.add(error);
                     }
                 }
             }
-            // Where not one node can be trusted from the beginning, it is these settings that are wrong.
-            nowhere |= all_insecure && round.is_some() && self.metadata.addresses().is_empty();
-            failed = match (failed, round) {
+            let mut nowhere = round.nowhere;
+            if round.error.is_some() && self.metadata.addresses().is_empty() {
+                // Where not one node can be trusted from the beginning, it is these settings that are wrong.
+                nowhere |= !round.secure;
+                refused_since = refused_since.or(Some(began)).filter(|_| !round.listened);
+                // Where every machine refuses from the beginning, nobody has started a node.
+                nowhere |= refused_since.is_some_and(|at| at.elapsed() >= self.refused_timeout);
+            }
+            failed = match (failed, round.error) {
                 (Some(before), Some(now)) if before.kind() == ErrorKind::Tls => {
                     Some(more_telling(Some(before), now))
                 }
@@ -390,6 +406,27 @@ impl Inner {
             Err(_) => Ok(known),
             found => found,
         }
+    }
+}
+
+/// One try at each address, none of which gave an answer.
+#[derive(Default)]
+struct Round {
+    error: Option<Error>,
+    /// The last that was asked knows of no such topic or partition.
+    nowhere: bool,
+    /// At least one failed for another reason than that it could not be secured.
+    secure: bool,
+    /// At least one failed for another reason than that it refused the connection.
+    listened: bool,
+}
+
+impl Round {
+    fn add(&mut self, error: Error) {
+        self.nowhere = error.says_there_is_none();
+        self.secure |= error.kind() != ErrorKind::Tls;
+        self.listened |= !error.is_refused();
+        self.error = Some(more_telling(self.error.take(), error));
     }
 }
 

@@ -1,6 +1,7 @@
 //! The one error of this crate: what happened, to what, and whether to try again.
 
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 
 use ropewalk_proto::error::{ERROR_METADATA_KEY, ErrorCode, Outcome, Retry, WireError};
@@ -55,6 +56,7 @@ struct Inner {
     outcome_unknown: bool,
     /// The record of a batch that was refused, by its place there.
     record: Option<u32>,
+    refused: bool,
     message: String,
 }
 
@@ -90,6 +92,11 @@ impl Error {
         self.inner.outcome_unknown && !made(Mistake::UnknownIsFailure)
     }
 
+    /// Whether the machine was there and nobody listened at the address: the connection was refused.
+    pub fn is_refused(&self) -> bool {
+        self.inner.refused
+    }
+
     /// Whether the cluster does not know the topic or partition. It may be younger than what the
     /// asked node has seen, but not by much.
     pub(crate) fn says_there_is_none(&self) -> bool {
@@ -116,6 +123,7 @@ impl Error {
                 kind,
                 outcome_unknown,
                 record: None,
+                refused: false,
                 message: message.into(),
             }),
         }
@@ -142,6 +150,15 @@ impl Error {
     pub(crate) fn with_outcome_unknown(self, outcome_unknown: bool) -> Error {
         let mut inner = Arc::unwrap_or_clone(self.inner);
         inner.outcome_unknown = outcome_unknown;
+        Error {
+            inner: Arc::new(inner),
+        }
+    }
+
+    /// The same error, of a connection that was refused.
+    fn with_refused(self, refused: bool) -> Error {
+        let mut inner = Arc::unwrap_or_clone(self.inner);
+        inner.refused = refused;
         Error {
             inner: Arc::new(inner),
         }
@@ -191,7 +208,8 @@ impl Error {
                     "{address} is not reachable ({said}); check that the node runs and the address is right"
                 ),
             )
-            .with_outcome_unknown(!never_connected(status)),
+            .with_outcome_unknown(!never_connected(status))
+            .with_refused(refused(status)),
         }
     }
 }
@@ -215,6 +233,15 @@ fn insecure(status: &Status, address: &str) -> Option<TlsError> {
 fn never_connected(status: &Status) -> bool {
     let first = std::error::Error::source(status);
     std::iter::successors(first, |error| error.source()).any(|error| error.is::<ConnectError>())
+}
+
+/// Whether the operating system at the address refused the connection.
+fn refused(status: &Status) -> bool {
+    let first = std::error::Error::source(status);
+    std::iter::successors(first, |error| error.source()).any(|error| {
+        let error = error.downcast_ref::<io::Error>();
+        error.is_some_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+    })
 }
 
 impl From<WireError> for Error {

@@ -287,7 +287,7 @@ impl Inner {
         self.metadata.known_leader(of).ok_or_else(|| {
             Error::new(
                 ErrorKind::Cluster(ErrorCode::NoLeader),
-                format!("nobody leads {of} now; a new leader is elected as soon as a majority of its nodes is up"),
+                format!("nobody leads {of} now: a leader is being elected, or a majority of its nodes is down; try again, and look at `ropewalk cluster status` if it stays so"),
             )
         })
     }

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use ropewalk_client::{Client, ErrorCode, ErrorKind, Offset, Record, v1};
 
+use tokio::time::{Instant, timeout};
+
 use crate::fake::{Fake, TOPIC, soon};
 
 #[tokio::test]
@@ -16,6 +18,32 @@ async fn a_cluster_that_is_not_there_is_named_in_the_error() {
         error.is_retryable() && !error.outcome_unknown(),
         "{error:?}"
     );
+}
+
+#[tokio::test]
+async fn where_every_address_refuses_connecting_ends_before_the_request_timeout() {
+    let builder = Client::builder(["127.0.0.1:1", "localhost:1"])
+        .request_timeout(Duration::from_secs(60))
+        .refused_timeout(Duration::from_millis(200));
+    let error = timeout(Duration::from_secs(10), builder.connect()).await;
+    let error = error.expect("it gives up").unwrap_err();
+    assert!(error.is_refused(), "{error:?}");
+}
+
+#[tokio::test]
+async fn one_address_that_listens_keeps_connecting_up_to_the_request_timeout() {
+    // Takes connections, and answers nothing.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addresses = [
+        "127.0.0.1:1".to_owned(),
+        silent.local_addr().unwrap().to_string(),
+    ];
+    let builder = Client::builder(addresses)
+        .request_timeout(Duration::from_secs(2))
+        .refused_timeout(Duration::from_millis(50));
+    let begun = Instant::now();
+    let error = soon(builder.connect()).await.unwrap_err();
+    assert!(begun.elapsed() >= Duration::from_secs(1), "{error:?}");
 }
 
 #[tokio::test]
