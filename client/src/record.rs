@@ -53,6 +53,13 @@ impl Record {
         self
     }
 
+    /// Adds headers, those without a value too. Names may repeat; the order is kept.
+    #[must_use]
+    pub fn headers(mut self, headers: impl IntoIterator<Item = Header>) -> Record {
+        self.headers.extend(headers);
+        self
+    }
+
     /// Sets the time of the record, in ms since 1970; without it, it is the time of the send.
     #[must_use]
     pub fn timestamp_ms(mut self, timestamp_ms: i64) -> Record {
