@@ -256,10 +256,8 @@ async fn three_nodes_of_one_seed_list_form_one_cluster_and_any_of_them_can_chang
         assert_eq!(node.cluster_id(), nodes[0].cluster_id());
         let name = format!("by-{}", node.id());
         node.cluster.propose(create(&name, 2, 3)).await.unwrap();
-        assert!(
-            node.cluster.view().borrow().topics.contains_key(&name),
-            "not seen by {name}"
-        );
+        let view = node.cluster.view().borrow().clone();
+        assert!(view.topics.contains_key(&name), "not seen by {name}");
     }
     for node in &nodes {
         node.sees("all topics", |view| view.topics.len() == 3).await;
@@ -277,6 +275,7 @@ async fn three_nodes_of_one_seed_list_form_one_cluster_and_any_of_them_can_chang
         in_sync: vec![nodes[0].id()],
         log_start_offset: 1,
         high_watermark: 9,
+        log_bytes: 4_096,
     };
     let group: GroupId = nodes[0].cluster.view().borrow().topics["by-1"].partitions[0].group;
     nodes[0].cluster.leaders().lead(group, info.clone());

@@ -24,6 +24,8 @@ pub struct LeaderInfo {
     pub log_start_offset: u64,
     /// The offset after the last committed record.
     pub high_watermark: u64,
+    /// Bytes of its log; 0 where a node of an older version leads.
+    pub log_bytes: u64,
 }
 
 impl LeaderInfo {
@@ -198,6 +200,7 @@ mod tests {
             in_sync: vec![NodeId(node)],
             log_start_offset: 0,
             high_watermark: 10,
+            log_bytes: 0,
         }
     }
 

@@ -132,6 +132,7 @@ fn to_wire(group: GroupId, info: LeaderInfo) -> PartitionReport {
         in_sync_node_ids: info.in_sync.into_iter().map(|node| node.0).collect(),
         log_start_offset: info.log_start_offset,
         high_watermark: info.high_watermark,
+        log_bytes: info.log_bytes,
     }
 }
 
@@ -164,6 +165,7 @@ fn from_wire(node: NodeId, report: PartitionReport) -> (GroupId, LeaderInfo) {
         in_sync: report.in_sync_node_ids.into_iter().map(NodeId).collect(),
         log_start_offset: report.log_start_offset,
         high_watermark: report.high_watermark,
+        log_bytes: report.log_bytes,
     };
     (GroupId(report.group_id), info)
 }

@@ -65,6 +65,7 @@ fn partition_info(serving: &Serving, partition: &PartitionView) -> v1::Partition
             .unwrap_or_default(),
         log_start_offset: told.as_ref().map_or(0, |told| told.log_start_offset),
         high_watermark: told.as_ref().map_or(0, |told| told.high_watermark),
+        log_bytes: told.as_ref().map_or(0, |told| told.log_bytes),
     }
 }
 

@@ -301,6 +301,7 @@ impl Partition {
             in_sync,
             log_start_offset,
             high_watermark,
+            log_bytes: self.view.log_bytes(),
         };
         self.host.leaders.lead(self.id.group, info);
     }

@@ -170,6 +170,7 @@ mod tests {
             in_sync: vec![NodeId(1), NodeId(2), NodeId(3)],
             log_start_offset: 1_234_567_890_123,
             high_watermark: 1_234_567_999_999,
+            log_bytes: 0,
         };
         let partition = |number| ("orders-of-the-day.v1".to_owned(), number, info.clone());
         let mut registry = Registry::default();
