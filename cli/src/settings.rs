@@ -158,6 +158,7 @@ fn complete(file: File) -> anyhow::Result<NodeSettings> {
         seeds,
         rack,
         member_of: None,
+        stops_with_all: false,
         limits,
     };
     // The cluster would refuse it at each registration.

@@ -24,6 +24,10 @@ pub struct Config {
     /// beside the database.
     #[serde(skip)]
     pub member_of: Option<String>,
+    /// All nodes of the cluster stop when this one does: there is nobody to hand leaderships over to.
+    /// Nothing an operator sets; it is so where they share a process.
+    #[serde(skip)]
+    pub stops_with_all: bool,
     /// Timings and bounds.
     pub limits: Limits,
 }

@@ -267,6 +267,10 @@ impl Node {
         shutdown: &CancellationToken,
     ) -> Result<(), RunError> {
         tokio::select! {
+            () = shutdown.cancelled(), if self.config.stops_with_all => {
+                partitions.stand_down();
+                Ok(())
+            }
             () = shutdown.cancelled() => {
                 partitions.hand_over_all(HAND_OVER_WITHIN).await;
                 self.cluster.hand_over(HAND_OVER_WITHIN).await;

@@ -159,10 +159,18 @@ impl Partitions {
         &self.inner.host.limits
     }
 
+    /// Keeps every replica of this node from standing for election or taking a leadership.
+    pub fn stand_down(&self) {
+        self.inner.host.leaving.store(true, Ordering::Relaxed);
+        for partition in self.all() {
+            partition.raft.runtime_config().elect(false);
+        }
+    }
+
     /// Hands over every leadership this node holds, and takes no new one. What could not be handed
     /// over `within` that time is left to an election.
     pub async fn hand_over_all(&self, within: Duration) {
-        self.inner.host.leaving.store(true, Ordering::Relaxed);
+        self.stand_down();
         let handed = async {
             futures_util::stream::iter(self.all())
                 .for_each_concurrent(AT_ONCE, |partition| async move { partition.leave().await })
@@ -187,9 +195,8 @@ impl Partitions {
 }
 
 impl Partition {
-    /// Gives up leadership, and stands for no election any more.
+    /// Gives up leadership.
     async fn leave(&self) {
-        self.raft.runtime_config().elect(false);
         if let Some(heir) = self.any_heir()
             && let Err(error) = self.hand_over(heir).await
         {
