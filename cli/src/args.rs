@@ -4,15 +4,26 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::{BoolishValueParser, NonEmptyStringValueParser};
+use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use ropewalk_client::Unreadable;
+use clap_complete::Shell;
 
-use crate::parse::{
-    Address, HeaderArg, PartitionName, Rate, Setting, StartAt, duration, rate, retention_size,
-    retention_time, size,
-};
+use crate::parse::{Address, PartitionName, Setting, duration, retention_size, retention_time};
 use crate::tls::{TlsClientAuth, TlsMode};
+
+pub use bench::{BenchArgs, BenchVerb};
+pub use help::command;
+pub use records::{
+    CompressionArg, ConsumeArgs, GroupSeekArgs, InputFormat, ProduceArgs, TraceArgs,
+};
+
+mod bench;
+mod examples;
+mod help;
+mod records;
+
+/// Heading of the flags that every verb takes.
+const GLOBAL: &str = "Global options";
 
 /// A replicated log: keyed records, in order, on the disks of a majority.
 #[derive(Debug, Parser)]
@@ -30,12 +41,16 @@ pub struct Cli {
 }
 
 /// The version, and the commit if whoever built this said which: a build needs no git.
-fn version() -> String {
-    let commit = option_env!("ROPEWALK_COMMIT").filter(|commit| !commit.is_empty());
+pub fn version() -> String {
     let version = env!("CARGO_PKG_VERSION");
-    commit.map_or(version.to_owned(), |commit| {
+    commit().map_or(version.to_owned(), |commit| {
         format!("{version} (commit {commit})")
     })
+}
+
+/// The commit this was built from, if whoever built it said so.
+pub fn commit() -> Option<&'static str> {
+    option_env!("ROPEWALK_COMMIT").filter(|commit| !commit.is_empty())
 }
 
 /// Flags every verb takes, before or after it.
@@ -43,8 +58,9 @@ fn version() -> String {
 pub struct Global {
     /// Nodes to reach the cluster through; one living one is enough
     #[arg(
+        short,
         long,
-        global = true,
+        global = true, help_heading = GLOBAL,
         env = "ROPEWALK_BOOTSTRAP",
         value_name = "HOST:PORT[,…]",
         default_value = "127.0.0.1:7101",
@@ -52,19 +68,19 @@ pub struct Global {
     )]
     pub bootstrap: Vec<Address>,
     /// How results are printed [default: table on a terminal, jsonl when piped]
-    #[arg(short, long, global = true, value_name = "FORMAT")]
+    #[arg(short, long, global = true, help_heading = GLOBAL, value_name = "FORMAT")]
     pub output: Option<Format>,
     /// How long one request may take, all its retries included
-    #[arg(long, global = true, env = "ROPEWALK_TIMEOUT", default_value = "30s", value_parser = duration)]
+    #[arg(long, global = true, help_heading = GLOBAL, env = "ROPEWALK_TIMEOUT", default_value = "30s", value_parser = duration)]
     pub timeout: Duration,
     /// CAs whose nodes are trusted (PEM); connections are then TLS. For a node: CAs of its peers and clients
-    #[arg(long, global = true, env = "ROPEWALK_TLS_CA", value_name = "FILE")]
+    #[arg(long, global = true, help_heading = GLOBAL, hide_short_help = true, env = "ROPEWALK_TLS_CA", value_name = "FILE")]
     pub tls_ca: Option<PathBuf>,
     /// The certificate to show (PEM); nodes ask for one with --tls-client-auth required. For a node: its own
-    #[arg(long, global = true, env = "ROPEWALK_TLS_CERT", value_name = "FILE")]
+    #[arg(long, global = true, help_heading = GLOBAL, hide_short_help = true, env = "ROPEWALK_TLS_CERT", value_name = "FILE")]
     pub tls_cert: Option<PathBuf>,
     /// The private key of that certificate (PEM)
-    #[arg(long, global = true, env = "ROPEWALK_TLS_KEY", value_name = "FILE")]
+    #[arg(long, global = true, help_heading = GLOBAL, hide_short_help = true, env = "ROPEWALK_TLS_KEY", value_name = "FILE")]
     pub tls_key: Option<PathBuf>,
 }
 
@@ -88,7 +104,7 @@ pub enum Verb {
     /// Create, show, change and delete topics
     #[command(subcommand)]
     Topic(TopicVerb),
-    /// Publish one record a line from stdin
+    /// Publish records: one a line of stdin, or one of --key and --value
     Produce(ProduceArgs),
     /// Print records
     Consume(ConsumeArgs),
@@ -109,8 +125,10 @@ pub enum Verb {
     /// Print completions for a shell
     Completions {
         /// The shell to print them for
-        shell: clap_complete::Shell,
+        shell: Shell,
     },
+    /// Print the version
+    Version,
 }
 
 #[derive(Debug, Args)]
@@ -176,8 +194,13 @@ pub struct NodeArgs {
 pub enum TopicVerb {
     /// Create a topic
     Create(TopicCreateArgs),
-    /// All topics
-    List,
+    /// All topics, with the records and bytes they hold
+    #[command(visible_alias = "ls")]
+    List {
+        /// Also what comes in a second, measured for this long
+        #[arg(long, value_name = "DURATION", num_args = 0..=1, default_missing_value = "3s", value_parser = duration)]
+        rates: Option<Duration>,
+    },
     /// One topic: its settings and partitions
     Describe {
         /// The topic
@@ -199,22 +222,27 @@ pub enum TopicVerb {
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
         partitions: u32,
     },
-    /// Delete a topic and every record in it
+    /// Delete a topic and every record in it; asks first on a terminal
+    #[command(visible_alias = "rm")]
     Delete {
         /// The topic
         name: String,
+        /// Do not ask
+        #[arg(short, long)]
+        yes: bool,
     },
 }
 
 #[derive(Debug, Args)]
 pub struct TopicCreateArgs {
-    /// Letters, digits, dots, dashes, underscores; at most 249
+    /// Letters, digits, dots, dashes, underscores; at most 249. Names that begin with _ are refused: they
+    /// are the cluster's own
     pub name: String,
     /// How many partitions
-    #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(short, long, default_value_t = 12, value_parser = clap::value_parser!(u32).range(1..))]
     pub partitions: u32,
     /// On how many nodes each record is kept
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(short, long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     pub replicas: u32,
     /// How long records are kept; `unlimited` for ever [default: 7d]
     #[arg(long, value_name = "DURATION", value_parser = retention_time)]
@@ -223,108 +251,14 @@ pub struct TopicCreateArgs {
     #[arg(long, value_name = "SIZE", value_parser = retention_size)]
     pub retention_size: Option<i64>,
     /// Any other setting; may be repeated
-    #[arg(long = "set", value_name = "KEY=VALUE")]
+    #[arg(short, long = "set", value_name = "KEY=VALUE")]
     pub settings: Vec<Setting>,
-}
-
-#[derive(Debug, Args)]
-pub struct ProduceArgs {
-    /// The topic
-    pub topic: String,
-    /// What stands between key and value; without it a line is a value without a key
-    #[arg(long, value_name = "S", value_parser = clap::builder::NonEmptyStringValueParser::new())]
-    pub key_separator: Option<String>,
-    /// A header for every record; may be repeated
-    #[arg(long = "header", value_name = "K=V")]
-    pub headers: Vec<HeaderArg>,
-    /// The partition for every record [default: by key]
-    #[arg(long, value_name = "P")]
-    pub partition: Option<u32>,
-    /// How batches are compressed
-    #[arg(long, default_value = "none")]
-    pub compression: CompressionArg,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum CompressionArg {
-    None,
-    Lz4,
-    Zstd,
-    Snappy,
-    Gzip,
-}
-
-/// Records of one partition come in its order; those of several partitions are mixed.
-#[derive(Debug, Args)]
-pub struct ConsumeArgs {
-    /// The topic
-    pub topic: String,
-    /// Read as a member of this consumer group: go on where it stands, share the partitions with its other
-    /// members, and commit what was printed. Without --follow, partitions of other members are waited for at
-    /// most 10 s. Through a pipe, what its reader left unread when it ended comes again
-    #[arg(long, value_name = "G")]
-    pub group: Option<String>,
-    /// beginning, end, @OFFSET, a time (2026-01-31T00:00:00Z), or how long ago (-1h); of a group, where it
-    /// begins in partitions it has no position in
-    #[arg(
-        long,
-        value_name = "WHERE",
-        default_value = "beginning",
-        allow_hyphen_values = true
-    )]
-    pub from: StartAt,
-    /// Only this partition [default: all]
-    #[arg(long, value_name = "P", conflicts_with = "group")]
-    pub partition: Option<u32>,
-    /// Stop after this many records
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    pub count: Option<u64>,
-    /// Go on with records as they are published, instead of stopping at the end that stood at the start.
-    /// Partitions that the topic gains are read from their beginning
-    #[arg(long)]
-    pub follow: bool,
-    /// Only records for which this is true: type == 'order.placed' && json.total > 100. A group passes the
-    /// others as read
-    #[arg(long, value_name = "CEL", value_parser = NonEmptyStringValueParser::new())]
-    pub filter: Option<String>,
-    /// Go past batches that nobody can read, with a warning for each, instead of stopping there
-    #[arg(long)]
-    pub skip_unreadable: bool,
-}
-
-impl ConsumeArgs {
-    /// The policy for a batch that can't be read.
-    pub fn unreadable(&self) -> Unreadable {
-        match self.skip_unreadable {
-            true => Unreadable::Skip,
-            false => Unreadable::Fail,
-        }
-    }
-}
-
-#[derive(Debug, Args)]
-pub struct GroupSeekArgs {
-    /// The group
-    pub group: String,
-    /// The topic
-    pub topic: String,
-    /// beginning, end, @OFFSET, a time (2026-01-31T00:00:00Z), or how long ago (-1h)
-    #[arg(long, value_name = "WHERE", allow_hyphen_values = true)]
-    pub to: StartAt,
-    /// Only this partition [default: all]
-    #[arg(long, value_name = "P")]
-    pub partition: Option<u32>,
-    /// Create the group if it does not exist: its first member begins there
-    #[arg(long)]
-    pub create: bool,
-    /// Show where the positions are and where they would go, and move nothing
-    #[arg(long)]
-    pub dry_run: bool,
 }
 
 #[derive(Debug, Subcommand)]
 pub enum GroupVerb {
     /// All consumer groups
+    #[command(visible_alias = "ls")]
     List,
     /// One group: its members, and who reads what
     Describe {
@@ -339,34 +273,17 @@ pub enum GroupVerb {
     /// Move a group's positions in a topic; it must have no members
     Seek(GroupSeekArgs),
     /// Forget a group and its positions; it must have no members
+    #[command(visible_alias = "rm")]
     Delete {
         /// The group
         group: String,
     },
 }
 
-/// Topics are read up to the ends that stand at the start; there is no index.
-#[derive(Debug, Args)]
-pub struct TraceArgs {
-    /// What the events belong to: their correlation id, or the id of one of them
-    #[arg(value_name = "CORRELATION-ID", value_parser = clap::builder::NonEmptyStringValueParser::new())]
-    pub id: String,
-    /// Only this topic; may be repeated [default: all]
-    #[arg(long = "topic", value_name = "T")]
-    pub topics: Vec<String>,
-    /// beginning, a time (2026-01-31T00:00:00Z), or how long ago (-1h)
-    #[arg(
-        long,
-        value_name = "WHEN",
-        default_value = "beginning",
-        allow_hyphen_values = true
-    )]
-    pub from: StartAt,
-}
-
 #[derive(Debug, Subcommand)]
 pub enum PartitionVerb {
     /// Leaders, replicas and offsets of each partition
+    #[command(visible_alias = "ls")]
     List {
         /// Only this topic
         topic: Option<String>,
@@ -396,6 +313,8 @@ pub enum ClusterVerb {
     /// One line a node
     Status,
     /// Exit 0 only when every partition has a leader and all replicas are in sync
+    ///
+    /// While all nodes live it looks again for 3 s, so that a partition made a moment ago is no failure.
     Health {
         /// Wait this long for it to become so
         #[arg(long, value_name = "DURATION", value_parser = duration)]
@@ -419,49 +338,4 @@ pub enum ClusterVerb {
         /// The node's id
         node: u64,
     },
-}
-
-#[derive(Debug, Subcommand)]
-pub enum BenchVerb {
-    /// Publish as fast as acknowledgements come, or at a rate
-    Produce(BenchArgs),
-    /// Read what the topic holds, from its beginning, as fast as it comes
-    Consume(BenchConsumeArgs),
-    /// Publish at a steady rate; time to the acknowledgement, and to a reader
-    Latency(BenchArgs),
-}
-
-#[derive(Debug, Clone, Args)]
-pub struct BenchConsumeArgs {
-    #[command(flatten)]
-    pub bench: BenchArgs,
-    /// Read it all as so many consumer groups at once, which are deleted in the end
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1_000))]
-    pub groups: Option<u16>,
-}
-
-#[derive(Debug, Clone, Args)]
-pub struct BenchArgs {
-    /// The topic; it must exist
-    #[arg(long)]
-    pub topic: String,
-    /// Bytes of each value
-    #[arg(long, value_name = "SIZE", default_value = "1KiB", value_parser = size)]
-    pub record_size: u64,
-    /// Producers (or, for consume, readers at a time)
-    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=1_024))]
-    pub producers: u16,
-    /// Records each producer has under way at most
-    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    pub in_flight: u32,
-    /// Records a second, over all producers; latency then counts from the intended time
-    /// [default: no limit; 500/s for latency]
-    #[arg(long, value_name = "N/s", value_parser = rate)]
-    pub rate: Option<Rate>,
-    /// How many different keys [default: records have no key]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    pub keys: Option<u64>,
-    /// How long to measure
-    #[arg(long, value_name = "DURATION", default_value = "20s", value_parser = duration)]
-    pub duration: Duration,
 }

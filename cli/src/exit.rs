@@ -6,6 +6,7 @@ use std::io;
 use std::process::ExitCode;
 
 use crate::logs;
+use crate::output::shown;
 
 const FAILED: u8 = 1;
 const BAD_USAGE: u8 = 2;
@@ -51,8 +52,9 @@ pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
         .any(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
 }
 
-/// The error and its causes, without those that the one before already quotes.
-fn one_line(error: &anyhow::Error) -> String {
+/// The error and its causes, without those that the one before already quotes. Much of it is others'
+/// text: no control character of theirs reaches the terminal.
+pub fn one_line(error: &anyhow::Error) -> String {
     let mut line = String::new();
     for cause in error.chain() {
         let cause = cause.to_string();
@@ -65,7 +67,7 @@ fn one_line(error: &anyhow::Error) -> String {
         }
         line.push_str(&cause);
     }
-    line
+    shown(line.as_bytes())
 }
 
 #[cfg(test)]
@@ -80,6 +82,12 @@ mod tests {
             .context("writing failed: disk is gone")
             .context("produce");
         assert_eq!(one_line(&error), "produce: writing failed: disk is gone");
+    }
+
+    #[test]
+    fn a_server_s_message_cannot_write_over_the_terminal() {
+        let error = anyhow::anyhow!("topic \u{1b}[2J\u{9b}1A is unknown");
+        assert_eq!(one_line(&error), "topic \\u{1b}[2J\\u{9b}1A is unknown");
     }
 
     #[test]

@@ -6,9 +6,11 @@ mod format;
 use std::io::{self, IsTerminal, Write, stderr};
 use std::os::fd::AsFd;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::filter::{FilterExt, dynamic_filter_fn};
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -31,6 +33,14 @@ const WAITING_LINES: usize = 4_096;
 
 /// What writes a node's lines. There is one stderr, and so one of these.
 static WRITING: OnceLock<Writing> = OnceLock::new();
+
+/// Whether all nodes of this process are on their way out.
+static PEERS_STOP: AtomicBool = AtomicBool::new(false);
+
+/// Begins to leave out lines on peers that do not answer: all of them stop now, as they were told to.
+pub fn peers_are_stopping() {
+    PEERS_STOP.store(true, Ordering::Relaxed);
+}
 
 struct Writing {
     lines: NonBlocking,
@@ -70,8 +80,17 @@ pub fn init(verb: &Verb, spans: Option<&Spans>) -> anyhow::Result<()> {
             return Err(usage(format!("{FORMAT}={other:?}: write text or json")));
         }
     };
+    // Asked again for each line, since it changes while the process runs.
+    let wanted = dynamic_filter_fn(|metadata, _| {
+        let of_peers = || metadata.target().starts_with("openraft");
+        !(PEERS_STOP.load(Ordering::Relaxed) && of_peers())
+    });
+    let lines = match verb {
+        Verb::Dev(_) => lines.with_filter(wanted.and(filter)).boxed(),
+        _ => lines.with_filter(filter).boxed(),
+    };
     tracing_subscriber::registry()
-        .with(lines.with_filter(filter))
+        .with(lines)
         .with(spans.map(otlp::layer))
         .init();
     if WRITING.get().is_some() {
@@ -92,6 +111,8 @@ fn filter(verb: &Verb) -> anyhow::Result<EnvFilter> {
     let fallback = match verb {
         // openraft tells each vote and each heartbeat that failed at info: of many groups, at once.
         Verb::Node(_) => "info,openraft=warn",
+        // Three nodes that meet for the first time warn of each other's votes, which is how they begin.
+        Verb::Dev(_) => "warn,openraft=error",
         _ => "warn",
     };
     let set = VARIABLES.iter().find_map(|name| {

@@ -13,10 +13,12 @@ mod verbs;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::FromArgMatches;
 
 fn main() -> ExitCode {
-    let cli = args::Cli::parse();
+    verbs::completions::answer();
+    let matches = args::command().get_matches();
+    let cli = args::Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let code = exit::report(run(cli));
     logs::end();
     code

@@ -1,5 +1,6 @@
 //! Results on stdout: columns for people, JSON for programs. Nothing else in the command prints there.
 
+mod escape;
 mod outlet;
 mod progress;
 mod stream;
@@ -9,10 +10,13 @@ use std::io::{self, IsTerminal, Write};
 
 use serde::Serialize;
 
+pub use escape::{shown, shown_lines};
 pub use outlet::Outlet;
-pub use progress::{bar, spinner};
+pub use progress::{bar, bytes_bar, spinner};
 pub use stream::Stream;
-pub use table::{bytes, columns, list, millis};
+#[cfg(test)]
+pub use table::columns_within;
+pub use table::{NONE, about, bytes, columns, list, millis};
 
 use crate::args::{Format, Global};
 
@@ -65,7 +69,7 @@ impl Output {
     pub fn one<T: Serialize>(self, value: &T, text: impl FnOnce(&T) -> String) -> io::Result<()> {
         let mut out = io::stdout().lock();
         match self.format {
-            Format::Table => writeln!(out, "{}", text(value))?,
+            Format::Table => writeln!(out, "{}", shown_lines(&text(value)))?,
             Format::Json => json(&mut out, value)?,
             Format::Jsonl => jsonl(&mut out, value)?,
         }

@@ -14,6 +14,13 @@ pub fn bar(length: u64, what: &'static str) -> ProgressBar {
     with_style(bar, template)
 }
 
+/// Bytes of a known number.
+pub fn bytes_bar(length: u64, what: &'static str) -> ProgressBar {
+    let bar = ProgressBar::new(length).with_message(what);
+    let template = "{msg} [{bar:30}] {percent}% {binary_bytes_per_sec} {prefix}";
+    with_style(bar, template)
+}
+
 /// Work without a known end.
 pub fn spinner(what: &'static str) -> ProgressBar {
     let spinner = with_style(

@@ -46,8 +46,18 @@ impl Stream {
             }
         }
         self.rows += 1;
+        self.flush_if_full()
+    }
+
+    /// Bytes that have a shape of their own.
+    pub fn text(&mut self, write: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) -> io::Result<()> {
+        write(&mut self.buffer)?;
+        self.flush_if_full()
+    }
+
+    fn flush_if_full(&mut self) -> io::Result<()> {
         if self.buffer.len() >= BUFFER_BYTES {
-            self.flush()?;
+            return self.flush();
         }
         Ok(())
     }

@@ -3,8 +3,10 @@
 
 mod name;
 mod quantity;
+mod record;
 mod start;
 
 pub use name::{Address, HeaderArg, PartitionName, Setting};
 pub use quantity::{Rate, duration, rate, retention_size, retention_time, size};
+pub use record::{Piece, RecordFormat, TopicPattern};
 pub use start::StartAt;

@@ -15,6 +15,8 @@ use crate::output::{list, spinner};
 
 /// How often it is looked while waiting.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// How long partitions of living nodes may be on their way to be led and in sync.
+const GRACE: Duration = Duration::from_secs(3);
 
 pub async fn run(context: Context, verb: ClusterVerb) -> anyhow::Result<()> {
     match verb {
@@ -74,6 +76,16 @@ impl Health {
         }
     }
 
+    /// How long to look again. Partitions that were just created, as `_groups` by the first member of
+    /// a group, have their leader and their replicas in a moment; while nodes are missed nothing is.
+    fn patience(&self, wait: Duration) -> Duration {
+        match (self.healthy, self.dead_nodes.is_empty()) {
+            (true, _) => Duration::ZERO,
+            (false, true) => wait.max(GRACE),
+            (false, false) => wait,
+        }
+    }
+
     /// What is well, and which nodes are missed all the same.
     fn praise(&self) -> String {
         let partitions = self.partitions;
@@ -122,15 +134,18 @@ async fn look(client: &Client) -> anyhow::Result<Health> {
 
 /// Looks until the cluster is healthy or the time is up; an unreachable cluster is worth the wait.
 async fn health(context: Context, wait: Duration) -> anyhow::Result<()> {
-    let until = Instant::now() + wait;
+    let begun = Instant::now();
     let progress = (!wait.is_zero()).then(|| spinner("waiting for the cluster to be healthy"));
     let found = loop {
         let found = match context.client().await {
             Ok(client) => look(&client).await,
             Err(error) => Err(error),
         };
-        let healthy = found.as_ref().is_ok_and(|health| health.healthy);
-        if healthy || Instant::now() + LOOK_EVERY > until {
+        let patience = match &found {
+            Ok(health) => health.patience(wait),
+            Err(_) => wait,
+        };
+        if begun.elapsed() + LOOK_EVERY > patience {
             break found?;
         }
         tokio::time::sleep(LOOK_EVERY).await;
@@ -332,6 +347,21 @@ mod tests {
                 .complaint()
                 .contains("1 without a leader (first t/0)")
         );
+    }
+
+    #[test]
+    fn what_is_being_created_gets_a_moment_and_a_missed_node_does_not() {
+        let seconds = Duration::from_secs;
+        let (whole, young) = (topic(1, &[1, 2, 3]), topic(1, &[1]));
+        assert_eq!(Health::of(&[whole], &[]).patience(seconds(60)), seconds(0));
+        let young = Health::of(&[young], &[]);
+        assert_eq!(young.patience(seconds(0)), GRACE);
+        assert_eq!(young.patience(seconds(60)), seconds(60));
+        let missed = Health {
+            dead_nodes: vec![4],
+            ..young
+        };
+        assert_eq!(missed.patience(seconds(0)), seconds(0));
     }
 
     #[test]

@@ -1,16 +1,110 @@
-//! `ropewalk completions`: what a shell needs to complete this command line.
+//! `ropewalk completions`: what a shell needs to complete this command line. The script asks this
+//! program at each key press, so that it offers the topics and groups of the cluster too.
 
+use std::env;
 use std::io::Write;
+use std::path::PathBuf;
+use std::time::Duration;
 
-use clap::CommandFactory;
+use anyhow::Context as _;
+use clap::{ArgMatches, FromArgMatches};
 use clap_complete::Shell;
+use clap_complete::engine::{ArgValueCandidates, CompletionCandidate};
+use clap_complete::env::{CompleteEnv, Shells};
+use ropewalk_client::Client;
+use ropewalk_proto::ids::is_internal;
+use tokio::time::timeout;
 
-use crate::args::Cli;
+use super::Context;
+use crate::args::{self, Global};
+use crate::output::Output;
 
+/// The variable by which the script asks.
+const VARIABLE: &str = "ROPEWALK_COMPLETE";
+/// How long a person who pressed a key waits for the cluster.
+const WITHIN: Duration = Duration::from_secs(1);
+const PROGRAM: &str = "ropewalk";
+
+/// Prints the script for a shell.
 pub fn run(shell: Shell) -> anyhow::Result<()> {
-    // Gathered first: the generator panics where its writer fails, as a closed pipe does.
-    let mut text = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "ropewalk", &mut text);
+    let shells = Shells::builtins();
+    let name = shell.to_string();
+    let found = shells.completer(&name);
+    let found = found.with_context(|| format!("{name} cannot ask for completions; use bash"))?;
+    // Gathered first: a generator may panic where its writer fails, as a closed pipe does.
+    let mut text = b"# Completes verbs, flags such as --bootstrap, topics and groups.\n".to_vec();
+    found.write_registration(VARIABLE, PROGRAM, PROGRAM, &completer(), &mut text)?;
     std::io::stdout().write_all(&text)?;
     Ok(())
+}
+
+/// How the script calls this program: as it was called now, from wherever the shell may be.
+fn completer() -> String {
+    let called = env::args_os().next().map(PathBuf::from);
+    let called = called.unwrap_or_else(|| PROGRAM.into());
+    let path = match (called.components().count() > 1, env::current_dir()) {
+        (true, Ok(here)) => here.join(called),
+        _ => called,
+    };
+    path.to_string_lossy().into_owned()
+}
+
+/// Answers the script and ends the process, where it was the script that started it.
+pub fn answer() {
+    CompleteEnv::with_factory(args::command)
+        .var(VARIABLE)
+        .complete();
+}
+
+/// The topics of the cluster.
+pub fn topics() -> ArgValueCandidates {
+    ArgValueCandidates::new(|| {
+        candidates(async |client| {
+            let topics = client.admin().topics().await?.into_iter();
+            let names = topics.map(|topic| topic.name);
+            Ok(names.filter(|name| !is_internal(name)).collect())
+        })
+    })
+}
+
+/// The consumer groups of the cluster.
+pub fn groups() -> ArgValueCandidates {
+    ArgValueCandidates::new(|| {
+        candidates(async |client| {
+            let groups = client.admin().list_groups().await?.into_iter();
+            Ok(groups.map(|group| group.group).collect())
+        })
+    })
+}
+
+/// What the cluster tells in time. Nothing is offered where it does not.
+fn candidates(
+    ask: impl AsyncFnOnce(Client) -> anyhow::Result<Vec<String>>,
+) -> Vec<CompletionCandidate> {
+    let asked = || {
+        let context = context()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let told = async { ask(context.builder()?.connect().await?).await };
+        let told = runtime.block_on(async { timeout(WITHIN, told).await });
+        runtime.shutdown_background();
+        told?
+    };
+    let mut names = asked().unwrap_or_default();
+    names.sort();
+    names.into_iter().map(CompletionCandidate::new).collect()
+}
+
+/// The global flags of the line that is being typed, of which the rest may make no sense yet.
+fn context() -> anyhow::Result<Context> {
+    let typed = env::args_os().skip_while(|word| word != "--").skip(1);
+    let matches: ArgMatches = args::command()
+        .ignore_errors(true)
+        .try_get_matches_from(typed)?;
+    let global = Global::from_arg_matches(&matches)?;
+    Ok(Context {
+        output: Output::new(&global),
+        global,
+    })
 }

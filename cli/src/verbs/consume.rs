@@ -1,73 +1,128 @@
 //! `ropewalk consume`: prints records. Those of one partition come in its order; partitions are read
 //! side by side, and their records mixed as they arrive.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anyhow::bail;
 use futures_util::stream::{self, BoxStream};
-use futures_util::{FutureExt, StreamExt};
+use futures_util::{FutureExt, StreamExt, TryStreamExt};
 use ropewalk_client::{Client, ConsumedRecord, ReaderBuilder, Unreadable};
+use ropewalk_proto::ids::is_internal;
 use tokio::signal::ctrl_c;
 
-use super::record::{HeaderRow, RecordRow, Text};
+use super::printer::RecordPrinter;
 use super::span::{self, Span};
 use super::{Context, growing, subscribe};
 use crate::args::ConsumeArgs;
-use crate::output::Stream;
+use crate::exit::usage;
 
 /// Partitions read side by side; of those that end, one more begins as one is done.
 const SIDE_BY_SIDE: usize = 32;
 
-type Records = BoxStream<'static, anyhow::Result<ConsumedRecord>>;
+type Spans = BoxStream<'static, (Arc<str>, Span)>;
+type Records = BoxStream<'static, anyhow::Result<(Arc<str>, ConsumedRecord)>>;
 
 pub async fn run(context: Context, args: ConsumeArgs) -> anyhow::Result<()> {
+    check(&args)?;
+    let mut out = RecordPrinter::new(&context, &args)?;
     if let Some(group) = &args.group {
-        return subscribe::run(&context, &args, group).await;
+        return subscribe::run(&context, &args, group, out).await;
     }
     let client = context.client().await?;
-    let spans = span::of(&client, &args).await?;
-    let partitions = u32::try_from(spans.len()).unwrap_or(u32::MAX);
-    let spans = stream::iter(spans);
-    let spans = match args.follow && args.partition.is_none() {
-        true => {
-            let new = growing::new_partitions(client.clone(), args.topic.clone(), partitions);
-            spans.chain(new).boxed()
-        }
-        false => spans.boxed(),
-    };
+    let spans = spans(&client, &args).await?;
     let side_by_side = (!args.follow).then_some(SIDE_BY_SIDE);
-    let filter = args.filter.clone();
-    let records = all(
-        client,
-        args.topic.clone(),
-        spans,
-        (filter, args.unreadable()),
-        side_by_side,
-    );
-    let mut out = context.output.stream();
+    let how = (args.filter.clone(), args.unreadable());
+    let records = all(client, spans, how, side_by_side);
     let printed = print(records, &args, &mut out).await;
     let ended = out.end();
     printed?;
     Ok(ended?)
 }
 
+/// What is read of which topic: all that was asked for, and what comes to it.
+async fn spans(client: &Client, args: &ConsumeArgs) -> anyhow::Result<Spans> {
+    let mut spans = Vec::new();
+    let mut partitions = BTreeMap::new();
+    for topic in topics(client, args).await? {
+        let found = span::of(client, &topic, args).await?;
+        let name: Arc<str> = topic.into();
+        partitions.insert(name.clone(), u32::try_from(found.len()).unwrap_or(u32::MAX));
+        spans.extend(found.into_iter().map(|span| (name.clone(), span)));
+    }
+    let spans = stream::iter(spans);
+    Ok(match args.follow && args.partition.is_none() {
+        true => spans
+            .chain(growing::new_partitions(client.clone(), partitions))
+            .boxed(),
+        false => spans.boxed(),
+    })
+}
+
+fn check(args: &ConsumeArgs) -> anyhow::Result<()> {
+    if args.partition.is_some() && args.topics.len() > 1 {
+        return Err(usage(
+            "--partition is one of a single topic; name one topic, or leave it out",
+        ));
+    }
+    match args.topics.iter().find(|name| is_internal(name)) {
+        Some(name) => bail!(
+            "topic {name:?} is the cluster's own and holds no records; `ropewalk group list` and \
+             `ropewalk partition list` show what it is for"
+        ),
+        None => Ok(()),
+    }
+}
+
+/// The topics named, or those whose name matches now.
+pub async fn topics(client: &Client, args: &ConsumeArgs) -> anyhow::Result<Vec<String>> {
+    let Some(pattern) = &args.pattern else {
+        let mut named = args.topics.clone();
+        named.sort();
+        named.dedup();
+        return Ok(named);
+    };
+    let all = client.admin().topics().await?.into_iter();
+    let all = all.map(|topic| topic.name);
+    let mut found: Vec<String> = all
+        .filter(|name| !is_internal(name) && pattern.matches(name))
+        .collect();
+    if found.is_empty() && args.group.is_none() {
+        bail!(
+            "no topic matches {:?}; `ropewalk topic list` shows those there are",
+            pattern.text()
+        );
+    }
+    found.sort();
+    Ok(found)
+}
+
 /// The records of all spans that a filter finds, mixed.
 fn all(
     client: Client,
-    topic: String,
-    spans: BoxStream<'static, Span>,
+    spans: Spans,
     (filter, unreadable): (Option<String>, Unreadable),
     side_by_side: Option<usize>,
 ) -> Records {
     spans
-        .map(move |span| {
+        .map(move |(topic, span)| {
             let filter = filter.clone().unwrap_or_default();
             let open = move |reader: ReaderBuilder| reader.filter(filter).on_unreadable(unreadable);
-            span::records(client.clone(), topic.clone(), span, open)
+            let records = span::records(client.clone(), topic.to_string(), span, open);
+            records
+                .map_ok(move |record| (topic.clone(), record))
+                .boxed()
         })
         .flatten_unordered(side_by_side)
         .boxed()
 }
 
 /// Prints until the records, the count, or the user's patience ends. All three are good ends.
-async fn print(mut records: Records, args: &ConsumeArgs, out: &mut Stream) -> anyhow::Result<()> {
+async fn print(
+    mut records: Records,
+    args: &ConsumeArgs,
+    out: &mut RecordPrinter,
+) -> anyhow::Result<()> {
     let mut left = args.count.unwrap_or(u64::MAX);
     let mut interrupted = Box::pin(ctrl_c());
     while left > 0 {
@@ -82,28 +137,9 @@ async fn print(mut records: Records, args: &ConsumeArgs, out: &mut Stream) -> an
             }
         };
         let Some(record) = next else { return Ok(()) };
-        row(&args.topic, &record?, out)?;
+        let (topic, record) = record?;
+        out.print(&topic, &record)?;
         left -= 1;
     }
     Ok(())
-}
-
-/// Prints one record.
-pub fn row(topic: &str, record: &ConsumedRecord, out: &mut Stream) -> std::io::Result<()> {
-    let headers = record.headers.iter();
-    let row = RecordRow {
-        topic,
-        partition: record.partition,
-        offset: record.offset,
-        timestamp_ms: record.timestamp_ms,
-        key: record.key.as_deref().map(Text),
-        value: record.value.as_deref().map(Text),
-        headers: headers
-            .map(|header| HeaderRow {
-                key: &header.key,
-                value: header.value.as_deref().map(Text),
-            })
-            .collect(),
-    };
-    out.row(&row, RecordRow::write_line)
 }

@@ -19,6 +19,7 @@ use super::host;
 use super::node::ReadyLine;
 use crate::args::DevArgs;
 use crate::exit::usage;
+use crate::logs;
 use crate::output;
 
 /// What a data directory was made with; other numbers would look for its nodes in other places.
@@ -47,7 +48,16 @@ pub async fn run(args: DevArgs) -> anyhow::Result<()> {
     prepare(&dir, shape, args.fresh)?;
 
     let shutdown = CancellationToken::new();
-    host::stop_on_signals(shutdown.clone())?;
+    let asked = CancellationToken::new();
+    host::stop_on_signals(asked.clone())?;
+    tokio::spawn({
+        let (asked, shutdown) = (asked.clone(), shutdown.clone());
+        async move {
+            asked.cancelled().await;
+            logs::peers_are_stopping();
+            shutdown.cancel();
+        }
+    });
     let net = host::network(TlsSettings::Off).await?;
     let mut serving = JoinSet::new();
     let mut starting = Vec::new();
@@ -67,6 +77,12 @@ pub async fn run(args: DevArgs) -> anyhow::Result<()> {
     let mut done = flatten(ended);
     while let Some(ended) = serving.join_next().await {
         done = done.and(flatten(Some(ended)));
+    }
+    if done.is_ok() && asked.is_cancelled() {
+        logs::say(&format!(
+            "ropewalk: stopped; data kept in {}",
+            dir.display()
+        ));
     }
     done
 }
@@ -92,6 +108,7 @@ fn config(shape: Shape, number: u16) -> Config {
         seeds: (1..=shape.nodes)
             .map(|number| address(shape, number))
             .collect(),
+        stops_with_all: true,
         ..Config::default()
     }
 }

@@ -1,10 +1,13 @@
-//! Partitions that a topic gains while `consume --follow` reads it: each is read too, from its beginning,
+//! Partitions that topics gain while `consume --follow` reads them: each is read too, from its beginning,
 //! since all of its records came after the command.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::{self, Stream, StreamExt};
 use ropewalk_client::{Client, Offset};
+use ropewalk_proto::v1::TopicInfo;
 use tokio::time::sleep;
 
 use super::span::Span;
@@ -12,21 +15,19 @@ use super::span::Span;
 /// How often topics are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// What is known of a topic that is followed.
+/// What is known of the topics that are followed.
 struct Followed {
     client: Client,
-    topic: String,
-    /// Partitions below this are read already.
-    partitions: u32,
+    /// Partitions of each topic below this are read already.
+    partitions: BTreeMap<Arc<str>, u32>,
 }
 
-/// The partitions a topic has from this one on, as they come. Never ends.
-pub fn new_partitions(client: Client, topic: String, from: u32) -> impl Stream<Item = Span> {
-    let followed = Followed {
-        client,
-        topic,
-        partitions: from,
-    };
+/// The partitions these topics have from these on, as they come. Never ends.
+pub fn new_partitions(
+    client: Client,
+    partitions: BTreeMap<Arc<str>, u32>,
+) -> impl Stream<Item = (Arc<str>, Span)> {
+    let followed = Followed { client, partitions };
     let looks = stream::unfold(followed, |mut followed| async move {
         sleep(LOOK_EVERY).await;
         let found = followed.look().await;
@@ -38,26 +39,41 @@ pub fn new_partitions(client: Client, topic: String, from: u32) -> impl Stream<I
 impl Followed {
     /// The partitions that came since the last look. What can't be asked now is asked again; a topic that is
     /// gone is left to those that read it.
-    async fn look(&mut self) -> Vec<Span> {
-        let Ok(Some(found)) = self.client.admin().topic(&self.topic).await else {
-            return Vec::new();
-        };
+    async fn look(&mut self) -> Vec<(Arc<str>, Span)> {
+        let topics = self.topics().await;
         let mut spans = Vec::new();
-        let count = u32::try_from(found.partitions.len()).unwrap_or(u32::MAX);
-        for partition in self.partitions..count {
-            let place = self
-                .client
-                .offset(&self.topic, partition, Offset::Beginning);
-            let Ok(start) = place.await else {
-                break;
+        for (name, from) in &mut self.partitions {
+            let Some(topic) = topics.iter().find(|topic| topic.name == **name) else {
+                continue;
             };
-            spans.push(Span {
-                partition,
-                start,
-                end: None,
-            });
-            self.partitions = partition + 1;
+            let count = u32::try_from(topic.partitions.len()).unwrap_or(u32::MAX);
+            for partition in *from..count {
+                let place = self.client.offset(name, partition, Offset::Beginning);
+                let Ok(start) = place.await else {
+                    break;
+                };
+                let end = None;
+                let span = Span {
+                    partition,
+                    start,
+                    end,
+                };
+                spans.push((name.clone(), span));
+                *from = partition + 1;
+            }
         }
         spans
+    }
+
+    /// The topics that are followed, with one request for all of them.
+    async fn topics(&self) -> Vec<TopicInfo> {
+        let admin = self.client.admin();
+        match self.partitions.first_key_value() {
+            Some((only, _)) if self.partitions.len() == 1 => {
+                let found = admin.topic(only).await.ok().flatten();
+                found.into_iter().collect()
+            }
+            _ => admin.topics().await.unwrap_or_default(),
+        }
     }
 }

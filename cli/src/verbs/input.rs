@@ -14,10 +14,8 @@ pub const LINE_BYTES: usize = 16 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum InputError {
     /// The line cannot be a record of any topic.
-    #[error(
-        "line {number} is longer than {LINE_BYTES} bytes; split it, no topic takes such a record"
-    )]
-    LineTooLong { number: u64 },
+    #[error("line {number} is longer than {longest} bytes; split it, no topic takes such a record")]
+    LineTooLong { number: u64, longest: usize },
     /// A key was promised.
     #[error(
         "line {number} has no key separator {separator:?}; write KEY{separator}VALUE, or leave --key-separator out"
@@ -32,12 +30,25 @@ pub enum InputError {
 #[derive(Debug)]
 pub struct Lines<R> {
     input: R,
+    longest: usize,
     number: u64,
+    bytes: u64,
 }
 
 impl<R: AsyncBufRead + Unpin> Lines<R> {
-    pub fn new(input: R) -> Lines<R> {
-        Lines { input, number: 0 }
+    /// Lines of at most so many bytes.
+    pub fn new(input: R, longest: usize) -> Lines<R> {
+        Lines {
+            input,
+            longest,
+            number: 0,
+            bytes: 0,
+        }
+    }
+
+    /// Bytes of the lines read.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// The number of the line read last, from 1.
@@ -57,12 +68,15 @@ impl<R: AsyncBufRead + Unpin> Lines<R> {
             }
             let end = chunk.iter().position(|byte| *byte == b'\n');
             let taken = end.unwrap_or(chunk.len());
-            if line.len() + taken > LINE_BYTES {
-                return Err(InputError::LineTooLong { number });
+            if line.len() + taken > self.longest {
+                let longest = self.longest;
+                return Err(InputError::LineTooLong { number, longest });
             }
             line.extend_from_slice(chunk.get(..taken).unwrap_or_default());
             let at_the_end = chunk.is_empty() || end.is_some();
-            self.input.consume(taken + usize::from(end.is_some()));
+            let consumed = taken + usize::from(end.is_some());
+            self.input.consume(consumed);
+            self.bytes += consumed as u64;
             if at_the_end {
                 self.number = number;
                 return Ok(Some(Bytes::from(line)));
@@ -99,7 +113,7 @@ mod tests {
     async fn lines(input: &[u8]) -> Vec<Vec<u8>> {
         // A tiny buffer, so that lines cross its ends.
         let reader = tokio::io::BufReader::with_capacity(3, input);
-        let mut lines = Lines::new(reader);
+        let mut lines = Lines::new(reader, LINE_BYTES);
         let mut found = Vec::new();
         while let Some(line) = lines.next().await.unwrap() {
             found.push(line.to_vec());
@@ -123,7 +137,7 @@ mod tests {
     #[tokio::test]
     async fn a_line_without_end_is_refused_by_its_number() {
         let input = [b"ok\n".to_vec(), vec![b'x'; LINE_BYTES + 1]].concat();
-        let mut lines = Lines::new(input.as_slice());
+        let mut lines = Lines::new(input.as_slice(), LINE_BYTES);
         assert!(lines.next().await.unwrap().is_some());
         let error = lines.next().await.unwrap_err();
         assert!(error.to_string().starts_with("line 2 is longer"), "{error}");

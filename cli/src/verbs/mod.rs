@@ -2,9 +2,11 @@
 
 mod bench;
 mod cluster;
-mod completions;
+pub mod completions;
+mod connect;
 mod consume;
 mod dev;
+mod given;
 mod group;
 mod group_rows;
 mod growing;
@@ -12,52 +14,33 @@ mod host;
 mod input;
 mod node;
 mod partition;
+mod printer;
 mod produce;
 mod quarantine;
 mod record;
+mod records;
 mod rows;
 mod seek;
 mod span;
 mod subscribe;
+mod suggest;
 mod taken;
 mod topic;
+mod topic_list;
 mod trace;
+mod version;
 
 use anyhow::bail;
-use ropewalk_client::{Client, ErrorKind};
 use tokio::signal::ctrl_c;
 
 use crate::args::{Cli, Global, Verb};
-use crate::exit::usage;
 use crate::output::Output;
-use crate::tls;
 
 /// What every verb that talks to a cluster needs.
 #[derive(Debug, Clone)]
 pub struct Context {
     global: Global,
     output: Output,
-}
-
-impl Context {
-    /// A client of the cluster the flags name.
-    async fn client(&self) -> anyhow::Result<Client> {
-        let bootstrap: Vec<String> = self
-            .global
-            .bootstrap
-            .iter()
-            .cloned()
-            .map(String::from)
-            .collect();
-        let mut builder = Client::builder(bootstrap).request_timeout(self.global.timeout);
-        if let Some(tls) = tls::of_client(&self.global)? {
-            builder = builder.tls(tls);
-        }
-        builder.connect().await.map_err(|error| match error.kind() {
-            ErrorKind::InvalidArgument => usage(error.to_string()),
-            _ => error.into(),
-        })
-    }
 }
 
 /// Does what was asked for.
@@ -67,8 +50,19 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         global: cli.global,
         output,
     };
-    match cli.verb {
+    let (asked, topics) = (context.clone(), suggest::topics(&cli.verb));
+    match dispatch(context, cli.verb).await {
+        Err(error) if suggest::is_unknown_topic(&error) => {
+            Err(suggest::with_near_topic(&asked, &topics, error).await)
+        }
+        done => done,
+    }
+}
+
+async fn dispatch(context: Context, verb: Verb) -> anyhow::Result<()> {
+    match verb {
         Verb::Completions { shell } => completions::run(shell),
+        Verb::Version => version::run(context.output),
         // These end their own way when they are told to stop.
         Verb::Node(args) => node::run(args, &context.global).await,
         Verb::Dev(args) => dev::run(args).await,

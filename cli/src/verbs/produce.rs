@@ -1,26 +1,25 @@
-//! `ropewalk produce`: one record a line. One task reads and sends, one waits for the
+//! `ropewalk produce`: the records of an input. One task reads and sends, one waits for the
 //! acknowledgements in the order of the lines and prints them.
 
 use std::io;
 
 use anyhow::{Context as _, anyhow};
-use bytes::Bytes;
 use futures_util::FutureExt;
-use ropewalk_client::{Compression, Producer, Record, Ticket};
+use indicatif::ProgressBar;
+use ropewalk_client::{Compression, Producer, Ticket};
 use serde::Serialize;
-use tokio::io::BufReader;
 use tokio::signal::ctrl_c;
 use tokio::sync::mpsc;
 
 use super::Context;
-use super::input::{Lines, split};
+use super::records::Records;
 use crate::args::{CompressionArg, Format, ProduceArgs};
 use crate::output::Stream;
 
 /// Records sent whose acknowledgement is not printed yet.
 const WAITING_RECORDS: usize = 16_384;
-/// What is read from stdin at a time.
-const READ_BYTES: usize = 256 << 10;
+/// Records between two counts on a terminal.
+const SHOWN_EVERY: u64 = 1_000;
 
 /// A record sent, and the line it came from.
 struct Sent {
@@ -36,6 +35,7 @@ struct Acked {
 }
 
 pub async fn run(context: Context, args: ProduceArgs) -> anyhow::Result<()> {
+    let records = Records::new(&args)?;
     let client = context.client().await?;
     let producer = client
         .producer(&args.topic)
@@ -43,71 +43,74 @@ pub async fn run(context: Context, args: ProduceArgs) -> anyhow::Result<()> {
         .delivery_timeout(context.global.timeout)
         .build()
         .await?;
+    let progress = records.progress(context.output.format());
     let (sent, waiting) = mpsc::channel(WAITING_RECORDS);
-    let reading = read(&producer, &args, sent);
-    let printing = print(&context, waiting);
+    let reading = read(&producer, records, sent, &progress);
+    let printing = print(&context, waiting, &progress);
     let (read, printed) = tokio::join!(reading, printing);
+    progress.finish_and_clear();
     // What was sent first failed first.
     let published = printed?;
-    read.with_context(|| format!("stopped after {published} records, which are published"))?;
+    read.with_context(|| format!("stopped; {}", count(published, "published")))?;
     if context.output.format() == Format::Table {
         eprintln!("published {published} records to {}", args.topic);
     }
     Ok(())
 }
 
-/// Sends every line, until the input ends, or a line is no record, or nobody waits for more.
+/// So many records, and what became of them.
+fn count(records: u64, done: &str) -> String {
+    match records {
+        0 => format!("no record is {done}"),
+        1 => format!("1 record is {done}"),
+        _ => format!("{records} records are {done}"),
+    }
+}
+
+/// Sends every record, until the input ends, or a line is no record, or nobody waits for more.
 async fn read(
     producer: &Producer,
-    args: &ProduceArgs,
+    mut records: Records<'_>,
     sent: mpsc::Sender<Sent>,
+    progress: &ProgressBar,
 ) -> anyhow::Result<()> {
-    let mut lines = Lines::new(BufReader::with_capacity(READ_BYTES, tokio::io::stdin()));
     let interrupted = ctrl_c();
     tokio::pin!(interrupted);
     loop {
         let next = tokio::select! {
-            next = lines.next() => next?,
+            next = records.next() => next?,
             Ok(()) = &mut interrupted => {
-                return Err(anyhow!("interrupted; the lines after {} were not read", lines.number()));
+                let line = records.line();
+                return Err(anyhow!("interrupted; the lines after {line} were not read"));
             }
             // A record failed; the order of what follows would not be that of the lines.
             () = sent.closed() => return Ok(()),
         };
-        let Some(line) = next else { return Ok(()) };
-        let number = lines.number();
-        let ticket = producer.send(record(args, line, number)?).await;
-        let ticket = ticket.with_context(|| format!("line {number}"))?;
-        if sent
-            .send(Sent {
-                line: number,
-                ticket,
-            })
-            .await
-            .is_err()
-        {
+        let Some(record) = next else { return Ok(()) };
+        let line = records.line();
+        progress.set_position(records.bytes());
+        let ticket = producer.send(record).await;
+        let ticket = ticket.with_context(|| place(line))?;
+        if sent.send(Sent { line, ticket }).await.is_err() {
             return Ok(());
         }
     }
 }
 
-fn record(args: &ProduceArgs, line: Bytes, number: u64) -> anyhow::Result<Record> {
-    let (key, value) = split(line, args.key_separator.as_deref(), number)?;
-    let mut record = Record::new().value(value);
-    if let Some(key) = key {
-        record = record.key(key);
+/// A line of the input; 0 stands for the command line.
+fn place(line: u64) -> String {
+    match line {
+        0 => "the record".into(),
+        line => format!("line {line}"),
     }
-    for header in &args.headers {
-        record = record.header(header.key.clone(), header.value.clone());
-    }
-    if let Some(partition) = args.partition {
-        record = record.partition(partition);
-    }
-    Ok(record)
 }
 
 /// Prints each acknowledgement in the order of the lines. Returns how many there were.
-async fn print(context: &Context, mut waiting: mpsc::Receiver<Sent>) -> anyhow::Result<u64> {
+async fn print(
+    context: &Context,
+    mut waiting: mpsc::Receiver<Sent>,
+    progress: &ProgressBar,
+) -> anyhow::Result<u64> {
     let mut out = Printer::new(context);
     let mut published = 0;
     while let Some(Sent { line, mut ticket }) = next(&mut waiting, &mut out).await? {
@@ -122,8 +125,9 @@ async fn print(context: &Context, mut waiting: mpsc::Receiver<Sent>) -> anyhow::
             Ok(receipt) => receipt,
             Err(error) => {
                 out.end()?;
-                let told = format!("line {line}; the {published} lines before it are published");
-                return Err(anyhow::Error::new(error).context(told));
+                let before = count(published, "published before it");
+                let failed = format!("{}; {before}", place(line));
+                return Err(anyhow::Error::new(error).context(failed));
             }
         };
         out.print(Acked {
@@ -131,6 +135,9 @@ async fn print(context: &Context, mut waiting: mpsc::Receiver<Sent>) -> anyhow::
             offset: receipt.offset,
         })?;
         published += 1;
+        if published.is_multiple_of(SHOWN_EVERY) {
+            progress.set_prefix(count(published, "published"));
+        }
     }
     out.end()?;
     Ok(published)

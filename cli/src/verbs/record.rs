@@ -4,11 +4,15 @@ use std::io::{self, Write};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use ropewalk_client::ConsumedRecord;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use time::OffsetDateTime;
 use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
+
+use crate::output::shown;
+use crate::parse::{Piece, RecordFormat};
 
 const TIME: &[BorrowedFormatItem<'_>] =
     format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
@@ -50,10 +54,54 @@ impl Serialize for Text<'_> {
     }
 }
 
-impl RecordRow<'_> {
+impl<'a> RecordRow<'a> {
+    /// A record as the client read it.
+    pub fn new(topic: &'a str, record: &'a ConsumedRecord) -> RecordRow<'a> {
+        let headers = record.headers.iter().map(|header| HeaderRow {
+            key: &header.key,
+            value: header.value.as_deref().map(Text),
+        });
+        RecordRow {
+            topic,
+            partition: record.partition,
+            offset: record.offset,
+            timestamp_ms: record.timestamp_ms,
+            key: record.key.as_deref().map(Text),
+            value: record.value.as_deref().map(Text),
+            headers: headers.collect(),
+        }
+    }
+
+    /// The record as `--format` says. Nothing stands for a null.
+    pub fn write_format(&self, format: &RecordFormat, out: &mut Vec<u8>) -> io::Result<()> {
+        let bytes = |text: Option<Text<'a>>| text.map_or(&[][..], |Text(bytes)| bytes);
+        for piece in &format.0 {
+            match piece {
+                Piece::Text(text) => out.write_all(text)?,
+                Piece::Topic => out.write_all(self.topic.as_bytes())?,
+                Piece::Partition => write!(out, "{}", self.partition)?,
+                Piece::Offset => write!(out, "{}", self.offset)?,
+                Piece::Key => out.write_all(bytes(self.key))?,
+                Piece::Value => out.write_all(bytes(self.value))?,
+                Piece::Time => out.write_all(time_text(self.timestamp_ms).as_bytes())?,
+                Piece::Headers => {
+                    for (number, header) in self.headers.iter().enumerate() {
+                        let comma = if number == 0 { "" } else { "," };
+                        write!(out, "{comma}{}=", header.key)?;
+                        out.write_all(bytes(header.value))?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// The record in one line, for people: place, time, key, value.
-    pub fn write_line(&self, out: &mut Vec<u8>) -> io::Result<()> {
+    pub fn write_line(&self, with_topic: bool, out: &mut Vec<u8>) -> io::Result<()> {
         let time = time_text(self.timestamp_ms);
+        if with_topic {
+            write!(out, "{}/", shown(self.topic.as_bytes()))?;
+        }
         write!(out, "{}/{}\t{time}\t", self.partition, self.offset)?;
         write_text(out, self.key)?;
         out.push(b'\t');
@@ -71,29 +119,27 @@ fn write_text(out: &mut Vec<u8>, text: Option<Text<'_>>) -> io::Result<()> {
     }
 }
 
-/// Bytes as people may see them on their terminal.
-pub fn shown(bytes: &[u8]) -> String {
-    let mut shown = String::with_capacity(bytes.len());
-    for character in String::from_utf8_lossy(bytes).chars() {
-        match character.is_control() {
-            true => shown.extend(character.escape_default()),
-            false => shown.push(character),
-        }
-    }
-    shown
-}
-
+/// A time as text, or as the number of ms since 1970 where it has no year from 0 to 9999.
 pub fn as_time<S: Serializer>(timestamp_ms: &i64, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&time_text(*timestamp_ms))
+    match calendar(*timestamp_ms) {
+        Some(text) => serializer.serialize_str(&text),
+        None => serializer.serialize_i64(*timestamp_ms),
+    }
 }
 
-/// A time as `--from` takes it. One outside the calendar, which only a producer's own stamp can be,
-/// reads as the beginning of 1970.
+/// A time as `--from` takes it, or the number of ms since 1970 where it has no year from 0 to 9999,
+/// as only a producer's own stamp can be.
 pub fn time_text(timestamp_ms: i64) -> String {
+    calendar(timestamp_ms).unwrap_or_else(|| timestamp_ms.to_string())
+}
+
+fn calendar(timestamp_ms: i64) -> Option<String> {
     let nanos = i128::from(timestamp_ms) * 1_000_000;
-    let time =
-        OffsetDateTime::from_unix_timestamp_nanos(nanos).unwrap_or(OffsetDateTime::UNIX_EPOCH);
-    time.format(&TIME).unwrap_or_default()
+    let time = OffsetDateTime::from_unix_timestamp_nanos(nanos).ok()?;
+    match time.year() {
+        0..=9999 => time.format(&TIME).ok(),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -128,14 +174,40 @@ mod tests {
     #[test]
     fn a_record_for_people_cannot_write_over_their_terminal() {
         let mut out = Vec::new();
-        row(None, b"a\x1b[2Jb").write_line(&mut out).unwrap();
+        row(None, b"a\x1b[2Jb").write_line(false, &mut out).unwrap();
         let line = String::from_utf8(out).unwrap();
         assert_eq!(line, "3/42\t2026-01-31T00:00:00.123Z\t-\ta\\u{1b}[2Jb\n");
     }
 
     #[test]
-    fn a_time_outside_the_calendar_does_not_stop_the_printing() {
-        assert_eq!(time_text(i64::MAX), "1970-01-01T00:00:00.000Z");
+    fn a_time_outside_the_calendar_is_printed_as_its_number() {
+        assert_eq!(time_text(i64::MAX), i64::MAX.to_string());
+        assert_eq!(time_text(i64::MIN), i64::MIN.to_string());
         assert_eq!(time_text(-1), "1969-12-31T23:59:59.999Z");
+        // The last moment of 9999 and the next, the first of 0 and the one before.
+        assert_eq!(time_text(253_402_300_799_999), "9999-12-31T23:59:59.999Z");
+        assert_eq!(time_text(253_402_300_800_000), "253402300800000");
+        assert_eq!(time_text(-62_167_219_200_000), "0000-01-01T00:00:00.000Z");
+        assert_eq!(time_text(-62_167_219_200_001), "-62167219200001");
+        let late = RecordRow {
+            timestamp_ms: i64::MAX,
+            ..row(None, b"")
+        };
+        let json = serde_json::to_string(&late).unwrap();
+        assert!(
+            json.contains(r#""timestamp":9223372036854775807,"#),
+            "{json}"
+        );
+    }
+
+    #[test]
+    fn a_format_prints_bytes_as_they_are_and_nothing_for_a_null() {
+        let format: RecordFormat = r"%t %p %o [%k] [%v] [%h] %T\n".parse().unwrap();
+        let mut out = Vec::new();
+        row(None, b"\xff\n\x00")
+            .write_format(&format, &mut out)
+            .unwrap();
+        let expected = b"flights 3 42 [] [\xff\n\x00] [h=] 2026-01-31T00:00:00.123Z\n";
+        assert_eq!(out, expected);
     }
 }

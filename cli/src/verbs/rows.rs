@@ -4,10 +4,7 @@ use ropewalk_node::cluster::settings;
 use ropewalk_proto::v1;
 use serde::Serialize;
 
-use crate::output::{Row, bytes, list, millis};
-
-/// What stands for an id nobody knows.
-const NONE: &str = "-";
+use crate::output::{NONE, Row, bytes, list, millis};
 
 /// A topic.
 #[derive(Debug, Serialize)]
@@ -167,6 +164,16 @@ impl From<&v1::NodeStatus> for NodeRow {
     }
 }
 
+impl NodeRow {
+    /// Its HTTP address, or only the port where the host is that of `address`.
+    fn http_port(&self) -> &str {
+        let http = self.http.as_deref().unwrap_or_default();
+        let host = self.address.rsplit_once(':').map_or("", |(host, _)| host);
+        let port = http.strip_prefix(host).filter(|port| port.starts_with(':'));
+        port.unwrap_or(http)
+    }
+}
+
 impl Row for NodeRow {
     const COLUMNS: &'static [&'static str] = &[
         "node",
@@ -191,7 +198,7 @@ impl Row for NodeRow {
         vec![
             self.node_id.to_string(),
             self.address.clone(),
-            or_none(self.http.as_deref().unwrap_or_default()),
+            or_none(self.http_port()),
             or_none(&self.rack),
             self.state.to_string(),
             self.leaders.to_string(),
@@ -227,6 +234,7 @@ fn sorted(nodes: &[u64]) -> Vec<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::output::columns_within;
 
     #[test]
     fn a_partition_reads_as_the_contract_says() {
@@ -240,6 +248,7 @@ mod tests {
                 in_sync_node_ids: vec![3, 2],
                 log_start_offset: 10,
                 high_watermark: 42,
+                log_bytes: 0,
             }],
             ..Default::default()
         };
@@ -250,6 +259,30 @@ mod tests {
             r#""in_sync":[2,3],"log_start":10,"high_watermark":42}"#
         );
         assert_eq!(serde_json::to_string(&row).unwrap(), expected);
+    }
+
+    #[test]
+    fn three_nodes_of_this_machine_fit_into_80_characters() {
+        let node = |number: u16| NodeRow {
+            node_id: number.into(),
+            address: format!("127.0.0.1:{}", 28_000 + number),
+            http: Some(format!("127.0.0.1:{}", 28_100 + number)),
+            rack: String::new(),
+            state: "active",
+            leaders: 11,
+            replicas: 32,
+            controller: number == 1,
+            version: "0.1.0".into(),
+        };
+        let rows: Vec<Vec<String>> = (1..=3).map(|number| node(number).cells()).collect();
+        assert_eq!(rows[0][2], ":28101");
+        let text = columns_within(Some(80), NodeRow::COLUMNS, &rows);
+        assert_eq!(text.lines().count(), 4, "{text}");
+        let elsewhere = NodeRow {
+            http: Some("10.0.0.1:28101".into()),
+            ..node(1)
+        };
+        assert_eq!(elsewhere.cells()[2], "10.0.0.1:28101");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use futures_util::{Stream, StreamExt, TryStreamExt};
 use ropewalk_client::{Client, ConsumedRecord, Offset, Reader, ReaderBuilder, Trimmed, Unreadable};
 use ropewalk_node::env::{Clock, SystemClock};
 
-use super::topic::no_topic;
+use super::topic::NoTopic;
 use crate::args::ConsumeArgs;
 use crate::parse::StartAt;
 
@@ -23,22 +23,21 @@ pub struct Span {
     pub end: Option<u64>,
 }
 
-/// What `consume` was asked to read.
-pub async fn of(client: &Client, args: &ConsumeArgs) -> anyhow::Result<Vec<Span>> {
-    let all = partitions(client, &args.topic).await?;
+/// What `consume` was asked to read of a topic.
+pub async fn of(client: &Client, topic: &str, args: &ConsumeArgs) -> anyhow::Result<Vec<Span>> {
+    let all = partitions(client, topic).await?;
     let wanted = match args.partition {
         None => all,
         Some(partition) if all.contains(&partition) => vec![partition],
         Some(partition) => bail!(
-            "topic {:?} has no partition {partition}; it has 0 to {}",
-            args.topic,
+            "topic {topic:?} has no partition {partition}; it has 0 to {}",
             all.len().saturating_sub(1)
         ),
     };
     // One moment for all of them, whenever each is asked.
     let from = place(args.from);
     stream::iter(wanted)
-        .map(|partition| one(client, args, partition, from))
+        .map(|partition| one(client, topic, args, partition, from))
         .buffered(ASKED_AT_ONCE)
         .try_collect()
         .await
@@ -111,17 +110,17 @@ pub fn records_left(
 pub async fn partitions(client: &Client, topic: &str) -> anyhow::Result<Vec<u32>> {
     match client.admin().topic(topic).await? {
         Some(found) => Ok(found.partitions.iter().map(|one| one.partition).collect()),
-        None => bail!(no_topic(topic)),
+        None => bail!(NoTopic(topic.to_owned())),
     }
 }
 
 async fn one(
     client: &Client,
+    topic: &str,
     args: &ConsumeArgs,
     partition: u32,
     from: Offset,
 ) -> anyhow::Result<Span> {
-    let topic = args.topic.as_str();
     let end = client.offset(topic, partition, Offset::End).await?;
     let start = match from {
         Offset::End => end,

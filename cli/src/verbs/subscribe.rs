@@ -3,20 +3,22 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt};
-use ropewalk_client::{Client, Delivery, Rebalance, Subscription, Trimmed};
+use ropewalk_client::{Client, Delivery, Rebalance, Subscription, TopicPartition, Trimmed};
 use tokio::signal::ctrl_c;
 use tokio::time::{Instant, timeout};
 
 use super::Context;
-use super::consume::row;
-use super::span;
+use super::printer::RecordPrinter;
 use super::taken::Taken;
+use super::{consume, span};
 use crate::args::ConsumeArgs;
 use crate::logs;
-use crate::output::{Outlet, Stream};
+use crate::output::Outlet;
+use crate::parse::TopicPattern;
 
 /// Records printed before they are flushed and counted as read.
 const AT_ONCE: usize = 1_000;
@@ -28,17 +30,23 @@ const GONE_WITHIN: Duration = Duration::from_millis(100);
 const OTHERS_WITHIN: Duration = Duration::from_secs(10);
 
 /// The end of each partition that stood at the start.
-type Ends = BTreeMap<u32, u64>;
+type Ends = BTreeMap<TopicPartition, u64>;
 
-pub async fn run(context: &Context, args: &ConsumeArgs, group: &str) -> anyhow::Result<()> {
+pub async fn run(
+    context: &Context,
+    args: &ConsumeArgs,
+    group: &str,
+    out: RecordPrinter,
+) -> anyhow::Result<()> {
     let client = context.client().await?;
     let ends = match args.follow {
         true => None,
-        false => Some(ends(&client, &args.topic).await?),
+        false => Some(ends(&client, args).await?),
     };
     let subscription = client
         .subscribe(group)
-        .topics([args.topic.as_str()])
+        .topics(args.topics.clone())
+        .pattern(args.pattern.as_ref().map_or("", TopicPattern::text))
         .start_at(span::place(args.from))
         .filter(args.filter.clone().unwrap_or_default())
         .on_trimmed(Trimmed::SkipToBeginning)
@@ -48,7 +56,7 @@ pub async fn run(context: &Context, args: &ConsumeArgs, group: &str) -> anyhow::
         .await?;
     let outlet = Outlet::new();
     let mut printer = Printer {
-        out: context.output.stream(),
+        out,
         taken: Taken::new(),
         has_reader: outlet.has_reader(),
         left: args.count.unwrap_or(u64::MAX),
@@ -58,7 +66,7 @@ pub async fn run(context: &Context, args: &ConsumeArgs, group: &str) -> anyhow::
         biased;
         () = outlet.closed() => Err(io::Error::from(io::ErrorKind::BrokenPipe).into()),
         Ok(()) = &mut interrupted => Ok(()),
-        read = read(&client, &mut subscription, args, group, ends, &mut printer) => read,
+        read = read(&client, &mut subscription, group, ends, &mut printer) => read,
     };
     let flushed = printer.flush();
     let ended = printer.out.end();
@@ -83,19 +91,27 @@ fn tell_missing(what: &Rebalance) {
     }
 }
 
-async fn ends(client: &Client, topic: &str) -> anyhow::Result<Ends> {
-    let spans = span::everything(client, topic).await?;
-    let ends = spans.into_iter();
-    Ok(ends
-        .filter_map(|span| Some((span.partition, span.end?)))
-        .collect())
+async fn ends(client: &Client, args: &ConsumeArgs) -> anyhow::Result<Ends> {
+    let mut ends = Ends::new();
+    for topic in consume::topics(client, args).await? {
+        let spans = span::everything(client, &topic).await?.into_iter();
+        let topic: Arc<str> = topic.into();
+        ends.extend(spans.filter_map(|span| Some((place(&topic, span.partition), span.end?))));
+    }
+    Ok(ends)
+}
+
+fn place(topic: &Arc<str>, partition: u32) -> TopicPartition {
+    TopicPartition {
+        topic: topic.clone(),
+        partition,
+    }
 }
 
 /// Prints until the count, or the ends, are reached.
 async fn read(
     client: &Client,
     subscription: &mut Subscription,
-    args: &ConsumeArgs,
     group: &str,
     ends: Option<Ends>,
     printer: &mut Printer,
@@ -118,7 +134,7 @@ async fn read(
                     Err(_) => {
                         let Some(ends) = &ends else { continue };
                         subscription.commit().await?;
-                        let behind = behind(client, &args.topic, group, ends).await?;
+                        let behind = behind(client, group, ends).await?;
                         if others.hold_it_up(subscription, &behind, group) {
                             continue;
                         }
@@ -128,7 +144,7 @@ async fn read(
             }
         };
         let Some(delivery) = next else { return Ok(()) };
-        printer.print(&args.topic, delivery?)?;
+        printer.print(delivery?)?;
         others.since = Instant::now();
     }
     Ok(())
@@ -137,26 +153,28 @@ async fn read(
 /// The partitions in which the group, with all its members, has not read up to the ends.
 async fn behind(
     client: &Client,
-    topic: &str,
     group: &str,
     ends: &Ends,
-) -> anyhow::Result<BTreeSet<u32>> {
+) -> anyhow::Result<BTreeSet<TopicPartition>> {
     let lag = client.admin().group_lag(group).await?;
-    let positions = lag.into_iter().filter(|lag| lag.topic == topic);
-    let positions: BTreeMap<u32, u64> = positions
-        .map(|lag| (lag.partition, lag.committed.unwrap_or(0)))
+    let positions: BTreeMap<TopicPartition, u64> = lag
+        .into_iter()
+        .map(|lag| {
+            let at = lag.committed.unwrap_or(0);
+            (place(&lag.topic.into(), lag.partition), at)
+        })
         .collect();
     let behind = ends.iter().filter(|(partition, end)| {
         let position = positions.get(partition);
         position.is_none_or(|position| position < end)
     });
-    Ok(behind.map(|(partition, _)| *partition).collect())
+    Ok(behind.map(|(partition, _)| partition.clone()).collect())
 }
 
 /// The waiting for partitions that are other members', or on their way from one to another.
 struct Others {
     /// The partitions that this member had when it was last looked.
-    own: BTreeSet<u32>,
+    own: BTreeSet<TopicPartition>,
     /// Since when neither those have changed nor a record has come.
     since: Instant,
 }
@@ -166,11 +184,10 @@ impl Others {
     fn hold_it_up(
         &mut self,
         subscription: &Subscription,
-        behind: &BTreeSet<u32>,
+        behind: &BTreeSet<TopicPartition>,
         group: &str,
     ) -> bool {
-        let own = subscription.assignment().into_iter();
-        let own: BTreeSet<u32> = own.map(|one| one.partition).collect();
+        let own: BTreeSet<TopicPartition> = subscription.assignment().into_iter().collect();
         if own != self.own {
             self.own = own;
             self.since = Instant::now();
@@ -181,7 +198,7 @@ impl Others {
         if !behind.is_disjoint(&self.own) || self.since.elapsed() < OTHERS_WITHIN {
             return true;
         }
-        let partitions: Vec<String> = behind.iter().map(u32::to_string).collect();
+        let partitions: Vec<String> = behind.iter().map(TopicPartition::to_string).collect();
         logs::say(&format!(
             "ropewalk: other members of group {group} have not read partitions {} up to the ends that stood at the start, and are not waited for any longer; see `ropewalk group lag {group}`",
             partitions.join(", ")
@@ -191,7 +208,7 @@ impl Others {
 }
 
 struct Printer {
-    out: Stream,
+    out: RecordPrinter,
     taken: Taken<Delivery>,
     /// Somebody reads stdout, and may stop.
     has_reader: bool,
@@ -199,8 +216,8 @@ struct Printer {
 }
 
 impl Printer {
-    fn print(&mut self, topic: &str, delivery: Delivery) -> io::Result<()> {
-        row(topic, &delivery, &mut self.out)?;
+    fn print(&mut self, delivery: Delivery) -> io::Result<()> {
+        self.out.print(delivery.topic(), &delivery)?;
         self.left -= 1;
         match self.taken.print(delivery) >= AT_ONCE {
             true => self.flush(),

@@ -1,36 +1,33 @@
 //! `ropewalk topic`.
 
+use std::io::{self, BufRead, IsTerminal, Read, Write, stderr, stdin};
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use ropewalk_node::cluster::settings;
 use ropewalk_proto::error::WireError;
-use ropewalk_proto::ids::is_internal;
 use ropewalk_proto::v1::{TopicInfo, TopicSettings};
 use serde::Serialize;
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep};
 
-use super::Context;
 use super::rows::{PartitionRow, TopicRow};
+use super::{Context, topic_list};
 use crate::args::{TopicCreateArgs, TopicVerb};
 use crate::exit::usage;
-use crate::output::{Row, bar, columns};
+use crate::output::{Row, bar, columns, shown};
 
 /// How often a topic that grows is looked at.
 const GROWN_TICK: Duration = Duration::from_millis(100);
 /// How often a new topic is looked at.
 const LED_TICK: Duration = Duration::from_millis(250);
+/// The longest answer that is read of a person.
+const ANSWER_BYTES: u64 = 1_000;
 
 pub async fn run(context: Context, verb: TopicVerb) -> anyhow::Result<()> {
     match verb {
         TopicVerb::Create(args) => create(context, args).await,
-        TopicVerb::List => {
-            let mut topics = context.client().await?.admin().topics().await?;
-            topics.retain(|topic| !is_internal(&topic.name));
-            topics.sort_by(|a, b| a.name.cmp(&b.name));
-            let rows: Vec<TopicRow> = topics.iter().map(TopicRow::from).collect();
-            Ok(context.output.rows(&rows)?)
-        }
+        TopicVerb::List { rates } => topic_list::run(context, rates).await,
         TopicVerb::Describe { name } => describe(context, &name).await,
         TopicVerb::Set { name, settings } => {
             let set = settings
@@ -45,17 +42,48 @@ pub async fn run(context: Context, verb: TopicVerb) -> anyhow::Result<()> {
             Ok(context.output.rows(&[TopicRow::from(&topic)])?)
         }
         TopicVerb::Grow { name, partitions } => grow(context, &name, partitions).await,
-        TopicVerb::Delete { name } => {
-            context.client().await?.admin().delete_topic(&name).await?;
-            let done = Deleted {
-                topic: name,
-                deleted: true,
-            };
-            Ok(context
-                .output
-                .one(&done, |done| format!("deleted {}", done.topic))?)
+        TopicVerb::Delete { name, yes } => delete(context, name, yes).await,
+    }
+}
+
+/// Deletes a topic. A person at a terminal is asked first; a script has decided.
+async fn delete(context: Context, name: String, yes: bool) -> anyhow::Result<()> {
+    let client = context.client().await?;
+    if !yes && stdin().is_terminal() && stderr().is_terminal() {
+        let topic = context.topic(&name).await?;
+        let asked = spawn_blocking(move || confirm(&topic, &mut stdin().lock(), &mut stderr()));
+        if !asked.await?? {
+            bail!("topic {name:?} was not deleted");
         }
     }
+    client.admin().delete_topic(&name).await?;
+    let done = Deleted {
+        topic: name,
+        deleted: true,
+    };
+    Ok(context
+        .output
+        .one(&done, |done| format!("deleted {}", done.topic))?)
+}
+
+/// Asks whether to delete a topic. Anything but yes is no.
+fn confirm(
+    topic: &TopicInfo,
+    answers: &mut impl BufRead,
+    questions: &mut impl Write,
+) -> io::Result<bool> {
+    let rows = PartitionRow::of(topic);
+    let records = rows.map(|row| row.high_watermark.saturating_sub(row.log_start));
+    let records: u64 = records.sum();
+    let name = shown(topic.name.as_bytes());
+    write!(
+        questions,
+        "delete topic {name} and what it holds, about {records} records? [y/N] "
+    )?;
+    questions.flush()?;
+    let mut answer = String::new();
+    answers.take(ANSWER_BYTES).read_line(&mut answer)?;
+    Ok(["y", "yes"].contains(&answer.trim().to_lowercase().as_str()))
 }
 
 #[derive(Debug, Serialize)]
@@ -164,11 +192,38 @@ impl Context {
     /// One topic as the cluster tells of it.
     pub async fn topic(&self, name: &str) -> anyhow::Result<TopicInfo> {
         let found = self.client().await?.admin().topic(name).await?;
-        found.with_context(|| no_topic(name))
+        found.ok_or_else(|| NoTopic(name.to_owned()).into())
     }
 }
 
-/// What to do where a topic is missing.
-pub fn no_topic(name: &str) -> String {
-    format!("there is no topic {name:?}; create it with `ropewalk topic create {name}`")
+/// A topic is missing.
+#[derive(Debug, thiserror::Error)]
+#[error("there is no topic {0:?}; create it with `ropewalk topic create {0}`")]
+pub struct NoTopic(pub String);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_clear_yes_deletes() {
+        let topic = TopicInfo {
+            name: "flights\u{1b}".into(),
+            ..Default::default()
+        };
+        for (answer, deletes) in [
+            ("y\n", true),
+            ("YES\n", true),
+            ("", false),
+            ("\n", false),
+            ("n\n", false),
+            ("flights\n", false),
+        ] {
+            let mut question = Vec::new();
+            let done = confirm(&topic, &mut answer.as_bytes(), &mut question);
+            assert_eq!(done.unwrap(), deletes, "{answer:?}");
+            let question = String::from_utf8(question).unwrap();
+            assert!(question.contains("topic flights\\u{1b} and"), "{question}");
+        }
+    }
 }

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)] // helpers of tests, which fail where they stand
 
 mod compaction;
+mod copies;
 mod crash;
 mod damaged;
 mod dev;

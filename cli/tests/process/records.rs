@@ -136,7 +136,7 @@ async fn what_the_cluster_refuses_ends_with_1_and_says_why() {
     );
     let error = error.await.refused(1);
     assert!(
-        error.contains("line 2") && error.contains("1 records"),
+        error.contains("line 2") && error.contains("1 record is published"),
         "{error}"
     );
 }

@@ -8,7 +8,7 @@ use crate::support::ropewalk;
 
 #[tokio::test]
 async fn bad_usage_ends_with_2_before_anything_is_asked_of_a_cluster() {
-    let wrong: [&[&str]; 19] = [
+    let wrong: [&[&str]; 29] = [
         &[],
         &["fly"],
         &["topic"],
@@ -20,6 +20,16 @@ async fn bad_usage_ends_with_2_before_anything_is_asked_of_a_cluster() {
         &["topic", "create", "t", "--set", "no-such-setting=1"],
         &["consume", "t", "--from", "yesterday"],
         &["produce", "t", "--compression", "rar"],
+        &["produce", "t", "--key", "k"],
+        &["produce", "t", "--tombstone"],
+        &["produce", "t", "-k", "k", "--value", "v", "--tombstone"],
+        &["produce", "t", "--value", "v", "-i", "jsonl"],
+        &["produce", "t", "-i", "jsonl", "--key-separator", ":"],
+        &["produce", "t", "--keep-partitions"],
+        &["consume"],
+        &["consume", "t", "--format", "%x"],
+        &["consume", "t", "--format", "%v", "-o", "json"],
+        &["consume", "--pattern", "("],
         &["trace"],
         &["trace", ""],
         &["trace", "id", "--from", "@7"],
@@ -61,6 +71,21 @@ async fn a_cluster_that_is_not_there_ends_with_1_within_the_timeout() {
 }
 
 #[tokio::test]
+async fn where_every_address_refuses_a_command_ends_after_5_seconds_and_says_what_to_start() {
+    let begun = Instant::now();
+    let args = ["topic", "list", "--bootstrap", "127.0.0.1:1,localhost:1"];
+    let error = ropewalk(&args).await.refused(1);
+    assert!(
+        error.contains("127.0.0.1:1, localhost:1 are not reachable"),
+        "{error}"
+    );
+    assert!(error.contains("`ropewalk dev`"), "{error}");
+    let took = begun.elapsed();
+    let wanted = Duration::from_secs(4)..Duration::from_secs(10);
+    assert!(wanted.contains(&took), "{took:?}");
+}
+
+#[tokio::test]
 async fn help_names_every_verb_there_is_and_none_that_is_not() {
     let help = ropewalk(&["--help"]).await.ok();
     let verbs = [
@@ -75,6 +100,7 @@ async fn help_names_every_verb_there_is_and_none_that_is_not() {
         "cluster",
         "bench",
         "completions",
+        "version",
     ];
     let named = |verb: &str| {
         help.lines()
@@ -87,6 +113,14 @@ async fn help_names_every_verb_there_is_and_none_that_is_not() {
     for verb in ["queue", "dlq", "schema", "backup", "user", "acl", "quota"] {
         assert!(!named(verb), "{verb} does not work yet:\n{help}");
     }
+}
+
+#[tokio::test]
+async fn the_version_is_a_verb_too() {
+    let flag = ropewalk(&["--version"]).await.ok();
+    assert_eq!(ropewalk(&["version", "-o", "table"]).await.ok(), flag);
+    let told = ropewalk(&["version"]).await.lines();
+    assert_eq!(told[0]["version"], env!("CARGO_PKG_VERSION"));
 }
 
 #[tokio::test]

@@ -11,13 +11,14 @@ mod stamp;
 use std::time::Duration;
 
 use anyhow::bail;
+use indicatif::ProgressBar;
 use tokio::signal::ctrl_c;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::report::{Report, Tally};
 use super::Context;
-use super::topic::no_topic;
+use super::topic::NoTopic;
 use crate::args::BenchVerb;
 use crate::output::bar;
 
@@ -31,10 +32,11 @@ pub async fn run(context: Context, verb: BenchVerb) -> anyhow::Result<()> {
     };
     let client = context.client().await?;
     if client.admin().topic(&args.topic).await?.is_none() {
-        bail!(no_topic(&args.topic));
+        bail!(NoTopic(args.topic.clone()));
     }
     let stop = stop_on_interrupt();
-    let progress = tokio::spawn(show(args.duration));
+    let progress = bar(args.duration.as_millis() as u64, "measuring");
+    let showing = tokio::spawn(show(progress.clone()));
     let found = match &verb {
         BenchVerb::Produce(args) => produce::run(&client, args, &stop, None).await,
         BenchVerb::Consume(args) => match args.groups {
@@ -43,7 +45,8 @@ pub async fn run(context: Context, verb: BenchVerb) -> anyhow::Result<()> {
         },
         BenchVerb::Latency(args) => latency::run(&client, args, &stop).await,
     };
-    progress.abort();
+    showing.abort();
+    progress.finish_and_clear();
     let (report, first_error) = found?;
     context.output.one(&report, Report::text)?;
     match first_error {
@@ -64,10 +67,9 @@ fn stop_on_interrupt() -> CancellationToken {
     stop
 }
 
-async fn show(duration: Duration) {
+async fn show(progress: ProgressBar) {
     let begun = Instant::now();
-    let ticks = duration.as_millis() as u64;
-    let progress = bar(ticks, "measuring");
+    let ticks = progress.length().unwrap_or(0);
     loop {
         progress.set_position((begun.elapsed().as_millis() as u64).min(ticks));
         tokio::time::sleep(PROGRESS_EVERY).await;

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use ropewalk_client::ConsumedRecord;
 use serde::{Serialize, Serializer};
 
-use super::super::record::{Text, as_time, shown, time_text};
-use crate::output::Row;
+use super::super::record::{Text, as_time, time_text};
+use crate::output::{Row, shown};
 
 /// How deep a tree is drawn for people; what is below is drawn no deeper.
 const DEEPEST: usize = 24;

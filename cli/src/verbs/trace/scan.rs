@@ -8,7 +8,7 @@ use ropewalk_client::{Client, ConsumedRecord};
 use ropewalk_proto::ids::is_internal;
 
 use super::super::span::{self, Span};
-use super::super::topic::no_topic;
+use super::super::topic::NoTopic;
 use super::row::Event;
 use crate::args::TraceArgs;
 use crate::output::bar;
@@ -78,7 +78,7 @@ async fn partitions(
         .iter()
         .find(|name| !topics.iter().any(|topic| topic.name == **name))
     {
-        bail!(no_topic(missing));
+        bail!(NoTopic(missing.clone()));
     }
     topics.retain(|topic| match wanted {
         [] => !is_internal(&topic.name),

@@ -1,0 +1,259 @@
+//! What is added to the flags: examples for every verb and the topic settings, for `--help`, and the
+//! names that the cluster knows, for a shell that completes them.
+
+use std::fmt::Write;
+
+use clap::{Command, CommandFactory};
+use clap_complete::engine::ArgValueCandidates;
+
+use super::Cli;
+use super::examples::EXAMPLES;
+use crate::verbs::completions;
+
+/// Verbs that take topic settings as `key=value`.
+const WITH_SETTINGS: [&str; 2] = ["topic create", "topic set"];
+
+/// Topic settings: name, default, meaning.
+const SETTINGS: [(&str, &str, &str); 11] = [
+    (
+        "retention",
+        "7d",
+        "how long records are kept; unlimited for ever",
+    ),
+    (
+        "retention_size",
+        "unlimited",
+        "bytes of records a partition keeps",
+    ),
+    (
+        "segment_bytes",
+        "64MiB",
+        "steps in which a partition's log is trimmed",
+    ),
+    (
+        "max_batch_bytes",
+        "1MiB",
+        "the largest batch, and so the largest record",
+    ),
+    (
+        "partitioner",
+        "ring",
+        "mapping of keys to partitions: ring, or murmur2 as in Kafka",
+    ),
+    (
+        "cleanup",
+        "delete",
+        "delete, compact (the last record of each key stays), or compact,delete",
+    ),
+    (
+        "delete_horizon",
+        "1d",
+        "compacted: how long a record without a value stays readable",
+    ),
+    (
+        "min_compaction_lag",
+        "0",
+        "compacted: how long a record is left alone at least",
+    ),
+    (
+        "min_dirty_percent",
+        "50",
+        "compacted: share of the log that is new before it is compacted",
+    ),
+    (
+        "max_timestamp_ahead",
+        "1h",
+        "how far a record's time may be ahead of its leader's clock",
+    ),
+    (
+        "replicas",
+        "3",
+        "nodes that keep each record; set by --replicas at creation only",
+    ),
+];
+
+/// The whole command line.
+pub fn command() -> Command {
+    complete(Cli::command(), "")
+}
+
+/// Adds to a command and to all below it. `path` names it, without the program.
+fn complete(command: Command, path: &str) -> Command {
+    let names = command
+        .get_subcommands()
+        .map(|verb| verb.get_name().to_owned());
+    let names: Vec<String> = names.collect();
+    let mut command = match text(path) {
+        text if text.is_empty() => command,
+        text => command.after_long_help(text),
+    };
+    for (id, offered) in offers(path) {
+        if command.get_arguments().any(|arg| arg.get_id() == id) {
+            command = command.mut_arg(id, |arg| arg.add(offered));
+        }
+    }
+    for name in names {
+        let path = format!("{path} {name}");
+        command = command.mut_subcommand(name, |verb| complete(verb, path.trim_start()));
+    }
+    command
+}
+
+/// Arguments that name what the cluster has.
+fn offers(path: &str) -> Vec<(&'static str, ArgValueCandidates)> {
+    let mut offers = vec![
+        ("topic", completions::topics()),
+        ("topics", completions::topics()),
+        ("group", completions::groups()),
+    ];
+    if path.starts_with("topic ") && path != "topic create" {
+        offers.push(("name", completions::topics()));
+    }
+    offers
+}
+
+fn text(path: &str) -> String {
+    let mut text = String::new();
+    if WITH_SETTINGS.contains(&path) {
+        text.push_str("Settings:\n");
+        for (name, default, meaning) in SETTINGS {
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "  {name:<19} {meaning} [default: {default}]");
+        }
+        text.push('\n');
+    }
+    let found = EXAMPLES.iter().find(|(verb, _)| *verb == path);
+    let Some((_, examples)) = found else {
+        return text;
+    };
+    text.push_str("Examples:");
+    for (what, line) in examples {
+        let _ = write!(text, "\n  # {what}\n  {line}");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use ropewalk_node::cluster::settings;
+
+    use super::*;
+
+    /// Every verb with its path, those that only group others too.
+    fn verbs(command: &Command, path: &str, found: &mut Vec<(String, Command)>) {
+        for verb in command.get_subcommands() {
+            let path = format!("{path} {}", verb.get_name())
+                .trim_start()
+                .to_owned();
+            verbs(verb, &path, found);
+            found.push((path, verb.clone()));
+        }
+    }
+
+    fn all() -> Vec<(String, Command)> {
+        let mut found = Vec::new();
+        verbs(&command(), "", &mut found);
+        found
+    }
+
+    #[test]
+    fn the_help_of_every_verb_has_two_examples_of_it() {
+        let known = all();
+        assert!(known.len() > 30, "{}", known.len());
+        for (path, mut verb) in all() {
+            let help = verb.render_long_help().to_string();
+            let (_, examples) = help.split_once("Examples:").unwrap_or_default();
+            let of_it = |line: &&str| line.contains(&format!("ropewalk {path}"));
+            let count = examples.lines().filter(of_it).count();
+            assert!(count >= 2, "ropewalk {path}: {count} examples\n{help}");
+        }
+        for (path, _) in EXAMPLES {
+            let exists = path.is_empty() || known.iter().any(|(verb, _)| verb == path);
+            assert!(exists, "{path} is no verb");
+        }
+    }
+
+    #[test]
+    fn every_example_is_a_command_line_that_is_understood() {
+        for (path, examples) in EXAMPLES {
+            for (_, line) in examples {
+                for words in calls(line) {
+                    let parsed = command().try_get_matches_from(&words);
+                    assert!(parsed.is_ok(), "{path}: {words:?}: {}", parsed.unwrap_err());
+                }
+            }
+        }
+    }
+
+    /// The words of each call of the program in a line of shell.
+    fn calls(line: &str) -> Vec<Vec<String>> {
+        let mut calls = vec![Vec::new()];
+        let (mut word, mut quoted, mut begun) = (String::new(), false, false);
+        for character in line.chars().chain([' ']) {
+            match character {
+                '\'' => (quoted, begun) = (!quoted, true),
+                _ if quoted => word.push(character),
+                ' ' | '|' | '<' | '>' | '(' | ')' | '&' => {
+                    if std::mem::take(&mut begun) {
+                        calls.last_mut().unwrap().push(std::mem::take(&mut word));
+                    }
+                    if character != ' ' {
+                        calls.push(Vec::new());
+                    }
+                }
+                _ => {
+                    word.push(character);
+                    begun = true;
+                }
+            }
+        }
+        calls.retain(|words| words.first().is_some_and(|first| first == "ropewalk"));
+        assert!(!calls.is_empty(), "{line} calls nothing");
+        calls
+    }
+
+    #[test]
+    fn the_settings_listed_are_all_there_are() {
+        let nonsense = [("nonsense", "1")];
+        let error = settings::merge(&settings::defaults(), nonsense).unwrap_err();
+        let (_, known) = error.message.split_once("there are ").unwrap();
+        let known = known.replace(" and ", ", ");
+        let known: Vec<&str> = known.split(", ").map(str::trim).collect();
+        let listed: Vec<&str> = SETTINGS.iter().map(|(name, _, _)| *name).collect();
+        for name in &known {
+            assert!(listed.contains(name), "{name} is not listed");
+        }
+        assert_eq!(listed.len(), known.len() + 1, "replicas is the other one");
+        let defaults = SETTINGS.iter().filter(|(name, _, _)| *name != "replicas");
+        let defaults = defaults.map(|(name, default, _)| (*name, *default));
+        settings::merge(&settings::defaults(), defaults).unwrap();
+    }
+
+    #[test]
+    fn the_short_help_is_short_and_global_flags_have_a_heading_of_their_own() {
+        let mut produce = all()
+            .into_iter()
+            .find(|(path, _)| path == "produce")
+            .unwrap()
+            .1;
+        let mut whole = command();
+        whole.build();
+        let built = whole.find_subcommand_mut("produce").unwrap();
+        let long = built.render_long_help().to_string();
+        let (own, global) = long.split_once("Global options:").unwrap();
+        assert!(
+            own.contains("--key-separator") && !own.contains("--bootstrap"),
+            "{long}"
+        );
+        assert!(
+            global.contains("--bootstrap") && global.contains("--tls-ca"),
+            "{long}"
+        );
+        let short = built.render_help().to_string();
+        assert!(
+            !short.contains("Examples:") && !short.contains("--tls-ca"),
+            "{short}"
+        );
+        assert!(short.lines().count() < produce.render_long_help().to_string().lines().count());
+    }
+}

@@ -1,0 +1,66 @@
+//! Records on their way to stdout, in the shape that was asked for.
+
+use std::io::{self, IsTerminal};
+
+use ropewalk_client::ConsumedRecord;
+
+use super::Context;
+use super::record::RecordRow;
+use crate::args::ConsumeArgs;
+use crate::exit::usage;
+use crate::output::{Stream, shown_lines};
+use crate::parse::RecordFormat;
+
+/// Prints records. Call [`RecordPrinter::flush`] before waiting for the next one, and
+/// [`RecordPrinter::end`] after the last.
+#[derive(Debug)]
+pub struct RecordPrinter {
+    stream: Stream,
+    format: Option<RecordFormat>,
+    /// People see the topic of each record where there may be several.
+    with_topic: bool,
+    /// Bytes of records must not control a terminal.
+    terminal: bool,
+}
+
+impl RecordPrinter {
+    pub fn new(context: &Context, args: &ConsumeArgs) -> anyhow::Result<RecordPrinter> {
+        if args.format.is_some() && context.global.output.is_some() {
+            return Err(usage("--format and --output: give one of them"));
+        }
+        Ok(RecordPrinter {
+            stream: context.output.stream(),
+            format: args.format.clone(),
+            with_topic: args.pattern.is_some() || args.topics.len() > 1,
+            terminal: io::stdout().is_terminal(),
+        })
+    }
+
+    /// Prints one record.
+    pub fn print(&mut self, topic: &str, record: &ConsumedRecord) -> io::Result<()> {
+        let row = RecordRow::new(topic, record);
+        match &self.format {
+            None => self
+                .stream
+                .row(&row, |row, out| row.write_line(self.with_topic, out)),
+            Some(format) if self.terminal => self.stream.text(|out| {
+                let mut line = Vec::new();
+                row.write_format(format, &mut line)?;
+                out.extend_from_slice(shown_lines(&String::from_utf8_lossy(&line)).as_bytes());
+                Ok(())
+            }),
+            Some(format) => self.stream.text(|out| row.write_format(format, out)),
+        }
+    }
+
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
+
+    pub fn end(&mut self) -> io::Result<()> {
+        match self.format {
+            None => self.stream.end(),
+            Some(_) => self.stream.flush(),
+        }
+    }
+}

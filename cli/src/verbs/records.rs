@@ -1,0 +1,169 @@
+//! The records that `produce` was given: lines of stdin in one of two formats, or one record on the
+//! command line.
+
+use std::io::{IsTerminal, stderr, stdin, stdout};
+use std::os::fd::AsFd;
+
+use anyhow::{Context as _, anyhow};
+use bytes::Bytes;
+use indicatif::ProgressBar;
+use ropewalk_client::Record;
+use tokio::io::{BufReader, Stdin};
+
+use super::given::Given;
+use super::input::{LINE_BYTES, Lines, split};
+use crate::args::{Format, InputFormat, ProduceArgs};
+use crate::exit::usage;
+use crate::output::{bytes_bar, spinner};
+
+/// What is read from stdin at a time.
+const READ_BYTES: usize = 256 << 10;
+/// The longest line of jsonl: a byte of a record takes up to six there, as in `\u0000`.
+const JSONL_BYTES: usize = 6 * LINE_BYTES;
+
+/// Records, one after the other.
+#[derive(Debug)]
+pub struct Records<'a> {
+    args: &'a ProduceArgs,
+    source: Source,
+}
+
+#[derive(Debug)]
+enum Source {
+    Stdin(Lines<BufReader<Stdin>>),
+    One(Option<Record>),
+}
+
+impl<'a> Records<'a> {
+    /// The records these flags name, or why they contradict each other.
+    pub fn new(args: &'a ProduceArgs) -> anyhow::Result<Records<'a>> {
+        let jsonl = args.input == InputFormat::Jsonl;
+        let one = args.value.is_some() || args.tombstone;
+        let wrong = match () {
+            () if one && args.key_separator.is_some() => {
+                "--key-separator is for lines of stdin, which --value and --tombstone do not read"
+            }
+            () if one && jsonl => {
+                "--input jsonl is for lines of stdin, which --value and --tombstone do not read"
+            }
+            () if jsonl && args.key_separator.is_some() => {
+                "--key-separator is for --input lines; a line of jsonl names its key"
+            }
+            () if args.keep_partitions && !jsonl => {
+                "--keep-partitions is for --input jsonl; other lines name no partition"
+            }
+            () => {
+                let source = match one {
+                    true => Source::One(Some(single(args))),
+                    false => Source::Stdin(lines(jsonl)),
+                };
+                return Ok(Records { args, source });
+            }
+        };
+        Err(usage(wrong))
+    }
+
+    /// The next record, or none at the end.
+    pub async fn next(&mut self) -> anyhow::Result<Option<Record>> {
+        let record = match &mut self.source {
+            Source::One(record) => record.take(),
+            Source::Stdin(lines) => match lines.next().await? {
+                None => None,
+                Some(line) => Some(of_line(self.args, line, lines.number())?),
+            },
+        };
+        Ok(record.map(|record| with_flags(record, self.args)))
+    }
+
+    /// The number of the line read last, from 1; 0 on the command line.
+    pub fn line(&self) -> u64 {
+        match &self.source {
+            Source::Stdin(lines) => lines.number(),
+            Source::One(_) => 0,
+        }
+    }
+
+    /// Bytes of the lines read.
+    pub fn bytes(&self) -> u64 {
+        match &self.source {
+            Source::Stdin(lines) => lines.bytes(),
+            Source::One(_) => 0,
+        }
+    }
+
+    /// Progress for people, where records are neither typed nor acknowledgements printed among it.
+    pub fn progress(&self, format: Format) -> ProgressBar {
+        let printed = format != Format::Table && stdout().is_terminal();
+        let typed = stdin().is_terminal() || matches!(self.source, Source::One(_));
+        if printed || typed || !stderr().is_terminal() {
+            return ProgressBar::hidden();
+        }
+        match file_bytes() {
+            Some(length) => bytes_bar(length, "publishing"),
+            None => spinner("publishing"),
+        }
+    }
+}
+
+/// The length of the file that stdin is, if it is one.
+fn file_bytes() -> Option<u64> {
+    let stdin = stdin().as_fd().try_clone_to_owned().ok()?;
+    let metadata = std::fs::File::from(stdin).metadata().ok()?;
+    metadata.is_file().then_some(metadata.len())
+}
+
+fn lines(jsonl: bool) -> Lines<BufReader<Stdin>> {
+    let longest = if jsonl { JSONL_BYTES } else { LINE_BYTES };
+    let stdin = BufReader::with_capacity(READ_BYTES, tokio::io::stdin());
+    Lines::new(stdin, longest)
+}
+
+/// The record of --key, and --value or --tombstone.
+fn single(args: &ProduceArgs) -> Record {
+    let mut record = Record::new();
+    if let Some(key) = &args.key {
+        record = record.key(key.clone());
+    }
+    match &args.value {
+        Some(value) => record.value(value.clone()),
+        None => record,
+    }
+}
+
+fn of_line(args: &ProduceArgs, line: Bytes, number: u64) -> anyhow::Result<Record> {
+    if args.input == InputFormat::Jsonl {
+        return of_jsonl(args, &line, number);
+    }
+    let (key, value) = split(line, args.key_separator.as_deref(), number)?;
+    let record = Record::new().value(value);
+    Ok(match key {
+        Some(key) => record.key(key),
+        None => record,
+    })
+}
+
+fn of_jsonl(args: &ProduceArgs, line: &[u8], number: u64) -> anyhow::Result<Record> {
+    let given = Given::parse(line).with_context(|| {
+        format!("line {number} is no record as `ropewalk consume -o jsonl` prints it")
+    })?;
+    let partition = given.partition;
+    let record = given.record();
+    match (args.keep_partitions, partition) {
+        (false, _) => Ok(record),
+        (true, Some(partition)) => Ok(record.partition(partition)),
+        (true, None) => Err(anyhow!(
+            "line {number} names no partition; leave --keep-partitions out to publish by key"
+        )),
+    }
+}
+
+/// What flags say of every record.
+fn with_flags(mut record: Record, args: &ProduceArgs) -> Record {
+    for header in &args.headers {
+        record = record.header(header.key.clone(), header.value.clone());
+    }
+    match args.partition {
+        Some(partition) => record.partition(partition),
+        None => record,
+    }
+}

@@ -1,0 +1,94 @@
+//! The topic that was meant, where one was misspelt.
+
+use std::time::Duration;
+
+use anyhow::anyhow;
+use ropewalk_client::{Error, ErrorCode};
+use tokio::time::timeout;
+
+use super::Context;
+use super::topic::NoTopic;
+use crate::args::{BenchVerb, GroupVerb, PartitionVerb, TopicVerb, Verb};
+use crate::exit::one_line;
+
+/// How alike two names are, from 0 to 1, for one to be offered for the other.
+const ALIKE: f64 = 0.85;
+/// How long an answer may take that only makes an error friendlier.
+const WITHIN: Duration = Duration::from_secs(2);
+
+/// The topics a verb names that must exist.
+pub fn topics(verb: &Verb) -> Vec<String> {
+    let one = |topic: &String| vec![topic.clone()];
+    match verb {
+        Verb::Topic(
+            TopicVerb::Describe { name }
+            | TopicVerb::Set { name, .. }
+            | TopicVerb::Grow { name, .. }
+            | TopicVerb::Delete { name, .. },
+        ) => one(name),
+        Verb::Produce(args) => one(&args.topic),
+        Verb::Consume(args) => args.topics.clone(),
+        Verb::Trace(args) => args.topics.clone(),
+        Verb::Group(GroupVerb::Seek(args)) => one(&args.topic),
+        Verb::Partition(PartitionVerb::List { topic }) => topic.iter().cloned().collect(),
+        Verb::Partition(
+            PartitionVerb::Transfer { partition, .. } | PartitionVerb::Move { partition, .. },
+        ) => one(&partition.topic),
+        Verb::Bench(BenchVerb::Produce(args) | BenchVerb::Latency(args)) => one(&args.topic),
+        Verb::Bench(BenchVerb::Consume(args)) => one(&args.bench.topic),
+        _ => Vec::new(),
+    }
+}
+
+/// Whether a command failed since there is no such topic.
+pub fn is_unknown_topic(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        let client = cause.downcast_ref::<Error>();
+        let unknown = client.is_some_and(|error| error.code() == Some(ErrorCode::UnknownTopic));
+        unknown || cause.is::<NoTopic>()
+    })
+}
+
+/// The error, with the topic that was meant if one of the cluster's is spelt nearly so.
+pub async fn with_near_topic(
+    context: &Context,
+    named: &[String],
+    error: anyhow::Error,
+) -> anyhow::Error {
+    let known = async { anyhow::Ok(context.client().await?.admin().topics().await?) };
+    let Ok(Ok(known)) = timeout(WITHIN, known).await else {
+        return error;
+    };
+    let known: Vec<&str> = known.iter().map(|topic| topic.name.as_str()).collect();
+    let missing = named.iter().filter(|name| !known.contains(&name.as_str()));
+    let Some(near) = missing.filter_map(|name| near(name, &known)).next() else {
+        return error;
+    };
+    anyhow!("{}; did you mean {near:?}?", one_line(&error))
+}
+
+/// The known name that is most like one, if any is nearly so.
+fn near<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
+    let likeness = |known: &&'a str| {
+        let folded = known.to_lowercase();
+        (strsim::jaro_winkler(&name.to_lowercase(), &folded), *known)
+    };
+    let alike = known.iter().map(likeness);
+    let alike = alike.filter(|(likeness, _)| *likeness >= ALIKE);
+    let best = alike.max_by(|a, b| a.0.total_cmp(&b.0));
+    best.map(|(_, known)| known)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_name_is_offered_and_no_other() {
+        let known = ["flights", "flight-events", "orders"];
+        assert_eq!(near("fligths", &known), Some("flights"));
+        assert_eq!(near("Flights", &known), Some("flights"));
+        assert_eq!(near("order", &known), Some("orders"));
+        assert_eq!(near("payments", &known), None);
+    }
+}
