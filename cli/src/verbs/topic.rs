@@ -1,6 +1,6 @@
 //! `ropewalk topic`.
 
-use std::io::{self, BufRead, IsTerminal, Read, Write, stderr, stdin};
+use std::io::{self, IsTerminal, Write, stderr, stdin};
 use std::time::Duration;
 
 use anyhow::bail;
@@ -8,7 +8,7 @@ use ropewalk_node::cluster::settings;
 use ropewalk_proto::error::WireError;
 use ropewalk_proto::v1::{TopicInfo, TopicSettings};
 use serde::Serialize;
-use tokio::task::spawn_blocking;
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::time::{Instant, sleep};
 
 use super::rows::{PartitionRow, TopicRow};
@@ -51,8 +51,8 @@ async fn delete(context: Context, name: String, yes: bool) -> anyhow::Result<()>
     let client = context.client().await?;
     if !yes && stdin().is_terminal() && stderr().is_terminal() {
         let topic = context.topic(&name).await?;
-        let asked = spawn_blocking(move || confirm(&topic, &mut stdin().lock(), &mut stderr()));
-        if !asked.await?? {
+        let mut answers = BufReader::new(tokio::io::stdin());
+        if !confirm(&topic, &mut answers, &mut stderr()).await? {
             bail!("topic {name:?} was not deleted");
         }
     }
@@ -67,9 +67,9 @@ async fn delete(context: Context, name: String, yes: bool) -> anyhow::Result<()>
 }
 
 /// Asks whether to delete a topic. Anything but yes is no.
-fn confirm(
+async fn confirm(
     topic: &TopicInfo,
-    answers: &mut impl BufRead,
+    answers: &mut (impl AsyncBufRead + Unpin),
     questions: &mut impl Write,
 ) -> io::Result<bool> {
     let rows = PartitionRow::of(topic);
@@ -82,7 +82,7 @@ fn confirm(
     )?;
     questions.flush()?;
     let mut answer = String::new();
-    answers.take(ANSWER_BYTES).read_line(&mut answer)?;
+    answers.take(ANSWER_BYTES).read_line(&mut answer).await?;
     Ok(["y", "yes"].contains(&answer.trim().to_lowercase().as_str()))
 }
 
@@ -205,8 +205,8 @@ pub struct NoTopic(pub String);
 mod tests {
     use super::*;
 
-    #[test]
-    fn only_a_clear_yes_deletes() {
+    #[tokio::test]
+    async fn only_a_clear_yes_deletes() {
         let topic = TopicInfo {
             name: "flights\u{1b}".into(),
             ..Default::default()
@@ -220,7 +220,7 @@ mod tests {
             ("flights\n", false),
         ] {
             let mut question = Vec::new();
-            let done = confirm(&topic, &mut answer.as_bytes(), &mut question);
+            let done = confirm(&topic, &mut answer.as_bytes(), &mut question).await;
             assert_eq!(done.unwrap(), deletes, "{answer:?}");
             let question = String::from_utf8(question).unwrap();
             assert!(question.contains("topic flights\\u{1b} and"), "{question}");
