@@ -33,7 +33,7 @@ async fn where_every_address_refuses_connecting_ends_before_the_request_timeout(
 #[tokio::test]
 async fn one_address_that_listens_keeps_connecting_up_to_the_request_timeout() {
     // Takes connections, and answers nothing.
-    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let addresses = [
         "127.0.0.1:1".to_owned(),
         silent.local_addr().unwrap().to_string(),

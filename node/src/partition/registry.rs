@@ -162,9 +162,8 @@ impl Partitions {
     /// Keeps every replica of this node from standing for election or taking a leadership.
     pub fn stand_down(&self) {
         self.inner.host.leaving.store(true, Ordering::Relaxed);
-        for partition in self.all() {
-            partition.raft.runtime_config().elect(false);
-        }
+        let all = self.all().into_iter();
+        all.for_each(|one| one.raft.runtime_config().elect(false));
     }
 
     /// Hands over every leadership this node holds, and takes no new one. What could not be handed
