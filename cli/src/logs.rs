@@ -19,6 +19,7 @@ use tracing_subscriber::{EnvFilter, Layer};
 use crate::args::Verb;
 use crate::exit::usage;
 use crate::otlp::{self, Spans};
+use crate::output::shown_lines;
 
 pub use format::node_is;
 
@@ -154,8 +155,10 @@ pub fn lost() -> u64 {
     lost.map_or(0, |lost| u64::try_from(lost).unwrap_or(u64::MAX))
 }
 
-/// Says something to the user that is no line of the log, after those that are.
+/// Says something to the user that is no line of the log, after those that are. Parts of it are others'
+/// text, which must not control the terminal.
 pub fn say(what: &str) {
+    let what = shown_lines(what);
     let Some(writing) = WRITING.get() else {
         return eprintln!("{what}");
     };

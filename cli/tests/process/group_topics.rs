@@ -219,15 +219,16 @@ async fn a_group_that_began_at_the_end_gets_all_of_the_partitions_that_its_topic
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_follows_a_topic_without_a_group_reads_the_partitions_that_it_gains() {
+async fn who_follows_topics_without_a_group_reads_the_partitions_that_they_gain() {
     let cluster = Cluster::start(1, &[]).await;
     create(&cluster, KEPT, "2").await;
+    create(&cluster, GOES, "1").await;
     cluster.healthy().await;
     let client = cluster.client().await;
     publish(&client, KEPT, "before", 100).await;
     let addresses = cluster.addresses();
     let consume = [
-        "consume", KEPT, "--follow", "--from", "end", "--count", "400",
+        "consume", KEPT, GOES, "--follow", "--from", "end", "--count", "400",
     ];
     let following = {
         let args = [&["--bootstrap", &addresses, "-o", "jsonl"], &consume[..]].concat();
@@ -239,19 +240,21 @@ async fn who_follows_a_topic_without_a_group_reads_the_partitions_that_it_gains(
     };
     // Long enough that it has found the end.
     sleep(Duration::from_secs(2)).await;
-    cluster
-        .run(&["topic", "grow", KEPT, "--partitions", "9"])
-        .await
-        .ok();
-    let after = publish(&client, KEPT, "after", 400).await;
+    let mut after = BTreeSet::new();
+    for topic in [KEPT, GOES] {
+        let grow = ["topic", "grow", topic, "--partitions", "9"];
+        cluster.run(&grow).await.ok();
+        after.extend(publish(&client, topic, &format!("{topic}-after"), 200).await);
+    }
     let read = timeout(PATIENCE, following).await;
     let read = read.expect("new partitions are not read").unwrap().lines();
     let values = read.iter().filter_map(|row| row["value"].as_str());
     let values: BTreeSet<String> = values.map(str::to_owned).collect();
     assert_eq!(values, after);
-    let partitions: BTreeSet<u64> = read
-        .iter()
-        .filter_map(|row| row["partition"].as_u64())
-        .collect();
-    assert!(partitions.len() > 2, "{partitions:?}");
+    for (topic, before) in [(KEPT, 2), (GOES, 1)] {
+        let of_it = read.iter().filter(|row| row["topic"] == topic);
+        let partitions = of_it.filter_map(|row| row["partition"].as_u64());
+        let partitions: BTreeSet<u64> = partitions.collect();
+        assert!(partitions.len() > before, "{topic}: {partitions:?}");
+    }
 }
