@@ -271,7 +271,7 @@ impl Node {
                 partitions.stand_down();
                 Ok(())
             }
-            () = shutdown.cancelled() => {
+            () = shutdown.cancelled(), if !self.config.stops_with_all => {
                 partitions.hand_over_all(HAND_OVER_WITHIN).await;
                 self.cluster.hand_over(HAND_OVER_WITHIN).await;
                 Ok(())
