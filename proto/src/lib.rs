@@ -11,6 +11,7 @@ pub mod headers;
 pub mod ids;
 pub mod mistake;
 pub mod partitioner;
+pub mod shape;
 pub mod trace;
 
 /// The gRPC messages and services, generated from `proto/ropewalk/v1/*.proto`.
