@@ -84,8 +84,29 @@ pub struct Limits {
     pub fetch_wait_ms: u64,
     /// Requests under way on one client stream before the next is not read yet.
     pub stream_inflight: usize,
-    /// Connections to each port.
+    /// Connections to each port; half of them from one address, unless a node called from there. When
+    /// they are all open, the one that has been without a call for longest is closed.
     pub connections: usize,
+    /// Calls and streams of clients under way; half of them from one address. Other nodes have as many.
+    pub streams: usize,
+    /// Streams of one connection.
+    pub streams_per_connection: u32,
+    /// The most bytes of the headers of one call.
+    pub header_bytes: u32,
+    /// The most bytes of one request of a client, except those with records: these may have what the
+    /// largest batch of any topic has.
+    pub request_bytes: usize,
+    /// The most fields of one request of a client, those of messages in it included.
+    pub request_fields: usize,
+    /// How long one request may take to come.
+    pub request_within_ms: u64,
+    /// Bytes of requests that are not whole, or not answered yet, before the next are not read.
+    pub request_inflight_bytes: usize,
+    /// Bytes of answers to clients that are not sent yet; past it, those that nobody takes are given up
+    /// with their connections, and others wait.
+    pub answer_inflight_bytes: usize,
+    /// How long the head of an HTTP request may take to come, and a connection may wait for the next.
+    pub http_head_within_ms: u64,
     /// A node with more replicas than this shows metrics of them by topic only.
     pub metrics_partitions: usize,
     /// Topics with metrics under their own names; those of the others are added up.
@@ -154,6 +175,15 @@ impl Default for Limits {
             fetch_wait_ms: 30_000,
             stream_inflight: 1_024,
             connections: 4_096,
+            streams: 16_384,
+            streams_per_connection: 2_048,
+            header_bytes: 16 << 10,
+            request_bytes: 4 << 20,
+            request_fields: 100_000,
+            request_within_ms: 30_000,
+            request_inflight_bytes: 128 << 20,
+            answer_inflight_bytes: 128 << 20,
+            http_head_within_ms: 10_000,
             metrics_partitions: 2_000,
             metrics_topics: 1_000,
             metrics_groups: 2_000,

@@ -3,6 +3,7 @@
 
 mod busy;
 mod clock;
+mod connections;
 mod incoming;
 mod process;
 mod tcp;
@@ -18,7 +19,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use busy::busy;
 pub use clock::SystemClock;
-pub use incoming::{Accepted, Connections, Incoming};
+pub use connections::{Call, Caller, ConnectionBounds, Connections};
+pub use incoming::{Accepted, Incoming};
 pub use process::{ProcessUse, process_use};
 pub use tcp::TcpNet;
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
-use crate::env::{Connections, Env, Incoming, Listener};
+use crate::env::{ConnectionBounds, Connections, Env, Incoming, Listener};
 use crate::run::RunError;
 
 pub(crate) struct Ports {
@@ -25,7 +25,11 @@ impl Ports {
         env: &Env,
         cut: &CancellationToken,
     ) -> Result<Ports, RunError> {
-        let incoming = |listener| Incoming::new(listener, config.limits.connections, cut.clone());
+        let bounds = ConnectionBounds {
+            all: config.limits.connections,
+            per_address: config.limits.connections.div_ceil(2),
+        };
+        let incoming = |listener| Incoming::new(listener, bounds, cut.clone());
         let grpc = bound(&config.listen, env.net.listen(&config.listen)).await?;
         let external = match &config.external {
             Some(external) => {

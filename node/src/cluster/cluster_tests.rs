@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Cluster, LeaderInfo};
 use crate::config::{Config, Limits};
-use crate::env::{Env, Incoming, Listener, Net, SystemClock, TcpNet};
+use crate::env::{ConnectionBounds, Env, Incoming, Listener, Net, SystemClock, TcpNet};
 use crate::peer::{self, Inbound, Peers};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -79,7 +79,7 @@ impl TestNode {
             .add_service(inbound.service())
             .add_service(cluster.service())
             .serve_with_incoming_shutdown(
-                Incoming::new(listener, 64, CancellationToken::new()).into_stream(),
+                Incoming::new(listener, ConnectionBounds::of(64), Default::default()).into_stream(),
                 serving.clone().cancelled_owned(),
             );
         let server = tokio::spawn(async move { served.await.unwrap() });

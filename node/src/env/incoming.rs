@@ -7,19 +7,18 @@ use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep, sleep};
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio_util::sync::CancellationToken;
 use tonic::transport::server::Connected;
 
+use super::connections::{Caller, ConnectionBounds, Connections};
 use super::{Connection, Listener};
-use crate::valve::Valve;
 
 /// How long accepting rests after an error such as "too many open files", which would otherwise
 /// come back at once, for ever.
@@ -37,52 +36,17 @@ pub struct Incoming {
     cut: CancellationToken,
 }
 
-/// What a listener's connections are counted by.
-#[derive(Debug)]
-pub struct Connections {
-    bound: usize,
-    places: Arc<Semaphore>,
-    opened: AtomicU64,
-    refused: AtomicU64,
-    refusals: Valve,
-    failures: Valve,
-}
-
-impl Connections {
-    /// How many are open, and how many may be.
-    pub fn open(&self) -> (usize, usize) {
-        let free = self.places.available_permits();
-        (self.bound.saturating_sub(free), self.bound)
-    }
-
-    /// How many were taken, and how many were closed at once.
-    pub fn taken(&self) -> (u64, u64) {
-        let taken = self.opened.load(Ordering::Relaxed);
-        (taken, self.refused.load(Ordering::Relaxed))
-    }
-
-    /// Lines of the log left out.
-    pub fn lines_left_out(&self) -> u64 {
-        self.refusals.left_out() + self.failures.left_out()
-    }
-}
-
 impl Incoming {
-    /// The connections of `listener`, at most `bound` open at any time. They break once `cut` is
+    /// The connections of `listener`, within these bounds at any time. They break once `cut` is
     /// cancelled: a client that holds a stream open must not keep alive what it was served from.
-    pub fn new(listener: Box<dyn Listener>, bound: usize, cut: CancellationToken) -> Incoming {
-        let bound = bound.min(Semaphore::MAX_PERMITS);
-        let seen = Connections {
-            bound,
-            places: Arc::new(Semaphore::new(bound)),
-            opened: AtomicU64::new(0),
-            refused: AtomicU64::new(0),
-            refusals: Valve::default(),
-            failures: Valve::default(),
-        };
+    pub fn new(
+        listener: Box<dyn Listener>,
+        bounds: ConnectionBounds,
+        cut: CancellationToken,
+    ) -> Incoming {
         Incoming {
             listener,
-            seen: Arc::new(seen),
+            seen: Arc::new(Connections::new(bounds)),
             cut,
         }
     }
@@ -112,26 +76,24 @@ impl Incoming {
                     continue;
                 }
             };
-            let Ok(place) = self.seen.places.clone().try_acquire_owned() else {
-                self.seen.refused.fetch_add(1, Ordering::Relaxed);
+            let Some(caller) = self.seen.admit(&from, &self.cut) else {
                 if let Some(left_out) = self.seen.refusals.pass() {
                     tracing::warn!(
                         from,
                         at = self.local_address(),
-                        bound = self.seen.bound,
+                        bound = self.seen.open().1,
                         left_out,
-                        "a connection was closed at once: the most connections this node allows are open"
+                        "connection closed at once: as many as this node allows, or half of them from this address, are open and in use; raise limits.connections"
                     );
                 }
                 continue;
             };
-            self.seen.opened.fetch_add(1, Ordering::Relaxed);
             let accepted = Accepted {
                 connection,
-                cut: Box::pin(self.cut.clone().cancelled_owned()),
+                cut: Box::pin(caller.ended()),
                 heard: Instant::now(),
                 silence: Box::pin(sleep(SILENT_AFTER)),
-                _place: place,
+                caller,
             };
             return (accepted, from);
         }
@@ -150,14 +112,23 @@ impl Incoming {
 /// from it or waits to write, so it is enough that those fail when it is over.
 pub struct Accepted {
     connection: Connection,
-    cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    cut: BoxFuture<'static, ()>,
     /// When something last came.
     heard: Instant,
     silence: Pin<Box<Sleep>>,
-    _place: OwnedSemaphorePermit,
+    caller: Caller,
 }
 
 impl Accepted {
+    /// The other end of it.
+    pub fn caller(&self) -> Caller {
+        self.caller.clone()
+    }
+
+    fn is_cut(&mut self, cx: &mut Context<'_>) -> bool {
+        self.caller.is_cut() || self.cut.poll_unpin(cx).is_ready()
+    }
+
     /// Whether nothing has come for too long. Set anew only when it seems so, since connections are
     /// read far more often than that.
     fn is_silent(&mut self, cx: &mut Context<'_>) -> bool {
@@ -171,13 +142,20 @@ impl Accepted {
         false
     }
 
-    /// Gives up a write that waits for somebody who is silent: HTTP/1 does not read meanwhile.
-    fn unless_silent<T>(
+    /// Gives up a write on a connection that is over, or that waits for somebody who is silent: HTTP/1 does
+    /// not read meanwhile.
+    fn unless_over<T>(
         &mut self,
         cx: &mut Context<'_>,
         written: Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
-        match written.is_pending() && self.is_silent(cx) {
+        if written.is_ready() {
+            return written;
+        }
+        if self.is_cut(cx) {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
+        match self.is_silent(cx) {
             true => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
             false => written,
         }
@@ -190,10 +168,18 @@ impl fmt::Debug for Accepted {
     }
 }
 
-impl Connected for Accepted {
-    type ConnectInfo = ();
+impl Drop for Accepted {
+    fn drop(&mut self) {
+        self.caller.leaves();
+    }
+}
 
-    fn connect_info(&self) {}
+impl Connected for Accepted {
+    type ConnectInfo = Caller;
+
+    fn connect_info(&self) -> Caller {
+        self.caller()
+    }
 }
 
 impl AsyncRead for Accepted {
@@ -202,7 +188,7 @@ impl AsyncRead for Accepted {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.cut.poll_unpin(cx).is_ready() {
+        if self.is_cut(cx) {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
         let read = Pin::new(&mut self.connection).poll_read(cx, buf);
@@ -222,7 +208,7 @@ impl AsyncWrite for Accepted {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.connection).poll_write(cx, buf);
-        self.unless_silent(cx, written)
+        self.unless_over(cx, written)
     }
 
     fn poll_write_vectored(
@@ -231,7 +217,7 @@ impl AsyncWrite for Accepted {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.connection).poll_write_vectored(cx, bufs);
-        self.unless_silent(cx, written)
+        self.unless_over(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -240,7 +226,7 @@ impl AsyncWrite for Accepted {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.connection).poll_flush(cx);
-        self.unless_silent(cx, flushed)
+        self.unless_over(cx, flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -252,14 +238,14 @@ impl AsyncWrite for Accepted {
 mod tests {
     use super::*;
     use crate::env::{Net, TcpNet};
-    use futures_util::future::BoxFuture;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
     #[tokio::test]
     async fn a_connection_over_the_bound_is_closed_and_room_is_made_by_the_next_close() {
         let listener = TcpNet.listen("127.0.0.1:0").await.unwrap();
         let address = listener.local_address();
-        let mut connections = Incoming::new(listener, 1, CancellationToken::new());
+        let mut connections =
+            Incoming::new(listener, ConnectionBounds::of(1), CancellationToken::new());
 
         let mut first = TcpNet.connect(&address).await.unwrap();
         let (mut served, _) = connections.next().await;
@@ -279,11 +265,28 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_connection_that_makes_room_is_closed_while_nothing_is_said_on_it() {
+        let listener = TcpNet.listen("127.0.0.1:0").await.unwrap();
+        let address = listener.local_address();
+        let bounds = ConnectionBounds::of(1);
+        let mut connections = Incoming::new(listener, bounds, CancellationToken::new());
+        let _idle = TcpNet.connect(&address).await.unwrap();
+        let (mut served, _) = connections.next().await;
+        let reading = tokio::spawn(async move { served.read_u8().await });
+        // Longer than one that has only just begun is left alone.
+        sleep(Duration::from_millis(1_100)).await;
+        let _second = TcpNet.connect(&address).await.unwrap();
+        connections.next().await;
+        let error = reading.await.unwrap().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionAborted);
+    }
+
+    #[tokio::test]
     async fn a_connection_that_nobody_closes_ends_with_its_server() {
         let listener = TcpNet.listen("127.0.0.1:0").await.unwrap();
         let address = listener.local_address();
         let cut = CancellationToken::new();
-        let mut connections = Incoming::new(listener, 1, cut.clone());
+        let mut connections = Incoming::new(listener, ConnectionBounds::of(1), cut.clone());
         let mut client = TcpNet.connect(&address).await.unwrap();
         let (mut served, _) = connections.next().await;
         client.write_all(b"a").await.unwrap();
@@ -320,7 +323,8 @@ mod tests {
     async fn connected() -> (DuplexStream, Accepted) {
         let (client, server) = tokio::io::duplex(64);
         let listener = Box::new(Once(Some(server)));
-        let mut connections = Incoming::new(listener, 1, CancellationToken::new());
+        let mut connections =
+            Incoming::new(listener, ConnectionBounds::of(1), CancellationToken::new());
         (client, connections.next().await.0)
     }
 

@@ -87,6 +87,7 @@ families! {
     CONNECTIONS_BOUND = Gauge "ropewalk_connections_bound" ["port"] "The most connections that may be open";
     CONNECTIONS_OPENED = Counter "ropewalk_connections_opened_total" ["port"] "Connections taken";
     CONNECTIONS_REFUSED = Counter "ropewalk_connections_refused_total" ["port"] "Connections closed at once, because as many as may be were open";
+    CONNECTIONS_MADE_ROOM = Counter "ropewalk_connections_made_room_total" ["port"] "Idle connections closed to make room for others";
 
     DISK_STATE = Gauge "ropewalk_disk_state" ["state"] "1 for the state the disk is in, 0 for the others";
     DISK_FREE = Gauge "ropewalk_disk_free_bytes" [] "Free space where the data is";

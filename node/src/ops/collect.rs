@@ -142,6 +142,10 @@ fn clients(page: &mut Page, seen: &Seen) -> fmt::Result {
     page.rows(
         &names::CONNECTIONS_REFUSED,
         ports(|seen| seen.taken().1 as f64),
+    )?;
+    page.rows(
+        &names::CONNECTIONS_MADE_ROOM,
+        ports(|seen| seen.made_room() as f64),
     )
 }
 

@@ -1,16 +1,73 @@
-//! axum over the seam's sockets.
+//! HTTP over the seam's sockets. A request has a bounded time to come, and the connection it comes on is
+//! in use from then until it is answered.
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use hyper::body::Incoming as RequestBody;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::ServiceExt;
 
 use crate::env::{Accepted, Incoming};
 
-impl axum::serve::Listener for Incoming {
-    type Io = Accepted;
-    type Addr = String;
+/// The longest head of a request.
+const HEAD_BYTES: usize = 16 << 10;
 
-    async fn accept(&mut self) -> (Accepted, String) {
-        self.next().await
+/// Serves requests until `stop`, and those under way after it.
+pub(super) async fn serve(
+    mut incoming: Incoming,
+    router: Router,
+    head_within: Duration,
+    stop: CancellationToken,
+) {
+    let connections = TaskTracker::new();
+    loop {
+        let (accepted, from) = tokio::select! {
+            next = incoming.next() => next,
+            () = stop.cancelled() => break,
+        };
+        let (router, stop) = (router.clone(), stop.clone());
+        connections.spawn(async move {
+            if let Err(error) = connection(accepted, router, head_within, stop).await {
+                tracing::debug!(from, %error, "an HTTP connection ended");
+            }
+        });
     }
+    drop(incoming);
+    connections.close();
+    connections.wait().await;
+}
 
-    fn local_addr(&self) -> std::io::Result<String> {
-        Ok(self.local_address())
+async fn connection(
+    accepted: Accepted,
+    router: Router,
+    head_within: Duration,
+    stop: CancellationToken,
+) -> hyper::Result<()> {
+    let caller = accepted.caller();
+    let service = service_fn(move |request: hyper::Request<RequestBody>| {
+        let call = caller.begin();
+        let answering = router.clone().oneshot(request.map(Body::new));
+        async move {
+            let answer = answering.await;
+            drop(call);
+            answer
+        }
+    });
+    let serving = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(head_within)
+        .max_buf_size(HEAD_BYTES)
+        .serve_connection(TokioIo::new(accepted), service);
+    tokio::pin!(serving);
+    tokio::select! {
+        ended = serving.as_mut() => return ended,
+        () = stop.cancelled() => serving.as_mut().graceful_shutdown(),
     }
+    serving.await
 }

@@ -7,6 +7,7 @@ mod ready;
 mod scrape;
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get;
@@ -67,12 +68,10 @@ pub struct Joined {
 /// Serves `/healthz`, `/readyz` and `/metrics` until `stop`.
 pub async fn serve(incoming: Incoming, seen: Arc<Seen>, stop: CancellationToken) {
     let scrapes = Arc::new(scrape::Scrapes::new(seen.clone()));
+    let head_within = Duration::from_millis(seen.limits.http_head_within_ms);
     let router = Router::new()
         .route("/healthz", get(async || "alive\n"))
         .route("/readyz", get(ready::readyz).with_state(seen))
         .route("/metrics", get(scrape::metrics).with_state(scrapes));
-    let served = axum::serve(incoming, router).with_graceful_shutdown(stop.cancelled_owned());
-    if let Err(error) = served.await {
-        tracing::error!(%error, "the HTTP listener stopped");
-    }
+    listener::serve(incoming, router, head_within, stop).await;
 }

@@ -18,7 +18,7 @@ use super::*;
 use crate::cluster::view::{NodeView, PartitionView, Place, TopicView};
 use crate::cluster::{ClusterView, LeaderTable};
 use crate::config::Limits;
-use crate::env::{Clock, Incoming, Net, TcpNet};
+use crate::env::{Clock, ConnectionBounds, Incoming, Net, TcpNet};
 use crate::metrics::Metrics;
 use crate::peer::{self, Inbound, Peers};
 use crate::unpack::Unpackers;
@@ -175,7 +175,9 @@ impl TestCluster {
         let service = inbound.service();
         tokio::spawn(async move {
             let server = peer::server(&Limits::default()).add_service(service);
-            let incoming = Incoming::new(listener, 64, CancellationToken::new()).into_stream();
+            let incoming =
+                Incoming::new(listener, ConnectionBounds::of(64), CancellationToken::new())
+                    .into_stream();
             stop.run_until_cancelled(server.serve_with_incoming(incoming))
                 .await
         });
