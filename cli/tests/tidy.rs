@@ -46,11 +46,19 @@ const ROOM_ARROWS: &[(&str, &[&str])] = &[
     ("cluster", &["peer"]),
     ("group", &[]),
     ("filter", &[]),
+    ("guard", &[]),
     ("partition", &["cluster", "group", "peer"]),
     ("coordinator", &["cluster", "group", "partition", "peer"]),
     (
         "grpc",
-        &["cluster", "coordinator", "filter", "partition", "peer"],
+        &[
+            "cluster",
+            "coordinator",
+            "filter",
+            "guard",
+            "partition",
+            "peer",
+        ],
     ),
     ("ops", &["cluster", "coordinator", "partition", "peer"]),
 ];

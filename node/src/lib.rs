@@ -2,8 +2,8 @@
 //!
 //! The rooms: `cluster/` what the cluster is and should be; `partition/` one replica of one
 //! partition; `group/` what its log says of consumer groups; `coordinator/` who looks after them;
-//! `filter/` which records a reader wants; `peer/` Raft between nodes; `grpc/` what clients see; `metrics/` what a node counts of
-//! itself; `ops/` what operators see.
+//! `filter/` which records a reader wants; `peer/` Raft between nodes; `grpc/` what clients see;
+//! `guard/` bounds around every service; `metrics/` what a node counts of itself; `ops/` what operators see.
 
 pub mod cluster;
 pub mod config;
@@ -13,6 +13,7 @@ pub mod env;
 mod filter;
 pub mod group;
 mod grpc;
+mod guard;
 pub mod metrics;
 mod ops;
 pub mod partition;

@@ -6,18 +6,20 @@ use std::time::Duration;
 
 use ropewalk_raft_store::committer::CommitterOptions;
 use ropewalk_raft_store::{DiskStatus, Store, StoreError, StoreOptions, seed_randomness};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tonic::transport::Server;
 use tonic::transport::server::Router;
 
+use crate::cluster::view::ClusterView;
 use crate::cluster::{Cluster, StartError};
-use crate::config::Config;
+use crate::config::{Config, Limits};
 use crate::coordinator::{Coordinator, LagWatch};
 use crate::disk;
 use crate::env::{Env, Incoming};
 use crate::grpc;
+use crate::guard::Guard;
 use crate::metrics::Metrics;
 use crate::ops;
 use crate::partition::Partitions;
@@ -125,6 +127,7 @@ struct Node {
     cluster: Cluster,
     metrics: Arc<Metrics>,
     clients: grpc::Service,
+    guard: Guard,
     tasks: TaskTracker,
     stop_serving: CancellationToken,
 }
@@ -136,12 +139,14 @@ impl Node {
         let inbound = Inbound::new(&config.limits);
         let cluster = Cluster::new(&config, &env, &store, &peers, &inbound).await?;
         let metrics = Metrics::new(&config.limits);
+        let guard = Guard::for_clients(&config.limits);
         Ok(Node {
             store,
             peers,
             inbound,
             cluster,
-            clients: grpc::Service::new(metrics.clone()),
+            clients: grpc::Service::new(metrics.clone(), guard.clone()),
+            guard,
             metrics,
             tasks: TaskTracker::new(),
             stop_serving: CancellationToken::new(),
@@ -154,14 +159,16 @@ impl Node {
     /// meanwhile.
     fn serve(&self, ports: Ports, shutdown: &CancellationToken) -> Option<Arc<ops::Seen>> {
         let connections = ports.connections();
-        let inside = server()
+        let limits = &self.config.limits;
+        let peers = Guard::for_peers(limits);
+        let inside = server(limits)
             .add_service(self.clients.server())
-            .add_service(self.inbound.service())
-            .add_service(self.cluster.service());
+            .add_service(peers.around(self.inbound.service()))
+            .add_service(peers.around(self.cluster.service()));
         self.tasks
             .spawn(serve(inside, ports.grpc, self.stop_serving.clone()));
         if let Some(external) = ports.external {
-            let outside = server().add_service(self.clients.for_outside().server());
+            let outside = server(limits).add_service(self.clients.for_outside().server());
             self.tasks
                 .spawn(serve(outside, external, self.stop_serving.clone()));
         }
@@ -233,6 +240,10 @@ impl Node {
             stop_coordinating,
         );
         let _watching = seen.map(|seen| watch_lag(&seen, &partitions, &coordinator));
+        let _allowing = AbortOnDropHandle::new(tokio::spawn(allow_batches(
+            self.guard.clone(),
+            cluster.view(),
+        )));
         self.clients.begin(grpc::Serving {
             cluster: cluster.clone(),
             partitions: partitions.clone(),
@@ -322,6 +333,21 @@ fn watch_lag(
     AbortOnDropHandle::new(tokio::spawn(lag.run(coordinator.clone())))
 }
 
+/// Lets in the largest batches that any topic allows.
+async fn allow_batches(guard: Guard, mut view: watch::Receiver<Arc<ClusterView>>) {
+    loop {
+        let largest = {
+            let view = view.borrow_and_update();
+            let topics = view.topics.values();
+            topics.map(|topic| topic.settings.max_batch_bytes).max()
+        };
+        guard.allow_batches_of(largest.unwrap_or(0) as usize);
+        if view.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
 fn has_failed(store: &Store) -> bool {
     matches!(*store.disk_status().borrow(), DiskStatus::Failed(_))
 }
@@ -339,8 +365,10 @@ async fn damaged(store: &Store, cluster: &Cluster) -> String {
     }
 }
 
-fn server() -> Server {
+fn server(limits: &Limits) -> Server {
     Server::builder()
+        .max_concurrent_streams(limits.streams_per_connection)
+        .http2_max_header_list_size(limits.header_bytes)
         .http2_keepalive_interval(Some(KEEP_ALIVE))
         .http2_keepalive_timeout(Some(KEEP_ALIVE))
         .initial_stream_window_size(STREAM_WINDOW_BYTES)

@@ -162,6 +162,7 @@ async fn connections_over_the_bound_are_closed_on_every_port() {
     let node = Node::start_with(config).await;
     for address in [&node.config.listen, node.config.http.as_ref().unwrap()] {
         let mut open = Vec::new();
+        // Half of them may come from one address.
         for _ in 0..20 {
             open.push(node.connect(address).await);
         }

@@ -63,6 +63,8 @@ const HEARTBEATS_PER_SESSION: u32 = 3;
 const FIND_WITHIN: Duration = Duration::from_secs(4);
 /// The longest group name, and of what a member tells of itself.
 const MAX_NAME_BYTES: usize = 249;
+/// The most places in one request: as many as a topic can have partitions.
+const MAX_PLACES: usize = 10_000;
 
 /// The coordinator of the groups whose partitions this node leads.
 #[derive(Clone)]
@@ -360,6 +362,19 @@ fn check_name(what: &str, name: &str) -> Result<(), WireError> {
 
 fn invalid(what: impl Into<String>) -> WireError {
     WireError::new(ErrorCode::InvalidRequest, what)
+}
+
+/// Refuses more places in one request than a topic can have partitions.
+///
+/// # Errors
+/// `InvalidRequest`.
+pub fn check_places(places: usize) -> Result<(), WireError> {
+    match places > MAX_PLACES {
+        true => Err(invalid(format!(
+            "request with {places} places: it can have {MAX_PLACES}; ask for each partition once"
+        ))),
+        false => Ok(()),
+    }
 }
 
 fn not_yet(what: impl Into<String>) -> WireError {

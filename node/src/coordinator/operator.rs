@@ -12,7 +12,7 @@ use ropewalk_proto::v1::{
     PositionsCommitted, SeekGroupRequest, SeekTo, group_command,
 };
 
-use super::{Coordinator, invalid, not_yet, resolve};
+use super::{Coordinator, check_places, invalid, not_yet, resolve};
 use crate::cluster::view::{ClusterView, TopicView};
 use crate::group::{Group, Place, unknown_group};
 use crate::partition::Position;
@@ -128,13 +128,14 @@ impl Coordinator {
     /// `UnknownGroup`, unless the request may create it; `GroupInUse`, `Overloaded`; `UnknownTopic`,
     /// `UnknownPartition`, `OffsetOutOfRange`; `NotLeader` and `NoLeader`.
     pub async fn seek(&self, request: &SeekGroupRequest) -> Result<Vec<SeekTo>, WireError> {
+        check_places(request.to.len())?;
         let partition = self.led(self.home(&request.group).await?)?;
         // Older rules would create any group.
         partition.groups_caught_up().await?;
         let exists = partition.with_groups(|groups| groups.get(&request.group).is_some());
         if !exists {
             match request.create {
-                true => self.check_room(&partition, &request.group, "")?,
+                true => self.check_room_for_group(&partition, &request.group)?,
                 false => return Err(unknown_group(&request.group)),
             }
         }

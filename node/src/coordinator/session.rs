@@ -181,26 +181,39 @@ impl Coordinator {
         member_id: &str,
     ) -> Result<(), WireError> {
         let limits = &self.0.limits;
-        let (groups, members) = partition.with_groups(|groups| {
+        let members = partition.with_groups(|groups| {
             let found = groups.get(group);
-            let others = found.map(|found| {
+            found.map(|found| {
                 let known = usize::from(found.members.contains_key(member_id));
                 found.members.len() - known
-            });
-            (groups.count(), others)
+            })
         });
-        let full = match members {
-            None if groups >= limits.groups_per_coordinator => {
-                format!(
-                    "its coordinator has {groups} groups already, as many as it takes; delete some"
-                )
-            }
-            Some(members) if members >= limits.group_members => {
-                format!("group {group} has {members} members already, as many as it takes")
-            }
-            _ => return Ok(()),
-        };
-        Err(WireError::new(ErrorCode::Overloaded, full))
+        match members {
+            Some(members) if members >= limits.group_members => Err(WireError::new(
+                ErrorCode::Overloaded,
+                format!("group {group} has {members} members already, as many as it takes"),
+            )),
+            _ => self.check_room_for_group(partition, group),
+        }
+    }
+
+    /// Refuses a group that is new and one too many, whoever begins it.
+    pub(super) fn check_room_for_group(
+        &self,
+        partition: &Partition,
+        group: &str,
+    ) -> Result<(), WireError> {
+        let (groups, is_known) =
+            partition.with_groups(|groups| (groups.count(), groups.get(group).is_some()));
+        if is_known || groups < self.0.limits.groups_per_coordinator {
+            return Ok(());
+        }
+        Err(WireError::new(
+            ErrorCode::Overloaded,
+            format!(
+                "group {group} is one too many: its coordinator has {groups} already, as many as it takes; delete some"
+            ),
+        ))
     }
 }
 

@@ -47,7 +47,7 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let rpc = rpc(request.uri().path());
+        let rpc = Rpc::of_path(request.uri().path());
         let metrics = self.metrics.clone();
         let answer = self.inner.call(request);
         Box::pin(async move {
@@ -61,12 +61,6 @@ where
             Ok(response)
         })
     }
-}
-
-/// The call a path names, if there is one of the name.
-fn rpc(path: &str) -> Option<Rpc> {
-    let name = path.rsplit('/').next()?;
-    Rpc::ALL.iter().copied().find(|rpc| rpc.name() == name)
 }
 
 /// The error of an answer. A refusal has its status in the headers, where nothing follows; what follows
@@ -85,12 +79,5 @@ mod tests {
         let refused = Status::from(WireError::new(ErrorCode::DiskFull, "no room"));
         assert_eq!(error(&refused.into_http()), Some(ErrorCode::DiskFull));
         assert_eq!(error(&Response::new(Body::default())), None);
-    }
-
-    #[test]
-    fn only_calls_of_the_service_have_a_name() {
-        assert_eq!(rpc("/ropewalk.v1.Ropewalk/Produce"), Some(Rpc::Produce));
-        assert_eq!(rpc("/ropewalk.v1.Ropewalk/Reboot"), None);
-        assert_eq!(rpc(""), None);
     }
 }

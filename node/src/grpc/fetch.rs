@@ -9,31 +9,46 @@ use ropewalk_proto::v1::list_offsets_request::Position as Asked;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Status, Streaming};
+use tonic::{Request, Status, Streaming};
 
 use super::filtered::{self, LastFilter};
 use super::{AnswerStream, Service, Serving};
+use crate::env::Caller;
 use crate::filter::Origin;
+use crate::guard::{Held, Outbox, Room};
 use crate::metrics::Rpc;
-use crate::partition::{FetchSpec, Fetched, Partition, Position};
+use crate::partition::{FetchSpec, Fetched, LEAST_READ_BYTES, Partition, Position};
 
 /// Fetches under way on one stream. Each holds at most `fetch_bytes` of memory.
 const STREAM_FETCHES: usize = 64;
 
+/// An answer on its way, and the room it has until it is sent.
+type Answer = (Result<v1::FetchResponse, Status>, Option<Held>);
+
 /// Serves one fetch stream: one answer a request, each as soon as it is ready.
 pub(super) fn stream(
     service: Service,
-    requests: Streaming<v1::FetchRequest>,
+    request: Request<Streaming<v1::FetchRequest>>,
 ) -> AnswerStream<v1::FetchResponse> {
     let (answers, receiver) = mpsc::channel(1);
-    tokio::spawn(serve(service, requests, answers));
-    Box::pin(ReceiverStream::new(receiver))
+    let caller = request.extensions().get::<Caller>().cloned();
+    let outbox = request.extensions().get::<Outbox>().cloned();
+    let outbox = outbox.unwrap_or_default();
+    tokio::spawn(serve(service, request.into_inner(), caller, answers));
+    let answers = ReceiverStream::new(receiver);
+    Box::pin(answers.map(move |(answer, held): Answer| {
+        if let Some(held) = held {
+            outbox.push(held);
+        }
+        answer
+    }))
 }
 
 async fn serve(
     service: Service,
     mut requests: Streaming<v1::FetchRequest>,
-    answers: mpsc::Sender<Result<v1::FetchResponse, Status>>,
+    caller: Option<Caller>,
+    answers: mpsc::Sender<Answer>,
 ) {
     let Ok(serving) = service.serving() else {
         return;
@@ -44,17 +59,24 @@ async fn serve(
     while open || !waiting.is_empty() {
         tokio::select! {
             request = requests.next(), if open && waiting.len() < STREAM_FETCHES => match request {
-                Some(Ok(request)) => waiting.push(fetch(serving, &last, request)),
-                // The reader is gone: what still waits for records has nobody to go to.
-                Some(Err(_)) => return,
+                Some(Ok(request)) => {
+                    let room = (service.guard.answers(), caller.clone());
+                    waiting.push(fetch(serving, room, &last, request));
+                }
+                // The reader is gone, or sent what is refused: what still waits for records has nobody to
+                // go to.
+                Some(Err(status)) => {
+                    let _ = answers.send((Err(status), None)).await;
+                    return;
+                }
                 // It has nothing more to ask, and waits for its answers.
                 None => open = false,
             },
             Some(answer) = waiting.next() => {
-                let answer: v1::FetchResponse = answer;
+                let (answer, held): (v1::FetchResponse, _) = answer;
                 let code = super::code(&answer.error);
                 service.metrics.requests.answered(Rpc::Fetch, code);
-                if answers.send(Ok(answer)).await.is_err() {
+                if answers.send((Ok(answer), held)).await.is_err() {
                     return;
                 }
             }
@@ -65,20 +87,22 @@ async fn serve(
 
 async fn fetch(
     serving: &Serving,
+    room: (&Room, Option<Caller>),
     last: &LastFilter,
     request: v1::FetchRequest,
-) -> v1::FetchResponse {
+) -> (v1::FetchResponse, Option<Held>) {
     let request_id = request.request_id;
-    match try_fetch(serving, last, &request).await {
-        Ok(answer) => v1::FetchResponse {
-            request_id,
-            ..answer
-        },
-        Err(error) => v1::FetchResponse {
-            request_id,
-            error: Some(serving.stream_error(&request.topic, request.partition, error)),
-            ..Default::default()
-        },
+    match try_fetch(serving, room, last, &request).await {
+        Ok((answer, held)) => (answer, held),
+        Err(error) => {
+            let error = serving.stream_error(&request.topic, request.partition, error);
+            let answer = v1::FetchResponse {
+                request_id,
+                error: Some(error),
+                ..Default::default()
+            };
+            (answer, None)
+        }
     }
 }
 
@@ -98,20 +122,24 @@ fn count(partition: &Partition, fetched: &Fetched) {
 
 async fn try_fetch(
     serving: &Serving,
+    (room, caller): (&Room, Option<Caller>),
     last: &LastFilter,
     request: &v1::FetchRequest,
-) -> Result<v1::FetchResponse, WireError> {
+) -> Result<(v1::FetchResponse, Option<Held>), WireError> {
     let partition = serving.local(&request.topic, request.topic_id, request.partition)?;
     let filter = last.get(&request.filter)?;
     let max_wait_ms = u64::from(request.max_wait_ms).min(serving.limits.fetch_wait_ms);
-    let mut fetched = partition
-        .fetch(FetchSpec {
-            offset: request.offset,
-            max_bytes: (request.max_bytes as usize).min(serving.limits.fetch_bytes),
-            max_wait: Duration::from_millis(max_wait_ms),
-            last_epoch: request.leader_epoch,
-        })
-        .await?;
+    let spec = FetchSpec {
+        offset: request.offset,
+        max_bytes: (request.max_bytes as usize).min(serving.limits.fetch_bytes),
+        max_wait: Duration::from_millis(max_wait_ms),
+        last_epoch: request.leader_epoch,
+    };
+    // One batch comes even if it is larger.
+    let batch_bytes = serving.batch_bytes(&request.topic);
+    let bytes = spec.max_bytes.max(LEAST_READ_BYTES).max(batch_bytes);
+    let hold = || room.hold(bytes, caller.clone());
+    let (mut fetched, mut held) = partition.fetch_held(spec, hold).await?;
     let next_offset = match &filter {
         Some(filter) => {
             let origin = Origin {
@@ -124,6 +152,9 @@ async fn try_fetch(
         None => None,
     };
     count(&partition, &fetched);
+    if let Some(held) = &mut held {
+        held.shrink(fetched.batches.iter().map(|(.., batch)| batch.len()).sum());
+    }
     let batches = fetched
         .batches
         .into_iter()
@@ -132,7 +163,7 @@ async fn try_fetch(
             leader_epoch,
             batch,
         });
-    Ok(v1::FetchResponse {
+    let answer = v1::FetchResponse {
         request_id: request.request_id,
         batches: batches.collect(),
         high_watermark: fetched.high_watermark,
@@ -140,7 +171,8 @@ async fn try_fetch(
         leader_epoch: fetched.epoch,
         error: None,
         next_offset,
-    })
+    };
+    Ok((answer, held))
 }
 
 pub(super) async fn list_offsets(

@@ -1,6 +1,8 @@
 //! What the cluster looks like to a client: the metadata group's view, joined with what the
 //! leaders last reported of themselves.
 
+use std::collections::BTreeSet;
+
 use ropewalk_proto::v1;
 
 use super::Serving;
@@ -16,7 +18,7 @@ pub(super) fn metadata(serving: &Serving, request: v1::MetadataRequest) -> v1::M
     }
 }
 
-/// The named topics that exist, or all of them where none is named.
+/// The named topics that exist, each once, or all of them where none is named.
 pub(super) fn topics(serving: &Serving, names: &[String]) -> Vec<v1::TopicInfo> {
     let view = serving.cluster.view().borrow().clone();
     if names.is_empty() {
@@ -26,7 +28,8 @@ pub(super) fn topics(serving: &Serving, names: &[String]) -> Vec<v1::TopicInfo> 
             .map(|topic| topic_info(serving, topic))
             .collect();
     }
-    let found = names.iter().filter_map(|name| view.topics.get(name));
+    let names: BTreeSet<&String> = names.iter().collect();
+    let found = names.into_iter().filter_map(|name| view.topics.get(name));
     found.map(|topic| topic_info(serving, topic)).collect()
 }
 

@@ -24,7 +24,8 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::cluster::Cluster;
 use crate::config::Limits;
-use crate::coordinator::Coordinator;
+use crate::coordinator::{Coordinator, check_places};
+use crate::guard::{Guard, Guarded};
 use crate::metrics::Metrics;
 use crate::partition::{Partition, Partitions, lost_majority};
 use crate::peer::Peers;
@@ -32,7 +33,8 @@ use crate::peer::Peers;
 use audience::Audience;
 use counted::Counted;
 
-/// The most bytes of one request: the largest batch a topic may allow, and room for its envelope.
+/// The most bytes of one request, whatever the topics allow: the largest batch there may be, and room for
+/// its envelope. What a call may have is decided by the guard before that.
 const MAX_REQUEST_BYTES: usize = 33 << 20;
 
 type AnswerStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -43,6 +45,7 @@ type AnswerStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 pub struct Service {
     serving: Arc<OnceLock<Serving>>,
     metrics: Arc<Metrics>,
+    guard: Guard,
     audience: Audience,
 }
 
@@ -67,10 +70,11 @@ pub struct Serving {
 
 impl Service {
     /// A service that has nothing to serve from yet.
-    pub fn new(metrics: Arc<Metrics>) -> Service {
+    pub fn new(metrics: Arc<Metrics>, guard: Guard) -> Service {
         Service {
             serving: Arc::default(),
             metrics,
+            guard,
             audience: Audience::Inside,
         }
     }
@@ -84,11 +88,11 @@ impl Service {
     }
 
     /// The tonic service.
-    pub fn server(&self) -> Counted<RopewalkServer<Service>> {
+    pub fn server(&self) -> Counted<Guarded<RopewalkServer<Service>>> {
         let server = RopewalkServer::new(self.clone())
             .max_decoding_message_size(MAX_REQUEST_BYTES)
             .max_encoding_message_size(usize::MAX);
-        Counted::new(server, self.metrics.clone())
+        Counted::new(self.guard.around(server), self.metrics.clone())
     }
 
     /// Begins to serve.
@@ -138,6 +142,14 @@ impl Serving {
                 ),
             }
         })
+    }
+
+    /// The most bytes of one batch of a topic; 0 if there is no such topic.
+    fn batch_bytes(&self, topic: &str) -> usize {
+        let view = self.cluster.view();
+        let view = view.borrow();
+        let topic = view.topics.get(topic);
+        topic.map_or(0, |topic| topic.settings.max_batch_bytes as usize)
     }
 
     /// An error as it travels inside a stream, with the leader where that helps.
@@ -212,7 +224,7 @@ impl Ropewalk for Service {
         request: Request<Streaming<v1::FetchRequest>>,
     ) -> Result<Response<Self::FetchStream>, Status> {
         self.serving()?;
-        let answers = fetch::stream(self.clone(), request.into_inner());
+        let answers = fetch::stream(self.clone(), request);
         Ok(Response::new(self.audience.redirect(answers)))
     }
 
@@ -237,9 +249,9 @@ impl Ropewalk for Service {
         request: Request<v1::BacklogRequest>,
     ) -> Result<Response<v1::BacklogResponse>, Status> {
         let coordinator = &self.serving()?.coordinator;
-        Ok(Response::new(
-            coordinator.backlog(request.into_inner()).await,
-        ))
+        let request = request.into_inner();
+        check_places(request.from.len())?;
+        Ok(Response::new(coordinator.backlog(request).await))
     }
 
     type JoinGroupStream = AnswerStream<v1::GroupResponse>;

@@ -2,7 +2,6 @@
 //! partition, and sends it on to the leader.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -30,6 +29,9 @@ const RING_RETRY: Duration = Duration::from_millis(50);
 /// Bound of a call sent on to another node.
 const FORWARD_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Mappings kept; past that others make room.
+const MAPPINGS: usize = 64;
+
 /// The mappings of keys to partitions in use, kept since building a ring is not cheap.
 #[derive(Debug, Default)]
 pub struct Router {
@@ -43,18 +45,27 @@ impl Router {
         let Some(key) = key else {
             return Ok(self.keyless.fetch_add(1, Ordering::Relaxed) % count);
         };
-        let mapping = match self
-            .mappings
-            .lock()
-            .entry((topic.settings.partitioner, count))
-        {
-            Entry::Occupied(known) => known.get().clone(),
-            Entry::Vacant(new) => {
-                let mapping = Partitioner::of_settings(&topic.settings, count)?;
-                new.insert(Arc::new(mapping)).clone()
-            }
-        };
+        let mapping = self.mapping((topic.settings.partitioner, count), || {
+            Ok(Partitioner::of_settings(&topic.settings, count)?)
+        })?;
         Ok(mapping.partition(key))
+    }
+
+    fn mapping(
+        &self,
+        key: (i32, u32),
+        build: impl FnOnce() -> Result<Partitioner, WireError>,
+    ) -> Result<Arc<Partitioner>, WireError> {
+        let mut mappings = self.mappings.lock();
+        if let Some(known) = mappings.get(&key) {
+            return Ok(known.clone());
+        }
+        let mapping = Arc::new(build()?);
+        if mappings.len() >= MAPPINGS {
+            mappings.pop_first();
+        }
+        mappings.insert(key, mapping.clone());
+        Ok(mapping)
     }
 }
 
@@ -208,4 +219,30 @@ async fn append(
         partition: number,
         offset: appended.base_offset,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mappings_are_kept_and_never_more_than_there_is_room_for() {
+        let router = Router::default();
+        let build = |count| {
+            move || {
+                Ok(Partitioner::of_settings(
+                    &v1::TopicSettings::default(),
+                    count,
+                )?)
+            }
+        };
+        for count in 1..=3 * MAPPINGS as u32 {
+            let mapping = router.mapping((1, count), build(count)).unwrap();
+            assert_eq!(mapping.partitions(), count);
+        }
+        assert_eq!(router.mappings.lock().len(), MAPPINGS);
+        let last = 3 * MAPPINGS as u32;
+        let known = router.mapping((1, last), || panic!("it is kept"));
+        assert_eq!(known.unwrap().partitions(), last);
+    }
 }

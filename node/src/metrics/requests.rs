@@ -50,6 +50,12 @@ rpcs! {
 }
 
 impl Rpc {
+    /// The call a path names, if there is one of the name.
+    pub fn of_path(path: &str) -> Option<Rpc> {
+        let name = path.rsplit('/').next()?;
+        Rpc::ALL.iter().copied().find(|rpc| rpc.name() == name)
+    }
+
     /// Whether it is answered many times.
     pub fn is_stream(self) -> bool {
         matches!(self, Rpc::Produce | Rpc::Fetch | Rpc::JoinGroup)
@@ -115,6 +121,14 @@ impl Requests {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_calls_of_the_service_have_a_name() {
+        let path = Rpc::of_path;
+        assert_eq!(path("/ropewalk.v1.Ropewalk/Produce"), Some(Rpc::Produce));
+        assert_eq!(path("/ropewalk.v1.Ropewalk/Reboot"), None);
+        assert_eq!(path(""), None);
+    }
 
     #[test]
     fn every_code_has_a_place_of_its_own() {

@@ -12,7 +12,7 @@ use super::Partition;
 use super::walk::{Walk, WalkError};
 
 /// The least to read at once: what lies between two points of the sparse index.
-pub(super) const LEAST_READ_BYTES: usize = 64 << 10;
+pub const LEAST_READ_BYTES: usize = 64 << 10;
 
 /// What a reader asks for.
 #[derive(Debug, Clone, Copy)]
@@ -54,6 +54,23 @@ impl Partition {
     /// `NotLeader` and `NoLeader`; `OffsetOutOfRange` with the range there is; `StaleEpoch` if the
     /// reader has seen a newer leader than this one; `DiskFailed` and `DamagedData`.
     pub async fn fetch(&self, spec: FetchSpec) -> Result<Fetched, WireError> {
+        let (fetched, _) = self.fetch_held(spec, || std::future::ready(Ok(()))).await?;
+        Ok(fetched)
+    }
+
+    /// The same. Before anything is read, `hold` takes room for it; what it returns comes along.
+    ///
+    /// # Errors
+    /// As above, and those of `hold`.
+    pub async fn fetch_held<T, H, F>(
+        &self,
+        spec: FetchSpec,
+        hold: H,
+    ) -> Result<(Fetched, Option<T>), WireError>
+    where
+        H: Fn() -> F,
+        F: Future<Output = Result<T, WireError>>,
+    {
         let deadline = Instant::now() + spec.max_wait;
         let mut applied = self.view.applied();
         let mut leads = self.leads.subscribe();
@@ -67,18 +84,19 @@ impl Partition {
             }
             self.check_range(spec.offset, &fetched)?;
             if spec.offset < fetched.high_watermark {
+                let held = hold().await?;
                 match self.read(&spec, fetched).await? {
-                    Some(fetched) => return Ok(fetched),
+                    Some(fetched) => return Ok((fetched, Some(held))),
                     None => continue,
                 }
             }
             tokio::select! {
-                changed = applied.changed() => if changed.is_err() { return Ok(fetched) },
+                changed = applied.changed() => if changed.is_err() { return Ok((fetched, None)) },
                 // A leader that lost its place must not keep its readers waiting.
                 // Never an error: the sender is this partition's. It keeps nobody waiting for a
                 // leader that lost its place.
                 _ = leads.changed() => {}
-                () = tokio::time::sleep_until(deadline) => return Ok(fetched),
+                () = tokio::time::sleep_until(deadline) => return Ok((fetched, None)),
             }
         }
     }

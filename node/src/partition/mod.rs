@@ -49,7 +49,7 @@ mod turns;
 mod unpack_tests;
 mod walk;
 
-pub use fetch::{FetchSpec, Fetched};
+pub use fetch::{FetchSpec, Fetched, LEAST_READ_BYTES};
 pub use lookup::{Backlog, Listed, Position};
 pub use machine::PartitionMachine;
 pub use produce::{Appended, Ticket};

@@ -1,0 +1,215 @@
+//! Bounds of what callers can make a node hold, before and behind every service: calls under way, the
+//! size of requests and the number of their fields, bytes of requests that are not whole and of answers
+//! that are not sent. What a call means must not come in here.
+
+mod answer;
+mod request;
+mod room;
+mod walk;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use ropewalk_proto::error::{ErrorCode, WireError};
+use ropewalk_proto::shape::Shape;
+use tokio::sync::Semaphore;
+use tonic::Status;
+use tonic::body::Body;
+use tonic::codegen::http::{Request, Response};
+use tonic::server::NamedService;
+use tower::Service;
+
+use crate::config::Limits;
+use crate::env::Caller;
+use crate::metrics::Rpc;
+
+use answer::{Place, Streamed};
+use request::{Bounds, Inspected, Kept};
+pub use room::{Held, Outbox, Room};
+
+/// The largest batch that is taken from the beginning; more once a topic allows more.
+const LEAST_BATCH_BYTES: usize = 4 << 20;
+/// The largest batch that a topic can allow.
+const LARGEST_BATCH_BYTES: usize = 32 << 20;
+/// What goes along with a batch or a record.
+const ENVELOPE_BYTES: usize = 64 << 10;
+/// The largest message between nodes: a checkpoint with what goes along.
+const PEER_BYTES: usize = 65 << 20;
+/// Fields of a message between nodes: a report of all that a node may lead.
+const PEER_FIELDS: usize = 500_000;
+/// Fields of a message of heartbeats: as many heartbeats as are sent at a time.
+const HEARTBEAT_FIELDS: usize = 2_048 * 64;
+
+/// The bounds of one kind of callers, shared by all services they reach.
+#[derive(Debug, Clone)]
+pub struct Guard(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    is_for_peers: bool,
+    request_bytes: usize,
+    request_fields: usize,
+    within: Duration,
+    /// The largest batch that a topic has allowed since this node began.
+    batch_bytes: AtomicUsize,
+    streams: Arc<Semaphore>,
+    streams_per_address: usize,
+    /// Room for requests.
+    requests: Arc<Semaphore>,
+    answers: Room,
+}
+
+impl Guard {
+    /// The bounds of clients.
+    pub fn for_clients(limits: &Limits) -> Guard {
+        Guard::new(limits, false)
+    }
+
+    /// The bounds of other nodes, which clients can't use up.
+    pub fn for_peers(limits: &Limits) -> Guard {
+        Guard::new(limits, true)
+    }
+
+    fn new(limits: &Limits, is_for_peers: bool) -> Guard {
+        let permits = |count: usize| Arc::new(Semaphore::new(count.min(u32::MAX as usize >> 1)));
+        // The largest message must fit, or it would wait for ever.
+        let largest = match is_for_peers {
+            true => PEER_BYTES,
+            false => LARGEST_BATCH_BYTES + ENVELOPE_BYTES,
+        };
+        Guard(Arc::new(Shared {
+            is_for_peers,
+            request_bytes: limits.request_bytes,
+            request_fields: limits.request_fields,
+            within: Duration::from_millis(limits.request_within_ms),
+            batch_bytes: AtomicUsize::new(LEAST_BATCH_BYTES),
+            streams: permits(limits.streams),
+            streams_per_address: limits.streams.div_ceil(2),
+            requests: permits(limits.request_inflight_bytes.max(largest + ENVELOPE_BYTES)),
+            answers: Room::new(limits.answer_inflight_bytes),
+        }))
+    }
+
+    /// Takes batches of so many bytes from now on, as a topic allows them. Less is not unlearned: a
+    /// producer that has not heard of it must be told so by the topic.
+    pub fn allow_batches_of(&self, bytes: usize) {
+        self.0.batch_bytes.fetch_max(bytes, Ordering::Relaxed);
+    }
+
+    /// Room for answers.
+    pub fn answers(&self) -> &Room {
+        &self.0.answers
+    }
+
+    /// A service within these bounds.
+    pub fn around<S>(&self, inner: S) -> Guarded<S> {
+        Guarded {
+            inner,
+            guard: self.clone(),
+        }
+    }
+
+    /// Takes one more call in.
+    fn admit(&self, caller: Option<&Caller>) -> Result<Place, WireError> {
+        let full = |what: &str| {
+            WireError::new(
+                ErrorCode::Overloaded,
+                format!("{what}, as many as it takes; use fewer streams, or try again later"),
+            )
+        };
+        let call = match caller {
+            Some(caller) if self.0.is_for_peers => {
+                caller.is_peer();
+                Some(caller.begin())
+            }
+            Some(caller) => {
+                let call = caller.begin_within(self.0.streams_per_address);
+                Some(call.ok_or_else(|| full("this address has half of the node's streams open"))?)
+            }
+            None => None,
+        };
+        let streams = self.0.streams.clone().try_acquire_owned();
+        let streams = streams.map_err(|_| full("this node has all its streams open"))?;
+        Ok((streams, call))
+    }
+
+    fn bounds(&self, path: &str, rpc: Option<Rpc>) -> Bounds {
+        let shared = &self.0;
+        let (bytes, fields) = match rpc {
+            _ if shared.is_for_peers && path.ends_with("/Heartbeat") => {
+                (PEER_BYTES, HEARTBEAT_FIELDS)
+            }
+            _ if shared.is_for_peers => (PEER_BYTES, PEER_FIELDS),
+            Some(Rpc::Produce | Rpc::Publish) => {
+                let batch = shared.batch_bytes.load(Ordering::Relaxed);
+                (batch + ENVELOPE_BYTES, shared.request_fields)
+            }
+            _ => (shared.request_bytes, shared.request_fields),
+        };
+        Bounds {
+            bytes,
+            fields,
+            shape: Shape::of_request(path),
+            within: shared.within,
+            is_unary: rpc.is_some_and(|rpc| !rpc.is_stream()),
+        }
+    }
+}
+
+/// A service within bounds.
+#[derive(Debug, Clone)]
+pub struct Guarded<S> {
+    inner: S,
+    guard: Guard,
+}
+
+impl<S: NamedService> NamedService for Guarded<S> {
+    const NAME: &'static str = S::NAME;
+}
+
+impl<S> Service<Request<Body>> for Guarded<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>>,
+    S::Future: Send + 'static,
+    S::Error: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future = BoxFuture<'static, Result<Response<Body>, S::Error>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let guard = self.guard.clone();
+        let caller = request.extensions().get::<Caller>().cloned();
+        let place = match guard.admit(caller.as_ref()) {
+            Ok(place) => place,
+            Err(error) => return Box::pin(async { Ok(Status::from(error).into_http()) }),
+        };
+        let path = request.uri().path();
+        let rpc = Rpc::of_path(path).filter(|_| !guard.0.is_for_peers);
+        let bounds = guard.bounds(path, rpc);
+        let (kept, outbox) = (Kept::default(), Outbox::default());
+        request.extensions_mut().insert(outbox.clone());
+        let room = guard.0.requests.clone();
+        let within = kept.clone();
+        let request = request.map(|body| Body::new(Inspected::new(body, bounds, room, within)));
+        let answer = self.inner.call(request);
+        Box::pin(async move {
+            let response = answer.await?;
+            if bounds.is_unary {
+                let answers = guard.answers();
+                return Ok(answer::whole(response, answers, caller, place, kept).await);
+            }
+            Ok(response.map(|body| Body::new(Streamed::new(body, outbox, place))))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,234 @@
+//! The bytes of requests as they come: held against the bounds of their call before anything decodes
+//! them, and charged to the node until the call is done with them.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use http_body::Frame;
+use parking_lot::Mutex;
+use ropewalk_proto::error::{ErrorCode, WireError};
+use ropewalk_proto::shape::Shape;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, Sleep, sleep};
+use tokio_util::sync::PollSemaphore;
+use tonic::Status;
+use tonic::body::Body;
+
+use super::walk::{Stop, Walk};
+
+/// Bytes before each message: a flag, and its length.
+const HEAD_BYTES: usize = 5;
+
+/// Bounds of the requests of one call.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    /// The most bytes of one message.
+    pub bytes: usize,
+    /// The most fields of one message, at every depth together.
+    pub fields: usize,
+    pub shape: Option<Shape>,
+    /// How long a message may take to come.
+    pub within: Duration,
+    /// The call is one message, and its time runs from the beginning.
+    pub is_unary: bool,
+}
+
+/// What a unary call is charged, kept until it is answered.
+pub(super) type Kept = Arc<Mutex<Option<OwnedSemaphorePermit>>>;
+
+/// The body of a request.
+pub(super) struct Inspected {
+    body: Body,
+    bounds: Bounds,
+    head: Vec<u8>,
+    /// The message under way.
+    walk: Option<Walk>,
+    room: PollSemaphore,
+    charged: Option<OwnedSemaphorePermit>,
+    /// What has come and there was no room for yet.
+    next: Option<Bytes>,
+    until: Instant,
+    late: Pin<Box<Sleep>>,
+    kept: Kept,
+}
+
+impl Inspected {
+    pub fn new(body: Body, bounds: Bounds, room: Arc<Semaphore>, kept: Kept) -> Inspected {
+        Inspected {
+            body,
+            bounds,
+            head: Vec::with_capacity(HEAD_BYTES),
+            walk: None,
+            room: PollSemaphore::new(room),
+            charged: None,
+            next: None,
+            until: Instant::now() + bounds.within,
+            late: Box::pin(sleep(bounds.within)),
+            kept,
+        }
+    }
+
+    /// Bytes of the message that is not whole.
+    fn unfinished(&self) -> usize {
+        let taken = self.walk.as_ref().map_or(0, Walk::taken);
+        self.head.len() + usize::try_from(taken).unwrap_or(usize::MAX)
+    }
+
+    /// Gives back what was charged for messages that are whole: whoever asks for more has taken them.
+    fn settle(&mut self) {
+        let unfinished = self.unfinished();
+        if let Some(charged) = &mut self.charged {
+            let whole = charged.num_permits().saturating_sub(unfinished);
+            drop(charged.split(whole));
+        }
+    }
+
+    fn inspect(&mut self, mut bytes: &[u8]) -> Result<(), WireError> {
+        while !bytes.is_empty() {
+            match &mut self.walk {
+                None => {
+                    let missing = HEAD_BYTES.saturating_sub(self.head.len()).min(bytes.len());
+                    let (head, rest) = bytes.split_at(missing);
+                    if self.head.is_empty() && !self.bounds.is_unary {
+                        self.until = Instant::now() + self.bounds.within;
+                    }
+                    self.head.extend_from_slice(head);
+                    bytes = rest;
+                    self.begin()?;
+                }
+                Some(walk) => {
+                    let left = usize::try_from(walk.left()).unwrap_or(usize::MAX);
+                    let (now, rest) = bytes.split_at(left.min(bytes.len()));
+                    walk.take(now).map_err(|stop| self.bounds.refuse(stop))?;
+                    bytes = rest;
+                    if walk.left() == 0 {
+                        self.walk = None;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins a message once its head is whole.
+    fn begin(&mut self) -> Result<(), WireError> {
+        let Some([packed, length @ ..]) = self.head.first_chunk::<HEAD_BYTES>() else {
+            return Ok(());
+        };
+        let bytes = u32::from_be_bytes(*length) as usize;
+        if bytes > self.bounds.bytes {
+            return Err(WireError::new(
+                ErrorCode::TooLarge,
+                format!(
+                    "request of {bytes} bytes: this call takes {} at most; send less at a time",
+                    self.bounds.bytes
+                ),
+            ));
+        }
+        // What is packed is refused where it would be unpacked.
+        let shape = self.bounds.shape.filter(|_| *packed == 0);
+        self.walk = (bytes > 0).then(|| Walk::new(shape, bytes as u64, self.bounds.fields));
+        self.head.clear();
+        Ok(())
+    }
+
+    fn is_waited_for(&self) -> bool {
+        self.next.is_some() || self.bounds.is_unary || self.unfinished() > 0
+    }
+
+    /// Says that nothing is there yet, unless that took too long.
+    fn unless_late(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        if !self.is_waited_for() {
+            return Poll::Pending;
+        }
+        while self.late.poll_unpin(cx).is_ready() {
+            if self.until > Instant::now() {
+                self.late.as_mut().reset(self.until);
+                continue;
+            }
+            let error = WireError::new(
+                ErrorCode::Overloaded,
+                format!(
+                    "request was not whole within {:?}; send it faster, or try again",
+                    self.bounds.within
+                ),
+            );
+            return Poll::Ready(Some(Err(error.into())));
+        }
+        Poll::Pending
+    }
+}
+
+impl Bounds {
+    fn refuse(&self, stop: Stop) -> WireError {
+        let why = match stop {
+            Stop::TooManyFields => format!(
+                "request with more than {} fields, which is the most this call takes; ask for less at a time",
+                self.fields
+            ),
+            Stop::Malformed => {
+                "request that is no message of its kind; check the client".to_owned()
+            }
+        };
+        WireError::new(ErrorCode::InvalidRequest, why)
+    }
+}
+
+impl http_body::Body for Inspected {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let this = &mut *self;
+        if this.next.is_none() {
+            this.settle();
+            let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) else {
+                return this.unless_late(cx);
+            };
+            let frame = match frame {
+                Some(Ok(frame)) => frame,
+                other => return Poll::Ready(other),
+            };
+            match frame.into_data() {
+                Ok(data) => {
+                    this.inspect(&data)?;
+                    this.next = Some(data);
+                }
+                Err(frame) => return Poll::Ready(Some(Ok(frame))),
+            }
+        }
+        let bytes = this.next.as_ref().map_or(0, Bytes::len);
+        let Poll::Ready(room) = this.room.poll_acquire_many(cx, bytes as u32) else {
+            return this.unless_late(cx);
+        };
+        // Nobody closes it.
+        let Some(room) = room else {
+            return Poll::Ready(None);
+        };
+        match &mut this.charged {
+            Some(charged) => charged.merge(room),
+            none => *none = Some(room),
+        }
+        let data = this.next.take().unwrap_or_default();
+        Poll::Ready(Some(Ok(Frame::data(data))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.next.is_none() && self.body.is_end_stream()
+    }
+}
+
+impl Drop for Inspected {
+    fn drop(&mut self) {
+        if self.bounds.is_unary {
+            *self.kept.lock() = self.charged.take();
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! Room for answers that are not sent yet, over the whole node. When it is full, those make room who have
+//! taken nothing of theirs for longest.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use ropewalk_proto::error::{ErrorCode, WireError};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout};
+
+use crate::env::Caller;
+
+/// An answer that was not taken for so long may be given up, with its connection, for others.
+const STALLED_AFTER: Duration = Duration::from_secs(5);
+/// How long an answer waits for room.
+const ROOM_WITHIN: Duration = Duration::from_secs(7);
+/// How often it looks meanwhile for those that have stalled.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// Room for the answers of a node.
+#[derive(Debug, Clone)]
+pub struct Room(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    bytes: usize,
+    free: Arc<Semaphore>,
+    waiting: Mutex<Waiting>,
+}
+
+/// Answers that are not sent yet, the oldest first.
+#[derive(Debug, Default)]
+struct Waiting {
+    last: u64,
+    answers: BTreeMap<u64, Answer>,
+}
+
+#[derive(Debug)]
+struct Answer {
+    since: Instant,
+    bytes: usize,
+    caller: Option<Caller>,
+}
+
+/// Room that one answer has until this is dropped.
+pub struct Held {
+    room: Room,
+    number: u64,
+    permit: OwnedSemaphorePermit,
+}
+
+impl Room {
+    /// Room for so many bytes.
+    pub fn new(bytes: usize) -> Room {
+        let bytes = bytes.clamp(1, u32::MAX as usize >> 1);
+        Room(Arc::new(Shared {
+            bytes,
+            free: Arc::new(Semaphore::new(bytes)),
+            waiting: Mutex::default(),
+        }))
+    }
+
+    /// Takes room for an answer of so many bytes; one that is larger than all takes all.
+    ///
+    /// # Errors
+    /// `Overloaded` if there is none for too long.
+    pub async fn hold(&self, bytes: usize, caller: Option<Caller>) -> Result<Held, WireError> {
+        let bytes = bytes.min(self.0.bytes);
+        let wanted = bytes as u32;
+        if let Ok(permit) = self.0.free.clone().try_acquire_many_owned(wanted) {
+            return Ok(self.note(permit, caller));
+        }
+        let acquiring = self.0.free.clone().acquire_many_owned(wanted);
+        tokio::pin!(acquiring);
+        let until = Instant::now() + ROOM_WITHIN;
+        while Instant::now() < until {
+            self.give_up_stalled(bytes);
+            if let Ok(Ok(permit)) = timeout(LOOK_EVERY, &mut acquiring).await {
+                return Ok(self.note(permit, caller));
+            }
+        }
+        Err(WireError::new(
+            ErrorCode::Overloaded,
+            "answers that wait to be taken fill this node; read what was asked for, or try again later",
+        ))
+    }
+
+    fn note(&self, permit: OwnedSemaphorePermit, caller: Option<Caller>) -> Held {
+        let mut waiting = self.0.waiting.lock();
+        waiting.last += 1;
+        let number = waiting.last;
+        let answer = Answer {
+            since: Instant::now(),
+            bytes: permit.num_permits(),
+            caller,
+        };
+        waiting.answers.insert(number, answer);
+        Held {
+            room: self.clone(),
+            number,
+            permit,
+        }
+    }
+
+    /// Ends the connections of the oldest answers that nobody takes, as far as needed.
+    fn give_up_stalled(&self, bytes: usize) {
+        let now = Instant::now();
+        let waiting = self.0.waiting.lock();
+        let mut gained = 0;
+        for answer in waiting.answers.values() {
+            if gained >= bytes || now < answer.since + STALLED_AFTER {
+                return;
+            }
+            if let Some(caller) = &answer.caller {
+                caller.cut("it takes nothing of what it asked for, and others need the room");
+                gained += answer.bytes;
+            }
+        }
+    }
+
+    /// Bytes of answers that are not sent yet.
+    #[cfg(test)]
+    fn used(&self) -> usize {
+        self.0.bytes.saturating_sub(self.0.free.available_permits())
+    }
+}
+
+impl Held {
+    /// Gives back what is not needed, now that the size is known.
+    pub fn shrink(&mut self, bytes: usize) {
+        let over = self.permit.num_permits().saturating_sub(bytes);
+        drop(self.permit.split(over));
+        let mut waiting = self.room.0.waiting.lock();
+        if let Some(answer) = waiting.answers.get_mut(&self.number) {
+            answer.bytes = bytes.min(answer.bytes);
+            answer.since = Instant::now();
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.room.0.waiting.lock().answers.remove(&self.number);
+    }
+}
+
+impl fmt::Debug for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Held({})", self.permit.num_permits())
+    }
+}
+
+/// Room of answers that a stream has handed over to be encoded, on their way to the bytes they become.
+#[derive(Debug, Clone, Default)]
+pub struct Outbox(Arc<Mutex<Vec<Held>>>);
+
+impl Outbox {
+    /// Hands over the room of an answer together with it.
+    pub fn push(&self, held: Held) {
+        self.0.lock().push(held);
+    }
+
+    /// Binds the room of what was handed over to the bytes made of it.
+    pub(super) fn bind(&self, bytes: Bytes) -> Bytes {
+        let held = std::mem::take(&mut *self.0.lock());
+        match held.is_empty() {
+            true => bytes,
+            false => bind(bytes, Arc::new(held)),
+        }
+    }
+}
+
+/// Bytes that hold their room until they are written, or given up.
+pub(super) fn bind<T: Send + Sync + 'static>(bytes: Bytes, held: Arc<T>) -> Bytes {
+    struct Bound<T>(
+        Bytes,
+        #[allow(dead_code, reason = "held until it is dropped")] Arc<T>,
+    );
+    impl<T> AsRef<[u8]> for Bound<T> {
+        fn as_ref(&self) -> &[u8] {
+            &self.0
+        }
+    }
+    Bytes::from_owner(Bound(bytes, held))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn room_comes_back_with_the_last_byte_and_not_before() {
+        let room = Room::new(10);
+        let outbox = Outbox::default();
+        let mut held = room.hold(10, None).await.expect("room");
+        held.shrink(6);
+        assert_eq!(room.used(), 6);
+        outbox.push(held);
+        let mut bytes = outbox.bind(Bytes::from_static(b"answer"));
+        let rest = bytes.split_off(3);
+        drop(bytes);
+        assert_eq!(room.used(), 6);
+        let refused = room.hold(5, None).await.expect_err("no room");
+        assert_eq!(refused.code, ErrorCode::Overloaded);
+        drop(rest);
+        assert_eq!(room.used(), 0);
+        let all = room.hold(1_000, None).await.expect("all of it");
+        assert_eq!(room.used(), 10);
+        drop(all);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_takes_nothing_makes_room_for_others() {
+        let room = Room::new(10);
+        let stalled = Caller::of("10.0.0.1:1");
+        let held = room.hold(10, Some(stalled.clone())).await.expect("room");
+        let ended = stalled.clone();
+        tokio::spawn(async move {
+            ended.ended().await;
+            drop(held);
+        });
+        let began = Instant::now();
+        room.hold(1, None).await.expect("room in time");
+        assert!(began.elapsed() >= STALLED_AFTER, "{:?}", began.elapsed());
+        assert!(stalled.is_cut());
+    }
+}

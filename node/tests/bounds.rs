@@ -1,0 +1,250 @@
+//! What one caller can make a node hold is bounded: the size of a request, the fields in it, streams,
+//! connections, and answers that nobody takes. The node goes on to serve others.
+
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use ropewalk_node::Config;
+use ropewalk_proto::error::{ErrorCode, WireError};
+use ropewalk_proto::v1;
+use ropewalk_proto::v1::raft_client::RaftClient;
+use ropewalk_proto::v1::ropewalk_client::RopewalkClient;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::{Instant, sleep, timeout};
+use tonic::Status;
+use tonic::transport::{Channel, Endpoint};
+
+use support::*;
+
+#[allow(dead_code, reason = "each file of tests uses a part")]
+mod support;
+
+fn code<T>(answer: Result<T, Status>) -> ErrorCode {
+    let status = answer.err().expect("refused");
+    WireError::from(&status).code
+}
+
+fn channel(node: &Node) -> Channel {
+    let endpoint = Endpoint::from_shared(format!("http://{}", node.config.listen));
+    endpoint.expect("an address").connect_lazy()
+}
+
+#[tokio::test]
+async fn a_topic_named_many_times_is_told_of_once() {
+    let mut node = Node::start().await;
+    let asking = v1::MetadataRequest {
+        topics: vec![TOPIC.to_owned(); 40_000],
+    };
+    let answer = node.client.metadata(asking).await.expect("an answer");
+    assert_eq!(answer.into_inner().topics.len(), 1);
+    let asking = v1::ListPartitionsRequest {
+        topics: vec![TOPIC.to_owned(); 40_000],
+    };
+    let answer = node.client.list_partitions(asking).await;
+    assert_eq!(answer.expect("an answer").into_inner().topics.len(), 1);
+    node.still_serves().await;
+}
+
+#[tokio::test]
+async fn a_request_with_too_many_fields_is_refused_before_it_is_decoded() {
+    let mut node = Node::start().await;
+    let asking = v1::MetadataRequest {
+        topics: vec![String::new(); 200_000],
+    };
+    let refused = code(node.client.metadata(asking).await);
+    assert_eq!(refused, ErrorCode::InvalidRequest);
+    let record = v1::PublishRequest {
+        topic: TOPIC.to_owned(),
+        headers: vec![v1::Header::default(); 1 << 20],
+        ..Default::default()
+    };
+    let refused = code(node.client.publish(record).await);
+    assert_eq!(refused, ErrorCode::InvalidRequest);
+    let places = |count| v1::BacklogRequest {
+        topic: TOPIC.to_owned(),
+        from: vec![v1::BacklogFrom::default(); count],
+    };
+    for count in [11_000, 1 << 20] {
+        let refused = code(node.client.backlog(places(count)).await);
+        assert_eq!(refused, ErrorCode::InvalidRequest, "{count} places");
+    }
+    node.still_serves().await;
+}
+
+#[tokio::test]
+async fn a_request_is_as_large_as_its_call_needs() {
+    let mut node = Node::start().await;
+    let asking = v1::MetadataRequest {
+        topics: vec!["x".repeat(5 << 20)],
+    };
+    let refused = code(node.client.metadata(asking).await);
+    assert_eq!(refused, ErrorCode::TooLarge);
+    let record = v1::PublishRequest {
+        topic: TOPIC.to_owned(),
+        value: Some(vec![0; 8 << 20].into()),
+        ..Default::default()
+    };
+    let refused = code(node.client.publish(record).await);
+    assert_eq!(refused, ErrorCode::TooLarge);
+    node.still_serves().await;
+}
+
+#[tokio::test]
+async fn streams_with_floods_of_empty_messages_are_ended() {
+    let node = Node::start().await;
+    let call = v1::HeartbeatCall {
+        calls: vec![v1::AppendCall::default(); 8 << 20],
+    };
+    let mut raft = RaftClient::new(channel(&node));
+    let flood = futures_util::stream::iter([call]).chain(futures_util::stream::pending());
+    let answers = raft.heartbeat(flood).await.expect("a stream");
+    let ended = timeout(PATIENCE, answers.into_inner().next()).await;
+    assert!(!matches!(ended.expect("ended in time"), Some(Ok(_))));
+
+    let commit = v1::Commit {
+        positions: vec![v1::GroupPosition::default(); 1 << 20],
+    };
+    let commit = v1::GroupRequest {
+        request_id: 1,
+        kind: Some(v1::group_request::Kind::Commit(commit)),
+    };
+    let mut client = RopewalkClient::new(channel(&node));
+    let flood = futures_util::stream::iter([commit]).chain(futures_util::stream::pending());
+    let answers = client.join_group(flood).await.expect("a stream");
+    let ended = timeout(PATIENCE, answers.into_inner().next()).await;
+    let ended = ended.expect("ended in time").expect("it says why");
+    assert_eq!(code(ended), ErrorCode::InvalidRequest);
+    node.still_serves().await;
+}
+
+#[tokio::test]
+async fn groups_begun_by_a_seek_count_as_others_do() {
+    let change = |config: &mut Config| {
+        config.limits.groups_per_coordinator = 2;
+        config.limits.group_partitions = 1;
+    };
+    let mut node = Node::start_with(change).await;
+    let seek = |group: usize| v1::SeekGroupRequest {
+        group: format!("group-{group}"),
+        topic: TOPIC.to_owned(),
+        position: Some(v1::seek_group_request::Position::Beginning(true)),
+        ..Default::default()
+    };
+    let mut refused = None;
+    let until = Instant::now() + PATIENCE;
+    let mut begun = 0;
+    while refused.is_none() && begun < 10 {
+        match node.client.seek_group(seek(begun)).await {
+            Ok(_) => begun += 1,
+            Err(status) => match WireError::from(&status) {
+                error if error.code == ErrorCode::Overloaded => refused = Some(error),
+                // The internal topic is being made.
+                error => assert!(Instant::now() < until, "{error}"),
+            },
+        }
+    }
+    assert_eq!(begun, 2);
+    let again = node.client.seek_group(seek(0)).await;
+    again.expect("it is one of the two");
+    node.still_serves().await;
+}
+
+#[tokio::test]
+async fn streams_are_bounded_and_a_place_is_free_again_when_one_ends() {
+    let node = Node::start_with(|config| config.limits.streams = 20).await;
+    let mut client = RopewalkClient::new(channel(&node));
+    let mut open = Vec::new();
+    let refused = loop {
+        match client.produce(futures_util::stream::pending()).await {
+            Ok(answers) => open.push(answers),
+            Err(status) => break WireError::from(&status),
+        }
+        assert!(open.len() <= 10, "half of them from one address");
+    };
+    assert_eq!(refused.code, ErrorCode::Overloaded, "{refused}");
+    drop(open);
+    let again = async {
+        while client
+            .produce(futures_util::stream::pending())
+            .await
+            .is_err()
+        {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, again).await.expect("room again");
+}
+
+#[tokio::test]
+async fn readers_that_take_nothing_make_room_for_those_that_do() {
+    let change = |config: &mut Config| config.limits.answer_inflight_bytes = 8 << 20;
+    let mut node = Node::start_with(change).await;
+    let value = vec![b'v'; 900_000];
+    for _ in 0..8 {
+        let batch = batch((-1, -1, -1), &[&value]);
+        node.produce(0, batch).await.expect("written");
+    }
+    let request = v1::FetchRequest {
+        topic: TOPIC.to_owned(),
+        max_bytes: 4 << 20,
+        ..Default::default()
+    };
+    let mut stalled = Vec::new();
+    for _ in 0..20 {
+        // It takes the first bytes of an answer, and no more.
+        let endpoint = Endpoint::from_shared(format!("http://{}", node.config.listen));
+        let endpoint = endpoint.expect("an address").initial_stream_window_size(1);
+        let mut client = RopewalkClient::new(endpoint.connect_lazy());
+        let requests = futures_util::stream::iter([request.clone()]);
+        let requests = requests.chain(futures_util::stream::pending());
+        stalled.push((client.fetch(requests).await, client));
+    }
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let answer = node.fetch(0, 0).await;
+        match answer.error {
+            None => break assert!(!answer.batches.is_empty()),
+            Some(error) => assert!(Instant::now() < until, "{error:?}"),
+        }
+    }
+    node.still_serves().await;
+}
+
+#[tokio::test]
+async fn a_probe_is_answered_while_others_send_their_headers_slowly() {
+    let change = |config: &mut Config| {
+        config.limits.connections = 20;
+        config.limits.http_head_within_ms = 1_500;
+    };
+    let node = Node::start_with(change).await;
+    let http = node.config.http.clone().expect("on");
+    let mut slow = Vec::new();
+    for _ in 0..10 {
+        let mut one = node.connect(&http).await;
+        one.write_all(b"GET /healthz HTTP/1.1\r\n")
+            .await
+            .expect("sent");
+        slow.push(one);
+    }
+    let dripping = tokio::spawn(async move {
+        let mut ended = 0;
+        while ended < slow.len() {
+            ended = 0;
+            for one in &mut slow {
+                ended += usize::from(one.write_all(b"x: y\r\n").await.is_err());
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
+    });
+    // One that has only just begun is left alone.
+    sleep(Duration::from_millis(1_200)).await;
+    let mut probe = node.connect(&http).await;
+    let ask = b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    probe.write_all(ask).await.expect("sent");
+    let mut answer = String::new();
+    let read = timeout(PATIENCE, probe.read_to_string(&mut answer)).await;
+    read.expect("an answer in time").expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let ended = timeout(PATIENCE, dripping).await;
+    ended.expect("the slow ones are ended").expect("no panic");
+}
