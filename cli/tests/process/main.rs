@@ -14,6 +14,7 @@ mod floods;
 mod garbage;
 mod group_topics;
 mod groups;
+mod identity;
 mod joining;
 mod otlp;
 mod readme;
