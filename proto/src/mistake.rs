@@ -71,6 +71,7 @@ mistakes! {
     FilterSkips "filter-skips" "a filter leads its reader one record too far"
     EpochGivenTwice "epoch-given-twice" "a producer's epoch is counted on from what the caller says, and kept nowhere"
     MergeOutsideApply "merge-outside-apply" "a change of one setting writes all of them, as its proposer knew them"
+    AddressTakenOver "address-taken-over" "a new node takes the place of whoever holds its address, dead or alive"
     PositionAhead "position-ahead" "a member commits past records that are not done"
     OldTopicId "old-topic-id" "a request with the id of a deleted topic is taken"
     GrowthBeginsAtTheEnd "growth-begins-at-the-end" "a group that begins at the end does so in partitions that its topic gains later"

@@ -55,6 +55,16 @@ struct Ended {
 }
 
 impl Machine {
+    fn new(disk: Arc<dyn SimDisk>) -> Machine {
+        Machine {
+            disk,
+            clock: Arc::default(),
+            ended: Mutex::default(),
+            member_of: Mutex::default(),
+            process: Process::default(),
+        }
+    }
+
     /// Why the node's process ended by itself, while it is not started again.
     pub fn why_ended(&self) -> Option<String> {
         let ended = self.ended.lock();
@@ -87,6 +97,32 @@ pub struct Cluster {
     seed: u64,
     kind: DiskKind,
     machines: BTreeMap<String, Arc<Machine>>,
+    places: Places,
+    /// Processes that claim to be a node and are none, until they are dismissed.
+    guests: BTreeMap<String, Arc<Machine>>,
+}
+
+/// By how much the port of a host that has moved differs from what it was at first.
+#[derive(Debug, Clone, Default)]
+struct Places(Arc<Mutex<BTreeMap<String, u16>>>);
+
+impl Places {
+    /// Present address of the node that was first at this one.
+    fn now_at(&self, first: &str) -> String {
+        let name = first.rsplit_once(':').map_or(first, |(name, _)| name);
+        let offset = self.0.lock().get(name).copied().unwrap_or(0);
+        format!("{name}:{}", PORT + offset)
+    }
+
+    /// The settings of a process that begins now: who starts it knows where everybody is.
+    fn settings(&self, config: &Config) -> Config {
+        Config {
+            advertise: self.now_at(&config.advertise),
+            listen: self.now_at(&config.listen),
+            seeds: config.seeds.iter().map(|seed| self.now_at(seed)).collect(),
+            ..config.clone()
+        }
+    }
 }
 
 /// A simulation on one seed: the network's and the scheduler's randomness comes from it.
@@ -116,6 +152,8 @@ impl Cluster {
             seed,
             kind,
             machines: BTreeMap::new(),
+            places: Places::default(),
+            guests: BTreeMap::new(),
         };
         for name in names {
             cluster.add(sim, &name, seeds.clone());
@@ -126,25 +164,64 @@ impl Cluster {
     /// One more node, which joins through `seeds`.
     pub fn add(&mut self, sim: &mut Sim<'_>, name: &str, seeds: Vec<String>) {
         let seed = self.seed ^ (self.machines.len() as u64 + 1);
-        let machine = Arc::new(Machine {
-            disk: self.kind.machine(seed),
-            clock: Arc::default(),
-            ended: Mutex::default(),
-            member_of: Mutex::default(),
-            process: Process::default(),
-        });
+        let machine = Arc::new(Machine::new(self.kind.machine(seed)));
         self.machines.insert(name.to_string(), machine.clone());
+        let config = config(name, seeds);
+        let places = self.places.clone();
+        sim.host(name, move || {
+            run(places.settings(&config), machine.clone(), seed)
+        });
+    }
+
+    /// A process on a host of its own that may claim another's address, and may run on another's disk. It is
+    /// none of the nodes, and nobody starts it again.
+    pub fn invite(
+        &mut self,
+        sim: &mut Sim<'_>,
+        name: &str,
+        seed: u64,
+        disk: Option<Arc<dyn SimDisk>>,
+        advertise: Option<String>,
+    ) {
+        let seed = self.seed ^ (seed << 32);
+        let disk = disk.unwrap_or_else(|| self.kind.machine(seed));
+        let machine = Arc::new(Machine::new(disk));
+        self.guests.insert(name.to_owned(), machine.clone());
+        let config = config(name, self.present_addresses());
         let config = Config {
-            advertise: address(name),
-            listen: address(name),
-            seeds,
-            limits: Limits {
-                group_partitions: GROUP_PARTITIONS,
-                ..Limits::default()
-            },
-            ..Config::default()
+            advertise: advertise.unwrap_or_else(|| config.advertise.clone()),
+            ..config
         };
         sim.host(name, move || run(config.clone(), machine.clone(), seed));
+    }
+
+    /// Ends all guests; says of each why it had ended by itself, if it had.
+    pub fn dismiss(&mut self, sim: &mut Sim<'_>) -> Vec<Option<String>> {
+        let guests = std::mem::take(&mut self.guests).into_iter();
+        let dismissed = guests.map(|(name, machine)| {
+            let why = machine.why_ended();
+            machine.disk.crash();
+            sim.crash(name.as_str());
+            why
+        });
+        dismissed.collect()
+    }
+
+    /// From its next process on a node is at a port that is so much higher than its first.
+    pub fn relocate(&self, number: usize, offset: u16) {
+        let name = self.name(number).to_owned();
+        self.places.0.lock().insert(name, offset);
+    }
+
+    /// Address of a node, as of its next start.
+    pub fn address_of(&self, number: usize) -> String {
+        self.places.now_at(&address(self.name(number)))
+    }
+
+    fn present_addresses(&self) -> Vec<String> {
+        (0..self.len())
+            .map(|number| self.address_of(number))
+            .collect()
     }
 
     /// How many nodes there are.
@@ -157,6 +234,19 @@ impl Cluster {
         self.machines.is_empty()
     }
 
+    fn config(name: &str, seeds: Vec<String>) -> Config {
+        Config {
+            advertise: address(name),
+            listen: address(name),
+            seeds,
+            limits: Limits {
+                group_partitions: GROUP_PARTITIONS,
+                ..Limits::default()
+            },
+            ..Config::default()
+        }
+    }
+
     /// The name of a node, by its number from 0.
     ///
     /// # Panics
@@ -166,7 +256,7 @@ impl Cluster {
         name.expect("a node of the plan")
     }
 
-    /// Where the nodes are reached.
+    /// First addresses of the nodes.
     pub fn addresses(&self) -> Vec<String> {
         self.machines.keys().map(|name| address(name)).collect()
     }

@@ -137,6 +137,7 @@ impl Course<'_> {
             } else {
                 self.injector.turn(&mut self.sim, &mut self.cluster);
             }
+            self.check_identities()?;
             self.step()?;
         }
         Ok(())
@@ -172,7 +173,15 @@ impl Course<'_> {
                 return Err(violation("liveness", what));
             }
             self.injector.turn(&mut self.sim, &mut self.cluster);
+            self.check_identities()?;
             self.step()?;
+        }
+    }
+
+    fn check_identities(&self) -> Result<(), Violation> {
+        match self.injector.wrong() {
+            Some(what) => Err(violation("one-identity-one-process", what.to_owned())),
+            None => Ok(()),
         }
     }
 

@@ -58,6 +58,14 @@ impl SimDisk for MemoryMachine {
         self.replace(|_| MemoryDisk::new());
     }
 
+    fn copy(&self, _seed: u64) -> Arc<dyn SimDisk> {
+        let disk = Arc::new(self.disk.lock().reopened());
+        Arc::new(MemoryMachine {
+            disk: Mutex::new(disk),
+            ..MemoryMachine::default()
+        })
+    }
+
     fn set_fault(&self, fault: DiskFault) {
         *self.fault.lock() = fault;
         set_failure(&self.disk.lock(), fault);

@@ -41,6 +41,10 @@ pub trait SimDisk: Send + Sync + Debug {
     /// Replaces what is stored by nothing, as an exchanged disk is.
     fn wipe(&self);
 
+    /// Another disk that holds what is on this one now, as a copied directory does. What it does of its own
+    /// accord is drawn from `seed`.
+    fn copy(&self, seed: u64) -> Arc<dyn SimDisk>;
+
     /// What is wrong with the disk from now on.
     fn set_fault(&self, fault: DiskFault);
 

@@ -192,6 +192,14 @@ impl SimDisk for RocksMachine {
         *self.stored.lock() = Stored::default();
     }
 
+    fn copy(&self, seed: u64) -> Arc<dyn SimDisk> {
+        let copied = self.stored.lock().after_crash();
+        Arc::new(RocksMachine {
+            stored: Mutex::new(copied),
+            ..RocksMachine::new(seed)
+        })
+    }
+
     fn set_fault(&self, fault: DiskFault) {
         *self.fault.lock() = fault;
         self.stored.lock().files.set_fault(fault);

@@ -8,6 +8,7 @@ use rand::{Rng, SeedableRng};
 use turmoil::Sim;
 
 use super::atlas::Atlas;
+use super::impostors::Impostors;
 use super::operator::{Operator, Order};
 use super::strike::Scene;
 use super::{Disks, Fault, Network, Operations, Processes, What, network};
@@ -36,6 +37,7 @@ pub struct Injector {
     members: BTreeMap<usize, u64>,
     pub(super) atlas: Atlas,
     pub(super) operator: Operator,
+    pub(super) impostors: Impostors,
     pub(super) random: SmallRng,
     pub(super) history: History,
     seed: u64,
@@ -72,6 +74,7 @@ impl Injector {
             members: BTreeMap::new(),
             atlas: Atlas::default(),
             operator: Operator::default(),
+            impostors: Impostors::default(),
             random: SmallRng::seed_from_u64(!plan.seed),
             history,
             seed: plan.seed,
@@ -114,8 +117,10 @@ impl Injector {
 
     /// Whether the cluster could recover from it now.
     pub(super) fn may_fall(&self, cluster: &Cluster, now: Duration, what: &What) -> bool {
-        let What::Disks(disks) = what else {
-            return true;
+        let disks = match what {
+            What::Disks(disks) => disks,
+            What::Identities(what) => return self.may_impose(cluster, now, what),
+            _ => return true,
         };
         let node = disks.node();
         let may = || {
@@ -229,6 +234,7 @@ impl Injector {
             {
                 // It has left, and whoever comes back there is another.
                 self.members.remove(&number);
+                self.impostors.removed(number);
                 scene.crash(number);
                 scene.wipe(number);
                 scene.bring_up(number);
@@ -324,6 +330,7 @@ impl Injector {
             What::Operations(Operations::Drain { node } | Operations::Decommission { node }) => {
                 self.operator.order(Order::Restore(*node));
             }
+            What::Identities(what) => self.expose(scene, what, over.until <= scene.now),
             What::Processes(_) | What::Operations(_) => {}
         }
         for node in down {

@@ -7,6 +7,8 @@
 mod atlas;
 mod clocks;
 mod disks;
+mod identities;
+mod impostors;
 mod injector;
 mod network;
 mod operations;
@@ -19,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 pub use clocks::Clocks;
 pub use disks::Disks;
+pub use identities::Identities;
 pub use injector::Injector;
 pub use network::Network;
 pub use operations::Operations;
@@ -46,17 +49,20 @@ pub enum What {
     Disks(Disks),
     /// To wall clocks.
     Clocks(Clocks),
+    /// To who nodes are and where.
+    Identities(Identities),
     /// No fault, but what operators do meanwhile.
     Operations(Operations),
 }
 
 /// The families, and the kinds in each.
-const FAMILIES: [(&str, &[&str]); 5] = [
+const FAMILIES: [(&str, &[&str]); 6] = [
     ("network", &Network::KINDS),
     ("process", &Processes::KINDS),
     ("disk", &Disks::KINDS),
     ("clock", &Clocks::KINDS),
     ("operation", &Operations::KINDS),
+    ("identity", &Identities::KINDS),
 ];
 
 impl What {
@@ -87,6 +93,7 @@ impl What {
             .or_else(|| Processes::draw(kind, random, nodes).map(What::Processes))
             .or_else(|| Disks::draw(kind, random, nodes).map(What::Disks))
             .or_else(|| Clocks::draw(kind, random, nodes).map(What::Clocks))
+            .or_else(|| Identities::draw(kind, random, nodes).map(What::Identities))
             .or_else(|| Operations::draw(kind, random, nodes).map(What::Operations))
             .unwrap_or_else(|| panic!("no such kind of fault: {kind}"))
     }
@@ -98,6 +105,7 @@ impl What {
             What::Processes(processes) => processes.kind(),
             What::Disks(disks) => disks.kind(),
             What::Clocks(clocks) => clocks.kind(),
+            What::Identities(identities) => identities.kind(),
             What::Operations(operations) => operations.kind(),
         }
     }

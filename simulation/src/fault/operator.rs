@@ -145,7 +145,18 @@ impl Operator {
 impl Survey {
     /// A node as it was seen, by its number.
     pub fn node(&self, cluster: &Cluster, number: usize) -> Option<&Seen> {
-        self.nodes.get(&cluster::address(cluster.name(number)))
+        self.at(cluster.name(number))
+    }
+
+    /// A node as it was seen, by the name of its host: its port may be another by now.
+    fn at(&self, host: &str) -> Option<&Seen> {
+        let mut nodes = self.nodes.iter();
+        let found = nodes.find(|(address, _)| {
+            address
+                .rsplit_once(':')
+                .is_some_and(|(name, _)| name == host)
+        });
+        found.map(|(_, seen)| seen)
     }
 
     /// Whether every node of the cluster is there, at work, and alive.
@@ -255,8 +266,7 @@ async fn operate(
 
 fn id_of(survey: &Survey, node: usize) -> Option<u64> {
     let name = cluster::node_name(node);
-    let seen = survey.nodes.get(&cluster::address(&name));
-    seen.map(|seen| seen.id)
+    survey.at(&name).map(|seen| seen.id)
 }
 
 async fn look(admin: &Admin) -> Result<Survey, Error> {

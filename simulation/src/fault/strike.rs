@@ -7,6 +7,7 @@ use rand::rngs::SmallRng;
 use ropewalk_node::config::Limits;
 use turmoil::Sim;
 
+use super::impostors;
 use super::injector::{Injector, Lasting, set_traps};
 use super::operator::Order;
 use super::{Clocks, Disks, Fault, Network, Operations, Processes, Reach, Reason, What};
@@ -53,12 +54,14 @@ impl Injector {
         if !self.may_fall(scene.cluster, scene.now, &fault.what) {
             return false;
         }
+        self.impostors.note(&fault.what);
         let down = match &fault.what {
             What::Network(network) => self.strike_network(scene, network),
             What::Processes(processes) => self.strike_processes(scene, processes),
             What::Disks(disks) => self.strike_disk(scene, disks),
             What::Clocks(clocks) => strike_clock(scene, clocks),
             What::Operations(operation) => self.operate(scene, operation),
+            What::Identities(identities) => self.impose(scene, identities),
         };
         tracing::info!(what = ?fault.what, "a fault");
         self.history.fault(&fault.what);
@@ -227,6 +230,9 @@ const GRACE_MS: u64 = 15_000;
 const TRAP_MS: u64 = 10_000;
 
 fn lasts(fault: &Fault) -> Duration {
+    if let What::Identities(what) = &fault.what {
+        return impostors::lasts(fault, what);
+    }
     Duration::from_millis(match &fault.what {
         What::Processes(Processes::Stop { .. }) => GRACE_MS,
         What::Processes(Processes::At { .. }) => fault.for_ms.max(TRAP_MS),
