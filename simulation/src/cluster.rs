@@ -234,19 +234,6 @@ impl Cluster {
         self.machines.is_empty()
     }
 
-    fn config(name: &str, seeds: Vec<String>) -> Config {
-        Config {
-            advertise: address(name),
-            listen: address(name),
-            seeds,
-            limits: Limits {
-                group_partitions: GROUP_PARTITIONS,
-                ..Limits::default()
-            },
-            ..Config::default()
-        }
-    }
-
     /// The name of a node, by its number from 0.
     ///
     /// # Panics
@@ -324,6 +311,20 @@ pub fn node_name(number: usize) -> String {
 /// The address of a simulated node.
 pub fn address(name: &str) -> String {
     format!("{name}:{PORT}")
+}
+
+/// The settings of a node, before it ever moves.
+fn config(name: &str, seeds: Vec<String>) -> Config {
+    Config {
+        advertise: address(name),
+        listen: address(name),
+        seeds,
+        limits: Limits {
+            group_partitions: GROUP_PARTITIONS,
+            ..Limits::default()
+        },
+        ..Config::default()
+    }
 }
 
 /// One life of a node's process. That it ended by itself is no fault of the simulation's.
