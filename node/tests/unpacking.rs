@@ -51,7 +51,7 @@ async fn batches_of_one_stream_keep_their_order_whatever_must_be_unpacked() {
     let mut node = Node::start().await;
     let request = v1::InitProducerRequest::default();
     let given = node.client.init_producer(request).await.expect("an id");
-    let producer_id = given.into_inner().producer_id;
+    let producer_id = given.into_inner().producer_id.cast_signed();
     let requests: Vec<v1::ProduceRequest> = (0..60)
         .map(|number| {
             let (mut builder, large) = match number % 3 {

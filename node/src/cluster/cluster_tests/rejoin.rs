@@ -98,7 +98,7 @@ async fn a_node_that_could_not_hear_of_its_removal_is_told_by_whom_it_speaks_to(
     // It reaches the others, and nobody reaches it.
     deaf.inbound.close();
     deaf.serving.cancel();
-    let leave = SetNodeState {
+    let leave = ropewalk_proto::v1::SetNodeState {
         node_id: deaf.id().0,
         state: NodeState::Decommissioning.into(),
     };
