@@ -128,6 +128,7 @@ async fn groups_begun_by_a_seek_count_as_others_do() {
         group: format!("group-{group}"),
         topic: TOPIC.to_owned(),
         position: Some(v1::seek_group_request::Position::Beginning(true)),
+        create: true,
         ..Default::default()
     };
     let mut refused = None;

@@ -41,6 +41,14 @@ impl Answers {
         self.metrics.requests.answered(Rpc::JoinGroup, code);
         self.to.send(Ok(answer)).await.is_ok()
     }
+
+    /// Ends the session of a member that sent what is refused, or is gone.
+    async fn refuse(&self, status: Status) {
+        let code = WireError::from(&status).code;
+        self.metrics.requests.answered(Rpc::JoinGroup, Some(code));
+        // A member that is gone does not hear it.
+        let _ = self.to.send(Err(status)).await;
+    }
 }
 
 /// Serves one member's session.
@@ -64,8 +72,10 @@ pub(super) fn session(
 
 async fn serve(serving: &Serving, mut requests: Streaming<v1::GroupRequest>, answers: Answers) {
     let first = tokio::time::timeout(JOIN_WITHIN, requests.next()).await;
-    let Ok(Some(Ok(request))) = first else {
-        return;
+    let request = match first {
+        Ok(Some(Ok(request))) => request,
+        Ok(Some(Err(refused))) => return answers.refuse(refused).await,
+        Ok(None) | Err(_) => return,
     };
     let request_id = request.request_id;
     let begun = begin(serving, request).await;
@@ -84,7 +94,8 @@ async fn serve(serving: &Serving, mut requests: Streaming<v1::GroupRequest>, ans
         let answer = tokio::select! {
             request = requests.next() => match request {
                 Some(Ok(request)) => handle(serving, &mut session, request).await,
-                Some(Err(_)) | None => return,
+                Some(Err(refused)) => return answers.refuse(refused).await,
+                None => return,
             },
             changed = session.changed() => match changed {
                 Ok(assignment) => response(0, group_response::Kind::Assignment(assignment)),

@@ -3,6 +3,7 @@
 //! that are not sent. What a call means must not come in here.
 
 mod answer;
+mod charge;
 mod request;
 mod room;
 mod walk;
@@ -27,6 +28,7 @@ use crate::env::Caller;
 use crate::metrics::Rpc;
 
 use answer::{Place, Streamed};
+use charge::Requests;
 use request::{Bounds, Inspected, Kept};
 pub use room::{Held, Outbox, Room};
 
@@ -38,8 +40,12 @@ const LARGEST_BATCH_BYTES: usize = 32 << 20;
 const ENVELOPE_BYTES: usize = 64 << 10;
 /// The largest message between nodes: a checkpoint with what goes along.
 const PEER_BYTES: usize = 65 << 20;
+/// Room for messages between nodes other than entries and snapshots.
+const URGENT_BYTES: usize = PEER_BYTES + ENVELOPE_BYTES;
 /// Fields of a message between nodes: a report of all that a node may lead.
 const PEER_FIELDS: usize = 500_000;
+/// The largest message of heartbeats, which hold no entries.
+const HEARTBEAT_BYTES: usize = 4 << 20;
 /// Fields of a message of heartbeats: as many heartbeats as are sent at a time.
 const HEARTBEAT_FIELDS: usize = 2_048 * 64;
 
@@ -58,7 +64,9 @@ struct Shared {
     streams: Arc<Semaphore>,
     streams_per_address: usize,
     /// Room for requests.
-    requests: Arc<Semaphore>,
+    requests: Requests,
+    /// Room for what must not wait behind entries and snapshots: heartbeats, votes, and the like.
+    urgent: Requests,
     answers: Room,
 }
 
@@ -80,15 +88,18 @@ impl Guard {
             true => PEER_BYTES,
             false => LARGEST_BATCH_BYTES + ENVELOPE_BYTES,
         };
+        let within = Duration::from_millis(limits.request_within_ms);
+        let room = |bytes: usize| Requests::new(bytes, within);
         Guard(Arc::new(Shared {
             is_for_peers,
             request_bytes: limits.request_bytes,
             request_fields: limits.request_fields,
-            within: Duration::from_millis(limits.request_within_ms),
+            within,
             batch_bytes: AtomicUsize::new(LEAST_BATCH_BYTES),
             streams: permits(limits.streams),
             streams_per_address: limits.streams.div_ceil(2),
-            requests: permits(limits.request_inflight_bytes.max(largest + ENVELOPE_BYTES)),
+            requests: room(limits.request_inflight_bytes.max(largest + ENVELOPE_BYTES)),
+            urgent: room(URGENT_BYTES),
             answers: Room::new(limits.answer_inflight_bytes),
         }))
     }
@@ -136,11 +147,20 @@ impl Guard {
         Ok((streams, call))
     }
 
+    /// The room that the requests of a call are charged to.
+    fn room(&self, path: &str) -> &Requests {
+        let is_bulk = path.ends_with("/Append") || path.ends_with("/InstallSnapshot");
+        match self.0.is_for_peers && !is_bulk {
+            true => &self.0.urgent,
+            false => &self.0.requests,
+        }
+    }
+
     fn bounds(&self, path: &str, rpc: Option<Rpc>) -> Bounds {
         let shared = &self.0;
         let (bytes, fields) = match rpc {
             _ if shared.is_for_peers && path.ends_with("/Heartbeat") => {
-                (PEER_BYTES, HEARTBEAT_FIELDS)
+                (HEARTBEAT_BYTES, HEARTBEAT_FIELDS)
             }
             _ if shared.is_for_peers => (PEER_BYTES, PEER_FIELDS),
             Some(Rpc::Produce | Rpc::Publish) => {
@@ -196,9 +216,10 @@ where
         let bounds = guard.bounds(path, rpc);
         let (kept, outbox) = (Kept::default(), Outbox::default());
         request.extensions_mut().insert(outbox.clone());
-        let room = guard.0.requests.clone();
-        let within = kept.clone();
-        let request = request.map(|body| Body::new(Inspected::new(body, bounds, room, within)));
+        let room = guard.room(path).clone();
+        let (from, within) = (caller.clone(), kept.clone());
+        let request =
+            request.map(|body| Body::new(Inspected::new(body, bounds, room, from, within)));
         let answer = self.inner.call(request);
         Box::pin(async move {
             let response = answer.await?;

@@ -12,16 +12,20 @@ use http_body::Frame;
 use parking_lot::Mutex;
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::shape::Shape;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep, sleep};
 use tokio_util::sync::PollSemaphore;
 use tonic::Status;
 use tonic::body::Body;
 
+use crate::env::Caller;
+
+use super::charge::{Charge, Requests};
 use super::walk::{Stop, Walk};
 
 /// Bytes before each message: a flag, and its length.
 const HEAD_BYTES: usize = 5;
+/// Time that a message which passes without room may take from then on.
+const TURN_WITHIN: Duration = Duration::from_secs(5);
 
 /// Bounds of the requests of one call.
 #[derive(Debug, Clone, Copy)]
@@ -38,7 +42,7 @@ pub(super) struct Bounds {
 }
 
 /// What a unary call is charged, kept until it is answered.
-pub(super) type Kept = Arc<Mutex<Option<OwnedSemaphorePermit>>>;
+pub(super) type Kept = Arc<Mutex<Option<Charge>>>;
 
 /// The body of a request.
 pub(super) struct Inspected {
@@ -47,8 +51,10 @@ pub(super) struct Inspected {
     head: Vec<u8>,
     /// The message under way.
     walk: Option<Walk>,
+    requests: Requests,
     room: PollSemaphore,
-    charged: Option<OwnedSemaphorePermit>,
+    turn: PollSemaphore,
+    charged: Option<Charge>,
     /// What has come and there was no room for yet.
     next: Option<Bytes>,
     until: Instant,
@@ -57,14 +63,22 @@ pub(super) struct Inspected {
 }
 
 impl Inspected {
-    pub fn new(body: Body, bounds: Bounds, room: Arc<Semaphore>, kept: Kept) -> Inspected {
+    pub fn new(
+        body: Body,
+        bounds: Bounds,
+        requests: Requests,
+        caller: Option<Caller>,
+        kept: Kept,
+    ) -> Inspected {
         Inspected {
             body,
             bounds,
             head: Vec::with_capacity(HEAD_BYTES),
             walk: None,
-            room: PollSemaphore::new(room),
-            charged: None,
+            room: PollSemaphore::new(requests.free()),
+            turn: PollSemaphore::new(requests.turn()),
+            charged: Some(requests.charge(caller)),
+            requests,
             next: None,
             until: Instant::now() + bounds.within,
             late: Box::pin(sleep(bounds.within)),
@@ -82,8 +96,7 @@ impl Inspected {
     fn settle(&mut self) {
         let unfinished = self.unfinished();
         if let Some(charged) = &mut self.charged {
-            let whole = charged.num_permits().saturating_sub(unfinished);
-            drop(charged.split(whole));
+            charged.settle(unfinished);
         }
     }
 
@@ -134,6 +147,35 @@ impl Inspected {
         self.walk = (bytes > 0).then(|| Walk::new(shape, bytes as u64, self.bounds.fields));
         self.head.clear();
         Ok(())
+    }
+
+    /// Takes room for what has come. Where there is none, a message that holds some already may pass
+    /// without, one at a time: so those that are half never wait for each other.
+    fn has_room(&mut self, cx: &mut Context<'_>) -> bool {
+        let bytes = self.next.as_ref().map_or(0, Bytes::len);
+        let Some(charged) = &mut self.charged else {
+            return true;
+        };
+        if charged.has_turn() {
+            return true;
+        }
+        if let Poll::Ready(room) = self.room.poll_acquire_many(cx, bytes as u32) {
+            charged.add(room);
+            return true;
+        }
+        self.requests.give_up_stalled();
+        if charged.bytes() == 0 {
+            return false;
+        }
+        let Poll::Ready(Some(turn)) = self.turn.poll_acquire(cx) else {
+            return false;
+        };
+        charged.take_turn(turn);
+        // A wait that is begun keeps its place, and whatever it is given.
+        self.room = PollSemaphore::new(self.requests.free());
+        self.until = self.until.min(Instant::now() + TURN_WITHIN);
+        self.late.as_mut().reset(self.until);
+        true
     }
 
     fn is_waited_for(&self) -> bool {
@@ -204,17 +246,8 @@ impl http_body::Body for Inspected {
                 Err(frame) => return Poll::Ready(Some(Ok(frame))),
             }
         }
-        let bytes = this.next.as_ref().map_or(0, Bytes::len);
-        let Poll::Ready(room) = this.room.poll_acquire_many(cx, bytes as u32) else {
+        if !this.has_room(cx) {
             return this.unless_late(cx);
-        };
-        // Nobody closes it.
-        let Some(room) = room else {
-            return Poll::Ready(None);
-        };
-        match &mut this.charged {
-            Some(charged) => charged.merge(room),
-            none => *none = Some(room),
         }
         let data = this.next.take().unwrap_or_default();
         Poll::Ready(Some(Ok(Frame::data(data))))

@@ -16,7 +16,7 @@ fn framed(message: &[u8]) -> Vec<u8> {
 }
 
 /// The body of a stream of metadata requests that comes in these pieces, and then pauses for ever.
-fn inspected(pieces: Vec<Vec<u8>>, bytes: usize, room: &Arc<Semaphore>) -> Inspected {
+fn inspected(pieces: Vec<Vec<u8>>, bytes: usize, room: &Requests) -> Inspected {
     let bounds = Bounds {
         bytes,
         fields: 3,
@@ -26,7 +26,7 @@ fn inspected(pieces: Vec<Vec<u8>>, bytes: usize, room: &Arc<Semaphore>) -> Inspe
     };
     let pieces = stream::iter(pieces.into_iter().map(Ok::<_, Status>));
     let body = axum::body::Body::from_stream(pieces.chain(stream::pending()));
-    Inspected::new(Body::new(body), bounds, room.clone(), Kept::default())
+    Inspected::new(Body::new(body), bounds, room.clone(), None, Kept::default())
 }
 
 async fn next(body: &mut Inspected) -> Result<usize, ErrorCode> {
@@ -44,20 +44,24 @@ fn names(count: usize) -> Vec<u8> {
 
 #[tokio::test(start_paused = true)]
 async fn a_message_is_charged_until_the_next_is_asked_for() {
-    let room = Arc::new(Semaphore::new(100));
+    let room = Requests::new(100, WITHIN);
     let (first, second) = (names(1), names(2));
     let mut body = inspected(vec![first.clone(), second[..7].to_vec()], 50, &room);
     assert_eq!(next(&mut body).await, Ok(first.len()));
-    assert_eq!(room.available_permits(), 100 - first.len());
+    assert_eq!(room.free().available_permits(), 100 - first.len());
     assert_eq!(next(&mut body).await, Ok(7));
-    assert_eq!(room.available_permits(), 100 - 7, "the first was taken");
+    assert_eq!(
+        room.free().available_permits(),
+        100 - 7,
+        "the first was taken"
+    );
     drop(body);
-    assert_eq!(room.available_permits(), 100);
+    assert_eq!(room.free().available_permits(), 100);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_message_that_is_too_long_or_has_too_many_fields_is_refused_at_once() {
-    let room = Arc::new(Semaphore::new(100));
+    let room = Requests::new(100, WITHIN);
     let head = framed(&[0; 51])[..5].to_vec();
     let mut long = inspected(vec![head], 50, &room);
     assert_eq!(next(&mut long).await, Err(ErrorCode::TooLarge));
@@ -68,7 +72,7 @@ async fn a_message_that_is_too_long_or_has_too_many_fields_is_refused_at_once() 
 
 #[tokio::test(start_paused = true)]
 async fn a_message_that_stays_half_is_given_up_and_a_silent_stream_is_not() {
-    let room = Arc::new(Semaphore::new(100));
+    let room = Requests::new(100, WITHIN);
     let mut half = inspected(vec![names(1)[..7].to_vec()], 50, &room);
     assert_eq!(next(&mut half).await, Ok(7));
     let began = tokio::time::Instant::now();
@@ -83,15 +87,77 @@ async fn a_message_that_stays_half_is_given_up_and_a_silent_stream_is_not() {
 
 #[tokio::test(start_paused = true)]
 async fn while_there_is_no_room_nothing_more_is_read() {
-    let room = Arc::new(Semaphore::new(10));
-    let taken = room.clone().acquire_many_owned(8).await.expect("open");
+    let room = Requests::new(10, WITHIN);
+    let taken = room.free().acquire_many_owned(8).await.expect("open");
     let bytes = names(1).len();
     let mut body = inspected(vec![names(1)], 50, &room);
     let waiting = tokio::time::timeout(WITHIN / 2, next(&mut body)).await;
     assert!(waiting.is_err(), "no room");
     drop(taken);
-    room.add_permits(bytes);
+    room.free().add_permits(bytes);
     assert_eq!(next(&mut body).await, Ok(bytes));
+}
+
+#[tokio::test(start_paused = true)]
+async fn messages_that_are_all_half_do_not_wait_for_each_other() {
+    let message = names(3);
+    let half = message.len() / 2;
+    // All of the room goes to halves.
+    let room = Requests::new(2 * half, WITHIN);
+    let pieces = || vec![message[..half].to_vec(), message[half..].to_vec()];
+    let mut bodies = [(); 2].map(|()| inspected(pieces(), 50, &room));
+    for body in &mut bodies {
+        assert_eq!(next(body).await, Ok(half));
+    }
+    let began = tokio::time::Instant::now();
+    let [mut first, mut second] = bodies;
+    let (one, other) = tokio::join!(
+        async {
+            let found = next(&mut first).await;
+            drop(first);
+            found
+        },
+        next(&mut second)
+    );
+    let rest = message.len() - half;
+    assert_eq!((one, other), (Ok(rest), Ok(rest)));
+    assert!(began.elapsed() < WITHIN, "nobody had to give up");
+    drop(second);
+    assert_eq!(room.free().available_permits(), 2 * half);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_holds_room_for_too_long_makes_room_for_others() {
+    let message = names(3);
+    let room = Requests::new(message.len(), WITHIN);
+    let stalled = Caller::of("10.0.0.1:1");
+    let mut charge = room.charge(Some(stalled.clone()));
+    let all = room.free().acquire_many_owned(message.len() as u32).await;
+    charge.add(all.ok());
+    tokio::time::advance(WITHIN).await;
+    assert!(!stalled.is_cut(), "nobody needs the room");
+    let mut body = inspected(vec![message.clone()], 50, &room);
+    let waiting = tokio::time::timeout(WITHIN / 2, next(&mut body)).await;
+    assert!(waiting.is_err() && stalled.is_cut());
+    drop(charge);
+    assert_eq!(next(&mut body).await, Ok(message.len()));
+}
+
+#[test]
+fn heartbeats_and_votes_do_not_wait_behind_entries_and_snapshots() {
+    let guard = Guard::for_peers(&Limits::default());
+    let is_urgent = |call: &str| std::ptr::eq(guard.room(call), &guard.0.urgent);
+    let raft = ["Heartbeat", "Vote", "TransferLeadership"];
+    assert!(
+        raft.iter()
+            .all(|call| is_urgent(&format!("/ropewalk.v1.Raft/{call}")))
+    );
+    let bulk = ["Append", "InstallSnapshot"];
+    assert!(
+        !bulk
+            .iter()
+            .any(|call| is_urgent(&format!("/ropewalk.v1.Raft/{call}")))
+    );
 }
 
 #[test]

@@ -260,7 +260,10 @@ async fn lie_at(address: &str) -> tokio_util::task::AbortOnDropHandle<()> {
     let listener = listen(address).await;
     let served = peer::server(&limits())
         .add_service(ClusterServer::new(Liar))
-        .serve_with_incoming(Incoming::new(listener, 64, CancellationToken::new()).into_stream());
+        .serve_with_incoming(
+            Incoming::new(listener, ConnectionBounds::of(64), CancellationToken::new())
+                .into_stream(),
+        );
     tokio_util::task::AbortOnDropHandle::new(tokio::spawn(async move { served.await.unwrap() }))
 }
 
