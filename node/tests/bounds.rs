@@ -63,6 +63,7 @@ async fn a_request_with_too_many_fields_is_refused_before_it_is_decoded() {
     let places = |count| v1::BacklogRequest {
         topic: TOPIC.to_owned(),
         from: vec![v1::BacklogFrom::default(); count],
+        ..Default::default()
     };
     for count in [11_000, 1 << 20] {
         let refused = code(node.client.backlog(places(count)).await);

@@ -214,9 +214,9 @@ where
         let path = request.uri().path();
         let rpc = Rpc::of_path(path).filter(|_| !guard.0.is_for_peers);
         let bounds = guard.bounds(path, rpc);
+        let room = guard.room(path).clone();
         let (kept, outbox) = (Kept::default(), Outbox::default());
         request.extensions_mut().insert(outbox.clone());
-        let room = guard.room(path).clone();
         let (from, within) = (caller.clone(), kept.clone());
         let request =
             request.map(|body| Body::new(Inspected::new(body, bounds, room, from, within)));
