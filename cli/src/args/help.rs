@@ -87,11 +87,15 @@ fn complete(command: Command, path: &str) -> Command {
         text if text.is_empty() => command,
         text => command.after_long_help(text),
     };
-    for (id, offered) in offers(path) {
-        if command.get_arguments().any(|arg| arg.get_id() == id) {
-            command = command.mut_arg(id, |arg| arg.add(offered));
+    let offers = offers(path);
+    // In place: an argument that is taken out and put back would come after the others on the line.
+    command = command.mut_args(|arg| {
+        let found = offers.iter().find(|(id, _)| arg.get_id() == *id);
+        match found.map(|(_, offered)| offered.clone()) {
+            Some(offered) => arg.add(offered),
+            None => arg,
         }
-    }
+    });
     for name in names {
         let path = format!("{path} {name}");
         command = command.mut_subcommand(name, |verb| complete(verb, path.trim_start()));
@@ -183,6 +187,29 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn what_is_added_for_completion_leaves_positional_arguments_in_their_order() {
+        fn positionals(command: &Command) -> Vec<String> {
+            let ids = command
+                .get_positionals()
+                .map(|arg| arg.get_id().to_string());
+            ids.collect()
+        }
+        let mut plain = Vec::new();
+        verbs(&Cli::command(), "", &mut plain);
+        for ((path, verb), (same, completed)) in plain.iter().zip(all()) {
+            assert_eq!(*path, same);
+            assert_eq!(positionals(verb), positionals(&completed), "{path}");
+        }
+        let line = "ropewalk group seek billing flights --to end";
+        let seek = command().get_matches_from(line.split(' '));
+        let (_, group) = seek.subcommand().unwrap();
+        let (_, seek) = group.subcommand().unwrap();
+        let given = |id: &str| seek.get_one::<String>(id).cloned();
+        assert_eq!(given("group").as_deref(), Some("billing"));
+        assert_eq!(given("topic").as_deref(), Some("flights"));
     }
 
     /// The words of each call of the program in a line of shell.
