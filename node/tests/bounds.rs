@@ -10,6 +10,7 @@ use ropewalk_proto::v1;
 use ropewalk_proto::v1::raft_client::RaftClient;
 use ropewalk_proto::v1::ropewalk_client::RopewalkClient;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
@@ -157,8 +158,11 @@ async fn streams_are_bounded_and_a_place_is_free_again_when_one_ends() {
     let mut client = RopewalkClient::new(channel(&node));
     let mut open = Vec::new();
     let refused = loop {
-        match client.produce(futures_util::stream::pending()).await {
-            Ok(answers) => open.push(answers),
+        // A client ends its side of a stream, too.
+        let (held, ended) = oneshot::channel::<()>();
+        let requests = futures_util::stream::pending().take_until(ended);
+        match client.produce(requests).await {
+            Ok(answers) => open.push((answers, held)),
             Err(status) => break WireError::from(&status),
         }
         assert!(open.len() <= 10, "half of them from one address");
