@@ -36,13 +36,21 @@ pub const MAX_LATENCY: Duration = Duration::from_millis(20);
 /// What stays of a node while it is down.
 #[derive(Debug)]
 pub struct Machine {
-    disk: Arc<dyn SimDisk>,
+    directory: Mutex<Arc<Directory>>,
     clock: Arc<SimClock>,
     /// How the last process ended by itself, if it did.
     ended: Mutex<Option<Ended>>,
+    process: Process,
+}
+
+/// A node's data directory. It belongs to another machine once it was exchanged for that one's.
+#[derive(Debug)]
+struct Directory {
+    /// Host it was made on: its name for as long as the simulation lasts.
+    name: String,
+    disk: Arc<dyn SimDisk>,
     /// The cluster the node was in: what the binary keeps beside its database.
     member_of: Mutex<Option<String>>,
-    process: Process,
 }
 
 /// How a process ended by itself.
@@ -55,12 +63,16 @@ struct Ended {
 }
 
 impl Machine {
-    fn new(disk: Arc<dyn SimDisk>) -> Machine {
-        Machine {
+    fn new(name: &str, disk: Arc<dyn SimDisk>) -> Machine {
+        let directory = Directory {
+            name: name.to_owned(),
             disk,
+            member_of: Mutex::default(),
+        };
+        Machine {
+            directory: Mutex::new(Arc::new(directory)),
             clock: Arc::default(),
             ended: Mutex::default(),
-            member_of: Mutex::default(),
             process: Process::default(),
         }
     }
@@ -72,8 +84,17 @@ impl Machine {
     }
 
     /// What the node writes to.
-    pub fn disk(&self) -> &dyn SimDisk {
-        &*self.disk
+    pub fn disk(&self) -> Arc<dyn SimDisk> {
+        self.directory.lock().disk.clone()
+    }
+
+    /// Name of what the node writes to: that of the host where it was made.
+    pub fn directory_name(&self) -> String {
+        self.directory.lock().name.clone()
+    }
+
+    fn directory(&self) -> Arc<Directory> {
+        self.directory.lock().clone()
     }
 
     /// The node's wall clock.
@@ -164,7 +185,7 @@ impl Cluster {
     /// One more node, which joins through `seeds`.
     pub fn add(&mut self, sim: &mut Sim<'_>, name: &str, seeds: Vec<String>) {
         let seed = self.seed ^ (self.machines.len() as u64 + 1);
-        let machine = Arc::new(Machine::new(self.kind.machine(seed)));
+        let machine = Arc::new(Machine::new(name, self.kind.machine(seed)));
         self.machines.insert(name.to_string(), machine.clone());
         let config = config(name, seeds);
         let places = self.places.clone();
@@ -185,7 +206,7 @@ impl Cluster {
     ) {
         let seed = self.seed ^ (seed << 32);
         let disk = disk.unwrap_or_else(|| self.kind.machine(seed));
-        let machine = Arc::new(Machine::new(disk));
+        let machine = Arc::new(Machine::new(name, disk));
         self.guests.insert(name.to_owned(), machine.clone());
         let config = config(name, self.present_addresses());
         let config = Config {
@@ -200,7 +221,7 @@ impl Cluster {
         let guests = std::mem::take(&mut self.guests).into_iter();
         let dismissed = guests.map(|(name, machine)| {
             let why = machine.why_ended();
-            machine.disk.crash();
+            machine.disk().crash();
             sim.crash(name.as_str());
             why
         });
@@ -263,7 +284,7 @@ impl Cluster {
         for other in self.machines.keys().filter(|other| *other != name) {
             sim.partition(name, other.as_str());
         }
-        self.machines[name].disk.power_loss(random);
+        self.machines[name].disk().power_loss(random);
         self.machines[name].ended.lock().take();
         sim.crash(name);
         for other in self.machines.keys().filter(|other| *other != name) {
@@ -274,7 +295,7 @@ impl Cluster {
     /// Ends a node's process: everything it wrote survives, and its connections end with a goodbye.
     /// [`Sim::bounce`] brings it back.
     pub fn crash(&self, sim: &mut Sim<'_>, name: &str) {
-        self.machines[name].disk.crash();
+        self.machines[name].disk().crash();
         self.machines[name].ended.lock().take();
         sim.crash(name);
     }
@@ -289,8 +310,8 @@ impl Cluster {
                 continue;
             };
             match ended.damaged {
-                true => machine.disk.wipe(),
-                false => machine.disk.crash(),
+                true => machine.disk().wipe(),
+                false => machine.disk().crash(),
             }
             sim.bounce(name.as_str());
         }
@@ -298,8 +319,17 @@ impl Cluster {
 
     /// Replaces a node's disk by an empty one. The node must be down.
     pub fn wipe(&self, name: &str) {
-        self.machines[name].disk.wipe();
-        self.machines[name].member_of.lock().take();
+        let directory = self.machines[name].directory();
+        directory.disk.wipe();
+        directory.member_of.lock().take();
+    }
+
+    /// Exchanges the data directories of two nodes: each starts where the other was. Both must be down.
+    pub fn exchange(&self, one: usize, other: usize) {
+        let [one, other] = [one, other].map(|number| self.machine(self.name(number)));
+        let held = one.directory();
+        let others = std::mem::replace(&mut *other.directory.lock(), held);
+        *one.directory.lock() = others;
     }
 }
 
@@ -359,8 +389,9 @@ async fn live(mut config: Config, machine: &Machine, seed: u64) -> Result<(), Bo
     if let Some(limits) = machine.process.limits() {
         config.limits = limits;
     }
-    config.member_of = machine.member_of.lock().clone();
-    let opened = machine.disk.open();
+    let directory = machine.directory();
+    config.member_of = directory.member_of.lock().clone();
+    let opened = directory.disk.open();
     let opened = opened.inspect_err(|_| machine.process.calls.failed())?;
     let env = Env {
         clock: machine.clock.clone(),
@@ -376,7 +407,7 @@ async fn live(mut config: Config, machine: &Machine, seed: u64) -> Result<(), Bo
     tokio::pin!(running);
     tokio::select! {
         done = &mut running => return Ok(done?),
-        Ok(ready) = is_ready => *machine.member_of.lock() = Some(ready.cluster_id),
+        Ok(ready) = is_ready => *directory.member_of.lock() = Some(ready.cluster_id),
     }
     Ok(running.await?)
 }

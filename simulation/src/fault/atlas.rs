@@ -60,6 +60,18 @@ impl Atlas {
         });
     }
 
+    /// True while a node that lost everything has not come back as another.
+    pub fn is_mending(&self) -> bool {
+        self.hurt.as_ref().is_some_and(|hurt| hurt.wiped.is_some())
+    }
+
+    /// These two nodes exchanged their disks.
+    pub fn exchanged(&mut self, nodes: [usize; 2]) {
+        if let Some(hurt) = &mut self.hurt {
+            hurt.node = other_of(nodes, hurt.node);
+        }
+    }
+
     /// Looks whether what was lost is made good.
     pub fn update(&mut self, cluster: &Cluster, survey: &Survey) {
         let Some(hurt) = &self.hurt else {
@@ -73,5 +85,14 @@ impl Atlas {
         if is_back && survey.at > since && survey.whole && survey.all_alive(cluster) {
             self.hurt = None;
         }
+    }
+}
+
+/// Where the disk of a node is after these two exchanged theirs.
+pub(super) fn other_of([one, other]: [usize; 2], node: usize) -> usize {
+    match node {
+        node if node == one => other,
+        node if node == other => one,
+        node => node,
     }
 }

@@ -22,11 +22,21 @@ pub enum Identities {
         /// The nodes.
         nodes: Vec<usize>,
     },
+    /// Two nodes are stopped, and each is started where the other was, for good.
+    SwappedAddresses {
+        /// The nodes.
+        nodes: [usize; 2],
+    },
 }
 
 impl Identities {
     /// The name of each kind.
-    pub const KINDS: [&str; 3] = ["taken-address", "copied-directory", "moved-addresses"];
+    pub const KINDS: [&str; 4] = [
+        "taken-address",
+        "copied-directory",
+        "moved-addresses",
+        "swapped-addresses",
+    ];
 
     /// Draws a fault of a kind; none if the kind is not of this family.
     pub fn draw(kind: &str, random: &mut SmallRng, nodes: usize) -> Option<Identities> {
@@ -41,6 +51,12 @@ impl Identities {
                     nodes: nodes.into_vec(),
                 }
             }
+            "swapped-addresses" => {
+                let step = random.random_range(1..nodes);
+                Identities::SwappedAddresses {
+                    nodes: [node, (node + step) % nodes],
+                }
+            }
             _ => return None,
         })
     }
@@ -51,6 +67,25 @@ impl Identities {
             Identities::TakenAddress { .. } => "taken-address",
             Identities::CopiedDirectory { .. } => "copied-directory",
             Identities::MovedAddresses { .. } => "moved-addresses",
+            Identities::SwappedAddresses { .. } => "swapped-addresses",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::SeedableRng;
+
+    #[test]
+    fn nodes_that_swap_their_addresses_are_two() {
+        for seed in 0..200 {
+            let random = &mut SmallRng::seed_from_u64(seed);
+            let drawn = Identities::draw("swapped-addresses", random, 3);
+            let Some(Identities::SwappedAddresses { nodes }) = drawn else {
+                panic!("another kind: {drawn:?}");
+            };
+            assert!(nodes[0] != nodes[1] && nodes.iter().all(|node| *node < 3));
         }
     }
 }

@@ -4,7 +4,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use super::atlas::other_of;
 use super::injector::Injector;
+use super::operator::Survey;
 use super::strike::Scene;
 use super::{Fault, Identities, Operations, What};
 use crate::cluster::Cluster;
@@ -24,6 +26,8 @@ pub(super) struct Impostors {
     guests: usize,
     /// Number of moves so far.
     moves: u16,
+    /// Ids at the addresses of two nodes before they were swapped, until the cluster knows both there.
+    swapping: Option<[(usize, u64); 2]>,
     wrong: Option<String>,
 }
 
@@ -35,6 +39,30 @@ impl Impostors {
             What::Operations(Operations::Decommission { node }) => self.let_go.insert(*node),
             _ => false,
         };
+    }
+
+    /// Looks if the cluster knows of the last swap.
+    pub fn update(&mut self, cluster: &Cluster, survey: &Survey) {
+        let knows = |(node, former): (usize, u64)| {
+            let seen = survey.node(cluster, node);
+            seen.is_some_and(|seen| seen.id != former)
+        };
+        self.swapping
+            .take_if(|former| former.iter().copied().all(knows));
+    }
+
+    /// True if this must wait: it falls on a node's identity, and which one is where is not known yet.
+    pub fn holds_up(&self, what: &What) -> bool {
+        let by_identity = match what {
+            What::Disks(disks) => disks.loses(),
+            What::Operations(operation) => matches!(
+                operation,
+                Operations::Drain { .. } | Operations::Decommission { .. }
+            ),
+            What::Identities(_) => true,
+            What::Network(_) | What::Processes(_) | What::Clocks(_) => false,
+        };
+        by_identity && self.swapping.is_some()
     }
 
     /// This node was removed from the cluster.
@@ -54,23 +82,43 @@ impl Injector {
 
     /// True if such a fault may fall now.
     pub(super) fn may_impose(&self, cluster: &Cluster, now: Duration, what: &Identities) -> bool {
-        let Identities::CopiedDirectory { node } = what else {
-            return true;
+        match what {
+            Identities::CopiedDirectory { node } => self.may_copy(cluster, now, what, *node),
+            Identities::SwappedAddresses { .. } => self.may_swap(cluster, now),
+            Identities::TakenAddress { .. } | Identities::MovedAddresses { .. } => true,
+        }
+    }
+
+    fn may_copy(&self, cluster: &Cluster, now: Duration, what: &Identities, node: usize) -> bool {
+        let harmless = |what: &What| match what {
+            What::Operations(operation) => !matches!(operation, Operations::Decommission { .. }),
+            what => matches!(what, What::Clocks(_)),
         };
-        let harmless = |what: &What| matches!(what, What::Operations(_) | What::Clocks(_));
         let until = (now + QUIET, u64::MAX);
         let coming = self.coming.range(..until).map(|(_, fault)| &fault.what);
         let mut others = coming.filter(|other| **other != What::Identities(what.clone()));
         let survey = self.operator.survey();
         let fresh = survey.at + Duration::from_secs(2) >= now;
-        let known = survey.node(cluster, *node).is_some();
+        let known = survey.node(cluster, node).is_some();
         fresh
             && known
             && survey.whole
             && survey.all_alive(cluster)
             && self.down.is_empty()
+            && self.operator.is_idle()
             && self.lasting.iter().all(|one| harmless(&one.what))
             && others.all(harmless)
+    }
+
+    /// What is done to a node by its id, or must come back as another, is over before it moves.
+    fn may_swap(&self, cluster: &Cluster, now: Duration) -> bool {
+        let survey = self.operator.survey();
+        let mut lasting = self.lasting.iter();
+        survey.at + Duration::from_secs(2) >= now
+            && survey.all_alive(cluster)
+            && self.operator.is_idle()
+            && !self.atlas.is_mending()
+            && !lasting.any(|one| matches!(one.what, What::Operations(_)))
     }
 
     /// Brings the fault. None of the nodes stays down.
@@ -97,6 +145,7 @@ impl Injector {
                 let moves = self.impostors.moves;
                 self.relocate(scene, nodes, moves);
             }
+            Identities::SwappedAddresses { nodes } => self.swap(scene, *nodes),
         }
         self.count(what.kind());
         Vec::new()
@@ -119,6 +168,28 @@ impl Injector {
                 }
             }
             Identities::MovedAddresses { nodes } => self.relocate(scene, nodes, 0),
+            Identities::SwappedAddresses { .. } => {}
+        }
+    }
+
+    /// Addresses belong to hosts here: two nodes swap theirs by starting on each other's data directory.
+    fn swap(&mut self, scene: &mut Scene<'_, '_>, nodes: [usize; 2]) {
+        let survey = self.operator.survey();
+        let id = |node| survey.node(scene.cluster, node).map_or(0, |seen| seen.id);
+        self.impostors.swapping = Some(nodes.map(|node| (node, id(node))));
+        let stopped = self.take_down(scene, &nodes, false);
+        scene.cluster.exchange(nodes[0], nodes[1]);
+        self.atlas.exchanged(nodes);
+        let let_go = self.impostors.let_go.iter();
+        self.impostors.let_go = let_go.map(|node| other_of(nodes, *node)).collect();
+        for node in nodes {
+            // A disk that is slow or full stays where it is.
+            let fault = self.lasting_disk_fault(node);
+            scene.machine(node).disk().set_fault(fault);
+        }
+        for node in stopped {
+            self.down.remove(&node);
+            scene.bring_up(node);
         }
     }
 

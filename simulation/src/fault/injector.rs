@@ -108,7 +108,9 @@ impl Injector {
 
     /// Whether the next turn brings or takes something.
     pub fn is_due(&mut self, now: Duration, cluster: &Cluster) -> bool {
-        self.atlas.update(cluster, &self.operator.survey());
+        let survey = self.operator.survey();
+        self.atlas.update(cluster, &survey);
+        self.impostors.update(cluster, &survey);
         let mut come = self.coming.iter().take_while(|((at, _), _)| *at <= now);
         come.any(|(_, fault)| self.may_fall(cluster, now, &fault.what))
             || self.lasting.iter().any(|one| one.until <= now)
@@ -117,6 +119,9 @@ impl Injector {
 
     /// Whether the cluster could recover from it now.
     pub(super) fn may_fall(&self, cluster: &Cluster, now: Duration, what: &What) -> bool {
+        if self.impostors.holds_up(what) {
+            return false;
+        }
         let disks = match what {
             What::Disks(disks) => disks,
             What::Identities(what) => return self.may_impose(cluster, now, what),
@@ -217,6 +222,7 @@ impl Injector {
     fn look(&mut self, scene: &mut Scene<'_, '_>) {
         let survey = self.operator.survey();
         self.atlas.update(scene.cluster, &survey);
+        self.impostors.update(scene.cluster, &survey);
         let alive = |number: &usize| matches!(survey.node(scene.cluster, *number), Some(seen) if seen.alive);
         let joined = self.joining.iter().filter(|number| alive(number));
         let joined: Vec<usize> = joined.copied().collect();
@@ -360,13 +366,17 @@ impl Injector {
         if machine.process().calls.felt(fault.lasting()) {
             self.count(fault.kind());
         }
-        let mut others = self.lasting.iter().filter_map(|one| match &one.what {
-            What::Disks(other) if other.node() == fault.node() => Some(other.lasting()),
+        let still = self.lasting_disk_fault(fault.node());
+        machine.disk().set_fault(still);
+    }
+
+    /// What is wrong with a node's disk now.
+    pub(super) fn lasting_disk_fault(&self, node: usize) -> DiskFault {
+        let mut faults = self.lasting.iter().filter_map(|one| match &one.what {
+            What::Disks(disks) if disks.node() == node => Some(disks.lasting()),
             _ => None,
         });
-        machine
-            .disk()
-            .set_fault(others.next_back().unwrap_or_default());
+        faults.next_back().unwrap_or_default()
     }
 
     fn wire(&self, scene: &mut Scene<'_, '_>) {

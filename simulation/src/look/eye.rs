@@ -52,21 +52,22 @@ impl Eye {
             replicas: Vec::new(),
         };
         for number in 0..cluster.len() {
-            let host = cluster.name(number);
-            let disk = cluster.machine(host).disk();
+            let machine = cluster.machine(cluster.name(number));
+            let (host, disk) = (machine.directory_name(), machine.disk());
             let (setbacks, version) = (disk.setbacks(), disk.version());
             for image in [Image::Live, Image::Durable] {
                 let costly = image == Image::Durable && !disk.survivor_is_cheap();
                 if costly && depth == Depth::Usual {
                     continue;
                 }
-                let Some(replicas) = self.see((disk, version), host, image, truth, whole) else {
+                let seen = self.see((&*disk, version), &host, image, truth, whole);
+                let Some(replicas) = seen else {
                     continue;
                 };
                 look.survivors += usize::from(image == Image::Durable);
                 look.replicas
                     .extend(replicas.into_iter().map(|seen| Replica {
-                        host: host.to_owned(),
+                        host: host.clone(),
                         image,
                         setbacks: setbacks.power_losses + setbacks.losses,
                         losses: setbacks.losses,

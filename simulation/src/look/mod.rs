@@ -36,7 +36,7 @@ pub enum Image {
 /// One replica in one image of one disk.
 #[derive(Debug, Clone)]
 pub struct Replica {
-    /// The host.
+    /// The host; once hosts have exchanged their disks, that where this one was at first.
     pub host: String,
     /// Which image.
     pub image: Image,
