@@ -61,6 +61,9 @@ pub struct Limits {
     pub log_tail_bytes: usize,
     /// Bytes of writes waiting for the committer before producers are made to wait.
     pub commit_queue_bytes: usize,
+    /// Bytes of log for each byte of a checkpoint that follows them, unless it has 4 KiB or less; 0: a
+    /// checkpoint at each end of a segment, whatever it costs.
+    pub checkpoint_factor: u64,
     /// The block cache and memtables of the database, together.
     pub database_bytes: usize,
     /// Below this much free space, writes are refused.
@@ -164,6 +167,7 @@ impl Default for Limits {
             append_bytes: 2 << 20,
             log_tail_bytes: 256 << 20,
             commit_queue_bytes: 64 << 20,
+            checkpoint_factor: 4,
             database_bytes: 512 << 20,
             free_space_floor_bytes: 256 << 20,
             produce_inflight_bytes: 128 << 20,

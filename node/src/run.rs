@@ -392,5 +392,6 @@ fn store_options(config: &Config) -> StoreOptions {
         },
         tail_bytes: config.limits.log_tail_bytes,
         read_bytes: config.limits.append_bytes,
+        checkpoint_factor: config.limits.checkpoint_factor,
     }
 }

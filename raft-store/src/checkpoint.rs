@@ -22,8 +22,6 @@ use crate::replica_log::ReplicaLog;
 use crate::small::{self, Checkpoint, Position};
 use crate::types::{Snapshot, SnapshotMeta, TypeConfig};
 
-/// Bytes of log for each byte of a checkpoint that follows them.
-const LOG_A_CHECKPOINT: u64 = 4;
 /// A checkpoint that is not longer than this is written wherever the machine asks for one.
 const SMALL_BYTES: u64 = 4 << 10;
 /// One that is longer is written, wherever the machine asks for one, once the last is this old: a log that
@@ -34,6 +32,8 @@ const AT_LEAST_EVERY: Duration = Duration::from_secs(600);
 /// was, so what is saved here is kept in the log for longer.
 #[derive(Debug)]
 pub(crate) struct Thrift {
+    /// Bytes of log for each byte of a checkpoint.
+    factor: u64,
     /// Bytes of log applied since the last one.
     applied_bytes: u64,
     /// Bytes of log that the next one has to wait for, as far as is known without making it.
@@ -43,8 +43,9 @@ pub(crate) struct Thrift {
 
 impl Thrift {
     /// Counts from the start of the replica.
-    pub(crate) fn new() -> Thrift {
+    pub(crate) fn new(factor: u64) -> Thrift {
         Thrift {
+            factor,
             applied_bytes: 0,
             needed_bytes: 0,
             last: Instant::now(),
@@ -65,7 +66,7 @@ impl Thrift {
     pub(crate) fn affords(&mut self, bytes: u64) -> bool {
         self.needed_bytes = match bytes {
             0..=SMALL_BYTES => 0,
-            long => long.saturating_mul(LOG_A_CHECKPOINT),
+            long => long.saturating_mul(self.factor),
         };
         let affords = self.may_be_due();
         if affords {
@@ -178,10 +179,12 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
 mod tests {
     use super::*;
 
+    const FACTOR: u64 = 4;
+
     /// Bytes of checkpoints written while `segments` of 16 KiB are applied, each of which asks for one of
     /// the length that `length` gives.
-    fn written(segments: u64, length: impl Fn(u64) -> u64) -> u64 {
-        let mut thrift = Thrift::new();
+    fn written(factor: u64, segments: u64, length: impl Fn(u64) -> u64) -> u64 {
+        let mut thrift = Thrift::new(factor);
         let mut written = 0;
         for segment in 0..segments {
             thrift.applied(16 << 10);
@@ -197,21 +200,30 @@ mod tests {
     async fn checkpoints_take_no_more_than_their_share_of_what_is_appended() {
         let appended = 1_000 * (16 << 10);
         for written in [
-            written(1_000, |_| 2_290 << 10),
-            written(1_000, |_| 5 << 10),
-            written(1_000, |segment| segment * 3_000),
-            written(1_000, |segment| if segment % 2 == 0 { 100 } else { 60_000 }),
+            written(FACTOR, 1_000, |_| 2_290 << 10),
+            written(FACTOR, 1_000, |_| 5 << 10),
+            written(FACTOR, 1_000, |segment| segment * 3_000),
+            written(
+                FACTOR,
+                1_000,
+                |segment| if segment % 2 == 0 { 100 } else { 60_000 },
+            ),
         ] {
             assert!(written > 0);
-            assert!(written * LOG_A_CHECKPOINT <= appended, "{written}");
+            assert!(written * FACTOR <= appended, "{written}");
         }
         // Each small one is written.
-        assert_eq!(written(1_000, |_| 4 << 10), appended / LOG_A_CHECKPOINT);
+        assert_eq!(written(FACTOR, 1_000, |_| 4 << 10), appended / 4);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_factor_each_is_written() {
+        assert_eq!(written(0, 10, |_| 2_290 << 10), 10 * (2_290 << 10));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_log_that_grows_slowly_gets_one_all_the_same() {
-        let mut thrift = Thrift::new();
+        let mut thrift = Thrift::new(FACTOR);
         thrift.applied(100);
         assert!(!thrift.affords(1 << 20));
         tokio::time::advance(AT_LEAST_EVERY).await;

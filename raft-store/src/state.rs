@@ -92,11 +92,12 @@ impl<M: Machine> StateMachine<M> {
         position: Position,
         applied: watch::Sender<u64>,
     ) -> StateMachine<M> {
+        let thrift = Thrift::new(log.options().checkpoint_factor);
         StateMachine {
             log,
             machine,
             position,
-            thrift: Thrift::new(),
+            thrift,
             applied,
         }
     }

@@ -33,6 +33,9 @@ pub struct StoreOptions {
     /// The most bytes of log read at once, unless a single entry is larger: what one AppendEntries
     /// carries.
     pub read_bytes: usize,
+    /// Bytes of log for each byte of a checkpoint that follows them, unless it is small; 0: a checkpoint
+    /// wherever a machine asks for one, whatever it costs.
+    pub checkpoint_factor: u64,
 }
 
 impl Default for StoreOptions {
@@ -41,6 +44,7 @@ impl Default for StoreOptions {
             committer: CommitterOptions::default(),
             tail_bytes: 64 << 20,
             read_bytes: 1 << 20,
+            checkpoint_factor: 4,
         }
     }
 }
