@@ -117,6 +117,7 @@ pub const EPOCH: Duration = Duration::from_secs(1_700_000_000);
 pub struct Cluster {
     seed: u64,
     kind: DiskKind,
+    limits: Limits,
     machines: BTreeMap<String, Arc<Machine>>,
     places: Places,
     /// Processes that claim to be a node and are none, until they are dismissed.
@@ -167,11 +168,26 @@ pub fn simulation(seed: u64, duration: Duration, tick: Duration) -> Sim<'static>
 impl Cluster {
     /// Nodes `node-1` to `node-count` with disks of one kind, each a seed for the others.
     pub fn start(sim: &mut Sim<'_>, seed: u64, count: usize, kind: DiskKind) -> Cluster {
+        Cluster::start_with(sim, seed, count, kind, Limits::default())
+    }
+
+    /// The same with bounds of one's own.
+    pub fn start_with(
+        sim: &mut Sim<'_>,
+        seed: u64,
+        count: usize,
+        kind: DiskKind,
+        limits: Limits,
+    ) -> Cluster {
         let names: Vec<String> = (0..count).map(node_name).collect();
         let seeds: Vec<String> = names.iter().map(|name| address(name)).collect();
         let mut cluster = Cluster {
             seed,
             kind,
+            limits: Limits {
+                group_partitions: GROUP_PARTITIONS,
+                ..limits
+            },
             machines: BTreeMap::new(),
             places: Places::default(),
             guests: BTreeMap::new(),
@@ -187,7 +203,7 @@ impl Cluster {
         let seed = self.seed ^ (self.machines.len() as u64 + 1);
         let machine = Arc::new(Machine::new(name, self.kind.machine(seed)));
         self.machines.insert(name.to_string(), machine.clone());
-        let config = config(name, seeds);
+        let config = self.config(name, seeds);
         let places = self.places.clone();
         sim.host(name, move || {
             run(places.settings(&config), machine.clone(), seed)
@@ -208,12 +224,23 @@ impl Cluster {
         let disk = disk.unwrap_or_else(|| self.kind.machine(seed));
         let machine = Arc::new(Machine::new(name, disk));
         self.guests.insert(name.to_owned(), machine.clone());
-        let config = config(name, self.present_addresses());
+        let config = self.config(name, self.present_addresses());
         let config = Config {
             advertise: advertise.unwrap_or_else(|| config.advertise.clone()),
             ..config
         };
         sim.host(name, move || run(config.clone(), machine.clone(), seed));
+    }
+
+    /// Settings of a node that has not moved.
+    fn config(&self, name: &str, seeds: Vec<String>) -> Config {
+        Config {
+            advertise: address(name),
+            listen: address(name),
+            seeds,
+            limits: self.limits.clone(),
+            ..Config::default()
+        }
     }
 
     /// Ends all guests; says of each why it had ended by itself, if it had.
@@ -341,20 +368,6 @@ pub fn node_name(number: usize) -> String {
 /// The address of a simulated node.
 pub fn address(name: &str) -> String {
     format!("{name}:{PORT}")
-}
-
-/// The settings of a node, before it ever moves.
-fn config(name: &str, seeds: Vec<String>) -> Config {
-    Config {
-        advertise: address(name),
-        listen: address(name),
-        seeds,
-        limits: Limits {
-            group_partitions: GROUP_PARTITIONS,
-            ..Limits::default()
-        },
-        ..Config::default()
-    }
 }
 
 /// One life of a node's process. That it ended by itself is no fault of the simulation's.

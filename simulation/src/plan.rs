@@ -6,6 +6,7 @@ use std::time::Duration;
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
+use ropewalk_node::config::Limits;
 use serde::{Deserialize, Serialize};
 
 use crate::disk::DiskKind;
@@ -21,6 +22,9 @@ pub struct Plan {
     pub nodes: usize,
     /// What they store on.
     pub disk: DiskKind,
+    /// Bytes of log for each byte of a checkpoint; 0 for a checkpoint wherever one may be.
+    #[serde(default = "checkpoint_factor")]
+    pub checkpoint_factor: u64,
     /// How finely time passes, in simulated ms: the coarser, the more happens at once.
     pub tick_ms: u64,
     /// How long faults fall and load is made, in simulated ms.
@@ -44,6 +48,7 @@ impl Plan {
             nodes,
             disk: DiskKind::Memory,
             tick_ms: *[1, 2, 4].choose(&mut random).unwrap_or(&1),
+            checkpoint_factor: *[0, checkpoint_factor()].choose(&mut random).unwrap_or(&0),
             storm_ms,
             load: Load::draw(seed, storm_ms),
             faults,
@@ -63,6 +68,11 @@ impl Plan {
             false => 1,
         }
     }
+}
+
+/// That of a node that is not told otherwise.
+fn checkpoint_factor() -> u64 {
+    Limits::default().checkpoint_factor
 }
 
 /// One run in so many has no faults at all.

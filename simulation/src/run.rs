@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use ropewalk_node::config::Limits;
 use serde::Serialize;
 use turmoil::Sim;
 
@@ -60,7 +61,11 @@ pub fn run(plan: &Plan) -> Outcome {
     let _running = virtual_time::begin();
     let tick = Duration::from_millis(plan.tick_ms);
     let mut sim = cluster::simulation(plan.seed, bound + Duration::from_secs(60), tick);
-    let cluster = Cluster::start(&mut sim, plan.seed, plan.nodes, plan.disk);
+    let limits = Limits {
+        checkpoint_factor: plan.checkpoint_factor,
+        ..Limits::default()
+    };
+    let cluster = Cluster::start_with(&mut sim, plan.seed, plan.nodes, plan.disk, limits);
     let history = History::default();
     let clients = Clients::start(&mut sim, &cluster, plan, &history);
     let mut course = Course {
