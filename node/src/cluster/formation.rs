@@ -70,6 +70,8 @@ pub(super) async fn find_place(shared: &Arc<Shared>) -> Result<NodeIdentity, Sta
         }
     };
     tokio::select! {
+        // A node that has its place looks for none.
+        biased;
         found = placed => found.map(|identity| identity.clone()).map_err(|_| StartError::Stopping),
         failed = search => failed,
         () = shared.stop.cancelled() => Err(StartError::Stopping),

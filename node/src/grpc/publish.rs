@@ -46,7 +46,7 @@ impl Router {
             return Ok(self.keyless.fetch_add(1, Ordering::Relaxed) % count);
         };
         let mapping = self.mapping((topic.settings.partitioner, count), || {
-            Ok(Partitioner::of_settings(&topic.settings, count)?)
+            Partitioner::of_settings(&topic.settings, count)
         })?;
         Ok(mapping.partition(key))
     }
@@ -228,14 +228,7 @@ mod tests {
     #[test]
     fn mappings_are_kept_and_never_more_than_there_is_room_for() {
         let router = Router::default();
-        let build = |count| {
-            move || {
-                Ok(Partitioner::of_settings(
-                    &v1::TopicSettings::default(),
-                    count,
-                )?)
-            }
-        };
+        let build = |count| move || Partitioner::of_settings(&v1::TopicSettings::default(), count);
         for count in 1..=3 * MAPPINGS as u32 {
             let mapping = router.mapping((1, count), build(count)).unwrap();
             assert_eq!(mapping.partitions(), count);
