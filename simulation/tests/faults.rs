@@ -64,8 +64,14 @@ macro_rules! alone {
 }
 
 /// A snapshot is installed only where a log was trimmed beyond what somebody has, which takes more
-/// than this kind alone.
-const NOT_ALONE: [&str; 1] = ["crash-in-install"];
+/// than this kind alone. Faults of identities have process tests and tests of the cluster's.
+const NOT_ALONE: [&str; 5] = [
+    "crash-in-install",
+    "taken-address",
+    "copied-directory",
+    "moved-addresses",
+    "swapped-addresses",
+];
 
 alone! {
     a_partition: "partition" on 3;
