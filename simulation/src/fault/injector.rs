@@ -130,7 +130,8 @@ impl Injector {
         let node = disks.node();
         let may = || {
             let survey = self.operator.survey();
-            self.atlas.may_lose(cluster, &survey, now, node) && !self.down.contains(&node)
+            self.atlas.may_lose(cluster, &survey, now, node)
+                && !self.down.contains(&node)
         };
         !disks.loses() || may()
     }
@@ -176,6 +177,8 @@ impl Injector {
         self.coming.clear();
         self.operator.drop_orders();
         let mut scene = Scene { sim, cluster, now };
+        // A trap may have sprung since the last turn.
+        self.spring(&mut scene);
         for one in std::mem::take(&mut self.lasting) {
             self.heal(&mut scene, one);
         }
