@@ -60,6 +60,11 @@ impl Atlas {
         });
     }
 
+    /// True while a copy is lost, or may be found lost.
+    pub fn is_hurt(&self) -> bool {
+        self.hurt.is_some()
+    }
+
     /// True while a node that lost everything has not come back as another.
     pub fn is_mending(&self) -> bool {
         self.hurt.as_ref().is_some_and(|hurt| hurt.wiped.is_some())

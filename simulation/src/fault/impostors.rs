@@ -26,6 +26,8 @@ pub(super) struct Impostors {
     guests: usize,
     /// Number of moves so far.
     moves: u16,
+    /// Nodes that moved, until the cluster knows them at their addresses.
+    moving: BTreeSet<usize>,
     /// Ids at the addresses of two nodes before they were swapped, until the cluster knows both there.
     swapping: Option<[(usize, u64); 2]>,
     wrong: Option<String>,
@@ -41,8 +43,10 @@ impl Impostors {
         };
     }
 
-    /// Looks if the cluster knows of the last swap.
+    /// Looks if the cluster knows of the last moves and the last swap.
     pub fn update(&mut self, cluster: &Cluster, survey: &Survey) {
+        self.moving
+            .retain(|node| !survey.nodes.contains_key(&cluster.address_of(*node)));
         let knows = |(node, former): (usize, u64)| {
             let seen = survey.node(cluster, node);
             seen.is_some_and(|seen| seen.id != former)
@@ -52,7 +56,12 @@ impl Impostors {
     }
 
     /// True if this must wait: it falls on a node's identity, and which one is where is not known yet.
+    ///
+    /// Nobody can know that a node which was wiped and comes back elsewhere is the one from before.
     pub fn holds_up(&self, what: &What) -> bool {
+        if matches!(what, What::Disks(disks) if disks.loses()) && !self.moving.is_empty() {
+            return true;
+        }
         let by_identity = match what {
             What::Disks(disks) => disks.loses(),
             What::Operations(operation) => matches!(
@@ -85,7 +94,8 @@ impl Injector {
         match what {
             Identities::CopiedDirectory { node } => self.may_copy(cluster, now, what, *node),
             Identities::SwappedAddresses { .. } => self.may_swap(cluster, now),
-            Identities::TakenAddress { .. } | Identities::MovedAddresses { .. } => true,
+            Identities::MovedAddresses { .. } => !self.atlas.is_hurt(),
+            Identities::TakenAddress { .. } => true,
         }
     }
 
@@ -203,6 +213,7 @@ impl Injector {
         let stopped = self.take_down(scene, nodes, false);
         for node in nodes {
             scene.cluster.relocate(*node, offset);
+            self.impostors.moving.insert(*node);
         }
         for node in stopped {
             self.down.remove(&node);

@@ -132,6 +132,7 @@ impl Injector {
             let survey = self.operator.survey();
             self.atlas.may_lose(cluster, &survey, now, node)
                 && !self.down.contains(&node)
+                && !self.lasting.iter().any(|one| one.what.is_move())
         };
         !disks.loses() || may()
     }

@@ -110,6 +110,11 @@ impl What {
         }
     }
 
+    /// True if nodes are at other addresses until it is over.
+    pub fn is_move(&self) -> bool {
+        matches!(self, What::Identities(Identities::MovedAddresses { .. }))
+    }
+
     /// Whether a copy of records is lost by it.
     pub fn loses_copies(&self) -> bool {
         matches!(self, What::Disks(disks) if disks.loses())
