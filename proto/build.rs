@@ -58,7 +58,7 @@ fn shapes(pool: &DescriptorPool) -> Result<String, std::fmt::Error> {
     Ok(text)
 }
 
-/// What a field holds besides one value.
+/// Content of a field that may hold more than one value; none for the others.
 fn content(field: &FieldDescriptor, numbers: &BTreeMap<String, usize>) -> Option<String> {
     match field.kind() {
         Kind::Message(message) => {

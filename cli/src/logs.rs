@@ -35,10 +35,10 @@ const WAITING_LINES: usize = 4_096;
 /// What writes a node's lines. There is one stderr, and so one of these.
 static WRITING: OnceLock<Writing> = OnceLock::new();
 
-/// Whether all nodes of this process are on their way out.
+/// True while all nodes of this process are shutting down.
 static PEERS_STOP: AtomicBool = AtomicBool::new(false);
 
-/// Begins to leave out lines on peers that do not answer: all of them stop now, as they were told to.
+/// Begins to leave out lines about peers that do not answer: all of them are stopping now.
 pub fn peers_are_stopping() {
     PEERS_STOP.store(true, Ordering::Relaxed);
 }
@@ -155,8 +155,8 @@ pub fn lost() -> u64 {
     lost.map_or(0, |lost| u64::try_from(lost).unwrap_or(u64::MAX))
 }
 
-/// Says something to the user that is no line of the log, after those that are. Parts of it are others'
-/// text, which must not control the terminal.
+/// Prints a message to the user after the lines of the log. Parts of it come from others and must not control
+/// the terminal.
 pub fn say(what: &str) {
     let what = shown_lines(what);
     let Some(writing) = WRITING.get() else {

@@ -36,7 +36,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 const METADATA_TIMEOUT: Duration = Duration::from_secs(2);
 /// A topic made a moment ago is not known to every node yet; so long it is looked for.
 const TOPIC_SEEN_WITHIN: Duration = Duration::from_secs(2);
-/// What was learned this short a time ago is taken for the present.
+/// Age up to which cached metadata counts as current.
 const KNOWN_IS_NEW: Duration = Duration::from_secs(1);
 
 /// A connection to a cluster. Cheap to clone; all clones share one connection a node.
@@ -54,7 +54,7 @@ pub(crate) struct Inner {
     pub request_timeout: Duration,
     /// Where events happen that say nothing else.
     pub source: Bytes,
-    /// How long all addresses may refuse the first connection before it is given up.
+    /// Time for which all addresses may refuse the first connection before the client gives up.
     refused_timeout: Duration,
     bootstrap: Vec<String>,
     random: Mutex<SmallRng>,
@@ -83,8 +83,8 @@ impl ClientBuilder {
         self
     }
 
-    /// How long [`ClientBuilder::connect`] goes on while every address refuses the connection, as
-    /// where no node runs. The default is the request timeout. Other failures do not count.
+    /// Time for which [`ClientBuilder::connect`] retries while every address refuses the connection, as where
+    /// no node runs. The default is the request timeout. Other failures do not count.
     pub fn refused_timeout(mut self, timeout: Duration) -> ClientBuilder {
         self.refused_timeout = Some(timeout);
         self

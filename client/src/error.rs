@@ -92,7 +92,7 @@ impl Error {
         self.inner.outcome_unknown && !made(Mistake::UnknownIsFailure)
     }
 
-    /// Whether the machine was there and nobody listened at the address: the connection was refused.
+    /// True if the connection was refused: the machine was there, and nothing listened at the address.
     pub fn is_refused(&self) -> bool {
         self.inner.refused
     }
@@ -106,7 +106,7 @@ impl Error {
         )
     }
 
-    /// Whether the topic or partition that was meant does not exist, as far as the asked node knows, or
+    /// True if the topic or partition that was meant does not exist, as far as the asked node knows, or
     /// another has its name.
     pub(crate) fn says_topic_is_gone(&self) -> bool {
         self.says_there_is_none() || self.code() == Some(ErrorCode::TopicRecreated)
@@ -134,7 +134,7 @@ impl Error {
         self.inner.record
     }
 
-    /// Whether a record is refused for what it is.
+    /// True if the cause is the record itself.
     pub(crate) fn is_of_the_record(&self) -> bool {
         matches!(
             self.kind(),
@@ -235,7 +235,7 @@ fn never_connected(status: &Status) -> bool {
     std::iter::successors(first, |error| error.source()).any(|error| error.is::<ConnectError>())
 }
 
-/// Whether the operating system at the address refused the connection.
+/// True if the operating system at the address refused the connection.
 fn refused(status: &Status) -> bool {
     let first = std::error::Error::source(status);
     std::iter::successors(first, |error| error.source()).any(|error| {

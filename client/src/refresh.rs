@@ -1,6 +1,6 @@
 //! Asking the cluster again, once for all who want to know: one request at a time, for every topic that
-//! somebody waits for, and never sooner than a pause after the last. So a cluster that can't answer
-//! usefully is asked as seldom by a client of a thousand partitions as by one of one.
+//! somebody waits for, and never sooner than a pause after the last. So a cluster that can't answer usefully
+//! gets as few requests from a client of a thousand partitions as from one of a single partition.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,13 +20,13 @@ use crate::metadata::{Topic, unknown_topic};
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 /// Short, since it delays how soon publishing resumes.
 const LONGEST_PAUSE: Duration = Duration::from_millis(160);
-/// After a request this long ago, the next is asked at once, and pauses begin anew.
+/// After a request this long ago, the next is asked at once, and pauses start over.
 const QUIET: Duration = Duration::from_secs(1);
 
 type Found = BTreeMap<String, Result<Arc<Topic>>>;
 type Asking = Shared<BoxFuture<'static, Result<Arc<Found>>>>;
 
-/// The requests of a client for what it no longer knows.
+/// The requests of a client for metadata that is out of date.
 #[derive(Debug, Default)]
 pub(crate) struct Refreshes {
     rounds: Mutex<Rounds>,
@@ -34,9 +34,9 @@ pub(crate) struct Refreshes {
 
 #[derive(Debug, Default)]
 struct Rounds {
-    /// The one that is asked now.
+    /// The round in progress.
     under_way: Option<Round>,
-    /// The one that comes after it, or after a pause.
+    /// The round after it, or after a pause.
     next: Option<Round>,
     pace: Pace,
 }
@@ -47,7 +47,7 @@ struct Round {
     asking: Asking,
 }
 
-/// When the next request may be made.
+/// Pauses between requests: sets the earliest time of the next one.
 #[derive(Debug, Default)]
 struct Pace {
     last: Option<Instant>,

@@ -24,8 +24,8 @@ pub struct Config {
     /// beside the database.
     #[serde(skip)]
     pub member_of: Option<String>,
-    /// All nodes of the cluster stop when this one does: there is nobody to hand leaderships over to.
-    /// Nothing an operator sets; it is so where they share a process.
+    /// All nodes of the cluster stop when this one does: there is nobody to hand leaderships over to. Not for
+    /// operators to set: true where all nodes share a process.
     #[serde(skip)]
     pub stops_with_all: bool,
     /// Timings and bounds.
@@ -78,8 +78,8 @@ pub struct Limits {
     /// searched: half of them for producers, half for readers. Beside them, one batch for each that
     /// unpacks to over 64 times its size.
     pub unpack_inflight_bytes: usize,
-    /// How fast the node unpacks batches that unpack to over 64 times their size, in unpacked bytes:
-    /// half of it for producers, half for readers; 0: as fast as it goes.
+    /// Rate at which the node unpacks batches that unpack to over 64 times their size, in unpacked bytes.
+    /// Half of it is for producers, half for readers; 0: unlimited.
     pub unpack_bytes_per_s: usize,
     /// The most bytes one fetch returns.
     pub fetch_bytes: usize,
@@ -87,28 +87,29 @@ pub struct Limits {
     pub fetch_wait_ms: u64,
     /// Requests under way on one client stream before the next is not read yet.
     pub stream_inflight: usize,
-    /// Connections to each port; half of them from one address, unless a node called from there. When
-    /// they are all open, the one that has been without a call for longest is closed.
+    /// Connections to each port; half of them from one address, unless a node called from there. When all are
+    /// open, the one idle for longest is closed.
     pub connections: usize,
-    /// Calls and streams of clients under way; half of them from one address. Other nodes have as many.
+    /// Calls and streams of clients under way; half of them from one address. The calls of other nodes have a
+    /// bound of the same size.
     pub streams: usize,
     /// Streams of one connection.
     pub streams_per_connection: u32,
     /// The most bytes of the headers of one call.
     pub header_bytes: u32,
-    /// The most bytes of one request of a client, except those with records: these may have what the
-    /// largest batch of any topic has.
+    /// The most bytes of one request of a client, except those with records: these may be as large as the
+    /// largest batch of any topic.
     pub request_bytes: usize,
     /// The most fields of one request of a client, those of messages in it included.
     pub request_fields: usize,
-    /// How long one request may take to come.
+    /// Time one request may take to come, in ms.
     pub request_within_ms: u64,
     /// Bytes of requests that are not whole, or not answered yet, before the next are not read.
     pub request_inflight_bytes: usize,
-    /// Bytes of answers to clients that are not sent yet; past it, those that nobody takes are given up
+    /// Bytes of answers to clients that are not sent yet; past it, those that no client reads are dropped
     /// with their connections, and others wait.
     pub answer_inflight_bytes: usize,
-    /// How long the head of an HTTP request may take to come, and a connection may wait for the next.
+    /// Time that the head of an HTTP request may take to come, and a connection may wait for the next, in ms.
     pub http_head_within_ms: u64,
     /// A node with more replicas than this shows metrics of them by topic only.
     pub metrics_partitions: usize,

@@ -1,9 +1,9 @@
 //! The node's budget for unpacking batches, counted in unpacked bytes.
 //!
-//! A few bytes on the wire or the disk may unpack to many: so whoever unpacks does it here, in steps
-//! that keep no serving thread, within a bound of memory, and at a bounded pace where the records
-//! unpack to far more than they took. Producers and readers have a half each, so that neither waits
-//! for the other. A batch that is done with, or whose caller is gone, gives back what it had.
+//! A few bytes on the wire or the disk may unpack to many. So all unpacking is done here, in steps that do
+//! not block a serving thread, and within a memory bound. Its pace is bounded too where records unpack to far
+//! more than their packed size. Producers and readers have a half each, so that neither waits for the other.
+//! A batch that is done, or whose caller is gone, gives its share back.
 //!
 //! Topics, filters, and the meaning of records must never come in.
 
@@ -21,19 +21,19 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::config::Limits;
 use crate::env::busy;
 
-/// What is unpacked between two looks at the budget.
+/// Bytes to unpack between two looks at the budget.
 const STEP_BYTES: usize = 1 << 20;
 /// A batch of up to this many bytes that unpacks to no more than [`SMALL_UNPACKED_BYTES`] is cheaper
 /// to unpack than to give to another thread. No codec but snappy unpacks past that in its first step,
 /// and snappy gives at most 22 bytes for one.
 const SMALL_BYTES: usize = 8 << 10;
 const SMALL_UNPACKED_BYTES: usize = 64 << 10;
-/// A batch that unpacks to at most this many times its size is an ordinary one: what it costs is in
-/// proportion to what was sent or stored for it. The others unpack one at a time, and at a pace.
+/// A batch that unpacks to at most this many times its size is an ordinary one: its cost is in proportion to
+/// the bytes sent or stored for it. The others unpack one at a time, at a bounded pace.
 const ORDINARY_RATIO: usize = 64;
-/// How long a pause in which nothing was unpacked counts for later.
+/// Idle time that counts as credit for later, at most.
 const BURST: Duration = Duration::from_secs(1);
-/// How long a batch may wait for the budget in all.
+/// Total time a batch may wait for the budget.
 const WITHIN: Duration = Duration::from_secs(5);
 
 /// The budget of one node.
@@ -46,7 +46,7 @@ pub struct Unpackers {
 }
 
 impl Unpackers {
-    /// A budget within the node's bounds, nothing of it used.
+    /// A budget within the node's bounds, none of it used.
     pub fn new(limits: &Limits) -> Unpackers {
         let room_bytes = (limits.unpack_inflight_bytes / 2).clamp(1, Semaphore::MAX_PERMITS);
         let half = || Unpacker {
@@ -66,7 +66,7 @@ impl Unpackers {
     }
 }
 
-/// Half of the processors, at least one. The others are for what a cluster lives by.
+/// Half of the processors, at least one. The others are for the rest of the node's work.
 fn turns() -> usize {
     let processors = available_parallelism().map_or(1, |it| it.get());
     (processors / 2).max(1)
@@ -79,7 +79,7 @@ pub struct Unpacker {
     /// One permit a byte that ordinary batches may unpack to at a time.
     room: Arc<Semaphore>,
     room_bytes: usize,
-    /// Where the others wait for each other.
+    /// Semaphore of the other batches, which unpack one at a time.
     lane: Arc<Semaphore>,
     pace: Pace,
 }
@@ -87,7 +87,7 @@ pub struct Unpacker {
 /// Why a batch was not unpacked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UnpackError {
-    /// It can't be, or not within its bound.
+    /// The batch can't be unpacked, or not within its bound.
     #[error(transparent)]
     Batch(#[from] BatchError),
     /// There was no room, or no time, for it.
@@ -95,7 +95,7 @@ pub enum UnpackError {
     Overloaded(#[from] Overloaded),
 }
 
-/// The budget was used up for longer than anybody waits.
+/// The budget was used up for longer than any caller waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("unpacking is over this node's budget")]
 pub struct Overloaded;
@@ -118,7 +118,7 @@ impl Unpacker {
     /// Unpacks the records of a batch to at most `limit` bytes. Uncompressed ones cost nothing.
     ///
     /// # Errors
-    /// What is wrong with the batch; or that the budget is used up.
+    /// [`UnpackError::Batch`] if the batch is bad; [`UnpackError::Overloaded`] if the budget is used up.
     pub async fn unpack(&self, batch: &BatchView, limit: usize) -> Result<Unpacked, UnpackError> {
         let plain = batch.compression() == Compression::None;
         if plain || batch.bytes().len() <= SMALL_BYTES {
@@ -134,10 +134,10 @@ impl Unpacker {
         unpacked.unwrap_or(Err(Overloaded.into()))
     }
 
-    /// Works on unpacked records, on no serving thread unless there are few of them.
+    /// Works on unpacked records, off the serving threads unless they are few.
     ///
     /// # Errors
-    /// That the budget is used up.
+    /// [`Overloaded`] if the budget is used up.
     pub async fn look<T>(
         &self,
         unpacked: &Unpacked,
@@ -156,7 +156,7 @@ impl Unpacker {
         self.turns.acquire().await.ok()
     }
 
-    /// Leaves no turn to anybody.
+    /// Takes all turns, so that no other caller gets one.
     #[cfg(test)]
     pub async fn take_all_turns(&self) -> SemaphorePermit<'_> {
         let all = u32::try_from(turns()).unwrap();
@@ -224,12 +224,12 @@ impl Unpacked {
     }
 }
 
-/// How fast batches unpack that are no ordinary ones.
+/// Pace at which batches that are not ordinary unpack.
 #[derive(Debug)]
 struct Pace {
-    /// 0: as fast as it goes.
+    /// 0: unlimited.
     bytes_per_s: usize,
-    /// When all that was unpacked is paid for.
+    /// Time at which all bytes unpacked so far are paid for.
     paid_at: Mutex<Option<Instant>>,
 }
 

@@ -1,5 +1,5 @@
-//! What one caller can make a node hold is bounded: the size of a request, the fields in it, streams,
-//! connections, and answers that nobody takes. The node goes on to serve others.
+//! Bounds on what one caller can make a node hold: the size of a request, the fields in it, streams,
+//! connections, and unread answers. The node goes on serving others.
 
 use std::time::Duration;
 

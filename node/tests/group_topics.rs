@@ -1,4 +1,5 @@
-//! Topics that come, grow, go and come again under a consumer group, as its members see it on the wire.
+//! Topics that are created, grow, are deleted and created again under a consumer group, as its members see it
+//! on the wire.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -23,7 +24,7 @@ fn patient(member_id: &str) -> v1::Join {
     }
 }
 
-/// One that reads both topics.
+/// A member that reads both topics.
 fn join_both(member_id: &str) -> v1::Join {
     v1::Join {
         topics: vec![READ.to_owned(), OTHER.to_owned()],
@@ -31,7 +32,7 @@ fn join_both(member_id: &str) -> v1::Join {
     }
 }
 
-/// Where a member begins, by topic and partition.
+/// Start offset of a member, by topic and partition.
 fn beginnings(member: &Member) -> BTreeMap<(String, u32), Option<u64>> {
     let owned = member.assignment.partitions.iter();
     owned

@@ -43,7 +43,7 @@ pub struct Applied {
     pub reply: Reply,
     /// For the disk.
     pub effects: Vec<Effect>,
-    /// Whether the state as of this entry may be kept as a checkpoint. Of long ones some are left out.
+    /// True if the state as of this entry may be kept as a checkpoint. Some of the large ones are left out.
     pub checkpoint: bool,
 }
 

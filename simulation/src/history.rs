@@ -96,12 +96,12 @@ pub enum Call {
     SetOne {
         /// Its number.
         topic: u32,
-        /// Which setting.
+        /// The setting.
         setting: Setting,
         /// The new value.
         value: i64,
     },
-    /// What those settings are, of all topics.
+    /// List the values of those settings, of all topics.
     ListSettings,
     /// Give a topic more partitions.
     GrowTopic {
@@ -241,7 +241,7 @@ pub enum Event {
         /// The first behind them.
         to: u64,
     },
-    /// A group begins at the end of what is there when it begins.
+    /// A group begins at the end of the partitions as they are then.
     BeginsAtTheEnd {
         /// Its number.
         group: u32,

@@ -20,7 +20,7 @@ pub enum BenchVerb {
 pub struct BenchConsumeArgs {
     #[command(flatten)]
     pub bench: BenchArgs,
-    /// Read it all as so many consumer groups at once, which are deleted in the end
+    /// Read it all as this many consumer groups at once; they are deleted in the end
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1_000))]
     pub groups: Option<u16>,
 }
@@ -43,10 +43,10 @@ pub struct BenchArgs {
     /// [default: no limit; 500/s for latency]
     #[arg(long, value_name = "N/s", value_parser = rate)]
     pub rate: Option<Rate>,
-    /// How many different keys [default: records have no key]
+    /// Number of different keys [default: records have no key]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub keys: Option<u64>,
-    /// How long to measure
+    /// Time to measure
     #[arg(short, long, value_name = "DURATION", default_value = "20s", value_parser = duration)]
     pub duration: Duration,
 }

@@ -1,5 +1,5 @@
-//! What is added to the flags: examples for every verb and the topic settings, for `--help`, and the
-//! names that the cluster knows, for a shell that completes them.
+//! Additions to the flags: examples for every verb and the topic settings, for `--help`, and names in the
+//! cluster, for shell completion.
 
 use std::fmt::Write;
 
@@ -77,7 +77,7 @@ pub fn command() -> Command {
     complete(Cli::command(), "")
 }
 
-/// Adds to a command and to all below it. `path` names it, without the program.
+/// Adds examples to a command and to all below it. `path` is its name, without the program.
 fn complete(command: Command, path: &str) -> Command {
     let names = command
         .get_subcommands()
@@ -143,7 +143,7 @@ mod tests {
 
     use super::*;
 
-    /// Every verb with its path, those that only group others too.
+    /// Every verb with its path, including those that only group others.
     fn verbs(command: &Command, path: &str, found: &mut Vec<(String, Command)>) {
         for verb in command.get_subcommands() {
             let path = format!("{path} {}", verb.get_name())

@@ -45,7 +45,7 @@ pub struct ProduceArgs {
     pub compression: CompressionArg,
 }
 
-/// What stdin holds.
+/// Format of the records on stdin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum InputFormat {
     /// A value a line, or a key and a value
@@ -77,9 +77,9 @@ pub struct ConsumeArgs {
     /// nothing for a null
     #[arg(long, value_name = "TEXT")]
     pub format: Option<RecordFormat>,
-    /// Read as a member of this consumer group: go on where it stands, share the partitions with its other
-    /// members, and commit what was printed. Without --follow, partitions of other members are waited for at
-    /// most 10 s. Through a pipe, what its reader left unread when it ended comes again
+    /// Read as a member of this consumer group: continue from its committed offsets, share the partitions
+    /// with its other members, and commit what was printed. Without --follow, partitions of other members are
+    /// waited for at most 10 s. Through a pipe, what its reader left unread when it ended comes again
     #[arg(short, long, value_name = "G")]
     pub group: Option<String>,
     /// beginning, end, @OFFSET, a time (2026-01-31T00:00:00Z), or how long ago (-1h); of a group, where it
@@ -97,15 +97,15 @@ pub struct ConsumeArgs {
     /// Stop after this many records
     #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
-    /// Go on with records as they are published, instead of stopping at the end that stood at the start.
-    /// Partitions that a topic gains are read from their beginning
+    /// Go on with records as they are published, instead of stopping at the end as of the start. Partitions
+    /// that a topic gains are read from their beginning
     #[arg(short, long)]
     pub follow: bool,
     /// Only records for which this is true: type == 'order.placed' && json.total > 100. A group passes the
     /// others as read
     #[arg(long, value_name = "CEL", value_parser = NonEmptyStringValueParser::new())]
     pub filter: Option<String>,
-    /// Go past batches that nobody can read, with a warning for each, instead of stopping there
+    /// Skip batches that can't be read, with a warning for each, instead of stopping there
     #[arg(long)]
     pub skip_unreadable: bool,
 }
@@ -140,10 +140,10 @@ pub struct GroupSeekArgs {
     pub dry_run: bool,
 }
 
-/// Topics are read up to the ends that stand at the start; there is no index.
+/// Reads topics up to their ends as of the start; there is no index.
 #[derive(Debug, Args)]
 pub struct TraceArgs {
-    /// What the events belong to: their correlation id, or the id of one of them
+    /// Correlation id of the events, or the id of one of them
     #[arg(value_name = "CORRELATION-ID", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub id: String,
     /// Only this topic; may be repeated [default: all]

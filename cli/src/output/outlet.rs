@@ -1,16 +1,16 @@
-//! Whoever reads stdout, and the moment they stop. A pipe takes bytes that its reader never looks at: only
-//! a reader that is still there some time later has had them.
+//! The reader of stdout, and the moment it goes away. A pipe takes bytes that its reader never looks at. Only
+//! a reader that is still there some time later has read them.
 
 use std::io;
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-/// Stdout, looked at from its other end.
+/// Stdout, watched for the end of its reader.
 pub struct Outlet(Option<AsyncFd<io::Stdout>>);
 
 impl Outlet {
-    /// Begins to look. A file has no reader that could stop.
+    /// Begins to watch. A file has no reader that could go away.
     #[expect(
         deprecated,
         reason = "stdout stays open for the life of the process; the replacement is an unsafe function"
@@ -19,12 +19,12 @@ impl Outlet {
         Outlet(AsyncFd::with_interest(io::stdout(), Interest::ERROR).ok())
     }
 
-    /// Whether a reader's end would be seen.
+    /// True if the end of a reader would be noticed.
     pub fn has_reader(&self) -> bool {
         self.0.is_some()
     }
 
-    /// Returns when nobody reads stdout any longer; never if that can't be seen. Cancel-safe.
+    /// Returns when nobody reads stdout any longer; never if that can't be noticed. Cancel-safe.
     pub async fn closed(&self) {
         match &self.0 {
             Some(stdout) if stdout.ready(Interest::ERROR).await.is_ok() => {}

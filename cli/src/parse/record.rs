@@ -1,4 +1,4 @@
-//! How records are printed, and which topics are read.
+//! Formats of printed records, and patterns of topics to read.
 
 use std::str::FromStr;
 
@@ -21,7 +21,7 @@ pub enum Piece {
     Time,
 }
 
-/// `--format`: what is printed of each record.
+/// `--format`: the parts of each record to print.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordFormat(pub Vec<Piece>);
 
@@ -54,7 +54,7 @@ impl FromStr for RecordFormat {
     }
 }
 
-/// What stands for a letter after a percent sign; none for the sign itself.
+/// Piece of the line for a letter after a percent sign; none for the percent sign itself.
 fn piece(letter: Option<char>) -> Result<Option<Piece>, String> {
     Ok(Some(match letter {
         Some('%') => return Ok(None),
@@ -93,7 +93,7 @@ impl TopicPattern {
         &self.text
     }
 
-    /// Whether it is that of a topic of this name.
+    /// True if the pattern matches a topic of this name.
     pub fn matches(&self, topic: &str) -> bool {
         self.whole.is_match(topic)
     }

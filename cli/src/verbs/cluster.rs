@@ -15,7 +15,7 @@ use crate::output::{list, spinner};
 
 /// How often it is looked while waiting.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
-/// How long partitions of living nodes may be on their way to be led and in sync.
+/// Time that partitions of living nodes may take to get a leader and to be in sync.
 const GRACE: Duration = Duration::from_secs(3);
 
 pub async fn run(context: Context, verb: ClusterVerb) -> anyhow::Result<()> {
@@ -76,8 +76,8 @@ impl Health {
         }
     }
 
-    /// How long to look again. Partitions that were just created, as `_groups` by the first member of
-    /// a group, have their leader and their replicas in a moment; while nodes are missed nothing is.
+    /// Time to keep checking. Partitions that were just created, such as `_groups` by the first member of a
+    /// group, get a leader and in-sync replicas shortly. No extra time while nodes are missing.
     fn patience(&self, wait: Duration) -> Duration {
         match (self.healthy, self.dead_nodes.is_empty()) {
             (true, _) => Duration::ZERO,

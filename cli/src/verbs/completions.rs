@@ -21,7 +21,7 @@ use crate::output::Output;
 
 /// The variable by which the script asks.
 const VARIABLE: &str = "ROPEWALK_COMPLETE";
-/// How long a person who pressed a key waits for the cluster.
+/// Time that a person who pressed a key waits for the cluster.
 const WITHIN: Duration = Duration::from_secs(1);
 const PROGRAM: &str = "ropewalk";
 
@@ -38,7 +38,7 @@ pub fn run(shell: Shell) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// How the script calls this program: as it was called now, from wherever the shell may be.
+/// Command with which the script calls this program: as it was called now, from any working directory.
 fn completer() -> String {
     let called = env::args_os().next().map(PathBuf::from);
     let called = called.unwrap_or_else(|| PROGRAM.into());
@@ -49,7 +49,7 @@ fn completer() -> String {
     path.to_string_lossy().into_owned()
 }
 
-/// Answers the script and ends the process, where it was the script that started it.
+/// Answers the script and ends the process, if the script started it.
 pub fn answer() {
     CompleteEnv::with_factory(args::command)
         .var(VARIABLE)
@@ -77,7 +77,7 @@ pub fn groups() -> ArgValueCandidates {
     })
 }
 
-/// What the cluster tells in time. Nothing is offered where it does not.
+/// Names that the cluster returns in time; none on an error or a timeout.
 fn candidates(
     ask: impl AsyncFnOnce(Client) -> anyhow::Result<Vec<String>>,
 ) -> Vec<CompletionCandidate> {
@@ -96,7 +96,7 @@ fn candidates(
     names.into_iter().map(CompletionCandidate::new).collect()
 }
 
-/// The global flags of the line that is being typed, of which the rest may make no sense yet.
+/// The global flags of the line that is being typed; the rest of the line may be incomplete.
 fn context() -> anyhow::Result<Context> {
     let typed = env::args_os().skip_while(|word| word != "--").skip(1);
     let matches: ArgMatches = args::command()

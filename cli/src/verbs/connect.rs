@@ -1,4 +1,4 @@
-//! The way to the cluster, and what a person is told while nobody answers.
+//! The connection to the cluster, and the notice to a person while no node answers.
 
 use std::io::{IsTerminal, stderr};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,11 +13,11 @@ use crate::exit::usage;
 use crate::logs;
 use crate::tls;
 
-/// How long every address may refuse the connection before the command gives up.
+/// Time that every address may refuse the connection before the command gives up.
 const REFUSED_TIMEOUT: Duration = Duration::from_secs(5);
 /// Silence of this length is explained on a terminal.
 const NOTICE_AFTER: Duration = Duration::from_secs(1);
-/// What mends it where nothing listens.
+/// Remedy if nothing listens at any address.
 const HINT: &str =
     "start a cluster with `ropewalk dev`, or name a running node with --bootstrap HOST:PORT";
 
@@ -39,7 +39,7 @@ impl Context {
         })
     }
 
-    /// As flags say, and with no say in how long to try.
+    /// Client builder from the flags, without a limit on refused connections.
     pub(super) fn builder(&self) -> anyhow::Result<ClientBuilder> {
         let bootstrap = self.global.bootstrap.iter().cloned().map(String::from);
         let builder = Client::builder(bootstrap).request_timeout(self.global.timeout);
@@ -49,7 +49,7 @@ impl Context {
         })
     }
 
-    /// Connects, and says after a moment why it takes one.
+    /// Connects; if that takes a moment, prints the reason.
     async fn connect_and_explain(&self, builder: ClientBuilder) -> ropewalk_client::Result<Client> {
         let begun = Instant::now();
         let first = builder.clone().refused_timeout(NOTICE_AFTER).connect();

@@ -40,7 +40,7 @@ pub async fn run(context: Context, args: ConsumeArgs) -> anyhow::Result<()> {
     Ok(ended?)
 }
 
-/// What is read of which topic: all that was asked for, and what comes to it.
+/// Spans of each topic to read: those asked for, and with `--follow` those of partitions added later.
 async fn spans(client: &Client, args: &ConsumeArgs) -> anyhow::Result<Spans> {
     let mut spans = Vec::new();
     let mut partitions = BTreeMap::new();

@@ -1,5 +1,5 @@
-//! A record as `produce -i jsonl` takes it: exactly what `consume -o jsonl` prints. Whatever else a
-//! line holds is refused, since a misspelt `value` would otherwise publish a tombstone.
+//! A record as `produce -i jsonl` takes it: exactly what `consume -o jsonl` prints. Any other field is
+//! refused, since a misspelt `value` would otherwise publish a tombstone.
 
 use std::fmt;
 
@@ -163,7 +163,7 @@ mod tests {
         }
     }
 
-    /// What is published of a record that was printed.
+    /// Record to publish, as parsed from the line that a record was printed as.
     fn again(record: &ConsumedRecord) -> Record {
         let line = serde_json::to_vec(&RecordRow::new("flights", record)).unwrap();
         assert!(!line.contains(&b'\n'), "{record:?}");

@@ -1,5 +1,5 @@
-//! Partitions that topics gain while `consume --follow` reads them: each is read too, from its beginning,
-//! since all of its records came after the command.
+//! Partitions that topics gain while `consume --follow` reads them. Each is read from its beginning, since
+//! all of its records came after the command.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,17 +12,17 @@ use tokio::time::sleep;
 
 use super::span::Span;
 
-/// How often topics are looked at.
+/// Interval between two checks of the topics.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// What is known of the topics that are followed.
+/// Topics that are followed, with their known partitions.
 struct Followed {
     client: Client,
     /// Partitions of each topic below this are read already.
     partitions: BTreeMap<Arc<str>, u32>,
 }
 
-/// The partitions these topics have from these on, as they come. Never ends.
+/// Partitions that these topics gain beyond the given counts, as they come. Never ends.
 pub fn new_partitions(
     client: Client,
     partitions: BTreeMap<Arc<str>, u32>,
@@ -37,8 +37,8 @@ pub fn new_partitions(
 }
 
 impl Followed {
-    /// The partitions that came since the last look. What can't be asked now is asked again; a topic that is
-    /// gone is left to those that read it.
+    /// Partitions added since the last look. A failed request is repeated at the next look; readers of a
+    /// deleted topic report that themselves.
     async fn look(&mut self) -> Vec<(Arc<str>, Span)> {
         let topics = self.topics().await;
         let mut spans = Vec::new();

@@ -16,7 +16,7 @@ use crate::args::{Format, InputFormat, ProduceArgs};
 use crate::exit::usage;
 use crate::output::{bytes_bar, spinner};
 
-/// What is read from stdin at a time.
+/// Bytes to read from stdin at a time.
 const READ_BYTES: usize = 256 << 10;
 /// The longest line of jsonl: a byte of a record takes up to six there, as in `\u0000`.
 const JSONL_BYTES: usize = 6 * LINE_BYTES;
@@ -91,7 +91,7 @@ impl<'a> Records<'a> {
         }
     }
 
-    /// Progress for people, where records are neither typed nor acknowledgements printed among it.
+    /// Progress for people, unless they type records or acknowledgements are printed to the same terminal.
     pub fn progress(&self, format: Format) -> ProgressBar {
         let printed = format != Format::Table && stdout().is_terminal();
         let typed = stdin().is_terminal() || matches!(self.source, Source::One(_));
@@ -157,7 +157,7 @@ fn of_jsonl(args: &ProduceArgs, line: &[u8], number: u64) -> anyhow::Result<Reco
     }
 }
 
-/// What flags say of every record.
+/// Adds the headers and the partition that flags set for every record.
 fn with_flags(mut record: Record, args: &ProduceArgs) -> Record {
     for header in &args.headers {
         record = record.header(header.key.clone(), header.value.clone());

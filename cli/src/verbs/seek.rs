@@ -47,7 +47,7 @@ pub async fn run(context: &Context, client: &Client, args: &GroupSeekArgs) -> an
     Ok(context.output.rows(&rows)?)
 }
 
-/// Where each partition would go. Asked of the cluster without a word that older nodes could take for a
+/// Offset each partition would move to. Only lookups are sent, since an older node could take a dry run for a
 /// real move.
 async fn plan(
     client: &Client,
@@ -114,7 +114,7 @@ async fn target(
     Ok(offset)
 }
 
-/// Where a group goes on now.
+/// Offset from which a group reads a partition now.
 #[derive(Debug, Serialize)]
 struct Moved {
     group: String,
@@ -136,7 +136,7 @@ impl Row for Moved {
     }
 }
 
-/// Where a group is, and where it would go on.
+/// Committed offset of a group in a partition, and the offset it would move to.
 #[derive(Debug, Serialize)]
 struct Planned {
     group: String,

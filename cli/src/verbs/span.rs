@@ -23,7 +23,7 @@ pub struct Span {
     pub end: Option<u64>,
 }
 
-/// What `consume` was asked to read of a topic.
+/// Spans of a topic that `consume` was asked to read.
 pub async fn of(client: &Client, topic: &str, args: &ConsumeArgs) -> anyhow::Result<Vec<Span>> {
     let all = partitions(client, topic).await?;
     let wanted = match args.partition {

@@ -1,5 +1,5 @@
 //! `ropewalk consume --group`: a member of a consumer group that prints what it is given. **A record
-//! counts as read once it is written to stdout and whoever reads that is still there**, not before.
+//! counts as read once it is written to stdout and the reader of stdout is still there**, not before.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -24,9 +24,10 @@ use crate::parse::TopicPattern;
 const AT_ONCE: usize = 1_000;
 /// Without a record for so long, it is looked whether the group has read everything.
 const IDLE: Duration = Duration::from_millis(300);
-/// A reader of stdout that has had enough, as `head`, is gone so long after the last bytes were written.
+/// Time after the last write within which a reader of stdout that has enough, such as `head`, is gone.
 const GONE_WITHIN: Duration = Duration::from_millis(100);
-/// So long partitions of other members are waited for, after the last record and the last change of the own.
+/// Time to wait for partitions of other members, after the last record and the last change of this member's
+/// own.
 const OTHERS_WITHIN: Duration = Duration::from_secs(10);
 
 /// The end of each partition that stood at the start.
@@ -171,16 +172,17 @@ async fn behind(
     Ok(behind.map(|(partition, _)| partition.clone()).collect())
 }
 
-/// The waiting for partitions that are other members', or on their way from one to another.
+/// Wait for partitions that other members own, or that are moving between members.
 struct Others {
-    /// The partitions that this member had when it was last looked.
+    /// Partitions of this member as of the last look.
     own: BTreeSet<TopicPartition>,
-    /// Since when neither those have changed nor a record has come.
+    /// Time of the last record, or of the last change of those partitions.
     since: Instant,
 }
 
 impl Others {
-    /// Whether to wait for these partitions. Others may take for ever, and those of this member may not.
+    /// True if the command waits for these partitions: always for its own, for a bounded time for those of
+    /// other members.
     fn hold_it_up(
         &mut self,
         subscription: &Subscription,
@@ -210,7 +212,7 @@ impl Others {
 struct Printer {
     out: RecordPrinter,
     taken: Taken<Delivery>,
-    /// Somebody reads stdout, and may stop.
+    /// True if stdout has a reader that may go away.
     has_reader: bool,
     left: u64,
 }
@@ -234,12 +236,12 @@ impl Printer {
         Ok(())
     }
 
-    /// What is written has been read: its reader is still there.
+    /// Marks what was written as read: its reader is still there.
     fn still_read(&mut self) {
         self.taken.still_read().into_iter().for_each(Delivery::done);
     }
 
-    /// How long to wait for the next record before something else is looked at.
+    /// Time to wait for the next record before checking anything else.
     fn patience(&self) -> Duration {
         match self.taken.waits() {
             true => GONE_WITHIN,

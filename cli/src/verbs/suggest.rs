@@ -11,9 +11,9 @@ use super::topic::NoTopic;
 use crate::args::{BenchVerb, GroupVerb, PartitionVerb, TopicVerb, Verb};
 use crate::exit::one_line;
 
-/// How alike two names are, from 0 to 1, for one to be offered for the other.
+/// Least similarity of two names, from 0 to 1, for one to be offered for the other.
 const ALIKE: f64 = 0.85;
-/// How long an answer may take that only makes an error friendlier.
+/// Time allowed for an answer that only makes an error friendlier.
 const WITHIN: Duration = Duration::from_secs(2);
 
 /// The topics a verb names that must exist.
@@ -40,7 +40,7 @@ pub fn topics(verb: &Verb) -> Vec<String> {
     }
 }
 
-/// Whether a command failed since there is no such topic.
+/// True if a command failed because the topic does not exist.
 pub fn is_unknown_topic(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         let client = cause.downcast_ref::<Error>();
@@ -49,7 +49,7 @@ pub fn is_unknown_topic(error: &anyhow::Error) -> bool {
     })
 }
 
-/// The error, with the topic that was meant if one of the cluster's is spelt nearly so.
+/// The error, with the topic that was meant if one of the cluster's has a similar name.
 pub async fn with_near_topic(
     context: &Context,
     named: &[String],
@@ -67,7 +67,7 @@ pub async fn with_near_topic(
     anyhow!("{}; did you mean {near:?}?", one_line(&error))
 }
 
-/// The known name that is most like one, if any is nearly so.
+/// The known name most similar to the given one, if any is similar enough.
 fn near<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
     let likeness = |known: &&'a str| {
         let folded = known.to_lowercase();

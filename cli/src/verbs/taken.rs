@@ -1,9 +1,9 @@
 //! Records on their way through stdout. A pipe takes more than its reader looks at, as in `consume | head`:
-//! so what was written counts as read only once the reader is still there afterwards.
+//! so what was written counts as read only if the reader is still there afterwards.
 
 use std::mem;
 
-/// Records that are printed and not yet read, as far as is known.
+/// Records that are printed, and not known to be read yet.
 #[derive(Debug)]
 pub struct Taken<T> {
     /// Printed, but perhaps not written yet.
@@ -20,14 +20,14 @@ impl<T> Taken<T> {
         }
     }
 
-    /// A record is printed; returns how many are since the last flush.
+    /// Adds a printed record; returns the number printed since the last flush.
     pub fn print(&mut self, record: T) -> usize {
         self.printed.push(record);
         self.printed.len()
     }
 
-    /// Stdout has taken all that is printed: so its reader was there after what was written before, which
-    /// this returns.
+    /// Takes note that stdout took all that is printed. So its reader was there after the earlier writes;
+    /// returns those.
     pub fn flushed(&mut self) -> Vec<T> {
         if self.printed.is_empty() {
             return Vec::new();
@@ -35,7 +35,7 @@ impl<T> Taken<T> {
         mem::replace(&mut self.written, mem::take(&mut self.printed))
     }
 
-    /// What is written, and whose reader is not known to be there still.
+    /// True if anything is written whose reader is not known to be still there.
     pub fn waits(&self) -> bool {
         !self.written.is_empty()
     }

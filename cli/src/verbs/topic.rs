@@ -19,9 +19,9 @@ use crate::output::{Row, bar, columns, shown};
 
 /// How often a topic that grows is looked at.
 const GROWN_TICK: Duration = Duration::from_millis(100);
-/// How often a new topic is looked at.
+/// Interval between two checks of a new topic.
 const LED_TICK: Duration = Duration::from_millis(250);
-/// The longest answer that is read of a person.
+/// Bytes of the longest answer that is read from a person.
 const ANSWER_BYTES: u64 = 1_000;
 
 pub async fn run(context: Context, verb: TopicVerb) -> anyhow::Result<()> {

@@ -1,5 +1,5 @@
-//! Rules of the topic that decide what a record and a batch may be, as the cluster last told of them.
-//! They change while producers live.
+//! Rules of the topic for records and batches, as the cluster last reported them. They change while producers
+//! live.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -7,7 +7,7 @@ use crate::error::{Error, ErrorKind};
 use crate::metadata::Topic;
 use crate::record::Record;
 
-/// Where a topic does not say how large its batches may be.
+/// Limit on batches of a topic that reports none.
 const MAX_BATCH_BYTES: usize = 1 << 20;
 
 #[derive(Debug)]
@@ -26,7 +26,7 @@ impl Rules {
         rules
     }
 
-    /// Takes over what the cluster tells of the topic now.
+    /// Takes over the topic's rules as the cluster reports them now.
     pub fn learn(&self, topic: &Topic) {
         let most = match topic.max_batch_bytes {
             0 => MAX_BATCH_BYTES,
@@ -41,7 +41,7 @@ impl Rules {
         self.max_batch_bytes.load(Ordering::Relaxed)
     }
 
-    /// Refuses a record that the topic takes in no batch.
+    /// Refuses a record that the topic does not accept in any batch.
     pub fn check(&self, record: &Record) -> Result<(), Error> {
         if record.key.is_some() || !self.keys_only.load(Ordering::Relaxed) {
             return Ok(());

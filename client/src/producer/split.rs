@@ -1,5 +1,5 @@
-//! A batch that its partition refuses for its size, or for one of its records: its other records go
-//! out again, in their order and before all that comes behind them.
+//! A batch that its partition refuses for its size, or for one of its records: its other records are sent
+//! again, in their order and before all later ones.
 
 use std::sync::Arc;
 
@@ -17,11 +17,11 @@ use crate::error::{Error, ErrorKind};
 
 /// The most bytes that a batch of this client's own unpacks to.
 pub(super) const UNPACKED_BYTES: usize = 64 << 20;
-/// Tries of a batch that its partition calls too large and the topic's settings do not: its leader may not
-/// have heard of them yet.
+/// Tries of a batch that is too large for its partition and not by the topic's settings: the leader may not
+/// have the settings yet.
 const TRIES: u32 = 10;
 
-/// How a batch is made into others.
+/// Parameters for splitting a batch into others.
 struct Cut<'a> {
     gathered: &'a Arc<Accumulator>,
     partition: u32,
@@ -34,7 +34,7 @@ struct Cut<'a> {
 }
 
 impl Lane {
-    /// The first batch was called too large, and the topic's limit is known anew.
+    /// Handles the refusal of the first batch as too large; the topic's limit has been refreshed.
     pub(super) fn fit(&mut self, error: &Error) {
         let most = self.shared.rules.max_batch_bytes();
         let Some(first) = self.flights.first_mut() else {
@@ -53,7 +53,7 @@ impl Lane {
         self.cut(None, |flight| flight.bytes.len() > most);
     }
 
-    /// The first batch was refused for one record: that one fails, and the others are sent again.
+    /// Fails the one record for which the first batch was refused, and sends the others again.
     pub(super) fn fail_record(&mut self, record: u32, error: &Error) {
         let first = self.flights.first();
         match first.filter(|first| !first.maybe_written() && record < first.count) {

@@ -44,7 +44,7 @@ pub struct LeaderTable {
 #[derive(Debug)]
 struct Inner {
     dead_after: Duration,
-    /// Begin of listening.
+    /// Time from which this process has listened.
     began: Instant,
     state: RwLock<State>,
     /// Counts the changes of what this node leads that others should hear of at once.
@@ -76,8 +76,8 @@ impl LeaderTable {
         }
     }
 
-    /// The leader of a group, unless its node has fallen silent. Of what this node leads itself it knows
-    /// better than others: its replica hears of a newer leader through Raft, and releases the group then.
+    /// The leader of a group, unless its node has fallen silent. This node's own leaderships take precedence:
+    /// its replica learns of a newer leader through Raft and then releases the group.
     pub fn get(&self, group: GroupId) -> Option<LeaderInfo> {
         let state = self.inner.state.read();
         let remote = state.remote.get(&group);
@@ -105,7 +105,7 @@ impl LeaderTable {
         self.inner.state.read().local.clone()
     }
 
-    /// How much this node leads.
+    /// Number of groups that this node leads.
     pub(super) fn led_count(&self) -> usize {
         self.inner.state.read().local.len()
     }

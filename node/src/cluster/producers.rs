@@ -1,8 +1,7 @@
 //! Producer ids and their epochs, each of which the metadata group gives out once.
 //!
-//! Of most producers only the id was ever given out, and their epoch is 0. The epochs of those that took
-//! another are kept, for as many as renewed theirs last. Of the others it is known that none was higher than
-//! the highest that was forgotten, and each next one is higher still.
+//! Most producers have only an id, and epoch 0. Epochs of the producers that renewed theirs last are kept. No
+//! other epoch is above the highest forgotten one, and the next epoch of such a producer is above that.
 
 use std::collections::BTreeMap;
 
@@ -27,16 +26,16 @@ pub(super) struct Epochs {
     by_id: BTreeMap<u64, MetaProducer>,
     /// The same ids in the order of their last renewal.
     by_renewal: BTreeMap<u64, u64>,
-    /// Whatever was forgotten.
+    /// Bounds on the forgotten epochs.
     pub forgotten: Forgotten,
 }
 
 /// Bounds on the epochs that were forgotten.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Forgotten {
-    /// The ids lie below this.
+    /// All forgotten ids are below this.
     pub below_id: u64,
-    /// No epoch is higher.
+    /// No forgotten epoch is higher.
     pub epoch: u32,
 }
 

@@ -19,7 +19,7 @@ const SIZE_UNITS: &[(&str, u64)] = &[
 /// A size in bytes, more than zero (`65536`, `64KiB`, `1GB`). Whole numbers only: `1536KiB`, not `1.5MiB`.
 ///
 /// # Errors
-/// What is wrong with it, without the text itself.
+/// Description of the mistake, without the text itself.
 pub fn size(text: &str) -> Result<u64, &'static str> {
     const HELP: &str = "not a size; write a whole number and its unit, as in 64KiB or 1GiB";
     let text = text.trim();
@@ -42,7 +42,7 @@ pub fn size(text: &str) -> Result<u64, &'static str> {
 /// A duration with its unit, longer than zero (`250ms`, `30s`, `7d`).
 ///
 /// # Errors
-/// What is wrong with it, without the text itself.
+/// Description of the mistake, without the text itself.
 pub fn duration(text: &str) -> Result<Duration, &'static str> {
     let parsed = humantime::parse_duration(text.trim())
         .map_err(|_| "not a duration; write a number and its unit, as in 250ms, 30s or 7d")?;

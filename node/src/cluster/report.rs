@@ -22,11 +22,11 @@ use super::view::ClusterView;
 
 /// The longest silence between two reports.
 const EVERY: Duration = Duration::from_secs(1);
-/// Groups that this node does not know, of which one report is believed.
+/// Limit on the groups that one report may name and this node does not know.
 const UNKNOWN_GROUPS: usize = 4_096;
 /// How long a change waits for others to go along with it.
 const GATHER: Duration = Duration::from_millis(10);
-/// How much longer for each partition this node leads: a report names all of them.
+/// Extra time for each group this node leads: a report names all of them.
 const GATHER_EACH: Duration = Duration::from_micros(50);
 
 /// Keeps one task for each other node of the cluster.
@@ -56,8 +56,8 @@ pub(super) async fn report_to_all(shared: Arc<Shared>) {
     }
 }
 
-/// The nodes that hold replicas, of partitions or with a vote of the metadata group: only their clocks
-/// count. A replica that is on its way counts once it has arrived, so nobody gets a say by joining.
+/// The nodes that hold replicas, of partitions or with a vote of the metadata group: only their clocks count.
+/// A replica that is being added counts once it is complete, so joining alone gives no node a say.
 pub(super) fn holders(view: &ClusterView, voters: BTreeSet<NodeId>) -> BTreeSet<NodeId> {
     let settled = view.partitions().flat_map(|partition| {
         let arrived = partition.retiring.is_empty();
@@ -136,7 +136,8 @@ fn to_wire(group: GroupId, info: LeaderInfo) -> PartitionReport {
     }
 }
 
-/// The leaderships of a report that can be: of groups the node holds a replica of, as far as is known here.
+/// The plausible leaderships of a report: those of groups the node holds a replica of, as far as is known
+/// here.
 pub(super) fn believed(
     machine: &MetaMachine,
     node: NodeId,

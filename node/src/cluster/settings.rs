@@ -14,7 +14,7 @@ const MIB: u64 = 1 << 20;
 const DELETE_HORIZON_MS: i64 = DAY_MS;
 /// How much of a log is to be compacted before it is, in percent, if nobody says otherwise.
 const MIN_DIRTY_PERCENT: u32 = 50;
-/// How far a record's time may be ahead of its leader's, if nobody says otherwise.
+/// Default bound on the time by which a record's timestamp may be ahead of its leader's clock.
 const MAX_TIMESTAMP_AHEAD_MS: i64 = 3_600 * 1_000;
 
 /// Settings of a new topic where its creator names none. The proposer writes them into the command:
@@ -56,13 +56,13 @@ pub fn min_dirty_percent(settings: &TopicSettings) -> u32 {
     or_default(settings.min_dirty_percent, MIN_DIRTY_PERCENT)
 }
 
-/// How far a record's time may be ahead of its leader's, in ms, or [`UNLIMITED`]. The leader resolves
-/// the default when a batch comes.
+/// Time by which a record's timestamp may be ahead of its leader's clock, in ms, or [`UNLIMITED`]. The leader
+/// resolves the default when a batch comes.
 pub fn max_timestamp_ahead_ms(settings: &TopicSettings) -> i64 {
     or_default(settings.max_timestamp_ahead_ms, MAX_TIMESTAMP_AHEAD_MS)
 }
 
-/// Whether a bound on timestamps is set, which older nodes would forget.
+/// True if a bound on timestamps is set. Older nodes would drop it.
 pub(super) fn bounds_timestamps(settings: &TopicSettings) -> bool {
     settings.max_timestamp_ahead_ms != 0
 }
@@ -266,7 +266,7 @@ pub(super) mod tests {
     use super::*;
 
     thread_local! {
-        /// Defaults of another build, for a test of what must not read them.
+        /// Defaults of another build, for a test of code that must not read them.
         pub(in crate::cluster) static TOMORROW: Cell<Option<TopicSettings>> =
             const { Cell::new(None) };
     }

@@ -1,4 +1,4 @@
-//! What the metadata group does with commands about topics.
+//! Commands about topics, as the metadata group applies them.
 
 use ropewalk_proto::command::CommandError;
 use ropewalk_proto::error::{ErrorCode, WireError};
@@ -156,8 +156,8 @@ impl MetaMachine {
         Ok(())
     }
 
-    /// Changes the settings that a command names. The others stay as they are here and now, whatever
-    /// its proposer knew of them. A command that names none replaces all of them.
+    /// Changes the settings that a command names. The others keep their current values, whatever its proposer
+    /// knew of them. A command that names none replaces all of them.
     pub(super) fn alter_topic(&mut self, command: &AlterTopic) -> Result<Outcome, CommandError> {
         let Some(topic) = self.state.topics.get_mut(&command.name) else {
             return Ok(Err(unknown(&command.name)));

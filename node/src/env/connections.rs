@@ -1,5 +1,5 @@
-//! Who is connected: counted by port and by address. When one of them is full, the connection that has
-//! been without a call for longest makes room.
+//! Open connections, counted by port and by address. When a port or an address is full, the connection idle
+//! for longest is closed to make room.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::valve::Valve;
 
-/// A connection without a call is left alone for so long: it may have only just begun.
+/// Time for which a connection without a call is kept: it may have only just begun.
 const IDLE_AFTER: Duration = Duration::from_secs(1);
 /// Connections beyond the bound, for addresses from which nodes have called before.
 const RESERVED_FOR_PEERS: usize = 64;
@@ -23,21 +23,21 @@ const PEER_ADDRESSES: usize = 1_024;
 /// The most connections of one listener.
 #[derive(Debug, Clone, Copy)]
 pub struct ConnectionBounds {
-    /// Of all together.
+    /// Connections in all.
     pub all: usize,
-    /// Of one address. Nodes are exempt.
+    /// Connections from one address. Nodes are exempt.
     pub per_address: usize,
 }
 
 impl ConnectionBounds {
-    /// So many, of whatever address.
+    /// The same bound in all and for each address.
     pub fn of(all: usize) -> ConnectionBounds {
         let per_address = all;
         ConnectionBounds { all, per_address }
     }
 }
 
-/// The connections of one listener, and what they are counted by.
+/// The connections of one listener, and their counters.
 #[derive(Debug)]
 pub struct Connections {
     bounds: ConnectionBounds,
@@ -57,7 +57,7 @@ struct Table {
     peers: BTreeSet<String>,
 }
 
-/// Where connections come from.
+/// Remote host, with its connections and calls.
 #[derive(Debug, Default)]
 struct Address {
     host: String,
@@ -81,7 +81,7 @@ struct Idle {
     since: Instant,
 }
 
-/// The other end of a connection, as those know it who serve its calls.
+/// The other end of a connection, as seen by the services that answer its calls.
 #[derive(Clone)]
 pub struct Caller {
     line: Arc<Line>,
@@ -105,18 +105,18 @@ impl Connections {
         }
     }
 
-    /// How many are open, and how many may be.
+    /// Number of open connections, and its bound.
     pub fn open(&self) -> (usize, usize) {
         (self.table.lock().open.len(), self.bounds.all)
     }
 
-    /// How many were taken, and how many were closed at once.
+    /// Number of accepted connections, and of those closed at once.
     pub fn taken(&self) -> (u64, u64) {
         let taken = self.opened.load(Ordering::Relaxed);
         (taken, self.refused.load(Ordering::Relaxed))
     }
 
-    /// How many were closed to make room for others.
+    /// Number of connections closed to make room for others.
     pub fn made_room(&self) -> u64 {
         self.made_room.load(Ordering::Relaxed)
     }
@@ -126,7 +126,7 @@ impl Connections {
         self.refusals.left_out() + self.failures.left_out()
     }
 
-    /// Takes a connection in; `None` if it is one too many.
+    /// Accepts a connection; `None` if there is no room for it.
     pub(super) fn admit(self: &Arc<Self>, from: &str, cut: &CancellationToken) -> Option<Caller> {
         let host = host(from);
         let mut table = self.table.lock();
@@ -226,14 +226,14 @@ impl Caller {
         }
     }
 
-    /// A call begins.
+    /// Begins a call.
     pub fn begin(&self) -> Call {
         self.line.idle.lock().calls += 1;
         self.line.address.calls.fetch_add(1, Ordering::Relaxed);
         Call(self.line.clone())
     }
 
-    /// A call begins, unless its address has so many under way. Nodes are exempt.
+    /// Begins a call, unless its address has that number of calls under way. Nodes are exempt.
     pub fn begin_within(&self, calls: usize) -> Option<Call> {
         let address = &self.line.address;
         let is_exempt = address.is_peer.load(Ordering::Relaxed);
@@ -241,7 +241,7 @@ impl Caller {
         has_room.then(|| self.begin())
     }
 
-    /// It is a node, whose address has a reserve from now on.
+    /// Marks the caller as a node. Its address has a reserve from now on.
     pub fn is_peer(&self) {
         let address = &self.line.address;
         if address.is_peer.swap(true, Ordering::Relaxed) {
@@ -264,12 +264,12 @@ impl Caller {
         }
     }
 
-    /// Whether the connection was ended by this node.
+    /// True if this node ended the connection.
     pub fn is_cut(&self) -> bool {
         self.line.cut.is_cancelled()
     }
 
-    /// Returns once the connection is ended by this node.
+    /// Returns once this node ends the connection.
     pub fn ended(&self) -> impl Future<Output = ()> + Send + 'static {
         self.line.cut.clone().cancelled_owned()
     }

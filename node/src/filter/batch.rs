@@ -94,8 +94,8 @@ impl Looked {
 }
 
 impl Filter {
-    /// Looks at the records of a batch from an offset on, at least at one. `payload` is what they unpack
-    /// to; it is not looked at for the log's own markers.
+    /// Filters the records of a batch from an offset on, at least one. `payload` is what they unpack to; it
+    /// is not looked at for the log's own markers.
     ///
     /// # Errors
     /// `CorruptBatch` for what does not parse, as a reader without a filter finds; `FilterTooCostly`
@@ -196,7 +196,7 @@ fn end_offset(base_offset: u64, view: &BatchView) -> u64 {
     base_offset.saturating_add(last_delta).saturating_add(1)
 }
 
-/// What a reader is told of a batch that can't be looked at.
+/// Error for a reader of a batch that can't be filtered.
 pub fn unreadable(origin: &Origin<'_>, offset: u64, error: &BatchError) -> WireError {
     let Origin { topic, partition } = origin;
     WireError::new(

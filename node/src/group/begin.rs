@@ -1,6 +1,6 @@
-//! Where a group begins. In partitions that a topic had when the group met it, members say where; a
-//! partition that came later begins at offset 0, since all of its records came after the group.
-//! Asking for the end of a partition has no place here: it changes while it is asked for.
+//! Start offsets of a group. In partitions that a topic had when the group first used it, members choose the
+//! start offset. The group reads a partition that came later from offset 0, since all of its records came
+//! after the group. Lookups of the end of a partition must never come in: it changes meanwhile.
 
 use ropewalk_proto::mistake::{Mistake, made};
 use ropewalk_proto::v1::{GroupPositionState, GroupTopic, MemberJoins, group_command};
@@ -8,8 +8,8 @@ use ropewalk_proto::v1::{GroupPositionState, GroupTopic, MemberJoins, group_comm
 use super::{Group, Place};
 
 impl Group {
-    /// Takes note of the partitions a command names, before it is carried out, and gives those that came
-    /// after the group a position of 0. Returns their places, and whether anything is noted.
+    /// Records the partitions that a command names, before it is applied, and gives those that came after the
+    /// group a position of 0. Returns those partitions, and true if anything was recorded.
     pub(super) fn begin(&mut self, kind: &group_command::Kind, now_ms: i64) -> (Vec<Place>, bool) {
         let (topics, joins) = match kind {
             group_command::Kind::Joins(joins) => (joins.topics.as_slice(), Some(joins)),
@@ -61,8 +61,8 @@ impl Group {
         new
     }
 
-    /// The partitions that had a beginning before rule 1 counted them: those that members read, or those
-    /// there were when the last position was committed.
+    /// Number of partitions with a start offset before rule 1 counted them: those that members read, or
+    /// those the topic had at the group's last commit.
     fn begun_before_rules(&self, topic: &GroupTopic) -> Option<u32> {
         if let Some(known) = self.topics.get(&topic.topic_id) {
             return Some(known.partitions);
@@ -78,8 +78,8 @@ impl Group {
         Some(grew_from.unwrap_or(topic.partitions))
     }
 
-    /// Whether a member has subscribed to a topic before it was there: it has the name, or the pattern by
-    /// which the topic comes now.
+    /// True if a member subscribed to a topic before the topic existed, by its name or by the pattern that
+    /// matches it now.
     fn awaits(&self, topic: &GroupTopic, joins: &MemberJoins) -> bool {
         let Some(joining) = &joins.member else {
             return false;

@@ -1,4 +1,4 @@
-//! Where groups begin in partitions that were there before them, and in those that came later.
+//! Start offsets of groups in partitions older than the group, and in those added later.
 
 use ropewalk_proto::v1::{GroupTopic, MemberJoins, MemberTopics, TopicsChanged};
 
@@ -7,13 +7,13 @@ use super::*;
 
 const OTHER: u64 = 8;
 
-/// Where a member begins in its partitions, in order; `None`: where it says itself.
+/// Start offsets of a member in its partitions, in order; `None` where the member chooses.
 fn beginnings(bench: &Bench, member_id: &str) -> Vec<Option<u64>> {
     let owned = bench.owned(member_id).into_iter();
     owned.map(|one| one.committed).collect()
 }
 
-/// A member joins that names topics or has a pattern, and this is what there is of them.
+/// Lets a member join that names topics or has a pattern; `topics` are those that exist.
 fn join(bench: &mut Bench, told: GroupMember, topics: Vec<GroupTopic>) -> GroupReply {
     bench.apply(group_command::Kind::Joins(MemberJoins {
         member: Some(told),
@@ -31,7 +31,7 @@ fn named(member_id: &str, topics: &[u64]) -> GroupMember {
     }
 }
 
-/// A coordinator finds that members read these topics now.
+/// Tells the group that its members read these topics now.
 fn find(bench: &mut Bench, member_id: &str, topics: Vec<GroupTopic>, gone: &[u64]) {
     let topic_ids = topics.iter().map(|topic| topic.topic_id).collect();
     bench.apply(group_command::Kind::Topics(TopicsChanged {

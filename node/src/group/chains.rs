@@ -1,21 +1,21 @@
-//! Evening out where single moves can't: a member passes a partition of one topic on, and its receiver
-//! one of another topic in turn, until the last has room. An assignment that no such chain improves is
-//! as even as subscriptions allow. The same on every replica: all is looked at in order, and the work is
-//! counted and not timed.
+//! Evening out where single moves can't: a member passes a partition of one topic on, and its receiver one of
+//! another topic in turn, until the last has room. An assignment that no such chain improves is as even as
+//! subscriptions allow. The result is the same on every replica: the search goes in order, and its work is
+//! counted, not timed.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::Place;
 use super::assign::Subscribers;
 
-/// Bound of the work for one assignment: members looked at on the way of a chain. What is not even by
-/// then stays. It is part of rules 1.
+/// Bound of the work for one assignment: members looked at on the way of a chain. What is uneven by then
+/// stays so. The bound is part of rules 1.
 pub(super) const STEPS: u64 = 4_000_000;
 
-/// What each member has of each topic.
+/// Partitions of each topic that each member has.
 type Held<'a> = BTreeMap<&'a str, BTreeMap<u64, BTreeSet<Place>>>;
 
-/// From whom a member would get a partition, and of which topic.
+/// Member that would give a partition to each member, and its topic.
 type Givers<'a> = BTreeMap<&'a str, (&'a str, u64)>;
 
 /// Passes partitions on along chains, each from a member with most to one with at least two fewer. Those
@@ -52,7 +52,7 @@ pub(super) fn even_out<'a>(
 
 struct Search<'s, 'a> {
     subscribers: &'s Subscribers<'a>,
-    /// Those from whom no chain leads anywhere better, now and after any other chain: all that they reach
+    /// Members from whom no chain improves the assignment, now or after any other chain: all that they reach
     /// have at most one fewer.
     settled: BTreeSet<&'a str>,
     steps: u64,
@@ -65,7 +65,7 @@ impl<'a> Search<'_, 'a> {
         open.map(|(_, count)| *count).max()
     }
 
-    /// The shortest chain from a member with `most`. Without one, all who were reached are settled.
+    /// The shortest chain from a member with `most`. Without one, all members reached are settled.
     fn chain(
         &mut self,
         most: usize,
@@ -106,7 +106,8 @@ impl<'a> Search<'_, 'a> {
     }
 }
 
-/// Passes a partition on at each link of the chain that ends with `heir`; returns with whom it begins.
+/// Passes a partition on at each link of the chain that ends with `heir`; returns the member at its
+/// beginning.
 fn pass_on<'a>(
     heir: &'a str,
     givers: &Givers<'a>,

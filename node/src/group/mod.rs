@@ -53,7 +53,8 @@ pub struct Group {
     pub shares: BTreeMap<Place, Share>,
     /// How far each partition was read.
     pub positions: BTreeMap<Place, GroupPositionState>,
-    /// How many partitions of a topic have a beginning in the group, by topic id. It outlives members.
+    /// Number of partitions of a topic that have a start offset in the group, by topic id. It outlives
+    /// members.
     pub begun: BTreeMap<u64, u32>,
     /// Leader time since when it is idle, if it has no members.
     pub used_ms: i64,
@@ -83,7 +84,7 @@ pub struct Topic {
     pub growths: Vec<TopicGrowth>,
 }
 
-/// What the coordinator wrote on a command.
+/// Time and rules that the coordinator stamped on a command.
 #[derive(Debug, Clone, Copy)]
 struct Stamp {
     now_ms: i64,
@@ -168,7 +169,7 @@ impl Groups {
         self.0.entry(name.to_owned()).or_default()
     }
 
-    /// Gives partitions that came after the group their beginning; says whether anything is noted.
+    /// Gives partitions that came after the group their start offset; returns true if anything was recorded.
     fn begin(
         &mut self,
         name: &str,

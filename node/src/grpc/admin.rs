@@ -19,9 +19,9 @@ use crate::cluster::view::{ClusterView, TopicView, unknown_topic};
 
 /// How long a change of the metadata may take to reach the node that was asked for it.
 const VISIBLE_WITHIN: Duration = Duration::from_secs(5);
-/// How long the creation of a topic waits for its partitions to have leaders.
+/// Time for which the creation of a topic waits for its partitions to have leaders.
 const LED_WITHIN: Duration = Duration::from_secs(5);
-/// Between two looks at them.
+/// Interval between two checks of them.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// Bound of a call sent on to another node.
 const FORWARD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -42,7 +42,8 @@ pub(super) async fn create_topic(
     led(serving, &name).await
 }
 
-/// The bound on replicas that a command carries. Older nodes would not heed it, and is left out there.
+/// The bound on replicas that a command carries. Older nodes would ignore it, so it is left out while there
+/// are any.
 fn replicas_bound(serving: &Serving) -> u32 {
     match serving.cluster.view().borrow().understood >= SETTINGS_SINCE_VERSION {
         true => serving.limits.replicas_per_node,

@@ -1,6 +1,6 @@
-//! Bounds of what callers can make a node hold, before and behind every service: calls under way, the
-//! size of requests and the number of their fields, bytes of requests that are not whole and of answers
-//! that are not sent. What a call means must not come in here.
+//! Bounds on what callers can make a node hold, before and behind every service: calls under way, the size of
+//! requests and the number of their fields, bytes of requests that are not whole and of answers that are not
+//! sent. The meaning of a call must not come in here.
 
 mod answer;
 mod charge;
@@ -32,13 +32,13 @@ use charge::Requests;
 use request::{Bounds, Inspected, Kept};
 pub use room::{Held, Outbox, Room};
 
-/// The largest batch that is taken from the beginning; more once a topic allows more.
+/// The largest batch accepted at first; larger ones once a topic allows them.
 const LEAST_BATCH_BYTES: usize = 4 << 20;
 /// The largest batch that a topic can allow.
 const LARGEST_BATCH_BYTES: usize = 32 << 20;
-/// What goes along with a batch or a record.
+/// Room in a message for everything besides its batch or record.
 const ENVELOPE_BYTES: usize = 64 << 10;
-/// The largest message between nodes: a checkpoint with what goes along.
+/// The largest message between nodes: a checkpoint with its envelope.
 const PEER_BYTES: usize = 65 << 20;
 /// Room for messages between nodes other than entries and snapshots.
 const URGENT_BYTES: usize = PEER_BYTES + ENVELOPE_BYTES;
@@ -104,8 +104,8 @@ impl Guard {
         }))
     }
 
-    /// Takes batches of so many bytes from now on, as a topic allows them. Less is not unlearned: a
-    /// producer that has not heard of it must be told so by the topic.
+    /// Accepts batches of this size from now on, as a topic allows them. The bound never shrinks: the topic
+    /// must refuse a batch itself if the producer does not know its new limit.
     pub fn allow_batches_of(&self, bytes: usize) {
         self.0.batch_bytes.fetch_max(bytes, Ordering::Relaxed);
     }
@@ -123,7 +123,7 @@ impl Guard {
         }
     }
 
-    /// Takes one more call in.
+    /// Admits one more call.
     fn admit(&self, caller: Option<&Caller>) -> Result<Place, WireError> {
         let full = |what: &str| {
             WireError::new(

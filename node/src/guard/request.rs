@@ -1,5 +1,5 @@
-//! The bytes of requests as they come: held against the bounds of their call before anything decodes
-//! them, and charged to the node until the call is done with them.
+//! The bytes of requests as they come. They are checked against the bounds of their call before anything
+//! decodes them, and charged to the node until the call is done with them.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use super::walk::{Stop, Walk};
 
 /// Bytes before each message: a flag, and its length.
 const HEAD_BYTES: usize = 5;
-/// Time that a message which passes without room may take from then on.
+/// Time that a message may take from when it passes without room.
 const TURN_WITHIN: Duration = Duration::from_secs(5);
 
 /// Bounds of the requests of one call.
@@ -35,13 +35,13 @@ pub(super) struct Bounds {
     /// The most fields of one message, at every depth together.
     pub fields: usize,
     pub shape: Option<Shape>,
-    /// How long a message may take to come.
+    /// Time a message may take to come.
     pub within: Duration,
     /// The call is one message, and its time runs from the beginning.
     pub is_unary: bool,
 }
 
-/// What a unary call is charged, kept until it is answered.
+/// Charge of a unary call, kept until it is answered.
 pub(super) type Kept = Arc<Mutex<Option<Charge>>>;
 
 /// The body of a request.
@@ -55,7 +55,7 @@ pub(super) struct Inspected {
     room: PollSemaphore,
     turn: PollSemaphore,
     charged: Option<Charge>,
-    /// What has come and there was no room for yet.
+    /// Bytes that have come, and that found no room yet.
     next: Option<Bytes>,
     until: Instant,
     late: Pin<Box<Sleep>>,
@@ -92,7 +92,7 @@ impl Inspected {
         self.head.len() + usize::try_from(taken).unwrap_or(usize::MAX)
     }
 
-    /// Gives back what was charged for messages that are whole: whoever asks for more has taken them.
+    /// Gives back what was charged for messages that are whole: a reader that asks for more has taken them.
     fn settle(&mut self) {
         let unfinished = self.unfinished();
         if let Some(charged) = &mut self.charged {
@@ -149,8 +149,8 @@ impl Inspected {
         Ok(())
     }
 
-    /// Takes room for what has come. Where there is none, a message that holds some already may pass
-    /// without, one at a time: so those that are half never wait for each other.
+    /// Takes room for what has come. If there is none, a message that holds some already may pass without,
+    /// one at a time. So incomplete messages never wait for each other.
     fn has_room(&mut self, cx: &mut Context<'_>) -> bool {
         let bytes = self.next.as_ref().map_or(0, Bytes::len);
         let Some(charged) = &mut self.charged else {
@@ -182,7 +182,7 @@ impl Inspected {
         self.next.is_some() || self.bounds.is_unary || self.unfinished() > 0
     }
 
-    /// Says that nothing is there yet, unless that took too long.
+    /// Reports that nothing has come yet, or an error if that took too long.
     fn unless_late(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         if !self.is_waited_for() {
             return Poll::Pending;

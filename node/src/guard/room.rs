@@ -1,5 +1,5 @@
-//! Room for answers that are not sent yet, over the whole node. When it is full, those make room who have
-//! taken nothing of theirs for longest.
+//! Room for answers that are not sent yet, over the whole node. When it is full, callers that have read
+//! nothing for longest make room.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,11 +14,11 @@ use tokio::time::{Instant, timeout};
 
 use crate::env::Caller;
 
-/// An answer that was not taken for so long may be given up, with its connection, for others.
+/// Time after which an answer that no caller reads may be dropped, with its connection, for others.
 const STALLED_AFTER: Duration = Duration::from_secs(5);
-/// How long an answer waits for room.
+/// Time an answer waits for room.
 const ROOM_WITHIN: Duration = Duration::from_secs(7);
-/// How often it looks meanwhile for those that have stalled.
+/// Interval between checks for stalled callers while an answer waits.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// Room for the answers of a node.
@@ -54,7 +54,7 @@ pub struct Held {
 }
 
 impl Room {
-    /// Room for so many bytes.
+    /// Room for this number of bytes.
     pub fn new(bytes: usize) -> Room {
         let bytes = bytes.clamp(1, u32::MAX as usize >> 1);
         Room(Arc::new(Shared {
@@ -64,7 +64,7 @@ impl Room {
         }))
     }
 
-    /// Takes room for an answer of so many bytes; one that is larger than all takes all.
+    /// Takes room for an answer of this many bytes; one that is larger than all the room takes all of it.
     ///
     /// # Errors
     /// `Overloaded` if there is none for too long.
@@ -106,7 +106,7 @@ impl Room {
         }
     }
 
-    /// Ends the connections of the oldest answers that nobody takes, as far as needed.
+    /// Ends the connections of the oldest answers that no caller reads, as far as needed.
     fn give_up_stalled(&self, bytes: usize) {
         let now = Instant::now();
         let waiting = self.0.waiting.lock();

@@ -27,7 +27,7 @@ pub(super) struct Host {
     pub limits: Limits,
     /// One permit a byte of produce requests under way.
     pub produce_room: Arc<Semaphore>,
-    /// What may be unpacked.
+    /// Budget for unpacking batches.
     pub unpackers: Arc<Unpackers>,
     /// What the metadata group is to know of replicas here, on its way there: memberships that came
     /// to what is wished, replicas that are damaged. What finds no room is told again.

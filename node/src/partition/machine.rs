@@ -143,12 +143,12 @@ impl PartitionMachine {
         }
     }
 
-    /// Judges a batch by what is committed.
+    /// Checks a batch against the committed state.
     pub(super) fn judge(&self, claim: &Claim) -> Verdict {
         self.producers.judge(claim)
     }
 
-    /// The refusal of a batch that was routed by this ring, if a fence is before it.
+    /// Refusal of a batch that was routed by this ring, if a fence precedes it.
     pub(super) fn refuses_ring(&self, ring_version: u32) -> Option<WireError> {
         let oldest = self.core.ring_version;
         let stale = ring_version != 0 && ring_version < oldest;
@@ -173,7 +173,7 @@ impl PartitionMachine {
         }
     }
 
-    /// When the first batch of the segment under way was appended, in leader time.
+    /// Leader time at which the first batch of the active segment was appended.
     pub fn active_since_ms(&self) -> Option<i64> {
         self.core.active.map(|active| active.first_time_ms)
     }
@@ -259,8 +259,8 @@ impl PartitionMachine {
         })
     }
 
-    /// Gives a batch no offset. Its bytes are in the log all the same, so its segment ends and goes as if
-    /// it held records.
+    /// Gives a batch no offset. Its bytes are in the log all the same, so its segment ends and is deleted as
+    /// if it held records.
     fn pass_over(&mut self, stamp: Stamp, effects: &mut Effects) {
         self.offsets.refused(self.core.applied, effects);
         if self.has_long_memory() {

@@ -349,7 +349,7 @@ impl Partition {
     }
 }
 
-/// What goes with a batch on its way into the log.
+/// State that goes with a batch on its way into the log.
 struct Entry {
     stamp: Stamp,
     epoch: u64,

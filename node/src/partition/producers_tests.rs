@@ -1,4 +1,4 @@
-//! What is remembered of producers, and what is forgotten first.
+//! Producer state that is kept, and the order in which it is dropped.
 
 use super::*;
 

@@ -1,6 +1,6 @@
-//! What the records of a batch must be to be taken: what every reader can unpack and parse, within
-//! bounds, and with what its topic asks for. Where a batch stands in its producer's sequence must
-//! never come in: that is for the log to say.
+//! Checks of the records of a batch before they are accepted. Every reader must be able to unpack and parse
+//! them within bounds, and they must have what their topic requires. A batch's place in its producer's
+//! sequence must never come in: only the log knows it.
 
 use ropewalk_proto::batch::{BatchError, BatchView, Compression, Limits};
 use ropewalk_proto::error::{ErrorCode, WireError};
@@ -26,8 +26,8 @@ impl Partition {
         }
     }
 
-    /// Checks the records of a batch whose header holds: all of them where they are compressed, their
-    /// keys where the topic is compacted.
+    /// Checks the records of a batch whose header is valid: all of them where they are compressed, their keys
+    /// where the topic is compacted.
     ///
     /// # Errors
     /// `CorruptBatch`, `TooLarge`, `InvalidTimestamp`, `InvalidRequest`; `Overloaded`, if the node has

@@ -33,7 +33,7 @@ use crate::unpack::Unpackers;
 const AT_ONCE: usize = 16;
 /// How long a replica whose Raft has stopped is left alone before it is started again.
 const RESTART_AFTER: Duration = Duration::from_secs(5);
-/// How often new replicas that wait for others are looked at.
+/// Interval between checks of new replicas that wait for others.
 const FOUNDING_TICK: Duration = Duration::from_millis(50);
 /// Facts on their way to the metadata group.
 const FACTS_WAITING: usize = 64;
@@ -149,7 +149,7 @@ impl Partitions {
         host.limits.produce_inflight_bytes.saturating_sub(free)
     }
 
-    /// What this node may unpack.
+    /// Budget of this node for unpacking batches.
     pub(crate) fn unpackers(&self) -> &Unpackers {
         &self.inner.host.unpackers
     }
@@ -383,7 +383,7 @@ impl Registrar {
         Ok(())
     }
 
-    /// Of the replicas to be started those whose turn it is.
+    /// Replicas to be started whose turn it is.
     fn in_turn(&mut self, missing: Vec<Wanted>) -> Vec<Wanted> {
         let inner = &self.partitions.inner;
         let running = inner.running.read();

@@ -84,9 +84,9 @@ pub struct Partition {
     pub(super) raft: Raft<PartitionMachine>,
     pub(super) view: ReplicaView<PartitionMachine>,
     pub(super) settings: RwLock<TopicSettings>,
-    /// What is refused before it is proposed.
+    /// Check that refuses batches before they are proposed.
     pub(super) gate: Arc<Gate>,
-    /// Time of the last question to the others that confirmed this replica as the leader.
+    /// Time of the last round in which the others confirmed this replica as the leader.
     pub(super) confirmed: tokio::sync::Mutex<Option<Instant>>,
     /// One more than the log index of the segment boundary behind which a roll was asked for.
     pub(super) roll_asked: AtomicU64,

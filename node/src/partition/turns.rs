@@ -1,5 +1,5 @@
-//! The order in which new replicas are opened: few at a time, so that a topic of thousands of partitions
-//! does not take the processors from those that are at work.
+//! The order in which new replicas are opened: few at a time, so that a topic of thousands of partitions does
+//! not take processors from those that serve.
 //!
 //! Every node goes by the order of replica ids. So the replicas of one partition are opened at about the
 //! same time, and their group has a leader soon.
@@ -12,10 +12,10 @@ use tokio::time::Instant;
 
 use super::registry::Wanted;
 
-/// How long a new replica may take to hear of a leader before others no longer wait for it.
+/// Time a new replica may take to hear of a leader before others no longer wait for it.
 const FOUNDED_WITHIN: Duration = Duration::from_secs(3);
 
-/// New replicas under way, and whether more wait for them.
+/// New replicas being opened, and a flag for others that wait for them.
 #[derive(Debug, Default)]
 pub(super) struct Turns {
     /// Opened, and when; they have heard of no leader yet.
@@ -24,18 +24,18 @@ pub(super) struct Turns {
 }
 
 impl Turns {
-    /// Whether others wait for this one.
+    /// True if others wait for this replica.
     pub fn waits_for(&self, replica: ReplicaId) -> bool {
         self.under_way.contains_key(&replica)
     }
 
-    /// Whether new replicas wait for others.
+    /// True if new replicas wait for others.
     pub fn are_left(&self) -> bool {
         self.left
     }
 
-    /// Of the missing replicas those to be opened now: all that were on the disk before, and new ones as
-    /// long as no more than `at_once` are without a leader.
+    /// Missing replicas to be opened now: all that were on the disk before, and new ones. At most `at_once`
+    /// of the new ones are without a leader at a time.
     pub fn take(
         &mut self,
         missing: Vec<Wanted>,

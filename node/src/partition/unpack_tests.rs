@@ -1,4 +1,4 @@
-//! What batches that unpack to much, or to nothing anybody can read, may cost a partition.
+//! Cost to a partition of batches that unpack to many bytes, or to bytes that no reader can parse.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -108,9 +108,9 @@ pub enum BatchError {
         "the header states {stated_ms} as the latest timestamp, the latest of the records is {actual_ms}; mend the client that builds such batches"
     )]
     MaxTimestamp {
-        /// What the header says, in ms since 1970.
+        /// Timestamp in the header, in ms since 1970.
         stated_ms: i64,
-        /// What the records say.
+        /// Latest timestamp of the records, in ms since 1970.
         actual_ms: i64,
     },
     /// A record from further in the future than the topic takes.

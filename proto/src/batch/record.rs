@@ -125,7 +125,7 @@ impl Iterator for Records {
     }
 }
 
-/// What a header says of its records.
+/// Facts that a header states about its records.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Stated {
     pub count: i32,

@@ -1,8 +1,8 @@
 //! Unpacking the records of a batch, in steps and within a bound.
 //!
-//! Raw snappy, which some clients send, is read beside the xerial framing. Lengths inside a compressed
-//! block are claims: no memory is taken on their word beyond the caller's bound. Who unpacks, when,
-//! and how much of it a machine can carry must never come in here.
+//! Raw snappy, which some clients send, is read beside the xerial framing. Lengths inside a compressed block
+//! are claims: they never make it take memory beyond the caller's bound. Callers, scheduling, and the
+//! capacity of the machine must never come in here.
 
 use std::fmt;
 use std::io::{self, Read};
@@ -15,7 +15,7 @@ use super::{BatchError, Compression};
 /// The largest window a zstd frame may ask its reader to keep, as a power of two: the 8 MiB that
 /// RFC 8878 recommends every decoder to support, and more than levels up to 19 ask for.
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
-/// What is unpacked before memory for more is taken.
+/// Bytes to unpack before memory for more is taken.
 const FIRST_READ_BYTES: usize = 16 << 10;
 /// No snappy element gives more than 64 bytes for its 3; what claims more is no snappy.
 const SNAPPY_MAX_RATIO: usize = 22;
@@ -97,7 +97,7 @@ impl Unpacking {
         }
     }
 
-    /// How many bytes are unpacked so far. Uncompressed ones never count.
+    /// Number of bytes unpacked so far. Uncompressed ones never count.
     pub fn unpacked_bytes(&self) -> usize {
         self.unpacked.len()
     }

@@ -121,7 +121,7 @@ impl Judge {
         self.truth.at(place).map_or(0, |(_, group)| group.log_start)
     }
 
-    /// Where a group begins in a partition; none if it has not written that down yet.
+    /// Start offset of a group in a partition; none if the group has not committed one yet.
     pub fn group_start(&self, group: u32, place: Place) -> Option<u64> {
         self.starts.of(group, place)
     }

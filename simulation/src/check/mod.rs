@@ -63,7 +63,7 @@ pub struct Now<'a> {
     pub fresh: &'a [Committed],
     /// What clients did and were told since the last look.
     pub news: &'a [(Duration, Event)],
-    /// Where groups begin, as of this look.
+    /// Start offsets of groups, as of this look.
     pub starts: &'a Starts,
 }
 
@@ -78,7 +78,7 @@ pub struct Seen<'a> {
     pub truth: &'a Truth,
     /// What is on the disks, all of it.
     pub look: &'a Look,
-    /// Where groups begin.
+    /// Start offsets of groups.
     pub starts: &'a Starts,
 }
 

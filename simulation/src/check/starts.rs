@@ -1,6 +1,6 @@
-//! Where consumer groups begin in the partitions of the topic that all of them read: what is before need
-//! not reach them. A group that begins at the end does so only in partitions it met the topic with; those
-//! the topic gains later it must have from their beginning.
+//! Start offsets of consumer groups in the partitions of the topic that all of them read: records before them
+//! need not reach the group. A group that begins at the end does so only in the partitions that the topic had
+//! at first. It must read those that the topic gains later from their beginning.
 
 use std::collections::BTreeMap;
 
@@ -9,14 +9,14 @@ use crate::history::{Call, Event, Place};
 use crate::load::{MAIN, group_name};
 use crate::look::truth::Committed;
 
-/// What is known of it, look by look.
+/// Start offsets of all groups, updated at each look.
 #[derive(Debug, Default)]
 pub struct Starts {
     replay: Replay,
-    /// Groups that begin at the end, and how many partitions they may have met the topic with. None for
-    /// one that nobody has joined yet.
+    /// Groups that begin at the end, and the number of partitions the topic may have had then. None for a
+    /// group without a first member.
     at_the_end: BTreeMap<String, Option<u32>>,
-    /// The most partitions that somebody has asked for so far.
+    /// The most partitions that any caller has asked for so far.
     asked_for: u32,
     /// The first position of each group that was accepted in a partition.
     first: BTreeMap<(String, Place), u64>,
@@ -71,8 +71,8 @@ impl Starts {
         }
     }
 
-    /// The first offset that the group must get of a partition. None if it begins at an end that it has
-    /// not written down yet.
+    /// The first offset that the group must get of a partition. None if it begins at an end that it has not
+    /// committed yet.
     pub fn of(&self, group: u32, place: Place) -> Option<u64> {
         self.of_named(&group_name(group), place)
     }

@@ -27,11 +27,11 @@ pub struct TrimsByPolicy {
 struct Segments {
     bytes: u64,
     next_offset: u64,
-    /// Where the last trim ended.
+    /// Offset at which the last trim ended.
     log_start: u64,
-    /// When the latest batch of the segment under way was appended.
+    /// Time at which the latest batch of the active segment was appended.
     last_time_ms: Option<i64>,
-    /// Refused batches count like others.
+    /// True if refused batches count like others.
     counts_refused: bool,
     ends: Vec<End>,
     /// Part of the log was never seen: bytes can't be counted from its beginning.

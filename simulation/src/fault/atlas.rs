@@ -70,7 +70,7 @@ impl Atlas {
         self.hurt.as_ref().is_some_and(|hurt| hurt.wiped.is_some())
     }
 
-    /// These two nodes exchanged their disks.
+    /// Records that these two nodes exchanged their disks.
     pub fn exchanged(&mut self, nodes: [usize; 2]) {
         if let Some(hurt) = &mut self.hurt {
             hurt.node = other_of(nodes, hurt.node);
@@ -93,7 +93,7 @@ impl Atlas {
     }
 }
 
-/// Where the disk of a node is after these two exchanged theirs.
+/// Node that has a node's disk after these two exchanged theirs.
 pub(super) fn other_of([one, other]: [usize; 2], node: usize) -> usize {
     match node {
         node if node == one => other,

@@ -1,4 +1,4 @@
-//! Faults of identities and addresses: no machine fails, somebody copied or moved something.
+//! Faults of identities and addresses: no machine fails; an operator copied or moved something.
 
 use rand::Rng;
 use rand::rngs::SmallRng;
@@ -9,12 +9,12 @@ use serde::{Deserialize, Serialize};
 pub enum Identities {
     /// A new node is started with the address of another, and listens elsewhere.
     TakenAddress {
-        /// Whose address.
+        /// Node whose address is used.
         node: usize,
     },
     /// A node's data directory is copied, and started too.
     CopiedDirectory {
-        /// Whose directory.
+        /// Node whose directory is copied.
         node: usize,
     },
     /// Nodes are stopped and started again at other addresses, all at once, and later where they were.

@@ -11,8 +11,8 @@ use super::strike::Scene;
 use super::{Fault, Identities, Operations, What};
 use crate::cluster::Cluster;
 
-/// Nothing else may go wrong for this long while a directory is copied: a cluster that can't know that the
-/// original lives would rightly take the copy for it.
+/// Time without other faults while a directory is copied. A cluster that can't know that the original lives
+/// would rightly accept the copy in its place.
 const QUIET: Duration = Duration::from_secs(8);
 /// Bound of the time in which a copy must find out that it is one.
 pub(super) const COPY_ENDS_WITHIN: Duration = Duration::from_secs(5);
@@ -34,7 +34,7 @@ pub(super) struct Impostors {
 }
 
 impl Impostors {
-    /// Takes in what a fault means for a node's place.
+    /// Records the effect of a fault on a node's place.
     pub fn note(&mut self, what: &What) {
         match what {
             What::Disks(disks) => self.let_go.insert(disks.node()),
@@ -43,7 +43,7 @@ impl Impostors {
         };
     }
 
-    /// Looks if the cluster knows of the last moves and the last swap.
+    /// Checks if the cluster knows of the last moves and the last swap.
     pub fn update(&mut self, cluster: &Cluster, survey: &Survey) {
         self.moving
             .retain(|node| !survey.nodes.contains_key(&cluster.address_of(*node)));
@@ -55,9 +55,7 @@ impl Impostors {
             .take_if(|former| former.iter().copied().all(knows));
     }
 
-    /// True if this must wait: it falls on a node's identity, and which one is where is not known yet.
-    ///
-    /// Nobody can know that a node which was wiped and comes back elsewhere is the one from before.
+    /// True if this must wait: it falls on a node's identity, and the nodes' places are not known yet.
     pub fn holds_up(&self, what: &What) -> bool {
         if matches!(what, What::Disks(disks) if disks.loses()) && !self.moving.is_empty() {
             return true;
@@ -74,7 +72,7 @@ impl Impostors {
         by_identity && self.swapping.is_some()
     }
 
-    /// This node was removed from the cluster.
+    /// Records that this node was removed from the cluster.
     pub fn removed(&mut self, node: usize) {
         if !self.let_go.contains(&node) {
             let what = format!("node {node} lived, was not told to leave, and was removed");
@@ -120,7 +118,8 @@ impl Injector {
             && others.all(harmless)
     }
 
-    /// What is done to a node by its id, or must come back as another, is over before it moves.
+    /// True once no operation on a node by its id is under way, and no wiped node has yet to come back as
+    /// another.
     fn may_swap(&self, cluster: &Cluster, now: Duration) -> bool {
         let survey = self.operator.survey();
         let mut lasting = self.lasting.iter();
@@ -131,7 +130,7 @@ impl Injector {
             && !lasting.any(|one| matches!(one.what, What::Operations(_)))
     }
 
-    /// Brings the fault. None of the nodes stays down.
+    /// Starts the fault. None of the nodes stays down.
     pub(super) fn impose(&mut self, scene: &mut Scene<'_, '_>, what: &Identities) -> Vec<usize> {
         match what {
             Identities::TakenAddress { node } => {
@@ -161,7 +160,7 @@ impl Injector {
         Vec::new()
     }
 
-    /// It is over; `in_time` if it lasted for as long as it was to.
+    /// Ends the fault; `in_time` if it lasted for its full time.
     pub(super) fn expose(&mut self, scene: &mut Scene<'_, '_>, what: &Identities, in_time: bool) {
         match what {
             Identities::TakenAddress { .. } => {

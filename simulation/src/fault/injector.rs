@@ -374,7 +374,7 @@ impl Injector {
         machine.disk().set_fault(still);
     }
 
-    /// What is wrong with a node's disk now.
+    /// Fault of a node's disk now.
     pub(super) fn lasting_disk_fault(&self, node: usize) -> DiskFault {
         let mut faults = self.lasting.iter().filter_map(|one| match &one.what {
             What::Disks(disks) if disks.node() == node => Some(disks.lasting()),

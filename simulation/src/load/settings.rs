@@ -56,7 +56,7 @@ pub struct Load {
     /// A reader with a filter.
     #[serde(default)]
     pub sieve: Option<Sieving>,
-    /// Between two times that a topic is deleted and created again under its name, in ms; 0 for never.
+    /// Interval at which a topic is deleted and created again under its name, in ms; 0 for never.
     #[serde(default)]
     pub recreate_every_ms: u64,
 }
@@ -106,7 +106,7 @@ pub struct Consuming {
     pub members: u32,
     /// Whether they subscribe to every topic there is, by a pattern.
     pub by_pattern: bool,
-    /// Whether the group begins at the end of what is there, and not at the beginning.
+    /// True if the group begins at the end of its partitions, and not at their beginning.
     #[serde(default)]
     pub from_end: bool,
     /// Whether they keep their partitions from one start to the next.
@@ -218,7 +218,7 @@ impl Load {
         self
     }
 
-    /// Draws at which end groups begin, apart from all else.
+    /// Draws the end at which groups begin, apart from all other draws.
     fn with_ends(mut self, seed: u64) -> Load {
         let mut random = SmallRng::seed_from_u64(seed.wrapping_mul(0xBF58_476D_1CE4_E5B9));
         for group in &mut self.groups {
@@ -257,7 +257,7 @@ impl Load {
         self
     }
 
-    /// Draws a topic that is deleted and created again, apart from all else.
+    /// Draws a topic to delete and create again, apart from all other draws.
     fn with_recreation(mut self, seed: u64) -> Load {
         let mut random = SmallRng::seed_from_u64(seed.wrapping_mul(0x9FB2_1C65_1E98_DF25));
         if random.random_bool(0.4) {

@@ -1,4 +1,4 @@
-//! What was written under one build's defaults and bounds means the same under another's.
+//! Commands written under one build's defaults and bounds mean the same under another's.
 
 use super::*;
 use crate::cluster::settings::tests::TOMORROW;

@@ -1,4 +1,4 @@
-//! What records must be to be taken into a topic that is compacted.
+//! Checks of records before they enter a compacted topic.
 
 use ropewalk_proto::batch::Records;
 use ropewalk_proto::error::{ErrorCode, WireError};
