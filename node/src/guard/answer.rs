@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use futures_util::future::poll_fn;
 use http_body::{Body as _, Frame};
+use ropewalk_proto::error::{ErrorCode, WireError};
 use tokio::sync::OwnedSemaphorePermit;
 use tonic::Status;
 use tonic::body::Body;
@@ -57,7 +58,8 @@ impl http_body::Body for Streamed {
 /// The one answer of a call, encoded.
 struct Whole {
     frames: VecDeque<Frame<Bytes>>,
-    _place: Place,
+    /// `None` if its bytes have it.
+    _place: Option<Place>,
 }
 
 impl http_body::Body for Whole {
@@ -87,6 +89,7 @@ pub(super) async fn whole(
     let (head, mut body) = response.into_parts();
     let mut frames = VecDeque::new();
     let mut bytes = 0;
+    let mut place = Some(place);
     while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
         match frame {
             Ok(frame) => {
@@ -100,8 +103,16 @@ pub(super) async fn whole(
     drop(asked);
     if bytes > 0 {
         let held = match room.hold(bytes, caller).await {
-            Ok(held) => Arc::new(held),
-            Err(error) => return Status::from(error).into_http(),
+            // Its place is in use until the last byte of the answer is written.
+            Ok(held) => Arc::new((held, place.take())),
+            // It is done already, so the refusal must not promise that it is not.
+            Err(error) => {
+                let why = format!(
+                    "call that may have been carried out, and is not answered: {}",
+                    error.message
+                );
+                return Status::from(WireError::new(ErrorCode::Timeout, why)).into_http();
+            }
         };
         let bound = |frame: Frame<Bytes>| frame.map_data(|data| bind(data, held.clone()));
         frames = frames.into_iter().map(bound).collect();
