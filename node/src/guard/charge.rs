@@ -177,7 +177,13 @@ impl Charge {
         }
     }
 
-    fn hold(&self) {
+    /// Ends the turn: the message that passed without room is whole.
+    pub fn end_turn(&mut self) {
+        self.turn = None;
+    }
+
+    /// Counts the time that room is held, or waited for, from now on, unless it counts already.
+    pub fn hold(&self) {
         let since_ms = &self.holder.since_ms;
         if since_ms.load(Ordering::Relaxed) == u64::MAX {
             since_ms.store(self.requests.now_ms(), Ordering::Relaxed);

@@ -51,6 +51,8 @@ pub(super) struct Inspected {
     head: Vec<u8>,
     /// The message under way.
     walk: Option<Walk>,
+    /// The head of a message was whole.
+    has_begun: bool,
     requests: Requests,
     room: PollSemaphore,
     turn: PollSemaphore,
@@ -75,6 +77,7 @@ impl Inspected {
             bounds,
             head: Vec::with_capacity(HEAD_BYTES),
             walk: None,
+            has_begun: false,
             room: PollSemaphore::new(requests.free()),
             turn: PollSemaphore::new(requests.turn()),
             charged: Some(requests.charge(caller)),
@@ -95,8 +98,14 @@ impl Inspected {
     /// Gives back what was charged for messages that are whole: a reader that asks for more has taken them.
     fn settle(&mut self) {
         let unfinished = self.unfinished();
-        if let Some(charged) = &mut self.charged {
-            charged.settle(unfinished);
+        let Some(charged) = &mut self.charged else {
+            return;
+        };
+        match self.bounds.is_unary {
+            false => charged.settle(unfinished),
+            // The message is charged until it is answered; the poll behind it looks for the end only.
+            true if unfinished == 0 => charged.end_turn(),
+            true => {}
         }
     }
 
@@ -133,6 +142,13 @@ impl Inspected {
             return Ok(());
         };
         let bytes = u32::from_be_bytes(*length) as usize;
+        if self.bounds.is_unary && self.has_begun {
+            return Err(WireError::new(
+                ErrorCode::InvalidRequest,
+                "second message of a call that takes one; check the client",
+            ));
+        }
+        self.has_begun = true;
         if bytes > self.bounds.bytes {
             return Err(WireError::new(
                 ErrorCode::TooLarge,
@@ -161,9 +177,13 @@ impl Inspected {
         }
         if let Poll::Ready(room) = self.room.poll_acquire_many(cx, bytes as u32) {
             charged.add(room);
+            // A place in the queue for the turn would keep it from those that need it.
+            self.turn = PollSemaphore::new(self.requests.turn());
             return true;
         }
         self.requests.give_up_stalled();
+        // A message that waits may be given room while nobody polls it.
+        charged.hold();
         if charged.bytes() == 0 {
             return false;
         }

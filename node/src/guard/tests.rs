@@ -59,6 +59,64 @@ async fn a_message_is_charged_until_the_next_is_asked_for() {
     assert_eq!(room.free().available_permits(), 100);
 }
 
+/// The body of a unary call that ends behind these pieces.
+fn unary(pieces: Vec<Vec<u8>>, room: &Requests, kept: &Kept) -> Inspected {
+    let bounds = Bounds {
+        bytes: 50,
+        fields: 3,
+        shape: Shape::of_request("/ropewalk.v1.Ropewalk/Metadata"),
+        within: WITHIN,
+        is_unary: true,
+    };
+    let pieces = stream::iter(pieces.into_iter().map(Ok::<_, Status>));
+    let body = axum::body::Body::from_stream(pieces);
+    Inspected::new(Body::new(body), bounds, room.clone(), None, kept.clone())
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_message_of_a_unary_call_is_charged_until_the_call_is_answered() {
+    let (room, kept) = (Requests::new(100, WITHIN), Kept::default());
+    let message = names(1);
+    let mut body = unary(vec![message.clone()], &room, &kept);
+    assert_eq!(next(&mut body).await, Ok(message.len()));
+    // The server looks for the end before it calls the handler.
+    let end = futures_util::future::poll_fn(|cx| std::pin::Pin::new(&mut body).poll_frame(cx));
+    assert!(end.await.is_none());
+    drop(body);
+    let free = || room.free().available_permits();
+    assert_eq!(free(), 100 - message.len());
+    drop(kept);
+    assert_eq!(free(), 100);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_unary_call_has_one_message() {
+    let (room, kept) = (Requests::new(100, WITHIN), Kept::default());
+    let mut body = unary(vec![framed(&[]), names(1)], &room, &kept);
+    assert_eq!(next(&mut body).await, Ok(framed(&[]).len()));
+    assert_eq!(next(&mut body).await, Err(ErrorCode::InvalidRequest));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_found_room_gives_its_place_for_the_turn_back() {
+    let message = names(3);
+    let half = message.len() / 2;
+    let room = Requests::new(2 * half, WITHIN);
+    let pieces = || vec![message[..half].to_vec(), message[half..].to_vec()];
+    let [mut first, mut second] = [(); 2].map(|()| inspected(pieces(), 50, &room));
+    for body in [&mut first, &mut second] {
+        assert_eq!(next(body).await, Ok(half));
+    }
+    let rest = message.len() - half;
+    assert_eq!(next(&mut first).await, Ok(rest), "it has the turn");
+    let waiting = tokio::time::timeout(Duration::from_millis(1), next(&mut second)).await;
+    assert!(waiting.is_err(), "no room, and no turn");
+    room.free().add_permits(rest);
+    assert_eq!(next(&mut second).await, Ok(rest));
+    drop(first);
+    assert_eq!(room.turn().available_permits(), 1, "the turn is free");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_message_that_is_too_long_or_has_too_many_fields_is_refused_at_once() {
     let room = Requests::new(100, WITHIN);
