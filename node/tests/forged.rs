@@ -117,6 +117,37 @@ async fn a_forged_term_is_refused_and_the_metadata_goes_on() {
         .expect("a leader of the metadata");
 }
 
+#[tokio::test]
+async fn a_setting_that_no_build_has_is_not_put_into_the_log() {
+    let mut node = Node::start().await;
+    let status = node
+        .client
+        .cluster_status(v1::ClusterStatusRequest::default());
+    let cluster_id = status.await.expect("a status").into_inner().cluster_id;
+    let address = format!("http://{}", node.config.advertise);
+    let channel = Endpoint::from_shared(address)
+        .expect("an address")
+        .connect_lazy();
+    let alter = v1::meta_command::Kind::AlterTopic(v1::AlterTopic {
+        name: TOPIC.to_owned(),
+        settings: Some(v1::TopicSettings::default()),
+        changed: vec![2, 1_000],
+    });
+    let call = v1::ProposeMetaCall {
+        command: Some(v1::MetaCommand {
+            kind: Some(alter),
+            ..Default::default()
+        }),
+        cluster_id,
+    };
+    let mut peer = v1::cluster_client::ClusterClient::new(channel);
+    let refused = peer.propose_meta(call).await.expect_err("refused");
+    let refused = WireError::from(&refused);
+    assert_eq!(refused.code, ErrorCode::UnsupportedVersion, "{refused}");
+    node.create_topic("after", 1).await.expect("a topic");
+    node.still_serves().await;
+}
+
 fn topic(name: &str) -> v1::CreateTopicRequest {
     v1::CreateTopicRequest {
         name: name.to_owned(),

@@ -78,6 +78,14 @@ fn fill<T: Default + PartialEq>(field: &mut T, given: T) {
     }
 }
 
+/// The first of these fields that no setting of this build has.
+pub(super) fn unknown_setting(fields: &[u32]) -> Option<u32> {
+    let from = TopicSettings::default();
+    let mut to = TopicSettings::default();
+    let mut fields = fields.iter().copied();
+    fields.find(|field| !overlay(&mut to, &from, *field))
+}
+
 /// Takes one setting over, by the number of its field. False for one that this build does not know.
 pub(super) fn overlay(settings: &mut TopicSettings, from: &TopicSettings, field: u32) -> bool {
     match field {

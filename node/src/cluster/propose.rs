@@ -18,6 +18,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tonic::Request;
 
 use super::formation::bounded;
+use super::frozen;
 use super::settings;
 use super::shared::{Meta, Shared};
 use super::{admission, naming};
@@ -138,6 +139,16 @@ fn version_of(kind: &meta_command::Kind) -> u32 {
 
 /// Refuses a command that some node of the cluster could not apply: its metadata would stop there.
 fn check_version(meta: &Meta, command: &MetaCommand) -> Result<(), WireError> {
+    if let Some(meta_command::Kind::AlterTopic(topic)) = &command.kind
+        && let Some(setting) = frozen::unknown_setting(&topic.changed)
+    {
+        return Err(WireError::new(
+            ErrorCode::UnsupportedVersion,
+            format!(
+                "the node that leads the metadata group does not know setting {setting} of a topic; upgrade it"
+            ),
+        ));
+    }
     let needed = command.kind.as_ref().map_or(1, version_of);
     let oldest = match needed {
         1 => return Ok(()),
