@@ -42,13 +42,15 @@ async fn serve(
     // One at a time, so that none overtakes another. Meanwhile earlier ones are answered.
     let mut beginning = pin!(Fuse::terminated());
     let mut open = true;
+    let mut refused = None;
     while open || !beginning.is_terminated() || !waiting.is_empty() {
         let under_way = waiting.len() < serving.limits.stream_inflight;
         let room = open && under_way && beginning.is_terminated();
         tokio::select! {
             request = requests.next(), if room => match request {
                 Some(Ok(request)) => beginning.set(begin(serving, request).fuse()),
-                Some(Err(_)) | None => open = false,
+                Some(Err(status)) => (refused, open) = (Some(status), false),
+                None => open = false,
             },
             answer = &mut beginning, if !beginning.is_terminated() => waiting.push(answer),
             // The producer is gone: what is not proposed yet has nobody to be answered to.
@@ -65,6 +67,10 @@ async fn serve(
                 }
             }
         }
+    }
+    if let Some(status) = refused {
+        // All that was read is answered by now: this is about the message that was not.
+        let _ = answers.send(Err(status)).await;
     }
 }
 
