@@ -10,10 +10,8 @@ use ropewalk_proto::batch::BatchView;
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::mistake::{Mistake, made};
 
-use super::state::{Effects, Key, Remembered};
+use super::state::{BATCHES_REMEMBERED, Effects, Key, Remembered};
 
-/// Batches remembered of one producer: as many as it may have in flight and send again.
-const BATCHES_REMEMBERED: u8 = 16;
 /// Producers of which one partition remembers more than the last batch; of the one silent for longest
 /// only that stays.
 const PRODUCERS_REMEMBERED: usize = 10_000;

@@ -9,6 +9,9 @@ use ropewalk_raft_store::machine::{Effect, MachineError};
 
 use super::clock::Clock;
 
+/// Batches remembered of one producer, each in a slot: as many as it may have in flight and send again.
+pub(super) const BATCHES_REMEMBERED: u8 = 16;
+
 /// The layout of the state.
 pub(super) const STATE_VERSION: u32 = 1;
 /// The same with a clock of the partition's own: a build that knows of none must not go on with it.
@@ -58,7 +61,9 @@ impl Key {
             (b'c', 0) => Ok(Key::Core),
             (b'i', 8) => Ok(Key::Point(rest.get_u64())),
             (b'r', 8) => Ok(Key::Refused(rest.get_u64())),
-            (b'p', 9) => Ok(Key::Batch(rest.get_i64(), rest.get_u8())),
+            (b'p', 9) if rest[8] < BATCHES_REMEMBERED => {
+                Ok(Key::Batch(rest.get_i64(), rest.get_u8()))
+            }
             (b's', 8) => Ok(Key::Boundary(rest.get_u64())),
             (b't', 8) => Ok(Key::Epoch(rest.get_u64())),
             _ => Err(damaged(format!("unknown key {bytes:02x?}"))),
@@ -305,7 +310,8 @@ mod tests {
             Just(Key::Core),
             any::<u64>().prop_map(Key::Point),
             any::<u64>().prop_map(Key::Refused),
-            any::<(i64, u8)>().prop_map(|(producer, slot)| Key::Batch(producer, slot)),
+            (any::<i64>(), 0..BATCHES_REMEMBERED)
+                .prop_map(|(producer, slot)| Key::Batch(producer, slot)),
             any::<u64>().prop_map(Key::Boundary),
             any::<u64>().prop_map(Key::Epoch),
         ]
@@ -315,6 +321,11 @@ mod tests {
         #[test]
         fn keys_survive_their_encoding(key in key()) {
             prop_assert_eq!(Key::decode(&key.encode()).unwrap(), key);
+        }
+
+        #[test]
+        fn a_slot_that_no_producer_has_is_refused(producer: i64, slot in BATCHES_REMEMBERED..) {
+            prop_assert!(Key::decode(&Key::Batch(producer, slot).encode()).is_err());
         }
 
         #[test]
