@@ -46,10 +46,14 @@ impl Whereabouts {
 
     /// Takes in where a caller says it is.
     pub fn called_from(&self, address: &str) {
-        let mut callers = self.callers.lock();
-        if callers.len() < CALLERS && naming::check_address("address", address).is_ok() {
-            callers.insert(address.to_owned());
+        if naming::check_address("address", address).is_err() {
+            return;
         }
+        let mut callers = self.callers.lock();
+        if callers.len() >= CALLERS && !callers.contains(address) {
+            callers.pop_first();
+        }
+        callers.insert(address.to_owned());
     }
 }
 
