@@ -151,7 +151,6 @@ impl Partition {
         })?;
         let proposed_at = Instant::now();
         stages.propose.took(proposed_at - checked_at);
-        self.roll_if_full().await;
         if made(Mistake::AcknowledgeBeforeCommit) {
             return Ok(Ticket(std::future::ready(Ok(self.guess(epoch))).boxed()));
         }
@@ -178,6 +177,8 @@ impl Partition {
             }
             appended
         });
+        // Only now: a producer that leaves meanwhile must not take the batch's room with it.
+        self.roll_if_full().await;
         let partition = self.clone();
         let ticket = async move { outcome.await.unwrap_or_else(|_| Err(partition.stopped())) };
         Ok(Ticket(ticket.boxed()))
