@@ -2,7 +2,7 @@
 # the ropewalk command.
 FROM rust:1.95-slim-bookworm AS build
 RUN apt-get update \
- && apt-get install -y --no-install-recommends g++ libclang-dev \
+ && apt-get install -y --no-install-recommends g++ libclang-dev make \
  && rm -rf /var/lib/apt/lists/*
 WORKDIR /ropewalk
 COPY . .

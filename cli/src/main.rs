@@ -14,6 +14,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::FromArgMatches;
+use tikv_jemallocator::Jemalloc;
+
+/// Gives the memory of a flood back, which the C library's allocator keeps: docs/performance.md.
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 fn main() -> ExitCode {
     verbs::completions::answer();
