@@ -26,9 +26,11 @@ pub(super) const MAX_GROWTHS: usize = 100;
 pub(super) const MAX_RETIRING: usize = 16;
 /// Nodes that a cluster remembers, the removed ones too.
 pub(super) const MAX_NODES: usize = 10_000;
+/// The largest batch that a topic can allow.
+pub const LARGEST_BATCH_BYTES: usize = 8 << 20;
 
 const SEGMENT_BYTES: RangeInclusive<u64> = 16 << 10..=1 << 30;
-const MAX_BATCH_BYTES: RangeInclusive<u64> = 1 << 10..=8 << 20;
+const MAX_BATCH_BYTES: RangeInclusive<u64> = 1 << 10..=LARGEST_BATCH_BYTES as u64;
 
 /// Defaults of the first version, which left it to `apply` to fill them in.
 const FIRST_DEFAULTS: TopicSettings = TopicSettings {
