@@ -44,6 +44,7 @@ pub use handle::Cluster;
 pub use leaders::{LeaderInfo, LeaderTable};
 pub use machine::MetaMachine;
 pub use naming::check_config;
+pub use producers::LAST_PRODUCER_EPOCH;
 pub use raise::INTERNAL_REPLICAS;
 pub use service::ClusterService;
 pub use shared::StartError;
