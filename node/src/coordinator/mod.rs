@@ -40,6 +40,7 @@ use tokio::sync::{Mutex as AsyncMutex, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::cluster::frozen::MAX_PARTITIONS;
 use crate::cluster::view::ClusterView;
 use crate::cluster::{Cluster, INTERNAL_REPLICAS, settings};
 use crate::config::Limits;
@@ -64,7 +65,7 @@ const FIND_WITHIN: Duration = Duration::from_secs(4);
 /// The longest group name, and of what a member tells of itself.
 const MAX_NAME_BYTES: usize = 249;
 /// The most places in one request: as many as a topic can have partitions.
-const MAX_PLACES: usize = 10_000;
+const MAX_PLACES: usize = MAX_PARTITIONS as usize;
 
 /// The coordinator of the groups whose partitions this node leads.
 #[derive(Clone)]
