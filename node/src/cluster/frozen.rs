@@ -7,9 +7,10 @@
 
 use std::ops::RangeInclusive;
 
-use ropewalk_proto::error::{ErrorCode, WireError};
+use ropewalk_proto::error::WireError;
 use ropewalk_proto::v1::{Cleanup, Partitioner, TopicSettings};
 
+use super::invalid;
 use super::settings::UNLIMITED;
 
 /// The most partitions a topic can have.
@@ -176,8 +177,4 @@ fn in_range(name: &str, value: u64, range: RangeInclusive<u64>) -> Result<(), Wi
     Err(invalid(format!(
         "{name} of {value} bytes: it is between {low} and {high}"
     )))
-}
-
-fn invalid(message: impl Into<String>) -> WireError {
-    WireError::new(ErrorCode::InvalidRequest, message)
 }

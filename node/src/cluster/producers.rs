@@ -10,8 +10,8 @@ use ropewalk_proto::v1::{
     AllocateProducerIds, MetaProducer, ProducerIds, RenewProducer, RenewedProducer, meta_reply,
 };
 
+use super::invalid;
 use super::machine::{MetaMachine, Outcome};
-use super::topics::invalid;
 
 /// The most producer ids one command draws.
 const MAX_PRODUCER_IDS: u64 = 100_000;

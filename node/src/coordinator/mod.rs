@@ -42,7 +42,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cluster::frozen::MAX_PARTITIONS;
 use crate::cluster::view::ClusterView;
-use crate::cluster::{Cluster, INTERNAL_REPLICAS, settings};
+use crate::cluster::{Cluster, INTERNAL_REPLICAS, invalid, settings};
 use crate::config::Limits;
 use crate::env::Clock;
 use crate::metrics::Metrics;
@@ -359,10 +359,6 @@ fn check_name(what: &str, name: &str) -> Result<(), WireError> {
     Err(invalid(format!(
         "{shown:?} is no name of a {what}: use 1 to {MAX_NAME_BYTES} of a-z, A-Z, 0-9, '.', '_' and '-'"
     )))
-}
-
-fn invalid(what: impl Into<String>) -> WireError {
-    WireError::new(ErrorCode::InvalidRequest, what)
 }
 
 /// Refuses more places in one request than a topic can have partitions.
