@@ -148,26 +148,18 @@ impl Error {
 
     /// The same error, with what is known about the outcome.
     pub(crate) fn with_outcome_unknown(self, outcome_unknown: bool) -> Error {
-        let mut inner = Arc::unwrap_or_clone(self.inner);
-        inner.outcome_unknown = outcome_unknown;
-        Error {
-            inner: Arc::new(inner),
-        }
-    }
-
-    /// The same error, of a connection that was refused.
-    fn with_refused(self, refused: bool) -> Error {
-        let mut inner = Arc::unwrap_or_clone(self.inner);
-        inner.refused = refused;
-        Error {
-            inner: Arc::new(inner),
-        }
+        self.with(|inner| inner.outcome_unknown = outcome_unknown)
     }
 
     /// The same error, with what was being done in front of its message.
     pub(crate) fn context(self, what: impl fmt::Display) -> Error {
+        self.with(|inner| inner.message = format!("{what}: {}", inner.message))
+    }
+
+    /// The same error with one change.
+    fn with(self, change: impl FnOnce(&mut Inner)) -> Error {
         let mut inner = Arc::unwrap_or_clone(self.inner);
-        inner.message = format!("{what}: {}", inner.message);
+        change(&mut inner);
         Error {
             inner: Arc::new(inner),
         }
@@ -209,9 +201,14 @@ impl Error {
                 ),
             )
             .with_outcome_unknown(!never_connected(status))
-            .with_refused(refused(status)),
+            .with(|inner| inner.refused = refused(status)),
         }
     }
+}
+
+/// The causes of a status, the nearest first.
+fn causes(status: &Status) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
+    std::iter::successors(std::error::Error::source(status), |error| error.source())
 }
 
 /// What kept the connection from being secured, if that is why the call failed.
@@ -221,8 +218,7 @@ fn insecure(status: &Status, address: &str) -> Option<TlsError> {
         return Some(error.clone());
     }
     // What a node says to those who speak plainly where it takes nothing but TLS.
-    let mut causes = std::iter::successors(Some(first), |error| error.source());
-    let refused = causes.any(|error| {
+    let refused = causes(status).any(|error| {
         let error = error.downcast_ref::<h2::Error>();
         error.is_some_and(|error| error.reason() == Some(h2::Reason::INADEQUATE_SECURITY))
     });
@@ -231,14 +227,12 @@ fn insecure(status: &Status, address: &str) -> Option<TlsError> {
 
 /// Whether nothing can have been sent, since there was no connection.
 fn never_connected(status: &Status) -> bool {
-    let first = std::error::Error::source(status);
-    std::iter::successors(first, |error| error.source()).any(|error| error.is::<ConnectError>())
+    causes(status).any(|error| error.is::<ConnectError>())
 }
 
 /// True if the operating system at the address refused the connection.
 fn refused(status: &Status) -> bool {
-    let first = std::error::Error::source(status);
-    std::iter::successors(first, |error| error.source()).any(|error| {
+    causes(status).any(|error| {
         let error = error.downcast_ref::<io::Error>();
         error.is_some_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
     })
@@ -247,12 +241,8 @@ fn refused(status: &Status) -> bool {
 impl From<WireError> for Error {
     fn from(error: WireError) -> Error {
         let record = error.record;
-        let error = Error::new(ErrorKind::Cluster(error.code), error.message);
-        let mut inner = Arc::unwrap_or_clone(error.inner);
-        inner.record = record;
-        Error {
-            inner: Arc::new(inner),
-        }
+        Error::new(ErrorKind::Cluster(error.code), error.message)
+            .with(|inner| inner.record = record)
     }
 }
 

@@ -12,6 +12,7 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tonic::transport::Server;
 use tonic::transport::server::Router;
 
+use crate::cluster::frozen::LARGEST_BATCH_BYTES;
 use crate::cluster::view::ClusterView;
 use crate::cluster::{Cluster, StartError};
 use crate::config::{Config, Limits};
@@ -139,7 +140,7 @@ impl Node {
         let inbound = Inbound::new(&config.limits);
         let cluster = Cluster::new(&config, &env, &store, &peers, &inbound).await?;
         let metrics = Metrics::new(&config.limits);
-        let guard = Guard::for_clients(&config.limits);
+        let guard = Guard::for_clients(&config.limits, LARGEST_BATCH_BYTES);
         Ok(Node {
             store,
             peers,

@@ -1,8 +1,8 @@
 //! The bytes that checkpoints of a large state cost, beside the log they are of.
 
+#[macro_use]
 mod support;
 
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -12,7 +12,7 @@ use futures_util::stream;
 use openraft::EntryPayload;
 use openraft::storage::{RaftLogStorageExt, RaftStateMachine};
 use ropewalk_proto::command::{Command, Reply, Stamp};
-use ropewalk_raft_store::disk::{Batch, Change, Disk, DiskError, MemoryDisk, ScanLimit};
+use ropewalk_raft_store::disk::{Batch, Change, Disk, DiskError, MemoryDisk};
 use ropewalk_raft_store::machine::MachineError;
 use ropewalk_raft_store::types::Entry;
 use ropewalk_raft_store::{Applied, Effect, Machine};
@@ -69,24 +69,7 @@ struct Scale {
 }
 
 impl Disk for Scale {
-    fn get(&self, key: Bytes) -> BoxFuture<'_, Result<Option<Bytes>, DiskError>> {
-        self.inner.get(key)
-    }
-
-    fn scan(
-        &self,
-        range: Range<Bytes>,
-        limit: ScanLimit,
-    ) -> BoxFuture<'_, Result<Vec<(Bytes, Bytes)>, DiskError>> {
-        self.inner.scan(range, limit)
-    }
-
-    fn last(
-        &self,
-        range: Range<Bytes>,
-    ) -> BoxFuture<'_, Result<Option<(Bytes, Bytes)>, DiskError>> {
-        self.inner.last(range)
-    }
+    reads_of_inner!();
 
     fn commit(&self, batch: Batch, sync: bool) -> BoxFuture<'_, Result<(), DiskError>> {
         for change in &batch.changes {

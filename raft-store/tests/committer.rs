@@ -1,6 +1,9 @@
 //! The committer: order, merging, bounds, and what happens once the disk has failed.
 
-use std::ops::Range;
+#[macro_use]
+#[path = "support/reads.rs"]
+mod reads;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -10,7 +13,7 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
 use parking_lot::Mutex;
 use ropewalk_raft_store::committer::{Committer, CommitterOptions, DiskStatus, Durability};
-use ropewalk_raft_store::disk::{Batch, Change, Disk, DiskError, MemoryDisk, ScanLimit};
+use ropewalk_raft_store::disk::{Batch, Change, Disk, DiskError, MemoryDisk};
 use tokio::sync::Semaphore;
 
 /// A memory disk whose commits wait for a permit each, and are counted.
@@ -35,24 +38,7 @@ impl Gated {
 }
 
 impl Disk for Gated {
-    fn get(&self, key: Bytes) -> BoxFuture<'_, Result<Option<Bytes>, DiskError>> {
-        self.inner.get(key)
-    }
-
-    fn scan(
-        &self,
-        range: Range<Bytes>,
-        limit: ScanLimit,
-    ) -> BoxFuture<'_, Result<Vec<(Bytes, Bytes)>, DiskError>> {
-        self.inner.scan(range, limit)
-    }
-
-    fn last(
-        &self,
-        range: Range<Bytes>,
-    ) -> BoxFuture<'_, Result<Option<(Bytes, Bytes)>, DiskError>> {
-        self.inner.last(range)
-    }
+    reads_of_inner!();
 
     fn commit(&self, batch: Batch, sync: bool) -> BoxFuture<'_, Result<(), DiskError>> {
         self.commits.fetch_add(1, Ordering::SeqCst);

@@ -15,7 +15,7 @@ use ropewalk_proto::v1::ropewalk_client::RopewalkClient;
 use ropewalk_proto::v1::seek_group_request::Position;
 use tokio::time::{sleep, timeout};
 use tonic::transport::Channel;
-use tonic::{Code, Status};
+use tonic::{Code, Response, Status, Streaming};
 
 use crate::cluster;
 use crate::net::SimNet;
@@ -236,11 +236,19 @@ impl Ask {
         };
         // A stream that ends is that of a reader who has gone.
         let requests = futures_util::stream::iter([request]).chain(futures_util::stream::pending());
-        let answer = node.fetch(requests).await?.into_inner().message().await?;
-        let answer = answer.ok_or_else(|| Status::unavailable("the stream ended"))?;
+        let answer = first(node.fetch(requests).await?).await?;
         match &answer.error {
             Some(error) => Err(Status::unavailable(error.message.clone())),
             None => Ok(answer),
         }
     }
+}
+
+/// The first answer of a stream.
+///
+/// # Errors
+/// Those of the stream, and `Unavailable` if it ends before one.
+pub async fn first<T>(answers: Response<Streaming<T>>) -> Result<T, Status> {
+    let answer = answers.into_inner().message().await?;
+    answer.ok_or_else(|| Status::unavailable("the stream ended"))
 }

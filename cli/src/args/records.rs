@@ -73,7 +73,7 @@ pub struct ConsumeArgs {
     #[arg(long, value_name = "REGEX", conflicts_with = "topics")]
     pub pattern: Option<TopicPattern>,
     /// Print each record like this: %t topic, %p partition, %o offset, %k key, %v value, %h headers,
-    /// %T time, %% a percent sign; \\n, \\t, \\r, \\0 and \\\\ as in C. Bytes are printed as they are, and
+    /// %T time, %% a percent sign; \n, \t, \r, \0 and \\ as in C. Bytes are printed as they are, and
     /// nothing for a null
     #[arg(long, value_name = "TEXT")]
     pub format: Option<RecordFormat>,
@@ -144,7 +144,7 @@ pub struct GroupSeekArgs {
 #[derive(Debug, Args)]
 pub struct TraceArgs {
     /// Correlation id of the events, or the id of one of them
-    #[arg(value_name = "CORRELATION-ID", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    #[arg(value_name = "CORRELATION-ID", value_parser = NonEmptyStringValueParser::new())]
     pub id: String,
     /// Only this topic; may be repeated [default: all]
     #[arg(short, long = "topic", value_name = "T")]

@@ -1,6 +1,6 @@
 //! Lines of JSON that say which node they are from, and lines of text that stay one line each.
 
-use std::fmt::{self, Write};
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tracing::{Event, Subscriber};
@@ -8,6 +8,8 @@ use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
+
+use crate::output::shown;
 
 /// The node that all lines of this process are from; 0: it does not know yet.
 static NODE_ID: AtomicU64 = AtomicU64::new(0);
@@ -59,36 +61,6 @@ where
     fn format_fields<R: RecordFields>(&self, mut writer: Writer<'w>, fields: R) -> fmt::Result {
         let mut text = String::new();
         self.0.format_fields(Writer::new(&mut text), fields)?;
-        escape(&text, &mut writer)
-    }
-}
-
-fn escape(text: &str, to: &mut impl Write) -> fmt::Result {
-    for c in text.chars() {
-        match c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') {
-            true => write!(to, "{}", c.escape_default())?,
-            false => to.write_char(c)?,
-        }
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_comes_from_outside_adds_no_line_to_the_log() {
-        let mut line = String::new();
-        let forged = "node a\n2026-01-01 ERROR all is lost\r\u{1b}[2J\u{2028} in Zürich";
-        escape(forged, &mut line).unwrap();
-        assert!(
-            !line.contains(|c: char| c.is_control() || c == '\u{2028}'),
-            "{line}"
-        );
-        assert!(
-            line.contains(r"a\n2026") && line.contains("Zürich"),
-            "{line}"
-        );
+        writer.write_str(&shown(text.as_bytes()))
     }
 }

@@ -1,7 +1,9 @@
-//! Text of others on a terminal. Names, addresses and messages come from a server, and records from
-//! anybody: a control character among them could write over what a person reads.
+//! Text of others on a terminal and in the log. Names, addresses and messages come from a server, and
+//! records from anybody: a control character among them could write over what a person reads, or begin a
+//! line that looks like another.
 
-/// Bytes as people may see them on their terminal: control characters are shown, not sent.
+/// Bytes as people may see them on their terminal: characters that control it, or begin a line, are shown,
+/// not sent.
 pub fn shown(bytes: &[u8]) -> String {
     escape(&String::from_utf8_lossy(bytes), |_| false)
 }
@@ -14,7 +16,8 @@ pub fn shown_lines(text: &str) -> String {
 fn escape(text: &str, fine: impl Fn(char) -> bool) -> String {
     let mut shown = String::with_capacity(text.len());
     for character in text.chars() {
-        match character.is_control() && !fine(character) {
+        let controls = character.is_control() || matches!(character, '\u{2028}' | '\u{2029}');
+        match controls && !fine(character) {
             true => shown.extend(character.escape_default()),
             false => shown.push(character),
         }
@@ -34,5 +37,19 @@ mod tests {
         );
         assert_eq!(shown(b"\xff"), "\u{fffd}");
         assert_eq!(shown_lines("a\nb\r\u{7}"), "a\nb\\r\\u{7}");
+    }
+
+    #[test]
+    fn what_comes_from_outside_adds_no_line_to_the_log() {
+        let forged = "node a\n2026-01-01 ERROR all is lost\r\u{1b}[2J\u{2028} in Zürich";
+        let line = shown(forged.as_bytes());
+        assert!(
+            !line.contains(|c: char| c.is_control() || c == '\u{2028}'),
+            "{line}"
+        );
+        assert!(
+            line.contains(r"a\n2026") && line.contains("Zürich"),
+            "{line}"
+        );
     }
 }

@@ -7,9 +7,10 @@
 
 use std::ops::RangeInclusive;
 
-use ropewalk_proto::error::{ErrorCode, WireError};
+use ropewalk_proto::error::WireError;
 use ropewalk_proto::v1::{Cleanup, Partitioner, TopicSettings};
 
+use super::invalid;
 use super::settings::UNLIMITED;
 
 /// The most partitions a topic can have.
@@ -26,9 +27,11 @@ pub(super) const MAX_GROWTHS: usize = 100;
 pub(super) const MAX_RETIRING: usize = 16;
 /// Nodes that a cluster remembers, the removed ones too.
 pub(super) const MAX_NODES: usize = 10_000;
+/// The largest batch that a topic can allow.
+pub const LARGEST_BATCH_BYTES: usize = 8 << 20;
 
 const SEGMENT_BYTES: RangeInclusive<u64> = 16 << 10..=1 << 30;
-const MAX_BATCH_BYTES: RangeInclusive<u64> = 1 << 10..=8 << 20;
+const MAX_BATCH_BYTES: RangeInclusive<u64> = 1 << 10..=LARGEST_BATCH_BYTES as u64;
 
 /// Defaults of the first version, which left it to `apply` to fill them in.
 const FIRST_DEFAULTS: TopicSettings = TopicSettings {
@@ -174,8 +177,4 @@ fn in_range(name: &str, value: u64, range: RangeInclusive<u64>) -> Result<(), Wi
     Err(invalid(format!(
         "{name} of {value} bytes: it is between {low} and {high}"
     )))
-}
-
-fn invalid(message: impl Into<String>) -> WireError {
-    WireError::new(ErrorCode::InvalidRequest, message)
 }

@@ -12,9 +12,10 @@ use ropewalk_proto::v1::{
 };
 
 use super::frozen::{MAX_GROWTHS, MAX_PARTITIONS};
+use super::invalid;
 use super::machine::{MetaMachine, Outcome};
 use super::placement;
-use super::topics::{invalid, topic_info, unknown};
+use super::topics::{topic_info, unknown};
 
 impl MetaMachine {
     pub(super) fn grow_topic(&mut self, command: &GrowTopic) -> Outcome {

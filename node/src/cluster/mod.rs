@@ -40,11 +40,19 @@ mod topics;
 pub mod view;
 mod whereabouts;
 
+use ropewalk_proto::error::{ErrorCode, WireError};
+
 pub use handle::Cluster;
 pub use leaders::{LeaderInfo, LeaderTable};
 pub use machine::MetaMachine;
 pub use naming::check_config;
+pub use producers::LAST_PRODUCER_EPOCH;
 pub use raise::INTERNAL_REPLICAS;
 pub use service::ClusterService;
 pub use shared::StartError;
 pub use view::ClusterView;
+
+/// The refusal of a request that makes no sense, with its sentence.
+pub(crate) fn invalid(message: impl Into<String>) -> WireError {
+    WireError::new(ErrorCode::InvalidRequest, message)
+}

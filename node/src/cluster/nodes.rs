@@ -10,7 +10,7 @@ use ropewalk_proto::v1::{
 
 use super::frozen::MAX_NODES;
 use super::machine::{MetaMachine, Outcome, address_of, first_replica_id, state_of};
-use super::starts;
+use super::{invalid, starts};
 
 /// Bytes of a node's incarnation.
 pub const INCARNATION_BYTES: usize = 16;
@@ -334,8 +334,4 @@ fn unknown(id: NodeId) -> WireError {
         ErrorCode::UnknownNode,
         format!("this cluster has no node {id}; `ropewalk cluster status` lists its nodes"),
     )
-}
-
-fn invalid(message: impl Into<String>) -> WireError {
-    WireError::new(ErrorCode::InvalidRequest, message)
 }

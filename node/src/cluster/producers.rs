@@ -10,15 +10,15 @@ use ropewalk_proto::v1::{
     AllocateProducerIds, MetaProducer, ProducerIds, RenewProducer, RenewedProducer, meta_reply,
 };
 
+use super::invalid;
 use super::machine::{MetaMachine, Outcome};
-use super::topics::invalid;
 
 /// The most producer ids one command draws.
 const MAX_PRODUCER_IDS: u64 = 100_000;
 /// Producers whose epochs are kept; the one that renewed its own longest ago makes room.
 const EPOCHS_KEPT: usize = 10_000;
-/// Epochs are an i16 in the batch header.
-const LAST_EPOCH: u32 = i16::MAX as u32;
+/// The last epoch of a producer: an i16 in the batch header.
+pub const LAST_PRODUCER_EPOCH: u32 = i16::MAX as u32;
 
 /// The epochs of producers that renewed theirs.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -66,7 +66,7 @@ impl Epochs {
             true => 0,
         };
         let next = known.max(claimed).checked_add(1)?;
-        (next <= LAST_EPOCH).then_some(next)
+        (next <= LAST_PRODUCER_EPOCH).then_some(next)
     }
 
     /// Keeps an epoch; returns the producer whose epoch is forgotten for it. `next_id` was not given out.
@@ -177,8 +177,11 @@ mod tests {
     #[test]
     fn a_producer_without_epochs_left_gets_none() {
         let epochs = Epochs::default();
-        assert_eq!(epochs.next(1, LAST_EPOCH - 1), Some(LAST_EPOCH));
-        assert_eq!(epochs.next(1, LAST_EPOCH), None);
+        assert_eq!(
+            epochs.next(1, LAST_PRODUCER_EPOCH - 1),
+            Some(LAST_PRODUCER_EPOCH)
+        );
+        assert_eq!(epochs.next(1, LAST_PRODUCER_EPOCH), None);
         assert_eq!(epochs.next(1, u32::MAX), None);
     }
 }

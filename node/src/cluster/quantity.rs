@@ -21,6 +21,14 @@ const SIZE_UNITS: &[(&str, u64)] = &[
 /// # Errors
 /// Description of the mistake, without the text itself.
 pub fn size(text: &str) -> Result<u64, &'static str> {
+    signed_size(text).map(i64::unsigned_abs)
+}
+
+/// A size for a field of the wire that is signed.
+///
+/// # Errors
+/// As for [`size`].
+pub fn signed_size(text: &str) -> Result<i64, &'static str> {
     const HELP: &str = "not a size; write a whole number and its unit, as in 64KiB or 1GiB";
     let text = text.trim();
     let digits = text.chars().take_while(char::is_ascii_digit).count();
@@ -31,7 +39,7 @@ pub fn size(text: &str) -> Result<u64, &'static str> {
     let (_, factor) = known.ok_or(HELP)?;
     let bytes = number
         .checked_mul(*factor)
-        .filter(|bytes| i64::try_from(*bytes).is_ok())
+        .and_then(|bytes| i64::try_from(bytes).ok())
         .ok_or("too large: sizes end at 8EiB")?;
     match bytes {
         0 => Err("not a size: it must be more than zero"),
@@ -76,12 +84,4 @@ pub fn or_unlimited(
         "-1" | "none" | "unlimited" => Ok(super::settings::UNLIMITED),
         limited => parse(limited).map_err(|why| format!("{why}; or write unlimited")),
     }
-}
-
-/// A size for a field of the wire that is signed.
-///
-/// # Errors
-/// As for [`size`].
-pub fn signed_size(text: &str) -> Result<i64, &'static str> {
-    i64::try_from(size(text)?).map_err(|_| "too large: sizes end at 8EiB")
 }

@@ -16,7 +16,7 @@ use tonic::{Request, Response, Status};
 use super::machine::{address_of, state_of};
 use super::propose::{propose, propose_here};
 use super::shared::Shared;
-use super::{identity, naming, nodes, report, starts};
+use super::{identity, invalid, naming, nodes, report, starts};
 
 /// The `ropewalk.v1.Cluster` service of a node.
 #[derive(Debug, Clone)]
@@ -56,7 +56,7 @@ impl cluster_server::Cluster for ClusterService {
         let FoundCluster { cluster_id, nodes } = plan;
         if let Some(cluster) = &self.shared.config.member_of {
             // The plan of its own cluster it would have kept, had it not lost it.
-            return Err(Status::from(invalid(&format!(
+            return Err(Status::from(invalid(format!(
                 "this node belongs to cluster {cluster}, and founds no other"
             ))));
         }
@@ -169,12 +169,8 @@ impl ClusterService {
         if called.is_empty() || called == own {
             return Ok(());
         }
-        Err(invalid(&format!(
+        Err(invalid(format!(
             "this node belongs to cluster {own}, not to {called}; check the addresses"
         )))
     }
-}
-
-fn invalid(message: &str) -> WireError {
-    WireError::new(ErrorCode::InvalidRequest, message)
 }

@@ -1,10 +1,10 @@
 //! A topic's settings: their defaults in this build, and how an operator writes them. Their ranges are
 //! in `frozen`.
 
-use ropewalk_proto::error::{ErrorCode, WireError};
+use ropewalk_proto::error::WireError;
 use ropewalk_proto::v1::{Cleanup, Partitioner, TopicSettings};
 
-use super::{frozen, quantity};
+use super::{frozen, invalid, quantity};
 
 /// No limit, for retention by time and by size.
 pub const UNLIMITED: i64 = -1;
@@ -255,13 +255,11 @@ fn cleanup(value: &str) -> Result<Cleanup, WireError> {
     }
 }
 
-fn invalid(message: impl Into<String>) -> WireError {
-    WireError::new(ErrorCode::InvalidRequest, message)
-}
-
 #[cfg(test)]
 pub(super) mod tests {
     use std::cell::Cell;
+
+    use ropewalk_proto::error::ErrorCode;
 
     use super::*;
 

@@ -9,6 +9,7 @@ use ropewalk_proto::v1::{
 };
 
 use super::frozen::{self, MAX_NAME_BYTES, MAX_PARTITIONS, MAX_REPLICAS_PER_NODE};
+use super::invalid;
 use super::machine::{MetaMachine, Outcome, newer};
 use super::placement::{self, Slot};
 
@@ -257,8 +258,4 @@ pub(super) fn unknown(name: &str) -> WireError {
         ErrorCode::UnknownTopic,
         format!("there is no topic {name}; `ropewalk topic list` shows those there are"),
     )
-}
-
-pub(super) fn invalid(message: impl Into<String>) -> WireError {
-    WireError::new(ErrorCode::InvalidRequest, message)
 }

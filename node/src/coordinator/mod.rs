@@ -40,8 +40,9 @@ use tokio::sync::{Mutex as AsyncMutex, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::cluster::frozen::MAX_PARTITIONS;
 use crate::cluster::view::ClusterView;
-use crate::cluster::{Cluster, INTERNAL_REPLICAS, settings};
+use crate::cluster::{Cluster, INTERNAL_REPLICAS, invalid, settings};
 use crate::config::Limits;
 use crate::env::Clock;
 use crate::metrics::Metrics;
@@ -64,7 +65,7 @@ const FIND_WITHIN: Duration = Duration::from_secs(4);
 /// The longest group name, and of what a member tells of itself.
 const MAX_NAME_BYTES: usize = 249;
 /// The most places in one request: as many as a topic can have partitions.
-const MAX_PLACES: usize = 10_000;
+const MAX_PLACES: usize = MAX_PARTITIONS as usize;
 
 /// The coordinator of the groups whose partitions this node leads.
 #[derive(Clone)]
@@ -358,10 +359,6 @@ fn check_name(what: &str, name: &str) -> Result<(), WireError> {
     Err(invalid(format!(
         "{shown:?} is no name of a {what}: use 1 to {MAX_NAME_BYTES} of a-z, A-Z, 0-9, '.', '_' and '-'"
     )))
-}
-
-fn invalid(what: impl Into<String>) -> WireError {
-    WireError::new(ErrorCode::InvalidRequest, what)
 }
 
 /// Refuses more places in one request than a topic can have partitions.

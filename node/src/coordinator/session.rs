@@ -9,8 +9,8 @@ use futures_util::{StreamExt, stream};
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::ids::is_internal;
 use ropewalk_proto::v1::{
-    Assignment, Commit, Committed, GroupMember, GroupPosition, Join, MemberJoins, MembersLeave,
-    PartitionsReleased, PositionError, PositionsCommitted, Release, group_command,
+    Assignment, Commit, Committed, GroupMember, GroupPosition, GroupTopic, Join, MemberJoins,
+    MembersLeave, PartitionsReleased, PositionError, PositionsCommitted, Release, group_command,
 };
 use tokio::sync::watch;
 
@@ -64,19 +64,7 @@ impl Coordinator {
         let home = self.home(&join.group).await?;
         let partition = self.led(home)?;
         let member = self.check_join(&join)?;
-        let view = self.view();
-        let matching = resolve::matching([member.pattern.clone()].into(), &view).await;
-        // A name without a topic waits for one. Members that were here before it was deleted must be able
-        // to come back, and go on with their other topics.
-        let mut topics = resolve::topics_of(&member, &view, &matching).unwrap_or_default();
-        partition.with_groups(|groups| {
-            let group = groups.get(&join.group);
-            topics.extend(
-                group
-                    .into_iter()
-                    .flat_map(|group| resolve::newer(group, &member, &view)),
-            );
-        });
+        let topics = self.topics(&partition, &join.group, &member).await;
         if join.again {
             partition.groups_caught_up().await?;
             partition.with_groups(|groups| standing(groups, &join.group, &member).map(drop))?;
@@ -120,6 +108,25 @@ impl Coordinator {
             ends: BTreeMap::new(),
             has_left: false,
         })
+    }
+
+    /// The topics that a member of a group subscribes to now.
+    async fn topics(
+        &self,
+        partition: &Partition,
+        group: &str,
+        member: &GroupMember,
+    ) -> Vec<GroupTopic> {
+        let view = self.view();
+        let matching = resolve::matching([member.pattern.clone()].into(), &view).await;
+        // A name without a topic waits for one. Members that were here before it was deleted must be able
+        // to come back, and go on with their other topics.
+        let mut topics = resolve::topics_of(member, &view, &matching).unwrap_or_default();
+        partition.with_groups(|groups| {
+            let group = groups.get(group).into_iter();
+            topics.extend(group.flat_map(|group| resolve::newer(group, member, &view)));
+        });
+        topics
     }
 
     fn check_join(&self, join: &Join) -> Result<GroupMember, WireError> {

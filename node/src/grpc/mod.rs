@@ -33,8 +33,8 @@ use crate::peer::Peers;
 use audience::Audience;
 use counted::Counted;
 
-/// The most bytes of one request, whatever the topics allow: the largest batch there may be, and room for
-/// its envelope. What a call may have is decided by the guard before that.
+/// The most bytes of one request, whatever `request_bytes` is set to. The guard decides what a call may have
+/// before that.
 const MAX_REQUEST_BYTES: usize = 33 << 20;
 
 type AnswerStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;

@@ -12,6 +12,7 @@ use tokio::sync::{Mutex, Semaphore};
 use tokio::time::Instant;
 
 use super::Serving;
+use crate::cluster::LAST_PRODUCER_EPOCH;
 
 /// Producer ids a node takes from the metadata group at a time.
 const PRODUCER_ID_BLOCK: u64 = 1_000;
@@ -19,8 +20,6 @@ const PRODUCER_ID_BLOCK: u64 = 1_000;
 const RENEWALS_AT_ONCE: usize = 16;
 /// A node asks the metadata group this often at most whether an id was given out that it has not heard of.
 const ASK_EVERY: Duration = Duration::from_millis(250);
-/// Epochs are an i16 in the batch header.
-const LAST_PRODUCER_EPOCH: u32 = i16::MAX as u32;
 
 /// The ids of producers, as far as a node knows them.
 #[derive(Debug)]

@@ -34,8 +34,6 @@ pub use room::{Held, Outbox, Room};
 
 /// The largest batch accepted at first; larger ones once a topic allows them.
 const LEAST_BATCH_BYTES: usize = 4 << 20;
-/// The largest batch that a topic can allow.
-const LARGEST_BATCH_BYTES: usize = 32 << 20;
 /// Room in a message for everything besides its batch or record.
 const ENVELOPE_BYTES: usize = 64 << 10;
 /// The largest message between nodes: a checkpoint with its envelope.
@@ -71,24 +69,24 @@ struct Shared {
 }
 
 impl Guard {
-    /// The bounds of clients.
-    pub fn for_clients(limits: &Limits) -> Guard {
-        Guard::new(limits, false)
+    /// The bounds of clients. No topic can allow a batch above `largest_batch_bytes`.
+    pub fn for_clients(limits: &Limits, largest_batch_bytes: usize) -> Guard {
+        let largest = limits
+            .request_bytes
+            .max(largest_batch_bytes + ENVELOPE_BYTES);
+        Guard::new(limits, false, largest)
     }
 
     /// The bounds of other nodes, which clients can't use up.
     pub fn for_peers(limits: &Limits) -> Guard {
-        Guard::new(limits, true)
+        Guard::new(limits, true, PEER_BYTES)
     }
 
-    fn new(limits: &Limits, is_for_peers: bool) -> Guard {
+    /// Bounds with room for at least one message of `largest` bytes: it would wait for ever otherwise.
+    fn new(limits: &Limits, is_for_peers: bool, largest: usize) -> Guard {
         let permits = |count: usize| Arc::new(Semaphore::new(count.min(u32::MAX as usize >> 1)));
-        // The largest message must fit, or it would wait for ever.
-        let largest = match is_for_peers {
-            true => PEER_BYTES,
-            false => LARGEST_BATCH_BYTES + ENVELOPE_BYTES,
-        };
         let within = Duration::from_millis(limits.request_within_ms);
+        let least = largest.saturating_add(ENVELOPE_BYTES);
         let room = |bytes: usize| Requests::new(bytes, within);
         Guard(Arc::new(Shared {
             is_for_peers,
@@ -98,7 +96,7 @@ impl Guard {
             batch_bytes: AtomicUsize::new(LEAST_BATCH_BYTES),
             streams: permits(limits.streams),
             streams_per_address: limits.streams.div_ceil(2),
-            requests: room(limits.request_inflight_bytes.max(largest + ENVELOPE_BYTES)),
+            requests: room(limits.request_inflight_bytes.max(least)),
             urgent: room(URGENT_BYTES),
             answers: Room::new(limits.answer_inflight_bytes),
         }))

@@ -220,11 +220,12 @@ fn heartbeats_and_votes_do_not_wait_behind_entries_and_snapshots() {
 
 #[test]
 fn batches_may_be_as_large_as_any_topic_has_allowed() {
-    let guard = Guard::for_clients(&Limits::default());
+    let largest = 8 << 20;
+    let guard = Guard::for_clients(&Limits::default(), largest);
     let most = |rpc| guard.bounds("", Some(rpc)).bytes;
     let before = most(Rpc::Produce);
-    guard.allow_batches_of(32 << 20);
+    guard.allow_batches_of(largest);
     guard.allow_batches_of(1 << 20);
-    assert!(before < 32 << 20 && most(Rpc::Publish) > 32 << 20);
+    assert!(before < largest && most(Rpc::Publish) > largest);
     assert_eq!(most(Rpc::Metadata), Limits::default().request_bytes);
 }

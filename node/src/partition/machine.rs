@@ -87,11 +87,7 @@ impl PartitionMachine {
     /// Where to begin walking to find `offset`; `None` if it is not in the log.
     pub fn locate(&self, offset: u64) -> Option<Start> {
         let kept = (self.core.log_start..self.core.next_offset).contains(&offset);
-        if kept {
-            self.offsets.before(offset)
-        } else {
-            None
-        }
+        kept.then(|| self.offsets.before(offset)).flatten()
     }
 
     /// Where to begin walking to find the first record at or after `time_ms`; `None` if the log is
@@ -197,41 +193,46 @@ impl PartitionMachine {
         batch: &Bytes,
         effects: &mut Effects,
     ) -> Result<Reply, MachineError> {
+        let index = self.core.applied;
         let batch = BatchView::trusted(batch.clone())
-            .map_err(|error| damaged(format!("entry {}: {error}", self.core.applied)))?;
+            .map_err(|error| damaged(format!("entry {index}: {error}")))?;
         // Not the count of its records: compaction may have taken any of them.
         if batch.offset_count() == 0 {
-            return Err(damaged(format!(
-                "entry {} holds no record",
-                self.core.applied
-            )));
+            return Err(damaged(format!("entry {index} holds no record")));
         }
         if stamp.long_memory {
             self.core.version = MEMORY_VERSION;
         }
         let claim = Claim::of(&batch);
-        match claim
-            .as_ref()
-            .map_or(Verdict::Accept, |claim| self.producers.judge(claim))
-        {
-            Verdict::Accept => {}
-            Verdict::Duplicate(base_offset) => {
-                self.pass_over(stamp, effects);
-                return Ok(Reply::Appended {
-                    base_offset,
-                    duplicate: true,
-                });
-            }
-            Verdict::Refuse(error) => {
-                self.pass_over(stamp, effects);
-                return Ok(Reply::Refused(error));
-            }
-        }
-        // After the duplicates: one that was written before the fence is where it was.
-        if let Some(error) = self.refuses_ring(stamp.ring_version) {
+        if let Some(reply) = self.without_offset(claim.as_ref(), stamp) {
             self.pass_over(stamp, effects);
-            return Ok(Reply::Refused(error));
+            return Ok(reply);
         }
+        Ok(self.accept(log_bytes_before, stamp, &batch, claim.as_ref(), effects))
+    }
+
+    /// The reply to a batch that gets no offset: it is in the log already, or refused.
+    fn without_offset(&self, claim: Option<&Claim>, stamp: Stamp) -> Option<Reply> {
+        match claim.map_or(Verdict::Accept, |claim| self.producers.judge(claim)) {
+            // After the duplicates: one that was written before the fence is where it was.
+            Verdict::Accept => self.refuses_ring(stamp.ring_version).map(Reply::Refused),
+            Verdict::Duplicate(base_offset) => Some(Reply::Appended {
+                base_offset,
+                duplicate: true,
+            }),
+            Verdict::Refuse(error) => Some(Reply::Refused(error)),
+        }
+    }
+
+    /// Gives a batch its offsets, and remembers its producer.
+    fn accept(
+        &mut self,
+        log_bytes_before: u64,
+        stamp: Stamp,
+        batch: &BatchView,
+        claim: Option<&Claim>,
+        effects: &mut Effects,
+    ) -> Reply {
         let base_offset = self.core.next_offset;
         let point = Point {
             log_index: self.core.applied,
@@ -245,18 +246,16 @@ impl PartitionMachine {
         if let Some(claim) = claim {
             let most = Most::of(self.has_long_memory());
             self.producers
-                .remember(&claim, base_offset, now_ms, most, effects);
+                .remember(claim, base_offset, now_ms, most, effects);
         }
         self.core.next_offset += u64::from(batch.offset_count());
-        self.core.max_timestamp_ms = self
-            .core
-            .max_timestamp_ms
-            .max(Some(batch.max_timestamp_ms()));
+        let newest_ms = Some(batch.max_timestamp_ms());
+        self.core.max_timestamp_ms = self.core.max_timestamp_ms.max(newest_ms);
         self.begin_segment(stamp.leader_time_ms);
-        Ok(Reply::Appended {
+        Reply::Appended {
             base_offset,
             duplicate: false,
-        })
+        }
     }
 
     /// Gives a batch no offset. Its bytes are in the log all the same, so its segment ends and is deleted as

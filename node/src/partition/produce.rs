@@ -24,6 +24,7 @@ use ropewalk_proto::trace::TraceContext;
 use ropewalk_raft_store::{DiskStatus, Followed, Traces, TypeConfig};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
+use tokio::time::error::Elapsed;
 use tracing::Span;
 
 use super::Partition;
@@ -162,12 +163,7 @@ impl Partition {
             let answered = tokio::time::timeout(COMMIT_WITHIN, answer).await;
             drop(followed);
             drop::<OwnedSemaphorePermit>(room);
-            let appended = match answered {
-                Ok(Ok(result)) => partition.appended(result),
-                // The Raft core ended with the batch in hand.
-                Ok(Err(_)) => Err(partition.stopped()),
-                Err(_) => Err(partition.late()),
-            };
+            let appended = partition.outcome(answered);
             if let Some(pass) = &mut pass {
                 pass.written = appended.is_ok();
             }
@@ -182,6 +178,19 @@ impl Partition {
         let partition = self.clone();
         let ticket = async move { outcome.await.unwrap_or_else(|_| Err(partition.stopped())) };
         Ok(Ticket(ticket.boxed()))
+    }
+
+    /// The outcome of a batch, by the answer of the Raft core within the time.
+    fn outcome<E>(
+        &self,
+        answered: Result<Result<ClientWriteResult<TypeConfig>, E>, Elapsed>,
+    ) -> Result<Appended, WireError> {
+        match answered {
+            Ok(Ok(result)) => self.appended(result),
+            // The core ended with the batch in hand.
+            Ok(Err(_)) => Err(self.stopped()),
+            Err(_) => Err(self.late()),
+        }
     }
 
     /// Counts what was acknowledged, and how long it took from its proposal.

@@ -2,6 +2,9 @@
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+#[macro_use]
+mod reads;
+
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,7 +17,7 @@ use openraft::storage::RaftStateMachine;
 use parking_lot::Mutex;
 use ropewalk_proto::command::{Command, Reply, Stamp};
 use ropewalk_proto::ids::{GroupId, ReplicaId};
-use ropewalk_raft_store::disk::{Batch, Disk, DiskError, MemoryDisk, ScanLimit};
+use ropewalk_raft_store::disk::{Batch, Disk, DiskError, MemoryDisk};
 use ropewalk_raft_store::machine::MachineError;
 use ropewalk_raft_store::types::{Entry, LogId};
 use ropewalk_raft_store::{
@@ -225,24 +228,7 @@ impl Recorder {
 }
 
 impl Disk for Recorder {
-    fn get(&self, key: Bytes) -> BoxFuture<'_, Result<Option<Bytes>, DiskError>> {
-        self.inner.get(key)
-    }
-
-    fn scan(
-        &self,
-        range: Range<Bytes>,
-        limit: ScanLimit,
-    ) -> BoxFuture<'_, Result<Vec<(Bytes, Bytes)>, DiskError>> {
-        self.inner.scan(range, limit)
-    }
-
-    fn last(
-        &self,
-        range: Range<Bytes>,
-    ) -> BoxFuture<'_, Result<Option<(Bytes, Bytes)>, DiskError>> {
-        self.inner.last(range)
-    }
+    reads_of_inner!();
 
     fn commit(&self, batch: Batch, sync: bool) -> BoxFuture<'_, Result<(), DiskError>> {
         Box::pin(async move {

@@ -16,12 +16,52 @@ impl Check for GroupsGetAll {
     }
 
     fn end(&mut self, seen: &Seen<'_>) -> Result<(), String> {
-        let mut got: BTreeMap<(u32, Place), BTreeSet<u64>> = BTreeMap::new();
-        let mut groups = BTreeSet::new();
+        let given = Given::of(seen)?;
+        for (at, event) in seen.history {
+            let Event::Acknowledged {
+                name,
+                place,
+                offset,
+            } = event
+            else {
+                continue;
+            };
+            let Some(log) = seen.logs.get(place) else {
+                continue;
+            };
+            let group = seen.truth.at(*place).map(|(_, group)| group);
+            let start = group.map_or(0, |group| group.log_start).max(log.start);
+            let missing = given.groups.iter().find(|group| {
+                let got = given.offsets.get(&(**group, *place));
+                let begins = seen.starts.of(**group, *place);
+                begins.is_some_and(|begins| begins <= *offset)
+                    && !got.is_some_and(|got| got.contains(offset))
+            });
+            if let Some(group) = missing.filter(|_| *offset >= start) {
+                return Err(format!(
+                    "record {name:?}, acknowledged at {at:?} at {place}, offset {offset}, was never delivered to group {group}"
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Groups that had a member, and the offsets each group was given.
+#[derive(Debug, Default)]
+struct Given {
+    groups: BTreeSet<u32>,
+    offsets: BTreeMap<(u32, Place), BTreeSet<u64>>,
+}
+
+impl Given {
+    /// Collects what was given in a run, unless a record is not as it was committed.
+    fn of(seen: &Seen<'_>) -> Result<Given, String> {
+        let mut given = Given::default();
         for (at, event) in seen.history {
             match event {
                 Event::Joined { who, .. } => {
-                    groups.insert(who.group);
+                    given.groups.insert(who.group);
                 }
                 Event::Delivered {
                     who,
@@ -31,7 +71,8 @@ impl Check for GroupsGetAll {
                     content,
                     ..
                 } => {
-                    got.entry((who.group, *place)).or_default().insert(*offset);
+                    let offsets = given.offsets.entry((who.group, *place)).or_default();
+                    offsets.insert(*offset);
                     let group = seen.truth.at(*place).map(|(_, group)| group);
                     let Some(group) = group.filter(|group| !group.has_gaps) else {
                         continue;
@@ -51,33 +92,7 @@ impl Check for GroupsGetAll {
                 _ => {}
             }
         }
-        for (at, event) in seen.history {
-            let Event::Acknowledged {
-                name,
-                place,
-                offset,
-            } = event
-            else {
-                continue;
-            };
-            let Some(log) = seen.logs.get(place) else {
-                continue;
-            };
-            let group = seen.truth.at(*place).map(|(_, group)| group);
-            let start = group.map_or(0, |group| group.log_start).max(log.start);
-            let missing = groups.iter().find(|group| {
-                let got = got.get(&(**group, *place));
-                let begins = seen.starts.of(**group, *place);
-                begins.is_some_and(|begins| begins <= *offset)
-                    && !got.is_some_and(|got| got.contains(offset))
-            });
-            if let Some(group) = missing.filter(|_| *offset >= start) {
-                return Err(format!(
-                    "record {name:?}, acknowledged at {at:?} at {place}, offset {offset}, was never delivered to group {group}"
-                ));
-            }
-        }
-        Ok(())
+        Ok(given)
     }
 }
 

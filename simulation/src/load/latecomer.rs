@@ -12,7 +12,7 @@ use super::producer::sent;
 use super::reader::{Found, got};
 use super::recreator::{NAME, failed, place};
 use super::{Clients, record};
-use crate::ask::{Ask, Node};
+use crate::ask::{Ask, Node, first};
 use crate::history::Event;
 
 /// Readers that come late are numbered from here, each as another.
@@ -93,8 +93,7 @@ async fn fetch(mut node: Node, topic_id: u64) -> Result<v1::FetchResponse, tonic
         ..Default::default()
     };
     let answers = node.fetch(futures_util::stream::iter([request])).await?;
-    let answer = answers.into_inner().message().await?;
-    answer.ok_or_else(|| tonic::Status::unavailable("the stream ended"))
+    first(answers).await
 }
 
 /// Why it was refused; none if it was not.
@@ -111,7 +110,5 @@ async fn produce(
         ..Default::default()
     };
     let answers = node.produce(futures_util::stream::iter([request])).await?;
-    let answer = answers.into_inner().message().await?;
-    let answer = answer.ok_or_else(|| tonic::Status::unavailable("the stream ended"))?;
-    Ok(answer.error)
+    Ok(first(answers).await?.error)
 }

@@ -98,65 +98,77 @@ impl Clients {
             finished: Arc::default(),
             grown: Arc::default(),
         };
-        let load = &plan.load;
-        for (number, style) in (0..).zip(&load.producers) {
-            let style = style.clone();
-            clients.host(sim, format!("producer-{number}"), async move |own| {
-                operator::create_topic(&own, u64::from(number)).await;
-                producer::run(&own, number, &style).await;
-            });
-        }
-        if load.publish_every_ms > 0 {
-            clients.host(sim, "publisher".to_owned(), async |own| {
-                publisher::run(&own).await
-            });
-        }
-        if load.garden_every_ms > 0 {
-            clients.host(sim, "gardener".to_owned(), async |own| {
-                garden::run(&own).await;
-            });
-        }
-        if load.recreate_every_ms > 0 {
-            clients.host(sim, "recreator".to_owned(), async |own| {
-                recreator::run(&own).await;
-            });
-        }
-        if load.table_every_ms > 0 {
-            clients.host(sim, "table".to_owned(), async |own| {
-                table::run(&own).await;
-            });
-        }
-        if load.stranger_every_ms > 0 {
-            clients.host(sim, "stranger".to_owned(), async |own| {
-                stranger::run(&own).await;
-            });
-        }
-        for number in 0..load.wanderers {
-            clients.host(sim, format!("wanderer-{number}"), async move |own| {
-                wanderer::run(&own, number).await;
-            });
-        }
-        for partition in 0..load.most_partitions() {
-            let own = clients.clone();
-            sim.client(format!("reader-{partition}"), async move {
-                reader::follow(&own, partition).await;
-                Ok(())
-            });
-        }
-        if let Some(style) = load.sieve {
-            let own = clients.clone();
-            sim.client("sieve", async move {
-                sieve::follow(&own, &style).await;
-                Ok(())
-            });
-        }
-        if !load.growths.is_empty() {
+        // The order of hosts is part of what a seed means.
+        clients.start_senders(sim);
+        clients.start_followers(sim);
+        if !plan.load.growths.is_empty() {
             clients.host(sim, "grower".to_owned(), async |own| {
                 grower::run(&own).await;
             });
         }
         clients.start_groups(sim);
         clients
+    }
+
+    /// Starts the clients that [`Clients::stop_sending`] ends, except for the grower.
+    fn start_senders(&self, sim: &mut Sim<'_>) {
+        let load = &self.plan.load;
+        for (number, style) in (0..).zip(&load.producers) {
+            let style = style.clone();
+            self.host(sim, format!("producer-{number}"), async move |own| {
+                operator::create_topic(&own, u64::from(number)).await;
+                producer::run(&own, number, &style).await;
+            });
+        }
+        if load.publish_every_ms > 0 {
+            self.host(sim, "publisher".to_owned(), async |own| {
+                publisher::run(&own).await
+            });
+        }
+        if load.garden_every_ms > 0 {
+            self.host(sim, "gardener".to_owned(), async |own| {
+                garden::run(&own).await;
+            });
+        }
+        if load.recreate_every_ms > 0 {
+            self.host(sim, "recreator".to_owned(), async |own| {
+                recreator::run(&own).await;
+            });
+        }
+        if load.table_every_ms > 0 {
+            self.host(sim, "table".to_owned(), async |own| {
+                table::run(&own).await;
+            });
+        }
+        if load.stranger_every_ms > 0 {
+            self.host(sim, "stranger".to_owned(), async |own| {
+                stranger::run(&own).await;
+            });
+        }
+        for number in 0..load.wanderers {
+            self.host(sim, format!("wanderer-{number}"), async move |own| {
+                wanderer::run(&own, number).await;
+            });
+        }
+    }
+
+    /// Starts the readers that follow to the end of a run.
+    fn start_followers(&self, sim: &mut Sim<'_>) {
+        let load = &self.plan.load;
+        for partition in 0..load.most_partitions() {
+            let own = self.clone();
+            sim.client(format!("reader-{partition}"), async move {
+                reader::follow(&own, partition).await;
+                Ok(())
+            });
+        }
+        if let Some(style) = load.sieve {
+            let own = self.clone();
+            sim.client("sieve", async move {
+                sieve::follow(&own, &style).await;
+                Ok(())
+            });
+        }
     }
 
     fn start_groups(&self, sim: &mut Sim<'_>) {

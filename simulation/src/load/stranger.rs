@@ -17,7 +17,7 @@ use tokio::time::sleep;
 
 use super::publisher::WITHOUT_SEQUENCE;
 use super::{Clients, MAIN, operator, record, topic_name};
-use crate::ask::{Ask, Node};
+use crate::ask::{Ask, Node, first};
 use crate::history::{Event, Place, RecordName};
 
 /// Batches it may send again: fewer than a partition remembers.
@@ -259,8 +259,7 @@ impl Stranger<'_> {
             ..Default::default()
         };
         let answers = node.produce(futures_util::stream::iter([request])).await?;
-        let answer = answers.into_inner().message().await?;
-        let answer = answer.ok_or_else(|| tonic::Status::unavailable("the stream ended"))?;
+        let answer = first(answers).await?;
         Ok(answer.error.map_or(Ok(answer.base_offset), Err))
     }
 
