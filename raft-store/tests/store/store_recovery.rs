@@ -1,7 +1,5 @@
 //! What a replica finds after a power loss, at every point where the power could have gone.
 
-mod support;
-
 use std::future::{Future, poll_fn};
 use std::ops::Range;
 use std::pin::pin;
@@ -16,7 +14,7 @@ use ropewalk_raft_store::disk::{Disk, MemoryDisk};
 use ropewalk_raft_store::types::{SnapshotMeta, Vote};
 use ropewalk_raft_store::{LogStore, Replica};
 
-use support::{REPLICA, Recorder, Sum, TERM, apply, entries, entry, log_id, open};
+use crate::support::{REPLICA, Recorder, Sum, TERM, apply, entries, entry, log_id, open};
 
 /// Appends entries, and waits for their sync.
 async fn append(log: &mut LogStore, term: u64, range: Range<u64>) {

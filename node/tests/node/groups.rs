@@ -6,11 +6,8 @@ use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::v1;
 use ropewalk_proto::v1::group_request::Kind as Asked;
 use ropewalk_proto::v1::group_response::Kind as Told;
-use support::member::*;
+use crate::support::member::*;
 use tokio::time::Instant;
-
-#[allow(dead_code, reason = "each file of tests uses a part")]
-mod support;
 
 fn code_of<T: std::fmt::Debug>(answer: Result<tonic::Response<T>, tonic::Status>) -> ErrorCode {
     WireError::from(&answer.expect_err("refused")).code

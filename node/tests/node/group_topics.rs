@@ -7,12 +7,9 @@ use std::time::Duration;
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::v1;
 use ropewalk_proto::v1::group_request::Kind as Asked;
-use support::Node;
-use support::member::*;
+use crate::support::Node;
+use crate::support::member::*;
 use tokio::time::{sleep, timeout};
-
-#[allow(dead_code, reason = "each file of tests uses a part")]
-mod support;
 
 const OTHER: &str = "returns";
 
@@ -154,7 +151,7 @@ async fn an_operator_moves_no_group_that_does_not_exist_unless_it_may_create_it(
             }
         }
     };
-    let refused = timeout(support::PATIENCE, refused).await.expect("in time");
+    let refused = timeout(crate::support::PATIENCE, refused).await.expect("in time");
     assert_eq!(refused, ErrorCode::UnknownGroup);
     let request = v1::ListGroupsRequest { local: false };
     let groups = node.client.list_groups(request).await.expect("a list");

@@ -1,7 +1,5 @@
 //! A replica that was found damaged is told by its view, and once marked it never opens again.
 
-mod support;
-
 use std::sync::Arc;
 
 use openraft::storage::{RaftLogReader, RaftLogStorage, RaftLogStorageExt};
@@ -9,7 +7,7 @@ use ropewalk_raft_store::disk::MemoryDisk;
 use ropewalk_raft_store::types::Vote;
 use ropewalk_raft_store::{Store, StoreError, StoreOptions};
 
-use support::{GROUP, REPLICA, Sum, TERM, apply, entries};
+use crate::support::{GROUP, REPLICA, Sum, TERM, apply, entries};
 
 /// Everything is read from the disk: nothing of the log is kept in memory.
 async fn store(disk: &Arc<MemoryDisk>) -> Store {

@@ -9,10 +9,7 @@ use ropewalk_proto::v1::append_answer::Result as Answered;
 use ropewalk_proto::v1::raft_client::RaftClient;
 use tonic::transport::{Channel, Endpoint};
 
-use support::*;
-
-#[allow(dead_code, reason = "each file of tests uses a part")]
-mod support;
+use crate::support::*;
 
 /// A vote of a term that no group reaches.
 fn vote(committed: bool) -> v1::Vote {

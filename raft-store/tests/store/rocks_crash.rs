@@ -1,7 +1,5 @@
 //! A process that is killed while it writes loses nothing that it acknowledged.
 
-mod support;
-
 use std::io::Write;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
@@ -17,11 +15,11 @@ use ropewalk_raft_store::{Replica, Store, StoreOptions};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
-use support::{GROUP, REPLICA, Sum, TERM, apply, log_id};
+use crate::support::{GROUP, REPLICA, Sum, TERM, apply, log_id};
 
 /// Names the directory to the child; without it, the child's test does nothing.
 const DIRECTORY: &str = "ROPEWALK_CRASH_TEST_DIRECTORY";
-const CHILD: &str = "child::writes_until_it_is_killed";
+const CHILD: &str = "rocks_crash::child::writes_until_it_is_killed";
 
 /// Small enough that memtables fill and are flushed within a few hundred entries.
 const OPTIONS: RocksOptions = RocksOptions {

@@ -8,16 +8,13 @@ use opentelemetry_sdk::trace::{InMemorySpanExporter, SdkTracerProvider, SpanData
 use parking_lot::Mutex;
 use ropewalk_client::{Client, ConsumedRecord, Delivery, Error, Offset, Record, headers};
 use ropewalk_proto::v1;
-use support::{Node, PATIENCE, TOPIC, batch};
+use crate::support::{Node, PATIENCE, TOPIC, batch};
 use tokio::time::timeout;
 use tonic::Request;
 use tracing::level_filters::LevelFilter;
 use tracing::subscriber::DefaultGuard;
 use tracing::{Instrument, info_span};
 use tracing_subscriber::layer::SubscriberExt;
-
-#[allow(dead_code, reason = "each file of tests uses a part")]
-mod support;
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const SPAN: &str = "b7ad6b7169203331";

@@ -1,8 +1,6 @@
 //! A replica whose disk is not what was written is refused, with a word that says so: openraft
 //! would go on from it and lose records in silence.
 
-mod support;
-
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -14,7 +12,7 @@ use ropewalk_raft_store::disk::{Batch, Change, Disk, DiskError, MemoryDisk, Scan
 use ropewalk_raft_store::types::Vote;
 use ropewalk_raft_store::{Replica, StoreError};
 
-use support::{REPLICA, Recorder, Sum, TERM, apply, entries, log_id, open, try_open};
+use crate::support::{REPLICA, Recorder, Sum, TERM, apply, entries, log_id, open, try_open};
 
 const CHECKPOINTS: u8 = 6;
 const LOG: u8 = 7;
@@ -125,7 +123,7 @@ async fn scrub(disk: Arc<MemoryDisk>) -> Result<u64, DiskError> {
         StoreError::Disk(error) => error,
         other => panic!("{other}"),
     })?;
-    let replica = store.open_replica(support::GROUP, REPLICA, Sum::default());
+    let replica = store.open_replica(crate::support::GROUP, REPLICA, Sum::default());
     let replica = match replica.await {
         Ok(replica) => replica,
         Err(StoreError::Disk(error)) => return Err(error),
@@ -168,7 +166,7 @@ async fn read_all(disk: Arc<MemoryDisk>) -> Result<(), String> {
     let all = |error: &dyn std::fmt::Display| error.to_string();
     let store = ropewalk_raft_store::Store::open(disk, Default::default()).await;
     let store = store.map_err(|error| all(&error))?;
-    let replica = store.open_replica(support::GROUP, REPLICA, Sum::default());
+    let replica = store.open_replica(crate::support::GROUP, REPLICA, Sum::default());
     let mut replica = replica.await.map_err(|error| all(&error))?;
     let held = replica.log.try_get_log_entries(0..99).await;
     held.map_err(|error| all(&error))?;

@@ -4,11 +4,8 @@ use std::time::Duration;
 
 use ropewalk_proto::error::ErrorCode;
 use ropewalk_proto::v1::InitProducerRequest;
-use support::{Node, batch};
+use crate::support::{Node, batch};
 use tokio::time::{Instant, timeout};
-
-#[allow(dead_code, reason = "each file of tests uses a part")]
-mod support;
 
 async fn init(node: &Node, producer_id: u64, producer_epoch: u32) -> (u64, u32) {
     let request = InitProducerRequest {
@@ -48,7 +45,7 @@ async fn many_who_make_ids_up_hold_up_nobody() {
             let mut client = node.client.clone();
             tokio::spawn(async move {
                 let request = ropewalk_proto::v1::ProduceRequest {
-                    topic: support::TOPIC.to_string(),
+                    topic: crate::support::TOPIC.to_string(),
                     batch: batch((1_000_000 + n, 0, 0), &[b"x"]),
                     ..Default::default()
                 };

@@ -1,7 +1,5 @@
 //! Writing applied entries anew in their own place, and what a power loss leaves of that.
 
-mod support;
-
 use std::future::poll_fn;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -20,7 +18,7 @@ use ropewalk_raft_store::disk::{Disk, MemoryDisk};
 use ropewalk_raft_store::types::Entry;
 use ropewalk_raft_store::{DiskError, Replica, ReplicaView, Rewritten, Store, StoreOptions};
 
-use support::{GROUP, REPLICA, Recorder, Sum, TERM, apply, entries, entry, log_id, open};
+use crate::support::{GROUP, REPLICA, Recorder, Sum, TERM, apply, entries, entry, log_id, open};
 
 /// What is left of an entry; of every third one nothing is taken.
 fn left_of(entry: &Entry) -> Option<Command> {

@@ -15,10 +15,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
 
-use support::*;
-
-#[allow(dead_code, reason = "each file of tests uses a part")]
-mod support;
+use crate::support::*;
 
 fn code<T>(answer: Result<T, Status>) -> ErrorCode {
     let status = answer.err().expect("refused");

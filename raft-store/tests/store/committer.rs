@@ -1,9 +1,5 @@
 //! The committer: order, merging, bounds, and what happens once the disk has failed.
 
-#[macro_use]
-#[path = "support/reads.rs"]
-mod reads;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;

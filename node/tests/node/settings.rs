@@ -1,13 +1,10 @@
 //! Settings and topics through the doors of a node that runs.
 
-#[allow(dead_code, reason = "each file of tests uses a part")]
-mod support;
-
 use futures_util::future::join_all;
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::v1;
 
-use support::{Node, TOPIC};
+use crate::support::{Node, TOPIC};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hundred_changes_at_once_to_different_settings_are_all_made() {

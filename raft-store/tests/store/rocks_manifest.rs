@@ -7,14 +7,11 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use numbered::{copy, count, put};
+use crate::support::numbered::{copy, count, put};
 use ropewalk_raft_store::disk::rocks::{
     Directory, Env, Inline, ReclaimOptions, RocksDisk, RocksOptions,
 };
 use ropewalk_raft_store::disk::{Batch, Change, Disk, DiskError};
-
-#[path = "support/numbered.rs"]
-mod numbered;
 
 const WATERMARK: &str = "WATERMARK";
 const CURRENT: &str = "CURRENT";

@@ -1,7 +1,6 @@
 //! A machine, entries, and a disk that remembers every state a crash could leave of it.
 
-#![allow(dead_code, reason = "each test file uses a part of it")]
-
+pub mod numbered;
 #[macro_use]
 mod reads;
 

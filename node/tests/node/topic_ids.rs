@@ -4,10 +4,7 @@ use bytes::Bytes;
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::v1;
 use ropewalk_proto::v1::list_offsets_request::Position;
-use support::{Node, TOPIC, batch};
-
-#[allow(dead_code, reason = "each file of tests uses a part")]
-mod support;
+use crate::support::{Node, TOPIC, batch};
 
 async fn topic(node: &mut Node) -> v1::TopicInfo {
     let topics = vec![TOPIC.to_owned()];

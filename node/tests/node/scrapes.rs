@@ -8,10 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
-use support::*;
-
-#[allow(dead_code, reason = "each file of tests uses a part")]
-mod support;
+use crate::support::*;
 
 const CROWD: usize = 100;
 /// Fewer than may be answered at a time.

@@ -4,12 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use numbered::{copy, count, put};
+use crate::support::numbered::{copy, count, put};
 use ropewalk_raft_store::disk::rocks::{RocksDisk, RocksOptions};
 use ropewalk_raft_store::disk::{Batch, Disk, DiskError};
-
-#[path = "support/numbered.rs"]
-mod numbered;
 
 const WATERMARK: &str = "WATERMARK";
 
@@ -234,5 +231,5 @@ async fn what_is_damaged_is_not_met_by_who_looks_for_the_end_of_another_range() 
     put(&disk, 12, true).await;
     put(&disk, 13, true).await;
     let last = disk.last(key(12)..key(20)).await.expect("nothing damaged");
-    assert_eq!(last, Some((key(13), numbered::value(13))));
+    assert_eq!(last, Some((key(13), crate::support::numbered::value(13))));
 }

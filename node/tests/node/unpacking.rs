@@ -6,10 +6,7 @@ use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::v1;
 use ropewalk_proto::v1::list_offsets_request::Position;
 
-use support::*;
-
-#[allow(dead_code, reason = "each file of tests uses a part")]
-mod support;
+use crate::support::*;
 
 /// A batch of one record of zeros, which takes a few KiB.
 fn zeros(codec: Compression, bytes: usize) -> Bytes {

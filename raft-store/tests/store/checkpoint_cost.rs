@@ -1,8 +1,5 @@
 //! The bytes that checkpoints of a large state cost, beside the log they are of.
 
-#[macro_use]
-mod support;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -17,7 +14,7 @@ use ropewalk_raft_store::machine::MachineError;
 use ropewalk_raft_store::types::Entry;
 use ropewalk_raft_store::{Applied, Effect, Machine};
 
-use support::{GROUP, REPLICA, TERM, log_id, open_store};
+use crate::support::{GROUP, REPLICA, TERM, log_id, open_store};
 
 /// The table of 4,000 producers, each with all its batches.
 const STATE_BYTES: usize = 2_290 << 10;

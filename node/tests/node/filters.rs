@@ -4,10 +4,7 @@ use bytes::Bytes;
 use ropewalk_proto::batch::{BatchBuilder, BatchView, Compression, Header};
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::v1;
-use support::{Node, TOPIC};
-
-#[allow(dead_code, reason = "each file of tests uses a part")]
-mod support;
+use crate::support::{Node, TOPIC};
 
 /// A batch of records of these types, whose values are `size` bytes long.
 fn typed(codec: Compression, types: &[&str], size: usize) -> Bytes {

@@ -14,10 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use support::*;
-
-#[allow(dead_code, reason = "each file of tests uses a part")]
-mod support;
+use crate::support::*;
 
 fn code(error: Result<u64, (ErrorCode, String)>) -> ErrorCode {
     let (code, message) = error.expect_err("refused");
