@@ -48,14 +48,12 @@ sim: setup
 	$(SIM) run --seeds $(SEEDS) --seconds $(SECONDS) --disk $(DISK)
 
 # A piece of CI: 200 seeds, 50 of them on RocksDB, and 10 twice, 5 on each disk. Built with
-# the whole workspace, as the tests were, so that nothing is compiled again. The faults of identities
-# are left out until they wait for each other: docs/simulation.md.
-CI_FAULTS := network,process,disk,clock,operation
+# the whole workspace, as the tests were, so that nothing is compiled again.
 sim-ci: setup
 	cargo build --release --workspace --bin ropewalk-sim
-	$(BUILT)/ropewalk-sim run --seeds 1..201 --seconds 60 --disk mixed --faults $(CI_FAULTS)
-	$(BUILT)/ropewalk-sim twice --seeds 1001..1006 --seconds 60 --disk memory --faults $(CI_FAULTS)
-	$(BUILT)/ropewalk-sim twice --seeds 1006..1011 --seconds 60 --disk rocksdb --faults $(CI_FAULTS)
+	$(BUILT)/ropewalk-sim run --seeds 1..201 --seconds 60 --disk mixed
+	$(BUILT)/ropewalk-sim twice --seeds 1001..1006 --seconds 60 --disk memory
+	$(BUILT)/ropewalk-sim twice --seeds 1006..1011 --seconds 60 --disk rocksdb
 
 # Plants known mistakes, one at a time; each must be found within 200 seeds.
 bugs: setup

@@ -152,7 +152,7 @@ error_table! {
     TopicRecreated = 35, Reroute, NotDone, FailedPrecondition, 103;
     /// The node that calls was removed from the cluster.
     NodeRemoved = 36, Never, NotDone, FailedPrecondition, 42;
-    /// Another node has the address.
+    /// Another node has the address, or it does not lead to the node that would join with it.
     AddressInUse = 37, Later, NotDone, AlreadyExists, 42;
     /// Another process runs on a copy of the caller's data directory.
     StartedTwice = 38, Never, NotDone, FailedPrecondition, 42;

@@ -1,8 +1,8 @@
 //! The judgement of a registration before it is proposed, by the node that leads the metadata group: it
 //! knows which nodes live. [`super::nodes`] applies what comes of it, and knows nothing of time.
 //!
-//! One address, one node: a new node takes the place of a dead one only where the address leads to the new
-//! one. One identity, one process: a start that lives keeps its place against a copy.
+//! One address, one node: a new node gets a place only where its address leads to it, be it that of a dead
+//! one or of nobody. A node that has moved may be at an address that the metadata has for nobody. One identity, one process: a start that lives keeps its place against a copy.
 
 use std::time::Duration;
 
@@ -109,25 +109,27 @@ async fn check_move(
     }
 }
 
-/// The dead node whose place a new one takes; 0 if the address is free.
+/// The dead node whose place a new one takes; 0 if the address is free. Nobody reaches a node elsewhere than
+/// at its address: replicas there would be lost from the beginning.
 async fn check_newcomer(
     shared: &Shared,
     holders: &[Known],
     command: &RegisterNode,
 ) -> Result<NodeId, WireError> {
-    let Some((first, _)) = holders.first() else {
-        return Ok(NodeId(0));
-    };
-    if made(Mistake::AddressTakenOver) {
-        return Ok(*first);
+    let first = holders.first().map(|(id, _)| *id);
+    if let Some(first) = first
+        && made(Mistake::AddressTakenOver)
+    {
+        return Ok(first);
     }
     let living = holders.iter().find(|(id, _)| shared.leaders.may_live(*id));
     if let Some((holder, _)) = living {
         return Err(nodes::address_in_use(*holder, command));
     }
-    match leads_to(shared, command).await {
-        true => Ok(*first),
-        false => Err(nodes::address_in_use(*first, command)),
+    match (leads_to(shared, command).await, first) {
+        (true, first) => Ok(first.unwrap_or(NodeId(0))),
+        (false, Some(holder)) => Err(nodes::address_in_use(holder, command)),
+        (false, None) => Err(nodes::not_at_its_address(command)),
     }
 }
 

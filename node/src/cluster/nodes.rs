@@ -41,8 +41,7 @@ pub(super) fn started_twice(id: NodeId, address: &str) -> WireError {
 
 /// The refusal of an address that belongs to another node.
 pub(super) fn address_in_use(holder: NodeId, command: &RegisterNode) -> WireError {
-    let incarnation = command.incarnation.iter().take(4);
-    let incarnation: String = incarnation.map(|byte| format!("{byte:02x}")).collect();
+    let incarnation = beginning_of(&command.incarnation);
     let address = &command.address;
     WireError::new(
         ErrorCode::AddressInUse,
@@ -52,6 +51,25 @@ pub(super) fn address_in_use(holder: NodeId, command: &RegisterNode) -> WireErro
              replace node {holder}, stop it and start the new node where {address} leads"
         ),
     )
+}
+
+/// The refusal of a new node that does not answer at the address it names.
+pub(super) fn not_at_its_address(command: &RegisterNode) -> WireError {
+    let incarnation = beginning_of(&command.incarnation);
+    let address = &command.address;
+    WireError::new(
+        ErrorCode::AddressInUse,
+        format!(
+            "address {address} does not lead to the node of incarnation {incarnation}…, which would join \
+             with it: give that node an --advertise at which the other nodes reach it"
+        ),
+    )
+}
+
+/// First bytes of an incarnation, as messages and logs show it.
+fn beginning_of(incarnation: &[u8]) -> String {
+    let bytes = incarnation.iter().take(4);
+    bytes.map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl MetaMachine {

@@ -34,12 +34,7 @@ impl Founding {
     }
 
     /// Founds the group if it is this replica's turn; to be called until the group has a leader.
-    pub(super) async fn look(
-        &mut self,
-        partition: &Partition,
-        wish: &PartitionView,
-        view: &ClusterView,
-    ) {
+    pub(super) async fn look(&mut self, partition: &Partition, wish: &PartitionView) {
         if self.done {
             return;
         }
@@ -55,11 +50,7 @@ impl Founding {
             self.done = self.begun.elapsed() > EAGER_FOR;
             let _ = partition.raft.trigger().elect(true).await;
         } else if self.is_turn(partition, wish) {
-            let members = brokers(&wish.founding, view);
-            if members.values().any(|broker| broker.address.is_empty()) {
-                return;
-            }
-            match partition.raft.initialize(members).await {
+            match partition.raft.initialize(founders(&wish.founding)).await {
                 Ok(()) => self.founded = true,
                 Err(error) => {
                     tracing::debug!(partition = %partition.id, %error, "founded by another")
@@ -78,6 +69,19 @@ impl Founding {
         let patience_ms = partition.host.limits.election_timeout_ms * 2 * place as u64;
         self.begun.elapsed() >= Duration::from_millis(patience_ms)
     }
+}
+
+/// The founding members. They have no addresses: those may change between two founding replicas' looks at
+/// them, and the first entry must be the same on all. Peers look addresses up in the metadata.
+fn founders(places: &[Place]) -> BTreeMap<ReplicaId, Broker> {
+    let broker = |place: &Place| Broker {
+        node_id: place.node,
+        address: String::new(),
+    };
+    places
+        .iter()
+        .map(|place| (place.replica, broker(place)))
+        .collect()
 }
 
 /// Places as Raft members; without an address if the metadata knows none of the node.

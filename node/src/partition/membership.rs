@@ -48,8 +48,13 @@ pub(super) fn next_step(wish: &BTreeMap<ReplicaId, Broker>, group: &Group) -> St
         match group.members.get(replica) {
             None if broker.address.is_empty() => return Step::Wait,
             None => return Step::AddLearner(*replica, broker.clone()),
-            // A node the metadata has no address of is looked for where it was.
-            Some(known) if !broker.address.is_empty() && known.address != broker.address => {
+            // A founding member has no address, and needs none. A node the metadata has no address of is
+            // looked for where it was.
+            Some(known)
+                if !known.address.is_empty()
+                    && !broker.address.is_empty()
+                    && known.address != broker.address =>
+            {
                 return Step::MoveMember(*replica, broker.clone());
             }
             Some(_) => {}
@@ -273,5 +278,14 @@ mod tests {
             Step::MoveMember(ReplicaId(2), moved)
         );
         assert_eq!(steps_to_rest(&wish, &mut group, &[]), Step::Settled);
+    }
+
+    #[test]
+    fn a_founding_member_is_left_without_an_address() {
+        let mut group = group(1, &[1, 2, 3]);
+        for broker in group.members.values_mut() {
+            broker.address.clear();
+        }
+        assert_eq!(next_step(&wish(&[1, 2, 3]), &group), Step::Settled);
     }
 }

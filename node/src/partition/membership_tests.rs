@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use ropewalk_proto::ids::NodeId;
-use ropewalk_raft_store::Broker;
+use ropewalk_proto::ids::{GroupId, NodeId, ReplicaId};
+use ropewalk_raft_store::inspect::{self, Digest};
+use ropewalk_raft_store::{Broker, disk::MemoryDisk};
 
 use super::followers::Group;
 use super::membership::Step;
-use super::test_cluster::{GROUP, Node, TestCluster, eventually, place, settings};
+use super::test_cluster::{GROUP, Node, PATIENCE, TOPIC, TestCluster, eventually, place, settings};
+use crate::cluster::view::Place;
 
 #[tokio::test]
 async fn a_leader_with_an_older_picture_takes_nobody_in_again() {
@@ -64,5 +66,53 @@ async fn a_step_that_was_decided_for_another_membership_is_not_taken() {
     assert_eq!(leader.group().since, group.since);
     leader.take_step(step, &group).await;
     eventually("other membership", || leader.group().since != group.since).await;
+    cluster.stop().await;
+}
+
+/// The group of a partition that comes later.
+const LATER: GroupId = GroupId(8);
+
+fn later_place(node: u64) -> Place {
+    Place {
+        replica: ReplicaId(node * 10 + 1),
+        ..place(node)
+    }
+}
+
+/// The founding entry of the later group, once this node's replica has written it.
+async fn founding_entry(disk: &MemoryDisk, node: u64) -> Digest {
+    let written = async {
+        loop {
+            let replica = later_place(node).replica;
+            let seen = inspect::replica(disk, LATER, replica, 0).await.unwrap();
+            if let Some(first) = seen.entries.first() {
+                assert_eq!((first.place.term, first.place.index), (0, 0));
+                return first.digest;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let written = tokio::time::timeout(PATIENCE, written).await;
+    written.expect("a founding entry in time")
+}
+
+#[tokio::test]
+async fn founding_replicas_write_the_same_though_a_node_moves_between() {
+    let mut cluster = TestCluster::start(3, settings()).await;
+    cluster.kill(NodeId(3)).await;
+    let second = cluster.kill(NodeId(2)).await;
+    cluster.change(|view| {
+        let partitions = &mut view.topics.get_mut(TOPIC).unwrap().partitions;
+        let mut later = partitions[0].clone();
+        (later.partition, later.group) = (1, LATER);
+        later.founding = (1..=3).map(later_place).collect();
+        later.replicas.clone_from(&later.founding);
+        partitions.push(later);
+    });
+    let by_first = founding_entry(&cluster.nodes[&NodeId(1)].disk, 1).await;
+    cluster.kill(NodeId(1)).await;
+    cluster.come_back(NodeId(2), second.disk).await;
+    let by_second = founding_entry(&cluster.nodes[&NodeId(2)].disk, 2).await;
+    assert_eq!(by_first, by_second);
     cluster.stop().await;
 }

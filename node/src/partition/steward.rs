@@ -88,7 +88,7 @@ impl Steward {
             return;
         };
         self.partition.take_settings(&view);
-        self.founding.look(&self.partition, wish, &view).await;
+        self.founding.look(&self.partition, wish).await;
         self.partition.purge().await;
         self.growing = false;
         if self.partition.is_leader() {

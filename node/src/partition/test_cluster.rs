@@ -152,13 +152,15 @@ impl TestCluster {
         };
         let store = Store::open(disk.clone(), options).await.unwrap();
         let inbound = Inbound::new(&limits);
+        let peers = Peers::new(Arc::new(TcpNet), &limits);
+        peers.found_at(self.addresses());
         let leaders = LeaderTable::new(limits.node_dead_after_ms);
         let (sent, facts) = mpsc::channel(8);
         let host = Host {
             node_id: node,
             clock: self.clock.clone(),
             store: store.clone(),
-            peers: Peers::new(Arc::new(TcpNet), &limits),
+            peers,
             inbound: inbound.clone(),
             leaders: leaders.clone(),
             view: self.view.subscribe(),
@@ -216,15 +218,17 @@ impl TestCluster {
         let listener = TcpNet.listen("127.0.0.1:0").await.unwrap();
         let address = listener.local_address();
         self.change(|view| drop(view.nodes.insert(id, node_view(id, address))));
-        let nodes = self.view.borrow().nodes.clone();
-        let addresses: BTreeMap<_, _> = nodes
-            .into_values()
-            .map(|node| (node.id, node.address))
-            .collect();
+        let addresses = self.addresses();
         for partition in self.nodes.values().flat_map(|node| node.partitions.all()) {
             partition.host.peers.found_at(addresses.clone());
         }
         self.start_node(id, listener, disk).await;
+    }
+
+    fn addresses(&self) -> BTreeMap<NodeId, String> {
+        let view = self.view.borrow();
+        let nodes = view.nodes.values();
+        nodes.map(|node| (node.id, node.address.clone())).collect()
     }
 
     pub(super) fn replica(&self, node: u64) -> Arc<Partition> {

@@ -5,15 +5,12 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::atlas::other_of;
-use super::injector::Injector;
+use super::injector::{Injector, Lasting};
 use super::operator::Survey;
 use super::strike::Scene;
 use super::{Fault, Identities, Operations, What};
 use crate::cluster::Cluster;
 
-/// Time without other faults while a directory is copied. A cluster that can't know that the original lives
-/// would rightly accept the copy in its place.
-const QUIET: Duration = Duration::from_secs(8);
 /// Bound of the time in which a copy must find out that it is one.
 pub(super) const COPY_ENDS_WITHIN: Duration = Duration::from_secs(5);
 
@@ -57,19 +54,20 @@ impl Impostors {
 
     /// True if this must wait: it falls on a node's identity, and the nodes' places are not known yet.
     pub fn holds_up(&self, what: &What) -> bool {
-        if matches!(what, What::Disks(disks) if disks.loses()) && !self.moving.is_empty() {
-            return true;
+        match what {
+            // A node that loses all while it moves comes back as a stranger at another address; the place of
+            // the old one is then free only after `node_lost_after_ms`, which is longer than a run waits.
+            What::Disks(_) if what.loses_copies() => {
+                self.swapping.is_some() || !self.moving.is_empty()
+            }
+            What::Operations(Operations::Drain { .. } | Operations::Decommission { .. })
+            | What::Identities(_) => self.swapping.is_some(),
+            What::Operations(_)
+            | What::Network(_)
+            | What::Processes(_)
+            | What::Disks(_)
+            | What::Clocks(_) => false,
         }
-        let by_identity = match what {
-            What::Disks(disks) => disks.loses(),
-            What::Operations(operation) => matches!(
-                operation,
-                Operations::Drain { .. } | Operations::Decommission { .. }
-            ),
-            What::Identities(_) => true,
-            What::Network(_) | What::Processes(_) | What::Clocks(_) => false,
-        };
-        by_identity && self.swapping.is_some()
     }
 
     /// Records that this node was removed from the cluster.
@@ -90,21 +88,14 @@ impl Injector {
     /// True if such a fault may fall now.
     pub(super) fn may_impose(&self, cluster: &Cluster, now: Duration, what: &Identities) -> bool {
         match what {
-            Identities::CopiedDirectory { node } => self.may_copy(cluster, now, what, *node),
+            Identities::CopiedDirectory { node } => self.may_copy(cluster, now, *node),
             Identities::SwappedAddresses { .. } => self.may_swap(cluster, now),
             Identities::MovedAddresses { .. } => !self.atlas.is_hurt(),
             Identities::TakenAddress { .. } => true,
         }
     }
 
-    fn may_copy(&self, cluster: &Cluster, now: Duration, what: &Identities, node: usize) -> bool {
-        let harmless = |what: &What| match what {
-            What::Operations(operation) => !matches!(operation, Operations::Decommission { .. }),
-            what => matches!(what, What::Clocks(_)),
-        };
-        let until = (now + QUIET, u64::MAX);
-        let coming = self.coming.range(..until).map(|(_, fault)| &fault.what);
-        let mut others = coming.filter(|other| **other != What::Identities(what.clone()));
+    fn may_copy(&self, cluster: &Cluster, now: Duration, node: usize) -> bool {
         let survey = self.operator.survey();
         let fresh = survey.at + Duration::from_secs(2) >= now;
         let known = survey.node(cluster, node).is_some();
@@ -114,8 +105,18 @@ impl Injector {
             && survey.all_alive(cluster)
             && self.down.is_empty()
             && self.operator.is_idle()
-            && self.lasting.iter().all(|one| harmless(&one.what))
-            && others.all(harmless)
+            && !self.lasting.iter().any(|one| hides_the_living(&one.what))
+    }
+
+    /// True while a copy runs that this could hide the original from.
+    pub(super) fn would_excuse_a_copy(&self, what: &What) -> bool {
+        let is_copy = |one: &Lasting| {
+            matches!(
+                one.what,
+                What::Identities(Identities::CopiedDirectory { .. })
+            )
+        };
+        hides_the_living(what) && self.lasting.iter().any(is_copy)
     }
 
     /// True once no operation on a node by its id is under way, and no wiped node has yet to come back as
@@ -218,6 +219,15 @@ impl Injector {
             self.down.remove(&node);
             scene.bring_up(node);
         }
+    }
+}
+
+/// True for what may keep the cluster from knowing that a node lives: it would rightly accept a copy of that
+/// node in its place.
+fn hides_the_living(what: &What) -> bool {
+    match what {
+        What::Operations(operation) => matches!(operation, Operations::Decommission { .. }),
+        what => !matches!(what, What::Clocks(_)),
     }
 }
 

@@ -119,7 +119,7 @@ impl Injector {
 
     /// Whether the cluster could recover from it now.
     pub(super) fn may_fall(&self, cluster: &Cluster, now: Duration, what: &What) -> bool {
-        if self.impostors.holds_up(what) {
+        if self.impostors.holds_up(what) || self.would_excuse_a_copy(what) {
             return false;
         }
         let disks = match what {

@@ -57,6 +57,31 @@ async fn a_new_node_does_not_get_the_address_of_one_that_lives_or_is_elsewhere_f
     }
 }
 
+#[tokio::test]
+async fn a_new_node_gets_its_place_once_its_address_leads_to_it() {
+    let mut nodes = start_cluster(3).await;
+    let seeds = nodes[0].config.seeds.clone();
+    let nowhere = listen("127.0.0.1:0").await.local_address();
+    let unreached = TestNode::serve(
+        config(&nowhere, &seeds),
+        listen("127.0.0.1:0").await,
+        Arc::default(),
+    )
+    .await;
+    stays_out(&unreached, Duration::from_secs(4)).await;
+    assert!(
+        nodes
+            .iter()
+            .all(|node| node.cluster.view().borrow().nodes.len() == 3)
+    );
+    let (config, disk) = unreached.stop().await;
+    nodes.push(TestNode::start(&config.advertise, &seeds, disk).await);
+    nodes[0]
+        .sees("the fourth node", |view| view.nodes.len() == 4)
+        .await;
+    stop_all(nodes).await;
+}
+
 /// A copy of a disk, as of now.
 fn copy_of(disk: &MemoryDisk) -> Arc<MemoryDisk> {
     Arc::new(disk.reopened())
