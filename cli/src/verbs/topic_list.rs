@@ -61,8 +61,10 @@ impl From<&TopicInfo> for HeldRow {
             records: partitions
                 .clone()
                 .map(|one| held(one.log_start_offset, one.high_watermark))
-                .sum(),
-            bytes: partitions.map(|one| one.log_bytes).sum(),
+                .fold(0, u64::saturating_add),
+            bytes: partitions
+                .map(|one| one.log_bytes)
+                .fold(0, u64::saturating_add),
         }
     }
 }
@@ -106,7 +108,7 @@ impl RatedRow {
         let held = HeldRow::from(after);
         let end = |topic: &TopicInfo| -> u64 {
             let ends = topic.partitions.iter().map(|one| one.high_watermark);
-            ends.sum()
+            ends.fold(0, u64::saturating_add)
         };
         let rate = |before: u64, after: u64| Some(after.checked_sub(before)? as f64 / seconds);
         RatedRow {

@@ -2,7 +2,8 @@
 //! knows which nodes live. [`super::nodes`] applies what comes of it, and knows nothing of time.
 //!
 //! One address, one node: a new node gets a place only where its address leads to it, be it that of a dead
-//! one or of nobody. A node that has moved may be at an address that the metadata has for nobody. One identity, one process: a start that lives keeps its place against a copy.
+//! one or of nobody. A node that has moved may be at an address that the metadata has for nobody. One identity,
+//! one process: a start that lives keeps its place against a copy.
 
 use std::time::Duration;
 

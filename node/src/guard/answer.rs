@@ -79,9 +79,9 @@ impl http_body::Body for Whole {
 }
 
 /// Encodes the answer of a unary call, and takes room for it until it is written.
-pub(super) async fn whole(
+pub(super) async fn whole<'a>(
     response: Response<Body>,
-    room: &Room,
+    room: impl Fn(usize) -> &'a Room,
     caller: Option<Caller>,
     place: Place,
     asked: Kept,
@@ -102,7 +102,7 @@ pub(super) async fn whole(
     // It is answered, and what it was asked with is gone.
     drop(asked);
     if bytes > 0 {
-        let held = match room.hold(bytes, caller).await {
+        let held = match room(bytes).hold(bytes, caller).await {
             // Its place is in use until the last byte of the answer is written.
             Ok(held) => Arc::new((held, place.take())),
             // It is done already, so the refusal must not promise that it is not.

@@ -38,6 +38,10 @@ const LEAST_BATCH_BYTES: usize = 4 << 20;
 const ENVELOPE_BYTES: usize = 64 << 10;
 /// The largest message between nodes: a checkpoint with its envelope.
 const PEER_BYTES: usize = 65 << 20;
+/// The largest answer of a unary call that counts as small.
+const SMALL_ANSWER_BYTES: usize = 64 << 10;
+/// Room for small answers of unary calls.
+const SMALL_ANSWERS_BYTES: usize = 16 << 20;
 /// Room for messages between nodes other than entries and snapshots.
 const URGENT_BYTES: usize = PEER_BYTES + ENVELOPE_BYTES;
 /// Fields of a message between nodes: a report of all that a node may lead.
@@ -66,6 +70,8 @@ struct Shared {
     /// Room for what must not wait behind entries and snapshots: heartbeats, votes, and the like.
     urgent: Requests,
     answers: Room,
+    /// Room for small answers of unary calls, which must not wait behind records that nobody reads.
+    small_answers: Room,
 }
 
 impl Guard {
@@ -99,6 +105,7 @@ impl Guard {
             requests: room(limits.request_inflight_bytes.max(least)),
             urgent: room(URGENT_BYTES),
             answers: Room::new(limits.answer_inflight_bytes),
+            small_answers: Room::new(SMALL_ANSWERS_BYTES),
         }))
     }
 
@@ -111,6 +118,13 @@ impl Guard {
     /// Room for answers.
     pub fn answers(&self) -> &Room {
         &self.0.answers
+    }
+
+    fn room_for_answer(&self, bytes: usize) -> &Room {
+        match bytes <= SMALL_ANSWER_BYTES {
+            true => &self.0.small_answers,
+            false => &self.0.answers,
+        }
     }
 
     /// A service within these bounds.
@@ -222,8 +236,8 @@ where
         Box::pin(async move {
             let response = answer.await?;
             if bounds.is_unary {
-                let answers = guard.answers();
-                return Ok(answer::whole(response, answers, caller, place, kept).await);
+                let room = |bytes| guard.room_for_answer(bytes);
+                return Ok(answer::whole(response, room, caller, place, kept).await);
             }
             Ok(response.map(|body| Body::new(Streamed::new(body, outbox, place))))
         })

@@ -12,7 +12,7 @@ use ropewalk_proto::v1::append_result::Outcome;
 use ropewalk_proto::v1::entry::Payload;
 use ropewalk_raft_store::TypeConfig;
 use ropewalk_raft_store::convert::{
-    ConvertError, from_log_id, from_membership, from_stored_membership, from_vote,
+    ConvertError, LARGEST_TERM, from_log_id, from_membership, from_stored_membership, from_vote,
     membership as membership_to_wire, stored_membership,
 };
 use ropewalk_raft_store::types::{Entry, LogId, SnapshotMeta, Vote};
@@ -35,9 +35,19 @@ fn malformed(what: impl Into<String>) -> Malformed {
     Malformed(what.into())
 }
 
+/// The largest term that is believed from the wire. A replica takes it over, and goes on from there by
+/// elections of its own: they must never reach the largest term that a disk may hold.
+const LARGEST_TERM_BELIEVED: u64 = LARGEST_TERM >> 8;
+
 /// A vote from the wire.
 pub fn vote_from_wire(vote: Option<v1::Vote>) -> Result<Vote, Malformed> {
     let vote = vote.ok_or_else(|| malformed("no vote"))?;
+    if vote.term > LARGEST_TERM_BELIEVED {
+        return Err(malformed(format!(
+            "term {} is beyond {LARGEST_TERM_BELIEVED}, which no group reaches",
+            vote.term
+        )));
+    }
     Ok(from_vote(vote)?)
 }
 

@@ -59,12 +59,15 @@ async fn a_forged_term_is_refused_and_the_metadata_goes_on() {
         .expect("an address")
         .connect_lazy();
     let mut peer = RaftClient::new(channel);
-    for pre_vote in [false, true] {
+    for (pre_vote, term) in [(false, u64::MAX), (true, u64::MAX), (false, 1 << 48)] {
         let asked = v1::VoteCall {
             group_id: 0,
             to_replica_id: replica,
             pre_vote,
-            vote: Some(vote(false)),
+            vote: Some(v1::Vote {
+                term,
+                ..vote(false)
+            }),
             last_log_id: Some(v1::LogId {
                 term: 1 << 40,
                 index: 1 << 40,

@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::support::Node;
+use crate::support::member::*;
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::v1;
 use ropewalk_proto::v1::group_request::Kind as Asked;
-use crate::support::Node;
-use crate::support::member::*;
 use tokio::time::{sleep, timeout};
 
 const OTHER: &str = "returns";
@@ -151,7 +151,9 @@ async fn an_operator_moves_no_group_that_does_not_exist_unless_it_may_create_it(
             }
         }
     };
-    let refused = timeout(crate::support::PATIENCE, refused).await.expect("in time");
+    let refused = timeout(crate::support::PATIENCE, refused)
+        .await
+        .expect("in time");
     assert_eq!(refused, ErrorCode::UnknownGroup);
     let request = v1::ListGroupsRequest { local: false };
     let groups = node.client.list_groups(request).await.expect("a list");

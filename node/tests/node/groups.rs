@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use crate::support::member::*;
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::v1;
 use ropewalk_proto::v1::group_request::Kind as Asked;
 use ropewalk_proto::v1::group_response::Kind as Told;
-use crate::support::member::*;
 use tokio::time::Instant;
 
 fn code_of<T: std::fmt::Debug>(answer: Result<tonic::Response<T>, tonic::Status>) -> ErrorCode {

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use crate::support::{Node, batch};
 use ropewalk_proto::error::ErrorCode;
 use ropewalk_proto::v1::InitProducerRequest;
-use crate::support::{Node, batch};
 use tokio::time::{Instant, timeout};
 
 async fn init(node: &Node, producer_id: u64, producer_epoch: u32) -> (u64, u32) {

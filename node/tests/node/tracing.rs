@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
+use crate::support::{Node, PATIENCE, TOPIC, batch};
 use futures_util::StreamExt;
 use opentelemetry::trace::{SpanId, SpanKind, Status, TracerProvider};
 use opentelemetry_sdk::trace::{InMemorySpanExporter, SdkTracerProvider, SpanData};
 use parking_lot::Mutex;
 use ropewalk_client::{Client, ConsumedRecord, Delivery, Error, Offset, Record, headers};
 use ropewalk_proto::v1;
-use crate::support::{Node, PATIENCE, TOPIC, batch};
 use tokio::time::timeout;
 use tonic::Request;
 use tracing::level_filters::LevelFilter;

@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use bytes::Bytes;
 use crate::support::numbered::{copy, count, put};
+use bytes::Bytes;
 use ropewalk_raft_store::disk::rocks::{RocksDisk, RocksOptions};
 use ropewalk_raft_store::disk::{Batch, Disk, DiskError};
 

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use crate::support::numbered::{copy, count, put};
+use bytes::Bytes;
 use ropewalk_raft_store::disk::rocks::{
     Directory, Env, Inline, ReclaimOptions, RocksDisk, RocksOptions,
 };
