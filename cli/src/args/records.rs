@@ -79,7 +79,8 @@ pub struct ConsumeArgs {
     pub format: Option<RecordFormat>,
     /// Read as a member of this consumer group: continue from its committed offsets, share the partitions
     /// with its other members, and commit what was printed. Without --follow, partitions of other members are
-    /// waited for at most 10 s. Through a pipe, what its reader left unread when it ended comes again
+    /// waited for at most 10 s. Through a pipe, what its reader left unread when it ended comes again. A reader
+    /// such as head takes more than it shows: use -n
     #[arg(short, long, value_name = "G")]
     pub group: Option<String>,
     /// beginning, end, @OFFSET, a time (2026-01-31T00:00:00Z), or how long ago (-1h); of a group, where it

@@ -7,7 +7,10 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 /// Stdout, watched for the end of its reader.
-pub struct Outlet(Option<AsyncFd<io::Stdout>>);
+pub struct Outlet {
+    stdout: Option<AsyncFd<io::Stdout>>,
+    is_pipe: bool,
+}
 
 impl Outlet {
     /// Begins to watch. A file has no reader that could go away.
@@ -16,17 +19,29 @@ impl Outlet {
         reason = "stdout stays open for the life of the process; the replacement is an unsafe function"
     )]
     pub fn new() -> Outlet {
-        Outlet(AsyncFd::with_interest(io::stdout(), Interest::ERROR).ok())
+        Outlet {
+            stdout: AsyncFd::with_interest(io::stdout(), Interest::ERROR).ok(),
+            is_pipe: rustix::fs::fstat(io::stdout())
+                .is_ok_and(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode).is_fifo()),
+        }
     }
 
     /// True if the end of a reader would be noticed.
     pub fn has_reader(&self) -> bool {
-        self.0.is_some()
+        self.stdout.is_some()
+    }
+
+    /// Bytes in the pipe that its reader has not taken. Zero where stdout is no pipe: nothing can be told there.
+    pub fn unread(&self) -> u64 {
+        match self.is_pipe {
+            true => rustix::io::ioctl_fionread(io::stdout()).unwrap_or(0),
+            false => 0,
+        }
     }
 
     /// Returns when nobody reads stdout any longer; never if that can't be noticed. Cancel-safe.
     pub async fn closed(&self) {
-        match &self.0 {
+        match &self.stdout {
             Some(stdout) if stdout.ready(Interest::ERROR).await.is_ok() => {}
             _ => std::future::pending().await,
         }

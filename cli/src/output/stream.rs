@@ -16,6 +16,8 @@ pub struct Stream {
     format: Format,
     buffer: Vec<u8>,
     rows: u64,
+    /// Bytes handed over to stdout.
+    written: u64,
 }
 
 impl Stream {
@@ -24,6 +26,7 @@ impl Stream {
             format,
             buffer: Vec::with_capacity(BUFFER_BYTES),
             rows: 0,
+            written: 0,
         }
     }
 
@@ -62,6 +65,11 @@ impl Stream {
         Ok(())
     }
 
+    /// Number of bytes printed so far, gathered ones included.
+    pub fn bytes(&self) -> u64 {
+        self.written + self.buffer.len() as u64
+    }
+
     /// Hands what is gathered to whoever reads it.
     pub fn flush(&mut self) -> io::Result<()> {
         if self.buffer.is_empty() {
@@ -69,6 +77,7 @@ impl Stream {
         }
         let mut out: StdoutLock<'_> = io::stdout().lock();
         let written = out.write_all(&self.buffer).and_then(|()| out.flush());
+        self.written += self.buffer.len() as u64;
         self.buffer.clear();
         written
     }

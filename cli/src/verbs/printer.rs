@@ -53,6 +53,11 @@ impl RecordPrinter {
         }
     }
 
+    /// Number of bytes printed so far.
+    pub fn bytes(&self) -> u64 {
+        self.stream.bytes()
+    }
+
     pub fn flush(&mut self) -> io::Result<()> {
         self.stream.flush()
     }

@@ -1,15 +1,16 @@
 //! `ropewalk consume --group`: a member of a consumer group that prints what it is given. **A record
-//! counts as read once it is written to stdout and the reader of stdout is still there**, not before.
+//! counts as read once the reader of stdout has taken it out of the pipe and is still there**, not before.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::FusedFuture;
 use futures_util::{FutureExt, StreamExt};
 use ropewalk_client::{Client, Delivery, Rebalance, Subscription, TopicPartition, Trimmed};
 use tokio::signal::ctrl_c;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::Context;
 use super::printer::RecordPrinter;
@@ -59,10 +60,10 @@ pub async fn run(
     let mut printer = Printer {
         out,
         taken: Taken::new(),
-        has_reader: outlet.has_reader(),
+        outlet: &outlet,
         left: args.count.unwrap_or(u64::MAX),
     };
-    let (mut subscription, mut interrupted) = (subscription, Box::pin(ctrl_c()));
+    let (mut subscription, mut interrupted) = (subscription, Box::pin(ctrl_c().fuse()));
     let read = tokio::select! {
         biased;
         () = outlet.closed() => Err(io::Error::from(io::ErrorKind::BrokenPipe).into()),
@@ -71,9 +72,13 @@ pub async fn run(
     };
     let flushed = printer.flush();
     let ended = printer.out.end();
-    let gone = outlet.has_reader() && timeout(GONE_WITHIN, outlet.closed()).await.is_ok();
-    if flushed.is_ok() && !gone {
-        printer.still_read();
+    if read.is_ok() && flushed.is_ok() && outlet.has_reader() {
+        tokio::select! {
+            biased;
+            () = outlet.closed() => {}
+            _ = ctrl_c() => {}
+            () = printer.drained(interrupted.is_terminated()) => {}
+        }
     }
     let closed = subscription.close().await;
     read?;
@@ -115,7 +120,7 @@ async fn read(
     subscription: &mut Subscription,
     group: &str,
     ends: Option<Ends>,
-    printer: &mut Printer,
+    printer: &mut Printer<'_>,
 ) -> anyhow::Result<()> {
     let mut others = Others {
         own: BTreeSet::new(),
@@ -209,19 +214,18 @@ impl Others {
     }
 }
 
-struct Printer {
+struct Printer<'a> {
     out: RecordPrinter,
     taken: Taken<Delivery>,
-    /// True if stdout has a reader that may go away.
-    has_reader: bool,
+    outlet: &'a Outlet,
     left: u64,
 }
 
-impl Printer {
+impl Printer<'_> {
     fn print(&mut self, delivery: Delivery) -> io::Result<()> {
         self.out.print(delivery.topic(), &delivery)?;
         self.left -= 1;
-        match self.taken.print(delivery) >= AT_ONCE {
+        match self.taken.print(delivery, self.out.bytes()) >= AT_ONCE {
             true => self.flush(),
             false => Ok(()),
         }
@@ -229,16 +233,29 @@ impl Printer {
 
     fn flush(&mut self) -> io::Result<()> {
         self.out.flush()?;
-        self.taken.flushed().into_iter().for_each(Delivery::done);
-        if !self.has_reader {
+        let read = self.taken.flushed(self.out.bytes(), self.outlet.unread());
+        read.into_iter().for_each(Delivery::done);
+        if !self.outlet.has_reader() {
             self.still_read();
         }
         Ok(())
     }
 
-    /// Marks what was written as read: its reader is still there.
+    /// Marks what has left the pipe as read: its reader is still there.
     fn still_read(&mut self) {
-        self.taken.still_read().into_iter().for_each(Delivery::done);
+        let read = self.taken.still_read(self.outlet.unread());
+        read.into_iter().for_each(Delivery::done);
+    }
+
+    /// Waits until the reader has taken everything; not for one that is slow if the command is interrupted.
+    async fn drained(&mut self, is_interrupted: bool) {
+        loop {
+            sleep(GONE_WITHIN).await;
+            self.still_read();
+            if !self.taken.waits() || is_interrupted {
+                return;
+            }
+        }
     }
 
     /// Time to wait for the next record before checking anything else.

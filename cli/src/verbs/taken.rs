@@ -1,48 +1,65 @@
-//! Records on their way through stdout. A pipe takes more than its reader looks at, as in `consume | head`:
-//! so what was written counts as read only if the reader is still there afterwards.
+//! Records on their way through stdout. A pipe takes more than its reader looks at, as in `consume | head`: a
+//! record counts as read once its last byte has left the pipe and the reader is still there afterwards.
 
+use std::collections::VecDeque;
 use std::mem;
 
 /// Records that are printed, and not known to be read yet.
 #[derive(Debug)]
 pub struct Taken<T> {
-    /// Printed, but perhaps not written yet.
-    printed: Vec<T>,
-    /// Written to stdout.
-    written: Vec<T>,
+    /// Each with the number of bytes printed up to its end.
+    printed: VecDeque<(u64, T)>,
+    /// Records printed since the last flush.
+    since_flush: usize,
+    /// Bytes written to stdout.
+    written: u64,
 }
 
 impl<T> Taken<T> {
     pub fn new() -> Taken<T> {
         Taken {
-            printed: Vec::new(),
-            written: Vec::new(),
+            printed: VecDeque::new(),
+            since_flush: 0,
+            written: 0,
         }
     }
 
-    /// Adds a printed record; returns the number printed since the last flush.
-    pub fn print(&mut self, record: T) -> usize {
-        self.printed.push(record);
-        self.printed.len()
+    /// Adds a printed record that ends behind this number of bytes; returns the number of records since the
+    /// last flush.
+    pub fn print(&mut self, record: T, end: u64) -> usize {
+        self.printed.push_back((end, record));
+        self.since_flush += 1;
+        self.since_flush
     }
 
-    /// Takes note that stdout took all that is printed. So its reader was there after the earlier writes;
-    /// returns those.
-    pub fn flushed(&mut self) -> Vec<T> {
-        if self.printed.is_empty() {
+    /// Takes note that stdout took all `written` bytes, of which `unread` are in the pipe. So its reader was
+    /// there after the earlier writes; returns the records of those that have left the pipe.
+    pub fn flushed(&mut self, written: u64, unread: u64) -> Vec<T> {
+        self.since_flush = 0;
+        if written == self.written {
             return Vec::new();
         }
-        mem::replace(&mut self.written, mem::take(&mut self.printed))
+        let earlier = mem::replace(&mut self.written, written);
+        self.up_to(earlier.min(written.saturating_sub(unread)))
     }
 
-    /// True if anything is written whose reader is not known to be still there.
+    /// True if anything is written that is not known to be read.
     pub fn waits(&self) -> bool {
-        !self.written.is_empty()
+        let first = self.printed.front();
+        first.is_some_and(|(end, _)| *end <= self.written)
     }
 
-    /// The reader was there some time after the last flush: returns what it has read.
-    pub fn still_read(&mut self) -> Vec<T> {
-        mem::take(&mut self.written)
+    /// The reader was there some time after the last flush: returns the records that have left the pipe.
+    pub fn still_read(&mut self, unread: u64) -> Vec<T> {
+        self.up_to(self.written.saturating_sub(unread))
+    }
+
+    fn up_to(&mut self, bytes: u64) -> Vec<T> {
+        let count = self.printed.partition_point(|(end, _)| *end <= bytes);
+        self.printed
+            .drain(..count)
+            .map(|(_, record)| record)
+            .collect()
     }
 }
 
@@ -53,13 +70,27 @@ mod tests {
     #[test]
     fn what_is_written_counts_when_more_is_written_after_it_or_its_reader_stays() {
         let mut taken = Taken::new();
-        assert_eq!((taken.print(1), taken.print(2)), (1, 2));
-        assert!(taken.flushed().is_empty());
+        assert_eq!((taken.print(1, 10), taken.print(2, 20)), (1, 2));
+        assert!(taken.flushed(20, 0).is_empty());
         assert!(taken.waits());
-        assert!(taken.flushed().is_empty(), "nothing was written since");
-        taken.print(3);
-        assert_eq!(taken.flushed(), [1, 2]);
-        assert_eq!(taken.still_read(), [3]);
+        assert!(taken.flushed(20, 0).is_empty(), "nothing was written since");
+        taken.print(3, 30);
+        assert_eq!(taken.flushed(30, 0), [1, 2]);
+        assert_eq!(taken.still_read(0), [3]);
         assert!(!taken.waits());
+    }
+
+    #[test]
+    fn what_is_in_the_pipe_does_not_count() {
+        let mut taken = Taken::new();
+        taken.print(1, 10);
+        taken.print(2, 20);
+        assert!(taken.flushed(20, 20).is_empty());
+        taken.print(3, 30);
+        assert_eq!(taken.flushed(30, 15), [1]);
+        assert!(taken.still_read(15).is_empty());
+        assert!(taken.waits());
+        assert_eq!(taken.still_read(10), [2]);
+        assert_eq!(taken.still_read(0), [3]);
     }
 }

@@ -350,6 +350,32 @@ async fn what_the_reader_of_a_pipe_left_unread_comes_again() {
 }
 
 #[tokio::test]
+async fn what_a_slow_reader_of_a_pipe_has_not_taken_comes_again() {
+    let cluster = cluster().await;
+    let input: String = (0..3_000).map(|n| format!("{n:011}\n")).collect();
+    cluster
+        .run_with(input.as_bytes(), &["produce", TOPIC])
+        .await
+        .ok();
+    let consume = format!(
+        "{} consume {TOPIC} --group {GROUP} --follow --format '%v\\n' --bootstrap {} | (sleep 2; head -c 600)",
+        binary().display(),
+        cluster.addresses()
+    );
+    let piped = Command::new("sh").args(["-c", &consume]).output();
+    let piped = timeout(PATIENCE, piped).await.expect("it ends with head");
+    assert_eq!(piped.unwrap().stdout.len(), 600);
+    let until = Instant::now() + PATIENCE;
+    while cluster.run(&["group", "list"]).await.lines()[0]["members"] != 0 {
+        assert!(Instant::now() < until, "it does not leave");
+        sleep(Duration::from_millis(50)).await;
+    }
+    // What head takes at a time is its own to lose.
+    let taken = 3_000 - lag(&cluster).await.expect("a lag");
+    assert!(taken <= 8_192 / 12, "{taken} were taken for read");
+}
+
+#[tokio::test]
 async fn without_follow_partitions_of_a_member_that_does_nothing_are_not_waited_for_without_end() {
     let cluster = cluster().await;
     let input: String = (0..500).map(|n| format!("key-{n}={n}\n")).collect();
