@@ -121,7 +121,8 @@ class Pod:
 
     def probe(self, which):
         get = self.node[which]["httpGet"]
-        url = f"http://127.0.0.1:7201{get['path']}"
+        ports = {port["name"]: port["containerPort"] for port in self.node["ports"]}
+        url = f"http://127.0.0.1:{ports[get['port']]}{get['path']}"
         return self.sandbox.enter("curl", "-sf", "-m", self.node[which]["timeoutSeconds"], url,
                                   capture_output=True).returncode == 0
 

@@ -165,6 +165,9 @@ pub struct NodeArgs {
     /// Where metrics and health are served; off unless given
     #[arg(long, value_name = "HOST:PORT", env = "ROPEWALK_HTTP")]
     pub http: Option<Address>,
+    /// Port for probes alone: health without TLS, served also while clients fill --http; off unless given
+    #[arg(long, value_name = "HOST:PORT", env = "ROPEWALK_PROBES")]
+    pub probes: Option<Address>,
     /// A second port, for clients that don't reach --advertise, as from outside of Kubernetes; off unless given
     #[arg(long, value_name = "HOST:PORT", env = "ROPEWALK_EXTERNAL_LISTEN")]
     pub external_listen: Option<Address>,

@@ -32,6 +32,7 @@ struct File {
     listen: Option<Address>,
     advertise: Option<Address>,
     http: Option<Address>,
+    probes: Option<Address>,
     external_listen: Option<Address>,
     external_advertise: Option<Address>,
     seeds: Vec<Address>,
@@ -55,6 +56,8 @@ struct Given<'a> {
     advertise: &'a Option<Address>,
     #[serde(skip_serializing_if = "Option::is_none")]
     http: &'a Option<Address>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    probes: &'a Option<Address>,
     #[serde(skip_serializing_if = "Option::is_none")]
     external_listen: &'a Option<Address>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -114,6 +117,7 @@ fn given<'a>(args: &'a NodeArgs, global: &'a Global) -> Given<'a> {
         listen: &args.listen,
         advertise: &args.advertise,
         http: &args.http,
+        probes: &args.probes,
         external_listen: &args.external_listen,
         external_advertise: &args.external_advertise,
         seeds: &args.seeds,
@@ -142,6 +146,7 @@ fn complete(file: File) -> anyhow::Result<NodeSettings> {
         seeds.push(advertise.clone());
     }
     let http = file.http.map(String::from);
+    let probes = file.probes.map(String::from);
     let (rack, limits) = (file.rack, file.limits);
     let tls = tls::of_node(TlsOptions {
         mode: file.tls_mode,
@@ -154,6 +159,7 @@ fn complete(file: File) -> anyhow::Result<NodeSettings> {
         advertise,
         listen,
         http,
+        probes,
         external,
         seeds,
         rack,
@@ -305,6 +311,16 @@ mod tests {
         assert_eq!(settings.config.listen, "10.0.0.2:7101");
         assert_eq!(settings.config.advertise, "10.0.0.2:7101");
         assert_eq!(settings.config.seeds, ["10.0.0.2:7101"]);
+    }
+
+    #[test]
+    fn the_port_for_probes_is_off_unless_a_file_or_a_flag_names_it() {
+        let probes = |toml: &str, flags: &[&str]| load_with(toml, flags).unwrap().config.probes;
+        assert_eq!(probes(PLAIN, &[]), None);
+        let in_file = format!("{PLAIN}probes = '10.0.0.1:7202'\n");
+        assert_eq!(probes(&in_file, &[]).as_deref(), Some("10.0.0.1:7202"));
+        let given = probes(&in_file, &["--probes", "10.0.0.1:7302"]);
+        assert_eq!(given.as_deref(), Some("10.0.0.1:7302"));
     }
 
     #[test]

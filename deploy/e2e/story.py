@@ -113,7 +113,7 @@ def outside(table, nodes):
 
 
 def only_tls(table, certificate):
-    """No more plain connections: probes, preStop and the test's pod use the certificate, which has stayed the same."""
+    """Only TLS, but for probes: preStop and the test's pod use the certificate, which has stayed the same."""
     upgrade("tls.mode=on")
     rolled()
     if certificate != secret():

@@ -13,6 +13,8 @@ pub struct Config {
     pub listen: String,
     /// The address of metrics and health, if on.
     pub http: Option<String>,
+    /// The address of health alone, for probes, if on. It is plain whatever the other ports take.
+    pub probes: Option<String>,
     /// A second way in for clients that don't reach `advertise`, if there is one.
     pub external: Option<External>,
     /// The nodes to form or find a cluster through.
@@ -90,6 +92,8 @@ pub struct Limits {
     /// Connections to each port; half of them from one address, unless a node called from there. When all are
     /// open, the one idle for longest is closed.
     pub connections: usize,
+    /// Connections to the port for probes, likewise.
+    pub probe_connections: usize,
     /// Calls and streams of clients under way; half of them from one address. The calls of other nodes have a
     /// bound of the same size.
     pub streams: usize,
@@ -180,6 +184,7 @@ impl Default for Limits {
             fetch_wait_ms: 30_000,
             stream_inflight: 1_024,
             connections: 4_096,
+            probe_connections: 256,
             streams: 16_384,
             streams_per_connection: 2_048,
             header_bytes: 16 << 10,

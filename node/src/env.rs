@@ -61,6 +61,13 @@ pub trait Net: Send + Sync + fmt::Debug + 'static {
     ) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
         self.listen(address)
     }
+    /// The same without TLS, for a kubelet's probes.
+    fn listen_for_probes<'a>(
+        &'a self,
+        address: &'a str,
+    ) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
+        self.listen(address)
+    }
     /// Connects to `host:port`.
     fn connect<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Connection>>;
     /// When the certificate this node shows ends to be valid, in ms since 1970; `None` without one.

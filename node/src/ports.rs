@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Config;
+use crate::config::{Config, Limits};
 use crate::env::{ConnectionBounds, Connections, Env, Incoming, Listener};
 use crate::run::RunError;
 
@@ -16,6 +16,8 @@ pub(crate) struct Ports {
     pub external: Option<Incoming>,
     /// For operators.
     pub http: Option<Incoming>,
+    /// For probes alone.
+    pub probes: Option<Incoming>,
 }
 
 impl Ports {
@@ -25,11 +27,18 @@ impl Ports {
         env: &Env,
         cut: &CancellationToken,
     ) -> Result<Ports, RunError> {
-        let bounds = ConnectionBounds {
-            all: config.limits.connections,
-            per_address: config.limits.connections.div_ceil(2),
+        let incoming = |listener, most: usize| {
+            let bounds = ConnectionBounds {
+                all: most,
+                per_address: most.div_ceil(2),
+            };
+            Incoming::new(listener, bounds, cut.clone())
         };
-        let incoming = |listener| Incoming::new(listener, bounds, cut.clone());
+        let Limits {
+            connections,
+            probe_connections,
+            ..
+        } = config.limits;
         let grpc = bound(&config.listen, env.net.listen(&config.listen)).await?;
         let external = match &config.external {
             Some(external) => {
@@ -42,10 +51,15 @@ impl Ports {
             Some(address) => Some(bound(address, env.net.listen_for_operators(address)).await?),
             None => None,
         };
+        let probes = match &config.probes {
+            Some(address) => Some(bound(address, env.net.listen_for_probes(address)).await?),
+            None => None,
+        };
         Ok(Ports {
-            grpc: incoming(grpc),
-            external: external.map(incoming),
-            http: http.map(incoming),
+            grpc: incoming(grpc, connections),
+            external: external.map(|listener| incoming(listener, connections)),
+            http: http.map(|listener| incoming(listener, connections)),
+            probes: probes.map(|listener| incoming(listener, probe_connections)),
         })
     }
 
@@ -53,8 +67,10 @@ impl Ports {
     pub fn connections(&self) -> Vec<(&'static str, Arc<Connections>)> {
         let external = self.external.as_ref().map(|port| ("external", port.seen()));
         let http = self.http.as_ref().map(|port| ("http", port.seen()));
+        let probes = self.probes.as_ref().map(|port| ("probes", port.seen()));
         let grpc = Some(("grpc", self.grpc.seen()));
-        [grpc, external, http].into_iter().flatten().collect()
+        let ports = [grpc, external, http, probes];
+        ports.into_iter().flatten().collect()
     }
 }
 

@@ -18,7 +18,7 @@ use crate::cluster::{Cluster, StartError};
 use crate::config::{Config, Limits};
 use crate::coordinator::{Coordinator, LagWatch};
 use crate::disk;
-use crate::env::{Env, Incoming};
+use crate::env::{Connections, Env, Incoming};
 use crate::grpc;
 use crate::guard::Guard;
 use crate::metrics::Metrics;
@@ -173,27 +173,40 @@ impl Node {
             self.tasks
                 .spawn(serve(outside, external, self.stop_serving.clone()));
         }
-        ports.http.map(|incoming| {
-            let seen = Arc::new(ops::Seen {
-                store: self.store.clone(),
-                cluster: self.cluster.clone(),
-                peers: self.peers.clone(),
-                net: self.env.net.clone(),
-                clock: self.env.clock.clone(),
-                log_lines_lost: self.env.log_lines_lost,
-                metrics: self.metrics.clone(),
-                limits: self.config.limits.clone(),
-                rack: self.config.rack.clone(),
-                connections,
-                stopping: shutdown.clone(),
-                joined: Default::default(),
-            });
-            self.tasks.spawn(ops::serve(
-                incoming,
-                seen.clone(),
-                self.stop_serving.clone(),
-            ));
-            seen
+        if ports.http.is_none() && ports.probes.is_none() {
+            return None;
+        }
+        let seen = self.seen(connections, shutdown);
+        if let Some(http) = ports.http {
+            let serving = ops::serve(http, seen.clone(), self.stop_serving.clone());
+            self.tasks.spawn(serving);
+        }
+        if let Some(probes) = ports.probes {
+            let serving = ops::serve_probes(probes, seen.clone(), self.stop_serving.clone());
+            self.tasks.spawn(serving);
+        }
+        Some(seen)
+    }
+
+    /// The view of this node that operators get.
+    fn seen(
+        &self,
+        connections: Vec<(&'static str, Arc<Connections>)>,
+        shutdown: &CancellationToken,
+    ) -> Arc<ops::Seen> {
+        Arc::new(ops::Seen {
+            store: self.store.clone(),
+            cluster: self.cluster.clone(),
+            peers: self.peers.clone(),
+            net: self.env.net.clone(),
+            clock: self.env.clock.clone(),
+            log_lines_lost: self.env.log_lines_lost,
+            metrics: self.metrics.clone(),
+            limits: self.config.limits.clone(),
+            rack: self.config.rack.clone(),
+            connections,
+            stopping: shutdown.clone(),
+            joined: Default::default(),
         })
     }
 

@@ -83,7 +83,7 @@ impl Incoming {
                         at = self.local_address(),
                         bound = self.seen.open().1,
                         left_out,
-                        "connection closed at once: as many as this node allows, or half of them from this address, are open and in use; raise limits.connections"
+                        "connection closed at once: as many as this node allows, or half of them from this address, are open and in use; raise limits.connections, or limits.probe_connections for the port of --probes"
                     );
                 }
                 continue;

@@ -68,10 +68,24 @@ pub struct Joined {
 /// Serves `/healthz`, `/readyz` and `/metrics` until `stop`.
 pub async fn serve(incoming: Incoming, seen: Arc<Seen>, stop: CancellationToken) {
     let scrapes = Arc::new(scrape::Scrapes::new(seen.clone()));
-    let head_within = Duration::from_millis(seen.limits.http_head_within_ms);
-    let router = Router::new()
+    let head_within = head_within(&seen);
+    let metrics = get(scrape::metrics).with_state(scrapes);
+    let router = health(seen).route("/metrics", metrics);
+    listener::serve(incoming, router, head_within, stop).await;
+}
+
+/// Serves `/healthz` and `/readyz` alone until `stop`.
+pub async fn serve_probes(incoming: Incoming, seen: Arc<Seen>, stop: CancellationToken) {
+    let head_within = head_within(&seen);
+    listener::serve(incoming, health(seen), head_within, stop).await;
+}
+
+fn health(seen: Arc<Seen>) -> Router {
+    Router::new()
         .route("/healthz", get(async || "alive\n"))
         .route("/readyz", get(ready::readyz).with_state(seen))
-        .route("/metrics", get(scrape::metrics).with_state(scrapes));
-    listener::serve(incoming, router, head_within, stop).await;
+}
+
+fn head_within(seen: &Seen) -> Duration {
+    Duration::from_millis(seen.limits.http_head_within_ms)
 }

@@ -1,10 +1,12 @@
 //! Bounds on what one caller can make a node hold: the size of a request, the fields in it, streams,
 //! connections, and unread answers. The node goes on serving others.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use ropewalk_node::Config;
+use ropewalk_node::env::{Net, TcpNet};
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::v1;
 use ropewalk_proto::v1::raft_client::RaftClient;
@@ -250,4 +252,96 @@ async fn a_probe_is_answered_while_others_send_their_headers_slowly() {
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     let ended = timeout(PATIENCE, dripping).await;
     ended.expect("the slow ones are ended").expect("no panic");
+}
+
+/// The answer to a request; empty from a port that is full.
+async fn ask(address: &str, method: &str, path: &str) -> String {
+    let mut connection = TcpNet.connect(address).await.expect("a connection");
+    let request = format!("{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    let mut answer = Vec::new();
+    let asking = async {
+        // Both fail on a connection that is closed at once.
+        let _ = connection.write_all(request.as_bytes()).await;
+        let _ = connection.read_to_end(&mut answer).await;
+    };
+    timeout(PATIENCE, asking).await.expect("an end in time");
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// Keeps a port full: half of the connections send half a head, half of them read none of many answers.
+async fn fill(address: String) {
+    let half_a_head = b"GET /healthz HTTP/1.1\r\nx: ".to_vec();
+    let many = b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n".repeat(600);
+    let mut open = VecDeque::new();
+    for words in [half_a_head, many].iter().cycle() {
+        if let Ok(mut connection) = TcpNet.connect(&address).await {
+            let _ = connection.write_all(words).await;
+            open.push_back(connection);
+        }
+        if open.len() > 100 {
+            open.pop_front();
+        }
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_port_for_probes_answers_while_the_http_port_is_full() {
+    let probes = free_address();
+    let change = |config: &mut Config| {
+        config.limits.connections = 20;
+        config.limits.probe_connections = 30;
+        config.probes = Some(probes.clone());
+    };
+    let node = Node::start_with(change).await;
+    let http = node.config.http.clone().expect("on");
+    let page = ask(&http, "GET", "/metrics").await;
+    let name = "ropewalk_connections_bound{port=\"probes\"} ";
+    let mut bounds = page.lines().filter_map(|line| line.strip_prefix(name));
+    let bound = bounds.next().and_then(|bound| bound.parse::<f64>().ok());
+    assert_eq!(bound, Some(30.0), "{page}");
+
+    let filling = tokio::spawn(fill(http.clone()));
+    let until = Instant::now() + PATIENCE;
+    let mut refused = 0;
+    while refused < 20 {
+        assert!(Instant::now() < until, "refused {refused} times only");
+        let answer = ask(&http, "GET", "/healthz").await;
+        refused += usize::from(answer.is_empty());
+        for path in ["/healthz", "/readyz"] {
+            let answer = ask(&probes, "GET", path).await;
+            assert!(answer.starts_with("HTTP/1.1 200"), "{path}: {answer:?}");
+        }
+    }
+    filling.abort();
+    node.still_serves().await;
+}
+
+#[tokio::test]
+async fn the_port_for_probes_serves_health_and_nothing_else() {
+    let probes = free_address();
+    let change = |config: &mut Config| {
+        config.http = None;
+        config.probes = Some(probes.clone());
+        config.limits.http_head_within_ms = 500;
+    };
+    let node = Node::start_with(change).await;
+    let answers = [
+        ("GET", "/healthz", "200"),
+        ("GET", "/readyz", "200"),
+        ("GET", "/metrics", "404"),
+        ("GET", "/", "404"),
+        ("POST", "/healthz", "405"),
+    ];
+    for (method, path, status) in answers {
+        let answer = ask(&probes, method, path).await;
+        let expected = format!("HTTP/1.1 {status}");
+        assert!(answer.starts_with(&expected), "{method} {path}: {answer:?}");
+    }
+    let mut slow = node.connect(&probes).await;
+    let half_a_head = b"GET /healthz HTTP/1.1\r\n";
+    slow.write_all(half_a_head).await.expect("sent");
+    let ended = timeout(PATIENCE, slow.read_to_end(&mut Vec::new())).await;
+    assert!(ended.is_ok(), "half a head keeps its place");
+    node.still_serves().await;
 }

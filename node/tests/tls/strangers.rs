@@ -158,3 +158,12 @@ async fn probes_show_no_certificate_and_speak_tls_where_it_is_on() {
     let secured = ask(secured.expect("no certificate is asked for")).await;
     assert!(secured.starts_with("HTTP/1.1 200"), "{secured}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_port_for_probes_is_plain_where_tls_is_on() {
+    let (_ours, folder) = own_files();
+    let nodes = one(on(&folder, ClientAuth::Required)).await;
+    let probes = nodes[0].config.probes.clone().expect("a port");
+    let answer = ask(TcpNet.connect(&probes).await.expect("a connection")).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}

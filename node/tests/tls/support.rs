@@ -58,6 +58,7 @@ pub fn nodes(count: usize) -> Vec<Node> {
             advertise: address.clone(),
             listen: address.clone(),
             http: Some(free_address()),
+            probes: Some(free_address()),
             seeds: addresses.clone(),
             ..Config::default()
         };

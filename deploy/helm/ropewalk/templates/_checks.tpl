@@ -115,7 +115,7 @@ failure. Each ends rendering with what is wrong and what to do.
 {{- end -}}
 {{- end -}}
 {{- range .Values.extraEnv -}}
-{{- if or (has .name (list "POD_NAME" "ROPEWALK_ADVERTISE" "ROPEWALK_SEEDS" "ROPEWALK_BOOTSTRAP" "ROPEWALK_CONFIG" "ROPEWALK_RACK" "ROPEWALK_LOG" "ROPEWALK_DATA_DIR" "ROPEWALK_LISTEN" "ROPEWALK_HTTP")) (hasPrefix "ROPEWALK_TLS_" .name) (hasPrefix "ROPEWALK_LIMITS_" .name) -}}
+{{- if or (has .name (list "POD_NAME" "ROPEWALK_ADVERTISE" "ROPEWALK_SEEDS" "ROPEWALK_BOOTSTRAP" "ROPEWALK_CONFIG" "ROPEWALK_RACK" "ROPEWALK_LOG" "ROPEWALK_DATA_DIR" "ROPEWALK_LISTEN" "ROPEWALK_HTTP" "ROPEWALK_PROBES")) (hasPrefix "ROPEWALK_TLS_" .name) (hasPrefix "ROPEWALK_LIMITS_" .name) -}}
 {{- fail (printf "extraEnv: %s is set by the chart; use the value it comes from" .name) -}}
 {{- end -}}
 {{- end -}}

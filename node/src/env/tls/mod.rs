@@ -1,5 +1,5 @@
 //! TLS around any [`Net`]: every port takes TLS, plain bytes, or both while a cluster goes from one to
-//! the other; peers are dialed the same way.
+//! the other; peers are dialed the same way. The port for probes stays plain.
 //!
 //! Which connections are secured how is decided here alone; nobody above the seam knows. What is said
 //! on a connection must not come in, but for a word of goodbye to who speaks the wrong language.
@@ -94,6 +94,13 @@ impl Net for TlsNet {
         address: &'a str,
     ) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
         self.listen_as(address, Port::Http).boxed()
+    }
+
+    fn listen_for_probes<'a>(
+        &'a self,
+        address: &'a str,
+    ) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
+        self.inner.listen(address)
     }
 
     fn connect<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Connection>> {
