@@ -2,9 +2,11 @@
 //! with its [`Node`], also when the program fails; no other process is ever touched.
 
 use std::fs::File;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
@@ -198,8 +200,10 @@ impl Node {
 /// A port nobody listens on, and that was not given out here before.
 pub fn free_port() -> anyhow::Result<u16> {
     static GIVEN: AtomicU16 = AtomicU16::new(0);
-    // Programs that run at the same time begin at different places.
-    let own = u64::from(std::process::id()) * 61;
+    // Programs that run at the same time begin at different places. Process ids would not do: each
+    // namespace has a first one.
+    static OWN: LazyLock<u32> = LazyLock::new(|| RandomState::new().build_hasher().finish() as u32);
+    let own = u64::from(*OWN);
     let count = PORTS.end - PORTS.start;
     for _ in 0..count {
         let step = GIVEN.fetch_add(1, Ordering::Relaxed);
