@@ -77,7 +77,10 @@ impl Stream {
         }
         let mut out: StdoutLock<'_> = io::stdout().lock();
         let written = out.write_all(&self.buffer).and_then(|()| out.flush());
-        self.written += self.buffer.len() as u64;
+        // What stdout refused was never in the pipe: counted, it would pass for read.
+        if written.is_ok() {
+            self.written += self.buffer.len() as u64;
+        }
         self.buffer.clear();
         written
     }
