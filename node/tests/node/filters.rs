@@ -1,10 +1,11 @@
 //! Fetches with a filter, as they are on the wire.
 
-use crate::support::{Node, TOPIC};
 use bytes::Bytes;
 use ropewalk_proto::batch::{BatchBuilder, BatchView, Compression, Header};
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::v1;
+
+use crate::support::{Node, TOPIC};
 
 /// A batch of records of these types, whose values are `size` bytes long.
 fn typed(codec: Compression, types: &[&str], size: usize) -> Bytes {

@@ -4,12 +4,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::support::Node;
-use crate::support::member::*;
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::v1;
 use ropewalk_proto::v1::group_request::Kind as Asked;
 use tokio::time::{sleep, timeout};
+
+use crate::support::Node;
+use crate::support::member::*;
 
 const OTHER: &str = "returns";
 

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use crate::support::member::*;
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::v1;
 use ropewalk_proto::v1::group_request::Kind as Asked;
 use ropewalk_proto::v1::group_response::Kind as Told;
 use tokio::time::Instant;
+
+use crate::support::member::*;
 
 fn code_of<T: std::fmt::Debug>(answer: Result<tonic::Response<T>, tonic::Status>) -> ErrorCode {
     WireError::from(&answer.expect_err("refused")).code

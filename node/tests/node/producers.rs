@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use crate::support::{Node, batch};
 use ropewalk_proto::error::ErrorCode;
 use ropewalk_proto::v1::InitProducerRequest;
 use tokio::time::{Instant, timeout};
+
+use crate::support::{Node, batch};
 
 async fn init(node: &Node, producer_id: u64, producer_epoch: u32) -> (u64, u32) {
     let request = InitProducerRequest {

@@ -1,10 +1,11 @@
 //! A topic that is deleted, and created again under its name, takes no request for the one of before.
 
-use crate::support::{Node, TOPIC, batch};
 use bytes::Bytes;
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::v1;
 use ropewalk_proto::v1::list_offsets_request::Position;
+
+use crate::support::{Node, TOPIC, batch};
 
 async fn topic(node: &mut Node) -> v1::TopicInfo {
     let topics = vec![TOPIC.to_owned()];

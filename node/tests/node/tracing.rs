@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use crate::support::{Node, PATIENCE, TOPIC, batch};
 use futures_util::StreamExt;
 use opentelemetry::trace::{SpanId, SpanKind, Status, TracerProvider};
 use opentelemetry_sdk::trace::{InMemorySpanExporter, SdkTracerProvider, SpanData};
@@ -15,6 +14,8 @@ use tracing::level_filters::LevelFilter;
 use tracing::subscriber::DefaultGuard;
 use tracing::{Instrument, info_span};
 use tracing_subscriber::layer::SubscriberExt;
+
+use crate::support::{Node, PATIENCE, TOPIC, batch};
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const SPAN: &str = "b7ad6b7169203331";

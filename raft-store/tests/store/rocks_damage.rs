@@ -3,10 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::support::numbered::{copy, count, put};
 use bytes::Bytes;
 use ropewalk_raft_store::disk::rocks::{RocksDisk, RocksOptions};
 use ropewalk_raft_store::disk::{Batch, Disk, DiskError};
+
+use crate::support::numbered::{copy, count, put};
 
 const WATERMARK: &str = "WATERMARK";
 

@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use crate::support::numbered::{copy, count, put};
 use bytes::Bytes;
 use ropewalk_raft_store::disk::rocks::{
     Directory, Env, Inline, ReclaimOptions, RocksDisk, RocksOptions,
 };
 use ropewalk_raft_store::disk::{Batch, Change, Disk, DiskError};
+
+use crate::support::numbered::{copy, count, put};
 
 const WATERMARK: &str = "WATERMARK";
 const CURRENT: &str = "CURRENT";
