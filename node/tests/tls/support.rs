@@ -1,10 +1,10 @@
 //! Nodes in this process, on sockets of this machine, that can be started again with other settings.
 
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ropewalk_client::{Client, ClientBuilder, Tls};
+use ropewalk_demo::cluster::free_port;
 use ropewalk_node::env::tls::{ClientAuth, TlsFiles, TlsNet, TlsSettings};
 use ropewalk_node::env::{Net, SystemClock, TcpNet};
 use ropewalk_node::{Config, Env, RunError};
@@ -21,8 +21,7 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 pub const AT_ONCE: Duration = Duration::from_secs(5);
 
 pub fn free_address() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("an address").to_string()
+    format!("127.0.0.1:{}", free_port().expect("a free port"))
 }
 
 /// An authority, and the files of somebody it has signed for.

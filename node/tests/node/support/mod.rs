@@ -2,11 +2,11 @@
 
 pub mod member;
 
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use ropewalk_demo::cluster::free_port;
 use ropewalk_node::env::{Connection, Net, SystemClock, TcpNet};
 use ropewalk_node::{Config, Env, RunError};
 use ropewalk_proto::batch::{BatchBuilder, Compression};
@@ -32,8 +32,7 @@ pub struct Node {
 }
 
 pub fn free_address() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("an address").to_string()
+    format!("127.0.0.1:{}", free_port().expect("a free port"))
 }
 
 pub fn start(
