@@ -1,9 +1,10 @@
 //! The judgement of a registration before it is proposed, by the node that leads the metadata group: it
 //! knows which nodes live. [`super::nodes`] applies what comes of it, and knows nothing of time.
 //!
-//! One address, one node: a new node gets a place only where its address leads to it, be it that of a dead
-//! one or of nobody. A node that has moved may be at an address that the metadata has for nobody. One identity,
-//! one process: a start that lives keeps its place against a copy.
+//! **A registration changes only what the node says of itself at the address it names**: the leader asks there
+//! before it proposes. A call alone moves no node, gives it no other version and no other external address.
+//! One address, one node: a new node may have the address of a dead one or of nobody. One identity, one
+//! process: a start that lives keeps its place against a copy.
 
 use std::time::Duration;
 
@@ -40,12 +41,15 @@ pub(super) async fn admit(
         Some((_, node)) if state_of(&node) == NodeState::Removed => Ok(()),
         Some((id, node)) => {
             check_start(shared, id, &node, command).await?;
-            match address_of(&node) == command.address {
-                true => Ok(()),
-                false => check_move(shared, &holders, command).await,
+            if nodes::refreshed(&node, id, command) == node {
+                return Ok(());
             }
+            check_version(command, understood)?;
+            let holder = holders.first().map(|(holder, _)| *holder);
+            check_word(shared, command, holder).await
         }
         None => {
+            check_version(command, understood)?;
             let dead = check_newcomer(shared, &holders, command).await?;
             command.in_place_of = told.then_some(dead.0);
             Ok(())
@@ -95,18 +99,12 @@ async fn check_start(
     }
 }
 
-/// A node that is known and has moved must be reached where it says it is, if another was there.
-async fn check_move(
-    shared: &Shared,
-    holders: &[Known],
-    command: &RegisterNode,
-) -> Result<(), WireError> {
-    let Some((holder, _)) = holders.first() else {
-        return Ok(());
-    };
-    match leads_to(shared, command).await {
-        true => Ok(()),
-        false => Err(nodes::address_in_use(*holder, command)),
+/// A node that understands less than all others do would stop at what the log may hold already, and would keep
+/// the others from going on.
+fn check_version(command: &RegisterNode, understood: u32) -> Result<(), WireError> {
+    match command.command_version < understood {
+        true => Err(nodes::too_old(command, understood)),
+        false => Ok(()),
     }
 }
 
@@ -127,17 +125,39 @@ async fn check_newcomer(
     if let Some((holder, _)) = living {
         return Err(nodes::address_in_use(*holder, command));
     }
-    match (leads_to(shared, command).await, first) {
-        (true, first) => Ok(first.unwrap_or(NodeId(0))),
-        (false, Some(holder)) => Err(nodes::address_in_use(holder, command)),
-        (false, None) => Err(nodes::not_at_its_address(command)),
+    check_word(shared, command, first).await?;
+    Ok(first.unwrap_or(NodeId(0)))
+}
+
+/// Asks at the address of a registration whether the node there says the same of itself. `holder` is another
+/// node that has the address in the metadata.
+async fn check_word(
+    shared: &Shared,
+    command: &RegisterNode,
+    holder: Option<NodeId>,
+) -> Result<(), WireError> {
+    let answer = probe(shared, &command.address).await;
+    let answer = answer.filter(|answer| answer.incarnation == command.incarnation);
+    match (answer, holder) {
+        (Some(answer), _) if says(&answer, command) => Ok(()),
+        (Some(_), _) => Err(nodes::says_otherwise(command)),
+        (None, Some(holder)) => Err(nodes::address_in_use(holder, command)),
+        (None, None) => Err(nodes::not_at_its_address(command)),
     }
 }
 
-/// True if the node that registers answers at the address it names.
-async fn leads_to(shared: &Shared, command: &RegisterNode) -> bool {
-    let answer = probe(shared, &command.address).await;
-    answer.is_some_and(|answer| answer.incarnation == command.incarnation)
+/// True if a node registers this, as far as it is new enough to say, and as far as the command tells it.
+fn says(answer: &HelloAnswer, command: &RegisterNode) -> bool {
+    let Some(own) = answer.registration.clone() else {
+        return true;
+    };
+    let told = RegisterNode {
+        external: command.external.clone().or(own.external.clone()),
+        start: command.start.or(own.start),
+        in_place_of: own.in_place_of,
+        ..command.clone()
+    };
+    told == own
 }
 
 async fn probe(shared: &Shared, address: &str) -> Option<HelloAnswer> {

@@ -2,6 +2,7 @@
 
 mod identity;
 mod leaving;
+mod registration;
 mod rejoin;
 
 use std::sync::Arc;

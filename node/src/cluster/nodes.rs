@@ -60,8 +60,35 @@ pub(super) fn not_at_its_address(command: &RegisterNode) -> WireError {
     WireError::new(
         ErrorCode::AddressInUse,
         format!(
-            "address {address} does not lead to the node of incarnation {incarnation}…, which would join \
-             with it: give that node an --advertise at which the other nodes reach it"
+            "address {address} does not lead to the node of incarnation {incarnation}…, which registers \
+             it: give that node an --advertise at which the other nodes reach it"
+        ),
+    )
+}
+
+/// The refusal of a registration that is not its node's own.
+pub(super) fn says_otherwise(command: &RegisterNode) -> WireError {
+    let incarnation = beginning_of(&command.incarnation);
+    let address = &command.address;
+    WireError::new(
+        ErrorCode::InvalidRequest,
+        format!(
+            "registration of incarnation {incarnation}… differs from what the node at {address} says of \
+             itself, and changes nothing; a node registers by itself when it starts"
+        ),
+    )
+}
+
+/// The refusal of a node that is older than what the cluster may have written.
+pub(super) fn too_old(command: &RegisterNode, understood: u32) -> WireError {
+    let (version, known) = (&command.version, command.command_version);
+    WireError::new(
+        ErrorCode::UnsupportedVersion,
+        format!(
+            "node at {} is of version {version} and understands commands up to version {known}; all \
+             nodes of this cluster understand version {understood}, which it would stop at: start it with \
+             the version that the others have",
+            command.address
         ),
     )
 }
@@ -129,26 +156,15 @@ impl MetaMachine {
         let Some(node) = self.state.nodes.get_mut(&id) else {
             return Err(unknown(id));
         };
-        let state = state_of(node);
-        if state == NodeState::Removed {
+        if state_of(node) == NodeState::Removed {
             return Err(removed(id));
         }
         if !starts::check(node.start, command.start) {
             return Err(started_twice(id, address_of(node)));
         }
-        let before = node.info.as_ref().map_or("", |info| &info.external);
-        let info = Some(NodeInfo {
-            external: command.external.as_deref().unwrap_or(before).to_owned(),
-            ..info_of(id, command, state)
-        });
-        let start = command.start.or(node.start);
-        let same = node.info == info
-            && node.start == start
-            && node.command_version == command.command_version;
-        if !same {
-            node.start = start;
-            node.info = info;
-            node.command_version = command.command_version;
+        let new = refreshed(node, id, command);
+        if *node != new {
+            *node = new;
             self.touched.nodes.insert(id);
         }
         Ok(id)
@@ -344,6 +360,20 @@ fn info_of(id: NodeId, command: &RegisterNode, state: NodeState) -> NodeInfo {
         state: state.into(),
         version: command.version.clone(),
         external: command.external.clone().unwrap_or_default(),
+    }
+}
+
+/// A known node as it would be after its registration.
+pub(super) fn refreshed(node: &MetaNode, id: NodeId, command: &RegisterNode) -> MetaNode {
+    let before = node.info.as_ref().map_or("", |info| &info.external);
+    MetaNode {
+        info: Some(NodeInfo {
+            external: command.external.as_deref().unwrap_or(before).to_owned(),
+            ..info_of(id, command, state_of(node))
+        }),
+        start: command.start.or(node.start),
+        command_version: command.command_version,
+        ..node.clone()
     }
 }
 

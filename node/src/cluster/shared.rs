@@ -21,7 +21,7 @@ use tonic::transport::Channel;
 use super::clock::ClusterClock;
 use super::identity;
 use super::leaders::LeaderTable;
-use super::machine::MetaMachine;
+use super::machine::{MetaMachine, address_of};
 use super::survey::{Own, normalized};
 use super::view::ClusterView;
 use super::whereabouts::Whereabouts;
@@ -219,6 +219,10 @@ impl Shared {
             member_of: self.config.member_of.clone().unwrap_or_default(),
             start: Some(*self.start.borrow()),
             known_address: String::new(),
+            registration: Some(RegisterNode {
+                external: Some(self.wanted_external().to_owned()),
+                ..self.registration()
+            }),
         }
     }
 
@@ -247,29 +251,34 @@ impl Shared {
         }
     }
 
-    /// True if the metadata lacks something of this node that every node would keep.
+    /// True if the metadata lacks something of this node that every node would keep, or has it elsewhere.
     pub fn untold(&self, view: &ClusterView) -> bool {
         let Ok(meta) = self.meta() else {
             return false;
         };
-        let known = meta
-            .state
-            .machine()
-            .node(self.node_id())
-            .map(|own| own.start);
-        self.untold_external(view).is_some()
+        let machine = meta.state.machine();
+        let known = machine.node(self.node_id());
+        let elsewhere = known.is_some_and(|own| address_of(own) != self.config.advertise);
+        let known_start = known.map(|own| own.start);
+        elsewhere
+            || self.untold_external(view).is_some()
             || (view.understood >= IDENTITY_SINCE_VERSION
-                && known != Some(Some(*self.start.borrow())))
+                && known_start != Some(Some(*self.start.borrow())))
     }
 
     /// This node's external address, where the metadata has another one, or none, and every node would
     /// keep it.
     fn untold_external(&self, view: &ClusterView) -> Option<String> {
-        let external = self.config.external.as_ref();
-        let wanted = external.map_or("", |external| &external.advertise);
+        let wanted = self.wanted_external();
         let known = view.nodes.get(&self.node_id())?;
         let news = known.external != wanted && view.understood >= EXTERNAL_SINCE_VERSION;
         news.then(|| wanted.to_owned())
+    }
+
+    /// The address for clients outside; empty if there is none.
+    fn wanted_external(&self) -> &str {
+        let external = self.config.external.as_ref();
+        external.map_or("", |external| &external.advertise)
     }
 
     pub fn client(&self, address: &str) -> ClusterClient<Channel> {
