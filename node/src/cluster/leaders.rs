@@ -135,7 +135,8 @@ impl LeaderTable {
         self.inner.state.write().own = node;
     }
 
-    /// Takes in what `node` says it leads; `full` means that it leads nothing else.
+    /// Takes in what `node` says it leads; `full` means that it leads nothing else. A node is believed
+    /// against what it said before, so a report that was forged in its name lasts until its next one.
     pub(super) fn heard(&self, node: NodeId, leading: Vec<(GroupId, LeaderInfo)>, full: bool) {
         let mut state = self.inner.state.write();
         state.heard.insert(node, Instant::now());
@@ -149,7 +150,7 @@ impl LeaderTable {
             let newer = state
                 .remote
                 .get(&group)
-                .is_none_or(|known| known.epoch <= info.epoch);
+                .is_none_or(|known| known.node == node || known.epoch <= info.epoch);
             if newer {
                 state.remote.insert(group, info);
             }
@@ -228,6 +229,18 @@ mod tests {
         table.heard(NodeId(2), vec![(GROUP, info(2, 6))], true);
         table.heard(NodeId(3), vec![(GROUP, info(3, 5))], true);
         assert_eq!(table.get(GROUP), Some(info(2, 6)));
+    }
+
+    #[tokio::test]
+    async fn a_node_takes_back_an_epoch_that_was_said_in_its_name() {
+        let table = table();
+        table.heard(NodeId(2), vec![(GROUP, info(2, 1 << 39))], false);
+        table.heard(NodeId(2), vec![(GROUP, info(2, 6))], true);
+        assert_eq!(table.get(GROUP), Some(info(2, 6)));
+        table.heard(NodeId(2), vec![(GROUP, info(2, 1 << 39))], false);
+        table.heard(NodeId(2), Vec::new(), true);
+        table.heard(NodeId(3), vec![(GROUP, info(3, 7))], true);
+        assert_eq!(table.get(GROUP), Some(info(3, 7)));
     }
 
     #[tokio::test]
