@@ -2,6 +2,10 @@
 //!
 //! A leader stamps records by it, and decides by it what is too old to keep. By its own clock alone, one
 //! that was set wrong would trim what it took in a minute ago, and forget where groups were.
+//!
+//! **A jump that would make records older counts only once it has lasted for [`JUMP_HELD`]**: most clocks may
+//! be set wrong together, and reports may be forged. Such jumps are those ahead in decisions and those back
+//! in stamps; the others count at once, since they only keep records for longer.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,6 +26,12 @@ const TOLERATED_MS: i64 = 5_000;
 const HEARD_WITHIN: Duration = Duration::from_secs(3_600);
 /// Below this many clocks nobody can say which of them is wrong.
 const ENOUGH_TO_BLAME: usize = 3;
+/// Time for which a jump must last: enough for whoever is woken by the warning to mend the clocks.
+const JUMP_HELD: Duration = Duration::from_secs(1_800);
+/// Clocks that are kept drift by less than one part in this many.
+const DRIFT_ONE_IN: i64 = 100;
+/// Between two steps by which a base follows the clocks: long enough for a step to be one.
+const FOLLOW_EVERY: Duration = Duration::from_secs(1);
 
 /// The clocks of a cluster, as one node knows them from reports.
 #[derive(Debug)]
@@ -29,7 +39,85 @@ pub struct ClusterClock {
     own: Arc<dyn Clock>,
     /// The other nodes, and what they said; none until it is known which there are.
     others: Mutex<Option<BTreeMap<NodeId, Option<Heard>>>>,
+    held: Mutex<Held>,
     warnings: Valve,
+}
+
+/// The times that jumps are held against.
+#[derive(Debug)]
+struct Held {
+    decisions: Steady,
+    /// None until most clocks are known: a node's own says little before.
+    stamps: Option<Steady>,
+}
+
+impl Held {
+    /// When the jump that is held began, if one is.
+    fn since(&self) -> Option<Instant> {
+        let stamps = self.stamps.as_ref().and_then(|stamps| stamps.since);
+        self.decisions.since.or(stamps)
+    }
+}
+
+/// A time that goes on evenly, and jumps one way only once the jump has lasted.
+#[derive(Debug)]
+struct Steady {
+    base: Heard,
+    /// When the jump that is held began.
+    since: Option<Instant>,
+}
+
+/// The way that a jump goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Ahead,
+    Back,
+}
+
+impl Steady {
+    fn from(time_ms: i64) -> Steady {
+        let at = Instant::now();
+        Steady {
+            base: Heard { time_ms, at },
+            since: None,
+        }
+    }
+
+    /// The time now, of which the clocks say `told_ms`; a jump in the way of `held` waits.
+    fn next(&mut self, told_ms: i64, held: Way) -> i64 {
+        let expected_ms = self.base.now_ms();
+        let toward_ms = match held {
+            Way::Ahead => told_ms.saturating_sub(expected_ms),
+            Way::Back => expected_ms.saturating_sub(told_ms),
+        };
+        if toward_ms > TOLERATED_MS && !made(Mistake::TrustTheClocks) {
+            let lasted = self.since.get_or_insert_with(Instant::now).elapsed();
+            if lasted < JUMP_HELD {
+                return expected_ms;
+            }
+            *self = Steady::from(told_ms);
+            return told_ms;
+        }
+        self.since = None;
+        self.follow(told_ms, toward_ms, expected_ms, held);
+        told_ms
+    }
+
+    /// Moves the base toward what the clocks say, in the way of `held` no faster than clocks drift: many
+    /// small steps are no way around the wait.
+    fn follow(&mut self, told_ms: i64, toward_ms: i64, expected_ms: i64, held: Way) {
+        if toward_ms <= 0 {
+            self.base = Steady::from(told_ms).base;
+        } else if self.base.at.elapsed() >= FOLLOW_EVERY {
+            let passed_ms = i64::try_from(self.base.at.elapsed().as_millis()).unwrap_or(i64::MAX);
+            let step_ms = toward_ms.min(passed_ms / DRIFT_ONE_IN);
+            let base_ms = match held {
+                Way::Ahead => expected_ms.saturating_add(step_ms),
+                Way::Back => expected_ms.saturating_sub(step_ms),
+            };
+            self.base = Steady::from(base_ms).base;
+        }
+    }
 }
 
 /// What a node's clock said.
@@ -77,9 +165,14 @@ impl Said {
 
 impl ClusterClock {
     pub(super) fn new(own: Arc<dyn Clock>) -> ClusterClock {
+        let begin = Steady::from(own.now_ms());
         ClusterClock {
             own,
             others: Mutex::default(),
+            held: Mutex::new(Held {
+                decisions: begin,
+                stamps: None,
+            }),
             warnings: Valve::rare(),
         }
     }
@@ -105,7 +198,10 @@ impl ClusterClock {
         {
             *other = time_ms.map(|time_ms| Heard { time_ms, at });
         }
-        self.warn_if_off();
+        // A jump that one report ends has not lasted, even if nobody asks for the time between.
+        self.now_ms();
+        self.earliest_ms();
+        self.warn();
     }
 
     fn said(&self) -> Said {
@@ -125,13 +221,23 @@ impl ClusterClock {
         }
     }
 
-    fn warn_if_off(&self) {
+    fn warn(&self) {
         let said = self.said();
         let off_ms = said.own_ms.saturating_sub(said.latest_ms());
         if off_ms != 0 && said.all_ms.len() >= ENOUGH_TO_BLAME && self.warnings.pass().is_some() {
             tracing::warn!(
                 off_ms,
                 "this node's clock is far from what most nodes' say, by which it goes; mend its time synchronization"
+            );
+        }
+        let since = self.held.lock().since();
+        if let Some(since) = since
+            && self.warnings.pass().is_some()
+        {
+            let counts_in_s = JUMP_HELD.saturating_sub(since.elapsed()).as_secs();
+            tracing::warn!(
+                counts_in_s,
+                "clocks of most nodes have jumped; retention and the stamps of records follow when the jump has lasted; mend the nodes' time synchronization"
             );
         }
     }
@@ -141,7 +247,16 @@ impl Clock for ClusterClock {
     /// What most clocks say; where half of them say otherwise, the later: a record that is stamped too late
     /// is kept too long.
     fn now_ms(&self) -> i64 {
-        self.said().latest_ms()
+        let said = self.said();
+        let told_ms = said.latest_ms();
+        let stamps = &mut self.held.lock().stamps;
+        match stamps {
+            Some(stamps) => stamps.next(told_ms, Way::Back),
+            None => {
+                *stamps = said.is_majority.then(|| Steady::from(told_ms));
+                told_ms
+            }
+        }
     }
 
     /// What most clocks say; where half of them say otherwise, the earlier. While most are not known of,
@@ -149,7 +264,10 @@ impl Clock for ClusterClock {
     fn earliest_ms(&self) -> i64 {
         let said = self.said();
         match said.is_majority {
-            true => said.earliest_ms(),
+            true => {
+                let told_ms = said.earliest_ms();
+                self.held.lock().decisions.next(told_ms, Way::Ahead)
+            }
             false => i64::MIN,
         }
     }
@@ -195,7 +313,9 @@ mod tests {
             assert_eq!(goes_by(0, &[Some(1_000), Some(wrong_ms)]), (0, 0));
             let (stamp_ms, decision_ms) = goes_by(wrong_ms, &[Some(0), Some(1_000)]);
             let about = -TOLERATED_MS..=TOLERATED_MS + 1_000;
-            assert!(about.contains(&stamp_ms) && about.contains(&decision_ms));
+            assert!(about.contains(&stamp_ms));
+            // A node that began with its clock behind decides by that for a while.
+            assert!(decision_ms <= TOLERATED_MS && (wrong_ms < 0 || about.contains(&decision_ms)));
         }
     }
 
@@ -240,12 +360,78 @@ mod tests {
         assert_eq!(clock.earliest_ms(), i64::MIN);
     }
 
+    /// Reports of two of three nodes, each second, for this long; how far decisions and stamps moved beside
+    /// what has passed.
+    async fn moved_ms(clock: &ClusterClock, own: &Set, off_ms: i64, lasts: Duration) -> (i64, i64) {
+        let (stamp_ms, decision_ms) = (clock.now_ms(), clock.earliest_ms());
+        let began_ms = own.0.load(Ordering::Relaxed);
+        let lasts_s = i64::try_from(lasts.as_secs()).unwrap();
+        for second in 1..=lasts_s {
+            tokio::time::advance(Duration::from_secs(1)).await;
+            let true_ms = began_ms + second * 1_000;
+            own.0.store(true_ms, Ordering::Relaxed);
+            clock.heard(NodeId(2), Some(true_ms + off_ms));
+            clock.heard(NodeId(3), Some(true_ms + off_ms));
+        }
+        let passed_ms = lasts_s * 1_000;
+        (
+            clock.now_ms() - stamp_ms - passed_ms,
+            clock.earliest_ms() - decision_ms - passed_ms,
+        )
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_jump_of_most_clocks_makes_nothing_older_before_it_has_lasted() {
+        let almost = JUMP_HELD - Duration::from_secs(2);
+        for off_ms in [YEAR_MS, -YEAR_MS] {
+            let (own, clock) = among(0, &[Some(0), Some(0)]);
+            let (stamps_ms, decisions_ms) = moved_ms(&clock, &own, off_ms, almost).await;
+            // Ahead, stamps follow at once; back, decisions do: both only keep records longer.
+            let followed_ms = off_ms - off_ms.signum() * TOLERATED_MS;
+            let (want_stamps_ms, want_decisions_ms) = match off_ms > 0 {
+                true => (followed_ms, 0),
+                false => (0, followed_ms),
+            };
+            assert_eq!(
+                (stamps_ms, decisions_ms),
+                (want_stamps_ms, want_decisions_ms)
+            );
+            moved_ms(&clock, &own, off_ms, Duration::from_secs(5)).await;
+            let off_own_ms = clock.now_ms() - clock.own_ms();
+            assert_eq!(off_own_ms, clock.earliest_ms() - clock.own_ms());
+            assert_eq!(off_own_ms, followed_ms);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn forged_reports_beside_true_ones_are_no_jump_that_lasts() {
+        let (own, clock) = among(0, &[Some(0), Some(0)]);
+        for _ in 0..3 {
+            moved_ms(&clock, &own, YEAR_MS, JUMP_HELD / 2).await;
+            assert!(clock.earliest_ms() <= clock.own_ms());
+            moved_ms(&clock, &own, 0, Duration::from_secs(1)).await;
+        }
+        assert!(clock.earliest_ms() <= clock.own_ms());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_small_steps_go_no_faster_than_clocks_drift() {
+        let (own, clock) = among(0, &[Some(0), Some(0)]);
+        let mut off_ms = 0;
+        for _ in 0..1_000 {
+            off_ms += TOLERATED_MS / 2;
+            moved_ms(&clock, &own, off_ms, Duration::from_secs(1)).await;
+        }
+        assert!(clock.earliest_ms() - clock.own_ms() <= TOLERATED_MS + 1_000_000 / DRIFT_ONE_IN);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn who_has_left_has_no_vote() {
         let (_, clock) = among(0, &[Some(0), Some(YEAR_MS), Some(YEAR_MS), Some(YEAR_MS)]);
-        assert!(clock.earliest_ms() > 0);
+        assert!(clock.said().earliest_ms() > 0);
         clock.set_others([NodeId(2), NodeId(3)].into_iter());
         clock.heard(NodeId(4), Some(YEAR_MS));
-        assert_eq!((clock.now_ms(), clock.earliest_ms()), (0, 0));
+        let said = clock.said();
+        assert_eq!((said.latest_ms(), said.earliest_ms()), (0, 0));
     }
 }
