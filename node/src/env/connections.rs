@@ -255,6 +255,11 @@ impl Caller {
         }
     }
 
+    /// The remote host.
+    pub fn host(&self) -> &str {
+        &self.line.address.host
+    }
+
     /// Ends the connection.
     pub fn cut(&self, why: &str) {
         if !self.line.cut.is_cancelled() {

@@ -1,7 +1,11 @@
 //! Room for answers that are not sent yet, over the whole node. When it is full, callers that have read
 //! nothing for longest make room.
+//!
+//! **One address holds no more than there is left for the others** (the dynamic thresholds of Choudhury and
+//! Hahne, "Dynamic queue length thresholds for shared-memory packet switches", 1998): one alone gets half of the
+//! room, two get a third each, and whoever comes next finds some.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use ropewalk_proto::error::{ErrorCode, WireError};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 
 use crate::env::Caller;
@@ -30,6 +34,23 @@ struct Shared {
     bytes: usize,
     free: Arc<Semaphore>,
     waiting: Mutex<Waiting>,
+    claims: Mutex<Claims>,
+    /// Told when a claim has become smaller.
+    unclaimed: Notify,
+}
+
+/// Bytes that answers have, or wait for.
+#[derive(Debug, Default)]
+struct Claims {
+    all: usize,
+    by_host: HashMap<String, usize>,
+}
+
+/// Part of the room that one answer counts for until this is dropped.
+struct Claim {
+    room: Room,
+    host: String,
+    bytes: usize,
 }
 
 /// Answers that are not sent yet, the oldest first.
@@ -51,6 +72,35 @@ pub struct Held {
     room: Room,
     number: u64,
     permit: OwnedSemaphorePermit,
+    claim: Claim,
+}
+
+impl Claims {
+    fn give_back(&mut self, host: &str, bytes: usize) {
+        self.all = self.all.saturating_sub(bytes);
+        if let Some(held) = self.by_host.get_mut(host) {
+            *held = held.saturating_sub(bytes);
+            if *held == 0 {
+                self.by_host.remove(host);
+            }
+        }
+    }
+}
+
+impl Claim {
+    fn shrink(&mut self, bytes: usize) {
+        let over = self.bytes.saturating_sub(bytes);
+        self.bytes -= over;
+        let shared = &self.room.0;
+        shared.claims.lock().give_back(&self.host, over);
+        shared.unclaimed.notify_waiters();
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.shrink(0);
+    }
 }
 
 impl Room {
@@ -61,6 +111,8 @@ impl Room {
             bytes,
             free: Arc::new(Semaphore::new(bytes)),
             waiting: Mutex::default(),
+            claims: Mutex::default(),
+            unclaimed: Notify::new(),
         }))
     }
 
@@ -71,25 +123,59 @@ impl Room {
     pub async fn hold(&self, bytes: usize, caller: Option<Caller>) -> Result<Held, WireError> {
         let bytes = bytes.min(self.0.bytes);
         let wanted = bytes as u32;
+        let until = Instant::now() + ROOM_WITHIN;
+        let claim = self.claim(bytes, caller.as_ref(), until).await?;
         if let Ok(permit) = self.0.free.clone().try_acquire_many_owned(wanted) {
-            return Ok(self.note(permit, caller));
+            return Ok(self.note(permit, claim, caller));
         }
         let acquiring = self.0.free.clone().acquire_many_owned(wanted);
         tokio::pin!(acquiring);
-        let until = Instant::now() + ROOM_WITHIN;
         while Instant::now() < until {
-            self.give_up_stalled(bytes);
+            self.give_up_stalled(bytes, None);
             if let Ok(Ok(permit)) = timeout(LOOK_EVERY, &mut acquiring).await {
-                return Ok(self.note(permit, caller));
+                return Ok(self.note(permit, claim, caller));
             }
         }
-        Err(WireError::new(
-            ErrorCode::Overloaded,
-            "answers that wait to be taken fill this node; read what was asked for, or try again later",
-        ))
+        Err(no_room())
     }
 
-    fn note(&self, permit: OwnedSemaphorePermit, caller: Option<Caller>) -> Held {
+    /// Waits until the caller's address has no more than is left. Answers without a caller are the node's own.
+    async fn claim(
+        &self,
+        bytes: usize,
+        caller: Option<&Caller>,
+        until: Instant,
+    ) -> Result<Claim, WireError> {
+        let host = caller.map_or("", Caller::host);
+        while Instant::now() < until {
+            let unclaimed = self.0.unclaimed.notified();
+            if let Some(claim) = self.try_claim(bytes, host) {
+                return Ok(claim);
+            }
+            self.give_up_stalled(bytes, Some(host));
+            let _ = timeout(LOOK_EVERY, unclaimed).await;
+        }
+        Err(no_room())
+    }
+
+    fn try_claim(&self, bytes: usize, host: &str) -> Option<Claim> {
+        let mut claims = self.0.claims.lock();
+        let held = claims.by_host.get(host).copied().unwrap_or(0);
+        let left = self.0.bytes.saturating_sub(claims.all);
+        let in_share = host.is_empty() || held == 0 || held.saturating_add(bytes) <= left;
+        if !in_share {
+            return None;
+        }
+        claims.all = claims.all.saturating_add(bytes);
+        *claims.by_host.entry(host.to_owned()).or_default() += bytes;
+        Some(Claim {
+            room: self.clone(),
+            host: host.to_owned(),
+            bytes,
+        })
+    }
+
+    fn note(&self, permit: OwnedSemaphorePermit, claim: Claim, caller: Option<Caller>) -> Held {
         let mut waiting = self.0.waiting.lock();
         waiting.last += 1;
         let number = waiting.last;
@@ -103,11 +189,12 @@ impl Room {
             room: self.clone(),
             number,
             permit,
+            claim,
         }
     }
 
-    /// Ends the connections of the oldest answers that no caller reads, as far as needed.
-    fn give_up_stalled(&self, bytes: usize) {
+    /// Ends the connections of the oldest answers that no caller reads, of one host or of all, as far as needed.
+    fn give_up_stalled(&self, bytes: usize, host: Option<&str>) {
         let now = Instant::now();
         let waiting = self.0.waiting.lock();
         let mut gained = 0;
@@ -115,7 +202,8 @@ impl Room {
             if gained >= bytes || now < answer.since + STALLED_AFTER {
                 return;
             }
-            if let Some(caller) = &answer.caller {
+            let of_host = |caller: &&Caller| host.is_none_or(|host| caller.host() == host);
+            if let Some(caller) = answer.caller.as_ref().filter(of_host) {
                 caller.cut("it takes nothing of what it asked for, and others need the room");
                 gained += answer.bytes;
             }
@@ -134,6 +222,7 @@ impl Held {
     pub fn shrink(&mut self, bytes: usize) {
         let over = self.permit.num_permits().saturating_sub(bytes);
         drop(self.permit.split(over));
+        self.claim.shrink(bytes);
         let mut waiting = self.room.0.waiting.lock();
         if let Some(answer) = waiting.answers.get_mut(&self.number) {
             answer.bytes = bytes.min(answer.bytes);
@@ -152,6 +241,13 @@ impl fmt::Debug for Held {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Held({})", self.permit.num_permits())
     }
+}
+
+fn no_room() -> WireError {
+    WireError::new(
+        ErrorCode::Overloaded,
+        "answers that wait to be taken fill this node; read what was asked for, or try again later",
+    )
 }
 
 /// Room of answers that a stream has handed over to be encoded, on their way to the bytes they become.
@@ -211,6 +307,35 @@ mod tests {
         let all = room.hold(1_000, None).await.expect("all of it");
         assert_eq!(room.used(), 10);
         drop(all);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_address_leaves_as_much_as_it_holds_to_the_others() {
+        let room = Room::new(120);
+        let caller = |n: u8| Some(Caller::of(&format!("10.0.0.{n}:1")));
+        let mut held = Vec::new();
+        for _ in 0..60 {
+            held.push(room.hold(1, caller(1)).await.expect("its half"));
+        }
+        room.hold(1, caller(1))
+            .await
+            .expect_err("no more than that");
+        for _ in 0..30 {
+            held.push(room.hold(1, caller(2)).await.expect("as much as is left"));
+        }
+        room.hold(1, caller(2)).await.expect_err("no more");
+        held.push(room.hold(15, caller(3)).await.expect("whoever comes next"));
+        held.push(room.hold(15, None).await.expect("the node itself"));
+        assert_eq!(room.used(), 120);
+        drop(held);
+        assert_eq!(room.used(), 0);
+        assert!(room.0.claims.lock().by_host.is_empty());
+        let alone = room
+            .hold(1_000, caller(1))
+            .await
+            .expect("one that is larger than all");
+        assert_eq!(room.used(), 120);
+        drop(alone);
     }
 
     #[tokio::test(start_paused = true)]
