@@ -265,7 +265,7 @@ impl Inner {
         }
         let first = self.preferred.load(Ordering::Relaxed) % addresses.len().max(1);
         addresses.rotate_left(first);
-        addresses
+        self.metadata.of_one_cluster(addresses)
     }
 
     /// Asks nodes, one after the other, until one answers or the request's time is up.
@@ -274,6 +274,7 @@ impl Inner {
         F: Fn(Node, Duration) -> Fut,
         Fut: Future<Output = std::result::Result<Response<T>, Status>>,
     {
+        let call = |_, node, within| call(node, within);
         self.call_within(what, safe, self.request_timeout, call)
             .await
     }
@@ -286,7 +287,7 @@ impl Inner {
         call: F,
     ) -> Result<T>
     where
-        F: Fn(Node, Duration) -> Fut,
+        F: Fn(String, Node, Duration) -> Fut,
         Fut: Future<Output = std::result::Result<Response<T>, Status>>,
     {
         let deadline = Instant::now() + self.request_timeout;
@@ -338,11 +339,11 @@ impl Inner {
 
     async fn attempt<T, F, Fut>(&self, address: &str, within: Duration, call: &F) -> Result<T>
     where
-        F: Fn(Node, Duration) -> Fut,
+        F: Fn(String, Node, Duration) -> Fut,
         Fut: Future<Output = std::result::Result<Response<T>, Status>>,
     {
         let node = self.connections.node(address)?;
-        match timeout(within, call(node, within)).await {
+        match timeout(within, call(address.to_owned(), node, within)).await {
             Ok(Ok(answer)) => Ok(answer.into_inner()),
             Ok(Err(status)) => Err(Error::from_status(&status, address)),
             Err(_) => Err(timed_out(address, within)),
@@ -351,9 +352,14 @@ impl Inner {
 
     /// What any node knows of the cluster.
     pub async fn metadata_of(&self, request: v1::MetadataRequest) -> Result<v1::MetadataResponse> {
-        let ask = |mut node: Node, within| {
+        let ask = |address: String, mut node: Node, within| {
             let request = bounded(request.clone(), within);
-            async move { node.metadata(request).await }
+            async move {
+                let answer = node.metadata(request).await?;
+                let cluster_id = &answer.get_ref().cluster_id;
+                self.metadata.check_cluster(&address, cluster_id)?;
+                Ok(answer)
+            }
         };
         self.call_within("asking for metadata", Safe::ToRepeat, METADATA_TIMEOUT, ask)
             .await
