@@ -88,6 +88,20 @@ fn bytes_that_are_no_compression_do_not_pass_under_a_good_crc() {
 }
 
 #[test]
+fn bytes_behind_the_compressed_records_do_not_pass() {
+    for codec in Compression::ALL.into_iter().skip(1) {
+        let whole = batch(codec, &[vec![7; 300], vec![8; 300]]);
+        assert_eq!(checked(&whole, &LIMITS), Ok(()));
+        for behind in [&b"\xa5"[..], &[0xa5; 1_000]] {
+            let mut bytes = whole.bytes().to_vec();
+            bytes.extend_from_slice(behind);
+            let error = checked(&sealed(bytes), &LIMITS).unwrap_err();
+            assert_eq!(error.code(), ErrorCode::CorruptBatch, "{codec}: {error}");
+        }
+    }
+}
+
+#[test]
 fn the_latest_timestamp_of_the_header_is_that_of_the_records() {
     for codec in [Compression::None, Compression::Zstd] {
         let whole = batch(codec, &[vec![7; 300], vec![8; 300]]);

@@ -7,6 +7,7 @@
 use std::fmt;
 use std::io::{self, Read};
 
+use bytes::buf::Reader;
 use bytes::{Buf, Bytes};
 
 use super::compression::{XERIAL_HEADER_BYTES, XERIAL_MAGIC};
@@ -32,7 +33,9 @@ pub struct Unpacking {
 enum Packed {
     /// Not compressed.
     Plain(Bytes),
-    /// A codec that gives its bytes one after the other.
+    /// One frame, whose reader stops behind it.
+    Lz4(Box<lz4_flex::frame::FrameDecoder<Reader<Bytes>>>),
+    /// A codec that gives its bytes one after the other, and reads all there is.
     Stream(Box<dyn Read + Send>),
     /// Blocks, each with its length.
     Xerial(Bytes),
@@ -55,7 +58,7 @@ impl Unpacking {
                 Packed::Stream(Box::new(flate2::bufread::MultiGzDecoder::new(input)))
             }
             Compression::Snappy => snappy(payload)?,
-            Compression::Lz4 => Packed::Stream(Box::new(lz4_flex::frame::FrameDecoder::new(input))),
+            Compression::Lz4 => Packed::Lz4(Box::new(lz4_flex::frame::FrameDecoder::new(input))),
             Compression::Zstd => Packed::Stream(Box::new(zstd(input).map_err(failed(codec))?)),
         };
         Ok(Unpacking {
@@ -79,6 +82,18 @@ impl Unpacking {
             Packed::Stream(decoder) => {
                 let whole = read_to(decoder, &mut self.unpacked, goal, limit);
                 whole.map_err(failed(codec))?.ok_or_else(|| self.expands())
+            }
+            Packed::Lz4(decoder) => {
+                let whole = read_to(decoder, &mut self.unpacked, goal, limit);
+                let whole = whole.map_err(failed(codec))?;
+                let behind = decoder.get_ref().get_ref().len();
+                if whole == Some(true) && behind > 0 {
+                    return Err(BatchError::Compressed {
+                        codec,
+                        reason: format!("{behind} bytes follow its frame"),
+                    });
+                }
+                whole.ok_or_else(|| self.expands())
             }
             Packed::Xerial(input) => {
                 while !input.is_empty() && self.unpacked.len() < goal {
