@@ -2,6 +2,7 @@
 //! them: whoever does not read them holds up that thread, and never the node.
 
 mod format;
+mod pace;
 
 use std::io::{self, IsTerminal, Write, stderr};
 use std::os::fd::AsFd;
@@ -86,6 +87,7 @@ pub fn init(verb: &Verb, spans: Option<&Spans>) -> anyhow::Result<()> {
         let of_peers = || metadata.target().starts_with("openraft");
         !(PEERS_STOP.load(Ordering::Relaxed) && of_peers())
     });
+    let filter = filter.and(dynamic_filter_fn(|metadata, _| pace::passes(metadata)));
     let lines = match verb {
         Verb::Dev(_) => lines.with_filter(wanted.and(filter)).boxed(),
         _ => lines.with_filter(filter).boxed(),
@@ -149,8 +151,13 @@ fn writing() -> io::Result<NonBlocking> {
     Ok(writing.lines.clone())
 }
 
-/// How many lines were left out because too many waited to be written.
-pub fn lost() -> u64 {
+/// Lines left out because too many waited to be written, or libraries wrote too many of one kind.
+pub fn left_out() -> u64 {
+    lost().saturating_add(pace::left_out())
+}
+
+/// Lines left out because too many waited to be written.
+fn lost() -> u64 {
     let lost = WRITING.get().map(|writing| writing.lost.dropped_lines());
     lost.map_or(0, |lost| u64::try_from(lost).unwrap_or(u64::MAX))
 }

@@ -150,7 +150,7 @@ fn env(locked: &DataDir, limits: &Limits, net: &Arc<dyn Net>) -> anyhow::Result<
         seed: OsRng
             .try_next_u64()
             .context("the system gives no randomness")?,
-        log_lines_lost: logs::lost,
+        log_lines_lost: logs::left_out,
     })
 }
 

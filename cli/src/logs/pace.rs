@@ -1,0 +1,75 @@
+//! The pace of lines that libraries write: one for each failed vote or reset stream, as often as somebody outside
+//! likes. This project's own lines have valves where they are written.
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use parking_lot::Mutex;
+use ropewalk_node::valve::Valve;
+use tracing::Metadata;
+use tracing::callsite::Identifier;
+
+/// A valve for each place in the libraries' code that has written a line. There are as many as the build has.
+static PLACES: LazyLock<Mutex<HashMap<Identifier, Valve>>> = LazyLock::new(Mutex::default);
+
+/// True if a line may be written now. Asked once a line.
+pub fn passes(metadata: &Metadata<'_>) -> bool {
+    if metadata.target().starts_with("ropewalk") || !metadata.is_event() {
+        return true;
+    }
+    let mut places = PLACES.lock();
+    places
+        .entry(metadata.callsite())
+        .or_default()
+        .pass()
+        .is_some()
+}
+
+/// Lines left out since the start.
+pub fn left_out() -> u64 {
+    PLACES.lock().values().map(Valve::left_out).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing_subscriber::Layer;
+    use tracing_subscriber::filter::dynamic_filter_fn;
+    use tracing_subscriber::layer::SubscriberExt;
+
+    use super::*;
+
+    #[derive(Debug, Default, Clone)]
+    struct Count(std::sync::Arc<std::sync::atomic::AtomicU64>);
+
+    impl<S: tracing::Subscriber> Layer<S> for Count {
+        fn on_event(&self, _: &tracing::Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
+            self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_library_writes_a_few_lines_from_one_place_and_this_project_all() {
+        let count = Count::default();
+        let paced = dynamic_filter_fn(|metadata, _| passes(metadata));
+        let lines = tracing_subscriber::registry().with(count.clone().with_filter(paced));
+        let written = |write: &dyn Fn()| {
+            let before = count.0.load(std::sync::atomic::Ordering::Relaxed);
+            for _ in 0..1_000 {
+                write();
+            }
+            count.0.load(std::sync::atomic::Ordering::Relaxed) - before
+        };
+        tracing::subscriber::with_default(lines, || {
+            let own = written(&|| tracing::warn!(target: "ropewalk_node", "own"));
+            let one = written(&|| tracing::warn!(target: "h2", "theirs"));
+            let other = written(&|| tracing::warn!(target: "h2", "theirs, elsewhere"));
+            assert_eq!(own, 1_000);
+            // Another second may begin meanwhile.
+            assert!(
+                (5..=100).contains(&one) && (5..=100).contains(&other),
+                "{one} {other}"
+            );
+        });
+        assert!(left_out() >= 1_800);
+    }
+}
