@@ -89,6 +89,7 @@ mod event;
 mod group;
 mod metadata;
 mod offsets;
+mod one_cluster;
 mod producer;
 mod publish;
 mod reader;

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use crate::client::Inner;
 use crate::error::{Error, ErrorKind, Result};
+use crate::one_cluster::OneCluster;
 
 /// One node as calls find it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -168,21 +169,9 @@ pub(crate) struct Metadata {
 #[derive(Debug, Default)]
 struct State {
     /// The cluster of these topics. Ids of another cluster say nothing about their age.
-    cluster_id: String,
-    /// The address that last answered for it.
-    answered_at: String,
+    cluster: OneCluster,
     nodes: BTreeMap<u64, String>,
     topics: BTreeMap<String, Arc<Topic>>,
-    /// Addresses at which nodes of other clusters answered.
-    others: BTreeMap<String, Other>,
-}
-
-/// What a node of another cluster answered.
-#[derive(Debug, Default)]
-struct Other {
-    cluster_id: String,
-    /// Since a node of this client's cluster answered.
-    times: u32,
 }
 
 impl Metadata {
@@ -191,9 +180,7 @@ impl Metadata {
         self.state.lock().nodes.values().cloned().collect()
     }
 
-    /// Checks that a node that answers is of the cluster that this client has spoken to. Another cluster takes
-    /// its place only at an address of its own, and if none of its nodes answers between two answers of the
-    /// other: it was emptied and made again.
+    /// Checks that a node that answers is of the cluster that this client has spoken to.
     ///
     /// # Errors
     /// `NotServing`: another node may answer.
@@ -203,45 +190,16 @@ impl Metadata {
         cluster_id: &str,
     ) -> std::result::Result<(), WireError> {
         let mut state = self.state.lock();
-        if cluster_id.is_empty() {
-            return Ok(());
-        }
-        if state.cluster_id.is_empty() || state.cluster_id == cluster_id {
-            state.others.remove(address);
-            state.others.values_mut().for_each(|other| other.times = 0);
-            state.answered_at = address.to_owned();
-            return Ok(());
-        }
-        let is_own = state.is_own(address);
-        let known = state.cluster_id.clone();
-        let other = state.others.entry(address.to_owned()).or_default();
-        if other.cluster_id != cluster_id {
-            *other = Other {
-                cluster_id: cluster_id.to_owned(),
-                times: 0,
-            };
-        }
-        other.times += 1;
-        if is_own && other.times > 1 {
-            state.answered_at = address.to_owned();
-            return Ok(());
-        }
-        Err(WireError::new(
-            ErrorCode::NotServing,
-            format!(
-                "{address} is of cluster {cluster_id}, and the nodes that answered before are of cluster \
-                 {known}; give this client addresses of one cluster"
-            ),
-        ))
+        let is_node = state.is_node(address);
+        state.cluster.check(address, cluster_id, is_node)
     }
 
     /// Drops addresses of other clusters; those that this client's cluster had before come last.
     pub fn of_one_cluster(&self, addresses: Vec<String>) -> Vec<String> {
         let state = self.state.lock();
-        let is_other = |address: &String| state.others.contains_key(address);
-        let (others, mut addresses): (Vec<_>, Vec<_>) = addresses.into_iter().partition(is_other);
-        addresses.extend(others.into_iter().filter(|other| state.is_own(other)));
-        addresses
+        state
+            .cluster
+            .sort(addresses, |address| state.is_node(address))
     }
 
     /// The leader of a partition, if one is known.
@@ -303,10 +261,8 @@ impl Metadata {
         answer: v1::MetadataResponse,
     ) -> BTreeMap<String, Result<Arc<Topic>>> {
         let mut state = self.state.lock();
-        if state.cluster_id != answer.cluster_id {
-            state.cluster_id = answer.cluster_id;
+        if state.cluster.is_now(answer.cluster_id) {
             state.topics.clear();
-            state.others.clear();
         }
         if !answer.nodes.is_empty() {
             let nodes = answer.nodes.into_iter();
@@ -323,8 +279,8 @@ impl Metadata {
 }
 
 impl State {
-    fn is_own(&self, address: &str) -> bool {
-        self.answered_at == address || self.nodes.values().any(|node| node == address)
+    fn is_node(&self, address: &str) -> bool {
+        self.nodes.values().any(|node| node == address)
     }
 
     fn learn(&mut self, name: &str, info: Option<&v1::TopicInfo>) -> Result<Arc<Topic>> {
@@ -424,29 +380,6 @@ mod tests {
         assert_eq!(leader(&metadata), Some(2));
         learn(&metadata, told(1, 8)).unwrap();
         assert_eq!(leader(&metadata), Some(1));
-    }
-
-    #[test]
-    fn another_cluster_counts_only_where_this_one_was_and_is_no_more() {
-        let metadata = Metadata::default();
-        let of = |id: &str| v1::MetadataResponse {
-            cluster_id: id.to_owned(),
-            ..told(1, 1)
-        };
-        let answers = |address: &str, id: &str| metadata.check_cluster(address, id).is_ok();
-        assert!(answers("first:1", "a"));
-        learn(&metadata, of("a")).unwrap();
-        // Another cluster's address among the first ones is never gone to.
-        assert!(!answers("wrong:1", "b") && !answers("wrong:1", "b") && !answers("wrong:1", "b"));
-        let addresses = ["wrong:1", "first:1"].map(str::to_owned).to_vec();
-        assert_eq!(metadata.of_one_cluster(addresses.clone()), ["first:1"]);
-        // One node of the cluster was given to another; the others go on.
-        assert!(!answers("node-1:1", "b") && answers("node-2:1", "a"));
-        assert!(!answers("node-1:1", "b"));
-        assert!(answers("node-1:1", "b"), "nobody of the cluster answers");
-        learn(&metadata, of("b")).unwrap();
-        assert!(answers("wrong:1", "b") && !answers("first:1", "a"));
-        assert_eq!(metadata.of_one_cluster(addresses), ["wrong:1"]);
     }
 
     #[test]
