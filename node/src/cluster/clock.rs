@@ -47,7 +47,7 @@ pub struct ClusterClock {
 #[derive(Debug)]
 struct Held {
     decisions: Steady,
-    /// None until most clocks are known: a node's own says little before.
+    /// None until enough clocks are known: a node's own, or one of two, says little before.
     stamps: Option<Steady>,
 }
 
@@ -139,6 +139,8 @@ struct Said {
     own_ms: i64,
     all_ms: Vec<i64>,
     is_majority: bool,
+    /// One that is wrong can be told from the others, or there are no more.
+    is_telling: bool,
 }
 
 impl Said {
@@ -217,6 +219,9 @@ impl ClusterClock {
             is_majority: others
                 .as_ref()
                 .is_some_and(|others| all_ms.len() * 2 > others.len() + 1),
+            is_telling: others
+                .as_ref()
+                .is_some_and(|others| all_ms.len() >= ENOUGH_TO_BLAME.min(others.len() + 1)),
             all_ms,
         }
     }
@@ -253,7 +258,7 @@ impl Clock for ClusterClock {
         match stamps {
             Some(stamps) => stamps.next(told_ms, Way::Back),
             None => {
-                *stamps = said.is_majority.then(|| Steady::from(told_ms));
+                *stamps = (said.is_majority && said.is_telling).then(|| Steady::from(told_ms));
                 told_ms
             }
         }
