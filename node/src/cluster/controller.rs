@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use openraft::ChangeMembers;
 use openraft::async_runtime::watch::WatchReceiver;
+use openraft::{ChangeMembers, Precondition};
 use ropewalk_proto::error::WireError;
 use ropewalk_proto::ids::{NodeId, ReplicaId};
 use ropewalk_proto::v1::{
@@ -165,7 +165,12 @@ fn next_moves(
 
 /// Takes the next step towards the metadata group's right membership.
 async fn settle_members(shared: &Shared, meta: &Meta, view: &ClusterView, lost: &BTreeSet<NodeId>) {
-    let members = Members::of(&meta.membership(), caught_up(meta));
+    let membership = meta.membership();
+    let members = Members::of(&membership, caught_up(meta));
+    // By an older picture it would let go of a replica that was taken in since.
+    if !view.knows(members.brokers.keys()) {
+        return;
+    }
     let Some(step) = members.next(view, lost) else {
         return;
     };
@@ -189,8 +194,11 @@ async fn settle_members(shared: &Shared, meta: &Meta, view: &ClusterView, lost: 
         Step::Vote(voters) => ChangeMembers::ReplaceAllVoters(voters),
         Step::Drop(replicas) => ChangeMembers::RemoveNodes(replicas),
     };
+    let still = Precondition::LastMembershipLogId {
+        last_membership_log_id: *membership.log_id(),
+    };
     // Voters that are no more stay as learners: a node that leaves is to see that it did.
-    let changed = meta.raft.change_membership(change, true);
+    let changed = meta.raft.change_membership_if(change, true, [still]);
     match timeout(shared.call_timeout() * 2, changed).await {
         Ok(Ok(_)) => {
             if let Some(moved) = moved.filter(|replica| members.voters.contains(replica)) {
