@@ -78,6 +78,12 @@ impl Marks {
 
     /// Forgets the log up to and with `purged`; the log ends there if it was shorter.
     pub(crate) fn purge(&mut self, purged: Purged) {
+        let before = self.purged.map_or(0, |before| before.log_id.index);
+        let index = purged.log_id.index;
+        assert!(
+            before <= index,
+            "a purge up to {index} follows one to {before}"
+        );
         self.purged = Some(purged);
         self.tail.drop_through(purged.log_id.index);
         if self.next() <= purged.log_id.index {
@@ -293,6 +299,13 @@ impl ReplicaLog {
         {
             let mut marks = self.marks.lock();
             for stored in stored {
+                let index = stored.entry.log_id.index;
+                let is_next = marks.last.is_none() || index == marks.next();
+                assert!(
+                    is_next,
+                    "entry {index} is held where {} belongs",
+                    marks.next()
+                );
                 marks.last = Some(stored.entry.log_id);
                 marks.end_bytes = stored.end_bytes;
                 marks.tail.push(append, stored);
@@ -309,6 +322,12 @@ impl ReplicaLog {
         if first_gone >= self.marks.lock().next() {
             return Ok(());
         }
+        let committed = self.marks.lock().committed;
+        let committed = committed.map(|committed| committed.index);
+        assert!(
+            committed.is_none_or(|committed| committed < first_gone),
+            "a truncation from entry {first_gone} on would take committed entries, up to {committed:?}"
+        );
         let end_bytes = match first_gone.checked_sub(1) {
             None => 0,
             Some(index) => self.end_bytes(index).await?,

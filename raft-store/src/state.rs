@@ -111,6 +111,11 @@ impl<M: Machine> StateMachine<M> {
     fn apply_one(&mut self, entry: Entry, pending: &mut Pending) -> Result<Reply, MachineError> {
         let bytes = entry_bytes(&entry);
         let LogId { index, .. } = entry.log_id;
+        let before = self.position.log_id.map(|before| before.index);
+        assert!(
+            before.is_none_or(|before| index == before + 1),
+            "entry {index} is applied after entry {before:?}"
+        );
         let term = entry.log_id.committed_leader_id().term;
         let command = match entry.payload {
             EntryPayload::Blank => None,
@@ -124,6 +129,11 @@ impl<M: Machine> StateMachine<M> {
         let (applied, state) = {
             let mut machine = self.machine.write();
             let applied = machine.apply(index, term, bytes, command.as_ref())?;
+            let purgeable = machine.purgeable_index();
+            assert!(
+                purgeable <= index,
+                "entry {purgeable} may be purged before it is applied"
+            );
             let asked = applied.checkpoint && self.thrift.may_be_due();
             let state = asked.then(|| machine.checkpoint());
             (applied, state)

@@ -38,13 +38,22 @@ impl Tail {
             .map(|held| held.stored.entry.log_id.index)
     }
 
+    /// Adds the next entry. [`Tail::get`] finds entries by their distance to the first.
     pub(crate) fn push(&mut self, append: u64, stored: StoredEntry) {
+        let index = stored.entry.log_id.index;
+        if let Some(last) = self.entries.back() {
+            let next = last.stored.entry.log_id.index + 1;
+            assert_eq!(index, next, "the tail has no gap");
+            assert!(append >= last.append, "appends come in order");
+        }
         self.entries.push_back(Held { append, stored });
     }
 
     pub(crate) fn get(&self, index: u64) -> Option<&StoredEntry> {
         let place = index.checked_sub(self.first()?)?;
         let held = self.entries.get(usize::try_from(place).ok()?)?;
+        let found = held.stored.entry.log_id.index;
+        assert_eq!(found, index, "the tail has no gap");
         Some(&held.stored)
     }
 
