@@ -2,7 +2,9 @@
 
 use std::collections::VecDeque;
 
-use super::state::{Effects, Epoch, Key};
+use ropewalk_raft_store::machine::MachineError;
+
+use super::state::{Effects, Epoch, Key, damaged};
 
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Epochs {
@@ -12,7 +14,12 @@ pub(super) struct Epochs {
 impl Epochs {
     /// Takes note of the term an entry came from.
     pub(super) fn observe(&mut self, term: u64, next_offset: u64, effects: &mut Effects) {
-        if term > self.latest() {
+        let latest = self.latest();
+        assert!(
+            term >= latest,
+            "an entry of term {term} follows one of {latest}"
+        );
+        if term > latest {
             let epoch = Epoch {
                 term,
                 start_offset: next_offset,
@@ -55,8 +62,16 @@ impl Epochs {
         last.map_or(0, |epoch| epoch.term)
     }
 
-    pub(super) fn load(&mut self, epoch: Epoch) {
+    pub(super) fn load(&mut self, epoch: Epoch) -> Result<(), MachineError> {
+        if self
+            .starts
+            .back()
+            .is_some_and(|last| last.term >= epoch.term)
+        {
+            return Err(damaged(format!("{epoch:?} is before the last one")));
+        }
         self.starts.push_back(epoch);
+        Ok(())
     }
 }
 

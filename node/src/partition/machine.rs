@@ -354,19 +354,20 @@ impl PartitionMachine {
             }
             match Key::decode(&key)? {
                 Key::Core => machine.core = value(&bytes)?,
-                Key::Point(_) => machine.offsets.load_point(value(&bytes)?),
+                Key::Point(_) => machine.offsets.load_point(value(&bytes)?)?,
                 Key::Refused(_) if made(Mistake::ForgetRefusals) => {}
                 Key::Refused(index) => machine.offsets.load_refused(index),
                 Key::Batch(..) if made(Mistake::LoseProducers) => {}
                 Key::Batch(producer, slot) => {
                     machine.producers.load(producer, slot, value(&bytes)?)
                 }
-                Key::Boundary(_) => machine.segments.load(value(&bytes)?),
-                Key::Epoch(_) => machine.epochs.load(value(&bytes)?),
+                Key::Boundary(_) => machine.segments.load(value(&bytes)?)?,
+                Key::Epoch(_) => machine.epochs.load(value(&bytes)?)?,
             }
         }
         machine.producers.loaded();
         check_version(machine.core.version)?;
+        machine.core.check().map_err(damaged)?;
         Ok(machine)
     }
 }
@@ -428,6 +429,7 @@ impl Machine for PartitionMachine {
                 return Err(damaged(format!("entry {index} is a metadata command")));
             }
         };
+        assert_eq!(self.core.check(), Ok(()));
         effects.put(Key::Core, &self.core);
         Ok(Applied {
             reply,

@@ -3,7 +3,9 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use super::state::{Effects, Key, Point};
+use ropewalk_raft_store::machine::MachineError;
+
+use super::state::{Effects, Key, Point, damaged};
 
 /// A new point at the latest after this many bytes of log,
 const POINT_EVERY_BYTES: u64 = 64 << 10;
@@ -35,6 +37,7 @@ impl Offsets {
                 || point.log_index - last.log_index >= POINT_EVERY_ENTRIES
                 || point.log_bytes - last.log_bytes >= POINT_EVERY_BYTES
         });
+        assert!(self.follows(&point), "{point:?} is before the last one");
         if due {
             effects.put(Key::Point(point.log_index), &point);
             self.points.push_back(point);
@@ -91,8 +94,20 @@ impl Offsets {
         }
     }
 
-    pub(super) fn load_point(&mut self, point: Point) {
+    pub(super) fn load_point(&mut self, point: Point) -> Result<(), MachineError> {
+        if !self.follows(&point) {
+            return Err(damaged(format!("{point:?} is before the last one")));
+        }
         self.points.push_back(point);
+        Ok(())
+    }
+
+    fn follows(&self, next: &Point) -> bool {
+        self.points.back().is_none_or(|last| {
+            last.log_index < next.log_index
+                && last.base_offset < next.base_offset
+                && last.log_bytes < next.log_bytes
+        })
     }
 
     pub(super) fn load_refused(&mut self, log_index: u64) {

@@ -3,7 +3,9 @@
 
 use std::collections::VecDeque;
 
-use super::state::{Boundary, Effects, Key};
+use ropewalk_raft_store::machine::MachineError;
+
+use super::state::{Boundary, Effects, Key, damaged};
 
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Segments {
@@ -13,6 +15,10 @@ pub(super) struct Segments {
 impl Segments {
     /// Ends the segment under way.
     pub(super) fn end(&mut self, boundary: Boundary, effects: &mut Effects) {
+        assert!(
+            self.follows(&boundary),
+            "{boundary:?} ends a segment before the last one"
+        );
         effects.put(Key::Boundary(boundary.end_index), &boundary);
         self.boundaries.push_back(boundary);
     }
@@ -36,7 +42,21 @@ impl Segments {
         self.boundaries.iter()
     }
 
-    pub(super) fn load(&mut self, boundary: Boundary) {
+    pub(super) fn load(&mut self, boundary: Boundary) -> Result<(), MachineError> {
+        if !self.follows(&boundary) {
+            return Err(damaged(format!(
+                "{boundary:?} ends a segment before the last one"
+            )));
+        }
         self.boundaries.push_back(boundary);
+        Ok(())
+    }
+
+    fn follows(&self, next: &Boundary) -> bool {
+        self.boundaries.back().is_none_or(|last| {
+            last.end_index < next.end_index
+                && last.next_offset <= next.next_offset
+                && last.log_bytes <= next.log_bytes
+        })
     }
 }

@@ -116,6 +116,22 @@ pub(super) struct Core {
     pub clock: Option<Clock>,
 }
 
+impl Core {
+    /// Checks what every entry keeps true.
+    pub(super) fn check(&self) -> Result<(), String> {
+        let (start, end) = (self.log_start, self.next_offset);
+        let purgeable = self.purgeable.map_or(0, |purgeable| purgeable.next_offset);
+        if start > end || purgeable > start || self.fence_offset > end {
+            return Err(format!(
+                "the log begins at offset {start}, may be purged below {purgeable}, has a fence at {}, and \
+                 ends at {end}",
+                self.fence_offset
+            ));
+        }
+        Ok(())
+    }
+}
+
 /// What the log has been told of its compaction. Each replica carries it out by itself.
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
 pub struct Compaction {
