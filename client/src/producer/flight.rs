@@ -128,7 +128,15 @@ impl Flights {
         self.queue.is_empty()
     }
 
+    /// Adds a batch behind the others, in sequence.
     pub fn push(&mut self, flight: Flight) {
+        if let Some(last) = self.queue.back() {
+            let next = sequence_after(last.base_sequence, last.count);
+            assert_eq!(
+                flight.base_sequence, next,
+                "batches go in the order of their sequence"
+            );
+        }
         self.queue.push_back(flight);
     }
 
@@ -231,6 +239,7 @@ impl Flights {
     /// Takes out those the ring routed here; none is under way. Those that may have been written can't
     /// go elsewhere, and fail; says whether there were any.
     pub fn surrender(&mut self, in_doubt: &Error) -> (Vec<Flight>, bool) {
+        assert!(!self.any_sent(), "what is under way can't go elsewhere");
         let mut leaving = Vec::new();
         let mut doubted = false;
         self.queue.retain(|flight| !matches!(flight.at, At::Done));
@@ -259,6 +268,10 @@ impl Flights {
     pub fn renumber(&mut self, identity: Identity, mut next: i32) -> i32 {
         self.queue.retain(|flight| !matches!(flight.at, At::Done));
         for flight in &mut self.queue {
+            assert!(
+                !flight.maybe_written(),
+                "a written batch keeps its sequence"
+            );
             flight.base_sequence = next;
             // What this client built itself has the form of a batch.
             if let Ok(view) = BatchView::trusted(flight.bytes.clone()) {
