@@ -3,15 +3,15 @@
 
 use std::io;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, anyhow, bail};
 use futures_util::FutureExt;
 use indicatif::ProgressBar;
 use ropewalk_client::{Compression, Producer, Ticket};
 use serde::Serialize;
-use tokio::signal::ctrl_c;
 use tokio::sync::mpsc;
 
 use super::Context;
+use super::interrupt::Interrupts;
 use super::records::Records;
 use crate::args::{CompressionArg, Format, ProduceArgs};
 use crate::logs;
@@ -35,18 +35,19 @@ struct Acked {
     offset: u64,
 }
 
-pub async fn run(context: Context, args: ProduceArgs) -> anyhow::Result<()> {
+pub async fn run(
+    context: Context,
+    args: ProduceArgs,
+    mut interrupts: Interrupts,
+) -> anyhow::Result<()> {
     let records = Records::new(&args)?;
-    let client = context.client().await?;
-    let producer = client
-        .producer(&args.topic)
-        .compression(compression(args.compression))
-        .delivery_timeout(context.global.timeout)
-        .build()
-        .await?;
+    let producer = tokio::select! {
+        producer = producer(&context, &args) => producer?,
+        () = interrupts.next() => bail!("interrupted before anything was sent"),
+    };
     let progress = records.progress(context.output.format());
     let (sent, waiting) = mpsc::channel(WAITING_RECORDS);
-    let reading = read(&producer, records, sent, &progress);
+    let reading = read(&producer, records, sent, &progress, &mut interrupts);
     let printing = print(&context, waiting, &progress);
     let (read, printed) = tokio::join!(reading, printing);
     progress.finish_and_clear();
@@ -64,6 +65,15 @@ pub async fn run(context: Context, args: ProduceArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
+async fn producer(context: &Context, args: &ProduceArgs) -> anyhow::Result<Producer> {
+    let client = context.client().await?;
+    let producer = client
+        .producer(&args.topic)
+        .compression(compression(args.compression))
+        .delivery_timeout(context.global.timeout);
+    Ok(producer.build().await?)
+}
+
 /// So many records, and what became of them.
 fn count(records: u64, done: &str) -> String {
     match records {
@@ -79,13 +89,12 @@ async fn read(
     mut records: Records<'_>,
     sent: mpsc::Sender<Sent>,
     progress: &ProgressBar,
+    interrupts: &mut Interrupts,
 ) -> anyhow::Result<()> {
-    let interrupted = ctrl_c();
-    tokio::pin!(interrupted);
     loop {
         let next = tokio::select! {
             next = records.next() => next?,
-            Ok(()) = &mut interrupted => {
+            () = interrupts.next() => {
                 let line = records.line();
                 return Err(anyhow!("interrupted; the lines after {line} were not read"));
             }
@@ -95,11 +104,23 @@ async fn read(
         let Some(record) = next else { return Ok(()) };
         let line = records.line();
         progress.set_position(records.bytes());
-        let ticket = producer.send(record).await;
-        let ticket = ticket.with_context(|| place(line))?;
-        if sent.send(Sent { line, ticket }).await.is_err() {
+        // Room for its acknowledgement comes first: a record is not sent and then forgotten.
+        let sending = async {
+            let room = sent.reserve().await.ok()?;
+            Some((room, producer.send(record).await))
+        };
+        let sending = tokio::select! {
+            both = sending => both,
+            () = interrupts.next() => {
+                let line = place(line);
+                return Err(anyhow!("interrupted; {line} and what follows were not sent"));
+            }
+        };
+        let Some((room, ticket)) = sending else {
             return Ok(());
-        }
+        };
+        let ticket = ticket.with_context(|| place(line))?;
+        room.send(Sent { line, ticket });
     }
 }
 
