@@ -63,6 +63,18 @@ async fn records_come_back_as_they_were_given() {
         assert!(record["timestamp"].is_string());
     }
     assert_eq!(read.len(), 4);
+
+    // Lines as on Windows keep their bytes, with a word about it.
+    let done = cluster
+        .run_with(b"crlf\r\nmore\r\n", &["produce", "t", "-p", "0"])
+        .await;
+    let said = done.err.clone();
+    assert!(said.contains("ends in a carriage return"), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert_eq!(done.lines().len(), 2);
+    let read = cluster.run(&["consume", "t", "-p", "0"]).await.lines();
+    let kept = read.iter().any(|record| record["value"] == "crlf\r");
+    assert!(kept, "{read:?}");
 }
 
 /// Publishes these lines, takes one line of stdout, if that is a pipe, and no more. Returns the exit code and
