@@ -222,7 +222,7 @@ pub enum TopicVerb {
         /// The topic
         name: String,
         /// How many it shall have in all
-        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
         partitions: u32,
     },
     /// Delete a topic and every record in it; asks first on a terminal

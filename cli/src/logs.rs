@@ -167,7 +167,9 @@ fn lost() -> u64 {
 pub fn say(what: &str) {
     let what = shown_lines(what);
     let Some(writing) = WRITING.get() else {
-        return eprintln!("{what}");
+        // Nobody may be left to read stderr, and the usual macro panics then.
+        let _ = writeln!(stderr().lock(), "{what}");
+        return;
     };
     // It never fails, but for being counted as left out.
     let _ = writing.lines.clone().write(format!("{what}\n").as_bytes());

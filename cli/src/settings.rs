@@ -7,14 +7,14 @@ use figment::providers::{Env, Format, Serialized, Toml};
 use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
 use ropewalk_node::Config;
-use ropewalk_node::cluster::check_config;
+use ropewalk_node::cluster::{check_config, quantity};
 use ropewalk_node::config::{External, Limits};
 use ropewalk_node::env::tls::TlsSettings;
 use serde::{Deserialize, Serialize};
 
 use crate::args::{Global, NodeArgs};
 use crate::exit::usage;
-use crate::parse::{Address, duration, size};
+use crate::parse::{Address, size};
 use crate::tls::{self, TlsClientAuth, TlsMode, TlsOptions};
 
 /// The limits are set one by one: `ROPEWALK_LIMITS_FETCH_BYTES=8MiB`.
@@ -167,6 +167,7 @@ fn complete(file: File) -> anyhow::Result<NodeSettings> {
         stops_with_all: false,
         limits,
     };
+    config.limits.check().map_err(usage)?;
     // The cluster would refuse it at each registration.
     check_config(&config).map_err(|error| usage(error.message))?;
     Ok(NodeSettings {
@@ -232,9 +233,10 @@ fn plain_number(name: &str, value: &mut Value) -> Result<(), String> {
         return Ok(());
     };
     let parsed = if name.ends_with("_ms") {
-        duration(text)
-            .and_then(|time| u64::try_from(time.as_millis()).map_err(|_| "too long".into()))
-    } else if name.ends_with("_bytes") {
+        quantity::duration_ms(text)
+            .map(i64::unsigned_abs)
+            .map_err(str::to_owned)
+    } else if name.ends_with("_bytes") || name.ends_with("_bytes_per_s") {
         size(text)
     } else {
         return Ok(());
@@ -261,8 +263,19 @@ fn explain(error: figment::Error, path: Option<&Path>) -> String {
             )
         }
         Kind::Message(message) if key.is_empty() => format!("{place}: {message}"),
+        Kind::InvalidType(given, wanted) | Kind::InvalidValue(given, wanted)
+            if is_integer(wanted) =>
+        {
+            format!("{place}: {key}: found {given}; write a whole number, of 0 or more")
+        }
         kind => format!("{place}: {key}: {kind}"),
     }
+}
+
+/// True for the name of an integer's type, which is none of the user's business.
+fn is_integer(wanted: &str) -> bool {
+    let bits = wanted.strip_prefix(['u', 'i']).unwrap_or_default();
+    bits == "size" || bits.parse::<u8>().is_ok()
 }
 
 /// The keys the user may have meant, or else all there are.
@@ -335,6 +348,34 @@ mod tests {
         );
         assert_eq!(limits.heartbeat_ms, 50);
         assert_eq!(limits.connections, Limits::default().connections);
+    }
+
+    #[test]
+    fn limits_that_no_node_can_work_with_are_refused_by_name() {
+        let loaded = |limits: &str| load_with(&format!("{PLAIN}[limits]\n{limits}\n"), &[]);
+        let limits = loaded("request_bytes = '1KiB'\nrebalance_bytes_per_s = '10M'").unwrap();
+        let limits = limits.config.limits;
+        assert_eq!(
+            (limits.request_bytes, limits.rebalance_bytes_per_s),
+            (1_024, 10 << 20)
+        );
+        let wrong = [
+            ("node_dead_after_ms = 1", "limits.node_dead_after_ms = 1 is"),
+            ("election_timeout_ms = '400ms'", "limits.heartbeat_ms = 300"),
+            ("heartbeat_ms = '100us'", "limits.heartbeat_ms = \"100us\""),
+            ("connections = 0", "limits.connections leaves"),
+            (
+                "connections = '1K'",
+                "limits.connections: found string \"1K\"; write a whole number",
+            ),
+            ("fetch_bytes = 1.5", "limits.fetch_bytes: found float"),
+            ("streams = -1", "limits.streams: found"),
+            ("request_bytes = true", "limits.request_bytes: found bool"),
+        ];
+        for (limits, says) in wrong {
+            let error = loaded(limits).unwrap_err();
+            assert!(error.contains(says), "{limits}: {error}");
+        }
     }
 
     #[test]

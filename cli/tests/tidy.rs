@@ -199,6 +199,24 @@ fn nothing_is_left_for_later_in_the_code() {
 }
 
 #[test]
+fn no_log_line_of_the_command_or_the_client_prints_debug_text() {
+    for dir in ["cli/src", "client/src"] {
+        for file in files(&root().join(dir), "rs") {
+            for line in read(&file).lines() {
+                // As in `warn!(?field)`; an operator that propagates stands behind what it is for.
+                let mut marks = line.match_indices('?');
+                let shown = marks.any(|(at, _)| {
+                    let (before, after) = (&line[..at], &line[at + 1..]);
+                    let first = before.is_empty() || before.ends_with([' ', '(']);
+                    first && after.starts_with(|next: char| next.is_ascii_lowercase())
+                });
+                assert!(!shown, "{}: {line}: use %, or words", file.display());
+            }
+        }
+    }
+}
+
+#[test]
 fn links_in_the_docs_lead_somewhere() {
     for file in files(&root(), "md") {
         let text = read(&file);

@@ -163,9 +163,12 @@ impl Connections {
     fn endpoint(&self, address: &str) -> Result<Endpoint> {
         let none = |error: &dyn fmt::Display| {
             Error::invalid(format!(
-                "{address:?} is no address ({error}); give host:port"
+                "{address:?} is no address ({error}); give host:port, without a scheme"
             ))
         };
+        if address.contains("://") {
+            return Err(none(&"it begins with a scheme"));
+        }
         let endpoint =
             Endpoint::from_shared(format!("http://{address}")).map_err(|error| none(&error))?;
         let origin = format!("{}://{address}", self.connector.scheme());

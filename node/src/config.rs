@@ -1,7 +1,17 @@
 //! What an operator can set: flags, environment and file, in that order of precedence, and the
 //! named bounds of everything that could grow.
 
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
 use serde::Deserialize;
+
+/// Longest silence between two reports of a node: its other nodes are told within it that it lives.
+pub(crate) const REPORT_EVERY: Duration = Duration::from_secs(1);
+/// The shortest and the longest session of a group's member, in ms.
+pub(crate) const SESSION_MS: RangeInclusive<u32> = 500..=30 * 60_000;
+/// The longest that a member may take to give a partition up, in ms.
+pub(crate) const MAX_REBALANCE_MS: u32 = 60 * 60_000;
 
 /// The settings of one node. As a file it is TOML with these names as keys.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -216,6 +226,158 @@ impl Default for Limits {
             group_return_ms: 3_000,
             group_rebalance_ms: 30_000,
             group_retention_ms: 7 * 24 * 3_600_000,
+        }
+    }
+}
+
+impl Limits {
+    /// Refuses limits with which no node can work, each by its name and value.
+    ///
+    /// # Errors
+    /// The mistake, and what to do about it.
+    pub fn check(&self) -> Result<(), String> {
+        self.check_positive()?;
+        let heartbeats = ("heartbeat_ms", self.heartbeat_ms);
+        let reports = u64::try_from(REPORT_EVERY.as_millis()).unwrap_or(u64::MAX);
+        at_least_twice(
+            ("election_timeout_ms", self.election_timeout_ms),
+            heartbeats,
+        )?;
+        at_least_twice(("node_dead_after_ms", self.node_dead_after_ms), heartbeats)?;
+        if self.node_dead_after_ms < reports.saturating_mul(2) {
+            return Err(format!(
+                "limits.node_dead_after_ms = {} is below {}: nodes report every {reports} ms, and one that reports \
+                 late would pass for dead; raise it",
+                self.node_dead_after_ms,
+                reports.saturating_mul(2)
+            ));
+        }
+        if self.node_lost_after_ms < self.node_dead_after_ms {
+            return Err(format!(
+                "limits.node_lost_after_ms = {} is below limits.node_dead_after_ms = {}: a node is dead before it is \
+                 lost; raise the first, or lower the second",
+                self.node_lost_after_ms, self.node_dead_after_ms
+            ));
+        }
+        if !SESSION_MS.contains(&self.group_session_ms) {
+            return Err(format!(
+                "limits.group_session_ms = {} is outside of what members may ask for; choose {} to {}",
+                self.group_session_ms,
+                SESSION_MS.start(),
+                SESSION_MS.end()
+            ));
+        }
+        if self.group_rebalance_ms > MAX_REBALANCE_MS {
+            return Err(format!(
+                "limits.group_rebalance_ms = {} is above what members may ask for; choose {MAX_REBALANCE_MS} at most",
+                self.group_rebalance_ms
+            ));
+        }
+        Ok(())
+    }
+
+    /// Refuses 0 where it would let nothing through, or leave no time.
+    fn check_positive(&self) -> Result<(), String> {
+        let zero = |name: &'static str, is_zero: bool| is_zero.then_some(name);
+        let zeros = [
+            zero("heartbeat_ms", self.heartbeat_ms == 0),
+            zero("peer_rpc_timeout_ms", self.peer_rpc_timeout_ms == 0),
+            zero("append_bytes", self.append_bytes == 0),
+            zero("commit_queue_bytes", self.commit_queue_bytes == 0),
+            zero("database_bytes", self.database_bytes == 0),
+            zero("produce_inflight_bytes", self.produce_inflight_bytes == 0),
+            zero("unpack_batch_bytes", self.unpack_batch_bytes == 0),
+            zero("unpack_factor", self.unpack_factor == 0),
+            zero("fetch_bytes", self.fetch_bytes == 0),
+            zero("stream_inflight", self.stream_inflight == 0),
+            zero("connections", self.connections == 0),
+            zero("probe_connections", self.probe_connections == 0),
+            zero("streams", self.streams == 0),
+            zero("streams_per_connection", self.streams_per_connection == 0),
+            zero("header_bytes", self.header_bytes == 0),
+            zero("request_bytes", self.request_bytes == 0),
+            zero("request_fields", self.request_fields == 0),
+            zero("request_within_ms", self.request_within_ms == 0),
+            zero("answer_inflight_bytes", self.answer_inflight_bytes == 0),
+            zero("http_head_within_ms", self.http_head_within_ms == 0),
+            zero("retention_interval_ms", self.retention_interval_ms == 0),
+            zero("reconcile_interval_ms", self.reconcile_interval_ms == 0),
+            zero("scrub_interval_ms", self.scrub_interval_ms == 0),
+            zero("replicas_per_node", self.replicas_per_node == 0),
+            zero("founding_replicas", self.founding_replicas == 0),
+            zero("group_partitions", self.group_partitions == 0),
+            zero("groups_per_coordinator", self.groups_per_coordinator == 0),
+            zero("group_members", self.group_members == 0),
+            zero("group_rebalance_ms", self.group_rebalance_ms == 0),
+            zero("group_retention_ms", self.group_retention_ms <= 0),
+        ];
+        match zeros.into_iter().flatten().next() {
+            Some(name) => Err(format!(
+                "limits.{name} leaves nothing to work with; write 1 or more, or leave it out for the default"
+            )),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Refuses a time in which its beats are not heard: one of them may be lost.
+fn at_least_twice(time: (&str, u64), beat: (&str, u64)) -> Result<(), String> {
+    if time.1 >= beat.1.saturating_mul(2) {
+        return Ok(());
+    }
+    let ((time, time_ms), (beat, beat_ms)) = (time, beat);
+    Err(format!(
+        "limits.{time} = {time_ms} is below twice limits.{beat} = {beat_ms}: one heartbeat that is late would count as \
+         silence; raise the first, or lower the second"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_limits_work() {
+        assert_eq!(Limits::default().check(), Ok(()));
+    }
+
+    #[test]
+    fn limits_that_cannot_work_together_are_refused_by_both_names_and_values() {
+        let wrong: [(fn(&mut Limits), &[&str]); 8] = [
+            (
+                |limits| limits.node_dead_after_ms = 1,
+                &["node_dead_after_ms = 1", "heartbeat_ms = 300"],
+            ),
+            (
+                |limits| limits.node_dead_after_ms = 1_999,
+                &["node_dead_after_ms = 1999", "every 1000 ms"],
+            ),
+            (
+                |limits| limits.election_timeout_ms = 300,
+                &["election_timeout_ms = 300", "heartbeat_ms = 300"],
+            ),
+            (
+                |limits| limits.node_lost_after_ms = 2_999,
+                &["node_lost_after_ms = 2999", "node_dead_after_ms = 3000"],
+            ),
+            (
+                |limits| limits.group_session_ms = 499,
+                &["group_session_ms = 499", "500"],
+            ),
+            (
+                |limits| limits.group_rebalance_ms = 3_600_001,
+                &["group_rebalance_ms = 3600001"],
+            ),
+            (|limits| limits.connections = 0, &["limits.connections "]),
+            (|limits| limits.heartbeat_ms = 0, &["limits.heartbeat_ms "]),
+        ];
+        for (change, says) in wrong {
+            let mut limits = Limits::default();
+            change(&mut limits);
+            let error = limits.check().unwrap_err();
+            for said in says {
+                assert!(error.contains(said), "{said}: {error}");
+            }
         }
     }
 }

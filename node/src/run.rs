@@ -49,6 +49,9 @@ pub struct Ready {
     pub http: Option<String>,
     /// The cluster it belongs to.
     pub cluster_id: String,
+    /// True once the cluster has taken this start of the node. It is refused to a copy of a data directory, and
+    /// there is no answer while no majority is up. Closed when the node ends.
+    pub registered: watch::Receiver<bool>,
 }
 
 /// Why a node could not start, or stopped by itself.
@@ -273,14 +276,25 @@ impl Node {
             let metrics = metrics.clone();
             async move { scrub::run(&limits, &store, &cluster, &partitions, &metrics).await }
         }));
+        let (known, registered) = watch::channel(false);
         // Nobody has to listen for it.
         let _ = ready.send(Ready {
             node_id: cluster.node_id().0,
             address: config.advertise.clone(),
             http: config.http.clone(),
             cluster_id: cluster.view().borrow().cluster_id.clone(),
+            registered,
         });
-        let outcome = self.until_over(&partitions, shutdown).await;
+        let registering = async {
+            cluster.registered().await;
+            known.send_replace(true);
+            std::future::pending().await
+        };
+        let outcome = tokio::select! {
+            outcome = self.until_over(&partitions, shutdown) => outcome,
+            outcome = registering => outcome,
+        };
+        drop(known);
         partitions.shutdown().await;
         outcome
     }

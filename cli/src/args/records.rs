@@ -1,7 +1,7 @@
 //! The verbs that read and write records and move groups in them, as clap sees them.
 
 use clap::builder::NonEmptyStringValueParser;
-use clap::{Args, ValueEnum};
+use clap::{ArgGroup, Args, ValueEnum};
 use ropewalk_client::Unreadable;
 
 use crate::parse::{HeaderArg, RecordFormat, StartAt, TopicPattern};
@@ -48,9 +48,11 @@ pub struct ProduceArgs {
 /// Format of the records on stdin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum InputFormat {
-    /// A value a line, or a key and a value
+    /// A value a line, or a key and a value; all bytes but the line feed are kept, a carriage return before it
+    /// too
     Lines,
-    /// A JSON object a line, as `consume -o jsonl` prints it
+    /// A JSON object a line, as `consume -o jsonl` prints it; empty lines and a byte order mark at the beginning
+    /// are skipped
     Jsonl,
 }
 
@@ -65,12 +67,13 @@ pub enum CompressionArg {
 
 /// Records of one partition come in its order; those of several partitions are mixed.
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("what").args(["topics", "pattern"]).required(true))]
 pub struct ConsumeArgs {
     /// The topics
-    #[arg(value_name = "TOPIC", required_unless_present = "pattern")]
+    #[arg(value_name = "TOPIC")]
     pub topics: Vec<String>,
     /// Read all topics whose whole name matches; without a group those that exist at the start
-    #[arg(long, value_name = "REGEX", conflicts_with = "topics")]
+    #[arg(long, value_name = "REGEX")]
     pub pattern: Option<TopicPattern>,
     /// Print each record like this: %t topic, %p partition, %o offset, %k key, %v value, %h headers,
     /// %T time, %% a percent sign; \n, \t, \r, \0 and \\ as in C. Bytes are printed as they are, and
@@ -158,4 +161,27 @@ pub struct TraceArgs {
         allow_hyphen_values = true
     )]
     pub from: StartAt,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use crate::args::Cli;
+
+    #[test]
+    fn consume_without_a_topic_is_told_of_patterns_too() {
+        let error = Cli::try_parse_from(["ropewalk", "consume"]).unwrap_err();
+        let error = error.to_string();
+        assert!(
+            error.contains("TOPIC") && error.contains("--pattern"),
+            "{error}"
+        );
+        for right in [vec!["t"], vec!["t", "u"], vec!["--pattern", "t.*"]] {
+            let line = [vec!["ropewalk", "consume"], right].concat();
+            assert!(Cli::try_parse_from(&line).is_ok(), "{line:?}");
+        }
+        let both = ["ropewalk", "consume", "t", "--pattern", "t.*"];
+        assert!(Cli::try_parse_from(both).is_err());
+    }
 }

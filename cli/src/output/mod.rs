@@ -51,8 +51,17 @@ impl Output {
         self.format
     }
 
-    /// Prints rows that are all there.
+    /// Prints rows that are all there. Without a reader of stdout they are dropped.
     pub fn rows<R: Row>(self, rows: &[R]) -> io::Result<()> {
+        unless_closed(self.print_rows(rows))
+    }
+
+    /// Prints one thing, for people as `text` says it. Without a reader of stdout it is dropped.
+    pub fn one<T: Serialize>(self, value: &T, text: impl FnOnce(&T) -> String) -> io::Result<()> {
+        unless_closed(self.print_one(value, text))
+    }
+
+    fn print_rows<R: Row>(self, rows: &[R]) -> io::Result<()> {
         let mut out = io::stdout().lock();
         match self.format {
             Format::Table => {
@@ -65,8 +74,7 @@ impl Output {
         out.flush()
     }
 
-    /// Prints one thing, for people as `text` says it.
-    pub fn one<T: Serialize>(self, value: &T, text: impl FnOnce(&T) -> String) -> io::Result<()> {
+    fn print_one<T: Serialize>(self, value: &T, text: impl FnOnce(&T) -> String) -> io::Result<()> {
         let mut out = io::stdout().lock();
         match self.format {
             Format::Table => writeln!(out, "{}", shown_lines(&text(value)))?,
@@ -79,6 +87,14 @@ impl Output {
     /// Rows that come one by one.
     pub fn stream(self) -> Stream {
         Stream::new(self.format)
+    }
+}
+
+/// A result that nobody reads is no failure: the exit code is that of the work.
+fn unless_closed(printed: io::Result<()>) -> io::Result<()> {
+    match printed {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        printed => printed,
     }
 }
 
@@ -98,4 +114,16 @@ fn json<T: Serialize>(out: &mut impl Write, value: &T) -> io::Result<()> {
 fn jsonl<T: Serialize>(out: &mut impl Write, value: &T) -> io::Result<()> {
     serde_json::to_writer(&mut *out, value)?;
     writeln!(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_result_that_nobody_reads_does_not_end_the_command() {
+        assert!(unless_closed(Ok(())).is_ok());
+        assert!(unless_closed(Err(io::ErrorKind::BrokenPipe.into())).is_ok());
+        assert!(unless_closed(Err(io::ErrorKind::StorageFull.into())).is_err());
+    }
 }

@@ -15,6 +15,12 @@ impl FromStr for Address {
 
     fn from_str(text: &str) -> Result<Address, String> {
         let text = text.trim();
+        if let Some((scheme, rest)) = text.split_once("://") {
+            let bare = rest.split('/').next().unwrap_or_default();
+            return Err(format!(
+                "{text:?}: an address is HOST:PORT, without {scheme}://; write {bare}"
+            ));
+        }
         let (host, port) = text
             .rsplit_once(':')
             .ok_or_else(|| format!("{text:?} has no port; write HOST:PORT"))?;
@@ -147,6 +153,19 @@ mod tests {
             "a b:1",
         ] {
             assert!(wrong.parse::<Address>().is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn an_address_with_a_scheme_is_refused_for_its_scheme() {
+        for (wrong, scheme) in [
+            ("http://node-1:7101", "http"),
+            ("https://node-1:7101/", "https"),
+            ("ropewalk://node-1:7101/a?b", "ropewalk"),
+        ] {
+            let error = wrong.parse::<Address>().unwrap_err();
+            let says = format!("HOST:PORT, without {scheme}://; write node-1:7101");
+            assert!(error.ends_with(&says), "{error}");
         }
     }
 

@@ -61,6 +61,16 @@ mod tests {
         assert_eq!(size("64 kib"), Ok(65_536));
         assert_eq!(size("1GiB"), Ok(1 << 30));
         assert_eq!(size("1MB"), Ok(1_000_000));
+        for (short, long) in [
+            ("1K", "1KiB"),
+            ("2m", "2MiB"),
+            ("3 G", "3GiB"),
+            ("4T", "4TiB"),
+        ] {
+            assert_eq!(size(short), size(long), "{short}");
+        }
+        let error = size("1X").unwrap_err();
+        assert!(error.contains("K or KiB (1024), KB (1000)"), "{error}");
         for wrong in [
             "",
             "KiB",
@@ -68,6 +78,7 @@ mod tests {
             "1.5MiB",
             "0",
             "1XB",
+            "1Ki",
             "9999999999TiB",
             "１KiB",
         ] {
@@ -102,6 +113,7 @@ mod tests {
         for text in [
             "64KiB",
             "64 kib",
+            "64K",
             "65536",
             "70KB",
             "1mb",

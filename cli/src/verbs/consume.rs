@@ -9,8 +9,8 @@ use futures_util::stream::{self, BoxStream};
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
 use ropewalk_client::{Client, ConsumedRecord, ReaderBuilder, Unreadable};
 use ropewalk_proto::ids::is_internal;
-use tokio::signal::ctrl_c;
 
+use super::interrupt::Interrupts;
 use super::printer::RecordPrinter;
 use super::span::{self, Span};
 use super::{Context, growing, subscribe};
@@ -23,18 +23,29 @@ const SIDE_BY_SIDE: usize = 32;
 type Spans = BoxStream<'static, (Arc<str>, Span)>;
 type Records = BoxStream<'static, anyhow::Result<(Arc<str>, ConsumedRecord)>>;
 
-pub async fn run(context: Context, args: ConsumeArgs) -> anyhow::Result<()> {
+pub async fn run(
+    context: Context,
+    args: ConsumeArgs,
+    mut interrupts: Interrupts,
+) -> anyhow::Result<()> {
     check(&args)?;
     let mut out = RecordPrinter::new(&context, &args)?;
     if let Some(group) = &args.group {
-        return subscribe::run(&context, &args, group, out).await;
+        return subscribe::run(&context, &args, group, out, interrupts).await;
     }
-    let client = context.client().await?;
-    let spans = spans(&client, &args).await?;
+    let opening = async {
+        let client = context.client().await?;
+        let spans = spans(&client, &args).await?;
+        anyhow::Ok((client, spans))
+    };
+    let (client, spans) = tokio::select! {
+        opened = opening => opened?,
+        () = interrupts.next() => return Ok(()),
+    };
     let side_by_side = (!args.follow).then_some(SIDE_BY_SIDE);
     let how = (args.filter.clone(), args.unreadable());
     let records = all(client, spans, how, side_by_side);
-    let printed = print(records, &args, &mut out).await;
+    let printed = print(records, &args, &mut out, &mut interrupts).await;
     let ended = out.end();
     printed?;
     Ok(ended?)
@@ -122,9 +133,9 @@ async fn print(
     mut records: Records,
     args: &ConsumeArgs,
     out: &mut RecordPrinter,
+    interrupts: &mut Interrupts,
 ) -> anyhow::Result<()> {
     let mut left = args.count.unwrap_or(u64::MAX);
-    let mut interrupted = Box::pin(ctrl_c());
     while left > 0 {
         let next = match records.next().now_or_never() {
             Some(next) => next,
@@ -132,7 +143,7 @@ async fn print(
                 out.flush()?;
                 tokio::select! {
                     next = records.next() => next,
-                    Ok(()) = &mut interrupted => return Ok(()),
+                    () = interrupts.next() => return Ok(()),
                 }
             }
         };

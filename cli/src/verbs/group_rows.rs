@@ -83,7 +83,10 @@ impl Row for MemberRow {
 /// A partition in a group: who reads it, and how far it was read.
 #[derive(Debug, Serialize)]
 pub struct ShareRow {
-    pub topic: String,
+    /// Of a deleted topic the name it had; none if nobody knows it.
+    pub topic: Option<String>,
+    pub topic_id: u64,
+    pub deleted: bool,
     pub partition: u32,
     pub member: Option<String>,
     pub next_member: Option<String>,
@@ -93,13 +96,29 @@ pub struct ShareRow {
 
 impl From<v1::GroupPartition> for ShareRow {
     fn from(share: v1::GroupPartition) -> ShareRow {
+        let deleted = share.topic.is_empty();
         ShareRow {
-            topic: share.topic,
+            topic: match deleted {
+                true => some(share.deleted_topic),
+                false => Some(share.topic),
+            },
+            topic_id: share.topic_id,
+            deleted,
             partition: share.partition,
             member: some(share.member_id),
             next_member: some(share.next_member_id),
             committed: share.committed,
             committed_at_ms: share.committed.map(|_| share.committed_at_ms),
+        }
+    }
+}
+
+impl ShareRow {
+    fn topic_cell(&self) -> String {
+        match (&self.topic, self.deleted) {
+            (Some(name), false) => name.clone(),
+            (Some(name), true) => format!("{name} (deleted)"),
+            (None, _) => format!("(deleted topic, id {})", self.topic_id),
         }
     }
 }
@@ -110,7 +129,7 @@ impl Row for ShareRow {
 
     fn cells(&self) -> Vec<String> {
         vec![
-            self.topic.clone(),
+            self.topic_cell(),
             self.partition.to_string(),
             self.member.clone().unwrap_or_else(|| NONE.into()),
             self.next_member.clone().unwrap_or_else(|| NONE.into()),
@@ -200,5 +219,29 @@ mod tests {
         );
         let row = LagRow::of("billing", lag);
         assert_eq!(serde_json::to_string(&row).unwrap(), expected);
+    }
+    #[test]
+    fn a_partition_of_a_deleted_topic_says_so_in_every_format() {
+        let share = |topic: &str, deleted_topic: &str| {
+            ShareRow::from(v1::GroupPartition {
+                topic: topic.into(),
+                topic_id: 7,
+                deleted_topic: deleted_topic.into(),
+                ..Default::default()
+            })
+        };
+        let shown = |row: &ShareRow| {
+            let json = serde_json::to_value(row).unwrap();
+            let name = json["topic"].as_str().map(str::to_owned);
+            (row.cells().remove(0), name, json["deleted"] == true)
+        };
+        let name = |name: &str| Some(name.to_owned());
+        let there = shown(&share("flights", ""));
+        assert_eq!(there, ("flights".into(), name("flights"), false));
+        let gone = shown(&share("", "flights"));
+        assert_eq!(gone, ("flights (deleted)".into(), name("flights"), true));
+        // A node of before names none, nor does a group that has forgotten.
+        let nameless = shown(&share("", ""));
+        assert_eq!(nameless, ("(deleted topic, id 7)".into(), None, true));
     }
 }

@@ -12,6 +12,7 @@ mod group_rows;
 mod growing;
 mod host;
 mod input;
+mod interrupt;
 mod node;
 mod partition;
 mod printer;
@@ -31,8 +32,8 @@ mod trace;
 mod version;
 
 use anyhow::bail;
-use tokio::signal::ctrl_c;
 
+use self::interrupt::Interrupts;
 use crate::args::{Cli, Global, Verb};
 use crate::output::Output;
 
@@ -60,27 +61,32 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
 }
 
 async fn dispatch(context: Context, verb: Verb) -> anyhow::Result<()> {
+    // From here on: connecting, too, may take long.
+    let interrupts = Interrupts::listen;
     match verb {
         Verb::Completions { shell } => completions::run(shell),
         Verb::Version => version::run(context.output),
         // These end their own way when they are told to stop.
         Verb::Node(args) => node::run(args, &context.global).await,
         Verb::Dev(args) => dev::run(args).await,
-        Verb::Produce(args) => produce::run(context, args).await,
-        Verb::Consume(args) => consume::run(context, args).await,
-        Verb::Trace(args) => trace::run(context, args).await,
-        Verb::Bench(verb) => bench::run(context, verb).await,
-        Verb::Topic(verb) => interruptible(topic::run(context, verb)).await,
-        Verb::Group(verb) => interruptible(group::run(context, verb)).await,
-        Verb::Partition(verb) => interruptible(partition::run(context, verb)).await,
-        Verb::Cluster(verb) => interruptible(cluster::run(context, verb)).await,
+        Verb::Produce(args) => produce::run(context, args, interrupts()?).await,
+        Verb::Consume(args) => consume::run(context, args, interrupts()?).await,
+        Verb::Trace(args) => trace::run(context, args, interrupts()?).await,
+        Verb::Bench(verb) => bench::run(context, verb, interrupts()?).await,
+        Verb::Topic(verb) => interruptible(topic::run(context, verb), interrupts()?).await,
+        Verb::Group(verb) => interruptible(group::run(context, verb), interrupts()?).await,
+        Verb::Partition(verb) => interruptible(partition::run(context, verb), interrupts()?).await,
+        Verb::Cluster(verb) => interruptible(cluster::run(context, verb), interrupts()?).await,
     }
 }
 
 /// Ctrl-C ends the wait; what the cluster was already asked for may still happen.
-async fn interruptible(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+async fn interruptible(
+    work: impl Future<Output = anyhow::Result<()>>,
+    mut interrupts: Interrupts,
+) -> anyhow::Result<()> {
     tokio::select! {
         done = work => done,
-        Ok(()) = ctrl_c() => bail!("interrupted; what was asked of the cluster may still happen"),
+        () = interrupts.next() => bail!("interrupted; what was asked of the cluster may still happen"),
     }
 }

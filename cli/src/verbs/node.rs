@@ -1,14 +1,21 @@
 //! `ropewalk node`: one node, until it is told to stop.
 
+use std::future::pending;
+use std::time::Duration;
+
 use ropewalk_node::Ready;
 use serde::Serialize;
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::host;
 use crate::args::{Global, NodeArgs};
 use crate::output;
 use crate::settings;
+
+/// Time that the line waits for the cluster to take the node.
+const REGISTERED_WITHIN: Duration = Duration::from_secs(2);
 
 /// What the line `ready {…}` says.
 #[derive(Debug, Serialize)]
@@ -26,6 +33,7 @@ impl From<Ready> for ReadyLine {
             address,
             http,
             cluster_id,
+            registered: _,
         } = ready;
         ReadyLine {
             node_id,
@@ -37,18 +45,36 @@ impl From<Ready> for ReadyLine {
 }
 
 pub async fn run(args: NodeArgs, global: &Global) -> anyhow::Result<()> {
-    let settings = settings::load(&args, global)?;
-    let net = host::network(settings.tls).await?;
     let shutdown = CancellationToken::new();
     host::stop_on_signals(shutdown.clone())?;
+    let settings = settings::load(&args, global)?;
+    let net = host::network(settings.tls).await?;
     let (ready, is_ready) = oneshot::channel();
     let serving = host::serve(&settings.data_dir, settings.config, net, shutdown, ready);
     tokio::pin!(serving);
+    let announcing = async {
+        if let Ok(ready) = is_ready.await {
+            announce(ready).await;
+        }
+        pending().await
+    };
     tokio::select! {
-        done = &mut serving => return done,
-        Ok(ready) = is_ready => say(ready),
+        done = &mut serving => done,
+        done = announcing => done,
     }
-    serving.await
+}
+
+/// Says that the node serves, unless its cluster refuses it. Without a majority nobody could: then it is said
+/// after a while.
+async fn announce(mut ready: Ready) {
+    let registered = ready.registered.wait_for(|registered| *registered);
+    let refused = match timeout(REGISTERED_WITHIN, registered).await {
+        Ok(registered) => registered.is_err(),
+        Err(_) => false,
+    };
+    if !refused {
+        say(ready);
+    }
 }
 
 /// Whoever started the node may have stopped listening; the node goes on.

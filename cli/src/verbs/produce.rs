@@ -3,17 +3,18 @@
 
 use std::io;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, anyhow, bail};
 use futures_util::FutureExt;
 use indicatif::ProgressBar;
 use ropewalk_client::{Compression, Producer, Ticket};
 use serde::Serialize;
-use tokio::signal::ctrl_c;
 use tokio::sync::mpsc;
 
 use super::Context;
+use super::interrupt::Interrupts;
 use super::records::Records;
 use crate::args::{CompressionArg, Format, ProduceArgs};
+use crate::logs;
 use crate::output::Stream;
 
 /// Records sent whose acknowledgement is not printed yet.
@@ -34,28 +35,43 @@ struct Acked {
     offset: u64,
 }
 
-pub async fn run(context: Context, args: ProduceArgs) -> anyhow::Result<()> {
+pub async fn run(
+    context: Context,
+    args: ProduceArgs,
+    mut interrupts: Interrupts,
+) -> anyhow::Result<()> {
     let records = Records::new(&args)?;
-    let client = context.client().await?;
-    let producer = client
-        .producer(&args.topic)
-        .compression(compression(args.compression))
-        .delivery_timeout(context.global.timeout)
-        .build()
-        .await?;
+    let producer = tokio::select! {
+        producer = producer(&context, &args) => producer?,
+        () = interrupts.next() => bail!("interrupted before anything was sent"),
+    };
     let progress = records.progress(context.output.format());
     let (sent, waiting) = mpsc::channel(WAITING_RECORDS);
-    let reading = read(&producer, records, sent, &progress);
+    let reading = read(&producer, records, sent, &progress, &mut interrupts);
     let printing = print(&context, waiting, &progress);
     let (read, printed) = tokio::join!(reading, printing);
     progress.finish_and_clear();
     // What was sent first failed first.
-    let published = printed?;
+    let Printed { published, refused } = printed?;
     read.with_context(|| format!("stopped; {}", count(published, "published")))?;
+    if let Some(error) = refused {
+        let what = count(published, "published");
+        let what = format!("{what}, but stdout took not all of their offsets; make room for it");
+        return Err(anyhow::Error::new(error).context(what));
+    }
     if context.output.format() == Format::Table {
-        eprintln!("published {published} records to {}", args.topic);
+        logs::say(&format!("published {published} records to {}", args.topic));
     }
     Ok(())
+}
+
+async fn producer(context: &Context, args: &ProduceArgs) -> anyhow::Result<Producer> {
+    let client = context.client().await?;
+    let producer = client
+        .producer(&args.topic)
+        .compression(compression(args.compression))
+        .delivery_timeout(context.global.timeout);
+    Ok(producer.build().await?)
 }
 
 /// So many records, and what became of them.
@@ -73,13 +89,12 @@ async fn read(
     mut records: Records<'_>,
     sent: mpsc::Sender<Sent>,
     progress: &ProgressBar,
+    interrupts: &mut Interrupts,
 ) -> anyhow::Result<()> {
-    let interrupted = ctrl_c();
-    tokio::pin!(interrupted);
     loop {
         let next = tokio::select! {
             next = records.next() => next?,
-            Ok(()) = &mut interrupted => {
+            () = interrupts.next() => {
                 let line = records.line();
                 return Err(anyhow!("interrupted; the lines after {line} were not read"));
             }
@@ -89,11 +104,23 @@ async fn read(
         let Some(record) = next else { return Ok(()) };
         let line = records.line();
         progress.set_position(records.bytes());
-        let ticket = producer.send(record).await;
-        let ticket = ticket.with_context(|| place(line))?;
-        if sent.send(Sent { line, ticket }).await.is_err() {
+        // Room for its acknowledgement comes first: a record is not sent and then forgotten.
+        let sending = async {
+            let room = sent.reserve().await.ok()?;
+            Some((room, producer.send(record).await))
+        };
+        let sending = tokio::select! {
+            both = sending => both,
+            () = interrupts.next() => {
+                let line = place(line);
+                return Err(anyhow!("interrupted; {line} and what follows were not sent"));
+            }
+        };
+        let Some((room, ticket)) = sending else {
             return Ok(());
-        }
+        };
+        let ticket = ticket.with_context(|| place(line))?;
+        room.send(Sent { line, ticket });
     }
 }
 
@@ -105,26 +132,33 @@ fn place(line: u64) -> String {
     }
 }
 
-/// Prints each acknowledgement in the order of the lines. Returns how many there were.
+/// Acknowledgements that came.
+struct Printed {
+    published: u64,
+    /// The first failure to print one, unless nobody reads them.
+    refused: Option<io::Error>,
+}
+
+/// Prints each acknowledgement in the order of the lines.
 async fn print(
     context: &Context,
     mut waiting: mpsc::Receiver<Sent>,
     progress: &ProgressBar,
-) -> anyhow::Result<u64> {
+) -> anyhow::Result<Printed> {
     let mut out = Printer::new(context);
     let mut published = 0;
-    while let Some(Sent { line, mut ticket }) = next(&mut waiting, &mut out).await? {
+    while let Some(Sent { line, mut ticket }) = next(&mut waiting, &mut out).await {
         let receipt = match (&mut ticket).now_or_never() {
             Some(receipt) => receipt,
             None => {
-                out.flush()?;
+                out.flush();
                 ticket.await
             }
         };
         let receipt = match receipt {
             Ok(receipt) => receipt,
             Err(error) => {
-                out.end()?;
+                out.end();
                 let before = count(published, "published before it");
                 let failed = format!("{}; {before}", place(line));
                 return Err(anyhow::Error::new(error).context(failed));
@@ -133,31 +167,33 @@ async fn print(
         out.print(Acked {
             partition: receipt.partition,
             offset: receipt.offset,
-        })?;
+        });
         published += 1;
         if published.is_multiple_of(SHOWN_EVERY) {
             progress.set_prefix(count(published, "published"));
         }
     }
-    out.end()?;
-    Ok(published)
+    out.end();
+    let refused = out.refused;
+    Ok(Printed { published, refused })
 }
 
 /// The next record to wait for. Whoever reads the output sees what there is before it waits.
-async fn next(waiting: &mut mpsc::Receiver<Sent>, out: &mut Printer) -> io::Result<Option<Sent>> {
+async fn next(waiting: &mut mpsc::Receiver<Sent>, out: &mut Printer) -> Option<Sent> {
     match waiting.try_recv() {
-        Ok(sent) => Ok(Some(sent)),
+        Ok(sent) => Some(sent),
         Err(_) => {
-            out.flush()?;
-            Ok(waiting.recv().await)
+            out.flush();
+            waiting.recv().await
         }
     }
 }
 
-/// Prints acknowledgements where they were asked for. Once nobody reads them it prints no more:
-/// the records are what counts, and they still go out.
+/// Prints acknowledgements where they were asked for. Once nobody reads them, or they can't be written, it
+/// prints nothing further: the records are what counts, and they still go out.
 struct Printer {
     stream: Option<Stream>,
+    refused: Option<io::Error>,
 }
 
 impl Printer {
@@ -165,31 +201,29 @@ impl Printer {
         let wanted = context.output.format() != Format::Table;
         Printer {
             stream: wanted.then(|| context.output.stream()),
+            refused: None,
         }
     }
 
-    fn print(&mut self, acked: Acked) -> io::Result<()> {
-        self.tell(|stream| stream.row(&acked, |_, _| Ok(())))
+    fn print(&mut self, acked: Acked) {
+        self.tell(|stream| stream.row(&acked, |_, _| Ok(())));
     }
 
-    fn flush(&mut self) -> io::Result<()> {
-        self.tell(Stream::flush)
+    fn flush(&mut self) {
+        self.tell(Stream::flush);
     }
 
-    fn end(&mut self) -> io::Result<()> {
-        self.tell(Stream::end)
+    fn end(&mut self) {
+        self.tell(Stream::end);
     }
 
-    fn tell(&mut self, what: impl FnOnce(&mut Stream) -> io::Result<()>) -> io::Result<()> {
-        let Some(stream) = &mut self.stream else {
-            return Ok(());
+    fn tell(&mut self, what: impl FnOnce(&mut Stream) -> io::Result<()>) {
+        let Some(Err(error)) = self.stream.as_mut().map(what) else {
+            return;
         };
-        match what(stream) {
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-                self.stream = None;
-                Ok(())
-            }
-            done => done,
+        self.stream = None;
+        if error.kind() != io::ErrorKind::BrokenPipe {
+            self.refused = Some(error);
         }
     }
 }

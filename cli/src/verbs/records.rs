@@ -8,18 +8,24 @@ use anyhow::{Context as _, anyhow};
 use bytes::Bytes;
 use indicatif::ProgressBar;
 use ropewalk_client::Record;
-use tokio::io::{BufReader, Stdin};
+use tokio::io::{AsyncBufRead, BufReader, Stdin};
 
 use super::given::Given;
-use super::input::{LINE_BYTES, Lines, split};
+use super::input::{InputError, LINE_BYTES, Lines, split};
 use crate::args::{Format, InputFormat, ProduceArgs};
 use crate::exit::usage;
+use crate::logs;
 use crate::output::{bytes_bar, spinner};
 
 /// Bytes to read from stdin at a time.
 const READ_BYTES: usize = 256 << 10;
 /// The longest line of jsonl: a byte of a record takes up to six there, as in `\u0000`.
 const JSONL_BYTES: usize = 6 * LINE_BYTES;
+/// What editors of some systems put in front of UTF-8.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+/// The notice about lines that end as on Windows. Their bytes may be meant, so they stay.
+const CARRIAGE_RETURN: &str = "ropewalk: line 1 ends in a carriage return, which each record keeps; to publish \
+                               without it, take it out first, as with tr -d '\\r'";
 
 /// Records, one after the other.
 #[derive(Debug)]
@@ -67,7 +73,7 @@ impl<'a> Records<'a> {
     pub async fn next(&mut self) -> anyhow::Result<Option<Record>> {
         let record = match &mut self.source {
             Source::One(record) => record.take(),
-            Source::Stdin(lines) => match lines.next().await? {
+            Source::Stdin(lines) => match next_line(self.args.input, lines).await? {
                 None => None,
                 Some(line) => Some(of_line(self.args, line, lines.number())?),
             },
@@ -110,6 +116,30 @@ fn file_bytes() -> Option<u64> {
     let stdin = stdin().as_fd().try_clone_to_owned().ok()?;
     let metadata = std::fs::File::from(stdin).metadata().ok()?;
     metadata.is_file().then_some(metadata.len())
+}
+
+/// The next line that is to be a record; none at the end.
+async fn next_line<R: AsyncBufRead + Unpin>(
+    format: InputFormat,
+    lines: &mut Lines<R>,
+) -> Result<Option<Bytes>, InputError> {
+    while let Some(line) = lines.next().await? {
+        let is_first = lines.number() == 1;
+        if format == InputFormat::Lines {
+            if is_first && line.ends_with(b"\r") {
+                logs::say(CARRIAGE_RETURN);
+            }
+            return Ok(Some(line));
+        }
+        let line = match line.strip_prefix(BYTE_ORDER_MARK) {
+            Some(rest) if is_first => line.slice_ref(rest),
+            _ => line,
+        };
+        if !line.trim_ascii().is_empty() {
+            return Ok(Some(line));
+        }
+    }
+    Ok(None)
 }
 
 fn lines(jsonl: bool) -> Lines<BufReader<Stdin>> {
@@ -165,5 +195,39 @@ fn with_flags(mut record: Record, args: &ProduceArgs) -> Record {
     match args.partition {
         Some(partition) => record.partition(partition),
         None => record,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn found(format: InputFormat, input: &[u8]) -> Vec<(u64, Vec<u8>)> {
+        let mut lines = Lines::new(input, LINE_BYTES);
+        let mut found = Vec::new();
+        while let Some(line) = next_line(format, &mut lines).await.unwrap() {
+            found.push((lines.number(), line.to_vec()));
+        }
+        found
+    }
+
+    #[tokio::test]
+    async fn jsonl_goes_without_its_byte_order_mark_and_empty_lines() {
+        let input = b"\xef\xbb\xbf{}\r\n\n \t\r\n\xef\xbb\xbf{}\n\n";
+        let expected = [(1, b"{}\r".to_vec()), (4, b"\xef\xbb\xbf{}".to_vec())];
+        assert_eq!(found(InputFormat::Jsonl, input).await, expected);
+        let marked = found(InputFormat::Jsonl, b"\xef\xbb\xbf\n{}").await;
+        assert_eq!(marked, [(2, b"{}".to_vec())]);
+    }
+
+    #[tokio::test]
+    async fn lines_keep_every_byte() {
+        let input = b"\xef\xbb\xbfa\r\n\nb";
+        let expected = [
+            (1, b"\xef\xbb\xbfa\r".to_vec()),
+            (2, b"".to_vec()),
+            (3, b"b".to_vec()),
+        ];
+        assert_eq!(found(InputFormat::Lines, input).await, expected);
     }
 }

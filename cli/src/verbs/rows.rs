@@ -49,6 +49,47 @@ impl From<&v1::TopicInfo> for TopicRow {
     }
 }
 
+/// A setting of a topic, under the name that `topic set` takes.
+#[derive(Debug)]
+pub struct SettingRow {
+    pub name: &'static str,
+    pub value: String,
+    /// None where it is the value.
+    pub default: Option<String>,
+}
+
+impl TopicRow {
+    /// All settings of the topic.
+    pub fn settings(&self) -> Vec<SettingRow> {
+        let defaults = TopicRow::from(&v1::TopicInfo {
+            settings: Some(settings::defaults()),
+            ..v1::TopicInfo::default()
+        });
+        let both = self.named_values().into_iter().zip(defaults.named_values());
+        both.map(|((name, value), (_, default))| SettingRow {
+            name,
+            default: Some(default).filter(|default| *default != value),
+            value,
+        })
+        .collect()
+    }
+
+    fn named_values(&self) -> [(&'static str, String); 10] {
+        [
+            ("retention", millis(self.retention_ms)),
+            ("retention_size", bytes(self.retention_bytes)),
+            ("segment_bytes", bytes(self.segment_bytes.cast_signed())),
+            ("max_batch_bytes", bytes(self.max_batch_bytes.into())),
+            ("partitioner", self.partitioner.to_owned()),
+            ("cleanup", self.cleanup.to_owned()),
+            ("delete_horizon", millis(self.delete_horizon_ms)),
+            ("min_compaction_lag", millis(self.min_compaction_lag_ms)),
+            ("min_dirty_percent", self.min_dirty_percent.to_string()),
+            ("max_timestamp_ahead", millis(self.max_timestamp_ahead_ms)),
+        ]
+    }
+}
+
 impl Row for TopicRow {
     const COLUMNS: &'static [&'static str] = &[
         "topic",
@@ -259,6 +300,46 @@ mod tests {
             r#""in_sync":[2,3],"log_start":10,"high_watermark":42}"#
         );
         assert_eq!(serde_json::to_string(&row).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_topic_shows_every_setting_and_the_default_of_those_that_differ() {
+        let set = [("retention_size", "1GiB"), ("min_compaction_lag", "10m")];
+        let set = settings::merge(&settings::defaults(), set).unwrap();
+        let row = TopicRow::from(&v1::TopicInfo {
+            name: "flights".into(),
+            settings: Some(set),
+            ..Default::default()
+        });
+        let json = serde_json::to_value(&row).unwrap();
+        let mut in_json: Vec<&str> = json
+            .as_object()
+            .unwrap()
+            .keys()
+            .map(String::as_str)
+            .collect();
+        in_json.retain(|name| !["topic", "partitions", "replicas"].contains(name));
+        let shown = row.settings();
+        assert_eq!(shown.len(), in_json.len());
+        for name in in_json {
+            let plain = name.strip_suffix("_ms").unwrap_or(name);
+            let plain = plain.replace("retention_bytes", "retention_size");
+            assert!(shown.iter().any(|one| one.name == plain), "{name}");
+        }
+        let differ = shown.iter().filter_map(|one| {
+            let default = one.default.as_deref()?;
+            Some((one.name, one.value.as_str(), default))
+        });
+        let expected = [
+            ("retention_size", "1GiB", "unlimited"),
+            ("min_compaction_lag", "10m", "0s"),
+        ];
+        assert_eq!(differ.collect::<Vec<_>>(), expected);
+        // Each name and value is one that `topic set` takes back.
+        let back = shown.iter().map(|one| (one.name, one.value.as_str()));
+        let back = settings::merge(&settings::defaults(), back).unwrap();
+        assert_eq!(back.retention_bytes, set.retention_bytes);
+        assert_eq!(back.min_compaction_lag_ms, set.min_compaction_lag_ms);
     }
 
     #[test]

@@ -6,13 +6,12 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::FusedFuture;
 use futures_util::{FutureExt, StreamExt};
 use ropewalk_client::{Client, Delivery, Rebalance, Subscription, TopicPartition, Trimmed};
-use tokio::signal::ctrl_c;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::Context;
+use super::interrupt::Interrupts;
 use super::printer::RecordPrinter;
 use super::taken::Taken;
 use super::{consume, span};
@@ -39,7 +38,52 @@ pub async fn run(
     args: &ConsumeArgs,
     group: &str,
     out: RecordPrinter,
+    mut interrupts: Interrupts,
 ) -> anyhow::Result<()> {
+    let (client, ends, mut subscription) = tokio::select! {
+        joined = join(context, args, group) => joined?,
+        () = interrupts.next() => return Ok(()),
+    };
+    let outlet = Outlet::new();
+    let mut printer = Printer {
+        out,
+        taken: Taken::new(),
+        outlet: &outlet,
+        left: args.count.unwrap_or(u64::MAX),
+    };
+    let mut is_interrupted = false;
+    let read = tokio::select! {
+        biased;
+        () = outlet.closed() => Err(io::Error::from(io::ErrorKind::BrokenPipe).into()),
+        () = interrupts.next() => {
+            is_interrupted = true;
+            Ok(())
+        }
+        read = read(&client, &mut subscription, group, ends, &mut printer) => read,
+    };
+    let flushed = printer.flush();
+    let ended = printer.out.end();
+    if read.is_ok() && flushed.is_ok() && outlet.has_reader() {
+        tokio::select! {
+            biased;
+            () = outlet.closed() => {}
+            () = interrupts.next() => {}
+            () = printer.drained(is_interrupted) => {}
+        }
+    }
+    let closed = subscription.close().await;
+    read?;
+    flushed?;
+    ended?;
+    Ok(closed?)
+}
+
+/// Becomes a member of the group. Without `--follow`, also finds where to stop.
+async fn join(
+    context: &Context,
+    args: &ConsumeArgs,
+    group: &str,
+) -> anyhow::Result<(Client, Option<Ends>, Subscription)> {
     let client = context.client().await?;
     let ends = match args.follow {
         true => None,
@@ -56,35 +100,7 @@ pub async fn run(
         .on_rebalance(tell_missing)
         .build()
         .await?;
-    let outlet = Outlet::new();
-    let mut printer = Printer {
-        out,
-        taken: Taken::new(),
-        outlet: &outlet,
-        left: args.count.unwrap_or(u64::MAX),
-    };
-    let (mut subscription, mut interrupted) = (subscription, Box::pin(ctrl_c().fuse()));
-    let read = tokio::select! {
-        biased;
-        () = outlet.closed() => Err(io::Error::from(io::ErrorKind::BrokenPipe).into()),
-        Ok(()) = &mut interrupted => Ok(()),
-        read = read(&client, &mut subscription, group, ends, &mut printer) => read,
-    };
-    let flushed = printer.flush();
-    let ended = printer.out.end();
-    if read.is_ok() && flushed.is_ok() && outlet.has_reader() {
-        tokio::select! {
-            biased;
-            () = outlet.closed() => {}
-            _ = ctrl_c() => {}
-            () = printer.drained(interrupted.is_terminated()) => {}
-        }
-    }
-    let closed = subscription.close().await;
-    read?;
-    flushed?;
-    ended?;
-    Ok(closed?)
+    Ok((client, ends, subscription))
 }
 
 /// A topic may be created later, and it may be mistyped: only the user knows.

@@ -16,6 +16,7 @@ use super::{Context, topic_list};
 use crate::args::{TopicCreateArgs, TopicVerb};
 use crate::exit::usage;
 use crate::output::{Row, bar, columns, shown};
+use crate::parse::Setting;
 
 /// How often a topic that grows is looked at.
 const GROWN_TICK: Duration = Duration::from_millis(100);
@@ -101,6 +102,7 @@ struct Described {
 }
 
 async fn create(context: Context, args: TopicCreateArgs) -> anyhow::Result<()> {
+    check_flags(&args).map_err(usage)?;
     let settings = wanted(&args).map_err(|error| usage(error.message))?;
     let admin = context.client().await?.admin();
     let topic = admin
@@ -160,6 +162,18 @@ fn is_grown(topic: &TopicInfo) -> bool {
     last.is_none_or(|growth| growth.ring_version <= topic.ring_version)
 }
 
+/// Refuses as a setting what a new topic is given by a flag.
+fn check_flags(args: &TopicCreateArgs) -> Result<(), String> {
+    let mut given = args.settings.iter();
+    let flag = |one: &&Setting| ["partitions", "replicas"].contains(&one.key.as_str());
+    match given.find(flag) {
+        Some(Setting { key, value }) => Err(format!(
+            "{key} is no setting of a topic; write --{key} {value}"
+        )),
+        None => Ok(()),
+    }
+}
+
 /// The settings asked for; the defaults where nothing was.
 fn wanted(args: &TopicCreateArgs) -> Result<TopicSettings, WireError> {
     let set = args
@@ -182,10 +196,23 @@ async fn describe(context: Context, name: &str) -> anyhow::Result<()> {
     Ok(context.output.one(&described, text)?)
 }
 
+/// The topic, all of its settings, and its partitions.
 fn text(described: &Described) -> String {
     let topic = columns(TopicRow::COLUMNS, &[described.topic.cells()]);
+    let settings = described.topic.settings().into_iter();
+    let settings: Vec<Vec<String>> = settings
+        .map(|one| {
+            vec![
+                one.name.to_owned(),
+                one.value,
+                one.default.unwrap_or_default(),
+            ]
+        })
+        .collect();
+    let settings = columns(&["setting", "value", "instead of"], &settings);
     let rows: Vec<Vec<String>> = described.assignment.iter().map(Row::cells).collect();
-    format!("{topic}\n\n{}", columns(PartitionRow::COLUMNS, &rows))
+    let partitions = columns(PartitionRow::COLUMNS, &rows);
+    format!("{topic}\n\n{settings}\n\n{partitions}")
 }
 
 impl Context {
@@ -203,7 +230,10 @@ pub struct NoTopic(pub String);
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+    use crate::args::{Cli, Verb};
 
     #[tokio::test]
     async fn only_a_clear_yes_deletes() {
@@ -225,5 +255,26 @@ mod tests {
             let question = String::from_utf8(question).unwrap();
             assert!(question.contains("topic flights\\u{1b} and"), "{question}");
         }
+    }
+
+    #[test]
+    fn what_a_flag_gives_is_no_setting_of_a_new_topic() {
+        let check = |set: &str| {
+            let line = ["ropewalk", "topic", "create", "t", "--set", set];
+            match Cli::parse_from(line).verb {
+                Verb::Topic(TopicVerb::Create(args)) => check_flags(&args),
+                other => panic!("{other:?}"),
+            }
+        };
+        for (set, says) in [
+            ("replicas=1", "--replicas 1"),
+            ("partitions=6", "--partitions 6"),
+        ] {
+            let error = check(set).unwrap_err();
+            assert!(error.ends_with(says), "{error}");
+        }
+        assert_eq!(check("retention=1h"), Ok(()));
+        let grown = ["ropewalk", "topic", "grow", "t", "-p", "6"];
+        assert!(Cli::try_parse_from(grown).is_ok());
     }
 }

@@ -102,6 +102,28 @@ async fn a_copied_data_directory_that_is_started_too_ends_and_says_why() {
     cluster.healthy().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restored_backup_of_a_node_is_refused_before_it_says_that_it_is_ready() {
+    let mut cluster = Cluster::start(3, &[]).await;
+    let node = &mut cluster.nodes[2];
+    node.terminate(PATIENCE).await.unwrap();
+    let backup = cluster.dir.path().join("backup");
+    copy(&node.data_dir(), &backup);
+    node.start(PATIENCE).await.unwrap();
+    node.terminate(PATIENCE).await.unwrap();
+    fs::remove_dir_all(node.data_dir()).unwrap();
+    copy(&backup, &node.data_dir());
+    node.spawn().unwrap();
+    let ready = node.ready(PATIENCE).await;
+    assert!(ready.is_err(), "it said {ready:?}");
+    assert!(!node.ended(PATIENCE).await.unwrap().success());
+    let said = node.last_words();
+    assert!(
+        said.contains("an older state (a restored backup)"),
+        "{said}"
+    );
+}
+
 /// Ends these nodes, gives them other addresses, and starts them again with seeds that say so.
 async fn move_nodes(cluster: &mut Cluster, moved: std::ops::Range<usize>, addresses: &[String]) {
     for node in &mut cluster.nodes[moved.clone()] {

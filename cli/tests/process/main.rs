@@ -15,6 +15,7 @@ mod garbage;
 mod group_topics;
 mod groups;
 mod identity;
+mod interrupts;
 mod joining;
 mod otlp;
 mod readme;

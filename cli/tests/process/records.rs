@@ -1,8 +1,15 @@
 //! Topics and records through the command, as scripts use it.
 
-use serde_json::{Value, json};
+use std::fs::File;
+use std::io::pipe;
+use std::process::Stdio;
 
-use crate::support::Cluster;
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::process::Command;
+use tokio::time::timeout;
+
+use crate::support::{Cluster, PATIENCE, binary};
 
 async fn one_node_with_a_topic(partitions: &str) -> Cluster {
     let cluster = Cluster::start(1, &[]).await;
@@ -56,6 +63,77 @@ async fn records_come_back_as_they_were_given() {
         assert!(record["timestamp"].is_string());
     }
     assert_eq!(read.len(), 4);
+
+    // Lines as on Windows keep their bytes, with a word about it.
+    let done = cluster
+        .run_with(b"crlf\r\nmore\r\n", &["produce", "t", "-p", "0"])
+        .await;
+    let said = done.err.clone();
+    assert!(said.contains("ends in a carriage return"), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert_eq!(done.lines().len(), 2);
+    let read = cluster.run(&["consume", "t", "-p", "0"]).await.lines();
+    let kept = read.iter().any(|record| record["value"] == "crlf\r");
+    assert!(kept, "{read:?}");
+}
+
+/// Publishes these lines, takes one line of stdout, if that is a pipe, and no more. Returns the exit code and
+/// what came on stderr, if that is a pipe.
+async fn publish_unread(
+    cluster: &Cluster,
+    input: &str,
+    format: &str,
+    (stdout, stderr): (Stdio, Stdio),
+) -> (Option<i32>, String) {
+    let mut child = Command::new(binary())
+        .args(["--bootstrap", &cluster.addresses()])
+        .args(["produce", "t", "-o", format])
+        .stdin(Stdio::piped())
+        .stdout(stdout)
+        .stderr(stderr)
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let (mut stdin, input) = (child.stdin.take().unwrap(), input.to_owned());
+    let feeding = tokio::spawn(async move { stdin.write_all(input.as_bytes()).await });
+    if let Some(stdout) = child.stdout.take() {
+        let mut first = String::new();
+        let mut stdout = BufReader::new(stdout);
+        stdout.read_line(&mut first).await.unwrap();
+    }
+    let ended = timeout(PATIENCE, child.wait_with_output()).await;
+    let ended = ended.expect("the command does not end").unwrap();
+    feeding.await.unwrap().unwrap();
+    let said = String::from_utf8(ended.stderr).unwrap();
+    (ended.status.code(), said)
+}
+
+#[tokio::test]
+async fn every_line_is_published_though_nobody_reads_its_offset() {
+    let cluster = one_node_with_a_topic("1").await;
+    let lines = 40_000;
+    let input: String = (0..lines).map(|number| format!("{number}\n")).collect();
+    for format in ["jsonl", "json"] {
+        let pipes = (Stdio::piped(), Stdio::piped());
+        let ended = publish_unread(&cluster, &input, format, pipes).await;
+        assert_eq!(ended, (Some(0), String::new()), "{format}");
+    }
+    // A full disk takes no offsets either, which is no reason to leave records out.
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let full = (full.into(), Stdio::piped());
+    let (code, said) = publish_unread(&cluster, &input, "jsonl", full).await;
+    assert_eq!(code, Some(1), "{said}");
+    assert!(
+        said.contains("40000 records are published, but stdout"),
+        "{said}"
+    );
+    // Nor does anybody have to read stderr.
+    let (_, closed) = pipe().unwrap();
+    let quiet = (Stdio::null(), closed.into());
+    let ended = publish_unread(&cluster, &input, "table", quiet).await;
+    assert_eq!(ended, (Some(0), String::new()));
+    let count = cluster.run(&["consume", "t", "--from", "@159999"]).await;
+    assert_eq!(count.lines().len(), 1);
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::member::{Member, Resolved};
 use super::part::{Phase, Which};
-use super::rebalance::Rebalance;
+use super::rebalance::{Rebalance, TopicPartition};
 use super::session::{Sent, Session};
 use super::settings::{End, end_of};
 use crate::error::{Error, ErrorKind};
@@ -152,7 +152,7 @@ impl Member {
         drop(state);
         if idle >= self.settings.max_poll {
             let message = format!(
-                "consumer group {:?}: no record was taken for {idle:?} while some waited, and {outstanding} are out and not done, so the member has left; take records more often, or raise max_poll",
+                "consumer group {:?}: no record was taken for {idle:.1?} while some waited, and {outstanding} are out and not done, so the member has left; take records more often, or raise max_poll",
                 self.settings.group
             );
             self.close(true, None, Some(Error::new(ErrorKind::LeftGroup, message)));
@@ -267,22 +267,18 @@ impl Member {
     }
 
     fn tell_unreadable(&mut self) {
-        let told: Vec<Rebalance> = {
+        let told: Vec<(TopicPartition, Error)> = {
             let mut state = self.shared.state.lock();
             let unreadable = std::mem::take(&mut state.unreadable).into_iter();
             let named = unreadable.filter_map(|(place, error)| {
                 let part = state.parts.get(&place)?;
-                Some(Rebalance::Unreadable(part.name.clone(), error))
+                Some((part.name.clone(), error))
             });
             named.collect()
         };
-        for told in told {
-            tracing::warn!(
-                group = self.settings.group,
-                ?told,
-                "a partition can't be read"
-            );
-            self.listener.tell(&told);
+        for (partition, error) in told {
+            tracing::warn!(group = self.settings.group, %partition, %error, "a partition can't be read");
+            self.listener.tell(&Rebalance::Unreadable(partition, error));
         }
     }
 }

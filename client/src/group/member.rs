@@ -173,7 +173,7 @@ impl Member {
             }
             if Instant::now() >= self.connected_at + self.patience(&refused.error) {
                 let what = format!(
-                    "no coordinator of group {:?} took the member for {:?}",
+                    "no coordinator of group {:?} took the member for {:.1?}",
                     self.settings.group,
                     self.connected_at.elapsed()
                 );
@@ -253,7 +253,7 @@ impl Member {
             if let Rebalance::TopicsMissing(topics) = &told {
                 tracing::warn!(
                     group = self.settings.group,
-                    ?topics,
+                    topics = topics.join(", "),
                     "topics of the subscription do not exist; they are read once they are created"
                 );
             }

@@ -55,6 +55,15 @@ async fn an_address_that_is_none_is_refused_at_once() {
 }
 
 #[tokio::test]
+async fn an_address_with_a_scheme_is_refused_for_it() {
+    let connecting = Client::connect(["http://127.0.0.1:1"]);
+    let error = soon(connecting).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");
+    let says = "begins with a scheme); give host:port, without a scheme";
+    assert!(error.to_string().ends_with(says), "{error}");
+}
+
+#[tokio::test]
 async fn one_address_of_many_that_answers_is_enough() {
     let fake = Fake::start(1, 1).await;
     let addresses = ["127.0.0.1:1".to_owned(), fake.addresses[0].clone()];

@@ -128,6 +128,11 @@ impl Cluster {
         why.ok().and_then(|why| why.clone()).unwrap_or_default()
     }
 
+    /// Returns once the metadata group has taken this start of the node.
+    pub async fn registered(&self) {
+        self.shared.registered.cancelled().await;
+    }
+
     /// A pass over all that is stored of the metadata replica, to find what is damaged.
     pub(crate) fn scrub(&self) -> Option<Scrub> {
         Some(self.shared.meta.get()?.state.scrub())
@@ -369,7 +374,7 @@ async fn registered(shared: &Arc<Shared>) {
     let mut pause = Pause::new();
     loop {
         match formation::make_known(shared).await {
-            Ok(()) => return,
+            Ok(()) => return shared.registered.cancel(),
             Err(error) if error.code.retry() == Retry::Never => {
                 shared.heed(None, &error).await;
                 tracing::error!(%error, "the cluster refuses this node");

@@ -26,15 +26,15 @@ pub(super) fn removed(id: NodeId) -> WireError {
     )
 }
 
-/// The refusal of a process whose node is another process, that runs on a copy of its data directory or
-/// is what this one is a copy of.
+/// The refusal of a process whose node is another process, or was one since: its data directory is a copy, or
+/// an older state of the node's own.
 pub(super) fn started_twice(id: NodeId, address: &str) -> WireError {
     WireError::new(
         ErrorCode::StartedTwice,
         format!(
-            "node {id} runs at {address} already, from a copy of this data directory; this one lacks \
-             what the other has done since and never runs again: to use the machine, empty the \
-             directory and start it as a new node"
+            "node {id} runs at {address} already, or has run there since: this data directory is a copy \
+             or an older state (a restored backup), lacks what the node has done since, and never runs \
+             again; to use the machine, empty the directory and start it as a new node"
         ),
     )
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Units of a size, and bytes of each. Powers of two carry the `i`; the others are decimal.
+/// Units of a size, and bytes of each. With a `B` alone they are decimal; all others are powers of two.
 const SIZE_UNITS: &[(&str, u64)] = &[
     ("", 1),
     ("B", 1),
@@ -10,13 +10,17 @@ const SIZE_UNITS: &[(&str, u64)] = &[
     ("MB", 1_000_000),
     ("GB", 1_000_000_000),
     ("TB", 1_000_000_000_000),
+    ("K", 1 << 10),
     ("KIB", 1 << 10),
+    ("M", 1 << 20),
     ("MIB", 1 << 20),
+    ("G", 1 << 30),
     ("GIB", 1 << 30),
+    ("T", 1 << 40),
     ("TIB", 1 << 40),
 ];
 
-/// A size in bytes, more than zero (`65536`, `64KiB`, `1GB`). Whole numbers only: `1536KiB`, not `1.5MiB`.
+/// A size in bytes, more than zero (`65536`, `64KiB`, `64K`, `1GB`). Whole numbers only: `1536KiB`, not `1.5MiB`.
 ///
 /// # Errors
 /// Description of the mistake, without the text itself.
@@ -29,7 +33,8 @@ pub fn size(text: &str) -> Result<u64, &'static str> {
 /// # Errors
 /// As for [`size`].
 pub fn signed_size(text: &str) -> Result<i64, &'static str> {
-    const HELP: &str = "not a size; write a whole number and its unit, as in 64KiB or 1GiB";
+    const HELP: &str = "not a size; write a whole number of bytes, or with one of the units K or KiB \
+                        (1024), KB (1000), and M, G and T likewise";
     let text = text.trim();
     let digits = text.chars().take_while(char::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);

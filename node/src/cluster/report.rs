@@ -19,9 +19,8 @@ use super::leaders::LeaderInfo;
 use super::machine::MetaMachine;
 use super::shared::{Meta, Shared};
 use super::view::ClusterView;
+use crate::config::REPORT_EVERY;
 
-/// The longest silence between two reports.
-const EVERY: Duration = Duration::from_secs(1);
 /// Limit on the groups that one report may name and this node does not know.
 const UNKNOWN_GROUPS: usize = 4_096;
 /// How long a change waits for others to go along with it.
@@ -50,7 +49,7 @@ pub(super) async fn report_to_all(shared: Arc<Shared>) {
             });
         }
         // The voters of the metadata group change without a change of the view.
-        if let Ok(Err(_)) = timeout(EVERY, views.changed()).await {
+        if let Ok(Err(_)) = timeout(REPORT_EVERY, views.changed()).await {
             return;
         }
     }
@@ -103,7 +102,7 @@ async fn report_to(shared: Arc<Shared>, node: NodeId, address: String) {
                 tracing::debug!(to = at, %error, "a report did not arrive");
             }
         }
-        if let Ok(Ok(())) = timeout(EVERY, changes.changed()).await {
+        if let Ok(Ok(())) = timeout(REPORT_EVERY, changes.changed()).await {
             let led = u32::try_from(shared.leaders.led_count()).unwrap_or(u32::MAX);
             sleep(GATHER + GATHER_EACH.saturating_mul(led)).await;
         }

@@ -191,7 +191,7 @@ fn set_one(settings: &mut TopicSettings, name: &str, value: &str) -> Result<u32,
         }
         "min_compaction_lag" => {
             settings.min_compaction_lag_ms = match value {
-                "0" => 0,
+                "0" | "0s" => 0,
                 _ => duration_ms()?,
             };
             9
@@ -217,6 +217,9 @@ fn no_setting(name: &str) -> WireError {
             "the number of replicas is set when a topic is created and cannot be changed yet"
                 .to_owned()
         }
+        "partitions" => "the number of partitions is no setting: it is given when a topic is \
+                         created, and `ropewalk topic grow` raises it"
+            .to_owned(),
         _ => format!(
             "setting {name:?} is unknown: there are retention, retention_size, segment_bytes, \
              max_batch_bytes, partitioner, cleanup, delete_horizon, min_compaction_lag, \
@@ -321,6 +324,15 @@ pub(super) mod tests {
         let unlimited = set(&[("retention", "-1"), ("retention_size", "none")]).unwrap();
         assert_eq!(unlimited.retention_ms, UNLIMITED);
         assert_eq!(unlimited.retention_bytes, UNLIMITED);
+    }
+
+    #[test]
+    fn what_is_no_setting_is_refused_with_the_way_to_give_it() {
+        let refused = |name: &str| set(&[(name, "3")]).unwrap_err().message;
+        assert!(refused("replicas").contains("when a topic is created"));
+        assert!(refused("partitions").contains("`ropewalk topic grow`"));
+        assert!(refused("cleanups").contains("there are retention"));
+        assert_eq!(set(&[("min_compaction_lag", "0s")]), Ok(defaults()));
     }
 
     #[test]

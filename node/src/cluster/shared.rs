@@ -90,6 +90,8 @@ pub(super) struct Shared {
     pub start: watch::Sender<NodeStart>,
     /// Why this process must end, once another one is this node.
     pub superseded: watch::Sender<Option<String>>,
+    /// Cancelled once the metadata group has taken this start of the node.
+    pub registered: CancellationToken,
     placing: Mutex<()>,
     pub view: watch::Sender<Arc<ClusterView>>,
     pub leaders: LeaderTable,
@@ -132,6 +134,7 @@ impl Shared {
             inbound,
             start: watch::Sender::new(start),
             superseded: watch::Sender::default(),
+            registered: CancellationToken::new(),
             identity: watch::Sender::new(identity),
             placing: Mutex::new(()),
             view: watch::Sender::default(),

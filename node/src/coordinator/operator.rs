@@ -261,15 +261,12 @@ fn summary(name: &str, group: &Group, view: &ClusterView) -> GroupSummary {
 fn partition_info(group: &Group, place: Place, view: &ClusterView) -> GroupPartition {
     let share = group.shares.get(&place).cloned().unwrap_or_default();
     let position = group.positions.get(&place);
-    let topic = view
-        .topics
-        .values()
-        .find(|topic| topic.id.0 == place.topic_id);
+    let (topic, deleted_topic) = names(group, place.topic_id, view);
     let next = share
         .target
         .filter(|target| share.owner.as_ref() != Some(target));
     GroupPartition {
-        topic: topic.map_or_else(String::new, |topic| topic.name.clone()),
+        topic: topic.to_owned(),
         topic_id: place.topic_id,
         partition: place.partition,
         member_id: share.owner.unwrap_or_default(),
@@ -278,5 +275,52 @@ fn partition_info(group: &Group, place: Place, view: &ClusterView) -> GroupParti
         committed: position.map(|position| position.offset),
         committed_at_ms: position.map_or(0, |position| position.committed_ms),
         note: position.map_or_else(String::new, |position| position.note.clone()),
+        deleted_topic: deleted_topic.to_owned(),
+    }
+}
+
+/// The name of a topic, and the one it had if it was deleted. Either is empty, and both are if the group has
+/// forgotten a deleted one.
+fn names<'a>(group: &'a Group, topic_id: u64, view: &'a ClusterView) -> (&'a str, &'a str) {
+    let mut topics = view.topics.values();
+    if let Some(topic) = topics.find(|topic| topic.id.0 == topic_id) {
+        return (&topic.name, "");
+    }
+    let known = group.topics.get(&topic_id);
+    let known = known.map_or("", |topic| topic.name.as_str());
+    // What was made after this picture was taken is not deleted.
+    match topic_id < view.next_topic.0 {
+        true => ("", known),
+        false => (known, ""),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use ropewalk_proto::ids::TopicId;
+
+    use super::*;
+    use crate::group::Topic;
+
+    #[test]
+    fn a_partition_of_a_deleted_topic_has_the_last_name_that_the_group_knows() {
+        let topic = Topic {
+            name: "old".to_owned(),
+            partitions: 1,
+            growths: Vec::new(),
+        };
+        let group = Group {
+            topics: BTreeMap::from([(9, topic)]),
+            ..Group::default()
+        };
+        let view = |next_topic| ClusterView {
+            next_topic: TopicId(next_topic),
+            ..ClusterView::default()
+        };
+        assert_eq!(names(&group, 9, &view(10)), ("", "old"));
+        assert_eq!(names(&group, 9, &view(9)), ("old", ""), "it is newer");
+        assert_eq!(names(&Group::default(), 9, &view(10)), ("", ""));
     }
 }

@@ -17,13 +17,10 @@ use tokio::sync::watch;
 use super::{
     Coordinator, HEARTBEATS_PER_SESSION, Home, MAX_NAME_BYTES, check_name, invalid, resolve,
 };
+use crate::config::{MAX_REBALANCE_MS, SESSION_MS};
 use crate::group::{Group, Groups, Place, unknown_member};
 use crate::partition::Partition;
 
-/// What a session may last without a word.
-const SESSION_MS: std::ops::RangeInclusive<u32> = 500..=30 * 60_000;
-/// The longest a member may take to give a partition up.
-const MAX_REBALANCE_MS: u32 = 60 * 60_000;
 /// The most topics one member names.
 const MAX_TOPICS: usize = 1_000;
 /// The most positions in one commit.

@@ -77,7 +77,7 @@ async fn allocate(serving: &Serving, count: u64) -> Result<Range<u64>, WireError
     let kind = meta_command::Kind::AllocateProducerIds(v1::AllocateProducerIds { count });
     match serving.cluster.propose(kind).await? {
         Some(meta_reply::Kind::ProducerIds(ids)) => Ok(ids.first..ids.first + ids.count),
-        other => Err(unexpected(&other)),
+        _ => Err(unexpected()),
     }
 }
 
@@ -127,14 +127,14 @@ async fn renew_by_log(
             producer_id: renewed.producer_id,
             producer_epoch: renewed.producer_epoch,
         }),
-        other => Err(unexpected(&other)),
+        _ => Err(unexpected()),
     }
 }
 
-fn unexpected(answer: &Option<meta_reply::Kind>) -> WireError {
+fn unexpected() -> WireError {
     WireError::new(
         ErrorCode::Internal,
-        format!("the metadata group gave no producer id but {answer:?}; try again"),
+        "the metadata group answered with something else than a producer id; try again",
     )
 }
 

@@ -12,12 +12,13 @@ use std::time::Duration;
 
 use anyhow::bail;
 use indicatif::ProgressBar;
-use tokio::signal::ctrl_c;
+use ropewalk_client::Client;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::report::{Report, Tally};
 use super::Context;
+use super::interrupt::Interrupts;
 use super::topic::NoTopic;
 use crate::args::BenchVerb;
 use crate::output::bar;
@@ -25,16 +26,20 @@ use crate::output::bar;
 /// How often the progress bar moves.
 const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 
-pub async fn run(context: Context, verb: BenchVerb) -> anyhow::Result<()> {
+pub async fn run(
+    context: Context,
+    verb: BenchVerb,
+    mut interrupts: Interrupts,
+) -> anyhow::Result<()> {
     let args = match &verb {
         BenchVerb::Produce(args) | BenchVerb::Latency(args) => args,
         BenchVerb::Consume(args) => &args.bench,
     };
-    let client = context.client().await?;
-    if client.admin().topic(&args.topic).await?.is_none() {
-        bail!(NoTopic(args.topic.clone()));
-    }
-    let stop = stop_on_interrupt();
+    let client = tokio::select! {
+        client = client(&context, &args.topic) => client?,
+        () = interrupts.next() => bail!("interrupted before anything was measured"),
+    };
+    let stop = stop_on_interrupt(interrupts);
     let progress = bar(args.duration.as_millis() as u64, "measuring");
     let showing = tokio::spawn(show(progress.clone()));
     let found = match &verb {
@@ -55,14 +60,22 @@ pub async fn run(context: Context, verb: BenchVerb) -> anyhow::Result<()> {
     }
 }
 
+/// A client of the cluster, which has this topic.
+async fn client(context: &Context, topic: &str) -> anyhow::Result<Client> {
+    let client = context.client().await?;
+    match client.admin().topic(topic).await? {
+        Some(_) => Ok(client),
+        None => bail!(NoTopic(topic.to_owned())),
+    }
+}
+
 /// Ctrl-C ends the measuring; what was measured until then is printed.
-fn stop_on_interrupt() -> CancellationToken {
+fn stop_on_interrupt(mut interrupts: Interrupts) -> CancellationToken {
     let stop = CancellationToken::new();
     let stopping = stop.clone();
     tokio::spawn(async move {
-        if ctrl_c().await.is_ok() {
-            stopping.cancel();
-        }
+        interrupts.next().await;
+        stopping.cancel();
     });
     stop
 }

@@ -6,14 +6,18 @@ mod row;
 mod scan;
 
 use anyhow::bail;
-use tokio::signal::ctrl_c;
 
 use super::Context;
+use super::interrupt::Interrupts;
 use crate::args::TraceArgs;
 use crate::exit::usage;
 use crate::parse::StartAt;
 
-pub async fn run(context: Context, args: TraceArgs) -> anyhow::Result<()> {
+pub async fn run(
+    context: Context,
+    args: TraceArgs,
+    mut interrupts: Interrupts,
+) -> anyhow::Result<()> {
     if matches!(args.from, StartAt::Offset(_) | StartAt::End) {
         return Err(usage(
             "--from takes a moment here: beginning, a time as 2026-01-31T00:00:00Z, or how long ago as -1h",
@@ -21,7 +25,7 @@ pub async fn run(context: Context, args: TraceArgs) -> anyhow::Result<()> {
     }
     let found = tokio::select! {
         found = look(&context, &args) => found?,
-        Ok(()) = ctrl_c() => bail!("interrupted before all was read; name a --topic, or a later --from, to read less"),
+        () = interrupts.next() => bail!("interrupted before all was read; name a --topic, or a later --from, to read less"),
     };
     Ok(context.output.rows(&path::in_order(found))?)
 }
