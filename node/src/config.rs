@@ -343,7 +343,8 @@ mod tests {
 
     #[test]
     fn limits_that_cannot_work_together_are_refused_by_both_names_and_values() {
-        let wrong: [(fn(&mut Limits), &[&str]); 8] = [
+        type Spoil = fn(&mut Limits);
+        let wrong: [(Spoil, &[&str]); 8] = [
             (
                 |limits| limits.node_dead_after_ms = 1,
                 &["node_dead_after_ms = 1", "heartbeat_ms = 300"],
