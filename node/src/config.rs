@@ -153,6 +153,11 @@ pub struct Limits {
     pub groups_per_coordinator: usize,
     /// Members of one consumer group.
     pub group_members: usize,
+    /// Bytes of one consumer group: its positions with their notes, its members with what they subscribe to,
+    /// and who owns what.
+    pub group_bytes: u64,
+    /// Bytes of all consumer groups of one coordinator together. A replica of them is replaced by sending all.
+    pub coordinator_group_bytes: u64,
     /// A member that says nothing for this long is out of its group, if it asks for nothing else.
     pub group_session_ms: u32,
     /// A member whose connection ended has this long to come back, unless it is a static one.
@@ -212,6 +217,8 @@ impl Default for Limits {
             group_partitions: 16,
             groups_per_coordinator: 10_000,
             group_members: 1_000,
+            group_bytes: 16 << 20,
+            coordinator_group_bytes: 48 << 20,
             group_session_ms: 10_000,
             group_return_ms: 3_000,
             group_rebalance_ms: 30_000,
