@@ -66,6 +66,9 @@ pub struct Limits {
     /// Bytes of log for each byte of a checkpoint that follows them, unless it has 4 KiB or less; 0: a
     /// checkpoint at each end of a segment, whatever it costs.
     pub checkpoint_factor: u64,
+    /// The most bytes of a checkpoint that is sent to another node, and of those from others that are taken in
+    /// at a time.
+    pub checkpoint_bytes: usize,
     /// The block cache and memtables of the database, together.
     pub database_bytes: usize,
     /// Below this much free space, writes are refused.
@@ -178,6 +181,7 @@ impl Default for Limits {
             log_tail_bytes: 256 << 20,
             commit_queue_bytes: 64 << 20,
             checkpoint_factor: 4,
+            checkpoint_bytes: 1 << 30,
             database_bytes: 512 << 20,
             free_space_floor_bytes: 256 << 20,
             produce_inflight_bytes: 128 << 20,
