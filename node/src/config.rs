@@ -76,6 +76,9 @@ pub struct Limits {
     /// Bytes of log for each byte of a checkpoint that follows them, unless it has 4 KiB or less; 0: a
     /// checkpoint at each end of a segment, whatever it costs.
     pub checkpoint_factor: u64,
+    /// The most bytes of a checkpoint that is sent to another node, and of those from others that are taken in
+    /// at a time.
+    pub checkpoint_bytes: usize,
     /// The block cache and memtables of the database, together.
     pub database_bytes: usize,
     /// Below this much free space, writes are refused.
@@ -163,6 +166,11 @@ pub struct Limits {
     pub groups_per_coordinator: usize,
     /// Members of one consumer group.
     pub group_members: usize,
+    /// Bytes of one consumer group: its positions with their notes, its members with what they subscribe to,
+    /// and who owns what.
+    pub group_bytes: u64,
+    /// Bytes of all consumer groups of one coordinator together. A replica of them is replaced by sending all.
+    pub coordinator_group_bytes: u64,
     /// A member that says nothing for this long is out of its group, if it asks for nothing else.
     pub group_session_ms: u32,
     /// A member whose connection ended has this long to come back, unless it is a static one.
@@ -183,6 +191,7 @@ impl Default for Limits {
             log_tail_bytes: 256 << 20,
             commit_queue_bytes: 64 << 20,
             checkpoint_factor: 4,
+            checkpoint_bytes: 1 << 30,
             database_bytes: 512 << 20,
             free_space_floor_bytes: 256 << 20,
             produce_inflight_bytes: 128 << 20,
@@ -222,6 +231,8 @@ impl Default for Limits {
             group_partitions: 16,
             groups_per_coordinator: 10_000,
             group_members: 1_000,
+            group_bytes: 16 << 20,
+            coordinator_group_bytes: 48 << 20,
             group_session_ms: 10_000,
             group_return_ms: 3_000,
             group_rebalance_ms: 30_000,

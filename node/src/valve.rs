@@ -13,6 +13,7 @@ type Pace = (u32, Duration);
 
 const OFTEN: Pace = (5, Duration::from_secs(1));
 const RARELY: Pace = (1, Duration::from_secs(30));
+const SELDOM: Pace = (1, Duration::from_secs(60));
 
 /// Lets through five lines a second, unless it was made to let through fewer.
 #[derive(Debug)]
@@ -39,6 +40,11 @@ impl Valve {
     /// One for what is as it should be: a line in half a minute.
     pub fn rare() -> Valve {
         Valve::of(RARELY)
+    }
+
+    /// One for what goes wrong again at every attempt until somebody does something: a line a minute.
+    pub fn seldom() -> Valve {
+        Valve::of(SELDOM)
     }
 
     fn of(pace: Pace) -> Valve {
@@ -77,7 +83,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_flood_is_a_few_lines_in_a_while_and_a_count_of_the_rest() {
-        for valve in [Valve::default(), Valve::rare()] {
+        for valve in [Valve::default(), Valve::rare(), Valve::seldom()] {
             let (lines, window) = valve.pace;
             let left_out = 100 - u64::from(lines);
             let passed = (0..100).filter(|_| valve.pass() == Some(0)).count();

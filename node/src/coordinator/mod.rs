@@ -19,6 +19,7 @@ mod lag;
 mod lag_watch;
 mod operator;
 mod resolve;
+mod room;
 mod session;
 
 use std::collections::BTreeMap;
@@ -48,6 +49,8 @@ use crate::env::Clock;
 use crate::metrics::Metrics;
 use crate::partition::{Partition, Partitions};
 use crate::peer::Peers;
+
+use room::{Reserved, UnderWay};
 
 pub use lag_watch::{GroupPhase, LagSeen, LagWatch, Seen};
 pub use session::Session;
@@ -85,6 +88,8 @@ struct Inner {
     led: Mutex<BTreeMap<u32, Led>>,
     /// Rung when a group is not as it was; for those somebody waits for.
     changes: Mutex<BTreeMap<String, watch::Sender<u64>>>,
+    /// What commands under way will add to groups.
+    under_way: UnderWay,
     /// Counts sessions, to tell one of a member from the next.
     sessions: AtomicU64,
 }
@@ -136,6 +141,7 @@ impl Coordinator {
             making: AsyncMutex::default(),
             led: Mutex::default(),
             changes: Mutex::default(),
+            under_way: UnderWay::default(),
             sessions: AtomicU64::new(0),
         }));
         let keeper = coordinator.clone();
@@ -240,12 +246,25 @@ impl Coordinator {
         Ok(partition)
     }
 
-    /// Writes down what happens to a group, and tells its members if that changed who owns what.
+    /// Writes down what happens to a group, if there is room for it.
     async fn write(
         &self,
         partition: &Partition,
         group: &str,
         kind: group_command::Kind,
+    ) -> Result<GroupReply, WireError> {
+        let room = self.reserve(partition, group, &kind)?;
+        self.write_reserved(partition, group, kind, room).await
+    }
+
+    /// Writes down what happens to a group, and tells its members if that changed who owns what. The room for
+    /// it is kept until the outcome is known.
+    async fn write_reserved(
+        &self,
+        partition: &Partition,
+        group: &str,
+        kind: group_command::Kind,
+        _room: Option<Reserved>,
     ) -> Result<GroupReply, WireError> {
         let understood = self.view().understood;
         let command = GroupCommand {

@@ -322,15 +322,24 @@ impl Session {
                 _ => positions.push(position),
             }
         }
-        if !positions.is_empty() {
-            let kind = group_command::Kind::Committed(PositionsCommitted {
+        let fitting = self.coordinator.fitting(
+            &self.partition,
+            &self.group,
+            PositionsCommitted {
                 member_id: self.member.member_id.clone(),
                 positions,
                 session: self.written,
                 ..PositionsCommitted::default()
-            });
-            let reply = self.write(kind).await?;
-            refused.extend(reply.refused);
+            },
+        );
+        for (place, error) in fitting.refused {
+            refuse(place, error);
+        }
+        if !fitting.committed.positions.is_empty() {
+            let kind = group_command::Kind::Committed(fitting.committed);
+            let (coordinator, room) = (&self.coordinator, fitting.room);
+            let written = coordinator.write_reserved(&self.partition, &self.group, kind, room);
+            refused.extend(written.await?.refused);
         }
         Ok(Committed { refused })
     }

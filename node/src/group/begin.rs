@@ -10,7 +10,12 @@ use super::{Group, Place};
 impl Group {
     /// Records the partitions that a command names, before it is applied, and gives those that came after the
     /// group a position of 0. Returns those partitions, and true if anything was recorded.
-    pub(super) fn begin(&mut self, kind: &group_command::Kind, now_ms: i64) -> (Vec<Place>, bool) {
+    pub(super) fn begin(
+        &mut self,
+        name: &str,
+        kind: &group_command::Kind,
+        now_ms: i64,
+    ) -> (Vec<Place>, bool) {
         let (topics, joins) = match kind {
             group_command::Kind::Joins(joins) => (joins.topics.as_slice(), Some(joins)),
             group_command::Kind::Topics(changed) => (changed.topics.as_slice(), None),
@@ -26,12 +31,18 @@ impl Group {
                 // Members subscribe as before: only the topic can be new.
                 None => !by_operator,
             };
-            begun.extend(self.begin_topic(topic, awaited, now_ms));
+            begun.extend(self.begin_topic(name, topic, awaited, now_ms));
         }
         (begun, self.begun != before)
     }
 
-    fn begin_topic(&mut self, topic: &GroupTopic, awaited: bool, now_ms: i64) -> Vec<Place> {
+    fn begin_topic(
+        &mut self,
+        name: &str,
+        topic: &GroupTopic,
+        awaited: bool,
+        now_ms: i64,
+    ) -> Vec<Place> {
         let known = self.begun.get(&topic.topic_id).copied();
         let first = known.or_else(|| self.begun_before_rules(topic));
         let first = first.unwrap_or(match awaited {
@@ -56,7 +67,7 @@ impl Group {
                 committed_ms: now_ms,
                 note: String::new(),
             };
-            self.positions.insert(*place, position);
+            self.put_position(name, *place, position);
         }
         new
     }

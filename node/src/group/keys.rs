@@ -23,6 +23,13 @@ pub fn is_key(key: &[u8]) -> bool {
 }
 
 impl<'a> Key<'a> {
+    /// The group that it is of.
+    pub fn group(self) -> &'a str {
+        match self {
+            Key::Group(name) | Key::Position(name, _) => name,
+        }
+    }
+
     pub fn encode(self) -> Bytes {
         let mut out = BytesMut::new();
         match self {

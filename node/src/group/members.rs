@@ -14,7 +14,7 @@ use ropewalk_proto::v1::{
 };
 
 use super::assign::{Subscribers, targets};
-use super::{Group, Member, Place, Share, Stamp, Topic};
+use super::{Group, Member, Place, Share, Size, Stamp, Topic};
 
 impl Topic {
     /// The topic as commands have it.
@@ -135,12 +135,12 @@ impl Group {
     }
 
     /// Drops the positions in topics that are no more; returns which.
-    pub(super) fn forget(&mut self, gone_topic_ids: &[u64]) -> Vec<Place> {
+    pub(super) fn forget(&mut self, name: &str, gone_topic_ids: &[u64]) -> Vec<Place> {
         self.begun.retain(|id, _| !gone_topic_ids.contains(id));
         let gone = |place: &&Place| gone_topic_ids.contains(&place.topic_id);
         let gone: Vec<Place> = self.positions.keys().filter(gone).copied().collect();
         for place in &gone {
-            self.positions.remove(place);
+            self.remove_position(name, *place);
         }
         gone
     }
@@ -365,6 +365,7 @@ impl Group {
             positions,
             begun: begun.collect(),
             used_ms: state.used_ms,
+            size: Size::default(),
         }
     }
 }

@@ -9,6 +9,9 @@ mod begin_tests;
 mod chains;
 mod keys;
 mod members;
+mod size;
+#[cfg(test)]
+mod size_tests;
 #[cfg(test)]
 mod tests;
 
@@ -26,6 +29,7 @@ use ropewalk_raft_store::machine::{Effect, MachineError};
 
 use keys::Key;
 pub use keys::is_key;
+pub use size::Size;
 
 /// One partition of a topic, by the topic's id: a topic made anew under the name is another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,7 +42,11 @@ pub struct Place {
 
 /// The groups of one coordinator's partition.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Groups(BTreeMap<String, Group>);
+pub struct Groups {
+    by_name: BTreeMap<String, Group>,
+    /// The sizes of all of them.
+    bytes: u64,
+}
 
 /// One group.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -58,6 +66,8 @@ pub struct Group {
     pub begun: BTreeMap<u64, u32>,
     /// Leader time since when it is idle, if it has no members.
     pub used_ms: i64,
+    /// Bytes it takes.
+    pub size: Size,
 }
 
 /// One member.
@@ -105,17 +115,19 @@ pub struct Share {
 impl Groups {
     /// One group.
     pub fn get(&self, group: &str) -> Option<&Group> {
-        self.0.get(group)
+        self.by_name.get(group)
     }
 
     /// All groups, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Group)> {
-        self.0.iter().map(|(name, group)| (name.as_str(), group))
+        self.by_name
+            .iter()
+            .map(|(name, group)| (name.as_str(), group))
     }
 
     /// How many there are.
     pub fn count(&self) -> usize {
-        self.0.len()
+        self.by_name.len()
     }
 
     /// Carries a command out; what changes on the disk goes to `effects`. `None` for a command of a
@@ -125,11 +137,23 @@ impl Groups {
         command: &GroupCommand,
         effects: &mut Vec<Effect>,
     ) -> Option<GroupReply> {
-        use group_command::Kind;
         let kind = command.kind.as_ref()?;
         if command.rules > GROUP_RULES {
             return None;
         }
+        let before = self.bytes_of(&command.group);
+        let reply = self.carry_out(command, kind, effects);
+        self.resized(&command.group, before);
+        reply
+    }
+
+    fn carry_out(
+        &mut self,
+        command: &GroupCommand,
+        kind: &group_command::Kind,
+        effects: &mut Vec<Effect>,
+    ) -> Option<GroupReply> {
+        use group_command::Kind;
         let name = &command.group;
         let stamp = Stamp {
             now_ms: command.leader_time_ms,
@@ -148,25 +172,33 @@ impl Groups {
             Kind::Leave(leave) => self.group(name).leave(&leave.member_ids, stamp),
             Kind::Released(released) => self.group(name).release(released),
             Kind::Topics(topics) => {
-                for place in self.group(name).forget(&topics.gone_topic_ids) {
+                for place in self.group(name).forget(name, &topics.gone_topic_ids) {
                     effects.push(remove(Key::Position(name, place)));
                 }
                 self.group(name).change_topics(topics, stamp)
             }
             Kind::Deleted(_) | Kind::Committed(_) => return None,
         };
-        match self.0.get(name) {
-            Some(group) if *group == Group::default() => drop(self.0.remove(name)),
-            Some(group) if reply.changed || noted => {
-                effects.push(put(Key::Group(name), &group.to_state()));
-            }
+        match self.by_name.get_mut(name) {
+            Some(group) if *group == Group::default() => drop(self.by_name.remove(name)),
+            Some(group) if reply.changed || noted => group.write(name, effects),
             _ => {}
         }
         Some(reply)
     }
 
+    fn bytes_of(&self, name: &str) -> u64 {
+        self.get(name).map_or(0, |group| group.size.bytes())
+    }
+
+    /// Takes in that a group of this name has another size than before.
+    fn resized(&mut self, name: &str, before: u64) {
+        let others = self.bytes.saturating_sub(before);
+        self.bytes = others + self.bytes_of(name);
+    }
+
     fn group(&mut self, name: &str) -> &mut Group {
-        self.0.entry(name.to_owned()).or_default()
+        self.by_name.entry(name.to_owned()).or_default()
     }
 
     /// Gives partitions that came after the group their start offset; returns true if anything was recorded.
@@ -181,7 +213,7 @@ impl Groups {
             return false;
         }
         let group = self.group(name);
-        let (begun, noted) = group.begin(kind, stamp.now_ms);
+        let (begun, noted) = group.begin(name, kind, stamp.now_ms);
         for place in begun {
             if let Some(position) = group.positions.get(&place) {
                 effects.push(put(Key::Position(name, place), position));
@@ -205,7 +237,7 @@ impl Groups {
             let kind = group_command::Kind::Committed(committed.clone());
             self.begin(name, &kind, stamp, effects);
         }
-        let Some(group) = self.0.get_mut(name) else {
+        let Some(group) = self.by_name.get_mut(name) else {
             return refused(unknown_member(name, &committed.member_id));
         };
         let member = group.members.get(&committed.member_id);
@@ -229,7 +261,7 @@ impl Groups {
                 note: position.note.clone(),
             };
             effects.push(put(Key::Position(name, place), &state));
-            group.positions.insert(place, state);
+            group.put_position(name, place, state);
         }
         if by_operator {
             group.used_ms = stamp.now_ms;
@@ -238,14 +270,14 @@ impl Groups {
             reply.changed = group.give_out();
         }
         if by_operator || reply.changed {
-            effects.push(put(Key::Group(name), &group.to_state()));
+            group.write(name, effects);
         }
         reply
     }
 
     /// Why an operator can't move the group's positions. Otherwise the group is there afterwards.
     fn refuse_operator(&mut self, name: &str, create: bool, stamp: Stamp) -> Option<WireError> {
-        match self.0.get(name) {
+        match self.by_name.get(name) {
             Some(group) if !group.members.is_empty() => Some(in_use(
                 name,
                 group.members.len(),
@@ -265,7 +297,7 @@ impl Groups {
         deleted: &GroupDeleted,
         effects: &mut Vec<Effect>,
     ) -> GroupReply {
-        let Some(group) = self.0.get(name) else {
+        let Some(group) = self.by_name.get(name) else {
             return refused(unknown_group(name));
         };
         if !group.members.is_empty() {
@@ -281,7 +313,7 @@ impl Groups {
         for place in group.positions.keys() {
             effects.push(remove(Key::Position(name, *place)));
         }
-        self.0.remove(name);
+        self.by_name.remove(name);
         GroupReply {
             changed: true,
             ..GroupReply::default()
@@ -290,17 +322,21 @@ impl Groups {
 
     /// Takes up one pair from the disk.
     pub fn load(&mut self, key: &[u8], value: &Bytes) -> Result<(), MachineError> {
-        match Key::decode(key)? {
-            Key::Group(name) => {
+        let key = Key::decode(key)?;
+        let name = key.group();
+        let before = self.bytes_of(name);
+        let group = self.group(name);
+        match key {
+            Key::Group(_) => {
                 let state: GroupState = decode(value)?;
-                let positions = std::mem::take(&mut self.group(name).positions);
-                *self.group(name) = Group::from_state(state, positions);
+                let (positions, size) = (std::mem::take(&mut group.positions), group.size);
+                *group = Group::from_state(state, positions);
+                group.size = size;
+                group.measure(name);
             }
-            Key::Position(name, place) => {
-                let position = decode(value)?;
-                self.group(name).positions.insert(place, position);
-            }
+            Key::Position(_, place) => group.put_position(name, place, decode(value)?),
         }
+        self.resized(name, before);
         Ok(())
     }
 
@@ -310,6 +346,27 @@ impl Groups {
             effects.push(put(Key::Group(name), &group.to_state()));
             let positions = group.positions.iter();
             effects.extend(positions.map(|(place, state)| put(Key::Position(name, *place), state)));
+        }
+    }
+}
+
+impl Group {
+    /// Writes down everything but its positions.
+    fn write(&mut self, name: &str, effects: &mut Vec<Effect>) {
+        self.measure(name);
+        effects.push(put(Key::Group(name), &self.to_state()));
+    }
+
+    fn put_position(&mut self, name: &str, place: Place, state: GroupPositionState) {
+        self.size.positions += size::of_position(name, &state.note);
+        if let Some(before) = self.positions.insert(place, state) {
+            self.size.positions -= size::of_position(name, &before.note);
+        }
+    }
+
+    fn remove_position(&mut self, name: &str, place: Place) {
+        if let Some(before) = self.positions.remove(&place) {
+            self.size.positions -= size::of_position(name, &before.note);
         }
     }
 }

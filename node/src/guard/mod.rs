@@ -40,6 +40,8 @@ const ENVELOPE_BYTES: usize = 64 << 10;
 const PEER_BYTES: usize = 65 << 20;
 /// The largest answer of a unary call that counts as small.
 const SMALL_ANSWER_BYTES: usize = 64 << 10;
+/// The largest part of a checkpoint, besides what goes along.
+const PART_BYTES: usize = 1 << 20;
 /// Room for small answers of unary calls.
 const SMALL_ANSWERS_BYTES: usize = 16 << 20;
 /// Room for messages between nodes other than entries and snapshots.
@@ -161,7 +163,8 @@ impl Guard {
 
     /// The room that the requests of a call are charged to.
     fn room(&self, path: &str) -> &Requests {
-        let is_bulk = path.ends_with("/Append") || path.ends_with("/InstallSnapshot");
+        let bulk = ["/Append", "/InstallSnapshot", "/InstallSnapshotParts"];
+        let is_bulk = bulk.iter().any(|call| path.ends_with(call));
         match self.0.is_for_peers && !is_bulk {
             true => &self.0.urgent,
             false => &self.0.requests,
@@ -173,6 +176,9 @@ impl Guard {
         let (bytes, fields) = match rpc {
             _ if shared.is_for_peers && path.ends_with("/Heartbeat") => {
                 (HEARTBEAT_BYTES, HEARTBEAT_FIELDS)
+            }
+            _ if shared.is_for_peers && path.ends_with("/InstallSnapshotParts") => {
+                (PART_BYTES + ENVELOPE_BYTES, PEER_FIELDS)
             }
             _ if shared.is_for_peers => (PEER_BYTES, PEER_FIELDS),
             Some(Rpc::Produce | Rpc::Publish) => {

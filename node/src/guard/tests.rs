@@ -210,7 +210,7 @@ fn heartbeats_and_votes_do_not_wait_behind_entries_and_snapshots() {
         raft.iter()
             .all(|call| is_urgent(&format!("/ropewalk.v1.Raft/{call}")))
     );
-    let bulk = ["Append", "InstallSnapshot"];
+    let bulk = ["Append", "InstallSnapshot", "InstallSnapshotParts"];
     assert!(
         !bulk
             .iter()

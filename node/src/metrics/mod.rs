@@ -72,6 +72,8 @@ pub struct Valves {
     pub session_ended: Valve,
     /// A partition was taken from a member.
     pub taken_away: Valve,
+    /// A group has no room for what it was to keep.
+    pub group_full: Valve,
     /// A replica could not be started.
     pub not_started: Valve,
     /// A log could not be compacted.
@@ -86,6 +88,7 @@ impl Valves {
         let all = [
             &self.session_ended,
             &self.taken_away,
+            &self.group_full,
             &self.not_started,
             &self.not_compacted,
             &self.not_purged,

@@ -9,12 +9,15 @@ use ropewalk_proto::ids::NodeId;
 use ropewalk_raft_store::Histogram;
 
 use super::Count;
+use crate::valve::Valve;
 
 /// What is counted of all other nodes.
 #[derive(Debug)]
 pub struct PeerTraffic {
     /// From an AppendEntries with entries in it until its answer: the follower has them on its disk.
     pub replicate: Histogram,
+    /// A checkpoint is too large to be sent.
+    pub checkpoint_not_sent: Valve,
     nodes: Mutex<BTreeMap<NodeId, Arc<PeerNode>>>,
 }
 
@@ -29,6 +32,7 @@ impl Default for PeerTraffic {
     fn default() -> PeerTraffic {
         PeerTraffic {
             replicate: Histogram::latencies(),
+            checkpoint_not_sent: Valve::seldom(),
             nodes: Mutex::default(),
         }
     }

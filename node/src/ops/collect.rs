@@ -66,7 +66,8 @@ fn node(page: &mut Page, seen: &Seen) -> fmt::Result {
     let left_out = seen.connections.iter();
     let left_out: u64 = left_out.map(|(_, seen)| seen.lines_left_out()).sum();
     let left_out = left_out + seen.metrics.valves.left_out() + seen.net.log_lines_left_out();
-    let left_out = left_out + (seen.log_lines_lost)();
+    let not_sent = seen.peers.traffic().checkpoint_not_sent.left_out();
+    let left_out = left_out + not_sent + (seen.log_lines_lost)();
     page.one(&names::LOG_LINES_LEFT_OUT, left_out as f64)?;
     if let Some(at_ms) = seen.net.certificate_not_after_ms() {
         page.one(&names::CERTIFICATE_EXPIRY, at_ms as f64 / 1e3)?;

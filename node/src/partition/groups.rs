@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use ropewalk_proto::command::{Command, Reply};
 use ropewalk_proto::error::{ErrorCode, WireError};
+use ropewalk_proto::ids::GroupId;
 use ropewalk_proto::v1::{GroupCommand, GroupReply};
 use tokio::sync::watch;
 
@@ -33,6 +34,11 @@ impl Partition {
     /// The epoch this replica was last told to lead in, as it changes.
     pub fn leads(&self) -> watch::Receiver<Option<u64>> {
         self.leads.subscribe()
+    }
+
+    /// The Raft group that keeps its log.
+    pub fn raft_group(&self) -> GroupId {
+        self.id.group
     }
 
     /// Looks at the groups as they are applied here.

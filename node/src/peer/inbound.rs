@@ -30,6 +30,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::convert::{Malformed, append_from_wire, appended_to_wire};
 use super::group::RaftGroup;
 use super::service::RaftService;
+use super::snapshot::Gathering;
 use super::trace;
 use super::{MESSAGE_BYTES, PIPELINE, REPLICA_QUEUE, call_timeout};
 use crate::config::Limits;
@@ -44,6 +45,8 @@ struct Shared {
     call_timeout: Duration,
     replicas: RwLock<BTreeMap<ReplicaId, Replica>>,
     refuse_appends: Arc<AtomicBool>,
+    /// Checkpoints that come in parts.
+    gathering: Gathering,
     stop: CancellationToken,
 }
 
@@ -90,6 +93,7 @@ impl Inbound {
                 call_timeout: call_timeout(limits),
                 replicas: RwLock::default(),
                 refuse_appends: Arc::default(),
+                gathering: Gathering::new(limits.checkpoint_bytes, 2 * call_timeout(limits)),
                 stop: CancellationToken::new(),
             }),
         }
@@ -153,6 +157,10 @@ impl Inbound {
     /// Ends the lanes that peers hold open, which a server that shuts down would wait for.
     pub fn close(&self) {
         self.shared.stop.cancel();
+    }
+
+    pub(super) fn gathering(&self) -> &Gathering {
+        &self.shared.gathering
     }
 
     pub(super) fn stopped(&self) -> &CancellationToken {

@@ -18,6 +18,7 @@ mod lane;
 mod network;
 mod peers;
 mod service;
+mod snapshot;
 mod trace;
 
 use std::time::Duration;
@@ -42,8 +43,10 @@ const LANE_QUEUE: usize = 1024;
 const LANE_CALLS: usize = 8192;
 /// AppendEntries waiting for one replica here, those of its [`PIPELINE`] apart.
 const REPLICA_QUEUE: usize = 32;
-/// The largest checkpoint sent.
+/// The largest checkpoint sent in one message; larger ones go in parts.
 const CHECKPOINT_BYTES: usize = 64 << 20;
+/// Bytes of a checkpoint in one part of it.
+const PART_BYTES: usize = 1 << 20;
 /// The largest message on the wire: a checkpoint with what goes along.
 const MESSAGE_BYTES: usize = CHECKPOINT_BYTES + (1 << 20);
 /// Heartbeats, or answers to them, in one message.

@@ -36,7 +36,7 @@ use super::convert::{
 use super::lane::{Kind, LaneError, Waiting, describe};
 use super::peers::{Peer, Peers};
 use super::trace;
-use super::{CHECKPOINT_BYTES, MESSAGE_BYTES, PIPELINE};
+use super::{MESSAGE_BYTES, PIPELINE};
 
 /// Makes the [`Network`]s of one replica.
 #[derive(Debug, Clone)]
@@ -90,18 +90,18 @@ impl Newcomers {
 /// One replica's way to another.
 #[derive(Debug)]
 pub struct Network {
-    peers: Peers,
+    pub(super) peers: Peers,
     node: Broker,
     kind: Kind,
-    group: GroupId,
+    pub(super) group: GroupId,
     from: ReplicaId,
-    to: ReplicaId,
+    pub(super) to: ReplicaId,
     claims: Claims,
     newcomers: Newcomers,
     traces: Traces,
 }
 
-type RpcError = RPCError<TypeConfig>;
+pub(super) type RpcError = RPCError<TypeConfig>;
 
 impl Networks {
     pub(super) fn new(peers: Peers, group: GroupId, from: ReplicaId) -> Networks {
@@ -169,7 +169,7 @@ struct Sent {
 impl Network {
     /// Where the replica's node is now: openraft keeps a stream, and with it the address it was
     /// begun with, for as long as a leader leads.
-    fn peer(&self) -> Arc<Peer> {
+    pub(super) fn peer(&self) -> Arc<Peer> {
         self.peers.peer_of(&self.node)
     }
 
@@ -215,7 +215,7 @@ impl Network {
     }
 
     /// A call outside the lanes, bounded in time.
-    async fn unary<T>(
+    pub(super) async fn unary<T>(
         &self,
         what: RPCTypes,
         bound: Duration,
@@ -258,7 +258,7 @@ impl Network {
         })
     }
 
-    fn timeout(&self, action: RPCTypes, timeout: Duration) -> RpcError {
+    pub(super) fn timeout(&self, action: RPCTypes, timeout: Duration) -> RpcError {
         RPCError::Timeout(Timeout {
             action,
             id: self.from,
@@ -277,7 +277,7 @@ impl Network {
         }
     }
 
-    fn status_error(&self, status: &Status) -> RpcError {
+    pub(super) fn status_error(&self, status: &Status) -> RpcError {
         match status.code() {
             Code::Unavailable | Code::Unknown => {
                 unreachable_error(&LaneError::Down(describe(status)))
@@ -362,13 +362,6 @@ impl RaftNetworkV2<TypeConfig> for Network {
         option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
         let Snapshot { meta, snapshot } = snapshot;
-        if snapshot.len() > CHECKPOINT_BYTES {
-            let why = format!(
-                "a checkpoint of {} bytes is more than the {CHECKPOINT_BYTES} that are sent",
-                snapshot.len()
-            );
-            return Err(unreachable_error(&Malformed(why)).into());
-        }
         let (last_log_id, last_membership) = snapshot_meta_to_wire(&meta);
         let call = v1::SnapshotCall {
             group_id: self.group.0,
@@ -379,9 +372,7 @@ impl RaftNetworkV2<TypeConfig> for Network {
             checkpoint: snapshot,
         };
         let bound = self.peers.call_timeout().max(option.soft_ttl());
-        let sending = self.unary(RPCTypes::InstallSnapshot, bound, async |mut client| {
-            client.install_snapshot(call).await
-        });
+        let sending = self.send_snapshot(call, bound);
         let answer = tokio::select! {
             biased;
             closed = cancel => return Err(closed.into()),
@@ -459,7 +450,7 @@ struct SentRange {
 }
 
 /// Unreachable makes openraft pause before it tries again, whatever the cause was.
-fn unreachable_error<E: std::error::Error + 'static>(error: &E) -> RpcError {
+pub(super) fn unreachable_error<E: std::error::Error + 'static>(error: &E) -> RpcError {
     RPCError::Unreachable(Unreachable::new(error))
 }
 

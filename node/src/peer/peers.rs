@@ -123,6 +123,11 @@ impl Peers {
         call_timeout(&self.inner.limits)
     }
 
+    /// The most bytes of a checkpoint that is sent.
+    pub(super) fn checkpoint_bytes(&self) -> usize {
+        self.inner.limits.checkpoint_bytes
+    }
+
     pub(super) fn peer(&self, address: &str) -> Arc<Peer> {
         let mut peers = self.inner.peers.lock();
         if let Some(peer) = peers.get(address) {

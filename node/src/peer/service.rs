@@ -24,6 +24,7 @@ use super::convert::{
 };
 use super::gather::gather;
 use super::inbound::{Answer, Inbound, Job, Permits, Reply};
+use super::snapshot::Gathered;
 use super::{GATHER_CALLS, GATHER_PAUSE, LANE_BYTES, LANE_CALLS};
 
 /// `ropewalk.v1.Raft`, for the replicas of an [`Inbound`].
@@ -35,6 +36,20 @@ pub struct RaftService {
 impl RaftService {
     pub(super) fn new(inbound: Inbound) -> RaftService {
         RaftService { inbound }
+    }
+
+    async fn install(
+        &self,
+        call: v1::SnapshotCall,
+    ) -> Result<Response<v1::SnapshotAnswer>, Status> {
+        let raft = self.inbound.find(call.group_id, call.to_replica_id)?;
+        let vote = vote_from_wire(call.vote).map_err(WireError::from)?;
+        let meta = snapshot_meta_from_wire(&vote, call.last_log_id, call.last_membership)
+            .map_err(WireError::from)?;
+        let answer = raft.install(vote, meta, call.checkpoint).await?;
+        Ok(Response::new(v1::SnapshotAnswer {
+            vote: Some(vote_to_wire(&answer.vote)),
+        }))
     }
 
     /// Answers until this node stops; `reader` takes in the calls, and ends with the answers.
@@ -134,15 +149,20 @@ impl Raft for RaftService {
         &self,
         request: Request<v1::SnapshotCall>,
     ) -> Result<Response<v1::SnapshotAnswer>, Status> {
-        let call = request.into_inner();
-        let raft = self.inbound.find(call.group_id, call.to_replica_id)?;
-        let vote = vote_from_wire(call.vote).map_err(WireError::from)?;
-        let meta = snapshot_meta_from_wire(&vote, call.last_log_id, call.last_membership)
-            .map_err(WireError::from)?;
-        let answer = raft.install(vote, meta, call.checkpoint).await?;
-        Ok(Response::new(v1::SnapshotAnswer {
-            vote: Some(vote_to_wire(&answer.vote)),
-        }))
+        self.install(request.into_inner()).await
+    }
+
+    async fn install_snapshot_parts(
+        &self,
+        request: Request<Streaming<v1::SnapshotPart>>,
+    ) -> Result<Response<v1::SnapshotAnswer>, Status> {
+        let mut parts = request.into_inner();
+        let is_here = |call: &v1::SnapshotCall| {
+            let found = self.inbound.find(call.group_id, call.to_replica_id);
+            found.map(drop)
+        };
+        let Gathered { call, _room } = self.inbound.gathering().gather(&mut parts, is_here).await?;
+        self.install(call).await
     }
 
     async fn transfer_leadership(

@@ -9,6 +9,7 @@ mod damaged_node;
 mod failed_disk;
 mod filters;
 mod forged;
+mod group_room;
 mod group_topics;
 mod groups;
 mod producers;

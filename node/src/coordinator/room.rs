@@ -1,0 +1,189 @@
+//! Room for what groups keep. What commands under way will add counts as if it were there, so that many at a
+//! time fit no better than one after the other.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use ropewalk_proto::error::{ErrorCode, WireError};
+use ropewalk_proto::ids::GroupId;
+use ropewalk_proto::v1::{GroupPosition, PositionsCommitted, group_command};
+
+use super::Coordinator;
+use crate::config::Limits;
+use crate::group::{Groups, Place};
+use crate::partition::Partition;
+
+/// Bytes that commands under way will add, by partition of the internal topic. Clones are the same.
+#[derive(Debug, Clone, Default)]
+pub(super) struct UnderWay(Arc<Mutex<BTreeMap<GroupId, Adding>>>);
+
+/// Bytes that commands of one partition will add.
+#[derive(Debug, Default)]
+struct Adding {
+    /// All of them.
+    bytes: u64,
+    /// By group.
+    groups: BTreeMap<String, u64>,
+}
+
+/// Room that is kept for one command until its outcome is known.
+#[derive(Debug)]
+pub(super) struct Reserved {
+    under_way: UnderWay,
+    partition: GroupId,
+    group: String,
+    bytes: u64,
+}
+
+/// Positions of a commit that fit, the room kept for them, and those that do not fit.
+pub(super) struct Fitting {
+    pub committed: PositionsCommitted,
+    pub room: Option<Reserved>,
+    pub refused: Vec<(Place, WireError)>,
+}
+
+impl UnderWay {
+    /// Keeps room for so many bytes more, if there is some.
+    fn reserve(
+        &self,
+        partition: GroupId,
+        groups: &Groups,
+        group: &str,
+        bytes: u64,
+        limits: &Limits,
+    ) -> Result<Reserved, WireError> {
+        let mut under_way = self.0.lock();
+        let adding = under_way.entry(partition).or_default();
+        let of_group = adding.groups.get(group).copied().unwrap_or(0);
+        let size = groups.get(group).map_or(0, |known| known.size.bytes());
+        let needed = size + of_group + bytes;
+        let in_all = groups.bytes() + adding.bytes + bytes;
+        if needed > limits.group_bytes {
+            return Err(full_group(group, needed, limits.group_bytes));
+        }
+        if in_all > limits.coordinator_group_bytes {
+            return Err(full_coordinator(
+                group,
+                bytes,
+                in_all,
+                limits.coordinator_group_bytes,
+            ));
+        }
+        adding.bytes += bytes;
+        *adding.groups.entry(group.to_owned()).or_default() += bytes;
+        Ok(Reserved {
+            under_way: self.clone(),
+            partition,
+            group: group.to_owned(),
+            bytes,
+        })
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        let mut under_way = self.under_way.0.lock();
+        let Some(adding) = under_way.get_mut(&self.partition) else {
+            return;
+        };
+        adding.bytes = adding.bytes.saturating_sub(self.bytes);
+        if let Some(of_group) = adding.groups.get_mut(&self.group) {
+            *of_group = of_group.saturating_sub(self.bytes);
+            if *of_group == 0 {
+                adding.groups.remove(&self.group);
+            }
+        }
+        if adding.groups.is_empty() {
+            under_way.remove(&self.partition);
+        }
+    }
+}
+
+impl Coordinator {
+    /// Room for what a command adds to a group. None is needed where the group gets no larger: that passes
+    /// even where a bound was lowered since.
+    pub(super) fn reserve(
+        &self,
+        partition: &Partition,
+        group: &str,
+        kind: &group_command::Kind,
+    ) -> Result<Option<Reserved>, WireError> {
+        self.reserve_bytes(partition, group, |groups| groups.growth(group, kind))
+    }
+
+    fn reserve_bytes(
+        &self,
+        partition: &Partition,
+        group: &str,
+        growth: impl FnOnce(&Groups) -> u64,
+    ) -> Result<Option<Reserved>, WireError> {
+        let reserved = partition.with_groups(|groups| {
+            let bytes = growth(groups);
+            (bytes > 0).then(|| {
+                let under_way = &self.0.under_way;
+                under_way.reserve(partition.raft_group(), groups, group, bytes, &self.0.limits)
+            })
+        });
+        let Some(Err(error)) = &reserved else {
+            return reserved.transpose();
+        };
+        if let Some(left_out) = self.0.metrics.valves.group_full.pass() {
+            tracing::warn!(group, %error, left_out, "a group has no room for what it was to keep");
+        }
+        reserved.transpose()
+    }
+
+    /// Positions of a member's commit that there is room for. Those that get no larger are always among them.
+    pub(super) fn fitting(
+        &self,
+        partition: &Partition,
+        group: &str,
+        committed: PositionsCommitted,
+    ) -> Fitting {
+        let growth = |groups: &Groups| groups.growth_by_commit(group, &committed);
+        let error = match self.reserve_bytes(partition, group, growth) {
+            Ok(room) => {
+                return Fitting {
+                    committed,
+                    room,
+                    refused: Vec::new(),
+                };
+            }
+            Err(error) => error,
+        };
+        let (growing, positions): (Vec<_>, Vec<_>) = partition.with_groups(|groups| {
+            let known = groups.get(group);
+            let grows =
+                |position: &GroupPosition| known.is_none_or(|known| known.grows_by(position));
+            committed.positions.into_iter().partition(grows)
+        });
+        let refused = growing.iter().map(Place::from);
+        Fitting {
+            committed: PositionsCommitted {
+                positions,
+                ..committed
+            },
+            room: None,
+            refused: refused.map(|place| (place, error.clone())).collect(),
+        }
+    }
+}
+
+fn full_group(group: &str, needed: u64, bound: u64) -> WireError {
+    WireError::new(
+        ErrorCode::Overloaded,
+        format!(
+            "group {group} would keep {needed} bytes, and {bound} is the most (group_bytes); use shorter notes, or fewer topics, partitions or members"
+        ),
+    )
+}
+
+fn full_coordinator(group: &str, bytes: u64, in_all: u64, bound: u64) -> WireError {
+    WireError::new(
+        ErrorCode::Overloaded,
+        format!(
+            "group {group} needs {bytes} bytes more, and the groups of its coordinator would keep {in_all}, of which {bound} is the most (coordinator_group_bytes); delete groups that nobody uses, or use shorter notes or fewer topics"
+        ),
+    )
+}

@@ -1,0 +1,196 @@
+//! Bytes that groups keep, as a checkpoint of their partition holds them: an upper bound. Offsets, epochs
+//! and times count as if they were as long as they get, so that a position that only moves stays as large.
+
+use std::collections::BTreeMap;
+
+use ropewalk_proto::v1::{
+    GroupMember, GroupPosition, GroupTopic, MemberJoins, PositionsCommitted, TopicsChanged,
+    group_command::Kind,
+};
+
+use prost::Message;
+
+use super::{Group, Groups, Member, Place, Topic};
+
+/// A pair of a checkpoint: tags and lengths of key and value.
+const PAIR_BYTES: u64 = 16;
+/// A group without anything in it, and without its name.
+const GROUP_BYTES: u64 = 40 + PAIR_BYTES;
+/// A position without its note, and without the group's name.
+const POSITION_BYTES: u64 = 40 + PAIR_BYTES;
+/// A member without what it told.
+const MEMBER_BYTES: u64 = 32 + PAIR_BYTES;
+/// One topic of a member, by its id.
+const TOPIC_ID_BYTES: u64 = 8;
+/// A topic, without its name and growths, and how many of its partitions have begun.
+const TOPIC_BYTES: u64 = 32 + PAIR_BYTES;
+/// A share, without the members it names.
+const SHARE_BYTES: u64 = 32 + PAIR_BYTES;
+
+/// The size of one group, kept up as it changes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Size {
+    /// Of all positions.
+    pub positions: u64,
+    /// Of everything else, as of its last change.
+    pub rest: u64,
+}
+
+impl Size {
+    /// Of all of it.
+    pub fn bytes(self) -> u64 {
+        self.positions + self.rest
+    }
+}
+
+/// The size of one position of a group.
+pub(super) fn of_position(group: &str, note: &str) -> u64 {
+    POSITION_BYTES + group.len() as u64 + note.len() as u64
+}
+
+fn of_member(told: &GroupMember, topic_ids: usize) -> u64 {
+    MEMBER_BYTES + told.encoded_len() as u64 + TOPIC_ID_BYTES * topic_ids as u64
+}
+
+fn of_topic(name: &str, growths: usize) -> u64 {
+    TOPIC_BYTES + name.len() as u64 + growths as u64
+}
+
+fn of_known(topic: &Topic) -> u64 {
+    let growths = topic.growths.iter().map(Message::encoded_len).sum();
+    of_topic(&topic.name, growths)
+}
+
+fn of_told(topic: &GroupTopic) -> u64 {
+    let growths = topic.growths.iter().map(Message::encoded_len).sum();
+    of_topic(&topic.name, growths)
+}
+
+/// The size of a share of a group whose longest member id has so many bytes: it names two at most.
+fn of_share(longest: u64) -> u64 {
+    SHARE_BYTES + 2 * longest
+}
+
+impl Groups {
+    /// The size of all groups together.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Bytes that a command adds to a group at most.
+    pub fn growth(&self, name: &str, kind: &Kind) -> u64 {
+        match kind {
+            Kind::Joins(joins) => self.grown(name, |group| group.growth_by_join(name, joins)),
+            Kind::Topics(topics) => self.grown(name, |group| group.growth_by_topics(name, topics)),
+            Kind::Committed(committed) => self.growth_by_commit(name, committed),
+            Kind::Leave(_) | Kind::Released(_) | Kind::Deleted(_) => 0,
+        }
+    }
+
+    /// Bytes that positions add to a group at most.
+    pub fn growth_by_commit(&self, name: &str, committed: &PositionsCommitted) -> u64 {
+        self.grown(name, |group| group.growth_by_commit(name, committed))
+    }
+
+    fn grown(&self, name: &str, growth: impl FnOnce(&Group) -> u64) -> u64 {
+        match self.get(name) {
+            Some(group) => growth(group),
+            None => GROUP_BYTES + name.len() as u64 + growth(&Group::default()),
+        }
+    }
+}
+
+impl Group {
+    /// Measures everything but the positions.
+    pub(super) fn measure(&mut self, name: &str) {
+        let members = self.members.values();
+        let members = members.map(|member| of_member(&member.told, member.topic_ids.len()));
+        let shares = of_share(self.longest_id()) * self.shares.len() as u64;
+        let begun = TOPIC_BYTES * self.begun.len() as u64;
+        self.size.rest = GROUP_BYTES
+            + name.len() as u64
+            + members.sum::<u64>()
+            + self.topics.values().map(of_known).sum::<u64>()
+            + shares
+            + begun;
+    }
+
+    fn longest_id(&self) -> u64 {
+        let longest = self.members.keys().map(String::len).max();
+        longest.unwrap_or(0) as u64
+    }
+
+    fn growth_by_join(&self, name: &str, joins: &MemberJoins) -> u64 {
+        let nobody = GroupMember::default();
+        let told = joins.member.as_ref().unwrap_or(&nobody);
+        let longest = self.longest_id();
+        let longer = longest.max(told.member_id.len() as u64);
+        let size = |member: &Member| of_member(&member.told, member.topic_ids.len());
+        let before = self.members.get(&told.member_id).map_or(0, size);
+        let member = of_member(told, joins.topics.len()).saturating_sub(before);
+        let renamed = 2 * (longer - longest) * self.shares.len() as u64;
+        let topics = joins.topics.iter();
+        let topics = topics.map(|topic| self.growth_by_topic(name, topic, longer));
+        member + renamed + topics.sum::<u64>()
+    }
+
+    fn growth_by_topics(&self, name: &str, changed: &TopicsChanged) -> u64 {
+        let longest = self.longest_id();
+        let topics = changed.topics.iter();
+        let topics = topics.map(|topic| self.growth_by_topic(name, topic, longest));
+        let members = changed.members.iter().map(|told| {
+            let before = self.members.get(&told.member_id);
+            let before = before.map_or(0, |member| member.topic_ids.len());
+            TOPIC_ID_BYTES * told.topic_ids.len().saturating_sub(before) as u64
+        });
+        topics.sum::<u64>() + members.sum::<u64>()
+    }
+
+    /// A topic that may be new here, or may have more partitions than it had.
+    fn growth_by_topic(&self, name: &str, topic: &GroupTopic, longest: u64) -> u64 {
+        let known = self.topics.get(&topic.topic_id);
+        let more = of_told(topic).saturating_sub(known.map_or(0, of_known));
+        let partitions = known.map_or(0, |known| known.partitions);
+        let shares = topic.partitions.saturating_sub(partitions);
+        more + of_share(longest) * u64::from(shares) + self.growth_by_begun(name, topic)
+    }
+
+    /// Partitions of a topic that the group may be given a position in.
+    fn growth_by_begun(&self, name: &str, topic: &GroupTopic) -> u64 {
+        let begun = self.begun.get(&topic.topic_id).copied();
+        let recorded = begun.map_or(TOPIC_BYTES, |_| 0);
+        let first = begun.unwrap_or(0);
+        if first >= topic.partitions {
+            return recorded;
+        }
+        let of_topic = |partition| Place {
+            topic_id: topic.topic_id,
+            partition,
+        };
+        let there = self
+            .positions
+            .range(of_topic(first)..of_topic(topic.partitions));
+        let new = u64::from(topic.partitions - first).saturating_sub(there.count() as u64);
+        recorded + new * of_position(name, "")
+    }
+
+    fn growth_by_commit(&self, name: &str, committed: &PositionsCommitted) -> u64 {
+        // Of one place that is named twice, the last word counts.
+        let notes = committed.positions.iter();
+        let notes: BTreeMap<Place, &str> = notes
+            .map(|position| (Place::from(position), position.note.as_str()))
+            .collect();
+        let after: u64 = notes.values().map(|note| of_position(name, note)).sum();
+        let known = notes.keys().filter_map(|place| self.positions.get(place));
+        let before: u64 = known.map(|known| of_position(name, &known.note)).sum();
+        let begun = committed.topic.as_ref();
+        let begun = begun.map_or(0, |topic| self.growth_by_begun(name, topic));
+        after.saturating_sub(before) + begun
+    }
+
+    /// True if a position would be larger than it is.
+    pub fn grows_by(&self, position: &GroupPosition) -> bool {
+        let known = self.positions.get(&Place::from(position));
+        known.is_none_or(|known| position.note.len() > known.note.len())
+    }
+}

@@ -1,0 +1,124 @@
+//! Sizes of groups: what is counted, and what a command is said to add.
+
+use ropewalk_proto::v1::{GroupTopic, MemberJoins};
+
+use super::tests::{Bench, GROUP, TOPIC, growth, topic};
+use super::*;
+
+const MEMBERS: [&str; 3] = ["a", "bb", "a-much-longer-member-id"];
+
+fn joins(member_id: &str, topics: Vec<GroupTopic>) -> group_command::Kind {
+    let names = topics.iter().map(|topic| topic.name.clone());
+    group_command::Kind::Joins(MemberJoins {
+        member: Some(GroupMember {
+            member_id: member_id.to_owned(),
+            topics: names.collect(),
+            ..GroupMember::default()
+        }),
+        rebalance_ms: 1_000,
+        topics,
+        session: 0,
+    })
+}
+
+/// Positions in the first partitions that a member owns.
+fn commits(
+    bench: &Bench,
+    member_id: &str,
+    count: usize,
+    offset: u64,
+    note: &str,
+) -> group_command::Kind {
+    let owned = bench.owned(member_id).into_iter().take(count);
+    let positions = owned.map(|one| GroupPosition {
+        topic_id: one.topic_id,
+        partition: one.partition,
+        epoch: one.epoch,
+        offset,
+        note: note.to_owned(),
+    });
+    group_command::Kind::Committed(PositionsCommitted {
+        member_id: member_id.to_owned(),
+        positions: positions.collect(),
+        ..PositionsCommitted::default()
+    })
+}
+
+/// Applies a command, after a look at what it is said to add.
+fn apply(bench: &mut Bench, kind: group_command::Kind) -> (u64, u64) {
+    let before = bench.groups.bytes();
+    let said = bench.groups.growth(GROUP, &kind);
+    bench.apply(kind);
+    (said, bench.groups.bytes().saturating_sub(before))
+}
+
+fn stored_bytes(groups: &Groups) -> u64 {
+    let mut stored = Vec::new();
+    groups.store(&mut stored);
+    let value = |effect: &Effect| effect.value.as_ref().map_or(0, Bytes::len);
+    let bytes = |effect: &Effect| effect.key.len() + value(effect);
+    stored.iter().map(bytes).sum::<usize>() as u64
+}
+
+#[test]
+fn a_commit_that_only_moves_positions_adds_nothing_however_far_they_move() {
+    let mut bench = Bench::default();
+    bench.join_as("a", "", 4);
+    let first = commits(&bench, "a", 4, 0, "note");
+    assert!(bench.groups.growth(GROUP, &first) > 0);
+    bench.apply(first);
+    let before = bench.groups.bytes();
+    for (offset, note) in [(1, "note"), (u64::MAX / 2, "etom"), (7, "")] {
+        let moved = commits(&bench, "a", 4, offset, note);
+        assert_eq!(bench.groups.growth(GROUP, &moved), 0);
+        bench.apply(moved);
+        assert!(bench.groups.bytes() <= before);
+    }
+    let longer = commits(&bench, "a", 4, 7, "note");
+    assert_eq!(bench.groups.growth(GROUP, &longer), 4 * 4);
+}
+
+#[test]
+fn what_is_deleted_takes_no_bytes_any_more() {
+    let mut bench = Bench::default();
+    bench.join_as("a", "", 4);
+    let noted = commits(&bench, "a", 4, 9, &"n".repeat(1_000));
+    bench.apply(noted);
+    assert!(bench.groups.bytes() > 4_000);
+    bench.leave("a");
+    bench.apply(group_command::Kind::Deleted(GroupDeleted::default()));
+    assert_eq!(bench.groups.bytes(), 0);
+}
+
+proptest::proptest! {
+    #[test]
+    fn a_group_takes_what_is_stored_at_least_and_grows_by_what_was_said_at_most(
+        steps in proptest::collection::vec((0..6_u8, 0..3_usize, 1..6_u32), 1..40),
+    ) {
+        let mut bench = Bench::default();
+        for (step, who, count) in steps {
+            let who = MEMBERS[who];
+            let (said, added) = match step {
+                0 => apply(&mut bench, joins(who, vec![topic(TOPIC, count)])),
+                1 => apply(&mut bench, joins(who, vec![topic(TOPIC, count), topic(9, 3)])),
+                2 => {
+                    bench.leave(who);
+                    (0, 0)
+                }
+                3 => {
+                    bench.grow(vec![growth(2, &[0, 0], 2 + count)]);
+                    (0, 0)
+                }
+                _ => {
+                    let note = "n".repeat(count as usize * 10);
+                    let kind = commits(&bench, who, count as usize, u64::from(count) << 40, &note);
+                    apply(&mut bench, kind)
+                }
+            };
+            proptest::prop_assert!(added <= said, "{added} bytes came, {said} were said");
+            proptest::prop_assert!(stored_bytes(&bench.groups) <= bench.groups.bytes());
+            let sizes = bench.groups.iter().map(|(_, group)| group.size.bytes());
+            proptest::prop_assert_eq!(sizes.sum::<u64>(), bench.groups.bytes());
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! Bounds on the bytes that consumer groups keep, as members and operators meet them.
+
+use ropewalk_node::Config;
+use ropewalk_proto::error::{ErrorCode, WireError};
+use ropewalk_proto::v1;
+use ropewalk_proto::v1::group_request::Kind as Asked;
+use ropewalk_proto::v1::group_response::Kind as Told;
+
+use crate::support::Node;
+use crate::support::member::{GROUP, Member, PARTITIONS, READ, SESSION_MS, join_as, write};
+
+/// Longer than any of these tests.
+const PATIENT_MS: u32 = 100 * SESSION_MS;
+
+async fn node(group_bytes: u64, coordinator_group_bytes: u64) -> Node {
+    let change = |config: &mut Config| {
+        config.limits.group_partitions = 1;
+        config.limits.group_bytes = group_bytes;
+        config.limits.coordinator_group_bytes = coordinator_group_bytes;
+    };
+    let mut node = Node::start_with(change).await;
+    node.create_topic(READ, PARTITIONS).await.expect("a topic");
+    for partition in 0..PARTITIONS {
+        write(&mut node, partition).await;
+    }
+    node
+}
+
+fn join(group: &str, member_id: &str) -> v1::Join {
+    v1::Join {
+        group: group.to_owned(),
+        session_ms: PATIENT_MS,
+        ..join_as(member_id)
+    }
+}
+
+/// Commits one position in each of these partitions; returns what was refused, by partition.
+async fn commit(
+    member: &mut Member,
+    partitions: &[u32],
+    offset: u64,
+    note: &str,
+) -> Vec<(u32, WireError)> {
+    let own = &member.assignment.partitions;
+    let named = own.iter().filter(|one| partitions.contains(&one.partition));
+    let positions = named.map(|one| v1::GroupPosition {
+        topic_id: one.topic_id,
+        partition: one.partition,
+        epoch: one.epoch,
+        offset,
+        note: note.to_owned(),
+    });
+    let commit = v1::Commit {
+        positions: positions.collect(),
+    };
+    assert_eq!(commit.positions.len(), partitions.len());
+    match member.ask(Asked::Commit(commit)).await {
+        Told::Committed(committed) => {
+            let refused = committed.refused.into_iter();
+            let refused = refused.filter_map(|one| Some((one.partition, one.error?.into())));
+            refused.collect()
+        }
+        other => panic!("a commit was answered by {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_commit_past_the_bound_of_its_group_is_refused_by_position_and_what_only_moves_passes() {
+    let node = node(8_000, 1 << 20).await;
+    let mut member = Member::join(&node, join(GROUP, "a")).await;
+    member.owns(PARTITIONS as usize).await;
+    let long = "n".repeat(3_000);
+    assert!(commit(&mut member, &[0, 1], 0, &long).await.is_empty());
+    let refused = commit(&mut member, &[0, 2], 1, &long).await;
+    assert_eq!(refused.len(), 1, "{refused:?}");
+    let (partition, error) = &refused[0];
+    assert_eq!((*partition, error.code), (2, ErrorCode::Overloaded));
+    for part in [GROUP, "8000", "group_bytes", "shorter notes"] {
+        assert!(error.message.contains(part), "{part}: {error}");
+    }
+    assert!(commit(&mut member, &[0, 1], 1, &long).await.is_empty());
+    assert!(commit(&mut member, &[0], 1, "").await.is_empty());
+    assert!(commit(&mut member, &[2], 1, &long).await.is_empty());
+    node.still_serves().await;
+}
+
+#[tokio::test]
+async fn groups_past_the_bound_of_their_coordinator_are_refused_until_one_is_deleted() {
+    let mut node = node(1 << 20, 8_000).await;
+    let mut member = Member::join(&node, join(GROUP, "a")).await;
+    member.owns(PARTITIONS as usize).await;
+    let note = "n".repeat(3_500);
+    assert!(commit(&mut member, &[0, 1], 1, &note).await.is_empty());
+    let refused = Member::try_join(&node, join("other", "b")).await.err();
+    let refused = refused.expect("no room for its member");
+    assert_eq!(refused.code, ErrorCode::Overloaded);
+    let message = &refused.message;
+    assert!(message.contains("coordinator_group_bytes"), "{message}");
+    assert!(message.contains("delete groups"), "{message}");
+    let seek = v1::SeekGroupRequest {
+        group: "other".to_owned(),
+        topic: READ.to_owned(),
+        position: Some(v1::seek_group_request::Position::Beginning(true)),
+        create: true,
+        ..Default::default()
+    };
+    let sought = node.client.seek_group(seek.clone()).await;
+    let sought = WireError::from(&sought.expect_err("no room for its positions"));
+    assert_eq!(sought.code, ErrorCode::Overloaded, "{sought}");
+    // Whoever is in may come back, and go.
+    let mut member = Member::join(&node, join(GROUP, "a")).await;
+    member.ask(Asked::Leave(v1::Leave {})).await;
+    let deleted = node.client.delete_group(v1::DeleteGroupRequest {
+        group: GROUP.to_owned(),
+    });
+    deleted.await.expect("nobody is in it");
+    node.client.seek_group(seek).await.expect("room again");
+    Member::join(&node, join("other", "b")).await;
+    node.still_serves().await;
+}
