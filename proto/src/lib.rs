@@ -1,5 +1,5 @@
-//! The formats of everything that Ropewalk sends or stores: record batches, ids, Raft commands, the error
-//! table, the mapping of keys to partitions, the names of headers, the trace context, and the gRPC
+//! The formats of everything that Ropewalk sends or stores. They are record batches, ids, Raft commands,
+//! the error table, the mapping of keys to partitions, header names, the trace context, and the gRPC
 //! messages.
 //!
 //! Pure: nothing here does I/O, reads the time or draws a random number.

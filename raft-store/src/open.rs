@@ -1,8 +1,8 @@
 //! Opens a replica from the disk, and refuses state from which Raft can't continue safely.
 //!
-//! Three findings are damage: a log that ends below the applied position, a log that does not begin where
-//! it was purged, and a purged log without a checkpoint to replace it. openraft would continue from each of
-//! them and lose records silently.
+//! Three findings are damage: the log ends below the applied position, it does not begin where it was
+//! purged, or it is purged without a checkpoint to replace it. openraft would continue from each of them,
+//! and lose records silently.
 
 use std::collections::BTreeMap;
 use std::ops::Range;

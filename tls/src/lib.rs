@@ -1,5 +1,5 @@
-//! TLS for clients and nodes: certificates in files that are reloaded when they change, a handshake on a
-//! stream that the caller has opened, and errors that name the fault and the next step.
+//! TLS for clients and nodes. Certificates are in files, and are reloaded when the files change. The
+//! handshake runs on a stream that the caller has opened. Errors name the fault and the next step.
 //!
 //! Sockets, ports, and the fallback to plain bytes belong to the node and the client, and must never come
 //! in here. Nor may system roots: the trusted CAs are always named.
