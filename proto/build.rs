@@ -1,5 +1,5 @@
-//! Compiles the `.proto` files with a compiler written in Rust, so that no `protoc` is needed, and
-//! writes down which fields hold messages, for `src/shape.rs`.
+//! Compiles the `.proto` files with a compiler written in Rust, so that no `protoc` is needed. Also writes
+//! the table of fields that hold messages, for `src/shape.rs`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -58,7 +58,7 @@ fn shapes(pool: &DescriptorPool) -> Result<String, std::fmt::Error> {
     Ok(text)
 }
 
-/// Content of a field that may hold more than one value; none for the others.
+/// Content of a field that may hold more than one value; `None` for other fields.
 fn content(field: &FieldDescriptor, numbers: &BTreeMap<String, usize>) -> Option<String> {
     match field.kind() {
         Kind::Message(message) => {

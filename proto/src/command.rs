@@ -1,17 +1,17 @@
-//! What a Raft entry asks of a group's state machine, as bytes: a version, a kind, and a body.
+//! Commands for a group's state machine in Raft entries, as bytes: a version, a kind, and a body.
 //!
 //! | bytes | field |
 //! |---|---|
-//! | 1 | version of the command's layout: 3 of a batch whose stamp says `long_memory`, 2 of one that says `own_clock`, else 1 |
+//! | 1 | layout version: 3 for a batch whose stamp has `long_memory`, 2 for one with `own_clock`, else 1 |
 //! | 1 | kind |
-//! | 8 | the leader's wall time in ms since 1970, big endian |
-//! | 4 | of a batch that was routed by a ring: the ring's version, big endian |
-//! | 4 | of a batch that was compacted: the length it came with, big endian; before it, always, a ring |
-//! | n | body: the record batch as it came; a trim's offset; a metadata or group command |
+//! | 8 | the leader's wall time in ms since 1970, big-endian |
+//! | 4 | for a batch routed by a ring: the version of the ring, big-endian |
+//! | 4 | for a compacted batch: its length as appended, big-endian; a ring version always precedes it |
+//! | n | body: the record batch as received; the offset of a trim; a metadata or group command |
 //!
-//! A node that meets a version or kind it does not know must stop applying that group rather than
-//! skip the entry: replicas that apply different things are no replicas. A leader proposes only
-//! what every node of the cluster has said it understands.
+//! A node that meets an unknown version or kind must stop applying that group rather than skip the entry:
+//! replicas that apply different commands diverge. A leader proposes only commands that every node of the
+//! cluster has reported to understand.
 
 use std::fmt;
 
@@ -21,66 +21,69 @@ use prost::Message;
 use crate::error::WireError;
 use crate::v1::{GroupCommand, GroupReply, MetaCommand, MetaReply};
 
-/// The newest command layout this build writes and reads.
+/// Newest command layout that this build writes and reads.
 pub const COMMAND_VERSION: u8 = 3;
 
-/// The newest commands this build applies, as a node tells the metadata group when it registers. What
-/// is newer than every node understands is not proposed.
+/// Newest commands that this build applies. A node reports it to the metadata group when it registers. A
+/// leader proposes no command that is newer than every node understands.
 ///
-/// | version | since then |
+/// | version | added |
 /// |---|---|
-/// | 1 | the first |
+/// | 1 | the first commands |
 /// | 2 | `ReplicaDamaged` |
-/// | 3 | `Group`, `Fence`, and the ring of an append |
-/// | 4 | `Compact`, `Compacted`, and the settings of a topic that ask for them |
+/// | 3 | `Group`, `Fence`, and the ring version of an append |
+/// | 4 | `Compact`, `Compacted`, and the topic settings for them |
 /// | 5 | the external address of a node |
 /// | 6 | `RaiseReplicas` |
-/// | 7 | batches from which on a partition goes by its own clock |
-/// | 8 | memberships that settle nothing before all that is wished for is among them |
-/// | 9 | rings that begin above those of deleted topics, the bound of a topic on timestamps, a long memory of producers, `RenewProducer`, starts of nodes, registrations that name whose place they take, rules 1 of group commands, changes of single settings, and a bound on replicas in what creates a topic |
+/// | 7 | batches from which on a partition uses its own clock |
+/// | 8 | memberships that settle nothing until they include every desired replica |
+/// | 9 | ring versions above those of deleted topics, a topic's limit on timestamps, a long memory of producers, `RenewProducer`, starts of nodes, registrations that name the node they replace, rules 1 of group commands, changes of single settings, and a replica limit in topic creation |
 pub const UNDERSTOOD_VERSION: u32 = 9;
 
-/// Since when consumer groups, rings of appends and fences are understood.
+/// First version with consumer groups, ring versions of appends, and routing barriers.
 pub const GROUPS_SINCE_VERSION: u32 = 3;
 
-/// Since when topics can be compacted.
+/// First version in which topics can be compacted.
 pub const COMPACTION_SINCE_VERSION: u32 = 4;
 
-/// Since when the metadata keeps external addresses.
+/// First version in which the metadata keeps external addresses.
 pub const EXTERNAL_SINCE_VERSION: u32 = 5;
 
-/// Since when a topic can get more replicas.
+/// First version in which a topic can get more replicas.
 pub const RAISE_SINCE_VERSION: u32 = 6;
 
-/// Since when partitions tell the age of producers by a clock of their own.
+/// First version in which partitions measure the age of producers by their own clock.
 pub const OWN_CLOCK_SINCE_VERSION: u32 = 7;
 
-/// Since when a membership of an older wish's time settles nothing.
+/// First version in which a membership that predates the desired one settles nothing.
 pub const SETTLE_SINCE_VERSION: u32 = 8;
 
-/// Since when a deleted topic's ring versions are remembered.
+/// First version in which the metadata remembers the ring versions of deleted topics.
 pub const RINGS_SINCE_VERSION: u32 = 9;
 
-/// Since when topics have a bound on timestamps.
+/// First version in which topics have a limit on timestamps.
 pub const TIMESTAMPS_SINCE_VERSION: u32 = 9;
 
-/// Since when partitions have a long memory of producers, and the metadata gives out their epochs.
+/// First version in which partitions have a long memory of producers, and the metadata assigns their
+/// epochs.
 pub const PRODUCERS_SINCE_VERSION: u32 = 9;
 
-/// Since when registrations tell a node's start, and name whose place they take.
+/// First version in which registrations carry a node's start and name the node they replace.
 pub const IDENTITY_SINCE_VERSION: u32 = 9;
 
-/// Since when commands of consumer groups name the rules by which they are applied.
+/// First version in which commands of consumer groups name the rules by which they are applied.
 pub const GROUP_RULES_SINCE_VERSION: u32 = 9;
 
-/// The newest rules of group commands that this build applies.
+/// Newest rules of group commands that this build applies.
 pub const GROUP_RULES: u32 = 1;
-/// Since when a command changes single settings of a topic, and names how many replicas a node may hold.
+/// First version in which a command changes single settings of a topic, and carries the limit on a node's
+/// replicas.
 pub const SETTINGS_SINCE_VERSION: u32 = 9;
 
 const HEAD_BYTES: usize = 10;
 const RING_BYTES: usize = 4;
-/// What stands before a compacted batch, beside the head: its ring, and the length it came with.
+/// Length of the fields before a compacted batch, besides the head: its ring version and its length as
+/// appended.
 const CAME_BYTES: usize = RING_BYTES + 4;
 const COMPACT_BYTES: usize = 16;
 
@@ -95,18 +98,18 @@ const KIND_FENCE: u8 = 7;
 const KIND_COMPACT: u8 = 8;
 const KIND_COMPACTED: u8 = 9;
 
-/// What a leader writes on a batch when it proposes it.
+/// Fields that a leader adds to a batch when it proposes it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stamp {
     /// The leader's wall time, ms since 1970.
     pub leader_time_ms: i64,
-    /// The version of the ring its keys were routed by; 0 if they were not.
+    /// Version of the ring that routed its keys; 0 if no ring did.
     pub ring_version: u32,
-    /// From this batch on, the partition tells the age of producers by a clock of its own, which leaders'
-    /// wall clocks can't make jump.
+    /// From this batch on, the partition measures the age of producers by its own clock. Leaders' wall
+    /// clocks can't make that clock jump.
     pub own_clock: bool,
-    /// From this batch on, the partition keeps the last batch of producers that it would have forgotten,
-    /// and counts refused batches toward its segments. Never without `own_clock`.
+    /// From this batch on, the partition keeps the last batch of producers that it would otherwise forget,
+    /// and counts refused batches toward its segments. It is never set without `own_clock`.
     pub long_memory: bool,
 }
 
@@ -127,7 +130,7 @@ impl Stamp {
         }
     }
 
-    /// Reads version and time; the ring, if there is one, follows in another place.
+    /// Makes a stamp from a command's version, time and ring version.
     fn read(
         version: u8,
         kind: u8,
@@ -147,66 +150,66 @@ impl Stamp {
     }
 }
 
-/// One command.
+/// A command to a state machine.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Command {
-    /// Append one record batch, format v2, already checked by the leader.
+    /// Appends one record batch, format v2, which the leader has already checked.
     Append {
-        /// What the leader wrote on it.
+        /// Fields that the leader added.
         stamp: Stamp,
         /// The batch as the producer built it.
         batch: Bytes,
     },
-    /// Raise the log start offset: what lies below may go.
+    /// Raises the log start offset: records below it may be removed.
     Trim {
         /// The leader's wall time when it proposed this, ms since 1970.
         leader_time_ms: i64,
         /// The new log start offset.
         to_offset: u64,
     },
-    /// End the segment under way here, so that it can be trimmed though it is not full.
+    /// Ends the active segment here, so that it can be trimmed although it is not full.
     Roll {
         /// The leader's wall time when it proposed this, ms since 1970.
         leader_time_ms: i64,
     },
-    /// From here on, what was routed by an older ring is refused.
+    /// Sets the routing barrier: from here on, records routed by an older ring are refused.
     Fence {
         /// The leader's wall time when it proposed this, ms since 1970.
         leader_time_ms: i64,
-        /// The oldest ring that is still taken.
+        /// Oldest ring that is still accepted.
         ring_version: u32,
     },
-    /// Let every replica compact its log: of each key only the last record below an offset stays.
+    /// Lets every replica compact its log: below an offset, only the last record of each key stays.
     Compact {
         /// The leader's wall time when it proposed this, ms since 1970.
         leader_time_ms: i64,
-        /// Below which offset; the end of a segment.
+        /// Offset below which the log is compacted; the end of a segment.
         to_offset: u64,
-        /// Records without a value below this offset go, too, if they are the last of their key.
+        /// Offset below which a tombstone is removed, even if it is the last record of its key.
         tombstones_below: u64,
     },
-    /// An [`Command::Append`] from which compaction took records. Nobody proposes this: it stands in
-    /// the log where the append stood, and does whatever that did.
+    /// An [`Command::Append`] from which compaction removed records. It is never proposed. It replaces the
+    /// append in the log, and has the same effect.
     Compacted {
-        /// What the leader wrote on the append.
+        /// Fields that the leader added to the append.
         stamp: Stamp,
         /// The length in bytes of the batch that was appended.
         came_bytes: u32,
-        /// What is left of it, under the same header.
+        /// The remaining batch, under the same header.
         batch: Bytes,
     },
-    /// A command of the metadata group. One of a kind that is newer than this build reads as one
-    /// without a kind, which nobody proposes: the machine must stop there too.
+    /// A command of the metadata group. A command of a kind newer than this build reads as one without a
+    /// kind, which is never proposed: the machine must stop there too.
     Meta(MetaCommand),
-    /// A command of a consumer group. One of a kind that is newer than this build reads as one
-    /// without a kind.
+    /// A command of a consumer group. A command of a kind newer than this build reads as one without a
+    /// kind.
     Group(GroupCommand),
 }
 
-/// Bytes that are no command this build knows.
+/// Bytes that are not a command known to this build.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CommandError {
-    /// Written by a newer build.
+    /// A command that a newer build wrote.
     #[error(
         "command version {version}, kind {kind} is newer than this build understands (version {COMMAND_VERSION}); upgrade this node"
     )]
@@ -222,7 +225,7 @@ pub enum CommandError {
 }
 
 impl Command {
-    /// The length of the encoding in bytes.
+    /// Length of the encoding in bytes.
     pub fn encoded_len(&self) -> usize {
         HEAD_BYTES
             + match self {
@@ -237,8 +240,8 @@ impl Command {
             }
     }
 
-    /// The length in bytes of the encoding with which this was appended to the log. Compaction does
-    /// not change it: what is counted by it is the same whether a replica saw the batch before or after.
+    /// Length in bytes of the encoding as appended to the log. Compaction does not change it, so counts
+    /// based on it do not depend on when a replica saw the batch.
     pub fn log_bytes(&self) -> usize {
         match self {
             Command::Compacted {
@@ -248,7 +251,7 @@ impl Command {
         }
     }
 
-    /// Stamp and batch of an append, whether or not compaction was at work on it.
+    /// Stamp and batch of an append, compacted or not.
     pub fn as_append(&self) -> Option<(Stamp, &Bytes)> {
         match self {
             Command::Append { stamp, batch } | Command::Compacted { stamp, batch, .. } => {
@@ -264,8 +267,8 @@ impl Command {
         out.put_slice(&body);
     }
 
-    /// Appends the first part of the encoding to `out` and returns the rest of it, so that a batch
-    /// need not be copied to stand behind its head.
+    /// Appends the first part of the encoding to `out` and returns the rest, so that a batch need not be
+    /// copied to join its head.
     pub fn encode_head(&self, out: &mut impl BufMut) -> Bytes {
         let (kind, time) = match self {
             Command::Append { stamp, .. } if stamp.ring_version == 0 => {
@@ -319,15 +322,15 @@ impl Command {
         }
     }
 
-    /// The encoding on its own.
+    /// The whole encoding.
     pub fn to_bytes(&self) -> Bytes {
         let mut out = BytesMut::with_capacity(self.encoded_len());
         self.encode(&mut out);
         out.freeze()
     }
 
-    /// The encoding in two parts, a head and a body that follows it: an appended batch is the body
-    /// as it lies, and is not copied.
+    /// The encoding in two parts, a head and the body that follows it. The body of an append is the batch
+    /// itself, without a copy.
     pub fn to_parts(&self) -> (Bytes, Bytes) {
         if !matches!(self, Command::Append { .. } | Command::Compacted { .. }) {
             return (self.to_bytes(), Bytes::new());
@@ -337,7 +340,7 @@ impl Command {
         (head.freeze(), batch)
     }
 
-    /// Reads what [`Command::to_parts`] gave; a batch in it shares `body`'s memory.
+    /// Reads the result of [`Command::to_parts`]. A batch in it shares `body`'s memory.
     pub fn from_parts(head: Bytes, body: Bytes) -> Result<Command, CommandError> {
         match body.is_empty() {
             true => Command::decode(head),
@@ -355,7 +358,7 @@ impl Command {
         }
     }
 
-    /// Reads a command; a batch in it shares `bytes`' memory.
+    /// Reads a command. A batch in it shares `bytes`' memory.
     pub fn decode(mut bytes: Bytes) -> Result<Command, CommandError> {
         if bytes.len() < HEAD_BYTES {
             return Err(CommandError::Damaged("shorter than its head"));
@@ -372,7 +375,7 @@ impl Command {
         Command::read(head, bytes)
     }
 
-    /// Reads a head with a ring and a length, and what is left of the batch.
+    /// Reads a head with a ring version and a length, and the remaining batch after it.
     fn read_compacted(mut head: Bytes, batch: Bytes) -> Result<Command, CommandError> {
         let (version, kind) = (head.get_u8(), head.get_u8());
         let leader_time_ms = head.get_i64();
@@ -384,7 +387,7 @@ impl Command {
         })
     }
 
-    /// Reads a head with a ring, and the batch that follows it.
+    /// Reads a head with a ring version, and the batch after it.
     fn read_routed(mut head: Bytes, batch: Bytes) -> Result<Command, CommandError> {
         let (version, kind) = (head.get_u8(), head.get_u8());
         let (leader_time_ms, ring_version) = (head.get_i64(), head.get_u32());
@@ -395,7 +398,7 @@ impl Command {
         Ok(Command::Append { stamp, batch })
     }
 
-    /// Reads a head of [`HEAD_BYTES`] and the body that follows it.
+    /// Reads a head of [`HEAD_BYTES`] and the body after it.
     fn read(mut head: Bytes, mut bytes: Bytes) -> Result<Command, CommandError> {
         let version = head.get_u8();
         let kind = head.get_u8();
@@ -454,23 +457,23 @@ impl fmt::Display for Command {
     }
 }
 
-/// What a group's state machine answers to one command.
+/// Reply of a group's state machine to one command.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Reply {
-    /// Nothing to say: a blank or membership entry, a trim, a roll.
+    /// No content, as for a blank or membership entry, a trim or a roll.
     Done,
-    /// The batch has its place.
+    /// The batch is in the log.
     Appended {
-        /// The offset of its first record.
+        /// Offset of its first record.
         base_offset: u64,
-        /// It was there already; `base_offset` is where.
+        /// True if the batch was appended before, at `base_offset`.
         duplicate: bool,
     },
-    /// The command was committed, and changes nothing.
+    /// The command was committed and changes nothing.
     Refused(WireError),
-    /// The metadata group's answer.
+    /// Reply of the metadata group.
     Meta(MetaReply),
-    /// A group's answer.
+    /// Reply of a consumer group.
     Group(GroupReply),
 }
 

@@ -1,4 +1,4 @@
-//! What commands are as bytes, and what is none.
+//! Commands as bytes, and bytes that are no command.
 
 use proptest::prelude::*;
 

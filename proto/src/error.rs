@@ -1,49 +1,49 @@
-//! The one table of errors: number, name, whether to try again, whether the outcome is known, and
-//! how each appears to a gRPC and to a Kafka client.
+//! The error table: number, name, retry advice, effect of a refused write, and the codes for gRPC and Kafka
+//! clients.
 
 use std::fmt;
 
 use tonic::Code;
 
-/// The gRPC metadata key that carries an [`ErrorCode`]'s number beside a status.
+/// gRPC metadata key for the number of an [`ErrorCode`], beside a status.
 pub const ERROR_METADATA_KEY: &str = "ropewalk-error";
-/// The gRPC metadata key beside it that carries [`WireError::topic_id`].
+/// gRPC metadata key for [`WireError::topic_id`], beside a status.
 const TOPIC_METADATA_KEY: &str = "ropewalk-topic-id";
 
-/// The most bytes of a message in a status, which travels in HTTP/2 headers: what a caller sent may
-/// be quoted in it, and headers past the peer's limit would break the connection.
+/// Maximum bytes of a message in a status, which HTTP/2 headers carry. The message may quote a caller's
+/// input, and headers past the peer's limit would break the connection.
 const MAX_STATUS_MESSAGE_BYTES: usize = 1024;
 
-/// Whether the same request, sent again, may succeed.
+/// Advice for sending the same request again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Retry {
-    /// Never without a change by the caller.
+    /// It never succeeds without a change by the caller.
     Never,
-    /// Later, to the same node.
+    /// It may succeed later, at the same node.
     Later,
-    /// After asking for fresh metadata: another node or partition is the right one now.
+    /// It may succeed with fresh metadata: another node or partition is the right one now.
     Reroute,
 }
 
-/// Whether a refused write can have taken effect.
+/// Effect of a refused write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// It did not take effect and never will.
+    /// The write did not take effect and never will.
     NotDone,
-    /// It may have, or may yet: only an idempotent retry is safe.
+    /// The write may have taken effect, or may yet: only an idempotent retry is safe.
     Unknown,
 }
 
 macro_rules! error_table {
     ($($(#[$doc:meta])* $name:ident = $number:literal, $retry:ident, $outcome:ident, $grpc:ident, $kafka:literal;)*) => {
-        /// What went wrong. Numbers are never reused; a number this build does not know reads as
+        /// Kind of failure. Numbers are never reused; a number that this build does not know reads as
         /// [`ErrorCode::Internal`].
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[repr(u32)]
         pub enum ErrorCode { $($(#[$doc])* $name = $number),* }
 
         impl ErrorCode {
-            /// Every code there is.
+            /// All codes.
             pub const ALL: &[ErrorCode] = &[$(ErrorCode::$name),*];
 
             /// The code of a number from the wire.
@@ -51,17 +51,17 @@ macro_rules! error_table {
                 match number { $($number => ErrorCode::$name,)* _ => ErrorCode::Internal }
             }
 
-            /// The name, as logs and metrics show it.
+            /// The name in logs and metrics.
             pub fn name(self) -> &'static str {
                 match self { $(ErrorCode::$name => stringify!($name)),* }
             }
 
-            /// Whether to try again.
+            /// Advice for sending the same request again.
             pub fn retry(self) -> Retry {
                 match self { $(ErrorCode::$name => Retry::$retry),* }
             }
 
-            /// Whether a refused write can have taken effect.
+            /// Effect of a refused write.
             pub fn outcome(self) -> Outcome {
                 match self { $(ErrorCode::$name => Outcome::$outcome),* }
             }
@@ -82,9 +82,9 @@ macro_rules! error_table {
 error_table! {
     /// A bug, or a code of a newer version.
     Internal = 1, Later, Unknown, Internal, -1;
-    /// A request that makes no sense: the message says which part.
+    /// An invalid request; the message names the part.
     InvalidRequest = 2, Never, NotDone, InvalidArgument, 42;
-    /// A record batch whose length, CRC or fields do not hold.
+    /// A record batch with a wrong length, CRC or field.
     CorruptBatch = 3, Never, NotDone, InvalidArgument, 2;
     /// A record or batch over the topic's limit.
     TooLarge = 4, Never, NotDone, InvalidArgument, 10;
@@ -98,65 +98,66 @@ error_table! {
     InvalidTopicName = 8, Never, NotDone, InvalidArgument, 17;
     /// Another node leads this partition.
     NotLeader = 9, Reroute, NotDone, FailedPrecondition, 6;
-    /// Too few nodes are up for a leader, or one is being elected.
+    /// Too few nodes are up for a leader, or an election is under way.
     NoLeader = 10, Reroute, NotDone, Unavailable, 5;
-    /// Leadership was lost while the write was under way.
+    /// Leadership was lost during the write.
     LeadershipLost = 11, Reroute, Unknown, Unavailable, 7;
-    /// The request's time was up.
+    /// The request timed out.
     Timeout = 12, Later, Unknown, DeadlineExceeded, 7;
-    /// A newer epoch of this producer is at work.
+    /// A newer epoch of this producer is active.
     ProducerFenced = 13, Never, NotDone, FailedPrecondition, 90;
     /// A sequence number after a gap: an earlier batch is missing.
     OutOfOrderSequence = 14, Never, NotDone, FailedPrecondition, 45;
-    /// This partition does not remember the producer; begin a new epoch.
+    /// This partition does not remember the producer, which must begin a new epoch.
     UnknownProducer = 15, Never, NotDone, FailedPrecondition, 59;
-    /// A batch older than the duplicates this partition remembers.
+    /// A batch older than the duplicates that this partition remembers.
     DuplicateSequence = 16, Never, NotDone, AlreadyExists, 46;
     /// An offset before the log's start or past its end.
     OffsetOutOfRange = 17, Never, NotDone, OutOfRange, 1;
     /// The reader's epoch is not the leader's.
     StaleEpoch = 18, Reroute, NotDone, FailedPrecondition, 74;
-    /// The key was routed by an old mapping of keys to partitions.
+    /// The key was routed by an outdated mapping of keys to partitions.
     StaleRing = 19, Reroute, NotDone, FailedPrecondition, 3;
-    /// The node's disk is full; reads go on.
+    /// The node's disk is full; reads continue.
     DiskFull = 20, Reroute, NotDone, ResourceExhausted, 56;
-    /// The node's disk failed; reads go on where they can.
+    /// The node's disk failed; reads continue where they can.
     DiskFailed = 21, Reroute, Unknown, Unavailable, 56;
-    /// A bound was reached: slow down.
+    /// A limit was reached; the caller must slow down.
     Overloaded = 22, Later, NotDone, ResourceExhausted, 89;
     /// The node is stopping or starting.
     NotServing = 23, Reroute, NotDone, Unavailable, 8;
     /// No such node.
     UnknownNode = 24, Never, NotDone, NotFound, 42;
-    /// What was asked would endanger data or a quorum.
+    /// The request would endanger data or a quorum.
     Unsafe = 25, Never, NotDone, FailedPrecondition, 44;
     /// More replicas than nodes that can hold them.
     NotEnoughNodes = 26, Never, NotDone, FailedPrecondition, 38;
-    /// A newer version is needed for this request or data.
+    /// The request or its data requires a newer version.
     UnsupportedVersion = 27, Never, NotDone, Unimplemented, 35;
-    /// Data on the disk is damaged: the replica is being rebuilt, or too few whole ones are left to.
+    /// Data on the disk is damaged: the replica is being rebuilt, or too few intact replicas are left for
+    /// that.
     DamagedData = 28, Reroute, NotDone, DataLoss, 2;
-    /// The group has no such member: its session ended; join again under a new id.
+    /// The group has no such member: its session ended, and it must join again under a new id.
     UnknownMember = 29, Never, NotDone, FailedPrecondition, 25;
-    /// The member does not own the partition, or was given it in another epoch.
+    /// The member does not own the partition, or was assigned it in another epoch.
     NotOwner = 30, Never, NotDone, FailedPrecondition, 22;
     /// No such group.
     UnknownGroup = 31, Never, NotDone, NotFound, 69;
-    /// The group has members, and what was asked is for one without.
+    /// The group has members, and the request requires a group without members.
     GroupInUse = 32, Never, NotDone, FailedPrecondition, 68;
-    /// A filter that is no expression of the kind: the message names line and column.
+    /// A filter that is not a valid expression; the message names line and column.
     InvalidFilter = 33, Never, NotDone, InvalidArgument, 42;
-    /// A record on which a filter would cost more than it may: the message names its offset.
+    /// A record on which a filter exceeds its cost limit; the message names the offset.
     FilterTooCostly = 34, Never, NotDone, FailedPrecondition, 42;
-    /// The topic that was meant is gone, and another has its name.
+    /// The intended topic was deleted, and another one has its name.
     TopicRecreated = 35, Reroute, NotDone, FailedPrecondition, 103;
-    /// The node that calls was removed from the cluster.
+    /// The calling node was removed from the cluster.
     NodeRemoved = 36, Never, NotDone, FailedPrecondition, 42;
-    /// Another node has the address, or it does not lead to the node that would join with it.
+    /// Another node has the address, or the address does not lead to the node that would join with it.
     AddressInUse = 37, Later, NotDone, AlreadyExists, 42;
     /// Another process runs on a copy of the caller's data directory.
     StartedTwice = 38, Never, NotDone, FailedPrecondition, 42;
-    /// A record from further in the future than its topic takes: the message names it and the limit.
+    /// A record further in the future than its topic allows; the message names the record and the limit.
     InvalidTimestamp = 39, Never, NotDone, InvalidArgument, 32;
 }
 
@@ -166,23 +167,23 @@ impl fmt::Display for ErrorCode {
     }
 }
 
-/// An error on its way to a caller: the code and the sentence that goes with it.
+/// An error for a caller: the code and its message.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{code}: {message}")]
 pub struct WireError {
-    /// Which row of the table.
+    /// Row of the error table.
     pub code: ErrorCode,
-    /// What happened, to what, and what to do next.
+    /// Description of the failure, and the next step.
     pub message: String,
-    /// For [`ErrorCode::TopicRecreated`]: the topic that has the name now. Otherwise 0.
+    /// For [`ErrorCode::TopicRecreated`]: the topic that now has the name. Otherwise 0.
     pub topic_id: u64,
-    /// For a batch that is refused for one of its records: that record's place in the batch, from 0. The
-    /// others can be sent without it. It travels in streams only.
+    /// For a batch that is refused because of one record: the position of that record in the batch, from 0.
+    /// The other records can be sent without it. Only errors in streams carry it.
     pub record: Option<u32>,
 }
 
 impl WireError {
-    /// An error with its sentence.
+    /// An error with its message.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> WireError {
         WireError {
             code,
@@ -192,7 +193,7 @@ impl WireError {
         }
     }
 
-    /// The refusal of a request for the topic `asked`, whose name the topic `topic_id` has now.
+    /// Refusal of a request for the topic `asked`, whose name now belongs to the topic `topic_id`.
     pub fn topic_recreated(name: &str, asked: u64, topic_id: u64) -> WireError {
         WireError {
             topic_id,
@@ -205,7 +206,7 @@ impl WireError {
         }
     }
 
-    /// The same error, for the record at this place in its batch.
+    /// The same error, for the record at this position in its batch.
     #[must_use]
     pub fn at_record(mut self, record: usize) -> WireError {
         self.record = u32::try_from(record).ok();
@@ -236,7 +237,7 @@ impl From<WireError> for tonic::Status {
 }
 
 impl From<&tonic::Status> for WireError {
-    /// Reads the code beside the status; a status of the transport itself becomes the nearest row.
+    /// Reads the code beside the status. A status of the transport itself becomes the nearest row.
     fn from(status: &tonic::Status) -> WireError {
         let code = match (number(status, ERROR_METADATA_KEY), status.code()) {
             (Some(number), _) => ErrorCode::from_number(u32::try_from(number).unwrap_or(0)),

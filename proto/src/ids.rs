@@ -1,4 +1,4 @@
-//! Ids, each its own type, so that one can't be passed where another is meant.
+//! Ids, each with its own type, so that one can't be passed in place of another.
 
 use std::fmt;
 
@@ -17,12 +17,12 @@ macro_rules! id {
 }
 
 id!(
-    /// One node of the cluster: one data directory, for as long as that directory lives.
+    /// One node of the cluster: one data directory, for the lifetime of that directory.
     NodeId
 );
 id!(
-    /// One copy of one group on one node. Used once: a replica that comes back without its data
-    /// comes back under a new id, since a voter that forgot what it acknowledged breaks Raft.
+    /// One copy of one group on one node. An id is used once. A replica that returns without its data gets
+    /// a new id, since a voter that forgot what it acknowledged breaks Raft.
     ReplicaId
 );
 id!(
@@ -30,14 +30,14 @@ id!(
     GroupId
 );
 id!(
-    /// One topic, from its creation to its deletion; a topic of the same name made later has another.
+    /// One topic, from its creation to its deletion. A later topic of the same name has another id.
     TopicId
 );
 
-/// The internal topic whose partitions' leaders coordinate consumer groups.
+/// The internal topic whose partition leaders coordinate consumer groups.
 pub const GROUPS_TOPIC: &str = "_groups";
 
-/// Whether a topic is the cluster's own: nobody else creates, fills or deletes it.
+/// Returns true for a topic of the cluster itself: only the cluster creates, fills or deletes it.
 pub fn is_internal(topic: &str) -> bool {
     topic.starts_with('_')
 }
@@ -48,7 +48,7 @@ impl GroupId {
 }
 
 impl From<u64> for ReplicaId {
-    /// openraft's storage tests make node ids out of numbers.
+    /// openraft's storage tests make node ids from numbers.
     fn from(id: u64) -> ReplicaId {
         ReplicaId(id)
     }

@@ -1,8 +1,8 @@
-//! Every byte of Ropewalk that crosses a socket or a disk: the record batch, the ids, the Raft
-//! commands, the error table, the mapping of keys to partitions, the names of headers, the trace
-//! context, and the gRPC messages.
+//! The formats of everything that Ropewalk sends or stores. They are record batches, ids, Raft commands,
+//! the error table, the mapping of keys to partitions, header names, the trace context, and the gRPC
+//! messages.
 //!
-//! Pure: nothing here does I/O, asks for the time or draws a random number.
+//! Pure: nothing here does I/O, reads the time or draws a random number.
 
 pub mod batch;
 pub mod command;

@@ -1,12 +1,12 @@
-//! Mistakes that the simulator plants, one at a time, to see whether its checks would find them.
+//! Bugs that the simulator plants, one at a time, to test that its checks find them.
 //!
-//! Each is one that somebody has made, here or elsewhere. The code that would make it asks [`made`],
-//! which is the constant `false` unless the feature `mistakes` is on. Only the simulator turns it on,
-//! and the product refuses to compile with it.
+//! Each is a bug that somebody has made, here or elsewhere. The code that would contain it calls [`made`],
+//! which is the constant `false` unless the feature `mistakes` is on. Only the simulator turns the feature
+//! on, and the product refuses to compile with it.
 
 macro_rules! mistakes {
     ($($name:ident $text:literal $what:literal)*) => {
-        /// One mistake.
+        /// A bug to plant.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
         pub enum Mistake {
             $(#[doc = $what] $name,)*
@@ -16,12 +16,12 @@ macro_rules! mistakes {
             /// All of them.
             pub const ALL: &[Mistake] = &[$(Mistake::$name,)*];
 
-            /// How it is called.
+            /// Name of the bug.
             pub const fn name(self) -> &'static str {
                 match self { $(Mistake::$name => $text,)* }
             }
 
-            /// What is done wrong.
+            /// Description of the bug.
             pub const fn what(self) -> &'static str {
                 match self { $(Mistake::$name => $what,)* }
             }
@@ -77,25 +77,25 @@ mistakes! {
     GrowthBeginsAtTheEnd "growth-begins-at-the-end" "a group that begins at the end does so in partitions that its topic gains later"
 }
 
-/// Whether mistakes can be made in this build.
+/// True if bugs can be planted in this build.
 pub const POSSIBLE: bool = cfg!(feature = "mistakes");
 
 #[cfg(feature = "mistakes")]
 static PLANTED: std::sync::OnceLock<Mistake> = std::sync::OnceLock::new();
 
-/// Makes a mistake from now on, in the whole process; the first one only.
+/// Plants a bug from now on, in the whole process. Only the first call takes effect.
 #[cfg(feature = "mistakes")]
 pub fn plant(mistake: Mistake) {
     let _ = PLANTED.set(mistake);
 }
 
-/// Whether this mistake is to be made.
+/// Returns true if this bug is planted.
 #[cfg(feature = "mistakes")]
 pub fn made(mistake: Mistake) -> bool {
     PLANTED.get() == Some(&mistake)
 }
 
-/// Whether this mistake is to be made: never, in this build.
+/// Returns false: no bug can be planted in this build.
 #[cfg(not(feature = "mistakes"))]
 #[inline(always)]
 pub const fn made(_: Mistake) -> bool {

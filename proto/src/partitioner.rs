@@ -1,16 +1,16 @@
-//! Which partition a key belongs to. The answer for a key and a number of partitions never changes,
-//! in any build on any machine: `proto/tests/vectors/` holds both mappings fixed.
+//! Mapping of keys to partitions. The partition of a key, for a given number of partitions, never changes,
+//! in any build on any machine: `proto/tests/vectors/` fixes both mappings.
 //!
-//! **The ring**, Ropewalk's own, is consistent hashing with [`POINTS_PER_PARTITION`] points a
-//! partition. A partition's point `i` lies at XXH64, seed 0, of the partition's number and `i`, both
-//! as 32 bits little endian; a key lies at XXH64, seed 0, of its bytes, and belongs to the
-//! partition of the first point at or after it, the first of all past the last.
+//! **The ring**, Ropewalk's own mapping, is consistent hashing with [`POINTS_PER_PARTITION`] points a
+//! partition. Point `i` of a partition is at XXH64, seed 0, of the partition's number and `i`, both as 32
+//! bits little-endian. A key is at XXH64, seed 0, of its bytes. It belongs to the partition of the first
+//! point at or after it; after the last point, to that of the first point of all.
 //!
-//! **murmur2** is what Kafka's Java clients do: the hash of the key, without its sign, modulo the
+//! **murmur2** is the mapping of Kafka's Java clients: the hash of the key, without its sign, modulo the
 //! number of partitions. It is for topics whose keys Kafka producers share.
 //!
-//! What was measured, with keys `key-0` to `key-999999` (a partition's share, 1 being its fair one)
-//! and the lookups one core of a shared virtual machine does:
+//! Measured with keys `key-0` to `key-999999`. A share of 1 is a partition's fair one. Lookups are those of
+//! one core of a shared virtual machine:
 //!
 //! | partitions | largest share | smallest | standard deviation | lookups/s | to build | memory |
 //! |---|---|---|---|---|---|---|
@@ -19,9 +19,10 @@
 //! | 100 | 1.14 | 0.88 | 0.048 | 21 million | 2.3 ms | 800 KiB |
 //! | 1000 | 1.18 | 0.83 | 0.055 | 4 million | 29 ms | 8 MiB |
 //!
-//! A topic that grows from 12 to 13 partitions moves 7.4 % of its keys (no mapping can move fewer
-//! than 1/13 and stay even), from 3 to 12 it moves 73.9 % (9/12); with murmur2 that is 92 % and 75 %.
-//! Keys that move all go to new partitions, never from one old one to another. Build once, and keep.
+//! Growth from 12 to 13 partitions moves 7.4 % of the keys; no mapping can move fewer than 1/13 and stay
+//! even. Growth from 3 to 12 moves 73.9 % (9/12). With murmur2 the figures are 92 % and 75 %. The ring
+//! moves keys only to new partitions, never from one old partition to another. Build a mapping once, and
+//! keep it.
 
 use std::fmt;
 use std::hash::{BuildHasher, Hash, Hasher};
@@ -32,12 +33,12 @@ use twox_hash::XxHash64;
 use crate::error::{ErrorCode, WireError};
 use crate::v1::{self, TopicInfo, TopicSettings};
 
-/// How many points of the ring each partition holds. More make the shares more even and the ring
-/// longer; to change it would move keys, so that it never does.
+/// Number of ring points of each partition. More points make the shares more even and the ring longer. The
+/// number never changes, since that would move keys.
 pub const POINTS_PER_PARTITION: u32 = 512;
 
-/// The most partitions a topic can have: what a number from outside can cost a node or a client,
-/// 80 MiB for a ring of this size.
+/// Maximum number of partitions of a topic. It bounds the cost of a number from outside to a node or a
+/// client: 80 MiB for a ring of this size.
 pub const MAX_PARTITIONS: u32 = 10_000;
 
 const MURMUR2_SEED: u32 = 0x9747_b28c;
@@ -57,11 +58,11 @@ enum Mapping {
 }
 
 impl Partitioner {
-    /// The mapping a topic's metadata asks for, with the version it goes by.
+    /// The mapping in a topic's metadata, with its version.
     ///
     /// # Errors
-    /// [`ErrorCode::UnsupportedVersion`] for a mapping this build does not know: to guess one would
-    /// part a key's records from each other.
+    /// [`ErrorCode::UnsupportedVersion`] for a mapping that this build does not know: a guess would
+    /// separate a key's records.
     pub fn of_topic(topic: &TopicInfo) -> Result<Partitioner, WireError> {
         let partitions = match topic.ring_partitions {
             0 => u32::try_from(topic.partitions.len()).unwrap_or(u32::MAX),
@@ -77,7 +78,7 @@ impl Partitioner {
         })
     }
 
-    /// The mapping a topic of these settings has with so many partitions.
+    /// The mapping of a topic with these settings and this number of partitions.
     ///
     /// # Errors
     /// As for [`Partitioner::of_topic`].
@@ -100,7 +101,7 @@ impl Partitioner {
         }
     }
 
-    /// The ring over so many partitions: at least 1, at most [`MAX_PARTITIONS`].
+    /// The ring over this number of partitions: at least 1, at most [`MAX_PARTITIONS`].
     pub fn ring(partitions: u32) -> Partitioner {
         let partitions = partitions.clamp(1, MAX_PARTITIONS);
         let points = (0..partitions)
@@ -114,7 +115,7 @@ impl Partitioner {
         }
     }
 
-    /// The Java clients' mapping to so many partitions: at least 1, at most [`MAX_PARTITIONS`].
+    /// The Java clients' mapping to this number of partitions: at least 1, at most [`MAX_PARTITIONS`].
     pub fn murmur2(partitions: u32) -> Partitioner {
         Partitioner {
             mapping: Mapping::Murmur2,
@@ -131,13 +132,13 @@ impl Partitioner {
         }
     }
 
-    /// How many partitions it maps to.
+    /// Number of partitions.
     pub fn partitions(&self) -> u32 {
         self.partitions
     }
 
-    /// The version a produce request carries, so that an outdated mapping is noticed; 0, which is
-    /// never checked, if this mapping was made without a topic's metadata.
+    /// Version for produce requests, so that an outdated mapping is detected. It is 0, which is never
+    /// checked, if this mapping was made without a topic's metadata.
     pub fn ring_version(&self) -> u32 {
         self.ring_version
     }
@@ -164,7 +165,7 @@ struct Point {
     i: u32,
 }
 
-// By hand, since std's derived `Hash` feeds integers in the machine's own byte order.
+// Implemented by hand, since std's derived `Hash` feeds integers in the machine's byte order.
 impl Hash for Point {
     fn hash<H: Hasher>(&self, state: &mut H) {
         let number = u64::from(self.partition) | u64::from(self.i) << 32;
@@ -174,14 +175,15 @@ impl Hash for Point {
 
 struct Key<'a>(&'a [u8]);
 
-// By hand, since std's `Hash` of a slice begins with its length, whose size is the machine's.
+// Implemented by hand, since std's `Hash` of a slice begins with its length, whose size depends on the
+// machine.
 impl Hash for Key<'_> {
     fn hash<H: Hasher>(&self, state: &mut H) {
         state.write(self.0);
     }
 }
 
-/// XXH64 with seed 0 of what is written at once, which is all that a [`Point`] or [`Key`] does.
+/// XXH64 with seed 0 of a single write, which is all that a [`Point`] or [`Key`] makes.
 #[derive(Debug, Clone, Copy)]
 struct Xxh64;
 
@@ -205,7 +207,7 @@ impl Hasher for Xxh64OfOneWrite {
     }
 }
 
-/// MurmurHash2, 32 bits, as the Java clients have it.
+/// MurmurHash2, 32 bits, as in the Java clients.
 fn murmur2(key: &[u8]) -> u32 {
     const M: u32 = 0x5bd1_e995;
     let mut hash = MURMUR2_SEED ^ key.len() as u32;

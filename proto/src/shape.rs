@@ -1,36 +1,36 @@
-//! The shape of messages: which fields hold messages, so that what is in one can be counted before it
-//! is decoded. Made from the `.proto` files by `build.rs`.
+//! Shapes of messages: the fields that hold messages, so that their contents can be counted before they are
+//! decoded. `build.rs` generates them from the `.proto` files.
 
 include!(concat!(env!("OUT_DIR"), "/shapes.rs"));
 
 /// Content of a field that has a length and is more than one value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Content {
-    /// A message, by its place in the table.
+    /// A message, by its index in the table.
     Message(usize),
-    /// Numbers, one after the other.
+    /// Packed numbers.
     Packed,
 }
 
-/// The shape of one kind of message.
+/// Shape of one type of message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shape(usize);
 
 impl Shape {
-    /// The shape of the request of a call, by its path: `/ropewalk.v1.Ropewalk/Metadata`.
+    /// Shape of a call's request, by the call's path: `/ropewalk.v1.Ropewalk/Metadata`.
     pub fn of_request(path: &str) -> Option<Shape> {
         let found = CALLS.iter().find(|(call, _)| *call == path)?;
         MESSAGES.get(found.1).map(|_| Shape(found.1))
     }
 
-    /// Content of one of its fields; `None` for a single value, and for a field it does not have.
+    /// Content of a field; `None` for a single value, and for a field that the message does not have.
     pub fn content(self, field: u32) -> Option<Content> {
         let fields = MESSAGES.get(self.0)?;
         let found = fields.iter().find(|(number, _)| *number == field)?;
         Some(found.1)
     }
 
-    /// The shape of a message inside another.
+    /// Shape of a message inside another.
     pub fn of_content(message: usize) -> Shape {
         Shape(message)
     }

@@ -1,4 +1,5 @@
-//! What a broker must refuse, what a reader must survive, and what must come through unchanged.
+//! Batches that a broker must refuse, bytes that a reader must survive, and content that must pass
+//! unchanged.
 
 #![allow(clippy::unwrap_used)] // helpers of tests fail by panicking, as tests do
 
@@ -35,7 +36,7 @@ fn batch(compression: Compression, records: usize) -> Bytes {
     builder.build()
 }
 
-/// The batch with some bytes replaced and the length and CRC made to match.
+/// The batch with some bytes replaced, and with the length and CRC to match.
 fn altered(batch: &Bytes, at: usize, new: &[u8]) -> Bytes {
     let mut bytes = batch.to_vec();
     bytes[at..at + new.len()].copy_from_slice(new);
@@ -302,7 +303,7 @@ fn records_that_decompress_to_exactly_the_bound_are_read() {
 
 #[test]
 fn a_snappy_length_that_can_not_be_is_refused_before_memory_is_taken() {
-    // A raw block that claims 512 MiB and a xerial block that claims to be 2 GiB long.
+    // A raw block that claims 512 MiB, and a xerial block that claims a length of 2 GiB.
     let raw = with_block(Compression::Snappy, &[0x80, 0x80, 0x80, 0x80, 0x02, 0, 0]);
     let mut block = b"\x82SNAPPY\0".to_vec();
     block.put_i32(1);

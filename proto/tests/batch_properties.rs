@@ -1,4 +1,4 @@
-//! For any records and any bytes: what goes in comes out, and nothing panics.
+//! Any records survive a round trip, and no bytes cause a panic.
 
 #![allow(clippy::unwrap_used)] // helpers of tests fail by panicking, as tests do
 
@@ -66,7 +66,7 @@ fn build(codec: Compression, records: &[Record]) -> Bytes {
     builder.build()
 }
 
-/// Reads all that can be read, as a reader without faith would.
+/// Reads everything that can be read, like a reader that trusts nothing.
 fn read(bytes: Bytes) {
     let _ = BatchView::check(bytes.clone(), &LIMITS);
     if let Ok(batch) = BatchView::trusted(bytes) {

@@ -1,4 +1,4 @@
-//! Unpacking in steps, and what the records of a compressed batch must be to be taken.
+//! Decompression in steps, and the checks on the records of a compressed batch.
 
 #![allow(clippy::unwrap_used)] // helpers of tests fail by panicking, as tests do
 
@@ -20,7 +20,7 @@ fn batch(codec: Compression, values: &[Vec<u8>]) -> BatchView {
     BatchView::check(builder.build(), &LIMITS).unwrap()
 }
 
-/// A good header and CRC over records that were changed before they were compressed.
+/// A correct header and CRC over records that were changed before compression.
 fn changed(codec: Compression, change: impl FnOnce(&mut Vec<u8>)) -> BatchView {
     let plain = batch(
         Compression::None,
@@ -152,7 +152,7 @@ fn no_more_is_unpacked_in_a_step_than_was_asked_for() {
         let mut unpacking = bomb.unpacking(ROOM).unwrap();
         for step in 1..=8 {
             assert_eq!(unpacking.step(1 << 20), Ok(false), "{codec}");
-            // Snappy comes in blocks of 32 KiB.
+            // Snappy decompresses in blocks of 32 KiB.
             let most = step * ((1 << 20) + (32 << 10));
             assert!(unpacking.unpacked_bytes() <= most, "{codec}");
         }

@@ -1,4 +1,4 @@
-//! The `kafka-protocol` crate reads what is built here, and the reverse, with every codec.
+//! The `kafka-protocol` crate reads batches built here, and the reverse, with every codec.
 
 #![allow(clippy::unwrap_used)] // helpers of tests fail by panicking, as tests do
 
@@ -22,8 +22,8 @@ const CODECS: [(Compression, TheirCompression); 5] = [
     (Compression::Zstd, TheirCompression::Zstd),
 ];
 
-/// Records with every combination of absent, empty and present. No header key comes twice, since
-/// the other side keeps headers in a map.
+/// Records with every combination of absent, empty and present. No header key repeats, since the other side
+/// keeps headers in a map.
 fn records() -> Vec<Record> {
     let texts = [
         None,

@@ -1,4 +1,5 @@
-//! Batches a Kafka client made, committed under `fixtures/`, are accepted and read as it meant them.
+//! Batches from a Kafka client, committed under `fixtures/`, are accepted and read as the client meant
+//! them.
 
 #![allow(clippy::unwrap_used)] // helpers of tests fail by panicking, as tests do
 

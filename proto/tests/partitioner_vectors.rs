@@ -1,4 +1,4 @@
-//! Keys stay where they are for ever: the committed vectors, made by other implementations.
+//! Keys never move: the committed vectors come from other implementations.
 
 #![allow(clippy::unwrap_used)] // helpers of tests fail by panicking, as tests do
 

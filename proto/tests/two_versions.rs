@@ -1,5 +1,5 @@
-//! Messages of a newer version are read by this one: unknown fields are skipped, unknown enum values
-//! read as unspecified, unknown kinds as none. Nodes of two versions talk during every upgrade.
+//! This build reads messages of a newer version. It skips unknown fields, reads unknown enum values as
+//! unspecified, and reads unknown kinds as none. Nodes of two versions talk during every upgrade.
 #![allow(clippy::unwrap_used)] // helpers of tests fail by panicking, as tests do
 
 use std::fmt::Debug;
@@ -8,7 +8,7 @@ use prost::Message;
 use prost::encoding::encode_varint;
 use ropewalk_proto::v1::*;
 
-/// One field of each wire type, under numbers no message has.
+/// One field of each wire type, under numbers that no message has.
 fn newer_fields() -> Vec<u8> {
     let mut bytes = Vec::new();
     encode_varint(1_000 << 3, &mut bytes);

@@ -1,9 +1,9 @@
 //! Checkpoints: a state machine's whole state, and the membership, exactly as of a log index.
 //!
-//! openraft's snapshot is always one of these, and never the newest state: the newest checkpoint at
-//! or below what the machine says nothing will be read of again. The log behind it is still here,
-//! and a new replica streams it; a snapshot of the newest state would leave it a silent hole
-//! instead of the records it is to serve.
+//! openraft's snapshot is always a checkpoint, never the newest state. It is the newest checkpoint at or
+//! below the index under which the machine never reads again. The log after it is still on this replica,
+//! and a new replica streams it. A snapshot of the newest state would leave the new replica a silent hole
+//! instead of the records it must serve.
 
 use std::io;
 use std::sync::Arc;
@@ -22,27 +22,27 @@ use crate::replica_log::ReplicaLog;
 use crate::small::{self, Checkpoint, Position};
 use crate::types::{Snapshot, SnapshotMeta, TypeConfig};
 
-/// A checkpoint that is not longer than this is written wherever the machine asks for one.
+/// A checkpoint of at most this size is written each time the machine asks for one.
 const SMALL_BYTES: u64 = 4 << 10;
-/// One that is longer is written, wherever the machine asks for one, once the last is this old: a log that
-/// grows slowly can still be purged.
+/// A larger checkpoint is written on request if the last one is at least this old, so that a slowly growing
+/// log can still be purged.
 const AT_LEAST_EVERY: Duration = Duration::from_secs(600);
 
-/// Decides which of the checkpoints that a machine asks for are written. A log is purged only up to one that
-/// was, so what is saved here is kept in the log for longer.
+/// Decides which of the checkpoints that a machine asks for are written. A log is purged only up to a
+/// written checkpoint, so each skipped one keeps the log longer.
 #[derive(Debug)]
 pub(crate) struct Thrift {
-    /// Bytes of log for each byte of a checkpoint.
+    /// Bytes of log per byte of checkpoint.
     factor: u64,
-    /// Bytes of log applied since the last one.
+    /// Bytes of log applied since the last written checkpoint.
     applied_bytes: u64,
-    /// Bytes of log that the next one has to wait for, as far as is known without making it.
+    /// Bytes of log to apply before the next checkpoint, judged by the length of the last one made.
     needed_bytes: u64,
     last: Instant,
 }
 
 impl Thrift {
-    /// Counts from the start of the replica.
+    /// Starts counting when the replica starts.
     pub(crate) fn new(factor: u64) -> Thrift {
         Thrift {
             factor,
@@ -52,17 +52,17 @@ impl Thrift {
         }
     }
 
-    /// An entry of this length was applied.
+    /// Counts an applied entry of this length.
     pub(crate) fn applied(&mut self, bytes: u64) {
         self.applied_bytes = self.applied_bytes.saturating_add(bytes);
     }
 
-    /// Returns true if one may be written, as far as is known without making it.
+    /// Returns true if a checkpoint may be due, judged by the length of the last one made.
     pub(crate) fn may_be_due(&self) -> bool {
         self.applied_bytes >= self.needed_bytes || self.is_old()
     }
 
-    /// Returns true if one of this length is written now; it counts as written then.
+    /// Returns true if a checkpoint of this length must be written now, and then counts it as written.
     pub(crate) fn affords(&mut self, bytes: u64) -> bool {
         self.needed_bytes = match bytes {
             0..=SMALL_BYTES => 0,
@@ -81,8 +81,8 @@ impl Thrift {
     }
 }
 
-/// At or below which index the snapshot is looked for. The state of a replica that began with a
-/// snapshot may not know yet that nothing below it will be read; its log does.
+/// Index at or below which the snapshot is searched. A replica that began with a snapshot may have a state
+/// that does not know yet that nothing below it is read. Its log knows.
 pub(crate) fn boundary(log: &ReplicaLog, purgeable_index: u64) -> u64 {
     if made(Mistake::SnapshotOfTheNewest) {
         return u64::MAX;
@@ -93,7 +93,7 @@ pub(crate) fn boundary(log: &ReplicaLog, purgeable_index: u64) -> u64 {
         .max(purgeable_index)
 }
 
-/// The newest checkpoint at or below `index`, and its own index.
+/// The newest checkpoint at or below `index`, with its own index.
 pub(crate) async fn newest(
     log: &ReplicaLog,
     index: u64,
@@ -110,7 +110,7 @@ fn read((key, value): (Bytes, Bytes)) -> Result<(u64, Checkpoint), DiskError> {
     Ok((at, small::read_checkpoint(&key, value)?))
 }
 
-/// A checkpoint as openraft's snapshot.
+/// Converts a checkpoint to openraft's snapshot.
 pub(crate) fn snapshot(checkpoint: Checkpoint) -> Snapshot {
     Snapshot {
         meta: SnapshotMeta {
@@ -126,7 +126,7 @@ pub(crate) fn snapshot(checkpoint: Checkpoint) -> Snapshot {
 pub struct SnapshotBuilder {
     log: Arc<ReplicaLog>,
     boundary: u64,
-    /// The state as long as nothing was applied: it needs no checkpoint.
+    /// State to return while nothing is applied: it needs no checkpoint.
     empty: Option<Bytes>,
 }
 
@@ -147,9 +147,9 @@ impl SnapshotBuilder {
 impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
     type SnapshotData = Bytes;
 
-    /// Once this returns, the snapshot is synced: the log up to it may be purged.
+    /// Builds the snapshot. Once this returns, it is synced, and the log up to it may be purged.
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
-        // The sync also waits for checkpoints that are still on their way to the disk.
+        // The sync also waits for checkpoints that are still in the committer's queue.
         let written = self.log.commit(Batch::default(), Durability::Synced).await;
         written.map_err(io_error)?;
         let newest = newest(&self.log, self.boundary).await;
@@ -181,8 +181,8 @@ mod tests {
 
     const FACTOR: u64 = 4;
 
-    /// Bytes of checkpoints written while `segments` of 16 KiB are applied, each of which asks for one of
-    /// the length that `length` gives.
+    /// Bytes of checkpoints written while `segments` of 16 KiB are applied. After each segment the machine
+    /// asks for a checkpoint, whose length `length` gives.
     fn written(factor: u64, segments: u64, length: impl Fn(u64) -> u64) -> u64 {
         let mut thrift = Thrift::new(factor);
         let mut written = 0;
@@ -212,7 +212,7 @@ mod tests {
             assert!(written > 0);
             assert!(written * FACTOR <= appended, "{written}");
         }
-        // Each small one is written.
+        // Every small checkpoint is written.
         assert_eq!(written(FACTOR, 1_000, |_| 4 << 10), appended / 4);
     }
 

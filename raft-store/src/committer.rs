@@ -1,6 +1,6 @@
-//! The one writer of a node. Log appends, votes, truncations and state effects of all groups come
-//! through here, in order; what waits is put into one batch and synced once, so one fsync serves
-//! every partition and every producer that waited.
+//! The only writer of a node. Log appends, votes, truncations and state effects of all groups pass through
+//! it in order. It merges waiting submissions into one write batch and syncs once. So one fsync serves
+//! every partition and every producer that waits.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,19 +14,19 @@ use tokio::time::Instant;
 use crate::disk::{Batch, Change, Disk, DiskError};
 use crate::histogram::{Histogram, SIZE_BOUNDS_BYTES};
 
-/// What a change costs of the queue beside its bytes.
+/// Cost of a change in the queue, besides its bytes.
 const CHANGE_BYTES: usize = 64;
 
 /// Bounds of the committer.
 #[derive(Debug, Clone)]
 pub struct CommitterOptions {
-    /// Bytes that may wait; past it, [`Committer::submit`] waits for room.
+    /// Bytes that may wait. Beyond them, [`Committer::submit`] waits for room.
     pub queue_bytes: usize,
-    /// The most bytes put into one batch, unless a single submission is larger.
+    /// Maximum bytes of one batch, unless a single submission is larger.
     pub batch_bytes: usize,
-    /// Below this much free space the status is [`DiskStatus::Full`].
+    /// Free space below which the status is [`DiskStatus::Full`].
     pub free_space_floor_bytes: u64,
-    /// How often free space is looked at.
+    /// Interval between checks of the free space.
     pub free_space_interval: Duration,
 }
 
@@ -41,46 +41,46 @@ impl Default for CommitterOptions {
     }
 }
 
-/// Whether a write must survive a power loss before it counts as done.
+/// Durability that a write needs before it counts as done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
-    /// Done once it, and all before it, is synced.
+    /// Done once the write and everything before it are synced.
     Synced,
-    /// Done once it is written; it is synced with whatever is synced next.
+    /// Done once written. The next sync of any write also syncs it.
     Unsynced,
 }
 
-/// What the disk is good for right now.
+/// State of the disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DiskStatus {
-    /// Reads and writes.
+    /// The disk takes reads and writes.
     Healthy,
-    /// Less than the floor is free. The committer still writes; producers are to be refused.
+    /// Less than the floor is free. The committer still writes; producers must be refused.
     Full,
-    /// A commit failed: no write is taken until the disk is opened again.
+    /// A commit failed. The disk takes no writes until it is reopened.
     Failed(String),
 }
 
-/// What the committer has done, and what replicas have applied, for metrics.
+/// Counters of the committer, and the time that replicas spend applying, for metrics.
 #[derive(Debug)]
 pub struct CommitCounters {
     /// Batches written.
     pub batches: AtomicU64,
-    /// Of those, synced ones: one fsync each.
+    /// Batches that were synced, with one fsync each.
     pub syncs: AtomicU64,
-    /// Bytes of keys and values.
+    /// Bytes of keys and values, plus `CHANGE_BYTES` a change.
     pub bytes: AtomicU64,
-    /// Submissions written: so many shared each batch.
+    /// Submissions taken from the queue. Several may share a batch.
     pub submissions: AtomicU64,
-    /// Free space, at the last look; `u64::MAX` before the first.
+    /// Free space at the last check; `u64::MAX` before the first.
     pub free_bytes: AtomicU64,
-    /// Free and taken space together; 0 where the disk can't tell.
+    /// Free and used space together; 0 if the disk can't report it.
     pub total_bytes: AtomicU64,
-    /// How long each synced write took the disk.
+    /// Time of each synced write.
     pub sync_time: Histogram,
-    /// How large each batch was.
+    /// Size of each batch, counted as in `bytes`.
     pub batch_bytes: Histogram,
-    /// How long it took to apply what was committed: each part that is answered together.
+    /// Time to apply committed entries, one value for each part whose proposers are answered together.
     pub apply_time: Histogram,
 }
 
@@ -110,8 +110,8 @@ struct Submission {
     _room: OwnedSemaphorePermit,
 }
 
-/// The way to the committer. Cheap to clone; the committer ends when [`Committer::close`] is
-/// called or the last handle is dropped.
+/// Handle of the committer, cheap to clone. After [`Committer::close`] no handle can submit. The
+/// committer's task ends when the last handle is dropped.
 #[derive(Clone)]
 pub struct Committer {
     queue: mpsc::UnboundedSender<Submission>,
@@ -133,12 +133,12 @@ impl fmt::Debug for Committer {
 impl Committer {
     /// Starts the committer of a disk on the current runtime.
     pub fn start(disk: Arc<dyn Disk>, options: CommitterOptions) -> Committer {
-        // The queue has no bound of its own: every submission holds its bytes of `room`.
+        // The queue needs no bound: every submission holds permits of `room` for its bytes.
         let (queue, submissions) = mpsc::unbounded_channel();
         let (status, watched) = watch::channel(DiskStatus::Healthy);
         let damage = watch::Sender::new(None);
         let counters = Arc::new(CommitCounters::default());
-        // A submission takes its room as a `u32`.
+        // A submission acquires its permits as a `u32`.
         let queue_bytes = options.queue_bytes.clamp(1, u32::MAX as usize);
         let worker = Worker {
             disk,
@@ -159,8 +159,9 @@ impl Committer {
         }
     }
 
-    /// Queues a batch, waiting only for room. `done` is called once it has happened, after every
-    /// earlier submission's, on the committer's own task: it must not block.
+    /// Queues a batch, and waits only for room. The committer calls `done` once the batch is written or has
+    /// failed, after the `done` of every earlier submission. The call runs on the committer's task and must
+    /// not block.
     pub async fn submit(
         &self,
         batch: Batch,
@@ -185,43 +186,42 @@ impl Committer {
         }
     }
 
-    /// Queues a batch and waits until it has happened.
+    /// Queues a batch and waits for its result.
     pub async fn commit(&self, batch: Batch, durability: Durability) -> Result<(), DiskError> {
         let (done, happened) = oneshot::channel();
-        // The receiver may have been dropped with its future; the write happens all the same.
+        // The receiver may be dropped with its future; the write happens anyway.
         self.submit(batch, durability, |result| drop(done.send(result)))
             .await;
         happened.await.unwrap_or_else(|_| Err(closed()))
     }
 
-    /// What of the disk as a whole, and not of one replica, was found damaged: the first finding, for
-    /// good.
+    /// First damage found in the disk as a whole, rather than in one replica. It is never cleared.
     pub fn damage(&self) -> watch::Receiver<Option<String>> {
         self.damage.subscribe()
     }
 
-    /// Tells of such damage.
+    /// Records damage of the disk as a whole. Only the first is kept.
     pub fn note_damage(&self, what: &str) {
         note(&self.damage, what);
     }
 
-    /// The disk's status, as of the last commit or look at its free space.
+    /// Status of the disk as of the last commit or check of its free space.
     pub fn status(&self) -> watch::Receiver<DiskStatus> {
         self.status.clone()
     }
 
-    /// Bytes that wait, or are being written, and how many may.
+    /// Bytes that wait or are being written, and the limit.
     pub fn queued_bytes(&self) -> (usize, usize) {
         let free = self.room.available_permits();
         (self.queue_bytes.saturating_sub(free), self.queue_bytes)
     }
 
-    /// What has been done so far.
+    /// Counters since the start.
     pub fn counters(&self) -> &CommitCounters {
         &self.counters
     }
 
-    /// Takes no more, and waits until what was queued has happened and is synced.
+    /// Waits until everything queued is written and synced, then refuses further submissions.
     pub async fn close(&self) {
         let _ = self.commit(Batch::default(), Durability::Synced).await;
         self.room.close();
@@ -242,8 +242,8 @@ impl Worker {
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut carried = None;
         loop {
-            // The look comes first: under a load that always leaves something over, it would
-            // otherwise never come, and that is the load that fills a disk.
+            // The free-space check comes first. Under a load that always leaves a submission over, it would
+            // otherwise never run, and such a load fills the disk.
             let first = tokio::select! {
                 biased;
                 _ = look.tick() => {
@@ -259,7 +259,7 @@ impl Worker {
         }
     }
 
-    /// Commits `first` with what waits behind it; returns a submission that no longer fitted.
+    /// Commits `first` with the submissions that wait after it. Returns one that no longer fits.
     async fn commit(
         &self,
         first: Submission,
@@ -313,7 +313,7 @@ impl Worker {
                     .fetch_add(bytes as u64, Ordering::Relaxed);
             }
             Err(_) if made(Mistake::FailedWriteIsFine) => return Ok(()),
-            // Never retried: after a failed fsync the page cache may claim what the disk lost.
+            // Never retried: after a failed fsync the page cache may claim data that the disk lost.
             Err(error) => {
                 if let DiskError::Damaged(what) = error {
                     note(&self.damage, what);
@@ -333,7 +333,7 @@ impl Worker {
                 self.counters.total_bytes.store(total, Ordering::Relaxed);
                 free < self.options.free_space_floor_bytes
             }
-            // A disk that can't tell its space is not for that reason full; commits will tell.
+            // A disk that can't report its free space does not count as full; a commit fails if it is.
             Err(_) => false,
         };
         let now = if full {
@@ -351,7 +351,7 @@ impl Worker {
     }
 }
 
-/// What was left over, or what comes next; `None` once nothing can come any more.
+/// The submission left over, or the next one; `None` once all senders are dropped.
 async fn next(
     carried: &mut Option<Submission>,
     submissions: &mut mpsc::UnboundedReceiver<Submission>,

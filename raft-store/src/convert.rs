@@ -1,4 +1,4 @@
-//! Raft's nouns between openraft's types and the messages that cross the wire and lie on the disk.
+//! Conversions between openraft's types and the messages on the wire and on the disk.
 //!
 //! Both sides are foreign types, so these are functions: `x` makes the message, `from_x` reads it.
 
@@ -9,20 +9,20 @@ use ropewalk_proto::v1;
 
 use crate::types::{Broker, LogId, Membership, StoredMembership, Vote};
 
-/// The largest term and the largest log index that make sense. No group reaches it; openraft counts on from
-/// whatever it is given, and panics at the end of the numbers.
+/// Largest valid term and log index. No group reaches it. openraft counts on from any number it receives,
+/// and panics when the number overflows.
 pub const LARGEST_TERM: u64 = 1 << 48;
 
-/// A message that says nothing openraft could mean.
+/// A message that openraft can't use.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConvertError {
-    /// A field that must be there is not.
+    /// A required field is missing.
     #[error("the field {0} is missing")]
     Missing(&'static str),
-    /// A membership with an empty voter set, or a voter without a place.
+    /// A membership with an empty voter set, or with a voter that is not among its members.
     #[error("not a membership: {0}")]
     Membership(String),
-    /// A term, or an index, that no group reaches.
+    /// A term or an index that no group reaches.
     #[error("{0} {1} is beyond {LARGEST_TERM}, which no group reaches")]
     Beyond(&'static str, u64),
 }
@@ -42,7 +42,7 @@ pub fn from_log_id(message: v1::LogId) -> Result<LogId, ConvertError> {
     Ok(LogId::new_term_index(message.term, message.index))
 }
 
-/// Refuses a number, of a kind that has this name, that no group reaches.
+/// Refuses a number above [`LARGEST_TERM`]. The error calls it `name`.
 pub fn check(name: &'static str, number: u64) -> Result<(), ConvertError> {
     match number > LARGEST_TERM {
         true => Err(ConvertError::Beyond(name, number)),
@@ -114,7 +114,7 @@ pub fn from_membership(message: v1::Membership) -> Result<Membership, ConvertErr
     Membership::new(voters, members).map_err(|error| ConvertError::Membership(error.to_string()))
 }
 
-/// The message of a membership and the entry it came with.
+/// The message of a membership and the log id of its entry.
 pub fn stored_membership(stored: &StoredMembership) -> v1::StoredMembership {
     v1::StoredMembership {
         log_id: stored.log_id().as_ref().map(log_id),
@@ -122,7 +122,7 @@ pub fn stored_membership(stored: &StoredMembership) -> v1::StoredMembership {
     }
 }
 
-/// The membership of a message, and the entry it came with.
+/// The membership of a message, with the log id of its entry.
 pub fn from_stored_membership(
     message: v1::StoredMembership,
 ) -> Result<StoredMembership, ConvertError> {

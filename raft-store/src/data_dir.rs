@@ -1,4 +1,4 @@
-//! The data directory: whose it is, which version wrote it, and that one process uses it at a time.
+//! The data directory: its cluster, its format version, and its lock, which admits one process at a time.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
@@ -7,18 +7,18 @@ use std::path::{Path, PathBuf};
 use crate::disk::DiskError;
 use crate::disk::rocks::{RocksDisk, RocksOptions};
 
-/// The layout this build writes, and the newest it reads.
+/// Layout that this build writes, and the newest that it reads.
 pub const FORMAT_VERSION: u32 = 1;
 
 const FORMAT_FILE: &str = "FORMAT";
 const UNFINISHED_FILE: &str = "FORMAT.new";
 const LOCK_FILE: &str = "LOCK";
 const DATABASE_DIR: &str = "db";
-/// The cluster this directory's node belongs to: beside the database, since it outlives that.
+/// Cluster of this directory's node. The file is beside the database because it outlives the database.
 const CLUSTER_FILE: &str = "CLUSTER";
-/// That the database is damaged, and why: it is to be set aside.
+/// Marks the database as damaged and holds the reason. A marked database must be set aside.
 const DAMAGED_FILE: &str = "DAMAGED";
-/// Where a damaged database is kept.
+/// Directory that keeps a damaged database.
 const QUARANTINE_DIR: &str = "quarantine";
 const MAGIC: &str = "ropewalk data directory, format ";
 
@@ -29,16 +29,16 @@ pub struct DataDir {
     _lock: File,
 }
 
-/// Why a data directory can't be used.
+/// Reason that a data directory can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DataDirError {
-    /// Another process has it.
+    /// Another process uses it.
     #[error("{path} is in use by another process; stop that one, or name another --data-dir")]
     InUse {
         /// The directory.
         path: PathBuf,
     },
-    /// Something else lives there.
+    /// The directory holds something else.
     #[error("{path} is not empty and not a Ropewalk data directory; name an empty one")]
     Foreign {
         /// The directory.
@@ -51,25 +51,25 @@ pub enum DataDirError {
     Newer {
         /// The directory.
         path: PathBuf,
-        /// The version it holds.
+        /// Its format version.
         found: u32,
     },
-    /// The file system refused.
+    /// The file system returned an error.
     #[error("{path} can't be used: {source}")]
     Io {
         /// The directory or file.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the file system.
         source: io::Error,
     },
-    /// A database that was set aside before is still there.
+    /// A database that was set aside earlier is still there.
     #[error(
         "the database in {path} is damaged, and {kept} is still there from the time before: nothing was changed. Find out what damages the disk, move or delete {kept}, and start the node again"
     )]
     Unlooked {
         /// The directory.
         path: PathBuf,
-        /// What was set aside before.
+        /// Path of the database that was set aside earlier.
         kept: PathBuf,
     },
     /// The database in it is damaged or can't be opened.
@@ -79,18 +79,18 @@ pub enum DataDirError {
     Database {
         /// The directory.
         path: PathBuf,
-        /// What the database said.
+        /// Error of the database.
         source: DiskError,
     },
 }
 
 impl DataDir {
-    /// Whether a node keeps its data in `path`, of this build or another.
+    /// Returns true if a node keeps its data in `path`, of this build or another.
     pub fn is_one(path: &Path) -> bool {
         path.join(FORMAT_FILE).exists()
     }
 
-    /// Makes the directory if it is not there, locks it, and checks that this build may use it.
+    /// Creates the directory if it is missing, locks it, and checks that this build may use it.
     pub fn open(path: &Path) -> Result<DataDir, DataDirError> {
         let io_error = |source| DataDirError::Io {
             path: path.to_path_buf(),
@@ -127,12 +127,12 @@ impl DataDir {
 }
 
 impl DataDir {
-    /// The cluster the node belongs to, as of its last start; `None` if it never was in one.
+    /// Cluster of the node as of its last start; `None` if it never joined one.
     pub fn cluster(&self) -> Result<Option<String>, DataDirError> {
         self.read(CLUSTER_FILE)
     }
 
-    /// Keeps the cluster the node belongs to; durable once this returns.
+    /// Stores the cluster of the node; durable once this returns.
     pub fn remember_cluster(&self, cluster: &str) -> Result<(), DataDirError> {
         if self.cluster()?.as_deref() == Some(cluster) {
             return Ok(());
@@ -140,24 +140,23 @@ impl DataDir {
         self.write(CLUSTER_FILE, cluster)
     }
 
-    /// Why the database is to be set aside, if it was found damaged.
+    /// Reason that the database must be set aside, if it was found damaged.
     pub fn damage(&self) -> Result<Option<String>, DataDirError> {
         self.read(DAMAGED_FILE)
     }
 
-    /// Notes that the database is damaged: it is not opened again, but set aside. Durable once this
-    /// returns.
+    /// Marks the database as damaged: it must be set aside and not opened again. Durable once this returns.
     pub fn note_damage(&self, why: &str) -> Result<(), DataDirError> {
         self.check_room()?;
         self.write(DAMAGED_FILE, why)
     }
 
-    /// Sets the damaged database aside and says where it is now; what opens the next one begins
-    /// anew. Nothing may have it open. It is never deleted, and there is one such place: as long as
-    /// something is there, this refuses.
+    /// Sets the damaged database aside and returns its new path. The next database opened here starts
+    /// empty. No process may have the database open. A database set aside is never deleted here, and there
+    /// is room for one: while an earlier one remains, this refuses.
     pub fn set_aside(&self) -> Result<PathBuf, DataDirError> {
         let (database, kept) = (self.path.join(DATABASE_DIR), self.path.join(QUARANTINE_DIR));
-        // Without a database this goes on with what a crash cut short.
+        // Without a database, this completes a move that a crash interrupted.
         if self.exists(&database)? {
             self.check_room()?;
             fs::rename(&database, &kept).map_err(|source| self.io(&database, source))?;
@@ -169,7 +168,7 @@ impl DataDir {
         Ok(kept)
     }
 
-    /// Whether there is room to set a database aside.
+    /// Refuses if an earlier database is still set aside.
     fn check_room(&self) -> Result<(), DataDirError> {
         let kept = self.path.join(QUARANTINE_DIR);
         if self.exists(&kept)? {
@@ -212,7 +211,7 @@ impl DataDir {
 fn holds_something_else(path: &Path) -> io::Result<bool> {
     for entry in fs::read_dir(path)? {
         let name = entry?.file_name();
-        // The first two are what a start that was cut short leaves, the last is the file system's.
+        // An interrupted start leaves the first two; the last belongs to the file system.
         if name != LOCK_FILE && name != UNFINISHED_FILE && name != "lost+found" {
             return Ok(true);
         }
@@ -256,12 +255,12 @@ fn check_format(path: &Path, text: &str) -> Result<(), DataDirError> {
     }
 }
 
-/// Whole or not at all: a crash must not leave a directory that looks foreign.
+/// Writes the format file whole or not at all: a crash must not leave a directory that looks foreign.
 fn write_format(path: &Path, format: &Path) -> io::Result<()> {
     write_whole(path, format, &format!("{MAGIC}{FORMAT_VERSION}"))
 }
 
-/// Writes a file in the directory `path` so that a crash leaves it whole or as it was.
+/// Writes a file in the directory `path`. A crash leaves either the old or the new content, whole.
 fn write_whole(path: &Path, name: &Path, text: &str) -> io::Result<()> {
     let temporary = path.join(UNFINISHED_FILE);
     let mut file = File::create(&temporary)?;

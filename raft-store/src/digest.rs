@@ -1,4 +1,4 @@
-//! What tells one log entry from another, for whoever compares logs.
+//! Fingerprints of log entries, for code that compares logs.
 
 use std::fmt;
 use std::ops::Range;
@@ -8,17 +8,18 @@ use ropewalk_proto::command::Command;
 
 use crate::sealed;
 
-/// What of a batch's header compaction leaves as it was: offsets, times and producer.
+/// Bytes of a batch's header that compaction keeps: offsets, times and producer.
 const KEPT: Range<usize> = 23..57;
 
-/// A checksum over what an entry holds, the same on every replica. A batch that was compacted equals
-/// the one that came, and any other that was left of it: what may have been taken is a matter of keys,
-/// and not of the log.
+/// A checksum over the content of an entry, the same on every replica. A compacted batch equals the batch
+/// as appended, and every other compacted form of it. Keys decide which records compaction may remove, and
+/// the log does not know them.
 #[derive(Clone, Copy)]
 pub struct Digest {
     whole: u32,
-    /// Over what compaction leaves, if it has been at work.
+    /// True if compaction has rewritten the batch.
     compacted: bool,
+    /// Checksum over the parts that compaction keeps.
     kept: u32,
 }
 
@@ -32,7 +33,7 @@ impl Digest {
     }
 }
 
-/// A checksum over what a batch and what is left of it have in common.
+/// A checksum over the parts that a batch and its compacted forms have in common.
 fn kept(command: &Command) -> Option<u32> {
     let (stamp, batch) = command.as_append()?;
     let came_bytes = command.log_bytes() as u64;
@@ -52,7 +53,7 @@ fn batch_head(batch: &Bytes) -> &[u8] {
     batch.get(KEPT).unwrap_or(batch)
 }
 
-/// For made-up entries, none of which was compacted.
+/// For made-up entries, none of which is compacted.
 impl From<u32> for Digest {
     fn from(whole: u32) -> Digest {
         Digest {
@@ -119,7 +120,7 @@ mod tests {
             batch: vec![0; 61].into(),
         };
         assert_eq!(digest(&append(0, 0)), digest(&left));
-        // Of two whole ones each byte counts; of one that is not, what it has kept.
+        // Between two whole batches every byte counts. With a compacted one, only the kept parts count.
         assert_ne!(digest(&append(0, 0)), digest(&append(1, 80)));
         assert_eq!(digest(&append(1, 80)), digest(&left));
         assert_ne!(digest(&append(1, 50)), digest(&left));

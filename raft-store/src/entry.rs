@@ -1,16 +1,16 @@
-//! Log entries as they lie on the disk.
+//! Log entries as stored on the disk.
 //!
 //! | bytes | field |
 //! |---|---|
-//! | 4 | CRC-32C over the key and all that follows |
+//! | 4 | CRC-32C over the key and everything that follows |
 //! | 1 | version of this layout |
 //! | 1 | kind: blank, command, membership |
 //! | 8 | term |
-//! | 8 | length of the replica's whole log up to and with this entry, in bytes |
+//! | 8 | length of the replica's whole log through this entry, in bytes |
 //! | n | payload |
 //!
-//! The running length makes the size of any stretch of log the difference of two numbers. It is
-//! the replica's own: one that began with a snapshot counts from there.
+//! With the running length, the size of any part of the log is the difference of two numbers. Each replica
+//! has its own running length: a log that began with a snapshot counts from there.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use openraft::EntryPayload;
@@ -31,24 +31,24 @@ const KIND_BLANK: u8 = 0;
 const KIND_COMMAND: u8 = 1;
 const KIND_MEMBERSHIP: u8 = 2;
 
-/// What stands before the payload.
+/// Length of the fields before the payload.
 pub(crate) const HEAD_BYTES: usize = CRC_BYTES + 18;
 
-/// The most a command puts before its body.
+/// Maximum length of a command's fields before its body.
 const COMMAND_HEAD_BYTES: usize = 18;
 
-/// An entry read back, with the two lengths that go with it.
+/// An entry read back, with its two lengths.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct StoredEntry {
     pub(crate) entry: Entry,
-    /// This entry's own length in the log.
+    /// Length of this entry in the log.
     pub(crate) bytes: u64,
-    /// The log's length up to and with this entry.
+    /// Length of the log through this entry.
     pub(crate) end_bytes: u64,
 }
 
-/// An entry's length in the log, the same on every replica: that of the entry as it was appended,
-/// whatever compaction took of it since.
+/// Length of an entry in the log, the same on every replica: the length as appended, whatever compaction
+/// has removed since.
 pub(crate) fn entry_bytes(entry: &Entry) -> u64 {
     let payload = match &entry.payload {
         EntryPayload::Blank => 0,
@@ -58,7 +58,7 @@ pub(crate) fn entry_bytes(entry: &Entry) -> u64 {
     (HEAD_BYTES + payload) as u64
 }
 
-/// The change that stores an entry; a batch in it is shared, not copied.
+/// The change that stores an entry. It shares a record batch instead of copying it.
 pub(crate) fn put(replica: ReplicaId, stored: &StoredEntry) -> Change {
     let entry = &stored.entry;
     let key = Key::Of(replica, Part::Log(entry.log_id.index)).encode();
@@ -94,12 +94,12 @@ fn kind(payload: &EntryPayload<Command, ReplicaId, crate::types::Broker>) -> u8 
     }
 }
 
-/// What to say of an entry that is whole, and of a newer build: that is no damage.
+/// Error for an intact entry of a newer build, which is not damage.
 fn newer(index: u64, what: &dyn std::fmt::Display) -> DiskError {
     DiskError::Failed(format!("log entry {index}: {what}; upgrade this node"))
 }
 
-/// Reads a stored pair back; a batch in it shares `value`'s memory.
+/// Reads a stored entry. A record batch in it shares `value`'s memory.
 pub(crate) fn read(key: &Bytes, value: Bytes) -> Result<StoredEntry, DiskError> {
     let Some(Key::Of(_, Part::Log(index))) = Key::decode(key) else {
         return Err(sealed::damaged(key, "not the key of a log entry"));

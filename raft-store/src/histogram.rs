@@ -1,12 +1,12 @@
-//! Counts of values by size: what a metric of latencies or sizes is made of.
+//! Histograms: counts of values by size, for metrics of latencies and sizes.
 //!
-//! Recording is two additions to atomics, so that it may stand where every batch passes. Nothing is
-//! known here of names, labels or formats.
+//! Recording takes two atomic additions, so every batch can pass through it. Names, labels and formats must
+//! never come in here.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Upper bounds of latencies, in nanoseconds: from what memory takes to what a deadline is.
+/// Upper bounds of latencies in nanoseconds, from the speed of memory to a request's deadline.
 pub const LATENCY_BOUNDS_NANOS: &[u64] = &[
     50_000,
     100_000,
@@ -40,26 +40,26 @@ pub const SIZE_BOUNDS_BYTES: &[u64] = &[
     64 << 20,
 ];
 
-/// How many values lay below each bound, and their sum.
+/// Counts of values between bounds, and the sum of all values.
 #[derive(Debug)]
 pub struct Histogram {
     bounds: &'static [u64],
-    /// One more than there are bounds: the last is of what passes them all.
+    /// One count for each bound, and one for values above all of them.
     counts: Box<[AtomicU64]>,
     sum: AtomicU64,
 }
 
-/// What a histogram holds at one moment.
+/// The counts of a histogram at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HistogramCounts {
-    /// The upper bound of each count; that of the last is `u64::MAX`.
+    /// Upper bound and count of each bucket; the last bound is `u64::MAX`.
     pub counts: Vec<(u64, u64)>,
-    /// The sum of all values.
+    /// Sum of all values.
     pub sum: u64,
 }
 
 impl Histogram {
-    /// An empty one, with bounds in rising order.
+    /// An empty histogram, with bounds in rising order.
     pub fn new(bounds: &'static [u64]) -> Histogram {
         Histogram {
             bounds,
@@ -68,7 +68,7 @@ impl Histogram {
         }
     }
 
-    /// An empty one of latencies.
+    /// An empty histogram of latencies.
     pub fn latencies() -> Histogram {
         Histogram::new(LATENCY_BOUNDS_NANOS)
     }
@@ -87,7 +87,7 @@ impl Histogram {
         self.observe(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
     }
 
-    /// What it holds now. Values counted meanwhile may be in the sum and not in the counts.
+    /// The counts at this moment. A value recorded meanwhile may be in only one of the counts and the sum.
     pub fn counts(&self) -> HistogramCounts {
         let bounds = self.bounds.iter().copied().chain([u64::MAX]);
         let counts = self

@@ -1,8 +1,7 @@
-//! What a disk says of its replicas, without a node: for tools, and for judges that look at what a
-//! power loss would leave.
+//! Reads the replicas on a disk without a node: for tools, and for checks of what a power loss would leave.
 //!
-//! Read only and lenient: what can't be read is named in [`Inspection::damaged`] and left out, since
-//! whoever looks here wants to see what is left. Nothing a replica goes on from may be read this way.
+//! Read-only and lenient. [`Inspection::damaged`] names what can't be read, and the rest is returned, since
+//! the reader wants to see what is left. A replica must never continue from what is read this way.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -20,10 +19,10 @@ use crate::sealed;
 use crate::small;
 use crate::types::LogId;
 
-/// A place in a Raft log.
+/// A position in a Raft log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LogPlace {
-    /// The term of the leader that proposed what is there.
+    /// Term of the leader that proposed the entry.
     pub term: u64,
     /// The index.
     pub index: u64,
@@ -32,39 +31,39 @@ pub struct LogPlace {
 /// A vote as it was cast.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CastVote {
-    /// In which term.
+    /// Term of the vote.
     pub term: u64,
-    /// For whom.
+    /// Replica voted for.
     pub candidate: ReplicaId,
-    /// Whether the candidate is known to have won.
+    /// True if the candidate is known to have won.
     pub committed: bool,
 }
 
-/// What an entry holds.
+/// The content of an entry.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Payload {
-    /// Nothing: a new leader's first.
+    /// Nothing: the first entry of a new leader.
     Blank,
     /// A command.
     Command(Command),
-    /// Who votes: one set, or two while the membership changes.
+    /// The voters: one set, or two while the membership changes.
     Voters(Vec<BTreeSet<ReplicaId>>),
 }
 
 /// One entry of a log.
 #[derive(Debug, Clone, PartialEq)]
 pub struct InspectedEntry {
-    /// Where it stands.
+    /// Position in the log.
     pub place: LogPlace,
-    /// Its length in the log, in bytes, the same on every replica.
+    /// Length in the log, in bytes, the same on every replica.
     pub bytes: u64,
-    /// What tells it from another.
+    /// Fingerprint, for comparison with other entries.
     pub digest: Digest,
-    /// What it holds.
+    /// Content of the entry.
     pub payload: Payload,
 }
 
-/// What a disk holds of one replica.
+/// The data of one replica on a disk.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Inspection {
     /// The group.
@@ -73,30 +72,30 @@ pub struct Inspection {
     pub replica: ReplicaId,
     /// Its vote.
     pub vote: Option<CastVote>,
-    /// Up to where the log is known to be committed.
+    /// Last position known to be committed.
     pub committed: Option<LogPlace>,
-    /// Up to where the log is purged.
+    /// Last purged position.
     pub purged: Option<LogPlace>,
-    /// What the state is exactly as of.
+    /// Last applied position: the state is exactly that after this entry.
     pub applied: Option<LogPlace>,
-    /// The last entry of the log; what was purged counts.
+    /// Last entry of the log. A purged entry counts too.
     pub last: Option<LogPlace>,
-    /// Whether it was marked as one that must not run.
+    /// True if the replica is in quarantine and must not run.
     pub quarantined: bool,
-    /// The first log index that was asked for.
+    /// First log index that was asked for.
     pub from_index: u64,
-    /// The entries from there on.
+    /// Entries from `from_index` on.
     pub entries: Vec<InspectedEntry>,
-    /// The log indexes of its checkpoints.
+    /// Log indexes of the checkpoints.
     pub checkpoints: Vec<u64>,
-    /// The state machine's own pairs.
+    /// Keys and values of the state machine.
     pub effects: Vec<(Bytes, Bytes)>,
-    /// What could not be read, and why.
+    /// Values that could not be read, and why.
     pub damaged: Vec<String>,
 }
 
 impl Inspection {
-    /// A replica of which there is nothing yet.
+    /// A replica with nothing on the disk yet.
     pub fn empty(group: GroupId, replica: ReplicaId) -> Inspection {
         Inspection {
             group,
@@ -115,23 +114,23 @@ impl Inspection {
         }
     }
 
-    /// The log index up to which everything is known to be committed.
+    /// Log index up to which every entry is known to be committed.
     pub fn committed_index(&self) -> Option<u64> {
         let known = [self.committed, self.applied, self.purged];
         known.into_iter().flatten().map(|place| place.index).max()
     }
 
-    /// Keeps what `read` gave, or the name of the damage.
+    /// Returns the value that was read, or records the damage.
     fn keep<T>(&mut self, read: Result<T, DiskError>) -> Option<T> {
         read.map_err(|error| self.damaged.push(error.to_string()))
             .ok()
     }
 }
 
-/// The replicas a disk has records of, in order of their ids. A record that is damaged is left out.
+/// The replicas recorded on a disk, in order of their ids. A damaged record is left out.
 ///
 /// # Errors
-/// What the disk says that can't be read at all.
+/// The disk's error if it can't be read at all.
 pub async fn replicas(disk: &dyn Disk) -> Result<Vec<(GroupId, ReplicaId)>, DiskError> {
     let pairs = everything(disk, keys::records()).await?;
     let known = pairs
@@ -143,10 +142,10 @@ pub async fn replicas(disk: &dyn Disk) -> Result<Vec<(GroupId, ReplicaId)>, Disk
     Ok(known.collect())
 }
 
-/// What a disk holds of one replica; of its log, what stands at `from_index` and behind.
+/// The data of one replica on a disk, with the log entries from `from_index` on.
 ///
 /// # Errors
-/// What the disk says that can't be read at all.
+/// The disk's error if it can't be read at all.
 pub async fn replica(
     disk: &dyn Disk,
     group: GroupId,
@@ -157,7 +156,7 @@ pub async fn replica(
         from_index,
         ..Inspection::empty(group, replica)
     };
-    // In few reads, since each costs a database a search of all its tables.
+    // Few reads, since each one makes a database search all its tables.
     for (key, value) in everything(disk, keys::before_log(replica)).await? {
         seen.take_before_log(&key, value);
     }
@@ -219,7 +218,7 @@ impl Inspection {
     }
 }
 
-/// In one read: all of it is in memory in the end anyway.
+/// Reads a range at once: all of it ends up in memory anyway.
 async fn everything(
     disk: &dyn Disk,
     range: Range<Bytes>,
@@ -232,7 +231,7 @@ async fn everything(
 }
 
 fn inspect(key: &Bytes, value: Bytes) -> Result<InspectedEntry, DiskError> {
-    // Behind the checksum stand layout, kind, term and the replica's own running length.
+    // After the checksum come layout, kind, term and the replica's own running length.
     let stored_bytes = value.clone();
     let content = stored_bytes.get(sealed::CRC_BYTES..).unwrap_or_default();
     let kind = content.get(..2).unwrap_or_default();
@@ -264,19 +263,19 @@ fn place(log_id: LogId) -> LogPlace {
     }
 }
 
-/// What a batch on its way to the disk holds.
+/// Kinds of data in a batch on its way to the disk.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Touched {
     /// A vote.
     pub vote: bool,
-    /// Entries of a log.
+    /// Log entries.
     pub log: bool,
-    /// A snapshot of another replica, with all that it replaces.
+    /// A snapshot of another replica, with everything that it replaces.
     pub snapshot: bool,
 }
 
 impl Touched {
-    /// What `batch` holds.
+    /// The kinds of data in `batch`.
     pub fn by(batch: &Batch) -> Touched {
         let mut touched = Touched::default();
         let (mut checkpoint, mut purged) = (false, false);
@@ -294,7 +293,7 @@ impl Touched {
                 }
             }
         }
-        // A replica's own checkpoint moves nothing else.
+        // A replica's own checkpoint does not move the purged position.
         touched.snapshot = checkpoint && purged;
         touched
     }

@@ -11,13 +11,12 @@
 //! | `3` replica `5` key | one effect of the state machine |
 //! | `3` replica `6` index | a checkpoint as of a log index |
 //! | `3` replica `7` index | a log entry |
-//! | `3` replica `8` | why the replica must not run again |
-//! | `3` replica `9` | what whoever works on the replica's log has noted for itself |
+//! | `3` replica `8` | the reason that the replica must not run again |
+//! | `3` replica `9` | the note of the code that rewrites the replica's log |
 //!
-//! Numbers are big endian, so the order of the keys is the order of what they name, and all that
-//! belongs to one replica is one range. Keys name the replica and not the group: a replica id is
-//! used once, so what a former replica left behind is never read as another's. No value is known
-//! here.
+//! Numbers are big-endian, so keys sort in the order of what they name, and all keys of one replica are one
+//! range. Keys name the replica and not the group. A replica id is used once, so no replica reads what a
+//! former one left. The format of values must never come in here.
 
 use std::ops::Range;
 
@@ -43,24 +42,24 @@ const PART_NOTE: u8 = 9;
 pub(crate) enum Key {
     /// A small value of the node, by name.
     Local(Bytes),
-    /// That a replica is here, and of which group.
+    /// The record of a replica and its group.
     Record(ReplicaId),
-    /// Something of one replica.
+    /// A part of one replica.
     Of(ReplicaId, Part),
 }
 
-/// What is kept of one replica.
+/// The parts stored for one replica.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Part {
     Vote,
     Committed,
     Purged,
     Applied,
-    /// By the machine's own key.
+    /// An effect, by the machine's own key.
     Effect(Bytes),
-    /// By the log index it is exactly the state of.
+    /// A checkpoint, by the log index whose state it holds.
     Checkpoint(u64),
-    /// By log index.
+    /// A log entry, by its index.
     Log(u64),
     Quarantine,
     Note,
@@ -87,7 +86,7 @@ impl Key {
         out.freeze()
     }
 
-    /// The key of an encoding; `None` if it is none of ours.
+    /// Decodes a key; `None` if it is not one of ours.
     pub(crate) fn decode(bytes: &Bytes) -> Option<Key> {
         let (&tag, rest) = bytes.split_first()?;
         match tag {
@@ -144,7 +143,7 @@ fn number(bytes: &[u8]) -> Option<u64> {
     bytes.try_into().ok().map(u64::from_be_bytes)
 }
 
-/// Every replica's record.
+/// The records of all replicas.
 pub(crate) fn records() -> Range<Bytes> {
     Bytes::from_static(&[TAG_RECORD])..Bytes::from_static(&[TAG_RECORD + 1])
 }
@@ -154,7 +153,7 @@ pub(crate) fn of_node() -> Range<Bytes> {
     Bytes::new()..Bytes::from_static(&[TAG_REPLICA])
 }
 
-/// Everything of one replica but its record.
+/// Everything of one replica except its record.
 pub(crate) fn everything(replica: ReplicaId) -> Range<Bytes> {
     part_range(replica, 0, u8::MAX)
 }
@@ -181,17 +180,17 @@ pub(crate) fn log(replica: ReplicaId, first: u64, last: u64) -> Range<Bytes> {
     key(first)..after(&key(last))
 }
 
-/// What a replica has besides its log, but for the few parts that sort behind it.
+/// Everything of a replica besides its log, except the few parts that sort after the log.
 pub(crate) fn before_log(replica: ReplicaId) -> Range<Bytes> {
     part_range(replica, 0, PART_LOG)
 }
 
-/// The log entries of a replica from `first` on, and the few parts that sort behind them.
+/// The log entries of a replica from `first` on, and the few parts that sort after them.
 pub(crate) fn log_and_behind(replica: ReplicaId, first: u64) -> Range<Bytes> {
     log(replica, first, u64::MAX).start..part_range(replica, 0, u8::MAX).end
 }
 
-/// Whether it is that of a log entry.
+/// Returns true for the key of a log entry.
 pub(crate) fn is_log(key: &Bytes) -> bool {
     matches!(Key::decode(key), Some(Key::Of(_, Part::Log(_))))
 }
@@ -207,7 +206,7 @@ fn part_range(replica: ReplicaId, first: u8, end: u8) -> Range<Bytes> {
     edge(first)..edge(end)
 }
 
-/// The smallest key behind `key`.
+/// The smallest key after `key`.
 pub(crate) fn after(key: &Bytes) -> Bytes {
     let mut out = BytesMut::with_capacity(key.len() + 1);
     out.put_slice(key);

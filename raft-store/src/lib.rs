@@ -1,8 +1,8 @@
-//! openraft on a disk: one database and one ordered committer for all the groups of a node.
+//! openraft on a disk: one database and one ordered committer for all groups of a node.
 //!
-//! The only crate that names `rocksdb`; with `node/` the only one that names `openraft`. What is
-//! applied, and when a log may be trimmed, is decided by the [`Machine`] a group is opened with:
-//! nothing of topics, records or clients may come in here.
+//! Only this crate names `rocksdb`; only this crate and `node/` name `openraft`. The [`Machine`] of a group
+//! decides how entries apply and how far its log may be purged. Topics, records and clients must never come
+//! in here.
 
 mod checkpoint;
 pub mod committer;

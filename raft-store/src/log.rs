@@ -1,6 +1,6 @@
-//! openraft's log store: its questions, answered from a [`ReplicaLog`].
+//! openraft's log store, as a thin layer over a [`ReplicaLog`].
 //!
-//! Only what the trait asks for comes in here; where bytes lie and how they get there does not.
+//! Only the trait's methods belong here. The layout of bytes and their way to the disk must never come in.
 
 use std::fmt::Debug;
 use std::io;
@@ -18,7 +18,7 @@ use crate::replica_log::ReplicaLog;
 use crate::small;
 use crate::types::{Entry, LogId, TypeConfig, Vote};
 
-/// The log and the vote of one replica, for openraft. Clones are the same log.
+/// The log and the vote of one replica, for openraft. Clones share one log.
 #[derive(Debug, Clone)]
 pub struct LogStore {
     log: Arc<ReplicaLog>,
@@ -30,7 +30,7 @@ impl LogStore {
     }
 }
 
-/// openraft carries storage errors as `io::Error`.
+/// Wraps an error as `io::Error`, openraft's type for storage errors.
 pub(crate) fn io_error(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
     io::Error::other(error)
 }
@@ -58,7 +58,7 @@ impl RaftLogReader<TypeConfig> for LogStore {
         entries.map_err(io_error)
     }
 
-    /// Reads as it goes: what is to be applied may be far more than fits in memory.
+    /// Reads part by part: the entries to apply may be far larger than memory.
     async fn entries_stream<RB>(
         &mut self,
         range: RB,
@@ -134,8 +134,8 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         let batch = Batch {
             changes: vec![small::put_committed(self.log.replica, committed)],
         };
-        // Its loss costs nothing: a replica learns anew what is committed. A disk that fails is
-        // found out by the next append.
+        // Losing it costs nothing: the replica learns again what is committed. The next append detects a
+        // disk that failed.
         let done = |_: Result<(), DiskError>| {};
         self.log.submit(batch, Durability::Unsynced, done).await;
         Ok(())

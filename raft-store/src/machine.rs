@@ -1,22 +1,22 @@
-//! The seam to what a group means: a pure state machine.
+//! The seam between a Raft group and what its entries mean: a pure state machine.
 
 use std::fmt;
 
 use bytes::Bytes;
 use ropewalk_proto::command::{Command, CommandError, Reply};
 
-/// A deterministic state machine: the same commands give the same state everywhere. No clock, no
+/// A deterministic state machine: the same commands give the same state on every replica. No clock, no
 /// randomness, no I/O, no await.
 ///
-/// It lives in memory and is mirrored on the disk as small keyed effects, which ride along with
-/// the log unsynced; whatever a power loss takes of them is applied again from the log.
+/// The state is in memory. The disk mirrors it as small keyed effects, which are written after the log
+/// entries and not synced. The effects that a power loss takes are applied again from the log.
 pub trait Machine: fmt::Debug + Send + Sync + 'static {
-    /// Rebuilds the state from the effects on the disk: keys as [`Effect::key`] gave them, in
-    /// order. `applied` is the log index they are exactly the state of.
+    /// Rebuilds the state from the effects on the disk, in the order of their keys ([`Effect::key`]).
+    /// `applied` is the log index after which the state was exactly this.
     fn load(&mut self, applied: u64, effects: Vec<(Bytes, Bytes)>) -> Result<(), MachineError>;
 
-    /// Applies one committed entry at `index` of `term`. Blank and membership entries come as
-    /// `None`. `entry_bytes` is the entry's size in the log, the same on every replica.
+    /// Applies the committed entry at `index` of `term`. `command` is `None` for blank and membership
+    /// entries. `entry_bytes` is the entry's size in the log, the same on every replica.
     fn apply(
         &mut self,
         index: u64,
@@ -28,22 +28,22 @@ pub trait Machine: fmt::Debug + Send + Sync + 'static {
     /// The whole state, for a checkpoint.
     fn checkpoint(&self) -> Bytes;
 
-    /// Replaces the state by that of a checkpoint and returns all of it as effects.
+    /// Replaces the state with that of a checkpoint and returns all of it as effects.
     fn restore(&mut self, checkpoint: Bytes) -> Result<Vec<Effect>, MachineError>;
 
-    /// The log index at or below which nothing will be read again: the newest checkpoint at or
-    /// below it becomes the group's snapshot, and the log up to that checkpoint may be purged.
+    /// Log index at or below which nothing is read again. The newest checkpoint at or below it becomes the
+    /// group's snapshot, and the log up to that checkpoint may be purged.
     fn purgeable_index(&self) -> u64;
 }
 
-/// What applying one entry did.
+/// Result of applying one entry.
 #[derive(Debug, PartialEq)]
 pub struct Applied {
-    /// For the proposer.
+    /// Reply to the proposer.
     pub reply: Reply,
-    /// For the disk.
+    /// Changes of the state, for the disk.
     pub effects: Vec<Effect>,
-    /// True if the state as of this entry may be kept as a checkpoint. Some of the large ones are left out.
+    /// True if the state after this entry may be kept as a checkpoint. The store skips some large ones.
     pub checkpoint: bool,
 }
 
@@ -56,10 +56,10 @@ pub struct Effect {
     pub value: Option<Bytes>,
 }
 
-/// Why a replica can't go on applying. It stops, rather than become a different replica.
+/// Reason that a replica can't apply an entry. The replica stops rather than diverge from the others.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum MachineError {
-    /// The log holds a command of a newer build.
+    /// A command in the log that this build can't read, because it is newer or damaged.
     #[error(transparent)]
     Command(#[from] CommandError),
     /// State on the disk, or a checkpoint, that does not parse.

@@ -1,8 +1,8 @@
-//! Reading a replica back from the disk, and refusing what Raft could not go on from safely.
+//! Opens a replica from the disk, and refuses state from which Raft can't continue safely.
 //!
-//! A log that ends below what was applied, one that does not begin where it was purged, or one
-//! purged without a checkpoint to stand in for it, is damage: openraft would go on from each, and
-//! lose records silently.
+//! Three findings are damage: the log ends below the applied position, it does not begin where it was
+//! purged, or it is purged without a checkpoint to replace it. openraft would continue from each of them,
+//! and lose records silently.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -26,7 +26,7 @@ use crate::state::StateMachine;
 use crate::store::StoreError;
 use crate::view::ReplicaView;
 
-/// How much is read in one step.
+/// Limits of one read.
 const STEP: ScanLimit = ScanLimit {
     max_bytes: 1 << 20,
     max_pairs: 4_096,
@@ -34,7 +34,7 @@ const STEP: ScanLimit = ScanLimit {
 
 type Opened<M> = (Arc<ReplicaLog>, StateMachine<M>, ReplicaView<M>);
 
-/// The replicas a disk holds.
+/// The replicas recorded on a disk, with their groups.
 pub(crate) async fn records(disk: &dyn Disk) -> Result<BTreeMap<ReplicaId, GroupId>, DiskError> {
     let mut known = BTreeMap::new();
     for (key, value) in scan_all(disk, keys::records()).await? {
@@ -70,7 +70,7 @@ pub(crate) async fn replica<M: Machine>(
     Ok((log, state, view))
 }
 
-/// Why a replica must not run, if it was marked so.
+/// Reason that a replica must not run, if it is in quarantine.
 pub(crate) async fn quarantined(
     disk: &dyn Disk,
     replica: ReplicaId,
@@ -174,7 +174,7 @@ async fn get(
     Ok(value.map(|value| (key, value)))
 }
 
-/// All of a range. For what is bounded otherwise: it is held in memory at once.
+/// All pairs of a range. Only for ranges bounded otherwise: all of it is in memory at once.
 pub(crate) async fn scan_all(
     disk: &dyn Disk,
     mut range: Range<Bytes>,

@@ -1,7 +1,7 @@
-//! Purging a replica's log up to the newest checkpoint below which nothing will be read.
+//! Purges a replica's log up to the newest checkpoint below which nothing is read again.
 //!
-//! openraft purges only what a snapshot covers: so the checkpoint first becomes the snapshot, and
-//! what is in the snapshot is then purged. Never the other way, and never past the checkpoint.
+//! openraft purges only what a snapshot covers. So the checkpoint first becomes the snapshot, and then the
+//! log up to it is purged. The order never changes, and the purge never passes the checkpoint.
 
 use std::time::Duration;
 
@@ -14,28 +14,28 @@ use crate::machine::Machine;
 use crate::types::{Raft, TypeConfig};
 use crate::view::ReplicaView;
 
-/// Why a log was not purged. The next attempt begins anew.
+/// Reason that a log was not purged. The next attempt starts over.
 #[derive(Debug, thiserror::Error)]
 pub enum PurgeError {
     /// The checkpoints could not be read.
     #[error(transparent)]
     Disk(#[from] DiskError),
-    /// The group does not run any more.
+    /// The group no longer runs.
     #[error("the group has stopped: {0}")]
     Stopped(#[from] Fatal<TypeConfig>),
-    /// It did not happen in time; it may still.
+    /// The purge did not happen in time. It may still happen.
     #[error("purging up to {index} did not happen in time: {reason}")]
     Late {
-        /// The boundary.
+        /// Index up to which the log should be purged.
         index: u64,
-        /// What was waited for.
+        /// Description of the step that took too long.
         reason: String,
     },
 }
 
-/// Purges the log of a replica up to the newest checkpoint it may be purged up to, and says which
-/// index that is; `None` if there is nothing to purge. `limit` bounds each of the two steps: a
-/// leader that is replicating what is to go puts the purge off.
+/// Purges the log of a replica up to the newest checkpoint that allows it, and returns the index of that
+/// checkpoint; `None` if there is nothing to purge. `limit` bounds each of the two steps: a leader that
+/// still replicates the entries delays the purge.
 pub async fn purge_to_boundary<M: Machine>(
     raft: &Raft<M>,
     view: &ReplicaView<M>,

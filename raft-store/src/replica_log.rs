@@ -1,8 +1,7 @@
-//! One replica's log, vote and marks: what is in memory, what is on the disk, and the way between.
+//! Log, vote and marks of one replica: in memory, on the disk, and the path between them.
 //!
-//! Every write of a replica goes through here into the node's committer, in order. What openraft
-//! asks of a log store is answered in `log.rs`; the state machine's own writes come from
-//! `state.rs`.
+//! All writes of a replica pass through here into the node's committer, in order. `log.rs` answers
+//! openraft's calls on the log; the state machine's own writes come from `state.rs`.
 
 use std::fmt;
 use std::ops::Range;
@@ -24,7 +23,7 @@ use crate::tail::{Evict, Tail, TailBudget};
 use crate::traces::Traces;
 use crate::types::{Entry, LogId, Vote};
 
-/// What the replicas of a node share.
+/// Parts that the replicas of a node share.
 pub(crate) struct NodeDisk {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) committer: Committer,
@@ -33,50 +32,46 @@ pub(crate) struct NodeDisk {
     pub(crate) traces: Traces,
 }
 
-/// One replica's log.
 pub(crate) struct ReplicaLog {
     pub(crate) group: GroupId,
     pub(crate) replica: ReplicaId,
     node: Arc<NodeDisk>,
-    /// Whether this replica may write. Held shared while something is put into the committer, so
-    /// that whoever closes it knows that nothing comes behind.
+    /// False once closed. A submission holds it shared, so none can follow a close.
     writable: RwLock<bool>,
-    /// Held by whoever takes entries out at the log's beginning until that stands in the committer's
-    /// queue, and by whoever writes in the place of entries: so that none is written where they are gone.
+    /// Held until the removal of entries at the log's beginning is queued, and while entries are
+    /// overwritten: so no entry is written back after its removal.
     beginning: tokio::sync::Mutex<()>,
     marks: Mutex<Marks>,
-    /// What was found damaged, once something was.
     damage: watch::Sender<Option<String>>,
 }
 
-/// Where the log begins and ends, and what goes with that.
+/// Bounds of the log, and the values that belong to them.
 #[derive(Debug, Default)]
 pub(crate) struct Marks {
     pub(crate) vote: Option<Vote>,
     pub(crate) committed: Option<LogId>,
     pub(crate) purged: Option<Purged>,
-    /// The index the log began at. openraft begins at 0; its tests of a store do not always.
+    /// Index of the log's first entry. openraft begins at 0; its store tests do not always.
     pub(crate) begin: u64,
     pub(crate) last: Option<LogId>,
-    /// The log's length in bytes up to and with `last`.
+    /// Length of the log in bytes through `last`.
     pub(crate) end_bytes: u64,
     pub(crate) appends: u64,
     pub(crate) tail: Tail,
 }
 
 impl Marks {
-    /// The index the next entry gets.
     pub(crate) fn next(&self) -> u64 {
         self.last.map_or(0, |last| last.index + 1)
     }
 
-    /// The first index that is not purged.
+    /// First index that is not purged.
     pub(crate) fn first(&self) -> u64 {
         self.purged
             .map_or(self.begin, |purged| purged.log_id.index + 1)
     }
 
-    /// Forgets the log up to and with `purged`; the log ends there if it was shorter.
+    /// Drops the log through `purged`. A shorter log ends there.
     pub(crate) fn purge(&mut self, purged: Purged) {
         let before = self.purged.map_or(0, |before| before.log_id.index);
         let index = purged.log_id.index;
@@ -115,7 +110,7 @@ impl Evict for ReplicaLog {
 }
 
 impl NodeDisk {
-    /// Puts a batch into the committer and waits until it is written, or synced.
+    /// Submits a batch and waits until it is written or synced.
     pub(crate) async fn commit(
         &self,
         batch: Batch,
@@ -147,7 +142,6 @@ impl ReplicaLog {
         self.marks.lock()
     }
 
-    /// What keeps the log's beginning where it is.
     pub(crate) async fn hold_beginning(&self) -> tokio::sync::MutexGuard<'_, ()> {
         self.beginning.lock().await
     }
@@ -160,12 +154,12 @@ impl ReplicaLog {
         &self.node.options
     }
 
-    /// What was found damaged on the disk: the first finding, for good.
+    /// First damage found on the disk. It is never cleared.
     pub(crate) fn damage(&self) -> &watch::Sender<Option<String>> {
         &self.damage
     }
 
-    /// Takes note of damage on its way to whoever asked.
+    /// Records the damage in a result, and passes the result on.
     pub(crate) fn noting<T>(&self, read: Result<T, DiskError>) -> Result<T, DiskError> {
         if let Err(DiskError::Damaged(what)) = &read {
             self.note_damage(what);
@@ -181,7 +175,7 @@ impl ReplicaLog {
         });
     }
 
-    /// Counts how long applying a part of the log took.
+    /// Records the time that applying a part of the log took.
     pub(crate) fn applied_since(&self, began: Option<Instant>) {
         if let Some(began) = began {
             let counters = self.node.committer.counters();
@@ -189,12 +183,12 @@ impl ReplicaLog {
         }
     }
 
-    /// Ends this handle's right to write: the replica is being opened again, or destroyed.
+    /// Ends this handle's right to write: the replica is being reopened, quarantined or destroyed.
     pub(crate) async fn close(&self) {
         *self.writable.write().await = false;
     }
 
-    /// Puts a batch into the committer, in the order of the calls; waits only for room.
+    /// Submits a batch to the committer, in the order of the calls. It waits only for room.
     pub(crate) async fn submit(
         &self,
         batch: Batch,
@@ -209,7 +203,6 @@ impl ReplicaLog {
         }
     }
 
-    /// Puts a batch into the committer and waits until it is written, or synced.
     pub(crate) async fn commit(
         &self,
         batch: Batch,
@@ -217,7 +210,7 @@ impl ReplicaLog {
     ) -> Result<(), DiskError> {
         let (tx, rx) = oneshot::channel();
         let done = move |result| {
-            // The caller may have gone; the write stands all the same.
+            // The caller may be gone; the write happens anyway.
             let _ = tx.send(result);
         };
         self.submit(batch, durability, done).await;
@@ -231,7 +224,7 @@ impl ReplicaLog {
         ))
     }
 
-    /// Appends entries: they are readable once this returns, and synced once `done` says so.
+    /// Appends entries. They are readable once this returns, and synced once `done` reports success.
     pub(crate) async fn append(
         self: &Arc<Self>,
         entries: Vec<Entry>,
@@ -251,8 +244,7 @@ impl ReplicaLog {
             }
             done(result);
         };
-        // Readable only once it has its place in the committer's queue: what is read may be
-        // applied, and effects must stand behind their entries.
+        // Readable only once queued: what is read may be applied, and effects must follow their entries.
         let durability = match made(Mistake::FlushedEarly) {
             false => Durability::Synced,
             true => Durability::Unsynced,
@@ -262,7 +254,7 @@ impl ReplicaLog {
         Ok(())
     }
 
-    /// Gives entries their place in the log, which must be the next one.
+    /// Numbers entries, which must continue the log without a gap.
     fn number(&self, entries: Vec<Entry>) -> Result<(u64, Vec<StoredEntry>), DiskError> {
         let mut marks = self.marks.lock();
         let first = match marks.last {
@@ -316,7 +308,7 @@ impl ReplicaLog {
             .claim(Arc::downgrade(self), append, count, bytes);
     }
 
-    /// Removes the entries behind `last`, all of them if there is none.
+    /// Truncates the log after `last`; removes all entries if `last` is `None`.
     pub(crate) async fn truncate_after(&self, last: Option<LogId>) -> Result<(), DiskError> {
         let first_gone = last.map_or(0, |last| last.index + 1);
         if first_gone >= self.marks.lock().next() {
@@ -348,7 +340,7 @@ impl ReplicaLog {
         self.commit(batch, Durability::Unsynced).await
     }
 
-    /// Removes the entries up to and with `to`.
+    /// Purges the entries through `to`.
     pub(crate) async fn purge(&self, to: LogId) -> Result<(), DiskError> {
         let (first, purged) = {
             let marks = self.marks.lock();
@@ -371,7 +363,7 @@ impl ReplicaLog {
         self.commit(batch, Durability::Unsynced).await
     }
 
-    /// The mark of a log purged up to and with `log_id`, which may be behind its end.
+    /// Mark of a log purged through `log_id`, which may be past the log's end.
     pub(crate) async fn purged_at(&self, log_id: LogId) -> Result<Purged, DiskError> {
         let beyond = {
             let marks = self.marks.lock();
@@ -384,7 +376,7 @@ impl ReplicaLog {
         Ok(Purged { log_id, end_bytes })
     }
 
-    /// The log's length in bytes up to and with the entry at `index`.
+    /// Length of the log in bytes through the entry at `index`.
     async fn end_bytes(&self, index: u64) -> Result<u64, DiskError> {
         {
             let marks = self.marks.lock();
@@ -405,15 +397,14 @@ impl ReplicaLog {
         self.noting(read)
     }
 
-    /// The length in bytes of what the log holds.
+    /// Length in bytes of the entries in the log.
     pub(crate) fn bytes(&self) -> u64 {
         let marks = self.marks.lock();
         let purged = marks.purged.map_or(0, |purged| purged.end_bytes);
         marks.end_bytes.saturating_sub(purged)
     }
 
-    /// The entries in `range` that the log holds, until they pass `max_bytes`; the first comes in
-    /// any case. They have no gap between them.
+    /// Entries of the log in `range`, without a gap, up to `max_bytes`; the first even if larger.
     pub(crate) async fn read(
         &self,
         range: Range<u64>,
@@ -447,7 +438,7 @@ impl ReplicaLog {
             {
                 return Ok(entries);
             }
-            // Not there: purged, truncated or replaced since, or a hole.
+            // Missing: purged, truncated or replaced since, or a hole.
             let marks = self.marks.lock();
             let held = marks.first() <= start && start < marks.next();
             if held && marks.appends == appends {
@@ -457,7 +448,7 @@ impl ReplicaLog {
         }
     }
 
-    /// As [`ReplicaLog::read`], but to the end of the range, however long it is.
+    /// Like [`ReplicaLog::read`], but to the end of the range, however long it is.
     pub(crate) async fn read_all(&self, range: Range<u64>) -> Result<Vec<Entry>, DiskError> {
         let mut all: Vec<Entry> = Vec::new();
         let mut next = range.start;
@@ -469,7 +460,7 @@ impl ReplicaLog {
                 return Ok(all);
             };
             if first.log_id.index != next {
-                // Purged meanwhile, so what was read before is gone as well.
+                // Purged meanwhile, so the entries read before are gone too.
                 all.clear();
             }
             next = last.log_id.index + 1;

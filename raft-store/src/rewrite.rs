@@ -1,10 +1,9 @@
-//! Writing log entries anew in their own place: same index, same term, less in them.
+//! Rewrites log entries in place: same index, same term, less content.
 //!
-//! Raft does not look into entries, and never asks for one that is applied to be what it was. So an
-//! applied entry may be replaced where it stands, on each replica by itself: nothing moves, and what
-//! counts the log's length counts the entry as it was appended. It is done by the committer like all
-//! writes, so a power loss leaves each entry as it was or as it is to be. What an entry means, and what
-//! may be taken out of it, is not known here.
+//! Raft does not look into entries, and does not need an applied entry to keep its content. So each replica
+//! may replace an applied entry by itself. Nothing moves, and the log's length still counts the entry as it
+//! was appended. The committer does this write like any other, so a power loss leaves each entry either old
+//! or new. The meaning of an entry, and which parts may be removed, must never come in here.
 
 use std::ops::{ControlFlow, Range};
 
@@ -21,24 +20,24 @@ use crate::replica_log::ReplicaLog;
 use crate::sealed;
 use crate::types::Entry;
 
-/// What one step over a log came to.
+/// Result of one step over a log.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Rewritten {
-    /// The index of the first entry that was not looked at; where it began, if the log no longer holds
-    /// what it was to begin with.
+    /// Index of the first entry not examined. It is the start of the range if the log no longer holds the
+    /// entry there.
     pub next: u64,
-    /// Bytes of the entries looked at, as they were on the disk.
+    /// Bytes of the examined entries before the step.
     pub before_bytes: u64,
-    /// Bytes of the same entries as they are now.
+    /// Bytes of the same entries after the step.
     pub after_bytes: u64,
-    /// How many of them were written anew.
+    /// Number of rewritten entries.
     pub entries: u64,
 }
 
 impl ReplicaLog {
-    /// Looks at the entries in `range`, about `max_bytes` of them, and writes those anew for which
-    /// `replace` has another command. They must all be applied. An entry at which `replace` breaks off is
-    /// for the next step.
+    /// Examines about `max_bytes` of the entries in `range`, and rewrites those for which `replace` returns
+    /// another command. All of them must be applied. An entry at which `replace` breaks off is left for the
+    /// next step.
     pub(crate) async fn rewrite(
         &self,
         range: Range<u64>,
@@ -74,7 +73,7 @@ impl ReplicaLog {
         Ok(done)
     }
 
-    /// Entries as they are stored, without a gap; none if the first is not there any more.
+    /// Stored entries without a gap; none if the first is gone.
     async fn read_stored(
         &self,
         range: Range<u64>,
@@ -118,8 +117,7 @@ impl ReplicaLog {
         Ok(all)
     }
 
-    /// Writes entries in the place of those of the same log ids, unless the log begins behind the first
-    /// of them by now.
+    /// Overwrites the entries of the same log ids, unless the log now begins after one of them.
     async fn overwrite(&self, stored: Vec<StoredEntry>) -> Result<(), DiskError> {
         let changes: Vec<Change> = stored
             .iter()
@@ -138,13 +136,13 @@ impl ReplicaLog {
         }
         let gone = |_| DiskError::Failed("the committer has stopped".to_owned());
         written.await.map_err(gone)??;
-        // Behind the write, so that no reader sees the old entry after the new one.
+        // After the write, so that no reader sees the old entry after the new one.
         let mut marks = self.marks();
         stored.into_iter().for_each(|one| marks.tail.replace(one));
         Ok(())
     }
 
-    /// What was noted last.
+    /// The last note, if there is one.
     pub(crate) async fn note(&self) -> Result<Option<Bytes>, DiskError> {
         let key = Key::Of(self.replica, Part::Note).encode();
         let found = self.disk().get(key.clone()).await;
@@ -153,15 +151,14 @@ impl ReplicaLog {
         self.noting(value)
     }
 
-    /// Notes something instead of what was noted before; it, and all that was written before it, is
-    /// synced once this returns.
+    /// Replaces the note. Once this returns, the note and everything written before it are synced.
     pub(crate) async fn put_note(&self, note: Bytes) -> Result<(), DiskError> {
         let key = Key::Of(self.replica, Part::Note).encode();
         let changes = vec![sealed::put(key, note)];
         self.commit(Batch { changes }, Durability::Synced).await
     }
 
-    /// Says that entries in `range` were written anew, so that the space of the old ones is given back.
+    /// Reports that entries in `range` were rewritten, so that the disk reclaims the space of the old ones.
     pub(crate) fn reclaim(&self, range: Range<u64>) {
         if let Some(last) = range.end.checked_sub(1) {
             let keys = keys::log(self.replica, range.start, last);
@@ -170,7 +167,7 @@ impl ReplicaLog {
     }
 }
 
-/// The length of what an entry holds now.
+/// Length of an entry with its current content.
 fn payload_bytes(entry: &Entry) -> u64 {
     let bytes = match &entry.payload {
         EntryPayload::Normal(command) => command.encoded_len(),

@@ -13,19 +13,19 @@ use openraft_rt_tokio::TokioRuntime;
 use rand_openraft::SeedableRng;
 use rand_openraft::rngs::SmallRng;
 
-/// What threads that were not seeded themselves draw their seeds from.
+/// Source of seeds for threads that were not seeded themselves.
 static PROCESS_STATE: AtomicU64 = AtomicU64::new(0);
 
 thread_local! {
     static THREAD_STATE: Cell<Option<u64>> = const { Cell::new(None) };
 }
 
-/// SplitMix64's step: far apart, even for neighbouring states.
+/// Increment of SplitMix64: even neighbouring states give distant outputs.
 const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// Seeds what openraft draws, on this thread and on every thread that has not drawn yet. Call it
-/// before the first Raft group starts. A simulator that runs everything on one thread repeats
-/// itself exactly after the same seed.
+/// Seeds openraft's randomness, on this thread and on every thread that has not drawn yet. Call it before
+/// the first Raft group starts. A simulator that runs everything on one thread repeats exactly with the
+/// same seed.
 pub fn seed_randomness(seed: u64) {
     PROCESS_STATE.store(mix(seed), Ordering::Relaxed);
     THREAD_STATE.set(Some(seed));

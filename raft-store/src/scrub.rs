@@ -1,5 +1,5 @@
-//! Reading all that is stored, only to see whether it is what was written: damage in what nobody
-//! reads would be found when it is needed, and by then on more than one node.
+//! Reads all stored data only to verify it. Otherwise, damage in data that nobody reads would be found when
+//! the data is needed, and by then on more than one node.
 
 use std::fmt;
 use std::ops::Range;
@@ -12,13 +12,13 @@ use crate::entry;
 use crate::keys::{self, Key, Part};
 use crate::sealed;
 
-/// The most pairs read in one step.
+/// Maximum number of pairs read in one step.
 const STEP_PAIRS: usize = 4_096;
 
-/// Told what was found damaged.
+/// Callback that records damage.
 pub(crate) type Note = Arc<dyn Fn(&str) + Send + Sync>;
 
-/// One pass over a range of the disk, in steps as small as the caller wants.
+/// One pass over a range of the disk, in steps of a size that the caller chooses.
 pub struct Scrub {
     disk: Arc<dyn Disk>,
     rest: Range<Bytes>,
@@ -42,11 +42,11 @@ impl Scrub {
         }
     }
 
-    /// Reads on, about `max_bytes`, and says how many bytes it read; `None` at the end.
+    /// Reads about `max_bytes` more, and returns the number of bytes read; `None` at the end.
     ///
     /// # Errors
-    /// `Damaged` at the first damage, which whoever owns the data has been told of by then; `Failed`
-    /// if the disk could not be read.
+    /// `Damaged` at the first damage, which is recorded with the owner of the data before this returns;
+    /// `Failed` if the disk could not be read.
     pub async fn step(&mut self, max_bytes: usize) -> Result<Option<u64>, DiskError> {
         let read = self.read(max_bytes).await;
         if let Err(DiskError::Damaged(what)) = &read {
@@ -74,12 +74,12 @@ impl Scrub {
     }
 }
 
-/// Whether a pair is what was written under its key.
+/// Refuses a pair that is not as it was written under its key.
 fn check(key: &Bytes, value: Bytes) -> Result<(), DiskError> {
     match Key::decode(key) {
         Some(Key::Of(_, Part::Log(_))) => match entry::read(key, value) {
             Err(damaged @ DiskError::Damaged(_)) => Err(damaged),
-            // One of a newer build is whole, too.
+            // An entry of a newer build is whole, too.
             _ => Ok(()),
         },
         Some(_) => sealed::open(key, value).map(drop),

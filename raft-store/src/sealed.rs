@@ -1,13 +1,13 @@
 //! The checksum over each stored value, since the disk is not trusted.
 //!
-//! It covers the key too, so that a value found under another key than its own is as damaged as
-//! one with a flipped bit. What a value means is no business of this room.
+//! It covers the key too, so a value found under another key is as damaged as one with a flipped bit. The
+//! meaning of a value must never come in here.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use crate::disk::{Change, DiskError};
 
-/// How many bytes the checksum takes, before the value.
+/// Length of the checksum, which precedes the value.
 pub(crate) const CRC_BYTES: usize = 4;
 
 /// CRC-32C over a key and the parts of its value.
@@ -17,7 +17,7 @@ pub(crate) fn crc(key: &[u8], parts: &[&[u8]]) -> u32 {
     })
 }
 
-/// The change that stores `value` under `key`, sealed.
+/// The change that stores `value` under `key` with its checksum.
 pub(crate) fn put(key: Bytes, value: Bytes) -> Change {
     let mut head = BytesMut::with_capacity(CRC_BYTES);
     head.put_u32(crc(&key, &[&value]));
@@ -28,7 +28,7 @@ pub(crate) fn put(key: Bytes, value: Bytes) -> Change {
     }
 }
 
-/// The value of a stored pair, once its checksum has been found to hold.
+/// Verifies the checksum of a stored pair and returns its value.
 pub(crate) fn open(key: &[u8], mut stored: Bytes) -> Result<Bytes, DiskError> {
     if stored.len() < CRC_BYTES {
         return Err(damaged(key, "shorter than its checksum"));
@@ -40,7 +40,7 @@ pub(crate) fn open(key: &[u8], mut stored: Bytes) -> Result<Bytes, DiskError> {
     Ok(stored)
 }
 
-/// What to say of a pair that is not what was written.
+/// Error for a pair that is not as it was written.
 pub(crate) fn damaged(key: &[u8], what: &str) -> DiskError {
     DiskError::Damaged(format!("key {}: {what}", hex(key)))
 }

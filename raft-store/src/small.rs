@@ -1,6 +1,6 @@
-//! The small values of a replica: vote, marks in the log, the applied state's position, checkpoints.
+//! The small values of a replica: vote, log marks, applied position, checkpoints.
 //!
-//! Messages of `ropewalk.v1` where there is one, sealed like everything else.
+//! A value is a message of `ropewalk.v1` where one exists. Each has a checksum, like everything stored.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use prost::Message;
@@ -13,22 +13,22 @@ use crate::keys::{Key, Part};
 use crate::sealed;
 use crate::types::{LogId, StoredMembership, Vote};
 
-/// How far a log has been purged.
+/// Position through which a log is purged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Purged {
     pub(crate) log_id: LogId,
-    /// The log's length in bytes up to and with that entry.
+    /// Length of the log in bytes through that entry.
     pub(crate) end_bytes: u64,
 }
 
-/// The entry a state is exactly as of, and the membership then.
+/// The last entry that a state includes, and the membership after it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Position {
     pub(crate) log_id: Option<LogId>,
     pub(crate) membership: StoredMembership,
 }
 
-/// A state machine's whole state, and its position.
+/// The whole state of a state machine, and its position.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Checkpoint {
     pub(crate) position: Position,
@@ -134,7 +134,7 @@ pub(crate) fn put_effect(replica: ReplicaId, effect: Bytes, value: Option<Bytes>
 }
 
 impl Position {
-    /// The length of each of two messages before it, so that something may follow.
+    /// Encodes two messages with their lengths before them, so that more can follow.
     fn encode(&self) -> Bytes {
         let log_id = self.log_id.as_ref().map(convert::log_id);
         let mut out = BytesMut::new();

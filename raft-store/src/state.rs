@@ -1,24 +1,24 @@
-//! openraft's state machine around a pure [`Machine`]: applies, answers, and mirrors on the disk.
+//! openraft's state machine around a pure [`Machine`]: applies entries, answers proposers, and mirrors the
+//! state on the disk.
 //!
-//! **Effects never become durable before the entries they come from.** At start openraft purges a
-//! log that ends below the last applied entry; a state ahead of its log would thus delete records.
-//! A leader does apply entries before its own sync, as soon as a quorum without it has synced
-//! them, so nothing in Raft keeps the order. This does:
+//! **Effects never become durable before the entries they come from.** At start, openraft purges a log that
+//! ends below the last applied entry. So a state ahead of its log would delete records. A leader may apply
+//! an entry before its own sync, as soon as a quorum without it has synced the entry. So Raft does not keep
+//! this order. These rules do:
 //!
-//! - An entry can be read, and so be applied, only after its append stands in the committer's
-//!   queue ([`ReplicaLog::append`] makes it readable last). The effects of applying it are put into
-//!   the same queue afterwards, so they stand behind it.
-//! - The committer writes its queue in order into one write-ahead log, and a power loss leaves a
-//!   prefix of that.
-//! - RocksDB may flush a memtable, effects in it, before the write-ahead log is synced. Log and
-//!   effects share one column family, so the memtable that holds an effect, or one flushed before
-//!   it, holds the entry.
+//! - An entry is readable, and so can be applied, only after its append is in the committer's queue
+//!   ([`ReplicaLog::append`] makes it readable last). The effects of applying it enter the same queue
+//!   afterwards, so they follow it.
+//! - The committer writes its queue in order into one write-ahead log, and a power loss leaves a prefix of
+//!   that log.
+//! - RocksDB may flush a memtable with effects before the write-ahead log is synced. Log and effects share
+//!   one column family. So the entry is in the same memtable as its effects, or in one flushed earlier.
 //!
-//! The same order makes a checkpoint durable before the purge that relies on it, and each apply
-//! call writes its effects and its position in one batch, so that the state on the disk is always
-//! exactly that of some log index. What a power loss takes of the state is applied again.
+//! The same order makes a checkpoint durable before the purge that relies on it. Effects and the position
+//! after them are written in one batch, so the state on the disk is always exactly that of some log index.
+//! The part of the state that a power loss takes is applied again.
 //!
-//! A machine that can't apply an entry stops its replica. It never skips.
+//! A machine that can't apply an entry stops its replica. It never skips an entry.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -46,13 +46,13 @@ use crate::replica_log::ReplicaLog;
 use crate::small::{self, Checkpoint, Position, Purged};
 use crate::types::{Entry, LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
 
-/// Effects are written when they pass this, even if more entries are waiting to be applied.
+/// Effects are written once they exceed this size, even if more entries wait to be applied.
 const APPLY_BATCH_BYTES: usize = 1 << 20;
 
-/// As is done when this many entries have been applied: their proposers wait for it.
+/// Effects are also written once this many entries are applied, since the proposers wait for it.
 const APPLY_BATCH_ENTRIES: usize = 4_096;
 
-/// One replica's state machine, for openraft.
+/// The state machine of one replica, for openraft.
 pub struct StateMachine<M> {
     log: Arc<ReplicaLog>,
     machine: Arc<RwLock<M>>,
@@ -70,7 +70,7 @@ impl<M> fmt::Debug for StateMachine<M> {
     }
 }
 
-/// What applying has come to and is not written yet.
+/// Results of applying that are not written yet.
 #[derive(Default)]
 struct Pending {
     effects: BTreeMap<Bytes, Option<Bytes>>,
@@ -156,7 +156,7 @@ impl<M: Machine> StateMachine<M> {
         Ok(applied.reply)
     }
 
-    /// Writes what has been applied, tells who watches, and answers the proposers.
+    /// Writes the applied effects, notifies watchers, and answers the proposers.
     async fn write(&mut self, pending: Pending) {
         let Some(applied) = self.position.log_id else {
             return;
@@ -167,7 +167,7 @@ impl<M: Machine> StateMachine<M> {
             .map(|(key, value)| small::put_effect(replica, key, value))
             .collect();
         changes.extend(pending.checkpoints);
-        // A disk that fails is found out by the next append: these effects are in the log.
+        // The next append detects a disk that failed; these effects are also in the log.
         let done = |_: Result<(), DiskError>| {};
         let position = small::put_applied(replica, &self.position);
         if made(Mistake::PositionBeforeState) {
@@ -190,7 +190,7 @@ impl<M: Machine> StateMachine<M> {
         }
     }
 
-    /// The batch that makes this replica's disk that of a snapshot.
+    /// Batch that replaces the data of this replica with a snapshot.
     fn replacement(
         &self,
         purged: Purged,
@@ -234,7 +234,7 @@ impl<M: Machine> RaftStateMachine<TypeConfig> for StateMachine<M> {
         let mut pending = Pending::default();
         let mut began = None;
         while let Some((entry, responder)) = entries.try_next().await? {
-            // From the first entry in hand: it may have to be read from the disk.
+            // Measured from the first entry in hand, since reading it may need the disk.
             began.get_or_insert_with(Instant::now);
             let reply = self.apply_one(entry, &mut pending).map_err(io_error)?;
             pending.replies.push((responder, reply));
@@ -250,7 +250,7 @@ impl<M: Machine> RaftStateMachine<TypeConfig> for StateMachine<M> {
         Ok(())
     }
 
-    /// `None` as long as there is no checkpoint the log could be purged up to.
+    /// Returns `None` while there is no checkpoint up to which the log could be purged.
     async fn try_create_snapshot_builder(&mut self, force: bool) -> Option<SnapshotBuilder> {
         let builder = self.get_snapshot_builder().await;
         if force {
@@ -297,7 +297,7 @@ impl<M: Machine> RaftStateMachine<TypeConfig> for StateMachine<M> {
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
-        // Waits for checkpoints that are on their way, not for a sync.
+        // Waits for checkpoints in the queue, not for a sync.
         let written = self
             .log
             .commit(Batch::default(), Durability::Unsynced)

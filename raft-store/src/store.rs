@@ -1,4 +1,4 @@
-//! What a node keeps on its disk: its own small values, and its replicas.
+//! The store of a node: its own small values, and its replicas.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
@@ -25,16 +25,16 @@ use crate::view::ReplicaView;
 /// Bounds of the store.
 #[derive(Debug, Clone)]
 pub struct StoreOptions {
-    /// The committer's.
+    /// Bounds of the committer.
     pub committer: CommitterOptions,
-    /// Memory for the newest entries of all replicas together. What is not synced yet is kept
-    /// whatever this says; the committer's queue bounds that.
+    /// Memory for the newest entries of all replicas together. Entries that are not synced yet stay beyond
+    /// it; the committer's queue bounds them.
     pub tail_bytes: usize,
-    /// The most bytes of log read at once, unless a single entry is larger: what one AppendEntries
-    /// carries.
+    /// Maximum bytes of log read at once, unless a single entry is larger. One AppendEntries carries as
+    /// much.
     pub read_bytes: usize,
-    /// Bytes of log for each byte of a checkpoint that follows them, unless it is small; 0: a checkpoint
-    /// wherever a machine asks for one, whatever it costs.
+    /// Bytes of log per byte of the checkpoint that follows them, unless the checkpoint is small. With 0,
+    /// every checkpoint that a machine asks for is written.
     pub checkpoint_factor: u64,
 }
 
@@ -49,37 +49,37 @@ impl Default for StoreOptions {
     }
 }
 
-/// Why a replica could not be opened, or a value not be kept.
+/// Reason that a replica could not be opened, or a value not be stored.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
-    /// The disk; if it is damage, the replica is to be destroyed and made anew under another id.
+    /// A disk error. If it is damage, the replica must be destroyed and replaced under another id.
     #[error(transparent)]
     Disk(#[from] DiskError),
-    /// The state on the disk is none the machine can go on from.
+    /// The machine can't continue from the state on the disk.
     #[error(transparent)]
     Machine(#[from] MachineError),
-    /// Found damaged before: it must not run again.
+    /// The replica was found damaged before and must not run again.
     #[error("replica {replica} is in quarantine: {why}")]
     Quarantined {
         /// The replica.
         replica: ReplicaId,
-        /// What was found.
+        /// The damage that was found.
         why: String,
     },
-    /// A replica id that is taken.
+    /// The replica id belongs to another group.
     #[error("replica {replica} is of group {is}, and can't be opened as one of group {asked}")]
     OtherGroup {
         /// The replica.
         replica: ReplicaId,
-        /// The group it is of.
+        /// The replica's group.
         is: GroupId,
-        /// The group it was asked for.
+        /// The requested group.
         asked: GroupId,
     },
 }
 
 impl StoreError {
-    /// What is damaged, if this is damage and no other trouble.
+    /// Description of the damage; `None` if this error is another one.
     pub fn damage(&self) -> Option<&str> {
         match self {
             StoreError::Disk(DiskError::Damaged(what))
@@ -90,7 +90,7 @@ impl StoreError {
     }
 }
 
-/// A node's disk. Clones are the same store.
+/// The store of a node. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Store {
     node: Arc<NodeDisk>,
@@ -98,22 +98,22 @@ pub struct Store {
     known: Arc<parking_lot::Mutex<BTreeMap<ReplicaId, GroupId>>>,
 }
 
-/// The replicas that were opened, so that none is written through two handles.
+/// Open replicas, so that no replica is written through two handles.
 type Open = BTreeMap<ReplicaId, Weak<ReplicaLog>>;
 
-/// One replica, as its Raft group and its readers need it.
+/// The handles of one replica, for its Raft group and its readers.
 #[derive(Debug)]
 pub struct Replica<M> {
     /// For openraft.
     pub log: LogStore,
     /// For openraft.
     pub state: StateMachine<M>,
-    /// For everybody else.
+    /// For everyone else.
     pub view: ReplicaView<M>,
 }
 
 impl Store {
-    /// Starts the committer of a disk, and finds out which replicas are there.
+    /// Reads the replicas recorded on a disk, and starts its committer.
     pub async fn open(disk: Arc<dyn Disk>, options: StoreOptions) -> Result<Store, StoreError> {
         let known = open::records(disk.as_ref()).await?;
         let committer = Committer::start(Arc::clone(&disk), options.committer.clone());
@@ -131,18 +131,18 @@ impl Store {
         })
     }
 
-    /// What the disk is good for right now.
+    /// Current status of the disk.
     pub fn disk_status(&self) -> watch::Receiver<DiskStatus> {
         self.node.committer.status()
     }
 
-    /// What of the database as a whole, and not of one replica, was found damaged, once something
-    /// was: the node can't go on with it.
+    /// First damage found in the database as a whole, rather than in one replica. The node can't continue
+    /// with it.
     pub fn damage(&self) -> watch::Receiver<Option<String>> {
         self.node.committer.damage()
     }
 
-    /// A pass over what is stored of the node itself.
+    /// A scrub of the node's own values and of its replicas' records.
     pub fn scrub(&self) -> Scrub {
         let node = Arc::clone(&self.node);
         let disk = Arc::clone(&node.disk);
@@ -150,22 +150,22 @@ impl Store {
         Scrub::new(disk, keys::of_node(), Arc::new(note))
     }
 
-    /// Bytes that wait for the committer or are being written, and how many may.
+    /// Bytes that wait for the committer or are being written, and the limit.
     pub fn queued_bytes(&self) -> (usize, usize) {
         self.node.committer.queued_bytes()
     }
 
-    /// The batches on their way to the disk that are followed.
+    /// Traces of the sampled batches on their way to the disk.
     pub fn traces(&self) -> &Traces {
         &self.node.traces
     }
 
-    /// What the committer has done, for metrics.
+    /// Counters of the committer, for metrics.
     pub fn counters(&self) -> &CommitCounters {
         self.node.committer.counters()
     }
 
-    /// A small value of the node, if it was ever put.
+    /// Reads a small value of the node; `None` if it was never stored.
     pub async fn get_local(&self, name: &str) -> Result<Option<Bytes>, StoreError> {
         let key = Key::Local(Bytes::copy_from_slice(name.as_bytes())).encode();
         let found = self.node.disk.get(key.clone()).await;
@@ -179,7 +179,7 @@ impl Store {
         Ok(value?)
     }
 
-    /// Keeps a small value of the node; synced once this returns.
+    /// Stores a small value of the node; synced once this returns.
     pub async fn put_local(&self, name: &str, value: Bytes) -> Result<(), StoreError> {
         let key = Key::Local(Bytes::copy_from_slice(name.as_bytes())).encode();
         let batch = Batch {
@@ -188,14 +188,14 @@ impl Store {
         Ok(self.node.commit(batch, Durability::Synced).await?)
     }
 
-    /// The replicas on the disk, and the group each is of.
+    /// The replicas on the disk, with their groups.
     pub fn replicas(&self) -> Vec<(GroupId, ReplicaId)> {
         let known = self.known.lock();
         known.iter().map(|(&id, &group)| (group, id)).collect()
     }
 
-    /// Opens a replica, which begins empty if it is not there. A handle opened before can write no
-    /// more. `machine` is to be empty; its state is read from the disk.
+    /// Opens a replica, which begins empty if it does not exist. A handle opened before can no longer
+    /// write. `machine` must be empty; its state is read from the disk.
     pub async fn open_replica<M: Machine>(
         &self,
         group: GroupId,
@@ -218,9 +218,9 @@ impl Store {
         })
     }
 
-    /// Marks a replica that was found damaged, so that it never runs again: a voter that goes on
-    /// from less than it acknowledged breaks Raft. What it holds stays as it is, until it is
-    /// destroyed. A handle opened before can write no more. Synced once this returns.
+    /// Marks a damaged replica so that it never runs again: a voter that continues from less than it
+    /// acknowledged breaks Raft. Its data stays as it is until the replica is destroyed. A handle opened
+    /// before can no longer write. Synced once this returns.
     pub async fn quarantine(&self, replica: ReplicaId, why: &str) -> Result<(), StoreError> {
         let mut replicas = self.replicas.lock().await;
         self.close_replica(&mut replicas, replica).await;
@@ -230,7 +230,7 @@ impl Store {
         Ok(self.node.commit(batch, Durability::Synced).await?)
     }
 
-    /// Forgets a replica and all it held; synced once this returns. Its id must not be used again.
+    /// Deletes a replica and all its data; synced once this returns. Its id must not be used again.
     pub async fn destroy_replica(&self, replica: ReplicaId) -> Result<(), StoreError> {
         let mut replicas = self.replicas.lock().await;
         self.close_replica(&mut replicas, replica).await;
@@ -249,7 +249,7 @@ impl Store {
         Ok(())
     }
 
-    /// Takes no more writes, and waits until what was queued is synced.
+    /// Waits until everything queued is synced, then refuses further writes.
     pub async fn close(&self) {
         self.node.committer.close().await;
     }
@@ -260,8 +260,7 @@ impl Store {
         }
     }
 
-    /// Writes down which group a replica is of, and waits until all that was queued before is
-    /// readable.
+    /// Records the group of a replica, and waits until everything queued before is readable.
     async fn record(&self, group: GroupId, replica: ReplicaId) -> Result<(), StoreError> {
         let is = self.known.lock().get(&replica).copied();
         let changes = match is {
@@ -275,7 +274,7 @@ impl Store {
             Some(_) => vec![],
             None => vec![small::put_record(replica, group)],
         };
-        // Unsynced: the replica's first vote or entry comes behind it, and is synced.
+        // Unsynced: the replica's first vote or entry follows it, and is synced.
         let batch = Batch { changes };
         self.node.commit(batch, Durability::Unsynced).await?;
         self.known.lock().insert(replica, group);

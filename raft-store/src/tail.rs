@@ -1,8 +1,8 @@
 //! The newest entries of each replica's log, in memory, within one budget for the whole node.
 //!
-//! Replication, apply and tailing consumers read from here; what has left is read from the disk.
-//! An entry may leave only when it is synced: until then this is the only place it can be read
-//! from. Entries leave in the order in which they came, over all replicas: the node's oldest first.
+//! Replication, apply and tailing consumers read from here. Evicted entries are read from the disk. An
+//! entry is evicted only once it is synced: until then it can be read only here. Eviction follows the order
+//! of arrival over all replicas: the node's oldest entries first.
 
 use std::collections::VecDeque;
 use std::sync::Weak;
@@ -12,15 +12,14 @@ use parking_lot::Mutex;
 use crate::entry::StoredEntry;
 use crate::types::Entry;
 
-/// What an entry costs beside its own bytes. It also bounds how many entries the budget can hold.
+/// Cost of an entry besides its own bytes. It also bounds the number of entries that the budget can hold.
 const ENTRY_OVERHEAD_BYTES: u64 = 160;
 
 /// The tail of one replica's log: its newest entries, without a gap up to the last.
 #[derive(Debug, Default)]
 pub(crate) struct Tail {
     entries: VecDeque<Held>,
-    /// Appends are numbered, since a log index can be written twice; this one and those before it
-    /// are synced.
+    /// The last synced append. Appends are numbered, since a log index can be written twice.
     synced_append: u64,
 }
 
@@ -31,14 +30,14 @@ struct Held {
 }
 
 impl Tail {
-    /// The first index held.
+    /// First index held.
     pub(crate) fn first(&self) -> Option<u64> {
         self.entries
             .front()
             .map(|held| held.stored.entry.log_id.index)
     }
 
-    /// Adds the next entry. [`Tail::get`] finds entries by their distance to the first.
+    /// Adds the next entry. [`Tail::get`] finds entries by their distance from the first.
     pub(crate) fn push(&mut self, append: u64, stored: StoredEntry) {
         let index = stored.entry.log_id.index;
         if let Some(last) = self.entries.back() {
@@ -57,14 +56,14 @@ impl Tail {
         Some(&held.stored)
     }
 
-    /// The entries from `start`, which must be held, to before `end`, until they pass `max_bytes`;
-    /// the first comes in any case.
+    /// Entries from `start`, which must be held, to before `end`, up to `max_bytes`; the first even if
+    /// larger.
     pub(crate) fn read(&self, start: u64, end: u64, max_bytes: u64) -> Vec<Entry> {
         let stored = self.stored(start, end, max_bytes);
         stored.map(|stored| stored.entry.clone()).collect()
     }
 
-    /// As [`Tail::read`], with their lengths.
+    /// Like [`Tail::read`], with the entries' lengths.
     pub(crate) fn stored(
         &self,
         start: u64,
@@ -81,8 +80,7 @@ impl Tail {
             })
     }
 
-    /// Puts an entry in the place of the one of the same log id, if that is held. It counts for no less
-    /// than that one.
+    /// Replaces the held entry of the same log id, if there is one. The budget still counts the old length.
     pub(crate) fn replace(&mut self, stored: StoredEntry) {
         let place = self
             .first()
@@ -102,7 +100,7 @@ impl Tail {
             .truncate(usize::try_from(keep).unwrap_or(usize::MAX));
     }
 
-    /// Drops the entries up to and with `index`.
+    /// Drops the entries through `index`.
     pub(crate) fn drop_through(&mut self, index: u64) {
         self.drop_while(|held| held.stored.entry.log_id.index <= index);
     }
@@ -111,7 +109,7 @@ impl Tail {
         self.synced_append = self.synced_append.max(append);
     }
 
-    /// Drops what came with that append or before it; false if it is not synced yet.
+    /// Evicts the entries of `append` and of earlier appends; false if it is not synced yet.
     pub(crate) fn evict(&mut self, append: u64) -> bool {
         if append > self.synced_append {
             return false;
@@ -130,14 +128,14 @@ impl Tail {
     }
 }
 
-/// Who gives memory back when the budget is spent.
+/// Owner of cached entries, which frees memory when the budget is exceeded.
 pub(crate) trait Evict: Send + Sync {
-    /// Drops what came with `append` or before it; false if that is not synced yet.
+    /// Evicts the entries of `append` and of earlier appends; false if it is not synced yet.
     fn evict(&self, append: u64) -> bool;
 }
 
-/// The node's budget for all tails. Memory that was freed earlier by a purge counts until its turn
-/// comes, which keeps this a queue.
+/// The node's budget for all tails. Memory that a purge has freed counts until its claim is the oldest,
+/// which keeps this a queue.
 #[derive(Debug)]
 pub(crate) struct TailBudget<E> {
     limit_bytes: u64,
@@ -168,8 +166,8 @@ impl<E: Evict> TailBudget<E> {
         }
     }
 
-    /// Counts an append, and makes room for it at the cost of the oldest. What is not synced yet
-    /// stays, whatever the budget says: the committer's queue bounds it.
+    /// Counts an append, and evicts the oldest ones to make room. Unsynced entries stay even beyond the
+    /// budget; the committer's queue bounds them.
     pub(crate) fn claim(&self, owner: Weak<E>, append: u64, entries: u64, entry_bytes: u64) {
         let bytes = entry_bytes + entries * ENTRY_OVERHEAD_BYTES;
         let mut claims = self.claims.lock();

@@ -1,5 +1,5 @@
-//! Which traces the batches belong to that this node proposes, for those few whose traces are sampled: so
-//! that their way to the disk and to other nodes is seen. What is not traced costs one look at a number.
+//! Trace contexts of the sampled batches that this node proposes, so that traces show their way to the disk
+//! and to other nodes. An untraced batch costs one read of a counter.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,21 +14,21 @@ use tracing::Span;
 
 use crate::types::Entry;
 
-/// Batches followed at a time; more are not.
+/// Maximum number of batches followed at a time.
 const MOST: usize = 1_024;
 
-/// The batches that are followed. Clones are the same.
+/// The batches that are followed. Clones share them.
 #[derive(Clone, Default)]
 pub struct Traces(Arc<Inner>);
 
 #[derive(Default)]
 struct Inner {
     count: AtomicUsize,
-    /// By where they lie in memory, which is theirs as long as they are held here.
+    /// By the address of the batch, which is unique while the batch is held here.
     contexts: Mutex<BTreeMap<usize, (Bytes, TraceContext)>>,
 }
 
-/// Follows a batch until it is dropped.
+/// Guard that keeps a batch followed until it is dropped.
 #[must_use]
 #[derive(Debug)]
 pub struct Followed {
@@ -37,8 +37,8 @@ pub struct Followed {
 }
 
 impl Traces {
-    /// Follows a batch that is about to be proposed: what is done to it belongs to `context`. None if
-    /// too many are followed already.
+    /// Follows a batch that is about to be proposed: work on it belongs to `context`. Returns `None` if too
+    /// many batches are followed, or this one already is.
     pub fn follow(&self, batch: &Bytes, context: TraceContext) -> Option<Followed> {
         let mut contexts = self.0.contexts.lock();
         let at = place(batch);
@@ -51,7 +51,7 @@ impl Traces {
         Some(Followed { traces, at })
     }
 
-    /// What the batch in an entry belongs to, if it is followed.
+    /// Trace context of the batch in an entry, if the batch is followed.
     pub fn of(&self, entry: &Entry) -> Option<TraceContext> {
         if self.0.count.load(Ordering::Relaxed) == 0 {
             return None;
@@ -65,7 +65,7 @@ impl Traces {
         found.map(|(_, context)| context.clone())
     }
 
-    /// The spans of the entries on their way to the disk, for those that are followed.
+    /// Spans of the sync of these entries, for the batches that are followed.
     pub(crate) fn syncing(&self, entries: &[Entry]) -> Vec<Span> {
         let followed = entries.iter().filter_map(|entry| self.of(entry));
         followed

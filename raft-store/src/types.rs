@@ -1,4 +1,4 @@
-//! The types openraft is instantiated with, for every group alike.
+//! The types that openraft is instantiated with, the same for every group.
 
 use std::fmt;
 
@@ -8,12 +8,12 @@ use ropewalk_proto::ids::{NodeId, ReplicaId};
 
 use crate::state::StateMachine;
 
-/// Where a replica lives: openraft's `Node`. Its `NodeId` is our [`ReplicaId`].
+/// Location of a replica: openraft's `Node`. Its `NodeId` is our [`ReplicaId`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Broker {
     /// The node that holds the replica.
     pub node_id: NodeId,
-    /// That node's address, host:port.
+    /// Address of that node, host:port.
     pub address: String,
 }
 
@@ -24,8 +24,8 @@ impl fmt::Display for Broker {
 }
 
 openraft::declare_raft_types!(
-    /// Every group of Ropewalk. The leader id is Raft's classic one (one leader a term), since
-    /// clients see terms as leader epochs.
+    /// All groups of Ropewalk. The leader id is Raft's classic one (one leader a term), since clients see
+    /// terms as leader epochs.
     pub TypeConfig:
         D = Command,
         R = Reply,

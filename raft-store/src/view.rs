@@ -1,6 +1,5 @@
-//! What everybody but openraft may know of a replica: its state, how far it has applied, and the
-//! entries of its log. Read only, but for the one thing that is each replica's own to do: to compact
-//! what it has applied.
+//! Read access to a replica for everything but openraft: its state, its applied position and its log
+//! entries. The only writes here concern this replica alone: they compact what it has applied.
 
 use std::fmt;
 use std::ops::{ControlFlow, Range};
@@ -22,7 +21,7 @@ use crate::rewrite::Rewritten;
 use crate::scrub::Scrub;
 use crate::types::Entry;
 
-/// One replica, to read. Clones are the same.
+/// Read handle of one replica. Clones read the same replica.
 pub struct ReplicaView<M> {
     log: Arc<ReplicaLog>,
     machine: Arc<RwLock<M>>,
@@ -61,31 +60,31 @@ impl<M: Machine> ReplicaView<M> {
         }
     }
 
-    /// The group.
+    /// Its group.
     pub fn group(&self) -> GroupId {
         self.log.group
     }
 
-    /// The replica.
+    /// Its id.
     pub fn replica(&self) -> ReplicaId {
         self.log.replica
     }
 
-    /// The state machine, as of the last applied entry. Applying waits while this is held: read
-    /// what is needed and let go, never across an await.
+    /// The state machine as of the last applied entry. Applying waits while this guard is held. Read and
+    /// drop it; never hold it across an await.
     pub fn machine(&self) -> RwLockReadGuard<'_, M> {
         self.machine.read()
     }
 
-    /// The log index applied last; 0 before any. It is told after the state has changed and before
-    /// the proposer hears.
+    /// Last applied log index; 0 before the first. It changes after the state does, and before the proposer
+    /// is answered.
     pub fn applied(&self) -> watch::Receiver<u64> {
         self.applied.clone()
     }
 
-    /// The entries in `range` that the log holds, without a gap, until they pass `max_bytes`; the
-    /// first comes in any case. What is not there any more, or not yet, is left out at either end.
-    /// Entries past [`ReplicaView::applied`] may still be replaced by others.
+    /// Entries of the log in `range`, without a gap, up to `max_bytes`; the first even if larger. Entries
+    /// that are purged, or not yet appended, are left out at either end. Entries past
+    /// [`ReplicaView::applied`] may still be replaced.
     pub async fn entries(
         &self,
         range: Range<u64>,
@@ -94,51 +93,51 @@ impl<M: Machine> ReplicaView<M> {
         self.log.read(range, max_bytes as u64).await
     }
 
-    /// Looks at the applied entries in `range`, about `max_bytes` of them, and writes those anew for
-    /// which `replace` has another command, under the same index and term. A reader sees an entry as it
-    /// was or as it is. Nothing happens to what was purged meanwhile. All of it is done in one go, so
-    /// `replace` may break off before an entry: that one and what follows are for the next step.
+    /// Examines about `max_bytes` of the applied entries in `range`, and rewrites those for which `replace`
+    /// returns another command. Index and term stay the same. A reader sees an entry either as it was or as
+    /// it is. Entries purged meanwhile are left alone. The step runs in one go, so `replace` may break off
+    /// before an entry: that entry and the following ones are left for the next step.
     pub async fn rewrite(
         &self,
         range: Range<u64>,
         max_bytes: usize,
         replace: impl FnMut(&Entry) -> ControlFlow<(), Option<Command>> + Send,
     ) -> Result<Rewritten, DiskError> {
-        // What is applied is committed: it is never truncated.
+        // An applied entry is committed, so it is never truncated.
         let applied = *self.applied.borrow();
         let range = range.start..range.end.min(applied.saturating_add(1));
         self.log.rewrite(range, max_bytes, replace).await
     }
 
-    /// Says that a pass of [`ReplicaView::rewrite`] over `range` is over, so that the disk gives the
-    /// space of what was replaced back.
+    /// Reports that a pass of [`ReplicaView::rewrite`] over `range` has ended, so that the disk reclaims
+    /// the space of the replaced entries.
     pub fn reclaim(&self, range: Range<u64>) {
         self.log.reclaim(range);
     }
 
-    /// What was noted last of this replica by [`ReplicaView::put_note`].
+    /// The last note stored by [`ReplicaView::put_note`].
     pub async fn note(&self) -> Result<Option<Bytes>, DiskError> {
         self.log.note().await
     }
 
-    /// Keeps a few bytes that are this replica's alone, in place of those kept before. They, and every
-    /// entry rewritten before, are synced once this returns.
+    /// Stores a few bytes of this replica alone, in place of the earlier ones. Once this returns, they and
+    /// every entry rewritten before are synced.
     pub async fn put_note(&self, note: Bytes) -> Result<(), DiskError> {
         self.log.put_note(note).await
     }
 
-    /// What was found damaged of this replica on the disk, once something was. It must not run on:
-    /// see [`crate::Store::quarantine`].
+    /// First damage found in this replica's data on the disk. The replica must not continue to run: see
+    /// [`crate::Store::quarantine`].
     pub fn damage(&self) -> watch::Receiver<Option<String>> {
         self.log.damage().subscribe()
     }
 
-    /// Whether anything was found damaged.
+    /// Returns true if any damage was found.
     pub fn is_damaged(&self) -> bool {
         self.log.damage().borrow().is_some()
     }
 
-    /// A pass over all that is stored of this replica, which tells it of what it finds damaged.
+    /// A scrub of everything stored for this replica, which records the damage it finds.
     pub fn scrub(&self) -> Scrub {
         let log = Arc::clone(&self.log);
         let range = keys::everything(log.replica);
@@ -146,22 +145,22 @@ impl<M: Machine> ReplicaView<M> {
         Scrub::new(disk, range, Arc::new(move |what| log.note_damage(what)))
     }
 
-    /// The length in bytes of what the log holds.
+    /// Length in bytes of the entries in the log.
     pub fn log_bytes(&self) -> u64 {
         self.log.bytes()
     }
 
-    /// The last index that was purged from the log.
+    /// The last purged index.
     pub fn purged_index(&self) -> Option<u64> {
         let purged = self.log.marks().purged;
         purged.map(|purged| purged.log_id.index)
     }
 
-    /// The index of the checkpoint the log may be purged up to, if there is one.
+    /// Index of the checkpoint up to which the log may be purged, if there is one.
     pub async fn purge_boundary(&self) -> Result<Option<u64>, DiskError> {
         let purgeable_index = self.machine().purgeable_index();
         let boundary = checkpoint::boundary(&self.log, purgeable_index);
-        // Waits for checkpoints that are on their way, not for a sync.
+        // Waits for checkpoints in the queue, not for a sync.
         let written = self
             .log
             .commit(Batch::default(), Durability::Unsynced)

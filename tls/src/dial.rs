@@ -1,4 +1,4 @@
-//! The handshake of the side that dials.
+//! Handshake of the dialing side.
 
 use std::io;
 use std::time::Duration;
@@ -13,22 +13,23 @@ use crate::error::TlsError;
 use crate::material::Certificates;
 use crate::prefixed::Prefixed;
 
-/// How long to wait for what the node says first.
+/// Maximum time to wait for the node's first bytes.
 const FIRST_WORD_WITHIN: Duration = Duration::from_millis(500);
-/// Room for it.
+/// Room for the node's first bytes.
 const FIRST_WORD_BYTES: usize = 256;
 
 /// A connection that TLS protects.
 pub type Dialed<S> = Prefixed<TlsStream<S>>;
 
-/// Makes TLS on `stream`, which leads to `address`, `host:port`: its certificate must be for that host.
+/// Starts TLS on `stream`, which leads to `address`, `host:port`. The node's certificate must be for that
+/// host.
 ///
-/// In TLS 1.3 a node looks at the certificate of the side that dials when that has finished already, so
-/// whether it lets it in shows only by what it says next. In HTTP/2 a node speaks first; that is waited
-/// for here, so that a refusal is an error of connecting, which says why.
+/// In TLS 1.3 a node checks the dialing side's certificate after that side has finished the handshake. So
+/// only the node's next bytes show that it accepts the certificate. In HTTP/2 a node sends first. This
+/// waits for those bytes, so that a refusal is a connection error with its reason.
 ///
 /// # Errors
-/// A [`TlsError`] inside.
+/// An [`io::Error`] with a [`TlsError`] inside.
 pub async fn dial<S>(stream: S, address: &str, certificates: &Certificates) -> io::Result<Dialed<S>>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -44,7 +45,7 @@ where
     match timeout(FIRST_WORD_WITHIN, stream.read_buf(&mut first)).await {
         Ok(Ok(0)) => Err(because(io::ErrorKind::UnexpectedEof.into())),
         Ok(Err(error)) => Err(because(error)),
-        // Some proxies wait for the client's word.
+        // Some proxies wait for the client to send first.
         Ok(Ok(_)) | Err(_) => Ok(Prefixed::new(first.freeze(), stream)),
     }
 }

@@ -1,4 +1,4 @@
-//! What can be wrong between two sides, said so that somebody can mend it.
+//! TLS faults between two sides, in words that help an operator to repair them.
 
 use std::error::Error;
 use std::fmt;
@@ -6,7 +6,7 @@ use std::io;
 
 use rustls::{AlertDescription, CertificateError, Error as Rustls};
 
-/// Why there is no TLS with the other side, in a sentence that says what to do.
+/// Reason that there is no TLS with the other side, and the next step.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct TlsError {
@@ -14,30 +14,30 @@ pub struct TlsError {
     message: String,
 }
 
-/// What kind of thing is wrong.
+/// Kind of fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Fault {
-    /// The other side speaks something, and it is not TLS.
+    /// The other side does not speak TLS.
     NotTls,
-    /// The other side speaks nothing but TLS.
+    /// The other side accepts only TLS.
     TlsOnly,
-    /// The other side's certificate is none that can be trusted here, or is missing.
+    /// The other side's certificate is missing, or is not trusted here.
     Theirs,
-    /// The other side does not trust this side's certificate, or misses it.
+    /// The other side does not trust this side's certificate, or requires one.
     Ours,
-    /// The handshake broke off, for a reason that only the other side knows.
+    /// The handshake failed for another reason, often known only to the other side.
     Broken,
     /// A file of this side can't be used.
     Files,
 }
 
 impl TlsError {
-    /// What kind of thing is wrong.
+    /// Kind of fault.
     pub fn fault(&self) -> Fault {
         self.fault
     }
 
-    /// That the other side, named, speaks nothing but TLS.
+    /// Error for a named side that accepts only TLS.
     pub fn tls_only(name: &str) -> TlsError {
         let message = format!(
             "the node at {name} takes nothing but TLS: name the CA of its certificate (--tls-ca)"
@@ -55,7 +55,7 @@ impl TlsError {
         }
     }
 
-    /// The first of these beneath an error, also where it was made an [`io::Error`].
+    /// Finds the first `TlsError` beneath an error, even inside an [`io::Error`].
     pub fn find<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a TlsError> {
         let mut next = Some(error);
         while let Some(error) = next {
@@ -73,7 +73,7 @@ impl TlsError {
         None
     }
 
-    /// Why a handshake failed with the node at `name`, which was dialed.
+    /// Error of a handshake with the node at `name`, which this side dialed.
     pub(crate) fn of_dialing(name: &str, error: &io::Error) -> TlsError {
         let (fault, message) = match rustls_error(error) {
             Some(Rustls::InvalidMessage(_)) => (
@@ -115,7 +115,7 @@ impl TlsError {
         TlsError { fault, message }
     }
 
-    /// Why a handshake failed with whoever connected to this side.
+    /// Error of a handshake with a side that connected to this one.
     pub fn of_accepting(error: &io::Error) -> TlsError {
         let (fault, message) = match rustls_error(error) {
             Some(Rustls::NoCertificatesPresented) => (
@@ -166,7 +166,7 @@ fn about_certificate(alert: AlertDescription) -> bool {
     )
 }
 
-/// What is wrong with a certificate, as the end of a sentence that begins with "it".
+/// Fault of a certificate, as the end of a sentence that begins with "it".
 struct Wrong<'a>(&'a CertificateError);
 
 impl fmt::Display for Wrong<'_> {

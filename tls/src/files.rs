@@ -1,4 +1,4 @@
-//! The files certificates come in, and what was read from them.
+//! Certificate files, and their contents.
 
 use std::path::{Path, PathBuf};
 
@@ -7,30 +7,30 @@ use tokio::io::AsyncReadExt;
 
 use crate::error::TlsError;
 
-/// No certificate, key or bundle of CAs in use comes near this.
+/// Maximum size of a file. No certificate, key or bundle of CAs in use comes near it.
 const FILE_BYTES: u64 = 4 << 20;
 
-/// Where a side's certificates are, as PEM.
+/// Files of one side's certificates, in PEM.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsFiles {
-    /// The certificates of the CAs that the other side's certificate may be signed by; several while
-    /// one takes over from the other.
+    /// Certificates of the CAs that may sign the other side's certificate; several while one CA replaces
+    /// the other.
     pub ca: PathBuf,
-    /// What this side shows of itself.
+    /// Certificate that this side presents.
     pub own: Option<OwnFiles>,
 }
 
 /// A certificate and its key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OwnFiles {
-    /// This side's certificate, and those between it and its CA behind it.
+    /// This side's certificate, followed by those between it and its CA.
     pub cert: PathBuf,
     /// The private key of that certificate: PKCS#8, PKCS#1 or SEC1, not encrypted.
     pub key: PathBuf,
 }
 
 impl TlsFiles {
-    /// Trusts the CAs in this file, and shows nothing of itself.
+    /// Trusts the CAs in this file, and presents no certificate.
     pub fn new(ca: impl Into<PathBuf>) -> TlsFiles {
         TlsFiles {
             ca: ca.into(),
@@ -38,7 +38,7 @@ impl TlsFiles {
         }
     }
 
-    /// The same, showing this certificate.
+    /// The same, presenting this certificate.
     pub fn with_own(self, cert: impl Into<PathBuf>, key: impl Into<PathBuf>) -> TlsFiles {
         let own = OwnFiles {
             cert: cert.into(),
@@ -62,8 +62,8 @@ impl TlsFiles {
     }
 }
 
-/// What the files held. Whether they changed is told from this, since an orchestrator swaps links
-/// rather than writing files.
+/// Contents of the files. A change is detected by its contents, since an orchestrator swaps links rather
+/// than writing files.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Contents {
     pub ca: Vec<u8>,

@@ -1,5 +1,5 @@
-//! The certificates of the moment. Files are looked at again and again; what was good stays in use
-//! until they hold something else that is good.
+//! Certificates in use. The files are checked repeatedly. Valid certificates stay in use until the files
+//! hold other valid ones.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,10 +12,10 @@ use crate::error::TlsError;
 use crate::files::{Contents, TlsFiles};
 use crate::material::{Certificates, ClientAuth};
 
-/// Whoever connects may look at the files this often.
+/// Minimum time between checks of the files on behalf of connections.
 const FRESH_FOR: Duration = Duration::from_secs(1);
 
-/// Keeps certificates, and follows their files.
+/// Holds certificates, and reloads them when their files change.
 pub struct Keeper {
     files: TlsFiles,
     client_auth: ClientAuth,
@@ -29,7 +29,7 @@ struct State {
     bad: Option<Bad>,
 }
 
-/// Files that could not be used when they were last looked at.
+/// Files that could not be used at the last check.
 struct Bad {
     why: TlsError,
     contents: Option<Contents>,
@@ -37,7 +37,7 @@ struct Bad {
 }
 
 impl Keeper {
-    /// Reads the files.
+    /// Reads the files, and parses the certificates.
     ///
     /// # Errors
     /// A file cannot be read, holds no PEM of its kind, or the key is not the certificate's.
@@ -61,7 +61,7 @@ impl Keeper {
         self.state.lock().current.clone()
     }
 
-    /// The certificates in use, after a look at the files if the last one was a while ago.
+    /// The certificates in use, after a check of the files if the last one was a while ago.
     pub async fn fresh(&self) -> Arc<Certificates> {
         if self.state.lock().looked.elapsed() >= FRESH_FOR {
             self.look().await;
@@ -69,9 +69,9 @@ impl Keeper {
         self.current()
     }
 
-    /// Takes what the files hold if it is new and good; says whether it was. What is bad is logged
-    /// when it is met for the second time, since files that belong together may be half-way through
-    /// being written at the first.
+    /// Loads the contents of the files if they are new and valid, and returns true if they were. Invalid
+    /// contents are logged the second time they are found: the first time, files that belong together may
+    /// be only partly written.
     pub async fn look(&self) -> bool {
         let read = self.files.read().await;
         let parsed = match &read {
@@ -94,13 +94,13 @@ impl Keeper {
                 state.note_bad(why, read.ok());
                 false
             }
-            (Ok(_), Err(_)) => false, // nothing is parsed that was not read
+            (Ok(_), Err(_)) => false, // files that were not read are not parsed
         }
     }
 }
 
 impl State {
-    /// Whether these contents are those in use.
+    /// Returns true if these contents are those in use.
     fn knows(&mut self, contents: &Contents) -> bool {
         let same = self.read == *contents;
         if same {

@@ -1,8 +1,8 @@
-//! TLS as clients and nodes both need it: certificates in files that are read again when they change,
-//! a handshake on a stream that somebody else opened, and errors that say what is wrong and what to do.
+//! TLS for clients and nodes. Certificates are in files, and are reloaded when the files change. The
+//! handshake runs on a stream that the caller has opened. Errors name the fault and the next step.
 //!
-//! Sockets, ports, and when to fall back to plain bytes belong to the node and the client; they must
-//! not come in here. Nor may system roots: whom to trust is always named.
+//! Sockets, ports, and the fallback to plain bytes belong to the node and the client, and must never come
+//! in here. Nor may system roots: the trusted CAs are always named.
 
 mod dial;
 mod error;

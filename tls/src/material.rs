@@ -1,4 +1,4 @@
-//! What is made of the files: configurations for both ends of a handshake.
+//! TLS configurations for both ends of a handshake, made from the files.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,36 +16,36 @@ use x509_cert::der::Decode;
 use crate::error::TlsError;
 use crate::files::{Contents, OwnFiles, TlsFiles};
 
-/// What PEM says of a private key that cannot be read without a passphrase.
+/// Marker in PEM of a private key that needs a passphrase.
 const ENCRYPTED: &[u8] = b"ENCRYPTED";
 const HTTP_2: &[u8] = b"h2";
 const HTTP_1_1: &[u8] = b"http/1.1";
 
-/// Whether those who connect have to show a certificate.
+/// Certificates required from connecting sides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ClientAuth {
-    /// They are not asked for one.
+    /// A connecting side is not asked for a certificate.
     #[default]
     None,
-    /// Without one that a trusted CA has signed, they are refused.
+    /// A connecting side without a certificate signed by a trusted CA is refused.
     Required,
 }
 
 /// Certificates that are in use.
 pub struct Certificates {
     pub(crate) connector: TlsConnector,
-    /// For those who connect, if this side has a certificate.
+    /// Acceptors for connecting sides, if this side has a certificate.
     pub acceptors: Option<Acceptors>,
-    /// When this side's certificate ends to be valid, in ms since 1970.
+    /// End of the validity of this side's certificate, in ms since 1970.
     pub not_after_ms: Option<i64>,
 }
 
-/// How to answer those who connect. Both show the same certificate.
+/// Acceptors for connecting sides. Both present the same certificate.
 #[derive(Clone)]
 pub struct Acceptors {
-    /// HTTP/2 for clients and peers, who show a certificate if they have to.
+    /// HTTP/2 for clients and peers, which present a certificate if required.
     pub grpc: TlsAcceptor,
-    /// HTTP/1.1 for probes and scrapers, who never show one.
+    /// HTTP/1.1 for probes and scrapers, which never present one.
     pub http: TlsAcceptor,
 }
 
@@ -112,7 +112,7 @@ fn own(
     })?;
     let own = CertifiedKey::new(chain, key);
     match own.keys_match() {
-        // Of some keys the public half cannot be told; a handshake shows whether they fit.
+        // The public half of some keys is unknown; a handshake shows if they match.
         Ok(()) | Err(Rustls::InconsistentKeys(InconsistentKeys::Unknown)) => {
             Ok(Some(Arc::new(own)))
         }
@@ -120,7 +120,7 @@ fn own(
     }
 }
 
-/// Why a key is not that of the first certificate.
+/// Error for a key that is not that of the first certificate.
 fn apart(own: &CertifiedKey, error: &Rustls, paths: &OwnFiles) -> TlsError {
     let (cert, key) = (paths.cert.display(), paths.key.display());
     let of_another = own.cert.iter().skip(1).any(|other| {
@@ -141,7 +141,7 @@ fn apart(own: &CertifiedKey, error: &Rustls, paths: &OwnFiles) -> TlsError {
 
 fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
     PrivateKeyDer::from_pem_slice(pem).map_err(|error| {
-        // In the label of PKCS #8, and in a header of the formats before it.
+        // The word is in the label of PKCS #8, and in a header of the older formats.
         let encrypted = pem.windows(ENCRYPTED.len()).any(|part| part == ENCRYPTED);
         match error {
             _ if encrypted => {
@@ -211,7 +211,7 @@ fn unusable(error: impl fmt::Display) -> TlsError {
     TlsError::files(format!("the certificates cannot be used: {error}"))
 }
 
-/// When a certificate ends to be valid, in ms since 1970.
+/// End of the validity of a certificate, in ms since 1970.
 fn not_after_ms(certificate: &CertificateDer<'_>) -> Option<i64> {
     let parsed = x509_cert::Certificate::from_der(certificate).ok()?;
     let not_after = parsed.tbs_certificate.validity.not_after.to_unix_duration();

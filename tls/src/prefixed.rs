@@ -1,4 +1,4 @@
-//! A stream of which somebody has already read the beginning.
+//! A stream whose beginning was already read.
 
 use std::fmt;
 use std::io;
@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Reads give what was read before, and then the rest.
+/// A stream that returns the bytes already read, and then the rest.
 pub struct Prefixed<S> {
     before: Bytes,
     stream: S,
@@ -34,7 +34,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Prefixed<S> {
         buf.put_slice(&self.before[..part]);
         self.before.advance(part);
         if self.before.is_empty() {
-            self.before = Bytes::new(); // lets go of its memory
+            self.before = Bytes::new(); // frees its memory
         }
         Poll::Ready(Ok(()))
     }

@@ -1,4 +1,4 @@
-//! Certificates are followed in their files, and bad ones leave those in use alone.
+//! Certificates are reloaded from their files, and invalid ones leave those in use alone.
 
 use std::fs;
 
@@ -114,7 +114,7 @@ ytJGht/19vMenCEc3jnqMTLniZ9cszjqcgB9K3PiaiTyFB+u+Rw5P3HG
 ",
 ];
 
-/// A private key behind a passphrase, in the format of today and in the one before it.
+/// A private key with a passphrase, in the current format and in the one before it.
 const ENCRYPTED: [&str; 2] = [
     "-----BEGIN ENCRYPTED PRIVATE KEY-----
 MIHsMFcGCSqGSIb3DQEFDTBKMCkGCSqGSIb3DQEFDDAcBAihrCkhquwuLAICCAAw

@@ -1,4 +1,4 @@
-//! Two sides over a stream in memory: who trusts whom, and what is said if not.
+//! Two sides over a stream in memory: trust between them, and the errors without it.
 
 use std::io;
 
@@ -18,7 +18,7 @@ async fn open(files: TlsFiles, auth: ClientAuth) -> std::sync::Arc<Certificates>
         .current()
 }
 
-/// What each side makes of the other; the node greets who gets in.
+/// Outcome of a handshake for each side. The node greets a side that it accepts.
 async fn meet(
     node: &Certificates,
     dialing: &Certificates,

@@ -1,4 +1,4 @@
-//! A batch in the making: records are encoded as they come, and compressed together at the end.
+//! Builds a batch: encodes records as they arrive, and compresses them together at the end.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -7,15 +7,15 @@ use super::record::{NewRecord, varint_len};
 use super::view::{BEFORE_LENGTH_BYTES, MAGIC, put_crc, put_producer};
 use super::{BatchError, Compression, HEADER_BYTES, Header};
 
-/// The first memory a batch takes, whatever it may grow to.
+/// Initial allocation of a batch, whatever its limit.
 const FIRST_BYTES: usize = 1024;
 
-/// Collects records until no more fit, then makes a batch of them.
+/// Collects records until no more fit, then builds a batch of them.
 #[derive(Debug)]
 pub struct BatchBuilder {
     compression: Compression,
     max_bytes: usize,
-    /// The header's place, then the records, not compressed.
+    /// Room for the header, followed by the uncompressed records.
     bytes: BytesMut,
     count: i32,
     base_timestamp_ms: i64,
@@ -24,8 +24,8 @@ pub struct BatchBuilder {
 }
 
 impl BatchBuilder {
-    /// An empty batch that takes records up to `max_bytes` in all, header included, counted before
-    /// compression: so what is built never exceeds it either way.
+    /// An empty batch for records up to `max_bytes` in all, including the header, counted before
+    /// compression. So the built batch never exceeds the limit, compressed or not.
     pub fn new(compression: Compression, max_bytes: usize) -> BatchBuilder {
         let max_bytes = max_bytes.min(i32::MAX as usize);
         let mut bytes = BytesMut::with_capacity(max_bytes.min(FIRST_BYTES));
@@ -41,7 +41,7 @@ impl BatchBuilder {
         }
     }
 
-    /// Adds a record, if it fits: `false` says that this batch is full for it and is unchanged.
+    /// Adds a record if it fits. `false` means that the batch is too full for it, and unchanged.
     ///
     /// # Errors
     /// [`BatchError::RecordTooLarge`] if not even an empty batch has room for it.
@@ -81,28 +81,28 @@ impl BatchBuilder {
         Ok(true)
     }
 
-    /// Under which identity the batch goes out; -1 for none.
+    /// Sets the producer identity of the batch; -1 for none.
     pub fn set_producer(&mut self, id: i64, epoch: i16, base_sequence: i32) {
         self.producer = (id, epoch, base_sequence);
     }
 
-    /// How many records it holds.
+    /// Number of records.
     pub fn record_count(&self) -> usize {
         self.count as usize
     }
 
-    /// Whether it holds none.
+    /// Returns true if the batch has no records.
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
 
-    /// Its length in bytes before compression, header included.
+    /// Length in bytes before compression, including the header.
     pub fn bytes_len(&self) -> usize {
         self.bytes.len()
     }
 
-    /// The finished batch. Records that compression would make longer stay as they are. A builder
-    /// without records gives no bytes at all, since there is no batch without records.
+    /// Builds the batch. Records that compression would make longer stay uncompressed. A builder without
+    /// records returns no bytes, since a producer's batch has at least one record.
     pub fn build(mut self) -> Bytes {
         if self.is_empty() {
             return Bytes::new();
@@ -130,9 +130,9 @@ impl BatchBuilder {
     fn put_header(&mut self, compression: Compression) {
         let length = (self.bytes.len() - BEFORE_LENGTH_BYTES) as i32;
         let mut header = &mut self.bytes[..HEADER_BYTES];
-        header.put_i64(0); // base offset: the log's to give
+        header.put_i64(0); // base offset: assigned by the log
         header.put_i32(length);
-        header.put_i32(-1); // leader epoch: the log's to give
+        header.put_i32(-1); // leader epoch: assigned by the log
         header.put_i8(MAGIC);
         header.put_u32(0); // CRC, below
         header.put_i16(i16::from(compression.number()));
@@ -146,7 +146,7 @@ impl BatchBuilder {
         put_crc(&mut self.bytes);
     }
 
-    /// Tells a record that has to wait for the next batch from one that fits none.
+    /// Distinguishes a record that must wait for the next batch from one that fits into none.
     fn refuse(&self, record: NewRecord<'_>) -> Result<bool, BatchError> {
         let alone = NewRecord {
             offset_delta: 0,

@@ -1,4 +1,4 @@
-//! The five codecs of a batch, and packing.
+//! The five codecs of a batch, and compression with them.
 //!
 //! The bytes are those of Kafka's Java client: gzip, lz4 and zstd as plain frames, snappy in the
 //! xerial framing.
@@ -9,24 +9,24 @@ use std::str::FromStr;
 
 use bytes::BufMut;
 
-/// How the records of a batch are compressed.
+/// Compression codec of a batch's records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Compression {
-    /// Not at all.
+    /// No compression.
     #[default]
     None,
-    /// Small, slow.
+    /// Small output, slow.
     Gzip,
-    /// Fast, not very small.
+    /// Fast, with moderately small output.
     Snappy,
     /// Fastest.
     Lz4,
-    /// Small and fast.
+    /// Small output and fast.
     Zstd,
 }
 
 impl Compression {
-    /// Every codec there is.
+    /// All codecs.
     pub const ALL: [Compression; 5] = [
         Compression::None,
         Compression::Gzip,
@@ -51,7 +51,7 @@ impl Compression {
         }
     }
 
-    /// The name, as configuration has it.
+    /// The codec's name in configuration.
     pub fn name(self) -> &'static str {
         match self {
             Compression::None => "none",
@@ -69,7 +69,7 @@ impl fmt::Display for Compression {
     }
 }
 
-/// A name that is no codec's.
+/// A name of no codec.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("unknown compression {0:?}; use none, gzip, snappy, lz4 or zstd")]
 pub struct UnknownCompression(String);
@@ -88,9 +88,9 @@ impl FromStr for Compression {
 const ZSTD_LEVEL: i32 = 3;
 
 pub(super) const XERIAL_MAGIC: &[u8; 8] = b"\x82SNAPPY\0";
-/// The magic, a version and the oldest version that can read it, both 1.
+/// The magic, a version, and the oldest version that can read it; both are 1.
 pub(super) const XERIAL_HEADER_BYTES: usize = 16;
-/// What the Java client compresses at a time.
+/// Block size of the Java client.
 const XERIAL_BLOCK_BYTES: usize = 32 << 10;
 
 /// Compresses with the given codec.

@@ -1,25 +1,25 @@
-//! Why bytes are no acceptable record batch.
+//! Faults of record batches.
 
 use super::Compression;
 use crate::error::{ErrorCode, WireError};
 
-/// What is wrong with a batch, a record in it, or a record about to join one.
+/// Fault of a batch, of a record in it, or of a record that cannot join one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BatchError {
     /// Too short for a header.
     #[error("{bytes} bytes are too few for a record batch, whose header alone takes 61")]
     Truncated {
-        /// How many bytes there are.
+        /// Number of bytes.
         bytes: usize,
     },
-    /// The length field tells another length than the bytes have.
+    /// The length field does not match the number of bytes.
     #[error(
         "the batch states a length of {stated} bytes after its length field, {actual} are there"
     )]
     Length {
-        /// What the length field says.
+        /// Length in the length field.
         stated: i32,
-        /// What follows the length field.
+        /// Number of bytes after the length field.
         actual: usize,
     },
     /// A batch over the limit.
@@ -32,12 +32,12 @@ pub enum BatchError {
         /// The limit in bytes.
         limit: usize,
     },
-    /// A record that fits no batch, not even alone.
+    /// A record that does not fit into any batch, not even alone.
     #[error(
         "a record that takes a batch of {bytes} bytes is over the limit of {limit}; split it or raise max_batch_bytes"
     )]
     RecordTooLarge {
-        /// The bytes of a batch with this record alone.
+        /// Bytes of a batch with this record alone.
         bytes: usize,
         /// The limit in bytes.
         limit: usize,
@@ -45,45 +45,45 @@ pub enum BatchError {
     /// More records in one batch than allowed.
     #[error("a batch of {count} records is over the limit of {limit}; send smaller batches")]
     TooManyRecords {
-        /// What the header says.
+        /// Record count in the header.
         count: i32,
         /// The limit.
         limit: u32,
     },
-    /// Another format than v2.
+    /// A format other than v2.
     #[error("record format {0} is not supported, only 2 is; use a client that writes format 2")]
     Magic(i8),
-    /// The bytes are not those the producer wrote.
+    /// The bytes differ from those that the producer wrote.
     #[error(
         "the CRC-32C is {computed:#010x}, the batch states {stated:#010x}: it was damaged on its way; send it again"
     )]
     Crc {
-        /// What the header says.
+        /// CRC in the header.
         stated: u32,
-        /// What the bytes give.
+        /// CRC of the bytes.
         computed: u32,
     },
-    /// A codec with no meaning yet.
+    /// A codec number without a codec.
     #[error("compression codec {0} is unknown; use none, gzip, snappy, lz4 or zstd")]
     Codec(u8),
-    /// A client may not write the log's own markers.
+    /// A control batch, which only the log may write.
     #[error("control batches are the broker's own; a client can't send one")]
     Control,
-    /// Transactions do not exist yet.
+    /// A transactional batch. Transactions do not exist yet.
     #[error("transactions are not supported; send without a transactional id")]
     Transactional,
-    /// Attributes only the log may set, or of a newer format.
+    /// Attributes that only the log may set, or that a newer format defines.
     #[error("attribute bits {0:#06x} can't be set by a client")]
     Attributes(i16),
-    /// The count of records and the last offset delta belong together.
+    /// A record count that does not match the last offset delta.
     #[error("{count} records and a last offset delta of {last_offset_delta} do not agree")]
     Count {
-        /// The count of records the header states.
+        /// Record count in the header.
         count: i32,
-        /// The last offset delta the header states.
+        /// Last offset delta in the header.
         last_offset_delta: i32,
     },
-    /// A producer id without what goes with it.
+    /// A producer id without an epoch or a sequence number.
     #[error(
         "producer id {id}, epoch {epoch} and sequence {base_sequence} do not go together; all are at least 0, or the id is -1"
     )]
@@ -98,12 +98,12 @@ pub enum BatchError {
     /// A record that does not parse.
     #[error("record {index} of the batch is malformed: {what}")]
     Record {
-        /// Its place in the batch, from 0.
+        /// Position in the batch, from 0.
         index: usize,
-        /// What is wrong with it.
+        /// Description of the fault.
         what: &'static str,
     },
-    /// The header's latest timestamp is not that of the records: times would be looked up wrongly.
+    /// The header's latest timestamp is not that of the records. Lookups by time would be wrong.
     #[error(
         "the header states {stated_ms} as the latest timestamp, the latest of the records is {actual_ms}; mend the client that builds such batches"
     )]
@@ -113,30 +113,30 @@ pub enum BatchError {
         /// Latest timestamp of the records, in ms since 1970.
         actual_ms: i64,
     },
-    /// A record from further in the future than the topic takes.
+    /// A record further in the future than the topic allows.
     #[error(
         "record {index} of the batch has the timestamp {timestamp_ms}, past {latest_ms}, the latest that is taken now (ms since 1970); set the producer's clock right, or raise max_timestamp_ahead of the topic"
     )]
     TooFarAhead {
-        /// Its place in the batch, from 0.
+        /// Position in the batch, from 0.
         index: usize,
         /// Its timestamp, in ms since 1970.
         timestamp_ms: i64,
-        /// The limit.
+        /// Latest allowed timestamp, in ms since 1970.
         latest_ms: i64,
     },
     /// Bytes after the last record.
     #[error("{bytes} bytes follow the last record of the batch")]
     TrailingBytes {
-        /// How many.
+        /// Number of bytes.
         bytes: usize,
     },
-    /// The codec can't make sense of the compressed block.
+    /// The codec can't decompress the block.
     #[error("the records do not decompress with {codec}: {reason}")]
     Compressed {
-        /// The codec the header names.
+        /// Codec in the header.
         codec: Compression,
-        /// What the codec says.
+        /// Error of the codec.
         reason: String,
     },
     /// The records decompress to more than the reader allows.
@@ -144,7 +144,7 @@ pub enum BatchError {
         "the records decompress with {codec} to more than {limit} bytes; raise the reader's limit if that is meant"
     )]
     Expands {
-        /// The codec the header names.
+        /// Codec in the header.
         codec: Compression,
         /// The reader's limit in bytes.
         limit: usize,
@@ -152,7 +152,7 @@ pub enum BatchError {
 }
 
 impl BatchError {
-    /// The row of the error table.
+    /// The code in the error table.
     pub fn code(&self) -> ErrorCode {
         match self {
             BatchError::BatchTooLarge { .. }

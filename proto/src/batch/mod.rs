@@ -1,10 +1,10 @@
-//! The record batch, Kafka's format v2 (magic 2): the one form a record has from the producer
-//! through the log to the consumer.
+//! The record batch, Kafka's format v2 (magic 2): the only form of a record from the producer through the
+//! log to the consumer.
 //!
-//! | bytes | field | who writes it |
+//! | bytes | field | written by |
 //! |---|---|---|
 //! | 0..8 | base offset | the log |
-//! | 8..12 | length of all that follows | the producer |
+//! | 8..12 | length of everything that follows | the producer |
 //! | 12..16 | leader epoch | the log |
 //! | 16 | magic, 2 | the producer |
 //! | 17..21 | CRC-32C of everything from 21 on | the producer |
@@ -15,9 +15,9 @@
 //! | 57..61 | number of records | the producer |
 //! | 61.. | the records, compressed as one block if a codec is set | the producer |
 //!
-//! All integers are big endian. A broker looks at all of it before it takes it, unpacks what is
-//! compressed only to look, and re-encodes nothing but what a reader asks to have filtered; what it
-//! must not learn here is where batches are kept or sent.
+//! All integers are big-endian. A broker checks the whole batch before it accepts it, and decompresses
+//! records only to read them. It re-encodes a batch only for compaction or for a reader's filter. Where
+//! batches are kept or sent must never come in here.
 
 mod builder;
 mod compression;
@@ -34,19 +34,19 @@ pub use record::{Header, Record, Records};
 pub use unpack::Unpacking;
 pub use view::{BatchView, HEADER_BYTES};
 
-/// What a broker accepts from a client.
+/// Limits on a batch from a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// The most bytes of one batch as it came, its header included.
+    /// Maximum bytes of one batch as received, including its header.
     pub max_batch_bytes: u32,
-    /// The most records one batch may hold, each of which takes an offset.
+    /// Maximum number of records in one batch, each of which takes an offset.
     pub max_records: u32,
-    /// The latest timestamp a record may have, in ms since 1970.
+    /// Latest allowed timestamp of a record, in ms since 1970.
     pub latest_timestamp_ms: i64,
 }
 
 impl Limits {
-    /// The limits of a topic whose batches are at most `max_batch_bytes` long, whatever the time.
+    /// The limits of a topic with batches of at most `max_batch_bytes`, and any timestamp.
     pub const fn new(max_batch_bytes: u32) -> Limits {
         Limits {
             max_batch_bytes,

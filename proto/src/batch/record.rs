@@ -1,8 +1,8 @@
 //! The records inside a batch: lengths and deltas as zig-zag varints, key, value and headers.
 //!
-//! `length, attributes, timestamp delta, offset delta, key, value, headers`, where a byte string is
-//! its length (-1 for none) and its bytes, and headers are their count and pairs of strings. Counts
-//! and lengths are claims until the bytes are seen; no memory is taken on their word.
+//! A record is `length, attributes, timestamp delta, offset delta, key, value, headers`. A byte string is
+//! its length (-1 for none) and its bytes. Headers are their count and pairs of strings. Counts and lengths
+//! are unverified until the bytes are read, so no memory is allocated by them.
 
 use bytes::{BufMut, Bytes};
 
@@ -11,31 +11,31 @@ use super::BatchError;
 /// One record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
-    /// Its offset, less the batch's base offset.
+    /// Offset relative to the batch's base offset.
     pub offset_delta: i32,
-    /// Ms since 1970.
+    /// Timestamp, ms since 1970.
     pub timestamp_ms: i64,
-    /// What decides its partition and its order; none is not the same as empty.
+    /// Key, which determines partition and order; `None` is not the same as empty.
     pub key: Option<Bytes>,
-    /// What it says; none is a tombstone, not the same as empty.
+    /// Value; `None` is a tombstone, not the same as empty.
     pub value: Option<Bytes>,
-    /// Pairs beside the value, in the order given; keys may repeat.
+    /// Headers, in the order given; keys may repeat.
     pub headers: Vec<Header>,
 }
 
 /// One header of a record.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Header {
-    /// Its name.
+    /// Name of the header.
     pub key: String,
-    /// Its value; none is not the same as empty.
+    /// Value of the header; `None` is not the same as empty.
     pub value: Option<Bytes>,
 }
 
-/// The smallest record: seven varints of one byte each.
+/// Smallest record: seven fields of one byte each.
 const MIN_RECORD_BYTES: usize = 7;
 
-/// Iterates over the records of a batch; after an error it ends.
+/// Iterator over the records of a batch. It ends after an error.
 #[derive(Debug, Clone)]
 pub struct Records {
     payload: Bytes,
@@ -65,12 +65,12 @@ impl Records {
         }
     }
 
-    /// The length of all the records together, not compressed.
+    /// Length of all records together, uncompressed.
     pub fn payload_bytes(&self) -> usize {
         self.payload.len()
     }
 
-    /// The bytes that the records lie in, not compressed, and up to where in them was read.
+    /// The uncompressed bytes of the records, and the position up to which they were read.
     pub(super) fn read_to(&self) -> (&Bytes, usize) {
         (&self.payload, self.at)
     }
@@ -80,7 +80,7 @@ impl Records {
         let fault = |what| BatchError::Record { index, what };
         let mut rest = &self.payload[self.at..];
         let raw = RawRecord::parse(&mut rest).map_err(fault)?;
-        // A compacted batch has gaps, so that deltas rise, but not always by one.
+        // A compacted batch has gaps: deltas rise, but not always by one.
         if raw.offset_delta < self.next_delta || raw.offset_delta > self.last_offset_delta {
             return Err(fault("its offset delta is out of order"));
         }
@@ -125,7 +125,7 @@ impl Iterator for Records {
     }
 }
 
-/// Facts that a header states about its records.
+/// Header fields that describe the records.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Stated {
     pub count: i32,
@@ -133,8 +133,8 @@ pub(super) struct Stated {
     pub max_timestamp_ms: i64,
 }
 
-/// Checks records from a producer against their header: as many as it says, with offset deltas
-/// 0, 1, 2 …, nothing after them, the latest timestamp as it says, and none past `latest_ms`.
+/// Checks records from a producer against their header: the count, offset deltas 0, 1, 2 …, no bytes after
+/// them, the latest timestamp, and no timestamp past `latest_ms`.
 pub(super) fn validate(
     mut payload: &[u8],
     stated: Stated,
@@ -149,7 +149,7 @@ pub(super) fn validate(
             return Err(fault("its offset delta is out of order"));
         }
         raw.for_each_header(|_, _| {}).map_err(fault)?;
-        // As readers add them.
+        // Readers compute timestamps the same way.
         let base_ms = stated.base_timestamp_ms;
         let timestamp_ms = base_ms.wrapping_add(raw.timestamp_delta_ms);
         if timestamp_ms > latest_ms {
@@ -177,7 +177,7 @@ pub(super) fn validate(
 
 type Fault = &'static str;
 
-/// A record in place; its headers are not looked at yet.
+/// A record in place. Its headers are not parsed yet.
 struct RawRecord<'a> {
     timestamp_delta_ms: i64,
     offset_delta: i32,
@@ -273,7 +273,7 @@ fn read_varlong(input: &mut &[u8]) -> Result<i64, Fault> {
     Err("a number is over 64 bits")
 }
 
-/// One record on its way into a batch.
+/// A record to be written into a batch.
 #[derive(Clone, Copy)]
 pub(super) struct NewRecord<'a> {
     pub offset_delta: i32,
@@ -284,7 +284,7 @@ pub(super) struct NewRecord<'a> {
 }
 
 impl NewRecord<'_> {
-    /// The bytes after the length field.
+    /// Number of bytes after the length field.
     pub fn body_bytes(&self) -> usize {
         let header_bytes: usize = self
             .headers
@@ -301,7 +301,7 @@ impl NewRecord<'_> {
             + header_bytes
     }
 
-    /// Appends the record; `body_bytes` is what [`NewRecord::body_bytes`] gave.
+    /// Appends the record; `body_bytes` must be the result of [`NewRecord::body_bytes`].
     pub fn encode(&self, body_bytes: usize, out: &mut impl BufMut) {
         put_varint(out, body_bytes as i64);
         out.put_u8(0);
@@ -317,7 +317,7 @@ impl NewRecord<'_> {
     }
 }
 
-/// How many bytes a number takes as a varint.
+/// Length of a number as a varint, in bytes.
 pub(super) fn varint_len(value: i64) -> usize {
     let bits = 64 - zig_zag(value).leading_zeros() as usize;
     bits.div_ceil(7).max(1)

@@ -1,9 +1,9 @@
-//! Taking records out of a batch: compaction does it in the log, a filter for one reader. What is left
-//! lies as it lay, under the same header, and so keeps its offsets, its producer and its times, even when
-//! no record is left: a log of such batches replays as that of the whole ones.
+//! Removes records from a batch: compaction does it in the log, a filter for one reader. The remaining
+//! records stay unchanged under the same header. So the batch keeps its offsets, producer and times, even
+//! if no record remains. A log of such batches replays like one of the whole batches.
 //!
-//! The result depends on which records stay, and on nothing else: in how many steps the others were
-//! taken does not show. So the codec stays even where it no longer pays.
+//! The result depends only on the records that stay, not on the steps in which the others were removed. So
+//! the codec stays even if it no longer pays.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -12,12 +12,12 @@ use super::view::{BEFORE_LENGTH_BYTES, CODEC_BITS, attributes, put_crc};
 use super::{BatchError, BatchView, Compression, HEADER_BYTES, Record, Records};
 
 impl BatchView {
-    /// The batch with those of its records, up to the one at `last_offset_delta`, that `keep` says yes
-    /// to; none if that is the whole batch. It then ends with that delta: who reads it goes on behind it,
-    /// whether there is a record at it or not. `records` are those of this batch, none read yet.
+    /// The batch with those records up to `last_offset_delta` for which `keep` returns true; `None` if that
+    /// is the whole batch. The new batch ends with that delta, so a reader continues after it, even if no
+    /// record is there. `records` must be those of this batch, with none read yet.
     ///
     /// # Errors
-    /// As for [`BatchView::records`]: of a batch that does not unpack nothing can be taken.
+    /// As for [`BatchView::records`]: no record can be removed from a batch that does not decompress.
     pub fn retain(
         &self,
         mut records: Records,
@@ -47,7 +47,7 @@ impl BatchView {
         self.with_records(count, &kept, last_offset_delta).map(Some)
     }
 
-    /// The batch under its own header with other records.
+    /// The batch with the same header and other records.
     fn with_records(
         &self,
         count: i32,

@@ -1,8 +1,8 @@
-//! Unpacking the records of a batch, in steps and within a bound.
+//! Decompresses the records of a batch, in steps and within a bound.
 //!
-//! Raw snappy, which some clients send, is read beside the xerial framing. Lengths inside a compressed block
-//! are claims: they never make it take memory beyond the caller's bound. Callers, scheduling, and the
-//! capacity of the machine must never come in here.
+//! Raw snappy, which some clients send, is read besides the xerial framing. Lengths inside a compressed
+//! block are unverified, and never cause an allocation beyond the caller's bound. Callers, scheduling, and
+//! the capacity of the machine must never come in here.
 
 use std::fmt;
 use std::io::{self, Read};
@@ -13,16 +13,15 @@ use bytes::{Buf, Bytes};
 use super::compression::{XERIAL_HEADER_BYTES, XERIAL_MAGIC};
 use super::{BatchError, Compression};
 
-/// The largest window a zstd frame may ask its reader to keep, as a power of two: the 8 MiB that
-/// RFC 8878 recommends every decoder to support, and more than levels up to 19 ask for.
+/// Largest window that a zstd frame may require, as a power of two. It is the 8 MiB that RFC 8878
+/// recommends every decoder to support, and more than levels up to 19 require.
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
-/// Bytes to unpack before memory for more is taken.
+/// Bytes to decompress before more memory is allocated.
 const FIRST_READ_BYTES: usize = 16 << 10;
-/// No snappy element gives more than 64 bytes for its 3; what claims more is no snappy.
+/// Limit on a snappy block's expansion: no element gives more than 64 bytes for its 3.
 const SNAPPY_MAX_RATIO: usize = 22;
 
-/// The records of one batch on their way out of compression. What is unpacked so far stays in memory,
-/// at most up to the bound.
+/// The records of one batch during decompression. Decompressed bytes stay in memory, up to the bound.
 pub struct Unpacking {
     codec: Compression,
     packed: Packed,
@@ -33,9 +32,9 @@ pub struct Unpacking {
 enum Packed {
     /// Not compressed.
     Plain(Bytes),
-    /// One frame, whose reader stops behind it.
+    /// One frame, whose reader stops after it.
     Lz4(Box<lz4_flex::frame::FrameDecoder<Reader<Bytes>>>),
-    /// A codec that gives its bytes one after the other, and reads all there is.
+    /// A codec that streams its output and reads the whole input.
     Stream(Box<dyn Read + Send>),
     /// Blocks, each with its length.
     Xerial(Bytes),
@@ -44,8 +43,8 @@ enum Packed {
 }
 
 impl Unpacking {
-    /// Begins to unpack a payload, to at most `limit` bytes. What is not compressed has no bound: it
-    /// takes no memory.
+    /// Starts to decompress a payload, to at most `limit` bytes. An uncompressed payload has no bound,
+    /// since it takes no memory.
     pub(super) fn new(
         codec: Compression,
         payload: Bytes,
@@ -69,11 +68,11 @@ impl Unpacking {
         })
     }
 
-    /// Unpacks about `bytes` more. The answer is `true` once all of it is unpacked.
+    /// Decompresses about `bytes` more. Returns `true` once everything is decompressed.
     ///
     /// # Errors
-    /// [`BatchError::Expands`] past the bound, [`BatchError::Compressed`] for what is no such
-    /// compression.
+    /// [`BatchError::Expands`] past the bound; [`BatchError::Compressed`] for data that the codec can't
+    /// read.
     pub fn step(&mut self, bytes: usize) -> Result<bool, BatchError> {
         let (codec, limit) = (self.codec, self.limit);
         let goal = self.unpacked.len().saturating_add(bytes);
@@ -112,12 +111,12 @@ impl Unpacking {
         }
     }
 
-    /// Number of bytes unpacked so far. Uncompressed ones never count.
+    /// Number of bytes decompressed so far; 0 for an uncompressed payload.
     pub fn unpacked_bytes(&self) -> usize {
         self.unpacked.len()
     }
 
-    /// The records that are unpacked, as far as [`Unpacking::step`] came.
+    /// The records that [`Unpacking::step`] has decompressed so far.
     pub fn into_payload(self) -> Bytes {
         match self.packed {
             Packed::Plain(payload) => payload,
@@ -142,7 +141,7 @@ impl fmt::Debug for Unpacking {
     }
 }
 
-/// Unpacks to at most `limit` bytes; what is not compressed is handed back as it is.
+/// Decompresses to at most `limit` bytes. An uncompressed payload is returned as it is.
 pub(super) fn decompress(
     codec: Compression,
     payload: Bytes,
@@ -166,8 +165,8 @@ fn zstd<R: io::BufRead>(input: R) -> io::Result<zstd::Decoder<'static, R>> {
     Ok(decoder)
 }
 
-/// Reads up to `goal` bytes in all; `None` past `limit`, else `true` at the end. The memory taken
-/// grows with what was read, at most by doubling, and never past the bound.
+/// Reads up to `goal` bytes in all. Returns `None` past `limit`, and otherwise `true` at the end. Memory
+/// grows with the bytes read, at most by doubling, and never past the bound.
 fn read_to(
     decoder: &mut impl Read,
     out: &mut Vec<u8>,
@@ -212,7 +211,7 @@ fn xerial_block(input: &mut Bytes) -> Result<Bytes, BatchError> {
     Ok(input.split_to(length))
 }
 
-/// Unpacks one raw snappy block to the end of `out`.
+/// Decompresses one raw snappy block to the end of `out`.
 fn snappy_block(block: &[u8], out: &mut Vec<u8>, limit: usize) -> Result<(), BatchError> {
     let claimed = snap::raw::decompress_len(block).map_err(not_snappy)?;
     if claimed > limit.saturating_sub(out.len()) {

@@ -9,9 +9,9 @@ use super::{BatchError, Compression, Limits};
 /// The length of the header in bytes.
 pub const HEADER_BYTES: usize = 61;
 
-/// What the length field leaves out: the base offset and itself.
+/// Bytes that the length field does not count: the base offset and the field itself.
 pub(super) const BEFORE_LENGTH_BYTES: usize = 12;
-/// Where the bytes under the CRC begin.
+/// Offset of the first byte that the CRC covers.
 pub(super) const CRC_FROM: usize = 21;
 
 pub(super) const MAGIC: i8 = 2;
@@ -19,10 +19,10 @@ pub(super) const MAGIC: i8 = 2;
 pub(super) const CODEC_BITS: i16 = 0x07;
 const TRANSACTIONAL_BIT: i16 = 0x10;
 const CONTROL_BIT: i16 = 0x20;
-/// What a client may say: a codec, and the two bits that have an error of their own.
+/// Attributes that a client may set: a codec, and the two bits with errors of their own.
 const KNOWN_BITS: i16 = CODEC_BITS | TRANSACTIONAL_BIT | CONTROL_BIT;
 
-/// A record batch and its header's fields. Shares the memory of the bytes it was made from.
+/// A record batch and its header's fields. It shares the memory of the bytes it was made from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BatchView {
     bytes: Bytes,
@@ -30,12 +30,11 @@ pub struct BatchView {
 }
 
 impl BatchView {
-    /// Checks what a broker asks of a batch from a client: length and limits, CRC, attributes, counts,
-    /// and the records where they are not compressed. Compressed ones are unpacked by the caller, for
-    /// [`BatchView::check_records`].
+    /// Checks a client's batch: length and limits, CRC, attributes, counts, and uncompressed records. For
+    /// compressed records, the caller decompresses them and calls [`BatchView::check_records`].
     ///
-    /// Two fields are free, since the log assigns them and the CRC leaves them out: base offset and
-    /// leader epoch.
+    /// Base offset and leader epoch are not checked, since the log assigns them and the CRC does not cover
+    /// them.
     pub fn check(bytes: Bytes, limits: &Limits) -> Result<BatchView, BatchError> {
         let limit = limits.max_batch_bytes as usize;
         if bytes.len() > limit {
@@ -60,7 +59,7 @@ impl BatchView {
         Ok(batch)
     }
 
-    /// Checks the records of a batch, unpacked, against its header: framing, count, offsets and
+    /// Checks the decompressed records of a batch against its header: framing, count, offsets and
     /// timestamps.
     pub fn check_records(&self, payload: &[u8], limits: &Limits) -> Result<(), BatchError> {
         let stated = Stated {
@@ -71,8 +70,8 @@ impl BatchView {
         validate(payload, stated, limits.latest_timestamp_ms)
     }
 
-    /// Takes a batch that passed [`BatchView::check`] before and was kept by this system, which
-    /// guards its bytes with checksums of its own: looks at length, format and codec only.
+    /// Accepts a batch that passed [`BatchView::check`] before and was stored by this system, which guards
+    /// its bytes with its own checksums. Only length, format and codec are checked.
     pub fn trusted(bytes: Bytes) -> Result<BatchView, BatchError> {
         check_frame(&bytes)?;
         Ok(BatchView {
@@ -81,45 +80,45 @@ impl BatchView {
         })
     }
 
-    /// Compares the CRC of a batch taken on trust.
+    /// Checks the CRC of a trusted batch.
     pub fn check_crc(&self) -> Result<(), BatchError> {
         check_crc(&self.bytes)
     }
 
-    /// The offset of the first record as the header has it: the producer's until the log wrote its own.
+    /// Base offset in the header. It is the producer's until the log writes its own.
     pub fn base_offset(&self) -> i64 {
         i64::from_be_bytes(field(&self.bytes, 0))
     }
 
-    /// The leader epoch as the header has it: the producer's until the log wrote its own.
+    /// Leader epoch in the header. It is the producer's until the log writes its own.
     pub fn leader_epoch(&self) -> i32 {
         i32::from_be_bytes(field(&self.bytes, 12))
     }
 
-    /// The CRC-32C as the header has it.
+    /// CRC-32C in the header.
     pub fn crc(&self) -> u32 {
         u32::from_be_bytes(field(&self.bytes, 17))
     }
 
-    /// How many records there are; at least 1 in a checked batch.
+    /// Number of records; at least 1 in a checked batch.
     pub fn record_count(&self) -> i32 {
         i32::from_be_bytes(field(&self.bytes, 57))
     }
 
-    /// The producer id that bytes carry where a batch has it, none of which are checked; `None` if they
-    /// are too short or carry no id.
+    /// Producer id at its position in bytes that are not checked at all; `None` if they are too short or
+    /// hold no id.
     pub fn unchecked_producer_id(bytes: &[u8]) -> Option<i64> {
         let id: [u8; 8] = bytes.get(43..51)?.try_into().ok()?;
         Some(i64::from_be_bytes(id)).filter(|id| *id >= 0)
     }
 
-    /// The last record's offset, less the base offset.
+    /// Last offset of the batch, relative to its base offset.
     pub fn last_offset_delta(&self) -> i32 {
         i32::from_be_bytes(field(&self.bytes, 23))
     }
 
-    /// How many offsets it takes, and sequence numbers: as many as it had records when it came.
-    /// Compaction takes records, but no offsets.
+    /// Number of offsets, and of sequence numbers, that the batch takes: its record count as received.
+    /// Compaction removes records, but no offsets.
     pub fn offset_count(&self) -> u32 {
         let last = u32::try_from(self.last_offset_delta());
         last.map_or(0, |last| last.saturating_add(1))
@@ -145,17 +144,17 @@ impl BatchView {
         i64::from_be_bytes(field(&self.bytes, 27))
     }
 
-    /// The latest timestamp of any record, ms since 1970, as the producer states it.
+    /// Latest timestamp of any record, ms since 1970, as stated by the producer.
     pub fn max_timestamp_ms(&self) -> i64 {
         i64::from_be_bytes(field(&self.bytes, 35))
     }
 
-    /// How the records are compressed.
+    /// Codec of the records.
     pub fn compression(&self) -> Compression {
         self.compression
     }
 
-    /// Whether this is a marker of the log's own rather than records.
+    /// Returns true for a control batch: a marker of the log instead of records.
     pub fn is_control(&self) -> bool {
         attributes(&self.bytes) & CONTROL_BIT != 0
     }
@@ -170,24 +169,24 @@ impl BatchView {
         self.bytes
     }
 
-    /// The records one by one. Uncompressed ones share this batch's memory; compressed ones share
-    /// the memory they are unpacked to, at most `max_decompressed_bytes`.
+    /// Iterator over the records. Uncompressed records share this batch's memory. Compressed ones share the
+    /// memory that they are decompressed to, at most `max_decompressed_bytes`.
     pub fn iter_records(&self, max_decompressed_bytes: usize) -> Result<Records, BatchError> {
         let payload = self.bytes.slice(HEADER_BYTES..);
         let payload = decompress(self.compression, payload, max_decompressed_bytes)?;
         Ok(self.records_of(payload))
     }
 
-    /// Begins to unpack the records, to at most `max_unpacked_bytes`.
+    /// Starts to decompress the records, to at most `max_unpacked_bytes`.
     ///
     /// # Errors
-    /// [`BatchError::Compressed`] for a beginning that is no such compression.
+    /// [`BatchError::Compressed`] if the codec can't read the beginning.
     pub fn unpacking(&self, max_unpacked_bytes: usize) -> Result<Unpacking, BatchError> {
         let payload = self.bytes.slice(HEADER_BYTES..);
         Unpacking::new(self.compression, payload, max_unpacked_bytes)
     }
 
-    /// The records one by one, of what [`Unpacking`] gave.
+    /// Iterator over the records in a payload from [`Unpacking`].
     pub fn records_of(&self, payload: Bytes) -> Records {
         Records::new(
             payload,
@@ -197,14 +196,14 @@ impl BatchView {
         )
     }
 
-    /// All records, as [`BatchView::iter_records`] gives them. Beside the decompressed bytes the
-    /// list itself takes about 110 bytes a record.
+    /// All records, as [`BatchView::iter_records`] returns them. Besides the decompressed bytes, the list
+    /// takes about 110 bytes a record.
     pub fn records(&self, max_decompressed_bytes: usize) -> Result<Vec<Record>, BatchError> {
         self.iter_records(max_decompressed_bytes)?.collect()
     }
 
-    /// The first 16 bytes as the log has them, to be sent in place of the producer's: base offset,
-    /// length, and leader epoch. An epoch past the field's 31 bits shows as the highest it can hold.
+    /// The first 16 bytes with the log's values, to be sent in place of the producer's: base offset, length
+    /// and leader epoch. An epoch beyond the field's 31 bits appears as the largest value.
     pub fn patch_head(&self, base_offset: u64, leader_epoch: u64) -> [u8; 16] {
         let mut head = [0; 16];
         let mut out = &mut head[..];
@@ -214,8 +213,8 @@ impl BatchView {
         head
     }
 
-    /// A copy under another producer identity, with a CRC to match: for a producer that begins a
-    /// new epoch with batches still unsent.
+    /// A copy with another producer identity and a matching CRC, for a producer that begins a new epoch
+    /// with unsent batches.
     pub fn with_producer(&self, id: i64, epoch: i16, base_sequence: i32) -> Bytes {
         let mut bytes = BytesMut::from(&self.bytes[..]);
         put_producer(&mut bytes, id, epoch, base_sequence);
@@ -258,20 +257,20 @@ impl BatchView {
     }
 }
 
-/// Writes the producer's three fields into a batch of at least a header's length.
+/// Writes the producer's three fields into a batch that has at least a header.
 pub(super) fn put_producer(batch: &mut [u8], id: i64, epoch: i16, base_sequence: i32) {
     batch[43..51].copy_from_slice(&id.to_be_bytes());
     batch[51..53].copy_from_slice(&epoch.to_be_bytes());
     batch[53..57].copy_from_slice(&base_sequence.to_be_bytes());
 }
 
-/// Writes the CRC of what the batch holds now; the last step of whoever changes it.
+/// Writes the CRC of the current content. It is the last step of every change.
 pub(super) fn put_crc(batch: &mut [u8]) {
     let crc = crc32c::crc32c(&batch[CRC_FROM..]);
     batch[17..21].copy_from_slice(&crc.to_be_bytes());
 }
 
-/// Length and format. What passes has a whole header, so that its fields can be read.
+/// Checks length and format. A batch that passes has a whole header, so its fields can be read.
 fn check_frame(bytes: &[u8]) -> Result<(), BatchError> {
     if bytes.len() < HEADER_BYTES {
         return Err(BatchError::Truncated { bytes: bytes.len() });
@@ -319,7 +318,7 @@ fn codec(bytes: &[u8]) -> Result<Compression, BatchError> {
     Compression::from_number(number).ok_or(BatchError::Codec(number))
 }
 
-/// A field of the header; the caller has made sure that there is one.
+/// A field of the header; the caller has checked that it is there.
 fn field<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     let mut field = [0; N];
     field.copy_from_slice(&bytes[at..at + N]);

@@ -1,6 +1,6 @@
-//! A trace context as W3C writes it: which trace something belongs to, and which span it was done in.
-//! It comes from outside, so whatever is malformed is no context, and never an error. No randomness
-//! comes in: contexts are carried here, not made.
+//! Trace contexts in W3C's format: the trace that an operation belongs to, and its span. They come from
+//! outside, so malformed input gives no context, and never an error. Randomness must never come in:
+//! contexts are carried here, not made.
 
 #[cfg(feature = "opentelemetry")]
 mod otel;
@@ -12,15 +12,15 @@ use crate::headers;
 
 /// The length of a `traceparent` of version 00, in bytes.
 const TRACEPARENT_BYTES: usize = 55;
-/// The longest `traceparent` of a later version that is looked at, in bytes.
+/// Maximum length of a `traceparent` of a later version, in bytes.
 const LONGEST_TRACEPARENT_BYTES: usize = 256;
-/// The longest `tracestate` that is carried, in bytes: as much as W3C asks for.
+/// Maximum length of a `tracestate` that is carried, in bytes: as much as W3C requires.
 const LONGEST_TRACESTATE_BYTES: usize = 512;
-/// How much of a text from outside goes into a span, in bytes: a topic's name, and most ids.
+/// Maximum bytes of external text in a span: a topic's name, and most ids.
 const LONGEST_FIELD_BYTES: usize = 256;
 const SAMPLED: u8 = 1;
 
-/// Which trace something belongs to, and which of its spans it was done in.
+/// Trace that an operation belongs to, and the span in which it was done.
 ///
 /// It displays as a `traceparent`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,8 +32,8 @@ pub struct TraceContext {
 }
 
 impl TraceContext {
-    /// The context in a `traceparent` and, if there is one, a `tracestate`. None if the first is not
-    /// as W3C wants it; a malformed `tracestate` is left out.
+    /// Parses the context in a `traceparent` and an optional `tracestate`. Returns `None` if the
+    /// `traceparent` is malformed; a malformed `tracestate` is left out.
     pub fn parse(traceparent: &[u8], tracestate: Option<&[u8]>) -> Option<TraceContext> {
         let (parent, rest) = traceparent.split_at_checked(TRACEPARENT_BYTES)?;
         let mut parts = parent.split(|byte| *byte == b'-');
@@ -44,7 +44,7 @@ impl TraceContext {
         let known = match version {
             0 => rest.is_empty(),
             0xff => false,
-            // A later version may say more behind what is known of it.
+            // A later version may append more fields.
             _ => {
                 traceparent.len() <= LONGEST_TRACEPARENT_BYTES
                     && matches!(rest.first(), None | Some(b'-'))
@@ -59,7 +59,7 @@ impl TraceContext {
         })
     }
 
-    /// The context that a record carries in its headers.
+    /// The context in a record's headers.
     pub fn of_headers(of: &[Header]) -> Option<TraceContext> {
         let find = |name| headers::find(of, name);
         let parse = |parent, state| TraceContext::parse(find(parent)?, find(state));
@@ -79,7 +79,7 @@ impl TraceContext {
         format!("{id:016x}")
     }
 
-    /// Whether whoever began the trace wants it recorded.
+    /// Returns true if the origin of the trace wants it recorded.
     pub fn is_sampled(&self) -> bool {
         self.flags & SAMPLED != 0
     }
@@ -97,14 +97,14 @@ impl fmt::Display for TraceContext {
     }
 }
 
-/// The beginning of a text from outside, as a field of a span has it: somebody may have made it long.
+/// The beginning of an external text, for a field of a span: the text may be long.
 pub fn shortened(text: &str) -> &str {
     let fits = |end: &usize| text.is_char_boundary(*end);
     let end = (0..=text.len().min(LONGEST_FIELD_BYTES)).rev().find(fits);
     text.get(..end.unwrap_or(0)).unwrap_or_default()
 }
 
-/// Lower-case hexadecimal, which is all that W3C allows.
+/// Parses lower-case hexadecimal, the only form that W3C allows.
 fn hex<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
     let digit = |byte: u8| match byte {
         b'0'..=b'9' => Some(byte - b'0'),

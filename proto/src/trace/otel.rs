@@ -1,5 +1,5 @@
-//! Contexts to and from OpenTelemetry, through the layer that makes `tracing` spans its own. Where no
-//! such layer is installed nothing happens, and nothing is made up.
+//! Conversion of contexts to and from OpenTelemetry, through its layer for `tracing` spans. Without that
+//! layer nothing happens, and no context is invented.
 
 use std::str::FromStr;
 
@@ -11,7 +11,7 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 use super::TraceContext;
 
 impl TraceContext {
-    /// The context of the current `tracing` span, or else the current one of OpenTelemetry itself.
+    /// Context of the current `tracing` span, or else OpenTelemetry's own current context.
     pub fn current() -> Option<TraceContext> {
         let of_span = Span::current().context();
         TraceContext::of(of_span.span().span_context())
@@ -26,10 +26,10 @@ impl TraceContext {
             SpanId::from_bytes(self.span_id),
             TraceFlags::new(self.flags),
             true,
-            // What OpenTelemetry does not read is left out of it.
+            // A state that OpenTelemetry can't read is left out.
             state.and_then(Result::ok).unwrap_or_default(),
         );
-        // It fails where there is no layer, or nobody wants the span: then there is nothing to do.
+        // It fails if there is no layer, or if the span is not recorded: then there is nothing to do.
         let _ = span.set_parent(Context::new().with_remote_span_context(context));
     }
 

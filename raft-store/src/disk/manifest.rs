@@ -1,18 +1,18 @@
-//! Whether the database's manifest is whole, and where it ends: looked at before RocksDB reads it.
+//! Checks that the database's manifest is whole before RocksDB reads it, and follows its end.
 //!
-//! The manifest says which tables and blob files are the database. RocksDB takes a record that runs
-//! past its end for one that a crash cut short, and goes on without it: also where a flipped bit
-//! made the record longer, or something cut the file. What the record told of is then deleted, and
-//! the log it came from is long gone. And where a bit in a record's type makes it one of a recycled
-//! log, RocksDB reads it for ever. So each [record](super::records) is checked first, and the
+//! The manifest lists the tables and blob files of the database. RocksDB treats a record that runs past the
+//! end as one that a crash cut short, and continues without it. It does so even if a flipped bit made the
+//! record longer, or if the file was cut. RocksDB then deletes the files that the record added, although
+//! the log that they came from is long gone. If a flipped bit turns a record's type into that of a recycled
+//! log, RocksDB reads the record forever. So each [record](super::records) is checked first, and the
 //! [watermark](super::watermark) remembers where the manifest ended.
 //!
-//! What a crash may leave (`VersionSet::ProcessManifestWrites`): a manifest is only appended to, and
-//! synced before anything rests on it; `CURRENT` names it when its beginning is synced. So at its
-//! very end, and behind what the mark knows, an edit may be cut short, or there may be zeros instead
-//! of it. RocksDB opens that, and so it passes here; a wrong checksum it refuses even there.
+//! A crash can leave little damage (`VersionSet::ProcessManifestWrites`). RocksDB only appends to a
+//! manifest, and syncs it before anything relies on it. `CURRENT` names the manifest once its beginning is
+//! synced. So only at the very end, after the mark, can an edit be cut short or replaced by zeros. RocksDB
+//! opens such a manifest, so it passes here. RocksDB refuses a wrong checksum even there.
 //!
-//! What records say must never come in here: that is RocksDB's to read.
+//! The meaning of records must never come in here: RocksDB reads it.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
@@ -21,18 +21,18 @@ use std::path::{Path, PathBuf};
 use super::DiskError;
 use super::records::walk;
 
-/// What RocksDB has in each of its directories, from its creation on: it names the manifest.
+/// File that every RocksDB directory has from its creation on. It names the manifest.
 pub(super) const DATABASE_FILE: &str = "CURRENT";
 
-/// The files of a database, as far as the mark must see them.
+/// The files of a database, as far as the mark needs them.
 pub trait DatabaseFiles: Send {
     /// The content of a file from an offset on.
     fn read(&self, name: &str, from: u64) -> io::Result<Vec<u8>>;
     /// The names of all files.
     fn names(&self) -> io::Result<Vec<String>>;
-    /// How many bytes a file has; none if it is not there.
+    /// Size of a file in bytes; `None` if it does not exist.
     fn size(&self, name: &str) -> io::Result<Option<u64>>;
-    /// Makes what can be read of a file, and the names in the directory, survive a power loss.
+    /// Makes the current content of a file, and the names in the directory, survive a power loss.
     fn sync(&self, name: &str) -> io::Result<()>;
 }
 
@@ -72,12 +72,12 @@ impl DatabaseFiles for Directory {
     }
 }
 
-/// Up to where a manifest was durable and whole.
+/// Point up to which a manifest is durable and whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(super) struct ManifestEnd {
-    /// In its name; 0 before there is one. A new manifest has a higher one.
+    /// Number in the manifest's name; 0 before there is a manifest. A new manifest has a higher number.
     pub number: u64,
-    /// Where an edit ends.
+    /// Offset at which an edit ends.
     pub bytes: u64,
 }
 
@@ -86,7 +86,7 @@ pub(super) struct Manifest {
     files: Box<dyn DatabaseFiles>,
     path: PathBuf,
     end: ManifestEnd,
-    /// How long it was when it was looked at last.
+    /// Length at the last check.
     seen_bytes: u64,
 }
 
@@ -100,12 +100,12 @@ impl Manifest {
         }
     }
 
-    /// Up to where it is known to be durable.
+    /// Point up to which the manifest is known to be durable.
     pub(super) fn end(&self) -> ManifestEnd {
         self.end
     }
 
-    /// Refuses a manifest that is not whole, or not all that was durable up to `end`.
+    /// Refuses a manifest that is not whole, or that lacks something durable up to `end`.
     pub(super) fn check(&self, end: ManifestEnd) -> Result<(), DiskError> {
         let number = self.current()?;
         if number < end.number {
@@ -135,26 +135,27 @@ impl Manifest {
         Ok(())
     }
 
-    /// The files of its database.
+    /// The files of the database.
     pub(super) fn files(&self) -> &dyn DatabaseFiles {
         &*self.files
     }
 
-    /// Looks whether it got longer, or a new one took its place, and says so. What is new is made
-    /// durable first, so that the mark is never ahead of it: a background thread of the database may
-    /// have written it just now.
+    /// Returns true if the manifest has grown, or if a new one has replaced it. New content is synced
+    /// first, so the mark is never ahead of it: a background thread of the database may have just written
+    /// it.
     pub(super) fn has_grown(&mut self) -> Result<bool, DiskError> {
         let name = name(self.end.number);
         let size = self.files.size(&name);
         match size.map_err(|error| self.failed(&name, &error))? {
             Some(bytes) if bytes == self.seen_bytes => Ok(false),
             Some(bytes) => self.take_up(self.end, bytes),
-            // It is deleted when the next one is there.
+            // RocksDB deletes the manifest once the next one exists.
             None => self.reopen(),
         }
     }
 
-    /// As [`Manifest::has_grown`], when there may be a new one beside it: each opening begins one.
+    /// Like [`Manifest::has_grown`], if a new manifest may exist beside the old one: each opening begins
+    /// one.
     pub(super) fn reopen(&mut self) -> Result<bool, DiskError> {
         let begin = ManifestEnd {
             number: self.current()?,
@@ -175,7 +176,7 @@ impl Manifest {
         let bytes = match walk(&added, known.bytes) {
             Ok(bytes) => bytes,
             Err(bad) => {
-                // RocksDB doesn't read it before the next start, which will refuse it.
+                // RocksDB reads the manifest only at the next start, which will refuse it.
                 tracing::error!(manifest = name, "{}", bad.told());
                 known.bytes
             }
@@ -191,7 +192,7 @@ impl Manifest {
         Ok(has_grown)
     }
 
-    /// The number of the manifest that the database has now.
+    /// Number of the database's current manifest.
     fn current(&self) -> Result<u64, DiskError> {
         let content = self.files.read(DATABASE_FILE, 0);
         let content = content.map_err(|error| self.failed(DATABASE_FILE, &error))?;

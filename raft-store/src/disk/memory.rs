@@ -1,5 +1,5 @@
-//! A disk in memory, with the one property of a real one that matters: what was not synced may be
-//! gone after a power loss.
+//! A disk in memory with the one property of a real disk that matters: a power loss may take the writes
+//! that were not synced.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 
 use super::{Batch, Change, Disk, DiskError, ScanLimit};
 
-/// An ordered map that remembers what a power loss would leave of it.
+/// An ordered map that remembers the state that a power loss would leave.
 #[derive(Debug, Default)]
 pub struct MemoryDisk {
     state: Mutex<State>,
@@ -20,8 +20,9 @@ pub struct MemoryDisk {
 #[derive(Debug, Default)]
 struct State {
     map: BTreeMap<Bytes, Bytes>,
-    /// The map as of the last sync, and the batches committed since, in order.
+    /// The map as of the last sync.
     synced: BTreeMap<Bytes, Bytes>,
+    /// The batches committed since the last sync, in order.
     unsynced: Vec<Vec<Change>>,
     next_failure: Option<DiskError>,
     failed: Option<DiskError>,
@@ -34,8 +35,8 @@ impl MemoryDisk {
         MemoryDisk::default()
     }
 
-    /// What a power loss leaves: everything up to the last sync, and of the batches committed
-    /// since, the first `keep_unsynced`.
+    /// The disk after a power loss: everything up to the last sync, and the first `keep_unsynced` of the
+    /// batches committed since.
     pub fn crash_image(&self, keep_unsynced: usize) -> MemoryDisk {
         let state = self.state.lock();
         let mut map = state.synced.clone();
@@ -52,8 +53,8 @@ impl MemoryDisk {
         }
     }
 
-    /// The disk as the next process finds it after one that ended without a power loss: everything
-    /// written is there, what was not synced may still be lost, and a failure is over.
+    /// The disk as the next process finds it when the last one ended without a power loss. Everything
+    /// written is there, unsynced batches may still be lost, and a failure is over.
     pub fn reopened(&self) -> MemoryDisk {
         let state = self.state.lock();
         let state = State {
@@ -67,13 +68,13 @@ impl MemoryDisk {
         }
     }
 
-    /// What survives every power loss.
+    /// The pairs that survive every power loss.
     pub fn durable(&self) -> BTreeMap<Bytes, Bytes> {
         self.state.lock().synced.clone()
     }
 
-    /// Changes what is stored without a commit, as bit rot does. A value that is not synced lies in
-    /// memory still, and stays as it is.
+    /// Changes a stored value without a commit, as bit rot does. A newer value that is not synced is still
+    /// in memory, and stays as it is.
     pub fn rot(&self, key: &Bytes, value: Bytes) {
         let mut state = self.state.lock();
         let old = state.synced.insert(key.clone(), value.clone());
@@ -82,7 +83,7 @@ impl MemoryDisk {
         }
     }
 
-    /// Batches committed and not synced: what a power loss may take.
+    /// Number of batches that are committed but not synced, and that a power loss may take.
     pub fn unsynced_batches(&self) -> usize {
         self.state.lock().unsynced.len()
     }
@@ -92,13 +93,13 @@ impl MemoryDisk {
         self.state.lock().next_failure = Some(error);
     }
 
-    /// Takes back a failure that no commit has met yet. One that has been met stays.
+    /// Cancels a failure that no commit has met yet. A failure that a commit has met remains.
     pub fn fail_no_commit(&self) {
         self.state.lock().next_failure = None;
     }
 
-    /// Flips a bit in each stored value that is `chosen` by its key and value, as a medium that
-    /// rots would; says in how many.
+    /// Flips a bit in each stored value that `chosen` selects by key and value, as a rotting medium would.
+    /// Returns the number of flipped values.
     pub fn damage(&self, mut chosen: impl FnMut(&[u8], &[u8]) -> bool) -> usize {
         let mut state = self.state.lock();
         let State { map, synced, .. } = &mut *state;
@@ -118,7 +119,7 @@ impl MemoryDisk {
         flipped
     }
 
-    /// Sets what [`Disk::free_bytes`] says.
+    /// Sets the result of [`Disk::free_bytes`].
     pub fn set_free_bytes(&self, bytes: u64) {
         self.state.lock().free_bytes = Some(bytes);
     }
@@ -155,7 +156,7 @@ impl Disk for MemoryDisk {
     }
 }
 
-/// What a power loss at this moment would leave of a disk, to read.
+/// Read-only disk with the state that a power loss at this moment would leave.
 #[derive(Debug)]
 pub struct Survivor(pub Arc<MemoryDisk>);
 

@@ -1,7 +1,7 @@
 //! The disk as everything above it sees it: ordered keys, atomic batches, one kind of sync.
 //!
-//! The seam is low on purpose: key space, log, apply and checkpoints stand above it, so the
-//! simulator runs all of them.
+//! The seam is low on purpose. Key space, log, apply and checkpoints are above it, so the simulator runs
+//! all of them.
 
 mod manifest;
 mod memory;
@@ -22,23 +22,22 @@ use futures_util::future::BoxFuture;
 
 /// An ordered key-value store with atomic, optionally synced, batches.
 ///
-/// Commits become visible to reads and durable in the order in which they were called; a batch is
-/// visible when its future completes. After a failed commit every later one fails until the disk
-/// is opened again: what a failed fsync left behind is unknown.
+/// Commits become visible to reads, and durable, in the order of the calls. A batch is visible when its
+/// future completes. After a failed commit every later one fails until the disk is reopened, since the
+/// effect of a failed fsync is unknown.
 pub trait Disk: Send + Sync + fmt::Debug + 'static {
-    /// The value of `key`, if there is one.
+    /// Reads the value of `key`; `None` if there is none.
     fn get(&self, key: Bytes) -> BoxFuture<'_, Result<Option<Bytes>, DiskError>>;
 
-    /// The pairs whose keys lie in `range`, in order, until a limit is reached. The first pair
-    /// comes even if it alone passes `max_bytes`.
+    /// Reads the pairs with keys in `range`, in order, until a limit is reached. The first pair is returned
+    /// even if it alone exceeds `max_bytes`.
     fn scan(
         &self,
         range: Range<Bytes>,
         limit: ScanLimit,
     ) -> BoxFuture<'_, Result<Vec<(Bytes, Bytes)>, DiskError>>;
 
-    /// As [`Disk::scan`], for what is not going to be read again soon: it pushes nothing out of a
-    /// cache.
+    /// Like [`Disk::scan`], for data that is not read again soon: it evicts nothing from a cache.
     fn scan_once(
         &self,
         range: Range<Bytes>,
@@ -47,33 +46,33 @@ pub trait Disk: Send + Sync + fmt::Debug + 'static {
         self.scan(range, limit)
     }
 
-    /// The last pair whose key lies in `range`.
+    /// Reads the last pair with a key in `range`.
     fn last(&self, range: Range<Bytes>)
     -> BoxFuture<'_, Result<Option<(Bytes, Bytes)>, DiskError>>;
 
-    /// Applies `batch` atomically; with `sync`, it and everything committed before it survives a
-    /// power loss once the future completes.
+    /// Applies `batch` atomically. With `sync`, it and everything committed before it survive a power loss
+    /// once the future completes.
     fn commit(&self, batch: Batch, sync: bool) -> BoxFuture<'_, Result<(), DiskError>>;
 
-    /// Told that many values in `range` were replaced, so that the space of the old ones may be given
-    /// back.
+    /// Reports that many values in `range` were replaced, so that the disk may reclaim the space of the old
+    /// ones.
     fn overwritten(&self, _range: Range<Bytes>) {}
 
     /// Free space in bytes.
     fn free_bytes(&self) -> Result<u64, DiskError>;
 
-    /// Free and taken space together, in bytes, where the disk can tell.
+    /// Free and used space together, in bytes, if the disk can report it.
     fn total_bytes(&self) -> Option<u64> {
         None
     }
 }
 
-/// How much a scan may return.
+/// Limits of a scan.
 #[derive(Debug, Clone, Copy)]
 pub struct ScanLimit {
-    /// Keys and values together.
+    /// Maximum bytes of keys and values together.
     pub max_bytes: usize,
-    /// Pairs.
+    /// Maximum number of pairs.
     pub max_pairs: usize,
 }
 
@@ -87,14 +86,14 @@ pub struct Batch {
 /// One change.
 #[derive(Debug, Clone)]
 pub enum Change {
-    /// Sets `key` to `head` followed by `body`: two parts, so that a large body is not copied just
-    /// to stand behind its head.
+    /// Sets `key` to `head` followed by `body`. With two parts, the caller need not copy a large body to join
+    /// it to its head.
     Put {
         /// The key.
         key: Bytes,
         /// The first part of the value; may be empty.
         head: Bytes,
-        /// The rest of it.
+        /// The rest of the value.
         body: Bytes,
     },
     /// Removes one key.
@@ -109,16 +108,16 @@ pub enum Change {
     },
 }
 
-/// What a disk may answer instead.
+/// Error of a disk.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum DiskError {
-    /// No space is left: nothing of the batch was kept.
+    /// No space is left. Nothing of the batch was kept.
     #[error("the disk is full: {0}")]
     Full(String),
-    /// Bytes that are not what was written.
+    /// Stored bytes are not as they were written.
     #[error("damaged data: {0}")]
     Damaged(String),
-    /// An I/O error, or an earlier one that the disk has not been reopened after.
+    /// An I/O error, or an earlier one after which the disk was not reopened.
     #[error("the disk failed: {0}")]
     Failed(String),
 }

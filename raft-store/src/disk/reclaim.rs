@@ -1,11 +1,11 @@
-//! Gives the space of deleted ranges back.
+//! Reclaims the space of deleted ranges.
 //!
-//! Large values lie in blob files, which are deleted once nothing in them is wanted any more.
-//! RocksDB's own collector copies whatever is left in the oldest quarter of them at every
-//! compaction, wanted or not: under a steady load that wrote each record a second time. So it is
-//! off, and a thread of its own compacts what was deleted (keys only, which is little), and turns
-//! the collector on for one pass when more than half of all blobs is garbage: then a byte is
-//! copied for each that is given back.
+//! Large values are in blob files, which RocksDB deletes once no live value is left in them. RocksDB's own
+//! collector copies the live values of the oldest quarter of the blob files at every compaction, even
+//! without need. Under a steady load it wrote each record a second time, so it is off. Instead, a separate
+//! thread compacts the deleted ranges; only keys are compacted, which is little. The thread turns the
+//! collector on for one pass when more than half of all blob bytes are garbage. At that ratio the collector
+//! copies at most one byte for each byte it reclaims.
 
 use std::fmt;
 use std::ops::Range;
@@ -20,15 +20,15 @@ use tokio::time::Instant;
 
 use super::DiskError;
 
-/// Deleted ranges that may wait; past it a range is left to the compactions that come anyway.
+/// Maximum number of deleted ranges that wait. Further ranges are left to RocksDB's regular compactions.
 const WAITING: usize = 1_024;
 
-/// When space is given back.
+/// Thresholds for reclaiming space.
 #[derive(Debug, Clone, Copy)]
 pub struct ReclaimOptions {
-    /// How long deletions are gathered before their keys are compacted, unless many wait.
+    /// Time for which deletions are gathered before their keys are compacted, unless many wait.
     pub every: Duration,
-    /// Below this much garbage in blob files none of them is rewritten.
+    /// Garbage in blob files below which no blob file is rewritten.
     pub garbage_bytes: u64,
 }
 
@@ -41,7 +41,7 @@ impl Default for ReclaimOptions {
     }
 }
 
-/// The thread that gives space back; it ends when this is dropped.
+/// The thread that reclaims space. It ends when this is dropped.
 pub(super) struct Reclaimer {
     database: Arc<DB>,
     deleted: Option<SyncSender<Range<Bytes>>>,
@@ -73,7 +73,7 @@ impl Reclaimer {
         })
     }
 
-    /// Remembers that a range was deleted, or replaced.
+    /// Queues a range that was deleted or replaced.
     pub fn deleted(&self, range: Range<Bytes>) {
         let Some(deleted) = &self.deleted else { return };
         match deleted.try_send(range) {
@@ -85,10 +85,10 @@ impl Reclaimer {
 impl Drop for Reclaimer {
     fn drop(&mut self) {
         self.deleted.take();
-        // A compaction under way would hold up the end for as long as it takes.
+        // A running compaction would delay the end until it is complete.
         self.database.cancel_all_background_work(false);
         if let Some(thread) = self.thread.take() {
-            // Nothing depends on how it ended.
+            // Nothing depends on the thread's result.
             let _ = thread.join();
         }
     }
@@ -103,7 +103,7 @@ fn run(database: &DB, deleted: &mpsc::Receiver<Range<Bytes>>, options: ReclaimOp
     }
 }
 
-/// Gives the space of deleted ranges back, and rewrites blob files if that pays.
+/// Reclaims the space of deleted ranges, and rewrites blob files if that pays.
 pub(super) fn reclaim(database: &DB, deleted: Vec<Range<Bytes>>, garbage_bytes: u64) {
     for range in merged(deleted) {
         compact(database, Some(&range));
@@ -113,7 +113,7 @@ pub(super) fn reclaim(database: &DB, deleted: Vec<Range<Bytes>>, garbage_bytes: 
     }
 }
 
-/// What was deleted within a time; none once nobody is there to send.
+/// Gathers the ranges deleted within a time; `None` once the sender is dropped.
 fn gather(
     deleted: &mpsc::Receiver<Range<Bytes>>,
     first: Range<Bytes>,
@@ -131,7 +131,7 @@ fn gather(
     Some(ranges)
 }
 
-/// The same keys in ranges that don't touch.
+/// Merges ranges that touch.
 fn merged(mut ranges: Vec<Range<Bytes>>) -> Vec<Range<Bytes>> {
     ranges.sort_by(|one, other| one.start.cmp(&other.start));
     ranges.dedup_by(|next, kept| {
@@ -153,7 +153,7 @@ fn is_worth_it(database: &DB, garbage_bytes: u64) -> bool {
     garbage >= garbage_bytes && garbage > size("rocksdb.live-blob-file-size") / 2
 }
 
-/// One pass of RocksDB's collector over all blob files.
+/// Runs one pass of RocksDB's collector over all blob files.
 fn rewrite_blobs(database: &DB) {
     let collect = |on: &str, age: &str| {
         database.set_options(&[
@@ -175,10 +175,10 @@ fn rewrite_blobs(database: &DB) {
 /// Compacts a range, or everything, and waits for it.
 pub(super) fn compact(database: &DB, range: Option<&Range<Bytes>>) {
     let mut options = CompactOptions::default();
-    // Compactions that relieve the writers go on beside it.
+    // Allows compactions that relieve the writers to run beside this one.
     options.set_exclusive_manual_compaction(false);
     if range.is_none() {
-        // What lies at the bottom already would not be rewritten otherwise.
+        // Otherwise, data already at the bottom level would not be rewritten.
         options.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
     }
     let (start, end) = (

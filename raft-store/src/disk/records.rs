@@ -1,16 +1,16 @@
-//! The records of RocksDB's manifests and write-ahead logs: whether each is whole.
+//! Checks that each record of RocksDB's manifests and write-ahead logs is whole.
 //!
-//! The format is RocksDB's `db/log_format.h`, read as `db/log_reader.cc` does: blocks of 32 KiB; in
-//! them records of a masked CRC-32C of all that follows the length, a length of two bytes, a type,
-//! and the content; zeros where no further head fits into a block. What does not fit into one goes
-//! into several records. Four types are written here; the others are for what is not turned on.
+//! The format is RocksDB's `db/log_format.h`, read as `db/log_reader.cc` does. A file consists of blocks of
+//! 32 KiB. A record has a masked CRC-32C of everything after the length, a length of two bytes, a type, and
+//! the content. Zeros fill a block in which no further header fits. Content that does not fit into a block
+//! spans several records. RocksDB writes four types here; the others belong to features that are off.
 //!
-//! What records say must never come in here: that is RocksDB's to read.
+//! The meaning of records must never come in here: RocksDB reads it.
 
 pub(super) const BLOCK_BYTES: usize = 32 << 10;
 pub(super) const HEADER_BYTES: usize = 7;
 
-/// Where a file is not as RocksDB writes it.
+/// Position at which a file is not as RocksDB writes it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Bad {
     pub at: u64,
@@ -23,7 +23,7 @@ impl Bad {
     }
 }
 
-/// Of what was written at once, an edit or a batch, and takes several records: which this one is.
+/// Part of an edit or a batch that a record holds. A large one spans several records.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Part {
     Full,
@@ -32,7 +32,7 @@ enum Part {
     Last,
 }
 
-/// What stands somewhere in a file.
+/// Item found in a file.
 enum Found {
     Record {
         part: Part,
@@ -42,12 +42,12 @@ enum Found {
     Filler {
         bytes: usize,
     },
-    /// Nothing further that was written to its end.
+    /// Nothing after this was written completely.
     End,
 }
 
-/// Checks what a file holds from `from` on, where an edit begins, and says where the last one
-/// ends that is whole.
+/// Checks the content of a file from `from` on, where an edit begins. Returns the end of the last whole
+/// edit.
 pub(super) fn walk(content: &[u8], from: u64) -> Result<u64, Bad> {
     let (mut rest, mut at) = (content, from);
     let mut whole_bytes = from;
@@ -74,7 +74,7 @@ pub(super) fn walk(content: &[u8], from: u64) -> Result<u64, Bad> {
     }
 }
 
-/// What stands at the beginning of `rest`, where `in_block` bytes are left of a block.
+/// Reads the item at the beginning of `rest`, with `in_block` bytes left in the block.
 fn next(rest: &[u8], in_block: usize) -> Result<Found, &'static str> {
     let is_zero = |bytes: &[u8]| bytes.iter().all(|byte| *byte == 0);
     if in_block < HEADER_BYTES {
@@ -90,7 +90,7 @@ fn next(rest: &[u8], in_block: usize) -> Result<Found, &'static str> {
     };
     let length = usize::from(u16::from_le_bytes([low, high]));
     if kind == 0 && length == 0 {
-        // A file system may show a file's new length before the bytes.
+        // A file system may show a file's new length before its bytes.
         return match is_zero(rest) {
             true => Ok(Found::End),
             false => Err("there is a hole in it"),
@@ -101,7 +101,7 @@ fn next(rest: &[u8], in_block: usize) -> Result<Found, &'static str> {
         2 => Part::First,
         3 => Part::Middle,
         4 => Part::Last,
-        // Also where it is cut short: RocksDB would look at the type first.
+        // Even if the record is cut short: RocksDB would look at the type first.
         _ => return Err("a record has a type that is never written"),
     };
     let bytes = HEADER_BYTES + length;
@@ -117,20 +117,20 @@ fn next(rest: &[u8], in_block: usize) -> Result<Found, &'static str> {
     }
 }
 
-/// Whether a record of that length has that checksum, which begins at the type; none if it is cut
-/// short.
+/// Compares a record of that length with a checksum that covers it from the type on; `None` if the record
+/// is cut short.
 fn matches(rest: &[u8], length: usize, sum: u32) -> Option<bool> {
     let covered = rest.get(HEADER_BYTES - 1..HEADER_BYTES + length)?;
     Some(masked(crc32c::crc32c(covered)) == sum)
 }
 
-/// Whether a record that runs past the end is whole but for one bit of its length.
+/// Returns true if a record that runs past the end is whole except for one bit of its length.
 fn was_shorter(rest: &[u8], length: usize, sum: u32) -> bool {
     let mut lengths = (0..16).map(|bit| length ^ (1 << bit));
     lengths.any(|length| matches(rest, length, sum) == Some(true))
 }
 
-/// As RocksDB's `util/crc32c.h` writes a checksum that lies among what others may be taken over.
+/// Masks a checksum like RocksDB's `util/crc32c.h`, since other checksums may cover the stored one.
 pub(super) fn masked(sum: u32) -> u32 {
     sum.rotate_right(15).wrapping_add(0xa282_ead8)
 }

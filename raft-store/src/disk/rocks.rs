@@ -1,14 +1,13 @@
 //! RocksDB as a [`Disk`]: one database, one column family, one write-ahead log.
 //!
-//! - **One family.** A family that is seldom written would keep every WAL alive, and two families
-//!   could be flushed apart, so that state outlives the log entries it came from.
-//! - **Strict recovery.** The default (point in time) opens silently with half of what was synced
-//!   after one flipped bit. `TolerateCorruptedTailRecords` drops only a torn last record, which was
-//!   never synced, and refuses anything else. It rules out recycled WAL files. A log cut where a
-//!   record ends looks whole to it: that is found by the [`Watermark`]. A manifest is not read as
-//!   strictly: it is checked before RocksDB sees it.
-//! - **Blob files** hold the large values (record batches), so that compaction moves keys only and
-//!   a record is written twice in all: WAL and flush.
+//! - **One family.** A rarely written family would keep every WAL alive. Two families could be flushed
+//!   separately, and state would outlive the log entries it came from.
+//! - **Strict recovery.** After one flipped bit, the default (point in time) silently opens with half of the
+//!   synced data. `TolerateCorruptedTailRecords` drops only a torn last record, which was never synced, and
+//!   refuses anything else. It rules out recycled WAL files. A log cut at the end of a record looks whole to
+//!   it; the [`Watermark`] finds that. RocksDB reads a manifest less strictly, so this room checks it first.
+//! - **Blob files** hold the large values (record batches). So compaction moves only keys, and a record is
+//!   written twice in all: WAL and flush.
 
 use std::fmt;
 use std::ops::Range;
@@ -31,28 +30,28 @@ use super::watermark::Watermark;
 use super::writer::{InlineWriter, Writer, WriterThread};
 use super::{Batch, Disk, DiskError, ScanLimit};
 
-/// Values from this size on go to blob files.
+/// Smallest value that goes to a blob file.
 const BLOB_MIN_BYTES: u64 = 2 << 10;
 const BLOB_FILE_BYTES: u64 = 128 << 20;
-/// The smallest and largest memtable; in between, a share of the budget.
+/// Smallest and largest memtable. In between, a memtable is a share of the budget.
 const MEMTABLE_BYTES: Range<usize> = 8 << 20..64 << 20;
-/// Memtables that may exist at once, the one being written among them.
+/// Maximum number of memtables at once, including the active one.
 const MEMTABLES: i32 = 4;
-/// A manifest longer than this is written anew: opening reads all of it.
+/// Length beyond which the manifest is rewritten: opening reads all of it.
 const MANIFEST_BYTES: usize = 64 << 20;
 
-/// The most an inline database keeps in memory before it flushes: less than a memtable, so that
-/// none is ever flushed by itself.
+/// Maximum bytes that an inline database keeps in memory before it flushes. It is less than a memtable, so
+/// RocksDB never flushes one by itself.
 pub const MOST_INLINE_BYTES: usize = 16 << 20;
 
 type Found = Result<Option<(Bytes, Bytes)>, rocksdb::Error>;
 
-/// How much memory the database may use.
+/// Memory budget of the database, and its thresholds for reclaiming space.
 #[derive(Debug, Clone, Copy)]
 pub struct RocksOptions {
     /// Memtables and block cache together.
     pub database_bytes: usize,
-    /// When the space of what was deleted is given back.
+    /// Thresholds for reclaiming the space of deleted data.
     pub reclaim: ReclaimOptions,
 }
 
@@ -65,18 +64,18 @@ impl Default for RocksOptions {
     }
 }
 
-/// A database that does all its work inside its callers' calls, on files they choose: so the same
-/// calls leave the same files, which is what a simulator needs.
+/// A database that does all its work inside its callers' calls, on files that they choose. The same calls
+/// leave the same files, as a simulator needs.
 pub struct Inline {
-    /// Its files.
+    /// Files of the database.
     pub env: Env,
     /// The same files, for the mark.
     pub files: Box<dyn DatabaseFiles>,
-    /// Where it notes how far it was synced.
+    /// File of the mark.
     pub mark: Box<dyn MarkFile>,
-    /// Whether there is no database yet among the files.
+    /// True if there is no database among the files yet.
     pub is_new: bool,
-    /// After so many bytes of puts, what is in memory goes to tables. At most [`MOST_INLINE_BYTES`].
+    /// Bytes of puts after which memory is flushed to tables. At most [`MOST_INLINE_BYTES`].
     pub flush_after_bytes: usize,
 }
 
@@ -96,7 +95,7 @@ pub struct RocksDisk {
 enum Commits {
     Thread(WriterThread),
     Inline(InlineWriter),
-    /// It was opened to be looked at.
+    /// The database is open only for reading.
     None,
 }
 
@@ -109,8 +108,8 @@ impl fmt::Debug for RocksDisk {
 }
 
 impl RocksDisk {
-    /// Opens the database at `path`, creating it if it is not there. Damage is refused, never
-    /// repaired by forgetting.
+    /// Opens the database at `path`, and creates it if it does not exist. Damage is refused, and never
+    /// repaired by dropping data.
     pub fn open(path: &Path, options: RocksOptions) -> Result<RocksDisk, DiskError> {
         let watermark = Watermark::open(path)?;
         let database = match DB::open(&database_options(options, true), path) {
@@ -128,8 +127,8 @@ impl RocksDisk {
         })
     }
 
-    /// Opens the database that `inline` holds at `path`: the same database, with nothing of it
-    /// running beside its callers.
+    /// Opens the database that `inline` holds at `path`. It is the same database, but no work runs outside
+    /// its callers' calls.
     pub fn open_inline(
         path: &Path,
         options: RocksOptions,
@@ -150,8 +149,8 @@ impl RocksDisk {
         })
     }
 
-    /// Opens the database that `inline` holds at `path` to look at it: nothing is written, also not
-    /// by the opening.
+    /// Opens the database that `inline` holds at `path` only for reading. Nothing is written, not even when
+    /// it opens.
     pub fn open_to_look(
         path: &Path,
         options: RocksOptions,
@@ -167,7 +166,7 @@ impl RocksDisk {
         })
     }
 
-    /// A number that grows with every change: what the database holds can be told by it.
+    /// A number that grows with every change, and so identifies the content of the database.
     pub fn sequence(&self) -> u64 {
         self.database.latest_sequence_number()
     }
@@ -192,7 +191,7 @@ impl RocksDisk {
     }
 }
 
-/// The writer of a database that was opened, if it is not behind its mark.
+/// The writer of a database that was just opened, unless the database is behind its mark.
 fn writer(
     database: Result<DB, rocksdb::Error>,
     mut watermark: Watermark,
@@ -265,7 +264,7 @@ impl Disk for RocksDisk {
     }
 
     fn overwritten(&self, range: Range<Bytes>) {
-        // One that writes in its callers' calls compacts everything, every few flushes.
+        // An inline database compacts everything, every few flushes.
         if let Commits::Thread(writer) = &self.commits {
             writer.overwritten(range);
         }
@@ -273,7 +272,7 @@ impl Disk for RocksDisk {
 
     fn free_bytes(&self) -> Result<u64, DiskError> {
         if !matches!(self.commits, Commits::Thread(_)) {
-            // Its files are its caller's affair, and so is the room for them.
+            // The files belong to the caller, and so does the space for them.
             return Ok(u64::MAX);
         }
         fs4::available_space(&self.path).map_err(|error| DiskError::Failed(error.to_string()))
@@ -320,9 +319,9 @@ fn last_from_behind(database: &DB, range: &Range<Bytes>) -> Found {
     Ok(pairs.next().transpose()?.map(owned))
 }
 
-/// The same by reading the whole range. A step back reads the last block of every table that ends
-/// before it, and so meets damage that is none of the range's; a replica that is new would never be
-/// rid of what was damaged of its predecessor.
+/// Finds the last pair by reading the whole range. A step back reads the last block of every table that
+/// ends before the range, and so meets damage outside the range. A new replica would never get rid of the
+/// damage of its predecessor.
 fn last_from_the_front(database: &DB, range: &Range<Bytes>) -> Found {
     let mode = IteratorMode::From(&range.start, Direction::Forward);
     let mut options = read_options(range);
@@ -385,8 +384,8 @@ fn database_options(budget: RocksOptions, direct: bool) -> Options {
     options
 }
 
-/// Of a database whose files are its caller's: work begins when the writer says so, and its threads
-/// are waited for.
+/// Options for a database whose files belong to its caller. The writer starts the work, and waits for
+/// RocksDB's threads.
 fn inline_options(budget: RocksOptions, env: &Env) -> Options {
     let mut options = database_options(budget, false);
     options.set_env(env);

@@ -1,10 +1,10 @@
-//! Whether the write-ahead logs are as they were written: looked at before RocksDB reads them.
+//! Checks that the write-ahead logs are as they were written, before RocksDB reads them.
 //!
-//! RocksDB refuses a wrong checksum, but looks at a record's type and length first. Where a flipped bit
-//! makes the type one of a recycled log, or the length run past the end, the log ends there for it
-//! without a word, and what was acknowledged behind it is gone. The [mark](super::watermark) would
-//! tell, if it were not up to some seconds old after a power loss. So each
-//! [record](super::records) is checked first. What a crash cuts short at the very end passes.
+//! RocksDB refuses a wrong checksum, but looks at a record's type and length first. A flipped bit can make
+//! the type that of a recycled log, or make the length run past the end. RocksDB then ends the log there,
+//! silently, and loses the acknowledged writes after that point. The [mark](super::watermark) would show
+//! it, but after a power loss the mark may be some seconds old. So each [record](super::records) is checked
+//! first. A record that a crash cut short at the very end passes.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use super::DiskError;
 use super::manifest::DatabaseFiles;
 use super::records::walk;
 
-/// What the names of logs end with.
+/// Suffix of the logs' names.
 const SUFFIX: &str = ".log";
 
 /// Refuses logs that are not whole.

@@ -1,16 +1,16 @@
-//! How far the database was synced, written down outside its write-ahead log.
+//! The point up to which the database was synced, recorded outside its write-ahead log.
 //!
-//! A log cut at the end of a record looks like one that ended there: the database opens, and what
-//! was acknowledged behind the cut is gone without a word. So after every sync the database's
-//! sequence number goes into a small file of its own, and a database that opens below it is
-//! refused. Beside it stands how far the manifest went: one that lost its end loses flushes, and what
-//! was committed since may hide that the numbers went back.
+//! A log cut at the end of a record looks like one that ended there. The database opens, and the
+//! acknowledged writes after the cut are lost silently. So after every sync the database's sequence number
+//! goes into a small file, and a database that opens below it is refused. The file also holds the end of
+//! the manifest. A manifest that lost its end loses flushes, and later commits may hide that the sequence
+//! number went back.
 //!
-//! The file is written after the sync and itself synced only now and then: it may be behind what
-//! is on the disk, never ahead, so it refuses nothing that is whole. A process that is killed leaves
-//! it exact; after a power loss it is as old as [`SYNC_EVERY`], or what the system wrote back since.
-//! Two slots are written in turn, so that one torn write leaves the other. Builds that knew no
-//! manifest read them, and theirs are read.
+//! The file is written after the sync, and is itself synced only from time to time. It may be behind the
+//! disk but never ahead, so it never refuses an intact database. It is exact after a process is killed.
+//! After a power loss it may be [`SYNC_EVERY`] old, unless the system wrote back a newer one. Two slots are
+//! written in turn, so a torn write leaves the other one. Builds that did not know the manifest read these
+//! files, and this build reads theirs.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -27,23 +27,23 @@ use super::wal;
 
 const FILE: &str = "WATERMARK";
 const MAGIC: u64 = u64::from_be_bytes(*b"rwmark01");
-/// A sector each, so that no write touches both.
+/// One sector each, so that no write touches both.
 const SLOT_BYTES: usize = 512;
 /// Magic, sequence number, and a checksum of both.
 const SEQUENCE_BYTES: usize = 20;
-/// Behind it the manifest's number and length, and a checksum of everything.
+/// Followed by the manifest's number and length, and a checksum of everything.
 const MARK_BYTES: usize = SEQUENCE_BYTES + 20;
 
-/// How old the durable mark may get while the database is written to.
+/// Maximum age of the durable mark while the database is written to.
 const SYNC_EVERY: Duration = Duration::from_secs(5);
 
-/// Where a mark is kept.
+/// The file of a mark.
 pub trait MarkFile: Send {
-    /// All of it.
+    /// Reads the whole file.
     fn read(&mut self) -> io::Result<Vec<u8>>;
-    /// Writes `bytes` at an offset, beyond the end if need be.
+    /// Writes `bytes` at an offset, and extends the file if needed.
     fn write_at(&mut self, at: u64, bytes: &[u8]) -> io::Result<()>;
-    /// Makes what was written survive a power loss.
+    /// Makes everything written survive a power loss.
     fn sync(&mut self) -> io::Result<()>;
 }
 
@@ -75,7 +75,7 @@ pub(super) struct Watermark {
 }
 
 impl Watermark {
-    /// Reads the mark of the database at `path`, or makes it if there is no database yet.
+    /// Reads the mark of the database at `path`, or creates it if there is no database yet.
     pub(super) fn open(path: &Path) -> Result<Watermark, DiskError> {
         let failed = |error| failed(path, &error);
         fs::create_dir_all(path).map_err(failed)?;
@@ -106,9 +106,9 @@ impl Watermark {
         Ok(mark)
     }
 
-    /// Reads the mark of the database at `path` from its file, or makes it if there is no database
-    /// yet. Durable before the database is there: a database without a mark has lost it. One whose
-    /// manifest is not whole, or not what the mark says, or whose logs are not whole, is refused.
+    /// Reads the mark of the database at `path` from its file, or creates it if there is no database yet. A
+    /// new mark is durable before the database exists, so a database without a mark has lost it. A database
+    /// is refused if its manifest is not whole or is behind the mark, or if its logs are not whole.
     pub(super) fn of(
         file: Box<dyn MarkFile>,
         files: Box<dyn DatabaseFiles>,
@@ -125,7 +125,7 @@ impl Watermark {
         };
         let text = mark.file.read().map_err(failed)?;
         match newest(&text) {
-            // RocksDB would begin anew beside what is left of the old database.
+            // RocksDB would start an empty database beside the rest of the old one.
             Some((sequence, ..)) if is_new && sequence > 0 => {
                 return Err(DiskError::Damaged(format!(
                     "{} is missing, though {sequence} changes were synced",
@@ -152,7 +152,7 @@ impl Watermark {
         self.sync()
     }
 
-    /// Refuses a database that ends at `sequence` though more was synced.
+    /// Refuses a database that ends at `sequence` although more was synced.
     pub(super) fn check(&self, sequence: u64) -> Result<(), DiskError> {
         if sequence >= self.sequence || made(Mistake::PointInTime) {
             return Ok(());
@@ -163,19 +163,19 @@ impl Watermark {
         )))
     }
 
-    /// Notes which manifest a database has that was just opened.
+    /// Records the manifest of a database that was just opened.
     pub(super) fn opened(&mut self) -> Result<(), DiskError> {
         self.manifest.reopen()?;
         let written = self.write().and_then(|()| self.sync());
         written.map_err(|error| DiskError::Failed(format!("the watermark: {error}")))
     }
 
-    /// Notes how far the manifest goes, after something else than a sync.
+    /// Records the end of the manifest, after something other than a sync.
     pub(super) fn follow(&mut self) -> Result<(), DiskError> {
         self.advance(self.sequence)
     }
 
-    /// Notes that everything up to `sequence` is synced, and how far the manifest goes.
+    /// Records that everything up to `sequence` is synced, and the end of the manifest.
     pub(super) fn advance(&mut self, sequence: u64) -> Result<(), DiskError> {
         let has_grown = self.manifest.has_grown()?;
         if sequence <= self.sequence && !has_grown {
@@ -215,7 +215,7 @@ impl Watermark {
     }
 }
 
-/// The newest mark that is whole, and its slot.
+/// The newest intact mark, and its slot.
 fn newest(text: &[u8]) -> Option<(u64, ManifestEnd, usize)> {
     let slots = text.chunks(SLOT_BYTES).take(2).enumerate();
     let whole = slots.filter_map(|(number, slot)| {
@@ -233,7 +233,7 @@ fn read(slot: &[u8]) -> Option<(u64, ManifestEnd)> {
         return None;
     }
     fields.try_get_u32().ok()?;
-    // By a build that knew no manifest.
+    // Written by a build that did not know the manifest.
     if fields.iter().all(|byte| *byte == 0) {
         return Some((sequence, ManifestEnd::default()));
     }
@@ -244,7 +244,7 @@ fn read(slot: &[u8]) -> Option<(u64, ManifestEnd)> {
     is_whole(slot, MARK_BYTES).then_some((sequence, end))
 }
 
-/// Whether the first `bytes` of a slot end in the checksum of those before it.
+/// Returns true if the first `bytes` of a slot end in the checksum of the bytes before it.
 fn is_whole(slot: &[u8], bytes: usize) -> bool {
     let covered = slot.get(..bytes - 4);
     let sum = slot.get(bytes - 4..bytes);

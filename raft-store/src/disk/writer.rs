@@ -1,5 +1,5 @@
-//! Who writes to the database: a thread of its own, since a sync blocks for milliseconds; or, for
-//! the simulator, whoever commits, since nothing may run beside it there. Both do the same.
+//! Writers of the database. On a node a separate thread writes, since a sync blocks for milliseconds. In
+//! the simulator the caller of a commit writes, since nothing may run beside it. Both do the same work.
 
 use std::ops::Range;
 use std::sync::{Arc, mpsc};
@@ -16,10 +16,10 @@ use super::rocks::disk_error;
 use super::watermark::Watermark;
 use super::{Batch, Change, DiskError};
 
-/// An inline writer compacts every so many flushes.
+/// Flushes between two compactions of an inline writer.
 const FLUSHES_A_COMPACTION: u32 = 8;
 
-/// Writes batches in order, and nothing more once one has failed.
+/// Writes batches in order, and refuses all batches after one has failed.
 pub(super) struct Writer {
     pub database: Arc<DB>,
     pub watermark: Watermark,
@@ -39,13 +39,13 @@ impl Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        // Nothing rests on it: a mark that is behind only finds less.
+        // Nothing relies on it: a mark that is behind only finds less.
         let _ = self.watermark.follow();
         let _ = self.watermark.sync();
     }
 }
 
-/// A writer on a thread of its own. Commits go to it in call order.
+/// A writer on a separate thread. It receives commits in the order of the calls.
 pub(super) struct WriterThread {
     /// Closing the channel ends the thread.
     commits: Mutex<Option<mpsc::Sender<Job>>>,
@@ -58,7 +58,7 @@ enum Job {
         sync: bool,
         done: oneshot::Sender<Result<(), DiskError>>,
     },
-    /// Much in this range was replaced.
+    /// Many values in this range were replaced.
     Overwritten(Range<Bytes>),
 }
 
@@ -89,7 +89,7 @@ impl WriterThread {
                     deleted
                         .into_iter()
                         .for_each(|range| reclaimer.deleted(range));
-                    // Whoever asked may be gone; the write happened all the same.
+                    // The caller may be gone; the write happened anyway.
                     let _ = done.send(result);
                 }
             });
@@ -106,7 +106,7 @@ impl WriterThread {
         sync: bool,
     ) -> BoxFuture<'static, Result<(), DiskError>> {
         let (done, happened) = oneshot::channel();
-        // Queued now and not when the future is first polled: call order is commit order.
+        // Queued now, not when the future is first polled: call order is commit order.
         let queued = match &*self.commits.lock() {
             Some(commits) => commits.send(Job::Commit { batch, sync, done }).is_ok(),
             None => false,
@@ -123,10 +123,10 @@ impl WriterThread {
 }
 
 impl WriterThread {
-    /// Has the keys of a range compacted, so that what was replaced in it counts as garbage.
+    /// Has the keys of a range compacted, so that replaced values count as garbage.
     pub(super) fn overwritten(&self, range: Range<Bytes>) {
         if let Some(commits) = &*self.commits.lock() {
-            // One that has ended reclaims nothing any more.
+            // A writer that has stopped no longer reclaims space.
             let _ = commits.send(Job::Overwritten(range));
         }
     }
@@ -136,21 +136,21 @@ impl Drop for WriterThread {
     fn drop(&mut self) {
         self.commits.lock().take();
         if let Some(thread) = self.thread.take() {
-            // A panic of the writer has failed its commits already.
+            // A panic of the writer has already failed its commits.
             let _ = thread.join();
         }
     }
 }
 
-/// A writer inside its caller's calls. The database's own threads work only while it waits for
-/// them, at points that what was written decides: so the same commits leave the same files.
+/// A writer inside its caller's calls. The database's threads work only while this writer waits for them,
+/// at points that the written data determines. So the same commits leave the same files.
 pub(super) struct InlineWriter {
     state: Mutex<Inside>,
 }
 
 struct Inside {
     writer: Writer,
-    /// After so many bytes, what is in memory goes to tables.
+    /// Bytes after which memory is flushed to tables.
     flush_after_bytes: usize,
     garbage_bytes: u64,
     unflushed_bytes: usize,
@@ -196,7 +196,7 @@ impl Inside {
         if self.unflushed_bytes >= self.flush_after_bytes {
             self.unflushed_bytes = 0;
             if let Err(error) = self.flush() {
-                // The database takes no write after it: the next commit will tell.
+                // The database takes no write after it, so the next commit fails.
                 tracing::warn!(%error, "a flush failed");
             } else {
                 self.writer.watermark.follow()?;
@@ -219,7 +219,7 @@ impl Inside {
                 self.garbage_bytes,
             );
         }
-        // Files that are no longer wanted are deleted by then, too.
+        // By then, RocksDB has also deleted files that it no longer needs.
         database.wait_for_compact(&WaitForCompactOptions::default())
     }
 }
@@ -270,7 +270,8 @@ fn write(
     written.map_err(|error| disk_error(&error))?;
     match sync {
         true => watermark.advance(database.latest_sequence_number()),
-        // Once a flush deleted a log, newer changes hide from the sequence number that it is gone.
+        // After a flush has deleted a log, newer changes can hide the loss of that flush from the sequence
+        // number.
         false => watermark.follow(),
     }
 }

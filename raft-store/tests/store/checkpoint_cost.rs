@@ -1,4 +1,4 @@
-//! The bytes that checkpoints of a large state cost, beside the log they are of.
+//! The bytes that checkpoints of a large state cost, compared with their log.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,11 +16,11 @@ use ropewalk_raft_store::{Applied, Effect, Machine};
 
 use crate::support::{GROUP, REPLICA, TERM, log_id, open_store};
 
-/// The table of 4,000 producers, each with all its batches.
+/// The table of 4,000 producers, each with all its remembered batches.
 const STATE_BYTES: usize = 2_290 << 10;
 const SEGMENT_BYTES: usize = 16 << 10;
 
-/// Has a large state, and ends a segment with each entry.
+/// A machine with a large state that ends a segment with each entry.
 #[derive(Debug, Default)]
 struct Heavy(u64);
 
@@ -58,7 +58,7 @@ impl Machine for Heavy {
     }
 }
 
-/// Counts the bytes that are written.
+/// Counts the bytes written.
 #[derive(Debug, Default)]
 struct Scale {
     inner: MemoryDisk,

@@ -1,4 +1,4 @@
-//! The committer: order, merging, bounds, and what happens once the disk has failed.
+//! The committer: order, merging, bounds, and its behaviour after the disk has failed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -12,13 +12,13 @@ use ropewalk_raft_store::committer::{Committer, CommitterOptions, DiskStatus, Du
 use ropewalk_raft_store::disk::{Batch, Change, Disk, DiskError, MemoryDisk};
 use tokio::sync::Semaphore;
 
-/// A memory disk whose commits wait for a permit each, and are counted.
+/// A memory disk that counts commits and makes each one wait for a permit.
 #[derive(Debug)]
 struct Gated {
     inner: MemoryDisk,
     permits: Semaphore,
     commits: AtomicUsize,
-    /// How often its free space was asked for.
+    /// Number of reads of its free space.
     looks: AtomicUsize,
 }
 
@@ -41,7 +41,7 @@ impl Disk for Gated {
         Box::pin(async move {
             let permit = self.permits.acquire().await.expect("never closed");
             permit.forget();
-            // As a real disk does, it lets others run meanwhile.
+            // Like a real disk, it lets other tasks run meanwhile.
             tokio::task::yield_now().await;
             self.inner.commit(batch, sync).await
         })
@@ -119,7 +119,7 @@ async fn a_batch_ends_where_its_limit_is_and_nothing_is_left_out() {
         ..CommitterOptions::default()
     };
     let committer = Committer::start(disk.clone(), options);
-    // Each costs 368 bytes, so two fit; the one of 5,000 goes alone.
+    // Each costs 368 bytes, so two fit. The one of 5,000 goes alone.
     let sizes = [300, 300, 300, 5_000, 300, 300];
     let commits = sizes
         .iter()
@@ -213,7 +213,7 @@ async fn after_a_failed_commit_everything_fails_and_the_disk_is_left_alone() {
     commit(0).await.expect("a commit");
     let error = DiskError::Failed("input/output error".to_string());
     disk.inner.fail_next_commit(error);
-    // Two in one batch fail together.
+    // Two commits in one batch fail together.
     for result in join_all([commit(1), commit(2)]).await {
         result.expect_err("the disk failed");
     }
@@ -251,13 +251,13 @@ async fn a_disk_below_the_floor_is_full_until_there_is_space_again() {
     disk.inner.set_free_bytes(4_999);
     status.changed().await.expect("the committer lives");
     assert_eq!(*status.borrow_and_update(), DiskStatus::Full);
-    // What Raft must write, it can: the floor is there for that.
+    // Raft can still write what it must: the floor reserves the space for that.
     let commit = committer.commit(put(1, 10), Durability::Synced).await;
     commit.expect("a disk below the floor still writes");
     disk.inner.set_free_bytes(5_000);
     status.changed().await.expect("the committer lives");
     assert_eq!(*status.borrow_and_update(), DiskStatus::Healthy);
-    // A failed disk stays so, however much space it has.
+    // A failed disk stays failed, however much space it has.
     let error = DiskError::Full("no space left".to_string());
     disk.inner.fail_next_commit(error);
     let commit = committer.commit(put(2, 10), Durability::Synced).await;

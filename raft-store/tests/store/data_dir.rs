@@ -1,4 +1,4 @@
-//! A damaged database is set aside whole, once, and whatever moment a crash picks.
+//! A damaged database is set aside whole, and only once, at whatever point a crash happens.
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! What every [`Disk`] must do: one contract, run on each implementation.
+//! The contract of every [`Disk`], run on each implementation.
 
 use std::ops::Range;
 
@@ -131,7 +131,7 @@ async fn changes_of_a_batch_take_effect_in_order(disk: &dyn Disk) {
 }
 
 async fn commits_take_effect_in_the_order_of_their_calls(disk: &dyn Disk) {
-    // None is polled before all are called, and the last is awaited first.
+    // All commits are called before any is polled, and the last is awaited first.
     let commits: Vec<_> = (0..20)
         .map(|value: u8| {
             let batch = Batch {
@@ -198,7 +198,7 @@ fn rocks(directory: &tempfile::TempDir) -> RocksDisk {
     RocksDisk::open(directory.path(), options).expect("the database opens")
 }
 
-/// The same database with nothing running beside its callers.
+/// The same database, with nothing running beside its callers.
 fn inline(directory: &tempfile::TempDir, flush_after_bytes: usize) -> RocksDisk {
     let mark = std::fs::File::create_new(directory.path().join("mark"));
     let path = directory.path().join("db");
@@ -212,7 +212,7 @@ fn inline(directory: &tempfile::TempDir, flush_after_bytes: usize) -> RocksDisk 
     RocksDisk::open_inline(&path, RocksOptions::default(), inline).expect("the database opens")
 }
 
-/// Each check, on a new disk of each kind.
+/// Runs each check on a new disk of each kind.
 macro_rules! contract {
     ($($check:ident),* $(,)?) => {
         mod memory {
@@ -252,7 +252,7 @@ contract!(
     a_large_value_in_two_parts_comes_back_as_one,
 );
 
-/// Writes as a run would, with a value of every size that is stored in its own way.
+/// Writes like a run, with a value of each size class that is stored differently.
 async fn fill(disk: &dyn Disk) {
     let large = "l".repeat(100_000);
     commit(disk, [put("empty", ""), put("large", &large)]).await;
@@ -275,7 +275,7 @@ async fn is_filled(disk: &dyn Disk) {
 async fn what_was_committed_is_there_when_the_database_is_opened_again_and_again() {
     let directory = tempfile::tempdir().expect("a directory");
     fill(&rocks(&directory)).await;
-    // Opening flushes what the write-ahead log held: the second time, it comes from tables.
+    // Opening flushes the write-ahead log, so the second opening reads from tables.
     for _ in 0..3 {
         is_filled(&rocks(&directory)).await;
     }

@@ -1,4 +1,4 @@
-//! openraft's own tests of a store, on both disks.
+//! openraft's own test suite for stores, on both disks.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,7 +15,7 @@ use ropewalk_raft_store::{
     Applied, Effect, LogStore, Machine, StateMachine, Store, StoreOptions, TypeConfig,
 };
 
-/// Counts what it applied, and may be purged up to there: so that its snapshot is its newest
+/// Counts the entries it applied, and may be purged up to the last one. So its snapshot is its newest
 /// state, as openraft's tests expect.
 #[derive(Debug, Default)]
 struct Counter {

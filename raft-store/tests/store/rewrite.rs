@@ -1,4 +1,4 @@
-//! Writing applied entries anew in their own place, and what a power loss leaves of that.
+//! Rewriting applied entries in place, and the state that a power loss leaves of it.
 
 use std::future::poll_fn;
 use std::ops::ControlFlow;
@@ -20,7 +20,7 @@ use ropewalk_raft_store::{DiskError, Replica, ReplicaView, Rewritten, Store, Sto
 
 use crate::support::{GROUP, REPLICA, Recorder, Sum, TERM, apply, entries, entry, log_id, open};
 
-/// What is left of an entry; of every third one nothing is taken.
+/// The command to rewrite an entry to. Every third entry stays whole.
 fn left_of(entry: &Entry) -> Option<Command> {
     let EntryPayload::Normal(Command::Append { stamp, batch }) = &entry.payload else {
         return None;
@@ -32,7 +32,7 @@ fn left_of(entry: &Entry) -> Option<Command> {
     })
 }
 
-/// The same, as a step over the log asks for it.
+/// The same, as the callback of a rewrite step.
 fn each(entry: &Entry) -> ControlFlow<(), Option<Command>> {
     ControlFlow::Continue(left_of(entry))
 }
@@ -56,7 +56,7 @@ async fn applied(mut replica: Replica<Sum>, count: u64) -> Replica<Sum> {
     replica
 }
 
-/// Steps over the log, in steps of a few entries.
+/// Rewrites the log in steps of a few entries.
 async fn rewrite_all(view: &ReplicaView<Sum>, end: u64) -> Rewritten {
     let mut all = Rewritten::default();
     while all.next < end {
@@ -117,7 +117,7 @@ async fn entries_are_replaced_and_nothing_else_is(
         0,
         "again changes nothing"
     );
-    // What comes behind is counted as if nothing had been replaced.
+    // Later entries are counted as if nothing had been replaced.
     let more = replica.log.blocking_append(entries(TERM, 30..31)).await;
     more.expect("an append");
     let grown = replica.view.log_bytes();
@@ -153,7 +153,7 @@ async fn entries_are_replaced_in_a_database() {
         let disk: Arc<dyn Disk> = open();
         entries_are_replaced_and_nothing_else_is(disk, tail_bytes, async |disk| {
             drop(disk);
-            // The committer's task lets go of the old one once it has run to its end.
+            // The committer's task drops the old disk once it has ended.
             for _ in 0..50 {
                 tokio::task::yield_now().await;
             }
@@ -168,7 +168,7 @@ async fn entries_are_replaced_in_a_database() {
 async fn a_power_loss_leaves_each_entry_as_it_was_or_as_it_is_to_be() {
     let disk = Recorder::new();
     let mut replica = applied(open(disk.clone()).await, 30).await;
-    // Waits for what applying has written.
+    // Waits until the effects of applying are written.
     let snapshot = replica.state.get_current_snapshot().await;
     snapshot.expect("a read");
     let before = disk.images().len() - 1;
@@ -194,7 +194,7 @@ async fn a_power_loss_leaves_each_entry_as_it_was_or_as_it_is_to_be() {
         assert!(noted.is_none() || new == 30, "noted before it was done");
         mixed += usize::from((11..30).contains(&new));
         done += usize::from(noted.is_some());
-        // It begins again, and comes to the same.
+        // The rewrite starts over and gives the same result.
         rewrite_all(&replica.view, 30).await;
         let expected: Vec<Entry> = (0..30).map(rewritten).collect();
         assert_eq!(read(&replica.view, 30).await, expected);
@@ -220,7 +220,7 @@ async fn what_is_purged_or_not_applied_is_not_written() {
     replica.log.purge(log_id(TERM, 24)).await.expect("a purge");
     let step = replica.view.rewrite(20..30, usize::MAX, each).await;
     assert_eq!(step.expect("a step").next, 20, "20 is gone");
-    // A log in which something stood before its beginning would not open.
+    // A log with an entry before its beginning would not open.
     let mut replica = open(disk.now()).await;
     let held = replica.log.try_get_log_entries(25..30).await;
     assert_eq!(held.expect("the log").len(), 5);

@@ -1,4 +1,4 @@
-//! A process that is killed while it writes loses nothing that it acknowledged.
+//! A process killed while it writes loses nothing that it acknowledged.
 
 use std::io::Write;
 use std::path::Path;
@@ -17,14 +17,14 @@ use tokio::process::Command;
 
 use crate::support::{GROUP, REPLICA, Sum, TERM, apply, log_id};
 
-/// Names the directory to the child; without it, the child's test does nothing.
+/// Passes the directory to the child. Without it, the child's test does nothing.
 const DIRECTORY: &str = "ROPEWALK_CRASH_TEST_DIRECTORY";
 const CHILD: &str = "rocks_crash::child::writes_until_it_is_killed";
 
 /// Small enough that memtables fill and are flushed within a few hundred entries.
 const OPTIONS: RocksOptions = RocksOptions {
     database_bytes: 1 << 20,
-    // So often that crashes fall into it.
+    // So often that some crashes hit it.
     reclaim: ReclaimOptions {
         every: Duration::from_millis(20),
         garbage_bytes: 1 << 20,
@@ -62,13 +62,13 @@ async fn open_replica(disk: Arc<RocksDisk>) -> Replica<Sum> {
     replica.expect("the replica opens")
 }
 
-/// The index the next entry gets.
+/// Index of the next entry.
 async fn next_index(replica: &mut Replica<Sum>) -> u64 {
     let marks = replica.log.get_log_state().await.expect("marks");
     marks.last_log_id.next_index()
 }
 
-/// Applies what the log holds and is not applied yet.
+/// Applies the entries of the log that are not applied yet.
 async fn catch_up(replica: &mut Replica<Sum>) {
     let (applied, _) = replica.state.applied_state().await.expect("a position");
     let next = next_index(replica).await;
@@ -80,7 +80,7 @@ async fn catch_up(replica: &mut Replica<Sum>) {
 mod child {
     use super::*;
 
-    /// Run by the test below as a process of its own; without its directory there is nothing to do.
+    /// The test below runs this as a separate process. Without the directory there is nothing to do.
     #[tokio::test]
     async fn writes_until_it_is_killed() {
         let Some(directory) = std::env::var_os(DIRECTORY) else {
@@ -90,12 +90,12 @@ mod child {
         catch_up(&mut replica).await;
         let mut index = next_index(&mut replica).await;
         loop {
-            // One to three entries an append, and their effects behind them.
+            // One to three entries an append, followed by their effects.
             let entries: Vec<_> = (index..=index + index % 3).map(large_entry).collect();
             index += entries.len() as u64;
             let appended = replica.log.blocking_append(entries.clone()).await;
             appended.expect("an append");
-            // A line at a time, so that none is cut in two.
+            // One line at a time, so that no line is cut in two.
             let line = format!("acknowledged {}\n", index - 1);
             let mut out = std::io::stdout();
             out.write_all(line.as_bytes()).expect("a reader");
@@ -105,8 +105,8 @@ mod child {
     }
 }
 
-/// Runs the child until it has acknowledged `acknowledgements` times, kills it wherever it then
-/// is, and says which index it acknowledged last.
+/// Runs the child until it has acknowledged `acknowledgements` times, kills it at whatever point it has
+/// reached, and returns the last acknowledged index.
 async fn run_and_kill(directory: &Path, acknowledgements: usize) -> Option<u64> {
     let mut child = Command::new(std::env::current_exe().expect("a path"))
         .args(["--exact", CHILD, "--nocapture"])
@@ -120,7 +120,7 @@ async fn run_and_kill(directory: &Path, acknowledgements: usize) -> Option<u64> 
     let mut last = None;
     let mut seen = 0;
     while let Some(line) = lines.next_line().await.expect("a line") {
-        // The harness may have begun the line.
+        // The test harness may have begun the line.
         let Some((_, index)) = line.split_once("acknowledged ") else {
             continue;
         };
@@ -161,12 +161,12 @@ async fn whatever_a_killed_process_acknowledged_is_there_when_it_starts_again() 
             let held = held.expect("the log");
             assert!(held.into_iter().eq((from..to).map(large_entry)));
         }
-        // The state is that of some entry of the log, and goes on from there.
+        // The state is that after some entry of the log, and continues from there.
         catch_up(&mut replica).await;
         assert_eq!(*replica.view.machine(), Sum::after(next - 1));
         before = next;
         drop(replica);
-        // The database is closed when the committer's task has let it go.
+        // The database is closed once the committer's task has dropped it.
         while Arc::strong_count(&disk) > 1 {
             tokio::task::yield_now().await;
         }

@@ -1,4 +1,4 @@
-//! A write-ahead log that is not what was synced is refused; one whose end was never synced opens.
+//! A write-ahead log that differs from the synced one is refused; one whose end was never synced opens.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -56,8 +56,8 @@ fn flip_bit(file: &Path, at: usize, bit: u32) {
     fs::write(file, bytes).expect("a file");
 }
 
-/// As a crash leaves it: a copy taken while the database is open, after `synced` synced commits
-/// and `unsynced` more; and the log's length after each.
+/// A database as a crash leaves it, copied while it is open, after `synced` synced commits and `unsynced`
+/// more. Also returns the length of the log after each commit.
 async fn crashed(synced: u32, unsynced: u32) -> (tempfile::TempDir, Vec<u64>) {
     let directory = tempfile::tempdir().expect("a directory");
     let disk = try_open(directory.path()).expect("an empty directory opens");
@@ -94,7 +94,7 @@ async fn a_torn_end_that_was_never_synced_is_dropped_and_nothing_else() {
 async fn a_log_cut_below_what_was_synced_is_refused_again_and_again() {
     let (image, lengths) = crashed(12, 0).await;
     let end = lengths[12];
-    // Within records, and where each ends: the latter looks like a log that was never longer.
+    // Cut within records, and at the end of each. The latter looks like a log that was never longer.
     let within = (0..end).step_by(113);
     for length in within.chain(lengths[..12].iter().copied()) {
         let copy = copy(image.path());
@@ -148,7 +148,7 @@ async fn a_flipped_byte_anywhere_in_a_synced_log_is_refused() {
         flip(&wal(copy.path()), at);
         refused(copy.path(), &format!("flipped at {at}"));
     }
-    // The head of each record: checksum, length and type.
+    // The header of each record: checksum, length and type.
     for start in &lengths[..12] {
         for at in [0, 4, 5, 6] {
             let copy = copy(image.path());
@@ -158,8 +158,8 @@ async fn a_flipped_byte_anywhere_in_a_synced_log_is_refused() {
     }
 }
 
-/// As a power loss leaves the mark, which is not synced with every commit. RocksDB looks at a record's
-/// length and type before its checksum, and ends the log there without a word for some of them.
+/// With a mark as a power loss leaves it, since it is not synced with every commit. RocksDB looks at a
+/// record's length and type before its checksum, and for some of them ends the log there silently.
 #[tokio::test]
 async fn a_flipped_bit_in_the_head_of_a_record_is_refused_also_where_the_mark_is_old() {
     let directory = tempfile::tempdir().expect("a directory");
@@ -208,13 +208,13 @@ async fn a_database_opened_many_times_is_never_below_its_watermark() {
         let disk = try_open(directory.path()).expect("it opens");
         assert_eq!(count(&disk).await, number);
         put(&disk, number, number % 2 == 0).await;
-        // A sync of nothing new, as a close does.
+        // A sync of nothing new, like that of a close.
         let nothing = disk.commit(Batch::default(), true).await;
         nothing.expect("a commit");
     }
 }
 
-/// A new replica's keys lie behind all others. It has none yet, and must not be taken for damaged.
+/// A new replica's keys sort after all others. It has none yet, and must not be taken for damaged.
 #[tokio::test]
 async fn what_is_damaged_is_not_met_by_who_looks_for_the_end_of_another_range() {
     let (image, _) = crashed(12, 0).await;

@@ -1,4 +1,4 @@
-//! A manifest that is not what was synced is refused, and quickly; one whose end was never synced
+//! A manifest that differs from the synced one is refused, and quickly. One whose end was never synced
 //! opens with everything.
 
 use std::fs::{self, OpenOptions};
@@ -16,11 +16,11 @@ use crate::support::numbered::{copy, count, put};
 
 const WATERMARK: &str = "WATERMARK";
 const CURRENT: &str = "CURRENT";
-/// A slot of the watermark, and in it what builds wrote that knew no manifest.
+/// A slot of the watermark, and the part of it that builds without the manifest fields wrote.
 const SLOT_BYTES: usize = 512;
 const OLD_MARK_BYTES: usize = 20;
 
-/// Far more than any opening takes.
+/// Far longer than any opening takes.
 const DEADLINE: Duration = Duration::from_secs(30);
 
 const FLUSH_AFTER_BYTES: usize = 2_000;
@@ -54,7 +54,7 @@ fn inline(path: &Path, flush_after_bytes: usize) -> RocksDisk {
     RocksDisk::open_inline(path, OPTIONS, inline).expect("it opens")
 }
 
-/// Opens it as a node does, and not for ever.
+/// Opens it as a node does, with a deadline.
 #[allow(
     clippy::disallowed_methods,
     reason = "an opening that never ends must fail the test and not hold it up"
@@ -63,7 +63,7 @@ fn open(path: &Path, what: &str) -> Result<RocksDisk, DiskError> {
     let (opened, outcome) = mpsc::channel();
     let path = path.to_path_buf();
     std::thread::spawn(move || {
-        // Nobody waits for it any more when it is late.
+        // A late opening has no receiver.
         let _ = opened.send(RocksDisk::open(&path, OPTIONS));
     });
     let outcome = outcome.recv_timeout(DEADLINE);
@@ -88,7 +88,7 @@ fn manifest(path: &Path) -> PathBuf {
     path.join(name.trim_end())
 }
 
-/// As a crash leaves it: a copy taken while it is open, and its manifest.
+/// A database as a crash leaves it, copied while it is open, and its manifest.
 async fn crashed(values: u32, flush_after_bytes: usize) -> (tempfile::TempDir, Vec<u8>) {
     let directory = tempfile::tempdir().expect("a directory");
     let disk = inline(directory.path(), flush_after_bytes);
@@ -100,7 +100,7 @@ async fn crashed(values: u32, flush_after_bytes: usize) -> (tempfile::TempDir, V
     (image, manifest)
 }
 
-/// Makes the mark one that says nothing about manifests.
+/// Removes the manifest fields from the mark.
 fn make_mark_old(path: &Path) {
     let mut mark = fs::read(path.join(WATERMARK)).expect("a file");
     for slot in mark.chunks_mut(SLOT_BYTES) {
@@ -125,7 +125,7 @@ async fn a_manifest_with_any_bit_of_it_flipped_is_refused_and_nothing_is_changed
             fs::write(&file, hurt).expect("a file");
             let what = format!("bit {bit} of byte {at}");
             let reason = refused(image.path(), &what);
-            // Before RocksDB sees it.
+            // The check refuses it before RocksDB reads it.
             let is_ours = reason.contains("is damaged at byte") || reason.contains("was cut");
             assert!(is_ours, "{what}: {reason}");
         }
@@ -141,7 +141,7 @@ async fn a_manifest_cut_anywhere_is_refused_and_nothing_is_changed() {
     for length in 0..whole.len() {
         fs::write(&file, &whole[..length]).expect("a file");
         refused_as_cut(image.path(), &format!("cut to {length}"));
-        // As a file system may bring it back.
+        // As a file system may restore it.
         let mut zeros = whole[..length].to_vec();
         zeros.resize(whole.len(), 0);
         if zeros != whole {
@@ -256,7 +256,7 @@ async fn what_the_database_did_in_the_background_is_in_the_mark_after_the_next_c
     let mark = || fs::read(directory.path().join(WATERMARK)).expect("a file");
     let before = mark();
     let known = fs::read(manifest(directory.path())).expect("a file");
-    // Compacting what is deleted flushes it.
+    // Compacting the deleted range flushes it.
     let change = Change::DeleteRange {
         range: Bytes::from_static(&[1])..Bytes::from_static(&[2]),
     };
@@ -272,7 +272,7 @@ async fn what_the_database_did_in_the_background_is_in_the_mark_after_the_next_c
     let noted = tokio::time::timeout(DEADLINE, noted).await;
     noted.expect("the flush is in the mark");
     let noted = mark();
-    // Files that the flush made superfluous go in the background, until it is closed.
+    // RocksDB deletes the files that the flush made obsolete in the background, until it is closed.
     drop(disk);
     let image = copy(directory.path());
     fs::write(image.path().join(WATERMARK), noted).expect("a file");

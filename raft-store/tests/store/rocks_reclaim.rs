@@ -1,4 +1,4 @@
-//! The space of what was deleted comes back, also from files that hold what is still wanted.
+//! The space of deleted data is reclaimed, even in files that also hold live data.
 
 use std::path::Path;
 use std::time::Duration;
@@ -49,7 +49,7 @@ async fn files_shared_with_what_is_still_wanted_give_their_space_back() {
     };
     let disk = RocksDisk::open(dir.path(), options).expect("opens");
     for number in 0..VALUES {
-        // Every tenth is wanted later, so no file is without one.
+        // Every tenth value is kept, so each file holds one.
         let part = if number % 10 == 0 { "keep" } else { "drop" };
         let put = Change::Put {
             key: key(part, number),

@@ -1,5 +1,5 @@
-//! A replica whose disk is not what was written is refused, with a word that says so: openraft
-//! would go on from it and lose records in silence.
+//! A replica whose disk is not as it was written is refused, with an error that says damage: openraft would
+//! continue from it and lose records silently.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::support::{REPLICA, Recorder, Sum, TERM, apply, entries, log_id, open,
 const CHECKPOINTS: u8 = 6;
 const LOG: u8 = 7;
 
-/// The key of an entry or a checkpoint, as the key space says.
+/// The key of an entry or a checkpoint in the key space.
 fn key(part: u8, index: u64) -> Bytes {
     [
         &[3],
@@ -116,7 +116,7 @@ async fn a_hole_in_the_log_is_an_error_to_whoever_reads_it() {
     assert_eq!(behind, entries(TERM, 17..23));
 }
 
-/// Reads all that is stored, as a scrubber does.
+/// Reads everything that is stored, as a scrub does.
 async fn scrub(disk: Arc<MemoryDisk>) -> Result<u64, DiskError> {
     let store = ropewalk_raft_store::Store::open(disk, Default::default()).await;
     let store = store.map_err(|error| match error {
@@ -161,7 +161,7 @@ async fn a_scrub_reads_every_stored_value_and_finds_a_flipped_bit_in_any() {
     }
 }
 
-/// Opens a replica and reads all that a node would come to read of it.
+/// Opens a replica and reads everything that a node would eventually read of it.
 async fn read_all(disk: Arc<MemoryDisk>) -> Result<(), String> {
     let all = |error: &dyn std::fmt::Display| error.to_string();
     let store = ropewalk_raft_store::Store::open(disk, Default::default()).await;
@@ -188,7 +188,7 @@ async fn a_flipped_byte_in_any_value_is_found() {
     };
     let pairs = disk.scan(everything, limit).await.expect("a scan");
     assert!(pairs.len() > 15);
-    // Checkpoints newer than the snapshot are not read before they become it.
+    // A checkpoint newer than the snapshot is not read until it becomes the snapshot.
     let unread = key(CHECKPOINTS, 13)..key(CHECKPOINTS, 99);
     for (key, value) in pairs {
         if unread.contains(&key) {

@@ -1,4 +1,4 @@
-//! A replica that was found damaged is told by its view, and once marked it never opens again.
+//! The view of a damaged replica reports it, and once marked the replica never opens again.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use ropewalk_raft_store::{Store, StoreError, StoreOptions};
 
 use crate::support::{GROUP, REPLICA, Sum, TERM, apply, entries};
 
-/// Everything is read from the disk: nothing of the log is kept in memory.
+/// All reads come from the disk: no part of the log stays in memory.
 async fn store(disk: &Arc<MemoryDisk>) -> Store {
     let options = StoreOptions {
         tail_bytes: 0,
@@ -19,7 +19,7 @@ async fn store(disk: &Arc<MemoryDisk>) -> Store {
     Store::open(disk, options).await.expect("a store")
 }
 
-/// The stored log entry at this index, as the key space says.
+/// Selects the stored log entry at this index, by its key in the key space.
 fn is_entry(index: u64) -> impl FnMut(&[u8], &[u8]) -> bool {
     let parts: [&[u8]; 4] = [&[3], &REPLICA.0.to_be_bytes(), &[7], &index.to_be_bytes()];
     let wanted = parts.concat();

@@ -1,4 +1,4 @@
-//! What a replica finds after a power loss, at every point where the power could have gone.
+//! The state of a replica after a power loss, at every point at which power can fail.
 
 use std::future::{Future, poll_fn};
 use std::ops::Range;
@@ -16,14 +16,14 @@ use ropewalk_raft_store::{LogStore, Replica};
 
 use crate::support::{REPLICA, Recorder, Sum, TERM, apply, entries, entry, log_id, open};
 
-/// Appends entries, and waits for their sync.
+/// Appends entries and waits for their sync.
 async fn append(log: &mut LogStore, term: u64, range: Range<u64>) {
     let appended = log.blocking_append(entries(term, range)).await;
     appended.expect("an append");
 }
 
-/// Opens an image as a restarted node does, applies what its log holds, and checks that state and
-/// log are those of a prefix of the one history, without a gap. Says where the log ends.
+/// Opens an image like a restarted node and applies its log. Checks that state and log are a prefix of the
+/// one history, without a gap. Returns the end of the log.
 async fn restart(image: &Arc<MemoryDisk>, term_of: impl Fn(u64) -> u64) -> Option<u64> {
     let Replica {
         mut log,
@@ -62,7 +62,7 @@ async fn restart(image: &Arc<MemoryDisk>, term_of: impl Fn(u64) -> u64) -> Optio
 async fn an_entry_and_a_vote_that_were_synced_survive_every_crash() {
     let disk = Recorder::new();
     let mut replica = open(disk.clone()).await;
-    // What was promised, and from which image on it must be there.
+    // The promises, and the first image that must keep each.
     let mut votes = Vec::new();
     let mut appended = Vec::new();
     for round in 0..12_u64 {
@@ -108,7 +108,7 @@ async fn effects_stand_behind_their_entries_though_nobody_waits_for_a_sync() {
         let one = entries(TERM, index..index + 1);
         let appended = replica.log.append(one, IOFlushed::noop()).await;
         appended.expect("an append");
-        // As a leader does whose followers were faster than its own disk.
+        // Like a leader whose followers were faster than its own disk.
         let readable = replica.view.entries(index..index + 1, 1).await;
         apply(&mut replica.state, readable.expect("a read")).await;
         if index % 3 == 0 {
@@ -131,7 +131,7 @@ async fn what_can_be_read_of_an_append_under_way_can_be_applied_safely() {
     apply(&mut replica.state, entries(TERM, 0..2)).await;
     let mut log = replica.log.clone();
     let mut appending = pin!(log.append(entries(TERM, 2..6), IOFlushed::noop()));
-    // An append that comes to wait stops at the first place where it can.
+    // An append that has to wait stops at the first point at which it can.
     let mut stopped = poll_fn(|cx| {
         let mut consume = pin!(tokio::task::consume_budget());
         while consume.as_mut().poll(cx).is_ready() {
@@ -142,7 +142,7 @@ async fn what_can_be_read_of_an_append_under_way_can_be_applied_safely() {
     .await;
     assert!(stopped.is_pending(), "it went through without a wait");
     settle().await;
-    // Whoever applies meanwhile takes what it can read.
+    // A reader that applies meanwhile takes the entries it can read.
     let readable = replica.view.entries(2..6, usize::MAX).await;
     let readable = readable.expect("a read");
     let next = 2 + readable.len() as u64;
@@ -228,7 +228,7 @@ async fn a_truncated_log_is_the_old_one_or_the_new_one_and_never_both() {
     assert!(olds > 0 && news > 0);
 }
 
-/// A replica's snapshot as of 8, of a log that goes on to 12.
+/// The snapshot of a replica as of 8, from a log that continues to 12.
 async fn snapshot_at_8() -> (SnapshotMeta, bytes::Bytes) {
     let mut leader = open(Arc::new(MemoryDisk::new())).await;
     append(&mut leader.log, TERM, 0..13).await;
@@ -242,7 +242,7 @@ async fn snapshot_at_8() -> (SnapshotMeta, bytes::Bytes) {
 #[tokio::test]
 async fn a_snapshot_is_installed_as_a_whole_or_not_at_all() {
     let (meta, state) = snapshot_at_8().await;
-    // An empty replica, one whose log ends below the snapshot, and one whose log ends behind it.
+    // An empty replica, one whose log ends below the snapshot, and one whose log ends after it.
     for length in [0, 4, 11] {
         let disk = Recorder::new();
         let mut replica = open(disk.clone()).await;

@@ -1,5 +1,5 @@
-//! Certificates for tests: authorities, what they sign, and folders with the files of a node. Tests of
-//! other crates include this file too.
+//! Certificates for tests: authorities, the certificates they sign, and folders with the files of a node.
+//! Tests of other crates also include this file.
 
 use std::fs;
 use std::path::PathBuf;
@@ -12,10 +12,10 @@ use ropewalk_tls::TlsFiles;
 use tempfile::TempDir;
 use time::{Duration, OffsetDateTime};
 
-/// The host the nodes of a test are dialed by.
+/// Host by which the nodes of a test are dialed.
 pub const HOST: &str = "127.0.0.1";
 
-/// Somebody who signs certificates.
+/// An authority that signs certificates.
 pub struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 /// A certificate and its key, as PEM.
@@ -37,7 +37,7 @@ impl Authority {
         self.0.pem()
     }
 
-    /// A certificate for this host that is valid from yesterday for so many days.
+    /// A certificate for this host. It is valid from 100 days ago until this number of days from now.
     pub fn issue(&self, host: &str, days: i64) -> Issued {
         let mut params = CertificateParams::new([host.to_owned()]).expect("a name");
         params.not_before = OffsetDateTime::now_utc() - Duration::days(100);
@@ -55,13 +55,13 @@ impl Authority {
     }
 }
 
-/// The files of one side.
+/// Files of one side.
 pub struct Folder {
     dir: TempDir,
 }
 
 impl Folder {
-    /// Trusts these, and shows that.
+    /// Trusts these authorities, and presents this certificate.
     pub fn new(trusted: &[&Authority], own: &Issued) -> Folder {
         let dir = tempfile::tempdir().expect("a folder");
         let folder = Folder { dir };
@@ -71,7 +71,7 @@ impl Folder {
         folder
     }
 
-    /// Shows something else from now on.
+    /// Presents another certificate from now on.
     pub fn put(&self, own: &Issued) {
         fs::write(self.path("cert.pem"), &own.cert).expect("written");
         fs::write(self.path("key.pem"), &own.key).expect("written");

@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 use super::super::records::{BLOCK_BYTES, HEADER_BYTES, masked};
 use super::*;
 
-/// One edit, in as many records as it takes at `at`.
+/// Appends one edit, in as many records as the blocks require.
 fn write(to: &mut Vec<u8>, mut edit: &[u8]) {
     let mut is_first = true;
     loop {
@@ -37,7 +37,7 @@ fn record(to: &mut Vec<u8>, kind: u8, content: &[u8]) {
     to.extend(covered);
 }
 
-/// A manifest whose edits end at these places.
+/// A manifest with edits of these lengths, and the offsets at which they end.
 fn edits(bytes: &[usize]) -> (Vec<u8>, Vec<u64>) {
     let (mut manifest, mut ends) = (Vec::new(), Vec::new());
     for bytes in bytes {
@@ -53,7 +53,7 @@ fn edits_of_all_lengths_are_whole_wherever_blocks_end() {
         let first = BLOCK_BYTES - HEADER_BYTES - around;
         let (manifest, ends) = edits(&[first, 0, 20, 100_000, 3]);
         assert_eq!(walk(&manifest, 0), Ok(ends[4]));
-        // As the mark follows it, from the end of any edit.
+        // As the mark follows the manifest, from the end of any edit.
         for end in ends.iter().copied() {
             assert_eq!(walk(&manifest[end as usize..], end), Ok(ends[4]));
         }
@@ -66,7 +66,7 @@ fn an_edit_that_is_cut_short_is_left_out_and_one_without_its_beginning_is_damage
     for length in (ends[0]..ends[1]).step_by(997) {
         assert_eq!(walk(&manifest[..length as usize], 0), Ok(ends[0]));
     }
-    // Where its first record ends.
+    // Cut at the end of its first record.
     let torn = &manifest[BLOCK_BYTES..];
     assert!(walk(torn, BLOCK_BYTES as u64).is_err());
     let mut joined = manifest[..BLOCK_BYTES].to_vec();
@@ -101,7 +101,7 @@ fn records_of_types_that_logs_have_are_damage_also_where_they_are_cut_short() {
     }
 }
 
-/// Files in memory, and which of them were synced at which length.
+/// Files in memory, and a list of the syncs with the length of the file at each.
 #[derive(Clone, Default)]
 struct Files {
     content: Arc<Mutex<BTreeMap<String, Vec<u8>>>>,
@@ -148,7 +148,7 @@ fn the_end_that_is_noted_is_synced_and_that_of_an_edit_and_moves_to_a_new_manife
     assert_eq!(manifest.end(), end(5, ends[0]));
     assert!(!manifest.has_grown().expect("it is there"));
     assert_eq!(files.synced.lock().len(), 1);
-    // A background thread is about to write the second.
+    // A background thread has not finished the second edit.
     files.put("MANIFEST-000005", &first[..ends[1] as usize - 1]);
     assert!(!manifest.has_grown().expect("it is there"));
     files.put("MANIFEST-000005", &first);
@@ -156,7 +156,7 @@ fn the_end_that_is_noted_is_synced_and_that_of_an_edit_and_moves_to_a_new_manife
     assert_eq!(manifest.end(), end(5, ends[1]));
     let synced = files.synced.lock().last().cloned();
     assert_eq!(synced, Some(("MANIFEST-000005".into(), first.len())));
-    // The database writes it anew, shorter.
+    // The database replaces the manifest with a shorter one.
     files.put("MANIFEST-000009", &first[..ends[0] as usize]);
     files.put("CURRENT", b"MANIFEST-000009\n");
     files.content.lock().remove("MANIFEST-000005");

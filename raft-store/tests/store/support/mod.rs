@@ -1,4 +1,4 @@
-//! A machine, entries, and a disk that remembers every state a crash could leave of it.
+//! A machine, entries, and a disk that remembers every state that a crash could leave.
 
 pub mod numbered;
 #[macro_use]
@@ -27,19 +27,19 @@ pub const GROUP: GroupId = GroupId(7);
 pub const REPLICA: ReplicaId = ReplicaId(3);
 pub const TERM: u64 = 1;
 
-/// Adds up the indices it applied. It keeps one effect for each of the last few entries, so that
-/// effects are deleted too; every fourth entry is a checkpoint.
+/// Sums the indices it applied. It keeps one effect for each of the last few entries, so effects are
+/// deleted too. Every fourth entry is a checkpoint.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Sum {
     pub applied: u64,
     pub sum: u64,
-    /// What [`Machine::purgeable_index`] says.
+    /// Result of [`Machine::purgeable_index`].
     pub purgeable: u64,
 }
 
 const SUM_KEY: &[u8] = b"sum";
 
-/// Effects of single entries that are kept.
+/// Number of single entries whose effects are kept.
 pub const KEPT: u64 = 3;
 
 fn entry_key(index: u64) -> Bytes {
@@ -47,7 +47,7 @@ fn entry_key(index: u64) -> Bytes {
 }
 
 impl Sum {
-    /// What it must be once it has applied everything up to `index`, the first entry being 0.
+    /// The expected state after everything up to `index` is applied; the first entry is 0.
     pub fn after(index: u64) -> Sum {
         Sum {
             applied: index,
@@ -148,7 +148,7 @@ pub fn log_id(term: u64, index: u64) -> LogId {
     LogId::new_term_index(term, index)
 }
 
-/// The entry of `index`, with bytes that can be told from those of any other.
+/// The entry at `index`, with bytes that differ from those of any other.
 pub fn entry(term: u64, index: u64) -> Entry {
     let text = format!("entry {index} of term {term};");
     let repeats = 1 + (index as usize % 5) * 40;
@@ -171,7 +171,7 @@ pub fn entries(term: u64, range: Range<u64>) -> Vec<Entry> {
 
 pub async fn open_store(disk: Arc<dyn Disk>) -> Store {
     let options = StoreOptions {
-        // Nothing synced stays in memory: reads come from the disk.
+        // No synced entry stays in memory, so reads come from the disk.
         tail_bytes: 0,
         ..StoreOptions::default()
     };
@@ -195,7 +195,7 @@ pub async fn apply(state: &mut StateMachine<Sum>, entries: Vec<Entry>) {
     applied.expect("the entries apply");
 }
 
-/// A memory disk that keeps an image of itself after every commit: the states a crash may leave.
+/// A memory disk that keeps an image of itself after every commit: the states that a crash may leave.
 #[derive(Debug, Default)]
 pub struct Recorder {
     inner: MemoryDisk,
@@ -204,14 +204,14 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// The image after `n` commits stands at `n`; at 0 the empty disk.
+    /// An empty disk. The image after `n` commits is at position `n`.
     pub fn new() -> Arc<Recorder> {
         let recorder = Recorder::default();
         recorder.images.lock().push(Arc::new(MemoryDisk::new()));
         Arc::new(recorder)
     }
 
-    /// How many commits are synced: no crash from now on leaves an earlier image.
+    /// Number of synced commits. No later crash leaves an earlier image.
     pub fn synced(&self) -> usize {
         self.synced.load(Ordering::SeqCst)
     }
@@ -220,7 +220,7 @@ impl Recorder {
         self.images.lock().clone()
     }
 
-    /// A copy of what is on the disk, which others may change.
+    /// A copy of the current disk, which others may change.
     pub fn now(&self) -> Arc<MemoryDisk> {
         Arc::new(self.inner.crash_image(usize::MAX))
     }
@@ -237,7 +237,7 @@ impl Disk for Recorder {
                 images.push(Arc::new(self.inner.crash_image(usize::MAX)));
                 images.len() - 1
             };
-            // Others run, and may crash, between the write and its sync.
+            // Other tasks run, and may crash, between the write and its sync.
             tokio::task::yield_now().await;
             if sync {
                 self.inner.commit(Batch::default(), true).await?;

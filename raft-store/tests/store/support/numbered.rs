@@ -23,7 +23,7 @@ pub async fn put(disk: &RocksDisk, number: u32, sync: bool) {
     disk.commit(batch, sync).await.expect("a commit");
 }
 
-/// How many values are there; they must be the first ones, and as they were written.
+/// The number of values. They must be the first ones, and as they were written.
 pub async fn count(disk: &RocksDisk) -> u32 {
     let everything = Bytes::new()..Bytes::from_static(&[255]);
     let limit = ScanLimit {

@@ -1,6 +1,6 @@
-//! The reads of a disk that changes only how another one commits.
+//! The read functions of a disk that changes only the commits of another one.
 
-/// Functions of a [`Disk`](ropewalk_raft_store::disk::Disk) that reads what its field `inner` reads.
+/// Functions of a [`Disk`](ropewalk_raft_store::disk::Disk) that reads from its field `inner`.
 macro_rules! reads_of_inner {
     () => {
         fn get(
