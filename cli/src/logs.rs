@@ -47,7 +47,7 @@ pub fn peers_are_stopping() {
 struct Writing {
     lines: NonBlocking,
     lost: ErrorCounter,
-    /// The writer thread, until it is told to end.
+    /// The writer thread, until its stop.
     thread: Mutex<Option<WorkerGuard>>,
 }
 

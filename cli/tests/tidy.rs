@@ -1,5 +1,5 @@
-//! House rules that can be checked from outside the code: dependencies between crates, libraries that only
-//! one crate may name, maximum file length, and valid links in the docs.
+//! House rules that can be checked from outside the code. They cover dependencies between crates, libraries
+//! that only some crates may name, the length of files, and links in the docs.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -167,7 +167,7 @@ pub(crate) struct Metadata {
 
 #[derive(Debug, Default)]
 struct State {
-    /// The cluster of these topics. Topic ids of another cluster say nothing about their age.
+    /// The cluster of these topics. Topic ids of different clusters can't be compared.
     cluster: OneCluster,
     nodes: BTreeMap<u64, String>,
     topics: BTreeMap<String, Arc<Topic>>,

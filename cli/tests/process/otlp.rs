@@ -1,6 +1,6 @@
 //! A node's spans, as received by a collector.
 
-#![allow(clippy::disallowed_types)] // the collector is no node: it has sockets of its own
+#![allow(clippy::disallowed_types)] // the collector is not a node, so it opens sockets itself
 
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
     TraceService, TraceServiceServer,

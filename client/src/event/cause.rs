@@ -26,7 +26,7 @@ struct Passed {
 }
 
 impl Cause {
-    /// The cause that a record is to others; none if it has nothing to pass on.
+    /// The cause that a record forms; none if it has nothing to pass on.
     pub fn of(record: &ConsumedRecord) -> Option<Cause> {
         if record.headers.is_empty() {
             return None;

@@ -2,9 +2,9 @@
 //! routed are routed again. They go before all later records, so that the records of a key keep their order.
 //!
 //! If the topic was deleted and created again, records routed to the old topic fail, even those that were
-//! never sent. Nobody has decided that they belong in the new topic, some may have been written to the old
-//! one, and partitions that callers chose mean something else. Later records go to the new topic, under a new
-//! producer id. So nothing left over from the old topic can pass for them.
+//! never sent. Their callers have not decided that they belong in the new topic. Some may have been written
+//! to the old one, and partitions that callers chose have another meaning now. Later records go to the new
+//! topic, under a new producer id, so no leftover of the old topic can pass for them.
 
 use std::sync::Arc;
 

@@ -65,7 +65,7 @@ impl Skips {
         self.listener = Some(Arc::new(listener));
     }
 
-    /// Returns true if the policy goes on behind a batch with this error.
+    /// Returns true if the policy allows skipping a batch with this error.
     pub fn pass(&self, error: &BatchError) -> bool {
         let readable_by_nobody = matches!(
             error,

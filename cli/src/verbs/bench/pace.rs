@@ -1,5 +1,5 @@
-//! Intended send times of records. Latency counts from the intended time, so that a slow answer is not hidden
-//! by the records that were not sent while it was awaited ("coordinated omission").
+//! Intended send times of records. Latency counts from the intended time. Otherwise the records that were not
+//! sent during a slow answer would hide it ("coordinated omission").
 
 use std::time::Duration;
 
