@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 const LOG_EVERY: Duration = Duration::from_secs(10);
 
 /// TLS to every node of a cluster. The files are PEM. The client checks them for changes on every new
-/// connection.
+/// connection, and uses their new content.
 ///
 /// ```no_run
 /// use ropewalk_client::{Client, Tls};

@@ -1,5 +1,5 @@
 //! Full and failing disks under real processes. Writes are refused with a clear error, and reads continue.
-//! When the disk recovers, writes resume without an operator.
+//! Once the disk recovers, writes resume without an operator.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -39,8 +39,8 @@ use shared::{Routed, Shared};
 /// Records with the same key keep the order in which they were sent. Each acknowledged record is in the log
 /// exactly once. A record that failed with [`Error::outcome_unknown`] may be in the log.
 ///
-/// When the last clone is dropped, unacknowledged records are given up. Before that, call
-/// [`Producer::close`], or wait for the tickets.
+/// Dropping the last clone gives up unacknowledged records. Before that, call [`Producer::close`], or wait
+/// for the tickets.
 #[derive(Debug, Clone)]
 pub struct Producer {
     shared: Arc<Shared>,
