@@ -1,5 +1,5 @@
-//! The command line as clap sees it: every verb, flag and environment variable, and nothing that
-//! does work.
+//! The command line as clap sees it: every verb, flag and environment variable. This module must not do any
+//! work.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -40,7 +40,7 @@ pub struct Cli {
     pub verb: Verb,
 }
 
-/// The version, and the commit if whoever built this said which: a build needs no git.
+/// Version, with the commit if the build named one: a build needs no git.
 pub fn version() -> String {
     let version = env!("CARGO_PKG_VERSION");
     commit().map_or(version.to_owned(), |commit| {
@@ -48,7 +48,7 @@ pub fn version() -> String {
     })
 }
 
-/// The commit this was built from, if whoever built it said so.
+/// Commit of the build, if the build named one.
 pub fn commit() -> Option<&'static str> {
     option_env!("ROPEWALK_COMMIT").filter(|commit| !commit.is_empty())
 }

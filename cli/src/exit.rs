@@ -1,5 +1,5 @@
-//! How the command ends: 0 done, 1 the cluster refused or failed it, 2 bad usage. One line on stderr
-//! says what happened and what to do. The only place that decides an exit code.
+//! Exit codes: 0 done, 1 the cluster refused or failed the command, 2 bad usage. One line on stderr states
+//! the error and the remedy. No other module decides an exit code.
 
 use std::fmt;
 use std::io;
@@ -11,7 +11,7 @@ use crate::output::shown;
 const FAILED: u8 = 1;
 const BAD_USAGE: u8 = 2;
 
-/// What the user gave makes no sense; the text says which part, and what would.
+/// Invalid input of the user. The text names the invalid part, and a valid alternative.
 #[derive(Debug)]
 struct Usage(String);
 
@@ -28,12 +28,12 @@ pub fn usage(message: impl Into<String>) -> anyhow::Error {
     anyhow::Error::new(Usage(message.into()))
 }
 
-/// Says what went wrong, if anything, and with which code to end.
+/// Prints the error, if there is one, and returns the exit code.
 pub fn report(done: anyhow::Result<()>) -> ExitCode {
     let Err(error) = done else {
         return ExitCode::SUCCESS;
     };
-    // Who reads our output has seen enough (`ropewalk consume t | head`).
+    // The reader of our output has read enough (`ropewalk consume t | head`).
     if is_broken_pipe(&error) {
         return ExitCode::SUCCESS;
     }
@@ -44,7 +44,7 @@ pub fn report(done: anyhow::Result<()>) -> ExitCode {
     }
 }
 
-/// Whether nobody reads what is printed any more.
+/// Returns true if no process reads stdout any longer.
 pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error
         .chain()
@@ -52,8 +52,8 @@ pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
         .any(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
 }
 
-/// The error and its causes, without those that the one before already quotes. Much of it is others'
-/// text: no control character of theirs reaches the terminal.
+/// Formats the error and its causes on one line, without causes that the text before already quotes. Much of
+/// the text comes from others, so control characters must not reach the terminal.
 pub fn one_line(error: &anyhow::Error) -> String {
     let mut line = String::new();
     for cause in error.chain() {

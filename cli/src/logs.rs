@@ -1,5 +1,5 @@
-//! Logs, on stderr, so that results on stdout stay clean. A node hands its lines to a thread that writes
-//! them: whoever does not read them holds up that thread, and never the node.
+//! Logs, on stderr, so that results on stdout stay clean. A node passes its lines to a writer thread: a
+//! reader that stalls blocks that thread, and never the node.
 
 mod format;
 mod pace;
@@ -24,22 +24,22 @@ use crate::output::shown_lines;
 
 pub use format::node_is;
 
-/// Where the filter is taken from, the first that is set.
+/// Variables of the log filter; the first one that is set wins.
 const VARIABLES: [&str; 2] = ["ROPEWALK_LOG", "RUST_LOG"];
 
-/// What a line looks like: `text`, or `json` with an object a line.
+/// Variable of the line format: `text`, or `json` for one object per line.
 const FORMAT: &str = "ROPEWALK_LOG_FORMAT";
 
-/// Lines of a node that may wait to be written; those that come then are left out, and counted.
+/// Maximum number of a node's lines that wait to be written; further ones are dropped, and counted.
 const WAITING_LINES: usize = 4_096;
 
-/// What writes a node's lines. There is one stderr, and so one of these.
+/// Writer of a node's lines. There is one stderr, so there is one writer.
 static WRITING: OnceLock<Writing> = OnceLock::new();
 
 /// True while all nodes of this process are shutting down.
 static PEERS_STOP: AtomicBool = AtomicBool::new(false);
 
-/// Begins to leave out lines about peers that do not answer: all of them are stopping now.
+/// Starts to drop lines about peers that do not answer: all of them are stopping now.
 pub fn peers_are_stopping() {
     PEERS_STOP.store(true, Ordering::Relaxed);
 }
@@ -47,12 +47,12 @@ pub fn peers_are_stopping() {
 struct Writing {
     lines: NonBlocking,
     lost: ErrorCounter,
-    /// The thread, until it was told to end.
+    /// The writer thread, until its stop.
     thread: Mutex<Option<WorkerGuard>>,
 }
 
-/// Begins to log: what the environment asks for, otherwise what suits the verb. Spans go where they
-/// are sent, whatever is logged.
+/// Starts logging, with the filter from the environment or the default of the verb. Spans are sent to their
+/// collector independently of the log filter.
 pub fn init(verb: &Verb, spans: Option<&Spans>) -> anyhow::Result<()> {
     let filter = filter(verb)?;
     let writer = match verb {
@@ -61,8 +61,8 @@ pub fn init(verb: &Verb, spans: Option<&Spans>) -> anyhow::Result<()> {
     };
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(writer)
-        // Where they can't be written they can't be complained about either: that would panic, and
-        // end a replica for a log on a full disk.
+        // Internal errors are not logged: their log line would fail too, and panic. That would end a replica
+        // for a log on a full disk.
         .log_internal_errors(false);
     let format = std::env::var(FORMAT).unwrap_or_default();
     let lines = match format.as_str() {
@@ -82,7 +82,7 @@ pub fn init(verb: &Verb, spans: Option<&Spans>) -> anyhow::Result<()> {
             return Err(usage(format!("{FORMAT}={other:?}: write text or json")));
         }
     };
-    // Asked again for each line, since it changes while the process runs.
+    // Evaluated for each line, since the value changes while the process runs.
     let wanted = dynamic_filter_fn(|metadata, _| {
         let of_peers = || metadata.target().starts_with("openraft");
         !(PEERS_STOP.load(Ordering::Relaxed) && of_peers())
@@ -97,10 +97,10 @@ pub fn init(verb: &Verb, spans: Option<&Spans>) -> anyhow::Result<()> {
         .with(spans.map(otlp::layer))
         .init();
     if WRITING.get().is_some() {
-        // The usual way is to write to stderr, and to wait for whoever reads it.
+        // The default hook writes to stderr, and blocks until its reader takes the line.
         std::panic::set_hook(Box::new(|info| {
             let backtrace = std::backtrace::Backtrace::capture();
-            // A bug is told of even where nothing else is.
+            // A bug is reported even if the filter drops everything else.
             match tracing::enabled!(tracing::Level::ERROR) {
                 true => tracing::error!(%backtrace, "{info}"),
                 false => say(&format!("ropewalk: {info}\n{backtrace}")),
@@ -112,9 +112,9 @@ pub fn init(verb: &Verb, spans: Option<&Spans>) -> anyhow::Result<()> {
 
 fn filter(verb: &Verb) -> anyhow::Result<EnvFilter> {
     let fallback = match verb {
-        // openraft tells each vote and each heartbeat that failed at info: of many groups, at once.
+        // openraft logs each failed vote and heartbeat at info, for many groups at once.
         Verb::Node(_) => "info,openraft=warn",
-        // Three nodes that meet for the first time warn of each other's votes, which is how they begin.
+        // Three nodes that start together warn about each other's votes, which is normal.
         Verb::Dev(_) => "warn,openraft=error",
         _ => "warn",
     };
@@ -134,8 +134,8 @@ fn filter(verb: &Verb) -> anyhow::Result<EnvFilter> {
     }
 }
 
-/// Begins to write lines in a thread of its own. Its handle of stderr is its own too: a write that
-/// waits must not hold the lock that others print with.
+/// Starts a thread that writes lines. It has its own handle of stderr, so that a blocked write does not hold
+/// the lock with which other threads print.
 fn writing() -> io::Result<NonBlocking> {
     let stderr = std::fs::File::from(stderr().as_fd().try_clone_to_owned()?);
     let (lines, thread) = NonBlockingBuilder::default()
@@ -162,20 +162,20 @@ fn lost() -> u64 {
     lost.map_or(0, |lost| u64::try_from(lost).unwrap_or(u64::MAX))
 }
 
-/// Prints a message to the user after the lines of the log. Parts of it come from others and must not control
-/// the terminal.
+/// Prints a message to the user after the pending log lines. Parts of it come from others, and must not
+/// control the terminal.
 pub fn say(what: &str) {
     let what = shown_lines(what);
     let Some(writing) = WRITING.get() else {
-        // Nobody may be left to read stderr, and the usual macro panics then.
+        // Stderr may have no reader, and the usual macro then panics.
         let _ = writeln!(stderr().lock(), "{what}");
         return;
     };
-    // It never fails, but for being counted as left out.
+    // This cannot fail; at worst the line counts as dropped.
     let _ = writing.lines.clone().write(format!("{what}\n").as_bytes());
 }
 
-/// Waits until what there is to write is written, for a second at most. Nothing is logged afterwards.
+/// Waits until all pending lines are written, for at most one second. Later lines are not logged.
 pub fn end() {
     let Some(writing) = WRITING.get() else {
         return;
@@ -183,8 +183,8 @@ pub fn end() {
     let Some(thread) = writing.thread.lock().take() else {
         return;
     };
-    // Where there is no room for another line there is none to tell the thread to end either, and it
-    // would complain about that on stdout, which belongs to results.
+    // If there is no room for another line, there is none for the stop message either. The library would
+    // report that on stdout, which belongs to results.
     let lost_before = lost();
     let _ = writing.lines.clone().write(&[]);
     match lost() > lost_before {

@@ -1,4 +1,4 @@
-//! The `ropewalk` command. What it promises stands in its `--help`; here is only the way in and out.
+//! The `ropewalk` command: entry and exit. Its contract is its `--help`.
 
 mod args;
 mod exit;
@@ -16,7 +16,7 @@ use std::time::Duration;
 use clap::FromArgMatches;
 use tikv_jemallocator::Jemalloc;
 
-/// Gives the memory of a flood back, which the C library's allocator keeps: docs/performance.md.
+/// Returns memory to the system after a flood, which the C library's allocator keeps: docs/performance.md.
 #[global_allocator]
 static ALLOCATOR: Jemalloc = Jemalloc;
 
@@ -29,10 +29,10 @@ fn main() -> ExitCode {
     code
 }
 
-// Built with mistakes in it, it would be no product.
+// A product must not contain planted bugs.
 const _: () = assert!(!ropewalk_proto::mistake::POSSIBLE);
 
-/// How long a node's last tasks may take to let go of its database.
+/// Time limit for a node's last tasks to close its database.
 const CLOSE_WITHIN: Duration = Duration::from_secs(10);
 
 fn run(cli: args::Cli) -> anyhow::Result<()> {
@@ -40,7 +40,7 @@ fn run(cli: args::Cli) -> anyhow::Result<()> {
         .enable_all()
         .build()?;
     let is_node = matches!(cli.verb, args::Verb::Node(_) | args::Verb::Dev(_));
-    // Only nodes have spans to send.
+    // Only nodes send spans.
     let spans = match is_node {
         true => {
             let _within = runtime.enter();
@@ -52,10 +52,10 @@ fn run(cli: args::Cli) -> anyhow::Result<()> {
     let done = runtime.block_on(verbs::run(cli));
     drop(spans);
     if is_node {
-        // A database still open while the process ends is one that its own threads crash on.
+        // A database that is still open when the process ends crashes its own threads.
         runtime.shutdown_timeout(CLOSE_WITHIN);
     } else {
-        // A thread that waits for the next line of stdin cannot be told to stop; nobody waits for it.
+        // A thread that waits for a line of stdin cannot be stopped, so the process does not wait for it.
         runtime.shutdown_background();
     }
     done

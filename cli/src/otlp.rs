@@ -16,15 +16,15 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::registry::LookupSpan;
 
-/// Who speaks, unless [`NAME`] says otherwise.
+/// Service name of the spans, unless [`NAME`] sets another.
 const SERVICE: &str = "ropewalk";
 const NAME: &str = "OTEL_SERVICE_NAME";
-/// Whose spans are sent.
+/// Target of the spans that are sent.
 const TARGET: &str = "ropewalk";
-/// How long the last spans may take to be sent.
+/// Time limit for sending the last spans.
 const FLUSH_WITHIN: Duration = Duration::from_secs(2);
 
-/// Sends spans until it is dropped, and then those that are left.
+/// Sends spans until it is dropped, and then the remaining ones.
 #[derive(Debug)]
 pub struct Spans(SdkTracerProvider);
 
@@ -36,7 +36,7 @@ impl Drop for Spans {
     }
 }
 
-/// Whether the environment names a collector.
+/// Returns true if the environment names a collector.
 fn is_wanted() -> bool {
     let names = [
         OTEL_EXPORTER_OTLP_TRACES_ENDPOINT,
@@ -46,10 +46,10 @@ fn is_wanted() -> bool {
     names.iter().any(is_set)
 }
 
-/// Begins to send spans, if the environment names a collector; to be called within tokio.
+/// Starts to send spans if the environment names a collector. Call it within tokio.
 ///
 /// # Errors
-/// An endpoint that is none.
+/// The endpoint is invalid.
 pub fn spans() -> anyhow::Result<Option<Spans>> {
     if !is_wanted() {
         return Ok(None);
@@ -58,7 +58,7 @@ pub fn spans() -> anyhow::Result<Option<Spans>> {
     let exporter = exporter.with_context(|| {
         format!("{OTEL_EXPORTER_OTLP_ENDPOINT} is no address of a collector, as in http://localhost:4317")
     })?;
-    // What the environment says of this service is in it already.
+    // The resource already has the attributes from the environment.
     let mut resource = Resource::builder()
         .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")));
     if std::env::var_os(NAME).is_none() {
@@ -71,7 +71,7 @@ pub fn spans() -> anyhow::Result<Option<Spans>> {
     Ok(Some(Spans(provider)))
 }
 
-/// What makes spans of this program's `tracing` spans.
+/// Layer that turns this program's `tracing` spans into OpenTelemetry spans.
 pub fn layer<S>(spans: &Spans) -> impl Layer<S> + use<S>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,

@@ -17,14 +17,14 @@ use crate::exit::usage;
 use crate::parse::{Address, size};
 use crate::tls::{self, TlsClientAuth, TlsMode, TlsOptions};
 
-/// The limits are set one by one: `ROPEWALK_LIMITS_FETCH_BYTES=8MiB`.
+/// Prefix of the variables for single limits: `ROPEWALK_LIMITS_FETCH_BYTES=8MiB`.
 const LIMITS_PREFIX: &str = "ROPEWALK_LIMITS_";
-/// How like a known key an unknown one must be to be offered in its place.
+/// Similarity from which a known key is suggested for an unknown one.
 const ALIKE: f64 = 0.75;
-/// How many are offered.
+/// Maximum number of suggestions.
 const OFFERED: usize = 3;
 
-/// Everything a node's config file can hold.
+/// Content of a node's config file.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct File {
@@ -45,7 +45,7 @@ struct File {
     limits: Limits,
 }
 
-/// The flags that were given, by themselves or through the environment.
+/// Flags that were set, on the command line or through the environment.
 #[derive(Debug, Serialize)]
 struct Given<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -78,18 +78,18 @@ struct Given<'a> {
     tls_client_auth: &'a Option<TlsClientAuth>,
 }
 
-/// What a node is run with.
+/// Settings of a node.
 #[derive(Debug)]
 pub struct NodeSettings {
-    /// Where its data lies.
+    /// Directory of its data.
     pub data_dir: PathBuf,
-    /// What its connections are secured with.
+    /// TLS settings of its connections.
     pub tls: TlsSettings,
-    /// Everything else.
+    /// All other settings.
     pub config: Config,
 }
 
-/// Gathers the settings of a node, or says what is wrong with them.
+/// Collects the settings of a node; fails with the invalid one.
 pub fn load(args: &NodeArgs, global: &Global) -> anyhow::Result<NodeSettings> {
     let mut layers = Figment::new();
     if let Some(path) = &args.config {
@@ -130,7 +130,7 @@ fn given<'a>(args: &'a NodeArgs, global: &'a Global) -> Given<'a> {
     }
 }
 
-/// Fills in what follows from the rest, and refuses what cannot work.
+/// Adds derived settings, and rejects invalid combinations.
 fn complete(file: File) -> anyhow::Result<NodeSettings> {
     let data_dir = file.data_dir.filter(|dir| !dir.as_os_str().is_empty()).ok_or_else(|| {
         usage("no data directory given: pass --data-dir DIR, or set ROPEWALK_DATA_DIR, or data_dir in the config file")
@@ -168,7 +168,7 @@ fn complete(file: File) -> anyhow::Result<NodeSettings> {
         limits,
     };
     config.limits.check().map_err(usage)?;
-    // The cluster would refuse it at each registration.
+    // The cluster would reject it at each registration.
     check_config(&config).map_err(|error| usage(error.message))?;
     Ok(NodeSettings {
         data_dir,
@@ -207,7 +207,7 @@ fn check_reachable(advertise: &str, flag: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Lets a limit be written with its unit: `fetch_wait_ms = "30s"`, `fetch_bytes = "4MiB"`.
+/// Allows a unit in the value of a limit: `fetch_wait_ms = "30s"`, `fetch_bytes = "4MiB"`.
 struct WithUnits<P>(P);
 
 impl<P: Provider> Provider for WithUnits<P> {
@@ -246,7 +246,7 @@ fn plain_number(name: &str, value: &mut Value) -> Result<(), String> {
     Ok(())
 }
 
-/// What is wrong with the settings, in a sentence.
+/// Describes an invalid setting in a sentence.
 fn explain(error: figment::Error, path: Option<&Path>) -> String {
     let place = path.map_or("the environment".into(), |path| path.display().to_string());
     let key = error.path.join(".");
@@ -272,13 +272,13 @@ fn explain(error: figment::Error, path: Option<&Path>) -> String {
     }
 }
 
-/// True for the name of an integer's type, which is none of the user's business.
+/// Returns true for the name of an integer type, which means nothing to the user.
 fn is_integer(wanted: &str) -> bool {
     let bits = wanted.strip_prefix(['u', 'i']).unwrap_or_default();
     bits == "size" || bits.parse::<u8>().is_ok()
 }
 
-/// The keys the user may have meant, or else all there are.
+/// The known keys that resemble an unknown one, or else all known keys.
 fn nearest(name: &str, known: &[&str]) -> String {
     let mut alike: Vec<(f64, &str)> = known
         .iter()
@@ -446,7 +446,7 @@ mod tests {
             both.tls,
             TlsSettings::Both(_, ClientAuth::Required)
         ));
-        // On the way back from TLS the files may stay.
+        // After a return from TLS to plaintext, the file settings may stay.
         let off = load_with(&format!("{PLAIN}{files}tls_mode = 'off'\n"), &[]).unwrap();
         assert_eq!(off.tls, TlsSettings::Off);
         assert_eq!(load_with(PLAIN, &[]).unwrap().tls, TlsSettings::Off);

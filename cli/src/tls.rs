@@ -1,4 +1,4 @@
-//! What the flags, variables and keys of TLS mean together, or why they contradict each other.
+//! Resolution of the TLS flags, variables and keys into settings; rejects contradictions.
 
 use std::path::PathBuf;
 
@@ -32,7 +32,7 @@ pub enum TlsClientAuth {
     Required,
 }
 
-/// The settings of TLS as they were given.
+/// TLS options as the user gave them.
 #[derive(Debug, Clone, Default)]
 pub struct TlsOptions {
     pub mode: Option<TlsMode>,
@@ -42,7 +42,7 @@ pub struct TlsOptions {
     pub client_auth: Option<TlsClientAuth>,
 }
 
-/// What a node does with them.
+/// Settings of a node.
 pub fn of_node(options: TlsOptions) -> anyhow::Result<TlsSettings> {
     let TlsOptions {
         mode,
@@ -84,7 +84,7 @@ pub fn of_node(options: TlsOptions) -> anyhow::Result<TlsSettings> {
     })
 }
 
-/// What a client does with them; `None` where all is plain.
+/// Settings of a client; `None` for plaintext.
 pub fn of_client(global: &Global) -> anyhow::Result<Option<Tls>> {
     let own = pair(global.tls_cert.clone(), global.tls_key.clone())?;
     match (&global.tls_ca, own) {

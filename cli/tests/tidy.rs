@@ -1,10 +1,10 @@
-//! House rules that can be told from outside the code: which way the arrows point, what only one
-//! crate may name, how long a file may grow, and that the links in the docs lead somewhere.
+//! House rules that can be checked from outside the code. They cover dependencies between crates, libraries
+//! that only some crates may name, the length of files, and links in the docs.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Who may depend on whom, inside the workspace. What is not listed is not allowed.
+/// Allowed dependencies inside the workspace. All others are forbidden.
 const CRATE_ARROWS: &[(&str, &[&str])] = &[
     ("proto", &[]),
     ("tls", &[]),
@@ -38,7 +38,7 @@ const CRATE_ARROWS: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// Rooms of the node, and the rooms each may use. `run.rs` alone sees them all.
+/// Rooms of the node, and the rooms that each may use. Only `run.rs` may use all of them.
 const ROOM_ARROWS: &[(&str, &[&str])] = &[
     ("env", &[]),
     ("metrics", &[]),
@@ -63,7 +63,7 @@ const ROOM_ARROWS: &[(&str, &[&str])] = &[
     ("ops", &["cluster", "coordinator", "partition", "peer"]),
 ];
 
-/// Crates that alone may name a library.
+/// Libraries that only these crates may name.
 const NAMED_ONLY_BY: &[(&str, &[&str])] = &[
     ("rocksdb", &["raft-store"]),
     ("openraft", &["raft-store", "node"]),
@@ -107,7 +107,7 @@ fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// The `[dependencies]` section of a manifest, without those of its tests.
+/// The `[dependencies]` section of a manifest, without dev-dependencies.
 fn dependencies(manifest: &Path) -> String {
     let text = read(manifest);
     let start = text
@@ -184,7 +184,7 @@ fn a_file_can_be_read_in_one_sitting() {
 
 #[test]
 fn nothing_is_left_for_later_in_the_code() {
-    // Spelled apart, so that this file does not find itself.
+    // Spelled in parts, so that this file does not find itself.
     let marks = [
         concat!("TO", "DO"),
         concat!("FIX", "ME"),
@@ -203,7 +203,8 @@ fn no_log_line_of_the_command_or_the_client_prints_debug_text() {
     for dir in ["cli/src", "client/src"] {
         for file in files(&root().join(dir), "rs") {
             for line in read(&file).lines() {
-                // As in `warn!(?field)`; an operator that propagates stands behind what it is for.
+                // Debug output, as in `warn!(?field)`; an operator that propagates errors follows its
+                // expression.
                 let mut marks = line.match_indices('?');
                 let shown = marks.any(|(at, _)| {
                     let (before, after) = (&line[..at], &line[at + 1..]);
@@ -236,7 +237,7 @@ fn links_in_the_docs_lead_somewhere() {
     }
 }
 
-/// Of the rules in `.dockerignore` that a path is under, the last one counts.
+/// If several rules of `.dockerignore` match a path, the last one counts.
 #[test]
 fn the_image_is_built_from_every_member_of_the_workspace() {
     let rules = read(&root().join(".dockerignore"));

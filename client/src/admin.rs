@@ -1,4 +1,4 @@
-//! What an operator asks of a cluster. Any node takes these calls.
+//! Administration of a cluster. Any node accepts these calls.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,19 +12,19 @@ use crate::connections::Node;
 use crate::error::{Error, Result};
 use crate::record::Offset;
 
-/// Topics, nodes, leaders. Each call is bounded by the client's request timeout and made again, to
-/// other nodes too, for as long as that may help.
+/// Administration of topics, nodes and leaders. The client's request timeout bounds each call. The client
+/// retries within it, on other nodes too, as long as a retry may help.
 #[derive(Debug, Clone)]
 pub struct Admin {
     inner: Arc<Inner>,
 }
 
-/// Where to move the positions of a group.
+/// Target of a seek of a group's offsets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SeekGroup {
-    /// All partitions of the topic, each to this place.
+    /// All partitions of the topic, each at this position.
     All(Offset),
-    /// These partitions, each to an offset.
+    /// The named partitions, each at its own offset.
     Partitions(Vec<(u32, u64)>),
 }
 
@@ -40,7 +40,7 @@ impl From<Offset> for v1::seek_group_request::Position {
     }
 }
 
-/// A call of one message that may be made any number of times.
+/// A call with one message, safe to repeat.
 macro_rules! repeat {
     ($self:ident, $what:expr, $call:ident, $message:expr) => {{
         let message = $message;
@@ -52,12 +52,12 @@ macro_rules! repeat {
     }};
 }
 
-/// Whether a try that has not told its outcome may have taken effect.
+/// True if a try with an unknown outcome may have taken effect.
 #[derive(Debug, Default)]
 struct Doubt(AtomicBool);
 
 impl Doubt {
-    /// Makes one try. One that is dropped before its end leaves doubt.
+    /// Makes one try. A try that is dropped before its end leaves doubt.
     async fn of<T>(
         &self,
         call: impl Future<Output = std::result::Result<T, Status>>,
@@ -87,14 +87,14 @@ impl Admin {
     /// All topics, in no particular order.
     ///
     /// # Errors
-    /// What the nodes said, if none answered in time.
+    /// The error of the nodes, if none answered in time.
     pub async fn topics(&self) -> Result<Vec<v1::TopicInfo>> {
         let request = v1::ListPartitionsRequest { topics: Vec::new() };
         let answer = repeat!(self, "listing topics", list_partitions, request)?;
         Ok(answer.topics)
     }
 
-    /// One topic with its partitions; none if there is no such topic.
+    /// One topic with its partitions; none if it does not exist.
     ///
     /// # Errors
     /// As for [`Admin::topics`].
@@ -106,8 +106,8 @@ impl Admin {
         Ok(answer.topics.into_iter().find(|topic| topic.name == name))
     }
 
-    /// Creates a topic. Settings left at 0 take their defaults. Returns when every partition has a leader,
-    /// or after 5 s: partitions without one show node 0 as their leader, and take no records until they have.
+    /// Creates a topic. Settings left at 0 take their defaults. Returns once every partition has a leader, or
+    /// after 5 s. A partition without a leader shows node 0, and takes no records until it has one.
     ///
     /// # Errors
     /// Among others `TopicExists`, `InvalidTopicName`, `NotEnoughNodes`.
@@ -132,7 +132,7 @@ impl Admin {
             .call("creating a topic", Safe::ToRepeat, call)
             .await;
         match created {
-            // It was an earlier try of ours whose answer was lost.
+            // An earlier try of this call created it, and its answer was lost.
             Err(error) if doubt.is_left() && error.code() == Some(ErrorCode::TopicExists) => {
                 let found = self.topic(name).await?;
                 let ours = |topic: &v1::TopicInfo| topic.partitions.len() == partitions as usize;
@@ -142,11 +142,11 @@ impl Admin {
         }
     }
 
-    /// Changes settings of a topic, by the names and values the command line takes. The others stay as
-    /// they are, whatever is changed at the same time.
+    /// Changes settings of a topic, with the names and values of the command line. All other settings keep
+    /// their values, even under concurrent changes.
     ///
     /// # Errors
-    /// Among others `UnknownTopic`, and `InvalidRequest` for a setting that makes no sense.
+    /// Among others `UnknownTopic`, and `InvalidRequest` for an invalid setting.
     pub async fn alter_topic<K: Into<String>, V: Into<String>>(
         &self,
         name: &str,
@@ -160,12 +160,12 @@ impl Admin {
         repeat!(self, "changing a topic", alter_topic, request)
     }
 
-    /// Gives a topic more partitions, so many in all. It returns when they are there; keys map to them a
-    /// moment later, when the answer of [`Admin::topic`] has no growth under way any more.
+    /// Adds partitions to a topic; `partitions` is the new total. Returns once the partitions exist. Keys map
+    /// to them shortly later, once the result of [`Admin::topic`] no longer shows a growth in progress.
     ///
     /// # Errors
-    /// Among others `UnknownTopic`; `InvalidRequest` for fewer partitions than there are; `Unsafe`
-    /// while an earlier growth is under way.
+    /// Among others `UnknownTopic`; `InvalidRequest` for fewer partitions than the topic has; `Unsafe` while
+    /// an earlier growth is in progress.
     pub async fn grow_topic(&self, name: &str, partitions: u32) -> Result<v1::TopicInfo> {
         let request = v1::GrowTopicRequest {
             name: name.to_owned(),
@@ -192,13 +192,13 @@ impl Admin {
             .call("deleting a topic", Safe::ToRepeat, call)
             .await;
         match deleted {
-            // It was an earlier try of ours whose answer was lost.
+            // An earlier try of this call deleted it, and its answer was lost.
             Err(error) if doubt.is_left() && error.says_there_is_none() => Ok(()),
             deleted => deleted.map(|_| ()),
         }
     }
 
-    /// The nodes, and what each leads and holds.
+    /// The nodes, with the partitions that each leads and holds.
     ///
     /// # Errors
     /// As for [`Admin::topics`].
@@ -212,7 +212,7 @@ impl Admin {
         )
     }
 
-    /// Makes a node that holds a replica of a partition its leader.
+    /// Makes a node the leader of a partition of which it holds a replica.
     ///
     /// # Errors
     /// Among others `UnknownPartition`, `UnknownNode`, `NoLeader`.
@@ -231,7 +231,7 @@ impl Admin {
         Ok(())
     }
 
-    /// Begins to move a partition to exactly these nodes; returns before the replicas are there.
+    /// Starts to move a partition to exactly these nodes. Returns before the replicas have moved.
     ///
     /// # Errors
     /// Among others `UnknownPartition`, `UnknownNode`, `Unsafe`.
@@ -250,7 +250,7 @@ impl Admin {
         Ok(())
     }
 
-    /// The consumer groups there are, in no particular order.
+    /// All consumer groups, in no particular order.
     ///
     /// # Errors
     /// As for [`Admin::topics`].
@@ -260,7 +260,7 @@ impl Admin {
         Ok(answer.groups)
     }
 
-    /// A consumer group: its members, and who has which partition.
+    /// A consumer group with its members and their partitions.
     ///
     /// # Errors
     /// Among others `UnknownGroup`, `NoLeader`.
@@ -271,10 +271,10 @@ impl Admin {
         repeat!(self, "describing a consumer group", describe_group, request)
     }
 
-    /// How much each partition has that the group has not committed yet, in records and in ms.
+    /// The group's lag per partition, in records and in ms.
     ///
     /// # Errors
-    /// Among others `UnknownGroup`, `NoLeader`. A partition that can't be asked has its own error.
+    /// Among others `UnknownGroup`, `NoLeader`. A partition whose lag is unavailable has an error of its own.
     pub async fn group_lag(&self, group: &str) -> Result<Vec<v1::PartitionLag>> {
         let request = v1::GroupLagRequest {
             group: group.to_owned(),
@@ -288,8 +288,8 @@ impl Admin {
         Ok(answer.partitions)
     }
 
-    /// Moves the positions of a group without members: those of these partitions, or of all of the
-    /// topic. Returns the new ones as (partition, offset).
+    /// Sets the committed offsets of a group without members: those of the named partitions, or of all
+    /// partitions of the topic. Returns the new ones as (partition, offset).
     ///
     /// # Errors
     /// Among others `UnknownGroup`, `UnknownTopic`, `GroupInUse`.
@@ -302,10 +302,11 @@ impl Admin {
         self.seek(group, topic, to, false).await
     }
 
-    /// The same, and creates the group if it does not exist yet: its first member begins there.
+    /// Like [`Admin::seek_group`], but creates the group if it does not exist. Its first member begins at
+    /// these offsets.
     ///
     /// # Errors
-    /// As for [`Admin::seek_group`], but for `UnknownGroup`.
+    /// As for [`Admin::seek_group`], except `UnknownGroup`.
     pub async fn seek_or_create_group(
         &self,
         group: &str,
@@ -342,7 +343,7 @@ impl Admin {
         Ok(positions.map(|at| (at.partition, at.offset)).collect())
     }
 
-    /// Deletes a group without members, and its positions.
+    /// Deletes a group without members, and its committed offsets.
     ///
     /// # Errors
     /// Among others `UnknownGroup`, `GroupInUse`.
@@ -358,7 +359,7 @@ impl Admin {
         let what = "deleting a consumer group";
         let deleted = self.inner.call(what, Safe::ToRepeat, call).await;
         match deleted {
-            // It was an earlier try of ours whose answer was lost.
+            // An earlier try of this call deleted it, and its answer was lost.
             Err(error) if doubt.is_left() && error.code() == Some(ErrorCode::UnknownGroup) => {
                 Ok(())
             }
@@ -366,7 +367,7 @@ impl Admin {
         }
     }
 
-    /// Says what a node is to be: at work, drained of leaderships, or on its way out.
+    /// Sets the desired state of a node: active, drained of leaderships, or leaving the cluster.
     ///
     /// # Errors
     /// Among others `UnknownNode`, `Unsafe`.

@@ -1,14 +1,15 @@
-//! The pauses between tries: they grow, and differ from one client to the next.
+//! Pauses between retries. They grow, and differ between clients.
 
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 
 const FIRST: Duration = Duration::from_millis(10);
-/// Before jitter, which at most doubles it. Short, since it delays how soon publishing resumes.
+/// Maximum before jitter, which at most doubles it. It is short because it delays the resumption of
+/// publishing.
 const LONGEST: Duration = Duration::from_millis(200);
 
-/// Pauses after the first failure, the second, and so on, until a success.
+/// Growing pauses after consecutive failures, until a success.
 #[derive(Debug)]
 pub(crate) struct Backoff {
     seed: u64,
@@ -20,7 +21,7 @@ impl Backoff {
         Backoff { seed, pauses: None }
     }
 
-    /// The pause after one more failure.
+    /// The pause after another failure.
     pub fn pause(&mut self) -> Duration {
         let seed = self.seed;
         let begin = || {
@@ -36,7 +37,7 @@ impl Backoff {
         pauses.next().unwrap_or(LONGEST)
     }
 
-    /// After a success the next pause is a short one again.
+    /// Records a success: the next pause is a short one again.
     pub fn succeeded(&mut self) {
         if self.pauses.take().is_some() {
             self.seed = self

@@ -1,4 +1,4 @@
-//! The client: where the cluster is, and how calls to any of its nodes are made and made again.
+//! The client: knows the addresses of the cluster, and calls any of its nodes with retries.
 
 use std::fmt;
 use std::io;
@@ -32,37 +32,37 @@ use crate::tls::{Secure, Tls};
 
 const SOURCE: &[u8] = b"ropewalk-client";
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long one node may take to tell what it knows before another is asked.
+/// Time after which the next node is asked for metadata.
 const METADATA_TIMEOUT: Duration = Duration::from_secs(2);
-/// A topic made a moment ago is not known to every node yet; so long it is looked for.
+/// Time for which the client looks for an unknown topic: nodes may not know a new topic yet.
 const TOPIC_SEEN_WITHIN: Duration = Duration::from_secs(2);
 /// Age up to which cached metadata counts as current.
 const KNOWN_IS_NEW: Duration = Duration::from_secs(1);
 
-/// A connection to a cluster. Cheap to clone; all clones share one connection a node.
+/// A connection to a cluster. Cheap to clone; all clones share one connection per node.
 #[derive(Clone)]
 pub struct Client {
     pub(crate) inner: Arc<Inner>,
 }
 
-/// What all parts of a client share.
+/// State shared by all parts of a client.
 pub(crate) struct Inner {
     pub connections: Connections,
     pub metadata: Metadata,
     pub refreshes: Refreshes,
     pub clock: Clock,
     pub request_timeout: Duration,
-    /// Where events happen that say nothing else.
+    /// Source of events that set none of their own.
     pub source: Bytes,
     /// Time for which all addresses may refuse the first connection before the client gives up.
     refused_timeout: Duration,
     bootstrap: Vec<String>,
     random: Mutex<SmallRng>,
-    /// Which address to ask first: the one that answered last.
+    /// Index of the address to ask first: the one that answered last.
     preferred: AtomicUsize,
 }
 
-/// Says how to reach a cluster.
+/// Builder of a [`Client`].
 #[derive(Debug, Clone)]
 #[must_use = "nothing happens before connect()"]
 pub struct ClientBuilder {
@@ -77,21 +77,21 @@ pub struct ClientBuilder {
 }
 
 impl ClientBuilder {
-    /// How long one call may take in all, its retries included. The default is 30 s.
+    /// Maximum duration of one call, including its retries. The default is 30 s.
     pub fn request_timeout(mut self, timeout: Duration) -> ClientBuilder {
         self.request_timeout = timeout;
         self
     }
 
-    /// Time for which [`ClientBuilder::connect`] retries while every address refuses the connection, as where
+    /// Time for which [`ClientBuilder::connect`] retries while every address refuses the connection, as when
     /// no node runs. The default is the request timeout. Other failures do not count.
     pub fn refused_timeout(mut self, timeout: Duration) -> ClientBuilder {
         self.refused_timeout = Some(timeout);
         self
     }
 
-    /// Makes connections with this function of an address, `host:port`, in place of TCP: for a
-    /// tunnel, or a simulated network.
+    /// Connects with this function of an address, `host:port`, instead of TCP: for a tunnel, or a simulated
+    /// network.
     pub fn connector<F, Fut, S>(mut self, connect: F) -> ClientBuilder
     where
         F: Fn(String) -> Fut + Clone + Send + Sync + 'static,
@@ -102,39 +102,39 @@ impl ClientBuilder {
         self
     }
 
-    /// Secures every connection, also those to nodes the cluster names. Without this all is plain.
+    /// Secures every connection, including those to nodes that the cluster names. The default is plaintext.
     pub fn tls(mut self, tls: Tls) -> ClientBuilder {
         self.tls = Some(tls);
         self
     }
 
-    /// Where the events of this client happen, unless they say otherwise: a URI reference, as in
-    /// `https://example.com/billing` or `/gates/61`. It is `ropewalk-client` unless told otherwise.
+    /// Source of this client's events, unless an event sets its own: a URI reference, as in
+    /// `https://example.com/billing` or `/gates/61`. The default is `ropewalk-client`.
     pub fn source(mut self, source: impl Into<String>) -> ClientBuilder {
         self.source = Bytes::from(source.into());
         self
     }
 
-    /// Where record timestamps come from, in ms since 1970, in place of the machine's clock.
+    /// Source of record timestamps, in ms since 1970, in place of the machine's clock.
     pub fn clock(mut self, now_ms: impl Fn() -> i64 + Send + Sync + 'static) -> ClientBuilder {
         self.clock = Clock::new(now_ms);
         self
     }
 
-    /// The seed of all random choices (pauses between tries, where keyless records begin, ids of
-    /// events), so that a run can be repeated. Without one it comes from the operating system.
-    /// Clients of one seed give out the same ids: then events need ids of their own.
+    /// Seed of all random choices, so that a run can be repeated: pauses between retries, the first partition
+    /// of keyless records, event ids. By default, the operating system provides it. Clients with the same
+    /// seed generate the same ids; their events then need ids of their own.
     pub fn seed(mut self, seed: u64) -> ClientBuilder {
         self.seed = Some(seed);
         self
     }
 
-    /// Reaches the cluster through any of its addresses.
+    /// Connects to the cluster through any of its addresses.
     ///
     /// # Errors
-    /// `InvalidArgument` for an address that is none, or a file of certificates that can't be used; `Tls`
-    /// at once if no connection to any of the addresses can be secured; otherwise what the last address
-    /// tried said, once the request timeout is up.
+    /// `InvalidArgument` for an invalid address or an unusable certificate file. `Tls` at once if no
+    /// connection to any address can be secured. Otherwise the error of the last address tried, once the
+    /// request timeout is over.
     #[allow(
         clippy::disallowed_methods,
         reason = "who wants to repeat a run gives a seed"
@@ -184,7 +184,7 @@ impl ClientBuilder {
 }
 
 impl Client {
-    /// Reaches a cluster through any of these addresses, each host:port, with the default settings.
+    /// Connects to a cluster through any of these addresses, each `host:port`, with the default settings.
     ///
     /// # Errors
     /// As for [`ClientBuilder::connect`].
@@ -194,7 +194,7 @@ impl Client {
         Client::builder(bootstrap).connect().await
     }
 
-    /// Says how to reach a cluster through any of these addresses, each host:port.
+    /// Creates a builder with these addresses of the cluster, each `host:port`.
     pub fn builder<A: Into<String>>(bootstrap: impl IntoIterator<Item = A>) -> ClientBuilder {
         ClientBuilder {
             bootstrap: bootstrap.into_iter().map(Into::into).collect(),
@@ -223,26 +223,26 @@ impl Client {
         SubscriptionBuilder::new(self.inner.clone(), group)
     }
 
-    /// An id that no other event has, for [`Record::event_id`]: where it must be known before the event
-    /// is sent. A UUID of version 7.
+    /// Generates a unique id for [`Record::event_id`], for callers that must know it before they send the
+    /// event. It is a UUID of version 7.
     pub fn event_id(&self) -> String {
         event::new_event_id(&self.inner)
     }
 
-    /// Topics, nodes, leaders: what an operator sees and changes.
+    /// Administration of topics, nodes, leaders and groups.
     pub fn admin(&self) -> Admin {
         Admin::new(self.inner.clone())
     }
 }
 
-/// Whether a call whose outcome is unknown may be made again.
+/// Repeatability of a call whose outcome is unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Safe {
     ToRepeat,
     OnlyOnce,
 }
 
-/// A request that is given up after so long, here and at the node.
+/// A request that times out after `within`, here and at the node.
 pub(crate) fn bounded<T>(message: T, within: Duration) -> Request<T> {
     let mut request = Request::new(message);
     request.set_timeout(within);
@@ -250,12 +250,12 @@ pub(crate) fn bounded<T>(message: T, within: Duration) -> Request<T> {
 }
 
 impl Inner {
-    /// A seed for one part of the client.
+    /// Draws a seed for one part of the client.
     pub fn draw(&self) -> u64 {
         self.random.lock().next_u64()
     }
 
-    /// All addresses there are to ask, the one that answered last first.
+    /// All known addresses, the one that answered last first.
     pub fn addresses(&self) -> Vec<String> {
         let mut addresses = self.metadata.addresses();
         for address in &self.bootstrap {
@@ -268,7 +268,7 @@ impl Inner {
         self.metadata.of_one_cluster(addresses)
     }
 
-    /// Asks nodes, one after the other, until one answers or the request's time is up.
+    /// Asks nodes one after another until one answers or the request timeout is over.
     pub async fn call<T, F, Fut>(&self, what: &str, safe: Safe, call: F) -> Result<T>
     where
         F: Fn(Node, Duration) -> Fut,
@@ -316,10 +316,10 @@ impl Inner {
             }
             let mut nowhere = round.nowhere;
             if round.error.is_some() && self.metadata.addresses().is_empty() {
-                // Where not one node can be trusted from the beginning, it is these settings that are wrong.
+                // If no node could be trusted from the beginning, this client's settings are wrong.
                 nowhere |= !round.secure;
                 refused_since = refused_since.or(Some(began)).filter(|_| !round.listened);
-                // Where every machine refuses from the beginning, nobody has started a node.
+                // If every machine refuses from the beginning, no node has been started.
                 nowhere |= refused_since.is_some_and(|at| at.elapsed() >= self.refused_timeout);
             }
             failed = match (failed, round.error) {
@@ -350,7 +350,7 @@ impl Inner {
         }
     }
 
-    /// What any node knows of the cluster.
+    /// Metadata, from any node.
     pub async fn metadata_of(&self, request: v1::MetadataRequest) -> Result<v1::MetadataResponse> {
         let ask = |address: String, mut node: Node, within| {
             let request = bounded(request.clone(), within);
@@ -365,7 +365,7 @@ impl Inner {
             .await
     }
 
-    /// Whether the cluster can use a filter; an empty one is none.
+    /// Checks that the cluster accepts a filter; an empty string is no filter.
     pub async fn check_filter(&self, filter: &str) -> Result<()> {
         if filter.is_empty() {
             return Ok(());
@@ -379,7 +379,7 @@ impl Inner {
         asked.await.map(|_| ())
     }
 
-    /// A topic, which may have been created just now through another node.
+    /// The topic, which may have been created just now through another node.
     pub async fn topic(self: &Arc<Self>, name: &str) -> Result<Arc<Topic>> {
         if let Some(known) = self.metadata.known_topic(name) {
             return Ok(known);
@@ -397,8 +397,8 @@ impl Inner {
         }
     }
 
-    /// A topic as the cluster has it now, or as it was last known if nobody answers: it may have been deleted
-    /// and created again since.
+    /// The topic as the cluster has it now, or the cached topic if no node answers. The topic may have been
+    /// deleted and created again since it was cached.
     ///
     /// # Errors
     /// `UnknownTopic`.
@@ -415,15 +415,15 @@ impl Inner {
     }
 }
 
-/// One try at each address, none of which gave an answer.
+/// One try at each address, none of which succeeded.
 #[derive(Default)]
 struct Round {
     error: Option<Error>,
-    /// The last that was asked knows of no such topic or partition.
+    /// The last node asked does not know the topic or partition.
     nowhere: bool,
-    /// At least one failed for another reason than that it could not be secured.
+    /// At least one try failed for a reason other than TLS.
     secure: bool,
-    /// At least one failed for another reason than that it refused the connection.
+    /// At least one try failed for a reason other than a refused connection.
     listened: bool,
 }
 
@@ -436,8 +436,8 @@ impl Round {
     }
 }
 
-/// What a node said tells more than that another could not be asked, and that it could not be trusted
-/// more than that another was not there.
+/// Picks the more informative of two errors. A node's answer outranks a TLS failure, and a TLS failure
+/// outranks an unreachable node.
 fn more_telling(before: Option<Error>, now: Error) -> Error {
     let tells = |error: &Error| match error.kind() {
         ErrorKind::Cluster(_) => 2,

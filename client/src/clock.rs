@@ -1,4 +1,4 @@
-//! The seam to wall time. Only record timestamps come from it; all waiting goes by tokio's clock.
+//! The seam to wall time. Only record timestamps come from it; all waiting uses tokio's clock.
 
 #![allow(clippy::disallowed_methods)] // this is the seam
 

@@ -1,4 +1,4 @@
-//! One connection a node: HTTP/2, multiplexed, made when first used and again when it broke.
+//! One HTTP/2 connection per node: multiplexed, opened on first use, and reopened after a failure.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,21 +19,21 @@ use tower::{ServiceExt, service_fn};
 use crate::error::{Error, Result};
 use crate::tls::Secure;
 
-/// How long a connection may take to be made: one lost packet is sent again within it. A machine that is
-/// gone refuses none, so that a publish stands still for this long, too, where its leader was there.
+/// Time limit of a connection attempt; it allows for one lost packet to be sent again. A dead machine does
+/// not refuse connections, so a publish to a leader there waits this long.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(1_500);
-/// A silent connection is asked for a sign of life this often.
+/// Interval of keep-alive pings on a silent connection.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(1);
-/// Without a sign of life for this long it is given up. A machine that is gone does not close its connections,
-/// so that this and the interval are how long a publish stands still for it: together less than 3 s.
+/// Time after which an unanswered ping closes the connection. A dead machine does not close its connections.
+/// A publish to it stalls for this timeout and the interval, together less than 3 s.
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_millis(1_500);
-/// The most bytes of one answer: what a node returns to one fetch at most, the largest batch there
-/// can be, and room for its envelope.
+/// Maximum size of one answer: the most that a node returns to one fetch, the largest batch, and the
+/// envelope.
 const MAX_ANSWER_BYTES: usize = 72 << 20;
-/// What a node may send on one connection, and on one stream of it, before it is read.
+/// Bytes that a node may send before they are read, per connection and per stream.
 const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 const STREAM_WINDOW_BYTES: u32 = 8 << 20;
-/// Addresses kept; past that those in nobody's use make room.
+/// Maximum number of cached addresses; past it, the cache is cleared.
 const ADDRESSES: usize = 4_096;
 
 type Dial = dyn Fn(String) -> BoxFuture<'static, io::Result<Stream>> + Send + Sync;
@@ -42,7 +42,7 @@ trait Bytes: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Bytes for T {}
 type Stream = Box<dyn Bytes>;
 
-/// How connections are made: through the operating system, or as the builder was told; plain, or in TLS.
+/// The way connections are made: through the operating system or the builder's function, plain or with TLS.
 #[derive(Clone, Default)]
 pub(crate) struct Connector {
     dial: Option<Arc<Dial>>,
@@ -95,7 +95,7 @@ impl Connector {
         }
     }
 
-    /// What stands in front of an address of a node.
+    /// The URI scheme of a node's address.
     fn scheme(&self) -> &'static str {
         match self.secure {
             Some(_) => "https",
@@ -104,7 +104,7 @@ impl Connector {
     }
 }
 
-/// A connection of the operating system's.
+/// A TCP connection of the operating system.
 async fn tcp(uri: Uri) -> io::Result<Stream> {
     let mut connector = HttpConnector::new();
     connector.set_nodelay(true);
@@ -120,14 +120,13 @@ impl fmt::Debug for Connector {
     }
 }
 
-/// All connections of a client, by address.
 #[derive(Debug)]
 pub(crate) struct Connections {
     connector: Connector,
     channels: Mutex<BTreeMap<String, Channel>>,
 }
 
-/// The calls a node answers.
+/// A gRPC client of one node.
 pub(crate) type Node = RopewalkClient<Channel>;
 
 impl Connections {
@@ -138,7 +137,7 @@ impl Connections {
         }
     }
 
-    /// The node at `address`, host:port. Whether it can be reached shows at the first call.
+    /// The node at `address`, `host:port`. The first call shows whether the node is reachable.
     pub fn node(&self, address: &str) -> Result<Node> {
         let channel = self.channel(address)?;
         Ok(RopewalkClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES))
@@ -153,7 +152,7 @@ impl Connections {
             .connector
             .open(&self.endpoint(address)?, address.to_owned());
         if channels.len() >= ADDRESSES {
-            // Whoever still uses them keeps them; they are only no longer found here.
+            // Existing users keep their channels; only this cache forgets them.
             channels.clear();
         }
         channels.insert(address.to_owned(), channel.clone());

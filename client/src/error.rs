@@ -1,4 +1,4 @@
-//! The one error of this crate: what happened, to what, and whether to try again.
+//! The one error type of this crate: the failure, its subject, and whether a retry may succeed.
 
 use std::fmt;
 use std::io;
@@ -9,42 +9,42 @@ use ropewalk_proto::mistake::{Mistake, made};
 use ropewalk_tls::TlsError;
 use tonic::{Code, ConnectError, Status};
 
-/// The result of everything here that can fail.
+/// The result of every fallible call of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What kind of thing went wrong.
+/// The kind of a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The cluster refused or failed it; the code is a row of the cluster's table of errors.
+    /// The cluster refused or failed the call; the code is a row of the cluster's error table.
     Cluster(ErrorCode),
     /// No node could be reached, or the connection broke.
     Unreachable,
-    /// The connection could not be secured: one side speaks TLS and the other does not, or a certificate
-    /// is not to be trusted. Nothing was sent. It may pass, as certificates and settings of a running
-    /// cluster change one node at a time.
+    /// The connection could not be secured: one side speaks TLS and the other does not, or a certificate is
+    /// not trusted. Nothing was sent. The error may be temporary, since certificates and settings of a
+    /// running cluster change one node at a time.
     Tls,
-    /// The time set for the call, or for the delivery of a record, was up.
+    /// The timeout of the call, or of the delivery of a record, is over.
     Timeout,
-    /// A setting or an argument makes no sense.
+    /// A setting or an argument is invalid.
     InvalidArgument,
-    /// A record is larger than a batch or the producer's memory may be.
+    /// A record is larger than a batch, or than the producer's memory.
     TooLarge,
     /// The producer or subscription was closed or dropped.
     Closed,
-    /// The member has left its consumer group, as the application did not keep up with it.
+    /// The member left its consumer group because the application did not keep up.
     LeftGroup,
-    /// A file of this library's on this machine could not be read or written.
+    /// This library could not read or write a file on this machine.
     Storage,
     /// The offset to read was trimmed by retention.
     Trimmed,
-    /// The offset to read is past the end of the log: what was there is no more.
+    /// The offset to read is past the end of the log: its records are gone.
     Truncated,
-    /// What was read does not match its checksum, or does not parse or unpack within the limit.
+    /// The data read does not match its checksum, does not parse, or does not unpack within the limit.
     Corrupt,
 }
 
-/// Why something did not work. Cheap to clone: all records of a batch share one.
+/// Failure of a call or a record. Cheap to clone: all records of a batch share one.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Error {
     inner: Arc<Inner>,
@@ -54,19 +54,19 @@ pub struct Error {
 struct Inner {
     kind: ErrorKind,
     outcome_unknown: bool,
-    /// The record of a batch that was refused, by its place there.
+    /// Index of the record for which its batch was refused.
     record: Option<u32>,
     refused: bool,
     message: String,
 }
 
 impl Error {
-    /// What kind of thing went wrong.
+    /// The kind of the failure.
     pub fn kind(&self) -> ErrorKind {
         self.inner.kind
     }
 
-    /// The row of the cluster's table of errors, if the cluster gave the error.
+    /// The row of the cluster's error table, if the cluster returned the error.
     pub fn code(&self) -> Option<ErrorCode> {
         match self.inner.kind {
             ErrorKind::Cluster(code) => Some(code),
@@ -74,11 +74,11 @@ impl Error {
         }
     }
 
-    /// Whether the same thing, tried again later, may succeed without a change by the caller. This
-    /// client has tried for as long as it was allowed to.
+    /// Returns true if the same call may succeed later without a change by the caller. This client has
+    /// already retried for as long as it was allowed to.
     pub fn is_retryable(&self) -> bool {
         match self.inner.kind {
-            // What was meant is gone. Whether it belongs to the new topic is for the caller to decide.
+            // The intended topic is gone. The caller must decide whether the record belongs in the new one.
             ErrorKind::Cluster(ErrorCode::TopicRecreated) => false,
             ErrorKind::Cluster(code) => code.retry() != Retry::Never,
             ErrorKind::Unreachable | ErrorKind::Tls | ErrorKind::Timeout => true,
@@ -86,19 +86,19 @@ impl Error {
         }
     }
 
-    /// Whether what was asked for may have taken effect all the same, or may yet: a record that is
-    /// published again after such an error can be there twice.
+    /// Returns true if the operation may have taken effect, or may still take effect. A record that is
+    /// published again after such an error can be in the log twice.
     pub fn outcome_unknown(&self) -> bool {
         self.inner.outcome_unknown && !made(Mistake::UnknownIsFailure)
     }
 
-    /// True if the connection was refused: the machine was there, and nothing listened at the address.
+    /// True if the connection was refused: the machine was reachable, and nothing listened at the address.
     pub fn is_refused(&self) -> bool {
         self.inner.refused
     }
 
-    /// Whether the cluster does not know the topic or partition. It may be younger than what the
-    /// asked node has seen, but not by much.
+    /// Returns true if the asked node does not know the topic or partition. It may have been created shortly
+    /// before.
     pub(crate) fn says_there_is_none(&self) -> bool {
         matches!(
             self.code(),
@@ -106,8 +106,8 @@ impl Error {
         )
     }
 
-    /// True if the topic or partition that was meant does not exist, as far as the asked node knows, or
-    /// another has its name.
+    /// True if the intended topic or partition does not exist, as far as the asked node knows, or another
+    /// topic has its name.
     pub(crate) fn says_topic_is_gone(&self) -> bool {
         self.says_there_is_none() || self.code() == Some(ErrorCode::TopicRecreated)
     }
@@ -129,7 +129,7 @@ impl Error {
         }
     }
 
-    /// The record of a batch for which the batch was refused, if it was for one, by its place there.
+    /// Index of the record for which its batch was refused, if there is one.
     pub(crate) fn record(&self) -> Option<u32> {
         self.inner.record
     }
@@ -146,17 +146,17 @@ impl Error {
         Error::new(ErrorKind::InvalidArgument, message)
     }
 
-    /// The same error, with what is known about the outcome.
+    /// Sets whether the outcome is unknown.
     pub(crate) fn with_outcome_unknown(self, outcome_unknown: bool) -> Error {
         self.with(|inner| inner.outcome_unknown = outcome_unknown)
     }
 
-    /// The same error, with what was being done in front of its message.
+    /// Prefixes the message with the operation that failed.
     pub(crate) fn context(self, what: impl fmt::Display) -> Error {
         self.with(|inner| inner.message = format!("{what}: {}", inner.message))
     }
 
-    /// The same error with one change.
+    /// Applies one change.
     fn with(self, change: impl FnOnce(&mut Inner)) -> Error {
         let mut inner = Arc::unwrap_or_clone(self.inner);
         change(&mut inner);
@@ -165,7 +165,7 @@ impl Error {
         }
     }
 
-    /// An error that travelled beside a gRPC status, or a failure of the transport itself.
+    /// The error that came with a gRPC status, or a failure of the transport itself.
     pub(crate) fn from_status(status: &Status, address: &str) -> Error {
         if status.metadata().contains_key(ERROR_METADATA_KEY) {
             return WireError::from(status).into();
@@ -211,13 +211,13 @@ fn causes(status: &Status) -> impl Iterator<Item = &(dyn std::error::Error + 'st
     std::iter::successors(std::error::Error::source(status), |error| error.source())
 }
 
-/// What kept the connection from being secured, if that is why the call failed.
+/// The TLS failure that caused a call to fail, if there is one.
 fn insecure(status: &Status, address: &str) -> Option<TlsError> {
     let first = std::error::Error::source(status)?;
     if let Some(error) = TlsError::find(first) {
         return Some(error.clone());
     }
-    // What a node says to those who speak plainly where it takes nothing but TLS.
+    // A node's reply to a plaintext connection if it accepts only TLS.
     let refused = causes(status).any(|error| {
         let error = error.downcast_ref::<h2::Error>();
         error.is_some_and(|error| error.reason() == Some(h2::Reason::INADEQUATE_SECURITY))
@@ -225,7 +225,7 @@ fn insecure(status: &Status, address: &str) -> Option<TlsError> {
     refused.then(|| TlsError::tls_only(address))
 }
 
-/// Whether nothing can have been sent, since there was no connection.
+/// Returns true if nothing was sent, because there was no connection.
 fn never_connected(status: &Status) -> bool {
     causes(status).any(|error| error.is::<ConnectError>())
 }

@@ -1,4 +1,4 @@
-//! The Ropewalk client: publish keyed records, and read them back in order.
+//! The Ropewalk client: publishes keyed records and reads them back in order.
 //!
 //! ```no_run
 //! use futures_util::StreamExt;
@@ -7,7 +7,7 @@
 //! # async fn example() -> ropewalk_client::Result<()> {
 //! let client = Client::connect(["127.0.0.1:7101"]).await?;
 //!
-//! // Records of one key keep their order; the ticket says when one is on the disks of a majority.
+//! // Records with the same key keep their order. The ticket resolves once a majority has synced the record.
 //! let producer = client.producer("flights").build().await?;
 //! let ticket = producer.send(Record::new().key("N14228").value("took off")).await?;
 //! let receipt = ticket.await?;
@@ -23,7 +23,7 @@
 //! # }
 //! ```
 //!
-//! Consumers in a group share the partitions of their topics, and go on where the group has left off:
+//! The consumers of a group share the partitions of their topics and resume from the committed offsets:
 //!
 //! ```no_run
 //! # async fn book(_: &ropewalk_client::Delivery) -> ropewalk_client::Result<()> { Ok(()) }
@@ -34,7 +34,7 @@
 //!     let _ = tokio::signal::ctrl_c().await;
 //!     stop.shutdown();
 //! });
-//! // Eight at a time; those of one key one after the other.
+//! // Up to eight handlers run at a time; records with the same key run one after another.
 //! let ended = subscription.run(8, |delivery| async move { book(&delivery).await });
 //! if let Err(error) = ended.await {
 //!     eprintln!("{error}");
@@ -43,22 +43,21 @@
 //! # }
 //! ```
 //!
-//! A [`Producer`] gathers records in batches, sends them to the leaders of their partitions, and
-//! sends them again for as long as its delivery timeout lets it: changes of leaders pass unseen,
-//! and no record is written twice. A [`Reader`] follows one partition; a [`Subscription`] is a
-//! member of a consumer group, and [`Seen`] helps it to do nothing twice. [`Admin`] is for topics,
-//! nodes, leaders and groups. [`Record::event`] publishes
-//! what can be followed from topic to topic. Every [`Error`] says whether to try again and whether the outcome is
-//! known.
+//! A [`Producer`] groups records into batches and sends them to the partition leaders. It retries within its
+//! delivery timeout, so leader changes are invisible to the application. No record is written twice.
+//! A [`Reader`] follows one partition. A [`Subscription`] is a member of a consumer group, and [`Seen`] helps
+//! it to skip duplicates. [`Admin`] manages topics, nodes, leaders and groups. [`Record::event`] creates a
+//! record that can be traced from topic to topic. Every [`Error`] states whether a retry may succeed and
+//! whether the outcome is known.
 //!
-//! [`Tls`] says whom a client trusts and what it shows of itself; `docs/secure.md` has more.
+//! [`Tls`] sets the CA that a client trusts and the certificate that it presents; see `docs/secure.md`.
 //!
-//! With the feature `opentelemetry`, records carry the current trace context, and the spans of their
-//! handlers are its children; `docs/tracing.md` has more.
+//! With the feature `opentelemetry`, records carry the current trace context, and the spans of their handlers
+//! are its children; see `docs/tracing.md`.
 //!
-//! All time but record timestamps is tokio's; everything here needs a tokio runtime.
+//! All times except record timestamps come from tokio's clock. Everything here needs a tokio runtime.
 
-/// The front page of the project and those on groups, filters, tracing and TLS hold examples too; they are kept compiling here.
+/// Compiles the examples of the front page and of the pages on groups, filters, tracing and TLS.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct FrontPage;

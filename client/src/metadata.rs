@@ -1,5 +1,5 @@
-//! What the client knows of the cluster: nodes, topics, leaders. Known until an answer shows that
-//! it is out of date, then asked for again, once for all who wait for it.
+//! Cache of cluster metadata: nodes, topics, leaders. An entry stays valid until a response shows that it is
+//! out of date. The client then asks again, once for all callers that wait for it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -16,7 +16,7 @@ use crate::client::Inner;
 use crate::error::{Error, ErrorKind, Result};
 use crate::one_cluster::OneCluster;
 
-/// One node as calls find it.
+/// A partition's leader, as calls address it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Leader {
     pub node_id: u64,
@@ -24,11 +24,11 @@ pub(crate) struct Leader {
     pub address: String,
 }
 
-/// One partition of one topic, whatever topic has that name later.
+/// One partition of one topic. With an id, it never means a later topic of the same name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PartitionId {
     pub topic: Arc<str>,
-    /// 0: whichever topic has the name.
+    /// Id of the topic; 0 means the topic that has the name now.
     pub topic_id: u64,
     pub partition: u32,
 }
@@ -42,7 +42,7 @@ impl PartitionId {
         }
     }
 
-    /// True for a partition of this topic; its number is not looked at.
+    /// Returns true if the partition belongs to this topic. The partition number is not checked.
     fn is_of(&self, topic: &Topic) -> bool {
         self.topic_id == 0 || self.topic_id == topic.id
     }
@@ -54,20 +54,20 @@ impl fmt::Display for PartitionId {
     }
 }
 
-/// A topic as far as routing goes.
+/// The part of a topic that routing needs.
 #[derive(Debug, Clone)]
 pub(crate) struct Topic {
     pub id: u64,
     pub partitioner: Arc<Partitioner>,
     method: i32,
     pub max_batch_bytes: u32,
-    /// It keeps the last record of each key, and takes none without.
+    /// The topic is compacted: it keeps the last record of each key and rejects records without a key.
     pub keys_only: bool,
     leaders: Vec<Leading>,
     learned: Instant,
 }
 
-/// Who leads a partition; node 0 if nobody is known to.
+/// Leader of a partition; node 0 if none is known.
 #[derive(Debug, Clone, Copy, Default)]
 struct Leading {
     node_id: u64,
@@ -75,23 +75,23 @@ struct Leading {
 }
 
 impl Topic {
-    /// How many partitions there are; at least 1. While the topic grows keys map to the first of them.
+    /// Number of partitions, at least 1. While the topic grows, keys map only to the first of them.
     pub fn partitions(&self) -> u32 {
         u32::try_from(self.leaders.len()).unwrap_or(u32::MAX)
     }
 
-    /// True if a node told of it at most `age` ago.
+    /// Returns true if a node reported this topic at most `age` ago.
     pub fn is_of_the_last(&self, age: Duration) -> bool {
         self.learned.elapsed() <= age
     }
 
-    /// True for a later topic of the name than the other one, and for a later ring of the same topic.
+    /// Returns true if this is a later topic of the same name, or a later ring of the same topic.
     pub fn follows(&self, other: &Topic) -> bool {
         let order = |topic: &Topic| (topic.id, topic.partitioner.ring_version());
         order(self) > order(other)
     }
 
-    /// Makes sure that this is the topic which is meant, and has the partition.
+    /// Checks that this is the intended topic and that it has the partition.
     pub fn expect(&self, of: &PartitionId) -> Result<()> {
         let PartitionId {
             topic,
@@ -140,7 +140,7 @@ impl Topic {
             };
             let before = known.and_then(|known| known.leaders.get(told.partition as usize));
             *place = match before {
-                // Another node told of a newer leader than this one knows.
+                // Another node reported a newer leader than this node knows.
                 Some(before) if before.epoch > told.leader_epoch => *before,
                 _ => Leading {
                     node_id: told.leader_node_id,
@@ -160,7 +160,6 @@ impl Topic {
     }
 }
 
-/// The cache.
 #[derive(Debug, Default)]
 pub(crate) struct Metadata {
     state: Mutex<State>,
@@ -168,19 +167,19 @@ pub(crate) struct Metadata {
 
 #[derive(Debug, Default)]
 struct State {
-    /// The cluster of these topics. Ids of another cluster say nothing about their age.
+    /// The cluster of these topics. Topic ids of different clusters can't be compared.
     cluster: OneCluster,
     nodes: BTreeMap<u64, String>,
     topics: BTreeMap<String, Arc<Topic>>,
 }
 
 impl Metadata {
-    /// Where nodes are, as last told.
+    /// Addresses of the nodes, as last reported.
     pub fn addresses(&self) -> Vec<String> {
         self.state.lock().nodes.values().cloned().collect()
     }
 
-    /// Checks that a node that answers is of the cluster that this client has spoken to.
+    /// Checks that a node that responds belongs to the cluster of this client.
     ///
     /// # Errors
     /// `NotServing`: another node may answer.
@@ -194,7 +193,7 @@ impl Metadata {
         state.cluster.check(address, cluster_id, is_node)
     }
 
-    /// Drops addresses of other clusters; those that this client's cluster had before come last.
+    /// Drops addresses of other clusters. Addresses that belonged to this client's cluster earlier come last.
     pub fn of_one_cluster(&self, addresses: Vec<String>) -> Vec<String> {
         let state = self.state.lock();
         state
@@ -215,12 +214,13 @@ impl Metadata {
         })
     }
 
-    /// What is known of a topic.
+    /// The topic, if the cache has it.
     pub fn known_topic(&self, topic: &str) -> Option<Arc<Topic>> {
         self.state.lock().topics.get(topic).cloned()
     }
 
-    /// Takes a node's word that another one leads; without one, forgets that this one does.
+    /// Records a node's report that another node leads. Without a hint, forgets that the reporting node
+    /// leads.
     pub fn not_leader(&self, of: &PartitionId, node_id: u64, hint: Option<&v1::NodeInfo>) {
         let mut state = self.state.lock();
         let hint = hint.filter(|hint| hint.node_id != 0 && !hint.address.is_empty());
@@ -239,7 +239,8 @@ impl Metadata {
         }
     }
 
-    /// Takes a node's word that another topic has the name: what was known is of the one before.
+    /// Records a node's report that another topic has the name: drops the cached topic, which is the earlier
+    /// one.
     pub fn recreated(&self, of: &PartitionId) {
         let mut state = self.state.lock();
         state
@@ -247,14 +248,14 @@ impl Metadata {
             .retain(|name, topic| **name != *of.topic || !of.is_of(topic));
     }
 
-    /// Takes from a status where nodes are.
+    /// Takes the addresses of the nodes from a status.
     pub fn learn_nodes(&self, status: v1::ClusterStatusResponse) {
         let nodes = status.nodes.into_iter().filter_map(|node| node.info);
         let nodes = nodes.map(|node| (node.node_id, node.address));
         self.state.lock().nodes.extend(nodes);
     }
 
-    /// Takes from an answer what it says of each topic that was asked for.
+    /// Takes every requested topic from a response.
     pub fn learn_all(
         &self,
         names: &BTreeSet<String>,
@@ -289,7 +290,7 @@ impl State {
             return Err(unknown_topic(name));
         };
         let known = self.topics.get(name);
-        // The node asked has yet to hear that this topic is gone.
+        // The asked node has not yet learned that this topic was deleted.
         if let Some(later) = known.filter(|known| known.id > info.topic_id) {
             return Ok(later.clone());
         }
@@ -301,7 +302,7 @@ impl State {
 }
 
 impl Inner {
-    /// The leader of a partition: the known one, or whom the cluster names now.
+    /// The leader of a partition: the known one, or the one that the cluster names now.
     ///
     /// # Errors
     /// `TopicRecreated` if a later topic has the name.
@@ -388,7 +389,7 @@ mod tests {
         learn(&metadata, told(1, 1)).unwrap();
         metadata.not_leader(&at(1), 2, None);
         assert_eq!(leader(&metadata), Some(1));
-        // What is said of an earlier topic says nothing about this one.
+        // A report about an earlier topic does not apply to this one.
         metadata.not_leader(&at(9), 1, None);
         assert_eq!(leader(&metadata), Some(1));
         metadata.not_leader(&at(1), 1, None);
@@ -415,7 +416,7 @@ mod tests {
         let metadata = Metadata::default();
         let ids = [1, 2, 1].map(|id| learn(&metadata, with_id(id)).unwrap().id);
         assert_eq!(ids, [1, 2, 2]);
-        // Another cluster counts from the beginning.
+        // Another cluster counts its topic ids from the beginning.
         let mut other = with_id(1);
         other.cluster_id = "another".to_owned();
         assert_eq!(learn(&metadata, other).unwrap().id, 1);

@@ -1,4 +1,4 @@
-//! Positions and times turned into offsets.
+//! Resolves positions and timestamps to offsets.
 
 use std::sync::Arc;
 
@@ -14,18 +14,18 @@ use crate::metadata::PartitionId;
 use crate::record::Offset;
 
 impl Client {
-    /// The offset of a place in a partition, as its leader has it now.
+    /// The offset of a position in a partition, as its leader has it now.
     ///
     /// # Errors
-    /// `UnknownTopic`, `UnknownPartition`, or what the cluster said if no leader could be asked
-    /// within the client's request timeout.
+    /// `UnknownTopic`, `UnknownPartition`, or the error of the cluster if no leader answered within the
+    /// client's request timeout.
     pub async fn offset(&self, topic: &str, partition: u32, place: Offset) -> Result<u64> {
         self.inner.offset(topic, partition, place).await
     }
 }
 
 impl Inner {
-    /// The offset of a place in a partition of the topic that has this name now.
+    /// The offset of a position in a partition of the topic that has this name now.
     pub async fn offset(
         self: &Arc<Self>,
         topic: &str,
@@ -36,10 +36,10 @@ impl Inner {
         self.place(of, place).await.map(|(_, offset)| offset)
     }
 
-    /// The offset of a place in a partition, which comes with the id of the topic that it is of.
+    /// The offset of a position in a partition, and the partition with the id of its topic.
     ///
     /// # Errors
-    /// `TopicRecreated` if a topic was named by its id, and a later one has its name.
+    /// `TopicRecreated` if the caller gave a topic id, and a later topic has the name.
     pub async fn place(
         self: &Arc<Self>,
         mut of: PartitionId,
@@ -75,8 +75,8 @@ impl Inner {
         }
     }
 
-    /// Makes sure that there is such a partition, and takes down which topic it is of. What is known of the
-    /// topic may be out of date: `now` asks.
+    /// Checks that the partition exists, and records the id of its topic. The cached topic may be out of
+    /// date: `now` asks the cluster.
     async fn pin(self: &Arc<Self>, of: &mut PartitionId, now: bool) -> Result<()> {
         let from_before = self.metadata.known_topic(&of.topic).is_some();
         let mut known = self.topic(&of.topic).await?;

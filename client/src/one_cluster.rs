@@ -1,31 +1,31 @@
-//! The cluster that a client speaks to: nodes of another one do not answer for it.
+//! The cluster of a client: nodes of another cluster must not answer for it.
 //!
-//! Another cluster takes its place only at an address of its own, and if none of its nodes answers between two
-//! answers of the other: it was emptied and made again.
+//! Another cluster replaces it only at an address of this cluster, and only if none of its nodes answers
+//! between two answers of the other. This is the case after the cluster was wiped and created again.
 
 use std::collections::BTreeMap;
 
 use ropewalk_proto::error::{ErrorCode, WireError};
 
-/// The cluster, and addresses at which others answered.
+/// The cluster, and the addresses at which other clusters answered.
 #[derive(Debug, Default)]
 pub(crate) struct OneCluster {
     id: String,
-    /// The address that last answered for it.
+    /// The address that last answered for this cluster.
     answered_at: String,
     others: BTreeMap<String, Other>,
 }
 
-/// What a node of another cluster answered.
+/// The answer of a node of another cluster.
 #[derive(Debug, Default)]
 struct Other {
     cluster_id: String,
-    /// Since a node of this client's cluster answered.
+    /// Number of such answers since a node of this client's cluster answered.
     times: u32,
 }
 
 impl OneCluster {
-    /// Checks an answer. `is_node`: the cluster has named this address as a node's.
+    /// Checks an answer. `is_node` is true if the cluster has named this address as a node's.
     ///
     /// # Errors
     /// `NotServing`: another node may answer.
@@ -66,7 +66,8 @@ impl OneCluster {
         ))
     }
 
-    /// Takes the cluster of an answer that passed; true if it is another one than before.
+    /// Adopts the cluster of an answer that passed the check; returns true if it differs from the previous
+    /// one.
     pub fn is_now(&mut self, id: String) -> bool {
         let changed = self.id != id;
         if changed {
@@ -76,7 +77,7 @@ impl OneCluster {
         changed
     }
 
-    /// Drops addresses of other clusters; those that are also this one's come last.
+    /// Drops addresses of other clusters. Addresses that also belong to this cluster come last.
     pub fn sort(&self, addresses: Vec<String>, is_node: impl Fn(&String) -> bool) -> Vec<String> {
         let is_other = |address: &String| self.others.contains_key(address);
         let (mut others, mut addresses): (Vec<_>, Vec<_>) =
@@ -101,13 +102,13 @@ mod tests {
         }
         assert!(answers(&mut cluster, "first:1", "a"));
         assert!(cluster.is_now("a".to_owned()));
-        // Another cluster's address among the first ones is never gone to.
+        // The client never switches to another cluster at a bootstrap address.
         for _ in 0..3 {
             assert!(!answers(&mut cluster, "wrong:1", "b"));
         }
         let addresses = ["wrong:1", "first:1"].map(str::to_owned).to_vec();
         assert_eq!(cluster.sort(addresses.clone(), is_node), ["first:1"]);
-        // One node of the cluster was given to another; the others go on.
+        // One node was moved to another cluster; the others still answer.
         assert!(!answers(&mut cluster, "node-1:1", "b"));
         assert!(answers(&mut cluster, "node-2:1", "a"));
         assert!(!answers(&mut cluster, "node-1:1", "b"));

@@ -1,4 +1,4 @@
-//! One record at a time, for programs that publish seldom and want no producer.
+//! Publishing of single records, for programs that publish rarely and need no producer.
 
 use ropewalk_proto::v1;
 use tonic::Status;
@@ -9,14 +9,14 @@ use crate::error::Result;
 use crate::record::{Receipt, Record};
 
 impl Client {
-    /// Publishes one record and waits for its acknowledgement. Any node takes it, chooses the
-    /// partition by the key, and hands it to the leader.
+    /// Publishes one record and waits for its acknowledgement. Any node accepts it, chooses the partition by
+    /// the key, and forwards it to the leader.
     ///
-    /// This is slower than a [`crate::Producer`], and not idempotent: it is tried again only where
-    /// the first try is known to have failed.
+    /// This is slower than a [`crate::Producer`], and not idempotent. The client retries only if the first
+    /// try is known to have failed.
     ///
     /// # Errors
-    /// What the cluster said; with [`crate::Error::outcome_unknown`] the record may be published.
+    /// The error of the cluster. With [`crate::Error::outcome_unknown`] the record may be published.
     pub async fn publish(&self, topic: &str, record: Record) -> Result<Receipt> {
         let record = record.complete(&self.inner);
         let timestamp_ms = record
@@ -34,7 +34,7 @@ impl Client {
             headers: headers.collect(),
             timestamp_ms: Some(timestamp_ms),
             partition: record.partition,
-            // Whichever topic has the name when the record comes.
+            // Any topic that has the name when the record arrives.
             topic_id: 0,
         };
         let call = |mut node: Node, within| {

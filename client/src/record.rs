@@ -1,4 +1,4 @@
-//! Records as an application gives and gets them.
+//! Records, as an application publishes and receives them.
 
 use bytes::Bytes;
 
@@ -6,10 +6,10 @@ use crate::event::Cause;
 
 pub use ropewalk_proto::batch::Header;
 
-/// A record to publish. A key decides the partition, and records of one key keep their order; a
-/// record without one goes to any partition.
+/// A record to publish. Its key decides the partition, and records with the same key keep their order. A
+/// record without a key goes to any partition.
 ///
-/// No value is not the same as an empty one: a record with a key and no value is a tombstone.
+/// A missing value differs from an empty one: a record with a key and no value is a tombstone.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Record {
     pub(crate) key: Option<Bytes>,
@@ -17,9 +17,9 @@ pub struct Record {
     pub(crate) headers: Vec<Header>,
     pub(crate) timestamp_ms: Option<i64>,
     pub(crate) partition: Option<u32>,
-    /// Whether it is to get what its event lacks.
+    /// The client completes the event headers when it sends the record.
     pub(crate) is_event: bool,
-    /// What it is published in answer to.
+    /// The cause: the record in response to which this one is published.
     pub(crate) cause: Option<Cause>,
 }
 
@@ -53,28 +53,28 @@ impl Record {
         self
     }
 
-    /// Adds headers, those without a value too. Names may repeat; the order is kept.
+    /// Adds headers, including those without a value. Names may repeat; the order is kept.
     #[must_use]
     pub fn headers(mut self, headers: impl IntoIterator<Item = Header>) -> Record {
         self.headers.extend(headers);
         self
     }
 
-    /// Sets the time of the record, in ms since 1970; without it, it is the time of the send.
+    /// Sets the timestamp, in ms since 1970. The default is the time of the send.
     #[must_use]
     pub fn timestamp_ms(mut self, timestamp_ms: i64) -> Record {
         self.timestamp_ms = Some(timestamp_ms);
         self
     }
 
-    /// Sends the record to this partition, whatever its key says.
+    /// Sends the record to this partition, regardless of its key.
     #[must_use]
     pub fn partition(mut self, partition: u32) -> Record {
         self.partition = Some(partition);
         self
     }
 
-    /// What it takes of a producer's memory, in bytes: its content, and the parts that go with it.
+    /// Bytes of the producer's memory that the record takes: its content and its encoding overhead.
     pub(crate) fn memory_bytes(&self) -> usize {
         let bytes_len = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
         let headers = self.headers.iter();
@@ -85,41 +85,41 @@ impl Record {
     }
 }
 
-/// What the encoding of a record takes at most beside its content.
+/// Maximum encoding overhead of a record.
 const RECORD_OVERHEAD_BYTES: usize = 32;
-/// What the encoding of a header takes at most beside its content.
+/// Maximum encoding overhead of a header.
 const HEADER_OVERHEAD_BYTES: usize = 10;
 
-/// Where a published record lies. It is on the disks of a majority.
+/// Position of a published record. A majority of the replicas has synced it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Receipt {
-    /// Its partition.
+    /// Partition of the record.
     pub partition: u32,
-    /// Its offset there.
+    /// Offset in the partition.
     pub offset: u64,
-    /// Its time in ms since 1970.
+    /// Timestamp in ms since 1970.
     pub timestamp_ms: i64,
 }
 
-/// A record as it was read.
+/// A record read from a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConsumedRecord {
-    /// Its partition.
+    /// Partition of the record.
     pub partition: u32,
-    /// Its offset there.
+    /// Offset in the partition.
     pub offset: u64,
-    /// Its time in ms since 1970.
+    /// Timestamp in ms since 1970.
     pub timestamp_ms: i64,
-    /// Its key; none is not the same as empty.
+    /// The key; a missing key differs from an empty one.
     pub key: Option<Bytes>,
-    /// Its value; none is a tombstone, not the same as empty.
+    /// The value; a missing value is a tombstone and differs from an empty one.
     pub value: Option<Bytes>,
-    /// Its headers, in the order given; names may repeat.
+    /// The headers in their original order; names may repeat.
     pub headers: Vec<Header>,
 }
 
 impl ConsumedRecord {
-    /// What it holds, in bytes.
+    /// Size of the key, value and headers, in bytes.
     pub(crate) fn content_bytes(&self) -> usize {
         let bytes_len = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
         let headers = self.headers.iter();
@@ -130,12 +130,12 @@ impl ConsumedRecord {
     }
 }
 
-/// A place in a partition's log.
+/// A position in a partition's log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Offset {
-    /// The first record there still is.
+    /// The first record in the log.
     Beginning,
-    /// After the last record there is now: only what comes later.
+    /// The end of the log: only records published from now on.
     End,
     /// This offset.
     At(u64),

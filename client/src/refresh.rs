@@ -1,6 +1,6 @@
-//! Asking the cluster again, once for all who want to know: one request at a time, for every topic that
-//! somebody waits for, and never sooner than a pause after the last. So a cluster that can't answer usefully
-//! gets as few requests from a client of a thousand partitions as from one of a single partition.
+//! Refresh of metadata, shared by all callers. One request runs at a time, for all topics that callers wait
+//! for, with a minimum pause after the last one. A cluster that can't answer usefully gets as few requests
+//! from a client of a thousand partitions as from a client of one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -16,17 +16,17 @@ use crate::client::Inner;
 use crate::error::{Error, ErrorKind, Result};
 use crate::metadata::{Topic, unknown_topic};
 
-/// Between two requests that follow each other; it doubles up to the longest.
+/// Pause between two consecutive requests; it doubles up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
-/// Short, since it delays how soon publishing resumes.
+/// The pause is short because it delays the resumption of publishing.
 const LONGEST_PAUSE: Duration = Duration::from_millis(160);
-/// After a request this long ago, the next is asked at once, and pauses start over.
+/// Idle time after which the next request starts at once, and the pauses start over.
 const QUIET: Duration = Duration::from_secs(1);
 
 type Found = BTreeMap<String, Result<Arc<Topic>>>;
 type Asking = Shared<BoxFuture<'static, Result<Arc<Found>>>>;
 
-/// The requests of a client for metadata that is out of date.
+/// Requests of a client for metadata that is out of date.
 #[derive(Debug, Default)]
 pub(crate) struct Refreshes {
     rounds: Mutex<Rounds>,
@@ -34,9 +34,8 @@ pub(crate) struct Refreshes {
 
 #[derive(Debug, Default)]
 struct Rounds {
-    /// The round in progress.
     under_way: Option<Round>,
-    /// The round after it, or after a pause.
+    /// The round after the current one, or after a pause.
     next: Option<Round>,
     pace: Pace,
 }
@@ -47,7 +46,7 @@ struct Round {
     asking: Asking,
 }
 
-/// Pauses between requests: sets the earliest time of the next one.
+/// Pauses between requests; sets the earliest time of the next one.
 #[derive(Debug, Default)]
 struct Pace {
     last: Option<Instant>,
@@ -67,7 +66,7 @@ impl Pace {
 }
 
 impl Inner {
-    /// Asks the cluster about a topic, together with all who ask.
+    /// Asks the cluster about a topic; concurrent callers share the request.
     pub async fn refresh(self: &Arc<Self>, topic: &str) -> Result<Arc<Topic>> {
         let asking = self.asking(topic);
         let found = asking.await?;
@@ -75,7 +74,7 @@ impl Inner {
         found.unwrap_or_else(|| Err(unknown_topic(topic)))
     }
 
-    /// The request that a topic's answer comes with.
+    /// The request whose answer includes the topic.
     fn asking(self: &Arc<Self>, topic: &str) -> Asking {
         let mut rounds = self.refreshes.rounds.lock();
         if let Some(now) = &rounds.under_way
@@ -88,7 +87,7 @@ impl Inner {
             return next.asking.clone();
         }
         let before = rounds.under_way.as_ref().map(|now| now.asking.clone());
-        // A task of its own, since whoever waits may look away for a while and others wait as well.
+        // A separate task, because the caller may stop polling while other callers wait as well.
         let task = tokio::spawn(self.clone().ask_after(before));
         let asking = async move {
             let ended = |_| Error::new(ErrorKind::Closed, "the runtime ended");
@@ -104,7 +103,7 @@ impl Inner {
 
     async fn ask_after(self: Arc<Self>, before: Option<Asking>) -> Result<Arc<Found>> {
         if let Some(before) = before {
-            // Its outcome is for those who waited for it.
+            // Only its own callers need its outcome.
             let _ = before.await;
         }
         let at = self.refreshes.rounds.lock().pace.next(Instant::now());

@@ -1,4 +1,4 @@
-//! TLS to the nodes: whom to trust, and what to show.
+//! TLS to the nodes: the trusted CA, and the client's own certificate.
 
 use std::io;
 use std::path::PathBuf;
@@ -12,11 +12,11 @@ use tokio::time::Instant;
 
 use crate::error::{Error, Result};
 
-/// Between two log lines on connections that can't be secured.
+/// Minimum interval between two log lines about connections that can't be secured.
 const LOG_EVERY: Duration = Duration::from_secs(10);
 
-/// TLS to every node of a cluster. The files are PEM; whenever a connection is made they are looked at
-/// again, and what is new in them is used.
+/// TLS to every node of a cluster. The files are PEM. The client checks them for changes on every new
+/// connection, and uses their new content.
 ///
 /// ```no_run
 /// use ropewalk_client::{Client, Tls};
@@ -34,15 +34,15 @@ pub struct Tls {
 }
 
 impl Tls {
-    /// Trusts nodes whose certificate is signed by a CA in this file, and is for the host by which they
-    /// are reached. The CAs of the operating system are not trusted.
+    /// Trusts nodes whose certificate is signed by a CA in this file and matches the host name used to reach
+    /// them. The CAs of the operating system are not trusted.
     pub fn new(ca: impl Into<PathBuf>) -> Tls {
         Tls {
             files: TlsFiles::new(ca),
         }
     }
 
-    /// Shows the nodes this certificate, which they ask for with `tls_client_auth = required`.
+    /// Presents this certificate to the nodes, which they require with `tls_client_auth = required`.
     pub fn identity(self, certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Tls {
         Tls {
             files: self.files.with_own(certificate, key),
@@ -50,11 +50,11 @@ impl Tls {
     }
 }
 
-/// What connections are secured with.
+/// State that secures connections.
 #[derive(Debug)]
 pub(crate) struct Secure {
     keeper: Keeper,
-    /// Whether a connection was ever secured: a failure before that is told by whoever connects.
+    /// True once a connection was secured. Before that, the caller of `connect` reports failures.
     worked: AtomicBool,
     logged: Mutex<Option<Instant>>,
 }
@@ -70,7 +70,7 @@ impl Secure {
         })
     }
 
-    /// Makes TLS on a stream to this address.
+    /// Performs the TLS handshake on a stream to this address.
     pub async fn dial<S>(&self, stream: S, address: &str) -> io::Result<Dialed<S>>
     where
         S: AsyncRead + AsyncWrite + Unpin,

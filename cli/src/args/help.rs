@@ -77,7 +77,7 @@ pub fn command() -> Command {
     complete(Cli::command(), "")
 }
 
-/// Adds examples to a command and to all below it. `path` is its name, without the program.
+/// Adds examples to a command and all of its subcommands. `path` is its name, without the program.
 fn complete(command: Command, path: &str) -> Command {
     let names = command
         .get_subcommands()
@@ -88,7 +88,8 @@ fn complete(command: Command, path: &str) -> Command {
         text => command.after_long_help(text),
     };
     let offers = offers(path);
-    // In place: an argument that is taken out and put back would come after the others on the line.
+    // The argument changes in place: if it were removed and added again, it would move to the end of the
+    // line.
     command = command.mut_args(|arg| {
         let found = offers.iter().find(|(id, _)| arg.get_id() == *id);
         match found.map(|(_, offered)| offered.clone()) {
@@ -103,7 +104,7 @@ fn complete(command: Command, path: &str) -> Command {
     command
 }
 
-/// Arguments that name what the cluster has.
+/// Arguments whose values are names in the cluster.
 fn offers(path: &str) -> Vec<(&'static str, ArgValueCandidates)> {
     let mut offers = vec![
         ("topic", completions::topics()),
@@ -143,7 +144,7 @@ mod tests {
 
     use super::*;
 
-    /// Every verb with its path, including those that only group others.
+    /// Every verb with its path, including verbs that only group others.
     fn verbs(command: &Command, path: &str, found: &mut Vec<(String, Command)>) {
         for verb in command.get_subcommands() {
             let path = format!("{path} {}", verb.get_name())
@@ -212,7 +213,7 @@ mod tests {
         assert_eq!(given("topic").as_deref(), Some("flights"));
     }
 
-    /// The words of each call of the program in a line of shell.
+    /// The words of each call of the program in a shell line.
     fn calls(line: &str) -> Vec<Vec<String>> {
         let mut calls = vec![Vec::new()];
         let (mut word, mut quoted, mut begun) = (String::new(), false, false);

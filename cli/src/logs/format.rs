@@ -1,4 +1,4 @@
-//! Lines of JSON that say which node they are from, and lines of text that stay one line each.
+//! JSON lines with the id of their node, and text lines without control characters.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,15 +11,15 @@ use tracing_subscriber::registry::LookupSpan;
 
 use crate::output::shown;
 
-/// The node that all lines of this process are from; 0: it does not know yet.
+/// The node that writes all lines of this process; 0 until it is known.
 static NODE_ID: AtomicU64 = AtomicU64::new(0);
 
-/// Has all lines from now on say that they are from this node.
+/// Sets the node id of all further lines.
 pub fn node_is(node_id: u64) {
     NODE_ID.store(node_id, Ordering::Relaxed);
 }
 
-/// Puts `node_id` in front of what another format writes, which is to be an object.
+/// Adds `node_id` at the front of the JSON object that another format writes.
 #[derive(Debug)]
 pub struct Numbered<F>(pub F);
 
@@ -49,8 +49,8 @@ where
     }
 }
 
-/// Writes what another format writes of fields without control characters: part of it comes from outside, and
-/// must not look like another line, nor speak to the terminal.
+/// Writes fields like another format, without control characters. Part of the text comes from outside, and
+/// must not look like another line or control the terminal.
 #[derive(Debug)]
 pub struct Escaped<F>(pub F);
 

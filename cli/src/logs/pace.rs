@@ -1,5 +1,5 @@
-//! The pace of lines that libraries write: one for each failed vote or reset stream, as often as somebody outside
-//! likes. This project's own lines have valves where they are written.
+//! Rate limit for the log lines of libraries: outsiders can trigger them at will, with failed votes or reset
+//! streams. This project's own lines have valves at their call sites.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -9,10 +9,10 @@ use ropewalk_node::valve::Valve;
 use tracing::Metadata;
 use tracing::callsite::Identifier;
 
-/// A valve for each place in the libraries' code that has written a line. There are as many as the build has.
+/// One valve per call site in a library that has logged a line. The build bounds their number.
 static PLACES: LazyLock<Mutex<HashMap<Identifier, Valve>>> = LazyLock::new(Mutex::default);
 
-/// True if a line may be written now. Asked once a line.
+/// Returns true if a line may be written now. Called once per line.
 pub fn passes(metadata: &Metadata<'_>) -> bool {
     if metadata.target().starts_with("ropewalk") || !metadata.is_event() {
         return true;
@@ -25,7 +25,7 @@ pub fn passes(metadata: &Metadata<'_>) -> bool {
         .is_some()
 }
 
-/// Lines left out since the start.
+/// Number of lines dropped since the start.
 pub fn left_out() -> u64 {
     PLACES.lock().values().map(Valve::left_out).sum()
 }
@@ -64,7 +64,7 @@ mod tests {
             let one = written(&|| tracing::warn!(target: "h2", "theirs"));
             let other = written(&|| tracing::warn!(target: "h2", "theirs, elsewhere"));
             assert_eq!(own, 1_000);
-            // Another second may begin meanwhile.
+            // Another second may start meanwhile.
             assert!(
                 (5..=100).contains(&one) && (5..=100).contains(&other),
                 "{one} {other}"

@@ -1,14 +1,13 @@
-//! Text of others on a terminal and in the log. Names, addresses and messages come from a server, and
-//! records from anybody: a control character among them could write over what a person reads, or begin a
-//! line that looks like another.
+//! Escapes text of others for terminals and logs. Names, addresses and messages come from a server, and
+//! records from anybody. A control character in them could overwrite the user's screen, or start a line that
+//! looks like another.
 
-/// Bytes as people may see them on their terminal: characters that control it, or begin a line, are shown,
-/// not sent.
+/// Escapes bytes for a terminal: control characters and line breaks are shown instead of sent.
 pub fn shown(bytes: &[u8]) -> String {
     escape(&String::from_utf8_lossy(bytes), |_| false)
 }
 
-/// The same, of text that has lines.
+/// Like [`shown`], but keeps line feeds.
 pub fn shown_lines(text: &str) -> String {
     escape(text, |character| character == '\n')
 }

@@ -1,4 +1,4 @@
-//! Results on stdout: columns for people, JSON for programs. Nothing else in the command prints there.
+//! Results on stdout: columns for people, JSON for programs. No other part of the command prints there.
 
 mod escape;
 mod outlet;
@@ -20,22 +20,22 @@ pub use table::{NONE, about, bytes, columns, list, millis};
 
 use crate::args::{Format, Global};
 
-/// Something that prints as a line of a table, or as a JSON object.
+/// A result that prints as a line of a table, or as a JSON object.
 pub trait Row: Serialize {
-    /// The headings.
+    /// Column headings.
     const COLUMNS: &'static [&'static str];
-    /// One text a heading.
+    /// Cell texts, one per heading.
     fn cells(&self) -> Vec<String>;
 }
 
-/// Where results go, and in which shape.
+/// Output in the chosen format.
 #[derive(Debug, Clone, Copy)]
 pub struct Output {
     format: Format,
 }
 
 impl Output {
-    /// What was asked for, or what suits where stdout leads.
+    /// Creates an output in the requested format, or in the default for the kind of stdout.
     pub fn new(global: &Global) -> Output {
         let suited = || match io::stdout().is_terminal() {
             true => Format::Table,
@@ -46,17 +46,17 @@ impl Output {
         }
     }
 
-    /// The shape results have.
+    /// Format of the results.
     pub fn format(self) -> Format {
         self.format
     }
 
-    /// Prints rows that are all there. Without a reader of stdout they are dropped.
+    /// Prints a complete list of rows. Drops them if stdout has no reader.
     pub fn rows<R: Row>(self, rows: &[R]) -> io::Result<()> {
         unless_closed(self.print_rows(rows))
     }
 
-    /// Prints one thing, for people as `text` says it. Without a reader of stdout it is dropped.
+    /// Prints one value; for people, as `text` formats it. Drops it if stdout has no reader.
     pub fn one<T: Serialize>(self, value: &T, text: impl FnOnce(&T) -> String) -> io::Result<()> {
         unless_closed(self.print_one(value, text))
     }
@@ -84,13 +84,13 @@ impl Output {
         out.flush()
     }
 
-    /// Rows that come one by one.
+    /// A stream for rows that arrive one by one.
     pub fn stream(self) -> Stream {
         Stream::new(self.format)
     }
 }
 
-/// A result that nobody reads is no failure: the exit code is that of the work.
+/// Ignores a closed stdout: the exit code depends on the work alone.
 fn unless_closed(printed: io::Result<()>) -> io::Result<()> {
     match printed {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),

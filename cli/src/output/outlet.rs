@@ -1,5 +1,5 @@
-//! The reader of stdout, and the moment it goes away. A pipe takes bytes that its reader never looks at. Only
-//! a reader that is still there some time later has read them.
+//! Detects the end of stdout's reader. A pipe accepts bytes that its reader never reads. Only a reader that
+//! is still there some time later has read them.
 
 use std::io;
 
@@ -13,7 +13,7 @@ pub struct Outlet {
 }
 
 impl Outlet {
-    /// Begins to watch. A file has no reader that could go away.
+    /// Starts to watch. A file has no reader that could go away.
     #[expect(
         deprecated,
         reason = "stdout stays open for the life of the process; the replacement is an unsafe function"
@@ -26,12 +26,13 @@ impl Outlet {
         }
     }
 
-    /// True if the end of a reader would be noticed.
+    /// True if the end of a reader can be detected.
     pub fn has_reader(&self) -> bool {
         self.stdout.is_some()
     }
 
-    /// Bytes in the pipe that its reader has not taken. Zero where stdout is no pipe: nothing can be told there.
+    /// Number of bytes in the pipe that its reader has not taken. Zero if stdout is not a pipe, since it
+    /// can't be known.
     pub fn unread(&self) -> u64 {
         match self.is_pipe {
             true => rustix::io::ioctl_fionread(io::stdout()).unwrap_or(0),
@@ -39,7 +40,7 @@ impl Outlet {
         }
     }
 
-    /// Returns when nobody reads stdout any longer; never if that can't be noticed. Cancel-safe.
+    /// Waits until stdout has no reader any longer; for ever if that can't be detected. Cancel-safe.
     pub async fn closed(&self) {
         match &self.stdout {
             Some(stdout) if stdout.ready(Interest::ERROR).await.is_ok() => {}

@@ -4,24 +4,24 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// How often something that only waits shows that it still lives.
+/// Redraw interval of a spinner.
 const TICK: Duration = Duration::from_millis(120);
 
-/// Work of a known length. Shown only where stderr is a terminal.
+/// Progress bar for work of a known length. Shown only if stderr is a terminal.
 pub fn bar(length: u64, what: &'static str) -> ProgressBar {
     let bar = ProgressBar::new(length).with_message(what);
     let template = "{msg} [{bar:30}] {percent}% {elapsed_precise} {prefix}";
     with_style(bar, template)
 }
 
-/// Bytes of a known number.
+/// Progress bar for a known number of bytes.
 pub fn bytes_bar(length: u64, what: &'static str) -> ProgressBar {
     let bar = ProgressBar::new(length).with_message(what);
     let template = "{msg} [{bar:30}] {percent}% {binary_bytes_per_sec} {prefix}";
     with_style(bar, template)
 }
 
-/// Work without a known end.
+/// Spinner for work without a known end.
 pub fn spinner(what: &'static str) -> ProgressBar {
     let spinner = with_style(
         ProgressBar::new_spinner(),

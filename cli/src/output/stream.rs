@@ -1,4 +1,4 @@
-//! Rows that come one by one, with no end in sight: printed as they come, never gathered.
+//! Rows that arrive one by one without a known end: printed as they arrive, never collected.
 
 use std::io::{self, StdoutLock, Write};
 
@@ -6,17 +6,17 @@ use serde::Serialize;
 
 use crate::args::Format;
 
-/// Bytes gathered before they are written, when nobody waits for them.
+/// Buffer size from which rows are written without a flush.
 const BUFFER_BYTES: usize = 64 << 10;
 
-/// Prints rows as they come. Call [`Stream::flush`] before waiting for the next one, and
-/// [`Stream::end`] after the last.
+/// Prints rows as they arrive. Call [`Stream::flush`] before waiting for the next one, and [`Stream::end`]
+/// after the last.
 #[derive(Debug)]
 pub struct Stream {
     format: Format,
     buffer: Vec<u8>,
     rows: u64,
-    /// Bytes handed over to stdout.
+    /// Number of bytes written to stdout.
     written: u64,
 }
 
@@ -30,7 +30,7 @@ impl Stream {
         }
     }
 
-    /// One row; for people as `text` writes it.
+    /// Prints one row; for people, as `text` writes it.
     pub fn row<T: Serialize>(
         &mut self,
         row: &T,
@@ -52,7 +52,7 @@ impl Stream {
         self.flush_if_full()
     }
 
-    /// Bytes that have a shape of their own.
+    /// Prints bytes in their own format.
     pub fn text(&mut self, write: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) -> io::Result<()> {
         write(&mut self.buffer)?;
         self.flush_if_full()
@@ -65,19 +65,19 @@ impl Stream {
         Ok(())
     }
 
-    /// Number of bytes printed so far, gathered ones included.
+    /// Number of bytes printed so far, including buffered ones.
     pub fn bytes(&self) -> u64 {
         self.written + self.buffer.len() as u64
     }
 
-    /// Hands what is gathered to whoever reads it.
+    /// Writes the buffer to stdout.
     pub fn flush(&mut self) -> io::Result<()> {
         if self.buffer.is_empty() {
             return Ok(());
         }
         let mut out: StdoutLock<'_> = io::stdout().lock();
         let written = out.write_all(&self.buffer).and_then(|()| out.flush());
-        // What stdout refused was never in the pipe: counted, it would pass for read.
+        // Bytes that stdout refused were never in the pipe. If counted, they would pass for read.
         if written.is_ok() {
             self.written += self.buffer.len() as u64;
         }
@@ -85,7 +85,7 @@ impl Stream {
         written
     }
 
-    /// No more rows: closes what has to be closed.
+    /// Ends the rows, and closes the JSON array if there is one.
     pub fn end(&mut self) -> io::Result<()> {
         if self.format == Format::Json {
             let closing: &[u8] = if self.rows == 0 { b"[]\n" } else { b"\n]\n" };

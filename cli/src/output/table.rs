@@ -1,19 +1,19 @@
-//! Columns for people, and numbers as people read them.
+//! Columns for people, and numbers in readable units.
 
 use comfy_table::{Cell, ContentArrangement, Table, presets};
 
 use super::shown;
 
-/// Stands in a cell for what there is not.
+/// Placeholder of an empty cell.
 pub const NONE: &str = "-";
 
-/// Aligned columns under their headings, without lines, so that they can be cut and searched. On a
-/// terminal that is too narrow for them, a block of lines a row.
+/// Formats aligned columns under their headings, without rules, so that they can be cut and searched. On a
+/// terminal that is too narrow for them, formats each row as a block of lines.
 pub fn columns(headings: &[&str], rows: &[Vec<String>]) -> String {
     columns_within(Table::new().width().map(usize::from), headings, rows)
 }
 
-/// The same, on a terminal of this width.
+/// Like [`columns`], for a terminal of this width.
 pub fn columns_within(width: Option<usize>, headings: &[&str], rows: &[Vec<String>]) -> String {
     let fits = |text: &str| {
         let mut lines = text.lines();
@@ -23,7 +23,7 @@ pub fn columns_within(width: Option<usize>, headings: &[&str], rows: &[Vec<Strin
     if fits(&whole) {
         return whole;
     }
-    // A column in which nobody has anything says nothing.
+    // A column without any value is omitted.
     let says = |column: &usize| {
         let mut cells = rows.iter().filter_map(|row| row.get(*column));
         cells.any(|cell| !cell.is_empty() && cell != NONE)
@@ -62,7 +62,7 @@ fn aligned(headings: &[&str], rows: &[Vec<String>]) -> String {
     lines.join("\n")
 }
 
-/// Each row as lines of a heading and a cell.
+/// Formats each row as lines with a heading and a cell.
 fn blocks(headings: &[&str], rows: &[Vec<String>]) -> String {
     let widest = headings.iter().map(|heading| heading.len()).max();
     let width = widest.unwrap_or(0);
@@ -80,7 +80,7 @@ fn blocks(headings: &[&str], rows: &[Vec<String>]) -> String {
     rows.iter().map(block).collect::<Vec<_>>().join("\n\n")
 }
 
-/// `1,2,3`, or a dash for none.
+/// Formats ids as `1,2,3`, or a dash for none.
 pub fn list(ids: &[u64]) -> String {
     match ids {
         [] => NONE.into(),
@@ -88,7 +88,7 @@ pub fn list(ids: &[u64]) -> String {
     }
 }
 
-/// A duration setting: `7d`, or `unlimited`.
+/// Formats a duration setting: `7d`, or `unlimited`.
 pub fn millis(value_ms: i64) -> String {
     match u64::try_from(value_ms) {
         Ok(value_ms) => {
@@ -102,12 +102,12 @@ pub fn millis(value_ms: i64) -> String {
     }
 }
 
-/// A number of bytes, rounded: `1.5MiB`.
+/// Formats a number of bytes, rounded: `1.5MiB`.
 pub fn about(value: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     let (mut size, mut unit) = (value as f64, "B");
     for next in UNITS {
-        // As 1023.96 would be shown: 1024.0.
+        // 1023.96 would round to 1024.0.
         if size < 1_023.95 {
             break;
         }
@@ -119,7 +119,7 @@ pub fn about(value: u64) -> String {
     }
 }
 
-/// A size setting: `64MiB`, or `unlimited`. Only what is whole in a unit is shown in it.
+/// Formats a size setting: `64MiB`, or `unlimited`. Uses the largest unit that divides the size.
 pub fn bytes(value: i64) -> String {
     const UNITS: [(u64, &str); 4] = [
         (1 << 40, "TiB"),

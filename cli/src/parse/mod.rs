@@ -1,5 +1,5 @@
-//! What people type: durations, sizes, addresses, places in a log. Each reads one way everywhere,
-//! on the command line, in the environment and in the config file. No I/O and no clock here.
+//! User input: durations, sizes, addresses, positions in a log. The syntax is the same on the command line,
+//! in the environment and in the config file. This module must not do I/O or read a clock.
 
 mod name;
 mod quantity;

@@ -4,31 +4,31 @@ use std::time::Duration;
 
 use ropewalk_node::cluster::quantity;
 
-/// A duration with its unit, longer than nothing.
+/// Parses a duration with its unit, longer than zero.
 pub fn duration(text: &str) -> Result<Duration, String> {
     quantity::duration(text).map_err(Into::into)
 }
 
-/// A size in bytes, more than nothing. Whole numbers only: `1536KiB`, not `1.5MiB`.
+/// Parses a size in bytes, more than zero. Whole numbers only: `1536KiB`, not `1.5MiB`.
 pub fn size(text: &str) -> Result<u64, String> {
     quantity::size(text).map_err(Into::into)
 }
 
-/// Milliseconds to keep records for; -1 for ever.
+/// Parses a retention time in milliseconds; -1 for unlimited.
 pub fn retention_time(text: &str) -> Result<i64, String> {
     quantity::or_unlimited(text, quantity::duration_ms)
 }
 
-/// Bytes one partition keeps; -1 for all.
+/// Parses a retention size in bytes per partition; -1 for unlimited.
 pub fn retention_size(text: &str) -> Result<i64, String> {
     quantity::or_unlimited(text, quantity::signed_size)
 }
 
-/// Records a second.
+/// Records per second.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rate(pub f64);
 
-/// A rate: `500/s`, or just `500`.
+/// Parses a rate: `500/s`, or just `500`.
 pub fn rate(text: &str) -> Result<Rate, String> {
     let number = text.trim();
     let number = number.strip_suffix("/s").unwrap_or(number);

@@ -4,13 +4,13 @@ use std::str::FromStr;
 
 use regex::{Regex, RegexBuilder};
 
-/// The most memory a pattern may take.
+/// Maximum memory of a compiled pattern.
 const PATTERN_BYTES: usize = 1 << 20;
 
-/// A part of a line that a record is printed as.
+/// Part of a printed record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Piece {
-    /// These bytes.
+    /// Literal bytes.
     Text(Vec<u8>),
     Topic,
     Partition,
@@ -21,7 +21,7 @@ pub enum Piece {
     Time,
 }
 
-/// `--format`: the parts of each record to print.
+/// Value of `--format`: the parts of each record to print.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordFormat(pub Vec<Piece>);
 
@@ -54,7 +54,7 @@ impl FromStr for RecordFormat {
     }
 }
 
-/// Piece of the line for a letter after a percent sign; none for the percent sign itself.
+/// Piece for the letter after a percent sign; none for the percent sign itself.
 fn piece(letter: Option<char>) -> Result<Option<Piece>, String> {
     Ok(Some(match letter {
         Some('%') => return Ok(None),
@@ -80,7 +80,7 @@ fn escaped(letter: Option<char>) -> Result<char, String> {
     })
 }
 
-/// `--pattern`: topics by their whole name.
+/// Value of `--pattern`, which matches topics by their whole name.
 #[derive(Debug, Clone)]
 pub struct TopicPattern {
     text: String,
@@ -88,12 +88,12 @@ pub struct TopicPattern {
 }
 
 impl TopicPattern {
-    /// The pattern as it was given.
+    /// The pattern as the user gave it.
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// True if the pattern matches a topic of this name.
+    /// Returns true if the pattern matches the topic's name.
     pub fn matches(&self, topic: &str) -> bool {
         self.whole.is_match(topic)
     }

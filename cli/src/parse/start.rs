@@ -1,4 +1,4 @@
-//! Where reading begins.
+//! Start position of reading.
 
 use std::str::FromStr;
 
@@ -7,7 +7,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::quantity::duration;
 
-/// A place in a log, as `--from` names it.
+/// A position in a log, as `--from` names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StartAt {
     /// The oldest record kept.
@@ -18,7 +18,7 @@ pub enum StartAt {
     Offset(u64),
     /// The first record at or after this time, in milliseconds since 1970.
     TimeMs(i64),
-    /// The first record of the last so many milliseconds.
+    /// The first record of the last `n` milliseconds.
     AgoMs(i64),
 }
 

@@ -13,7 +13,7 @@ use super::rows::{NodeRow, PartitionRow};
 use crate::args::ClusterVerb;
 use crate::output::{list, spinner};
 
-/// How often it is looked while waiting.
+/// Interval between two checks.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Time that partitions of living nodes may take to get a leader and to be in sync.
 const GRACE: Duration = Duration::from_secs(3);
@@ -42,16 +42,16 @@ pub async fn run(context: Context, verb: ClusterVerb) -> anyhow::Result<()> {
     }
 }
 
-/// How the cluster is.
+/// Health of the cluster.
 #[derive(Debug, Serialize)]
 struct Health {
     healthy: bool,
     partitions: usize,
-    /// Partitions nobody leads, as TOPIC/P.
+    /// Partitions without a leader, as TOPIC/P.
     without_leader: Vec<String>,
-    /// Partitions with a replica that lags or is not there, as TOPIC/P.
+    /// Partitions with a replica that lags or is missing, as TOPIC/P.
     not_in_sync: Vec<String>,
-    /// Nodes that are not heard from.
+    /// Nodes that do not respond.
     dead_nodes: Vec<u64>,
 }
 
@@ -86,7 +86,7 @@ impl Health {
         }
     }
 
-    /// What is well, and which nodes are missed all the same.
+    /// Describes a healthy cluster, with the nodes that do not respond.
     fn praise(&self) -> String {
         let partitions = self.partitions;
         let led =
@@ -94,7 +94,7 @@ impl Health {
         led + &self.missed()
     }
 
-    /// What is wrong, in a sentence.
+    /// Describes the problems in a sentence.
     fn complaint(&self) -> String {
         let mut wrong = Vec::new();
         let examples = |names: &[String]| names.first().cloned().unwrap_or_default();
@@ -113,7 +113,7 @@ impl Health {
         )
     }
 
-    /// A node that is missed may hold no replica of any topic.
+    /// Names the dead nodes. A dead node may hold no replica, so a healthy cluster can have one.
     fn missed(&self) -> String {
         if self.dead_nodes.is_empty() {
             return String::new();
@@ -132,7 +132,7 @@ async fn look(client: &Client) -> anyhow::Result<Health> {
     Ok(Health::of(&admin.topics().await?, &nodes))
 }
 
-/// Looks until the cluster is healthy or the time is up; an unreachable cluster is worth the wait.
+/// Checks until the cluster is healthy or the time is over. Also retries while the cluster is unreachable.
 async fn health(context: Context, wait: Duration) -> anyhow::Result<()> {
     let begun = Instant::now();
     let progress = (!wait.is_zero()).then(|| spinner("waiting for the cluster to be healthy"));
@@ -198,7 +198,7 @@ fn say(context: &Context, node: u64, state: NodeState) -> anyhow::Result<()> {
     Ok(context.output.one(&changed, text)?)
 }
 
-/// Asks for the node to be taken out, and waits until it is.
+/// Starts to decommission a node, and waits until it is removed.
 async fn decommission(context: Context, node: u64) -> anyhow::Result<()> {
     let client = context.client().await?;
     let admin = client.admin();
@@ -223,12 +223,12 @@ async fn decommission(context: Context, node: u64) -> anyhow::Result<()> {
     say(&context, node, NodeState::Removed)
 }
 
-/// A node on its way out, as one answer after the other shows it. Each may come from another node,
-/// and one that lags may not even know of the node that leaves: that it is gone takes more than that
-/// nobody named it, for its disks may be emptied next.
+/// State of a node that leaves, collected from consecutive answers. Each answer may come from another node,
+/// and one that lags may not know the leaving node. Its absence from an answer does not prove its removal,
+/// after which an operator may wipe its disks.
 #[derive(Debug, Default)]
 struct Leaving {
-    /// How new the newest answer was.
+    /// Metadata index of the newest answer.
     newest: u64,
     seen: bool,
     replicas: u32,
@@ -284,7 +284,7 @@ mod tests {
         }
     }
 
-    /// What a node answers that knows so much of the metadata.
+    /// An answer from a node at this metadata index.
     fn status(
         metadata_index: u64,
         state: Option<NodeState>,
@@ -311,7 +311,8 @@ mod tests {
     fn a_node_has_left_only_when_somebody_says_so() {
         let mut leaving = Leaving::default();
         let not_yet = |replicas| Left::NotYet { replicas };
-        // From a node that is behind: it does not know the one that leaves, or not that it does.
+        // An answer from a node that is behind: it does not know the leaving node, or does not know that it
+        // leaves.
         assert_eq!(leaving.look(&status(3, None, &[]), 4), not_yet(0));
         let unaware = status(5, Some(NodeState::Active), &[]);
         assert_eq!(leaving.look(&unaware, 4), not_yet(0));

@@ -1,5 +1,5 @@
-//! `ropewalk completions`: what a shell needs to complete this command line. The script asks this
-//! program at each key press, so that it offers the topics and groups of the cluster too.
+//! `ropewalk completions`: the completion script for a shell. The script runs this program at each key press,
+//! so that it can also offer the topics and groups of the cluster.
 
 use std::env;
 use std::io::Write;
@@ -19,9 +19,9 @@ use super::Context;
 use crate::args::{self, Global};
 use crate::output::Output;
 
-/// The variable by which the script asks.
+/// Variable through which the script calls.
 const VARIABLE: &str = "ROPEWALK_COMPLETE";
-/// Time that a person who pressed a key waits for the cluster.
+/// Time limit for the cluster's answer after a key press.
 const WITHIN: Duration = Duration::from_secs(1);
 const PROGRAM: &str = "ropewalk";
 
@@ -31,14 +31,14 @@ pub fn run(shell: Shell) -> anyhow::Result<()> {
     let name = shell.to_string();
     let found = shells.completer(&name);
     let found = found.with_context(|| format!("{name} cannot ask for completions; use bash"))?;
-    // Gathered first: a generator may panic where its writer fails, as a closed pipe does.
+    // Written to a buffer first: a generator may panic if its writer fails, as a closed pipe does.
     let mut text = b"# Completes verbs, flags such as --bootstrap, topics and groups.\n".to_vec();
     found.write_registration(VARIABLE, PROGRAM, PROGRAM, &completer(), &mut text)?;
     std::io::stdout().write_all(&text)?;
     Ok(())
 }
 
-/// Command with which the script calls this program: as it was called now, from any working directory.
+/// Command with which the script calls this program: the same as now, but valid in any working directory.
 fn completer() -> String {
     let called = env::args_os().next().map(PathBuf::from);
     let called = called.unwrap_or_else(|| PROGRAM.into());
@@ -96,7 +96,7 @@ fn candidates(
     names.into_iter().map(CompletionCandidate::new).collect()
 }
 
-/// The global flags of the line that is being typed; the rest of the line may be incomplete.
+/// Global flags of the line being typed; the rest of the line may be incomplete.
 fn context() -> anyhow::Result<Context> {
     let typed = env::args_os().skip_while(|word| word != "--").skip(1);
     let matches: ArgMatches = args::command()

@@ -13,15 +13,15 @@ use crate::exit::usage;
 use crate::logs;
 use crate::tls;
 
-/// Time that every address may refuse the connection before the command gives up.
+/// Time for which every address may refuse the connection before the command gives up.
 const REFUSED_TIMEOUT: Duration = Duration::from_secs(5);
-/// Silence of this length is explained on a terminal.
+/// Time without an answer after which a terminal shows a notice.
 const NOTICE_AFTER: Duration = Duration::from_secs(1);
 /// Remedy if nothing listens at any address.
 const HINT: &str =
     "start a cluster with `ropewalk dev`, or name a running node with --bootstrap HOST:PORT";
 
-/// A command may connect many times, as one that waits for a cluster does: it explains once.
+/// Set once the notice was shown: a command that waits for a cluster connects many times, and shows it once.
 static EXPLAINED: AtomicBool = AtomicBool::new(false);
 
 impl Context {
@@ -49,7 +49,7 @@ impl Context {
         })
     }
 
-    /// Connects; if that takes a moment, prints the reason.
+    /// Connects; shows the reason on a delay.
     async fn connect_and_explain(&self, builder: ClientBuilder) -> ropewalk_client::Result<Client> {
         let begun = Instant::now();
         let first = builder.clone().refused_timeout(NOTICE_AFTER).connect();
@@ -59,7 +59,7 @@ impl Context {
                 Err(error) if error.is_refused() => error,
                 done => return done,
             },
-            // Longer than refusals take to show themselves.
+            // This is longer than refusals need to become apparent.
             () = sleep(2 * NOTICE_AFTER) => {
                 explain(&format!("{} does not answer yet; waiting", self.names()));
                 return first.await;

@@ -1,5 +1,5 @@
-//! `ropewalk consume`: prints records. Those of one partition come in its order; partitions are read
-//! side by side, and their records mixed as they arrive.
+//! `ropewalk consume`: prints records. Records of one partition are printed in order. Partitions are read in
+//! parallel, and their records are interleaved as they arrive.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use super::{Context, growing, subscribe};
 use crate::args::ConsumeArgs;
 use crate::exit::usage;
 
-/// Partitions read side by side; of those that end, one more begins as one is done.
+/// Maximum number of partitions read in parallel. When one ends, the next one starts.
 const SIDE_BY_SIDE: usize = 32;
 
 type Spans = BoxStream<'static, (Arc<str>, Span)>;
@@ -51,7 +51,7 @@ pub async fn run(
     Ok(ended?)
 }
 
-/// Spans of each topic to read: those asked for, and with `--follow` those of partitions added later.
+/// Spans of each topic to read: the requested ones, and with `--follow` those of partitions added later.
 async fn spans(client: &Client, args: &ConsumeArgs) -> anyhow::Result<Spans> {
     let mut spans = Vec::new();
     let mut partitions = BTreeMap::new();
@@ -85,7 +85,7 @@ fn check(args: &ConsumeArgs) -> anyhow::Result<()> {
     }
 }
 
-/// The topics named, or those whose name matches now.
+/// The named topics, or those that currently match the pattern.
 pub async fn topics(client: &Client, args: &ConsumeArgs) -> anyhow::Result<Vec<String>> {
     let Some(pattern) = &args.pattern else {
         let mut named = args.topics.clone();
@@ -108,7 +108,7 @@ pub async fn topics(client: &Client, args: &ConsumeArgs) -> anyhow::Result<Vec<S
     Ok(found)
 }
 
-/// The records of all spans that a filter finds, mixed.
+/// The matching records of all spans, interleaved.
 fn all(
     client: Client,
     spans: Spans,
@@ -128,7 +128,8 @@ fn all(
         .boxed()
 }
 
-/// Prints until the records, the count, or the user's patience ends. All three are good ends.
+/// Prints until the records end, the requested count is reached, or the user interrupts. All three are
+/// success.
 async fn print(
     mut records: Records,
     args: &ConsumeArgs,

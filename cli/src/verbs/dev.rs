@@ -1,5 +1,5 @@
-//! `ropewalk dev`: a whole cluster in one process, to develop against. Its nodes are the same as
-//! everywhere, on ports of this machine, with data that stays until `--fresh`.
+//! `ropewalk dev`: a whole cluster in one process, for development. Its nodes are real nodes on ports of this
+//! machine. Their data stays until `--fresh`.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -22,10 +22,10 @@ use crate::exit::usage;
 use crate::logs;
 use crate::output;
 
-/// What a data directory was made with; other numbers would look for its nodes in other places.
+/// File with the parameters of a data directory. Other parameters would look for its nodes elsewhere.
 const SHAPE_FILE: &str = "dev.json";
 const HTTP_PORTS_ABOVE: u16 = 100;
-/// How often it is looked whether a client can publish yet.
+/// Interval between two checks whether a client can publish.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,7 +72,7 @@ pub async fn run(args: DevArgs) -> anyhow::Result<()> {
         said = say_when_ready(shape, starting) => { said?; serving.join_next().await }
         ended = serving.join_next() => ended,
     };
-    // A node that ended by itself takes the others with it.
+    // If one node ends by itself, the others are stopped.
     shutdown.cancel();
     let mut done = flatten(ended);
     while let Some(ended) = serving.join_next().await {
@@ -119,7 +119,7 @@ async fn say_when_ready(
     starting: Vec<oneshot::Receiver<Ready>>,
 ) -> anyhow::Result<()> {
     let Ok(nodes) = try_join_all(starting).await else {
-        // A node ended; why, is told by what it returned.
+        // A node ended; its result contains the reason.
         return std::future::pending().await;
     };
     let addresses = (1..=shape.nodes).map(|number| address(shape, number));
@@ -144,7 +144,7 @@ async fn say_when_ready(
     Ok(())
 }
 
-/// `ropewalk/dev` where the user's programs keep their data, or among the temporary files.
+/// `ropewalk/dev` in the user's data directory, or in the temporary directory.
 fn default_dir() -> PathBuf {
     let set = |name| {
         std::env::var_os(name)
@@ -159,7 +159,7 @@ fn node_dir(dir: &Path, number: u16) -> PathBuf {
     dir.join(format!("node-{number}"))
 }
 
-/// Makes the data directory fit for `shape`, or says why it is not.
+/// Prepares the data directory for `shape`; fails if it can't be used.
 fn prepare(dir: &Path, shape: Shape, fresh: bool) -> anyhow::Result<()> {
     std::fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
     let file = dir.join(SHAPE_FILE);
@@ -187,7 +187,7 @@ fn prepare(dir: &Path, shape: Shape, fresh: bool) -> anyhow::Result<()> {
             )));
         }
         Some(_) => return Ok(()),
-        // ROPEWALK_DATA_DIR may be set for `ropewalk node`.
+        // `ROPEWALK_DATA_DIR` may be set for `ropewalk node`.
         None if DataDir::is_one(dir)
             || (1..=shape.nodes).any(|number| node_dir(dir, number).exists()) =>
         {
@@ -202,7 +202,7 @@ fn prepare(dir: &Path, shape: Shape, fresh: bool) -> anyhow::Result<()> {
     std::fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))
 }
 
-/// Deletes the nodes an earlier run made here, and nothing else; refuses while one of them runs.
+/// Deletes the nodes of an earlier run, and nothing else; fails while one of them runs.
 fn wipe(dir: &Path, earlier: Shape) -> anyhow::Result<()> {
     let nodes = (1..=earlier.nodes)
         .map(|number| node_dir(dir, number))

@@ -1,5 +1,5 @@
-//! A record as `produce -i jsonl` takes it: exactly what `consume -o jsonl` prints. Any other field is
-//! refused, since a misspelt `value` would otherwise publish a tombstone.
+//! Input format of `produce -i jsonl`: exactly the output of `consume -o jsonl`. Other fields are rejected,
+//! since a misspelt `value` would otherwise publish a tombstone.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// A line of jsonl. Topic and offset are those of the record it was read from, and not used.
+/// A JSON line. Topic and offset are those of the original record, and are ignored.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Given {
@@ -20,11 +20,11 @@ pub struct Given {
     _topic: IgnoredAny,
     #[serde(default, rename = "offset")]
     _offset: IgnoredAny,
-    /// The partition it was read from.
+    /// The partition of the original record.
     pub partition: Option<u32>,
     timestamp: Option<Moment>,
     key: Option<Content>,
-    // It may be null, and must be there.
+    // The field is required, but may be null.
     #[serde(deserialize_with = "Option::deserialize")]
     value: Option<Content>,
     #[serde(default)]
@@ -40,7 +40,7 @@ struct GivenHeader {
 }
 
 impl Given {
-    /// The record of a line.
+    /// Parses a line.
     pub fn parse(line: &[u8]) -> serde_json::Result<Given> {
         serde_json::from_slice(line)
     }
@@ -104,7 +104,7 @@ impl<'de> Visitor<'de> for ContentVisitor {
     }
 }
 
-/// A time in ms since 1970: written as such, or as a date.
+/// A time in ms since 1970, given as a number or as a date.
 #[derive(Debug)]
 struct Moment(i64);
 
@@ -163,7 +163,7 @@ mod tests {
         }
     }
 
-    /// Record to publish, as parsed from the line that a record was printed as.
+    /// Parses the printed line of a record, and returns the record to publish.
     fn again(record: &ConsumedRecord) -> Record {
         let line = serde_json::to_vec(&RecordRow::new("flights", record)).unwrap();
         assert!(!line.contains(&b'\n'), "{record:?}");

@@ -63,7 +63,7 @@ struct Deleted {
     deleted: bool,
 }
 
-/// A group with its members, and who reads what.
+/// A group with its members and their partitions.
 #[derive(Debug, Serialize)]
 struct Described {
     group: String,

@@ -1,11 +1,11 @@
-//! What consumer groups look like as they are printed. The JSON names here are part of the contract.
+//! Printed rows of consumer groups. The JSON names here are part of the contract.
 
 use ropewalk_proto::v1;
 use serde::Serialize;
 
 use crate::output::Row;
 
-/// What stands for what there is not.
+/// Placeholder of an empty cell.
 const NONE: &str = "-";
 
 /// A group.
@@ -80,10 +80,10 @@ impl Row for MemberRow {
     }
 }
 
-/// A partition in a group: who reads it, and how far it was read.
+/// A partition in a group: its member, and its committed offset.
 #[derive(Debug, Serialize)]
 pub struct ShareRow {
-    /// Of a deleted topic the name it had; none if nobody knows it.
+    /// For a deleted topic, its former name; none if no node knows it.
     pub topic: Option<String>,
     pub topic_id: u64,
     pub deleted: bool,
@@ -138,7 +138,7 @@ impl Row for ShareRow {
     }
 }
 
-/// How far a group is behind in a partition.
+/// Lag of a group in a partition.
 #[derive(Debug, Serialize)]
 pub struct LagRow {
     pub group: String,
@@ -240,7 +240,7 @@ mod tests {
         assert_eq!(there, ("flights".into(), name("flights"), false));
         let gone = shown(&share("", "flights"));
         assert_eq!(gone, ("flights (deleted)".into(), name("flights"), true));
-        // A node of before names none, nor does a group that has forgotten.
+        // An older node sends no name, nor does a group that has forgotten it.
         let nameless = shown(&share("", ""));
         assert_eq!(nameless, ("(deleted topic, id 7)".into(), None, true));
     }

@@ -1,5 +1,5 @@
 //! Partitions that topics gain while `consume --follow` reads them. Each is read from its beginning, since
-//! all of its records came after the command.
+//! all of its records are newer than the command.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,14 +15,14 @@ use super::span::Span;
 /// Interval between two checks of the topics.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// Topics that are followed, with their known partitions.
+/// Followed topics, with their known partitions.
 struct Followed {
     client: Client,
-    /// Partitions of each topic below this are read already.
+    /// Partition counts of the topics: partitions below the count are already read.
     partitions: BTreeMap<Arc<str>, u32>,
 }
 
-/// Partitions that these topics gain beyond the given counts, as they come. Never ends.
+/// Partitions that these topics gain beyond the given counts, as they appear. Never ends.
 pub fn new_partitions(
     client: Client,
     partitions: BTreeMap<Arc<str>, u32>,
@@ -37,8 +37,8 @@ pub fn new_partitions(
 }
 
 impl Followed {
-    /// Partitions added since the last look. A failed request is repeated at the next look; readers of a
-    /// deleted topic report that themselves.
+    /// Partitions added since the last check. The next check repeats a failed request. The reader of a
+    /// deleted topic reports the deletion itself.
     async fn look(&mut self) -> Vec<(Arc<str>, Span)> {
         let topics = self.topics().await;
         let mut spans = Vec::new();
@@ -65,7 +65,7 @@ impl Followed {
         spans
     }
 
-    /// The topics that are followed, with one request for all of them.
+    /// The followed topics, with one request for all of them.
     async fn topics(&self) -> Vec<TopicInfo> {
         let admin = self.client.admin();
         match self.partitions.first_key_value() {

@@ -1,4 +1,4 @@
-//! A node in this process: its disk, its place in the operating system, and the signals that end it.
+//! A node in this process: its disk, its environment in the operating system, and the signals that stop it.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -21,14 +21,14 @@ use super::quarantine;
 use crate::exit::usage;
 use crate::logs;
 
-/// Between two tries to open the disk again after it failed.
+/// Interval between two attempts to reopen the disk after a failure.
 const REOPEN_EVERY: Duration = Duration::from_secs(1);
-/// How often it is tried: what still reads from the failed disk has to let go of it first.
+/// Maximum number of attempts: readers of the failed disk must release it first.
 const REOPEN_TRIES: u32 = 30;
 
-/// Runs a node until `shutdown`; says through `ready` when it serves. A disk that failed is opened
-/// anew, and the node run again on it, for as long as that works. A database that is damaged is set
-/// aside, and the node run on an empty one, which it can only fill from its own cluster.
+/// Runs a node until `shutdown`; signals `ready` once it serves. After a disk failure, reopens the disk and
+/// runs the node again, as often as that works. A damaged database is set aside, and the node runs on an
+/// empty one, which it can fill only from its own cluster.
 pub async fn serve(
     data_dir: &Path,
     mut config: Config,
@@ -50,7 +50,7 @@ pub async fn serve(
             (_, Some(why)) => {
                 quarantine::check(&locked, &config, why)?;
                 locked.note_damage(why)?;
-                // Opened once more only to be sure that nobody has it open.
+                // Opened once more, only to ensure that the failed run has closed it.
                 match reopen(&locked, &config.limits, &net).await {
                     Err(error) if quarantine::damage(&error).is_none() => return Err(error),
                     closed => drop(closed),
@@ -68,7 +68,7 @@ pub async fn serve(
     }
 }
 
-/// Runs the node once, and keeps beside its database which cluster it is in.
+/// Runs the node once, and remembers its cluster beside the database.
 async fn run(
     locked: &DataDir,
     config: &Config,
@@ -87,14 +87,14 @@ async fn run(
         tracing::error!(%error, "should its database be damaged, this node cannot come back by itself");
     }
     logs::node_is(said.node_id);
-    // Only the first run has somebody to tell, and they need not listen.
+    // Only the first run has a receiver, which may be gone.
     if let Some(ready) = ready.take() {
         let _ = ready.send(said);
     }
     running.await
 }
 
-/// What the node first rests on: its database, or an empty one if that is damaged.
+/// Environment of the first run: the node's database, or an empty one if it is damaged.
 fn first_env(locked: &DataDir, config: &Config, net: &Arc<dyn Net>) -> anyhow::Result<Env> {
     if let Some(why) = locked.damage()? {
         quarantine::set_aside(locked, config, &why)?;
@@ -102,7 +102,7 @@ fn first_env(locked: &DataDir, config: &Config, net: &Arc<dyn Net>) -> anyhow::R
     env(locked, &config.limits, net).or_else(|error| empty_instead(locked, config, net, error))
 }
 
-/// An empty database instead of one that was refused as damaged.
+/// Replaces a database that was rejected as damaged by an empty one.
 fn empty_instead(
     locked: &DataDir,
     config: &Config,
@@ -131,13 +131,13 @@ async fn reopen(locked: &DataDir, limits: &Limits, net: &Arc<dyn Net>) -> anyhow
     }
 }
 
-/// This machine's network, secured as these settings say.
+/// This machine's network, with these TLS settings.
 pub async fn network(tls: TlsSettings) -> anyhow::Result<Arc<dyn Net>> {
     let net = TlsNet::new(Arc::new(TcpNet), tls, Arc::new(SystemClock)).await;
     Ok(Arc::new(net.map_err(|error| usage(error.to_string()))?))
 }
 
-/// What a node rests on here: the disk in its directory, and this machine's clock and network.
+/// Environment of a node: the disk in its directory, and this machine's clock and network.
 fn env(locked: &DataDir, limits: &Limits, net: &Arc<dyn Net>) -> anyhow::Result<Env> {
     let disk = locked.open_disk(RocksOptions {
         database_bytes: limits.database_bytes,
@@ -154,7 +154,7 @@ fn env(locked: &DataDir, limits: &Limits, net: &Arc<dyn Net>) -> anyhow::Result<
     })
 }
 
-/// Ends `shutdown` at the first SIGINT or SIGTERM, and the process at the second.
+/// Cancels `shutdown` at the first SIGINT or SIGTERM, and ends the process at the second.
 pub fn stop_on_signals(shutdown: CancellationToken) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;

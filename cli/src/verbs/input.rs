@@ -1,27 +1,27 @@
-//! Records from lines: one record a line, bytes as they are. A line may hold anything but a line
-//! feed; a carriage return is part of the record.
+//! Records from lines: one record per line, as raw bytes. A line may contain anything but a line feed; a
+//! carriage return is part of the record.
 
 use std::io;
 
 use bytes::Bytes;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt};
 
-/// The longest line that is read: past the largest record any topic takes, so that a file without
-/// line ends costs no more memory than this.
+/// Maximum length of a line. It exceeds the largest record of any topic, and bounds the memory for a file
+/// without line ends.
 pub const LINE_BYTES: usize = 16 << 20;
 
-/// Why the input ends before its end.
+/// Failure of the input.
 #[derive(Debug, thiserror::Error)]
 pub enum InputError {
-    /// The line cannot be a record of any topic.
+    /// The line exceeds the record size of any topic.
     #[error("line {number} is longer than {longest} bytes; split it, no topic takes such a record")]
     LineTooLong { number: u64, longest: usize },
-    /// A key was promised.
+    /// The line lacks its key separator.
     #[error(
         "line {number} has no key separator {separator:?}; write KEY{separator}VALUE, or leave --key-separator out"
     )]
     NoSeparator { number: u64, separator: String },
-    /// The input failed.
+    /// Reading failed.
     #[error("reading line {number} failed: {source}")]
     Read { number: u64, source: io::Error },
 }
@@ -36,7 +36,7 @@ pub struct Lines<R> {
 }
 
 impl<R: AsyncBufRead + Unpin> Lines<R> {
-    /// Lines of at most so many bytes.
+    /// Creates a reader of lines with at most `longest` bytes.
     pub fn new(input: R, longest: usize) -> Lines<R> {
         Lines {
             input,
@@ -46,17 +46,17 @@ impl<R: AsyncBufRead + Unpin> Lines<R> {
         }
     }
 
-    /// Bytes of the lines read.
+    /// Number of bytes in the lines read.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// The number of the line read last, from 1.
+    /// Number of the last line read, from 1.
     pub fn number(&self) -> u64 {
         self.number
     }
 
-    /// The next line without its line feed, or none at the end.
+    /// The next line without its line feed; none at the end.
     pub async fn next(&mut self) -> Result<Option<Bytes>, InputError> {
         let number = self.number + 1;
         let mut line = Vec::new();
@@ -85,7 +85,7 @@ impl<R: AsyncBufRead + Unpin> Lines<R> {
     }
 }
 
-/// The key and the value of a line. Both may be empty; a key is absent only without a separator.
+/// Splits a line into key and value. Both may be empty; the key is absent only if no separator is set.
 pub fn split(
     line: Bytes,
     separator: Option<&str>,
@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     async fn lines(input: &[u8]) -> Vec<Vec<u8>> {
-        // A tiny buffer, so that lines cross its ends.
+        // The buffer is tiny, so that lines cross its ends.
         let reader = tokio::io::BufReader::with_capacity(3, input);
         let mut lines = Lines::new(reader, LINE_BYTES);
         let mut found = Vec::new();

@@ -1,4 +1,5 @@
-//! One file a verb. A verb gets what the user gave, and returns what the exit code is made of.
+//! One file per verb. A verb gets the user's arguments, and returns the result from which the exit code
+//! follows.
 
 mod bench;
 mod cluster;
@@ -37,14 +38,14 @@ use self::interrupt::Interrupts;
 use crate::args::{Cli, Global, Verb};
 use crate::output::Output;
 
-/// What every verb that talks to a cluster needs.
+/// Context of every verb that talks to a cluster.
 #[derive(Debug, Clone)]
 pub struct Context {
     global: Global,
     output: Output,
 }
 
-/// Does what was asked for.
+/// Runs the command.
 pub async fn run(cli: Cli) -> anyhow::Result<()> {
     let output = Output::new(&cli.global);
     let context = Context {
@@ -61,12 +62,12 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
 }
 
 async fn dispatch(context: Context, verb: Verb) -> anyhow::Result<()> {
-    // From here on: connecting, too, may take long.
+    // Interrupts count from here on, since connecting can take long too.
     let interrupts = Interrupts::listen;
     match verb {
         Verb::Completions { shell } => completions::run(shell),
         Verb::Version => version::run(context.output),
-        // These end their own way when they are told to stop.
+        // These verbs handle their own shutdown.
         Verb::Node(args) => node::run(args, &context.global).await,
         Verb::Dev(args) => dev::run(args).await,
         Verb::Produce(args) => produce::run(context, args, interrupts()?).await,
@@ -80,7 +81,7 @@ async fn dispatch(context: Context, verb: Verb) -> anyhow::Result<()> {
     }
 }
 
-/// Ctrl-C ends the wait; what the cluster was already asked for may still happen.
+/// Ends the wait at Ctrl-C; requests that were already sent may still take effect.
 async fn interruptible(
     work: impl Future<Output = anyhow::Result<()>>,
     mut interrupts: Interrupts,

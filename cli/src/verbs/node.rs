@@ -1,4 +1,4 @@
-//! `ropewalk node`: one node, until it is told to stop.
+//! `ropewalk node`: one node, until it is stopped.
 
 use std::future::pending;
 use std::time::Duration;
@@ -14,10 +14,10 @@ use crate::args::{Global, NodeArgs};
 use crate::output;
 use crate::settings;
 
-/// Time that the line waits for the cluster to take the node.
+/// Maximum wait for the node's registration before the ready line.
 const REGISTERED_WITHIN: Duration = Duration::from_secs(2);
 
-/// What the line `ready {…}` says.
+/// Content of the line `ready {…}`.
 #[derive(Debug, Serialize)]
 pub struct ReadyLine {
     pub node_id: u64,
@@ -64,8 +64,8 @@ pub async fn run(args: NodeArgs, global: &Global) -> anyhow::Result<()> {
     }
 }
 
-/// Says that the node serves, unless its cluster refuses it. Without a majority nobody could: then it is said
-/// after a while.
+/// Announces that the node serves, unless its cluster rejects it. Without a majority no node can reject it,
+/// so the line is printed after a timeout.
 async fn announce(mut ready: Ready) {
     let registered = ready.registered.wait_for(|registered| *registered);
     let refused = match timeout(REGISTERED_WITHIN, registered).await {
@@ -77,7 +77,7 @@ async fn announce(mut ready: Ready) {
     }
 }
 
-/// Whoever started the node may have stopped listening; the node goes on.
+/// Prints the ready line. Its reader may be gone; the node continues.
 fn say(ready: Ready) {
     if let Err(error) = output::ready(&ReadyLine::from(ready)) {
         tracing::warn!(%error, "the ready line could not be printed");

@@ -1,4 +1,4 @@
-//! Records on their way to stdout, in the shape that was asked for.
+//! Printer of records, in the requested format.
 
 use std::io::{self, IsTerminal};
 
@@ -17,9 +17,9 @@ use crate::parse::RecordFormat;
 pub struct RecordPrinter {
     stream: Stream,
     format: Option<RecordFormat>,
-    /// People see the topic of each record where there may be several.
+    /// The topic is printed with each record if there may be several.
     with_topic: bool,
-    /// Bytes of records must not control a terminal.
+    /// Stdout is a terminal, which the bytes of records must not control.
     terminal: bool,
 }
 

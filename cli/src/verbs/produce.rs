@@ -1,5 +1,5 @@
-//! `ropewalk produce`: the records of an input. One task reads and sends, one waits for the
-//! acknowledgements in the order of the lines and prints them.
+//! `ropewalk produce`: publishes the records of an input. One task reads and sends. Another waits for the
+//! acknowledgements, in the order of the lines, and prints them.
 
 use std::io;
 
@@ -17,12 +17,12 @@ use crate::args::{CompressionArg, Format, ProduceArgs};
 use crate::logs;
 use crate::output::Stream;
 
-/// Records sent whose acknowledgement is not printed yet.
+/// Maximum number of sent records whose acknowledgements are not printed yet.
 const WAITING_RECORDS: usize = 16_384;
-/// Records between two counts on a terminal.
+/// Number of records between two progress updates.
 const SHOWN_EVERY: u64 = 1_000;
 
-/// A record sent, and the line it came from.
+/// A sent record, with its line.
 struct Sent {
     line: u64,
     ticket: Ticket,
@@ -51,7 +51,7 @@ pub async fn run(
     let printing = print(&context, waiting, &progress);
     let (read, printed) = tokio::join!(reading, printing);
     progress.finish_and_clear();
-    // What was sent first failed first.
+    // The earliest record failed first, so its error is reported.
     let Printed { published, refused } = printed?;
     read.with_context(|| format!("stopped; {}", count(published, "published")))?;
     if let Some(error) = refused {
@@ -74,7 +74,7 @@ async fn producer(context: &Context, args: &ProduceArgs) -> anyhow::Result<Produ
     Ok(producer.build().await?)
 }
 
-/// So many records, and what became of them.
+/// Phrase for a number of records and their outcome.
 fn count(records: u64, done: &str) -> String {
     match records {
         0 => format!("no record is {done}"),
@@ -83,7 +83,7 @@ fn count(records: u64, done: &str) -> String {
     }
 }
 
-/// Sends every record, until the input ends, or a line is no record, or nobody waits for more.
+/// Sends all records, until the input ends, a line is invalid, or the printing task has ended.
 async fn read(
     producer: &Producer,
     mut records: Records<'_>,
@@ -98,13 +98,13 @@ async fn read(
                 let line = records.line();
                 return Err(anyhow!("interrupted; the lines after {line} were not read"));
             }
-            // A record failed; the order of what follows would not be that of the lines.
+            // A record failed; sending later records would break the order of the lines.
             () = sent.closed() => return Ok(()),
         };
         let Some(record) = next else { return Ok(()) };
         let line = records.line();
         progress.set_position(records.bytes());
-        // Room for its acknowledgement comes first: a record is not sent and then forgotten.
+        // Room for the acknowledgement is reserved first, so that no record is sent and then forgotten.
         let sending = async {
             let room = sent.reserve().await.ok()?;
             Some((room, producer.send(record).await))
@@ -124,7 +124,7 @@ async fn read(
     }
 }
 
-/// A line of the input; 0 stands for the command line.
+/// Name of an input line; 0 is the command line.
 fn place(line: u64) -> String {
     match line {
         0 => "the record".into(),
@@ -132,14 +132,14 @@ fn place(line: u64) -> String {
     }
 }
 
-/// Acknowledgements that came.
+/// Result of the printing task.
 struct Printed {
     published: u64,
-    /// The first failure to print one, unless nobody reads them.
+    /// First failure to print an acknowledgement, unless stdout has no reader.
     refused: Option<io::Error>,
 }
 
-/// Prints each acknowledgement in the order of the lines.
+/// Prints each acknowledgement, in the order of the lines.
 async fn print(
     context: &Context,
     mut waiting: mpsc::Receiver<Sent>,
@@ -178,7 +178,7 @@ async fn print(
     Ok(Printed { published, refused })
 }
 
-/// The next record to wait for. Whoever reads the output sees what there is before it waits.
+/// The next record to wait for. Flushes the output before it waits.
 async fn next(waiting: &mut mpsc::Receiver<Sent>, out: &mut Printer) -> Option<Sent> {
     match waiting.try_recv() {
         Ok(sent) => Some(sent),
@@ -189,8 +189,8 @@ async fn next(waiting: &mut mpsc::Receiver<Sent>, out: &mut Printer) -> Option<S
     }
 }
 
-/// Prints acknowledgements where they were asked for. Once nobody reads them, or they can't be written, it
-/// prints nothing further: the records are what counts, and they still go out.
+/// Prints acknowledgements if requested. Once stdout has no reader or fails, it stops printing. The records
+/// have priority, and are still sent.
 struct Printer {
     stream: Option<Stream>,
     refused: Option<io::Error>,

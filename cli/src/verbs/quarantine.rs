@@ -1,12 +1,12 @@
-//! A node whose database is damaged: it keeps what is left of it for the operator, and comes back to
-//! its cluster with an empty one.
+//! Quarantine of a damaged database: keeps its remains for the operator, and lets the node rejoin its cluster
+//! with an empty one.
 
 use anyhow::bail;
 use ropewalk_node::Config;
 use ropewalk_raft_store::data_dir::{DataDir, DataDirError};
 use ropewalk_raft_store::disk::DiskError;
 
-/// What is damaged, if that is why a database could not be opened.
+/// Description of the damage, if damage is the reason that a database could not be opened.
 pub fn damage(error: &anyhow::Error) -> Option<String> {
     match error.downcast_ref::<DataDirError>() {
         Some(DataDirError::Database {
@@ -17,8 +17,8 @@ pub fn damage(error: &anyhow::Error) -> Option<String> {
     }
 }
 
-/// Sets a database aside that nobody has open, so that the next one begins empty; refuses, and
-/// changes nothing, where the node could not come back without it.
+/// Sets a closed database aside, so that the next one starts empty. Fails, and changes nothing, if the node
+/// could not rejoin without it.
 pub fn set_aside(locked: &DataDir, config: &Config, why: &str) -> anyhow::Result<()> {
     check(locked, config, why)?;
     if locked.damage()?.is_none() {
@@ -35,8 +35,7 @@ pub fn set_aside(locked: &DataDir, config: &Config, why: &str) -> anyhow::Result
     Ok(())
 }
 
-/// A node without data gets it from the others: there must be a cluster it is known to be of, and
-/// somebody to ask for it.
+/// Checks that the node can rejoin without data. It must know its cluster, and have another node to ask.
 pub fn check(locked: &DataDir, config: &Config, why: &str) -> anyhow::Result<()> {
     let Some(cluster) = locked.cluster()? else {
         bail!(

@@ -1,4 +1,4 @@
-//! A record as it is printed.
+//! A record as printed.
 
 use std::io::{self, Write};
 
@@ -17,7 +17,6 @@ use crate::parse::{Piece, RecordFormat};
 const TIME: &[BorrowedFormatItem<'_>] =
     format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
 
-/// A record on its way to stdout.
 #[derive(Debug, Serialize)]
 pub struct RecordRow<'a> {
     pub topic: &'a str,
@@ -30,14 +29,14 @@ pub struct RecordRow<'a> {
     pub headers: Vec<HeaderRow<'a>>,
 }
 
-/// A header. A record may carry several of one name, in an order.
+/// A header. A record may have several with the same name; their order counts.
 #[derive(Debug, Serialize)]
 pub struct HeaderRow<'a> {
     pub key: &'a str,
     pub value: Option<Text<'a>>,
 }
 
-/// Bytes: as text where they are UTF-8, as `{"base64":"…"}` where not.
+/// Bytes: text if they are UTF-8, otherwise `{"base64":"…"}`.
 #[derive(Debug, Clone, Copy)]
 pub struct Text<'a>(pub &'a [u8]);
 
@@ -55,7 +54,7 @@ impl Serialize for Text<'_> {
 }
 
 impl<'a> RecordRow<'a> {
-    /// A record as the client read it.
+    /// Creates the row of a record.
     pub fn new(topic: &'a str, record: &'a ConsumedRecord) -> RecordRow<'a> {
         let headers = record.headers.iter().map(|header| HeaderRow {
             key: &header.key,
@@ -72,7 +71,7 @@ impl<'a> RecordRow<'a> {
         }
     }
 
-    /// The record as `--format` says. Nothing stands for a null.
+    /// Writes the record as `--format` specifies. A null is written as nothing.
     pub fn write_format(&self, format: &RecordFormat, out: &mut Vec<u8>) -> io::Result<()> {
         let bytes = |text: Option<Text<'a>>| text.map_or(&[][..], |Text(bytes)| bytes);
         for piece in &format.0 {
@@ -96,7 +95,7 @@ impl<'a> RecordRow<'a> {
         Ok(())
     }
 
-    /// The record in one line, for people: place, time, key, value.
+    /// Writes the record in one line, for people: position, time, key, value.
     pub fn write_line(&self, with_topic: bool, out: &mut Vec<u8>) -> io::Result<()> {
         let time = time_text(self.timestamp_ms);
         if with_topic {
@@ -111,7 +110,7 @@ impl<'a> RecordRow<'a> {
     }
 }
 
-/// Control characters would let a record write over the terminal; they are shown, not sent.
+/// Writes text with control characters escaped, so that a record can't overwrite the terminal.
 fn write_text(out: &mut Vec<u8>, text: Option<Text<'_>>) -> io::Result<()> {
     match text {
         Some(Text(bytes)) => out.write_all(shown(bytes).as_bytes()),
@@ -119,7 +118,7 @@ fn write_text(out: &mut Vec<u8>, text: Option<Text<'_>>) -> io::Result<()> {
     }
 }
 
-/// A time as text, or as the number of ms since 1970 where it has no year from 0 to 9999.
+/// Serializes a time as text, or as ms since 1970 if its year is not from 0 to 9999.
 pub fn as_time<S: Serializer>(timestamp_ms: &i64, serializer: S) -> Result<S::Ok, S::Error> {
     match calendar(*timestamp_ms) {
         Some(text) => serializer.serialize_str(&text),
@@ -127,8 +126,8 @@ pub fn as_time<S: Serializer>(timestamp_ms: &i64, serializer: S) -> Result<S::Ok
     }
 }
 
-/// A time as `--from` takes it, or the number of ms since 1970 where it has no year from 0 to 9999,
-/// as only a producer's own stamp can be.
+/// Formats a time in the syntax of `--from`, or as ms since 1970 if its year is not from 0 to 9999. Only a
+/// producer's own timestamp can be such a time.
 pub fn time_text(timestamp_ms: i64) -> String {
     calendar(timestamp_ms).unwrap_or_else(|| timestamp_ms.to_string())
 }
@@ -184,7 +183,7 @@ mod tests {
         assert_eq!(time_text(i64::MAX), i64::MAX.to_string());
         assert_eq!(time_text(i64::MIN), i64::MIN.to_string());
         assert_eq!(time_text(-1), "1969-12-31T23:59:59.999Z");
-        // The last moment of 9999 and the next, the first of 0 and the one before.
+        // The last moment of 9999 and the next; the first of year 0 and the one before.
         assert_eq!(time_text(253_402_300_799_999), "9999-12-31T23:59:59.999Z");
         assert_eq!(time_text(253_402_300_800_000), "253402300800000");
         assert_eq!(time_text(-62_167_219_200_000), "0000-01-01T00:00:00.000Z");

@@ -1,5 +1,4 @@
-//! The records that `produce` was given: lines of stdin in one of two formats, or one record on the
-//! command line.
+//! Input records of `produce`: lines of stdin in one of two formats, or one record on the command line.
 
 use std::io::{IsTerminal, stderr, stdin, stdout};
 use std::os::fd::AsFd;
@@ -17,17 +16,17 @@ use crate::exit::usage;
 use crate::logs;
 use crate::output::{bytes_bar, spinner};
 
-/// Bytes to read from stdin at a time.
+/// Size of one read from stdin.
 const READ_BYTES: usize = 256 << 10;
-/// The longest line of jsonl: a byte of a record takes up to six there, as in `\u0000`.
+/// Maximum length of a JSON line: one byte of a record takes up to six there, as in `\u0000`.
 const JSONL_BYTES: usize = 6 * LINE_BYTES;
-/// What editors of some systems put in front of UTF-8.
+/// Byte order mark that some editors write at the start of UTF-8.
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
-/// The notice about lines that end as on Windows. Their bytes may be meant, so they stay.
+/// Notice about lines with Windows line ends. The carriage returns may be intended, so they stay.
 const CARRIAGE_RETURN: &str = "ropewalk: line 1 ends in a carriage return, which each record keeps; to publish \
                                without it, take it out first, as with tr -d '\\r'";
 
-/// Records, one after the other.
+/// Records, one after another.
 #[derive(Debug)]
 pub struct Records<'a> {
     args: &'a ProduceArgs,
@@ -41,7 +40,7 @@ enum Source {
 }
 
 impl<'a> Records<'a> {
-    /// The records these flags name, or why they contradict each other.
+    /// Creates the input that these flags name; fails if they contradict each other.
     pub fn new(args: &'a ProduceArgs) -> anyhow::Result<Records<'a>> {
         let jsonl = args.input == InputFormat::Jsonl;
         let one = args.value.is_some() || args.tombstone;
@@ -69,7 +68,7 @@ impl<'a> Records<'a> {
         Err(usage(wrong))
     }
 
-    /// The next record, or none at the end.
+    /// The next record; none at the end.
     pub async fn next(&mut self) -> anyhow::Result<Option<Record>> {
         let record = match &mut self.source {
             Source::One(record) => record.take(),
@@ -81,7 +80,7 @@ impl<'a> Records<'a> {
         Ok(record.map(|record| with_flags(record, self.args)))
     }
 
-    /// The number of the line read last, from 1; 0 on the command line.
+    /// Number of the last line read, from 1; 0 for the command line.
     pub fn line(&self) -> u64 {
         match &self.source {
             Source::Stdin(lines) => lines.number(),
@@ -89,7 +88,7 @@ impl<'a> Records<'a> {
         }
     }
 
-    /// Bytes of the lines read.
+    /// Number of bytes in the lines read.
     pub fn bytes(&self) -> u64 {
         match &self.source {
             Source::Stdin(lines) => lines.bytes(),
@@ -97,7 +96,7 @@ impl<'a> Records<'a> {
         }
     }
 
-    /// Progress for people, unless they type records or acknowledgements are printed to the same terminal.
+    /// Progress bar, unless the user types the records or acknowledgements go to the same terminal.
     pub fn progress(&self, format: Format) -> ProgressBar {
         let printed = format != Format::Table && stdout().is_terminal();
         let typed = stdin().is_terminal() || matches!(self.source, Source::One(_));
@@ -111,14 +110,14 @@ impl<'a> Records<'a> {
     }
 }
 
-/// The length of the file that stdin is, if it is one.
+/// Length of the file that is stdin, if it is one.
 fn file_bytes() -> Option<u64> {
     let stdin = stdin().as_fd().try_clone_to_owned().ok()?;
     let metadata = std::fs::File::from(stdin).metadata().ok()?;
     metadata.is_file().then_some(metadata.len())
 }
 
-/// The next line that is to be a record; none at the end.
+/// The next line that contains a record; none at the end.
 async fn next_line<R: AsyncBufRead + Unpin>(
     format: InputFormat,
     lines: &mut Lines<R>,
@@ -148,7 +147,7 @@ fn lines(jsonl: bool) -> Lines<BufReader<Stdin>> {
     Lines::new(stdin, longest)
 }
 
-/// The record of --key, and --value or --tombstone.
+/// The record from `--key`, and `--value` or `--tombstone`.
 fn single(args: &ProduceArgs) -> Record {
     let mut record = Record::new();
     if let Some(key) = &args.key {

@@ -1,4 +1,4 @@
-//! What the cluster tells of itself, as it is printed. The JSON names here are part of the contract.
+//! Printed rows of cluster data. The JSON names here are part of the contract.
 
 use ropewalk_node::cluster::settings;
 use ropewalk_proto::v1;
@@ -49,12 +49,12 @@ impl From<&v1::TopicInfo> for TopicRow {
     }
 }
 
-/// A setting of a topic, under the name that `topic set` takes.
+/// A setting of a topic, under its name in `topic set`.
 #[derive(Debug)]
 pub struct SettingRow {
     pub name: &'static str,
     pub value: String,
-    /// None where it is the value.
+    /// None if the value is the default.
     pub default: Option<String>,
 }
 
@@ -114,7 +114,7 @@ impl Row for TopicRow {
     }
 }
 
-/// A partition. Ids are of nodes, log_start and high_watermark are offsets.
+/// A partition. Ids are of nodes; log_start and high_watermark are offsets.
 #[derive(Debug, Serialize)]
 pub struct PartitionRow {
     pub topic: String,
@@ -142,7 +142,7 @@ impl PartitionRow {
         })
     }
 
-    /// Whether every replica has everything.
+    /// Returns true if every replica is in sync.
     pub fn is_in_sync(&self) -> bool {
         self.replicas.iter().all(|node| self.in_sync.contains(node))
     }
@@ -206,7 +206,7 @@ impl From<&v1::NodeStatus> for NodeRow {
 }
 
 impl NodeRow {
-    /// Its HTTP address, or only the port where the host is that of `address`.
+    /// The HTTP address of the node, or only the port if the host is that of `address`.
     fn http_port(&self) -> &str {
         let http = self.http.as_deref().unwrap_or_default();
         let host = self.address.rsplit_once(':').map_or("", |(host, _)| host);
@@ -250,7 +250,7 @@ impl Row for NodeRow {
     }
 }
 
-/// A node that is not heard from is dead, whatever it is meant to do.
+/// Name of a node's state. A node that does not respond is dead, regardless of its desired state.
 fn state(state: v1::NodeState, alive: bool) -> &'static str {
     match (state, alive) {
         (v1::NodeState::Removed, _) => "removed",
@@ -335,7 +335,7 @@ mod tests {
             ("min_compaction_lag", "10m", "0s"),
         ];
         assert_eq!(differ.collect::<Vec<_>>(), expected);
-        // Each name and value is one that `topic set` takes back.
+        // `topic set` accepts each printed name and value.
         let back = shown.iter().map(|one| (one.name, one.value.as_str()));
         let back = settings::merge(&settings::defaults(), back).unwrap();
         assert_eq!(back.retention_bytes, set.retention_bytes);

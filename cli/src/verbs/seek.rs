@@ -1,4 +1,4 @@
-//! `ropewalk group seek`: moves a group's positions, or shows where they would go.
+//! `ropewalk group seek`: moves a group's committed offsets, or shows their new values.
 
 use std::collections::BTreeMap;
 
@@ -12,11 +12,11 @@ use super::{Context, span};
 use crate::args::GroupSeekArgs;
 use crate::output::Row;
 
-/// Partitions asked for their offsets at a time.
+/// Maximum number of concurrent offset lookups.
 const ASKED_AT_ONCE: usize = 32;
 
 pub async fn run(context: &Context, client: &Client, args: &GroupSeekArgs) -> anyhow::Result<()> {
-    // One moment for all partitions, whenever each is asked.
+    // The time is fixed once, for all partitions.
     let place = span::place(args.to);
     if args.dry_run {
         let planned = plan(client, args, place).await?;
@@ -47,8 +47,8 @@ pub async fn run(context: &Context, client: &Client, args: &GroupSeekArgs) -> an
     Ok(context.output.rows(&rows)?)
 }
 
-/// Offset each partition would move to. Only lookups are sent, since an older node could take a dry run for a
-/// real move.
+/// Target offset of each partition. Sends only lookups, since an older node could take a dry run for a real
+/// move.
 async fn plan(
     client: &Client,
     args: &GroupSeekArgs,
@@ -85,7 +85,7 @@ async fn plan(
         .await
 }
 
-/// The group as it is; an empty one where it would be created.
+/// The current group; an empty one if it would be created.
 async fn known(client: &Client, args: &GroupSeekArgs) -> anyhow::Result<GroupInfo> {
     match client.admin().describe_group(&args.group).await {
         Err(error) if args.create && error.code() == Some(ErrorCode::UnknownGroup) => {
@@ -114,7 +114,7 @@ async fn target(
     Ok(offset)
 }
 
-/// Offset from which a group reads a partition now.
+/// A group's new committed offset in a partition.
 #[derive(Debug, Serialize)]
 struct Moved {
     group: String,
@@ -136,7 +136,7 @@ impl Row for Moved {
     }
 }
 
-/// Committed offset of a group in a partition, and the offset it would move to.
+/// A group's committed offset in a partition, and its target offset.
 #[derive(Debug, Serialize)]
 struct Planned {
     group: String,

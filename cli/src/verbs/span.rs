@@ -1,4 +1,4 @@
-//! Which part of each partition to read: from where, and to which end.
+//! Range of each partition to read: its start and its end.
 
 use anyhow::bail;
 use futures_util::stream::{self, BoxStream};
@@ -10,20 +10,20 @@ use super::topic::NoTopic;
 use crate::args::ConsumeArgs;
 use crate::parse::StartAt;
 
-/// Partitions asked for their offsets at a time.
+/// Maximum number of concurrent offset lookups.
 const ASKED_AT_ONCE: usize = 32;
 
-/// A part of a partition.
+/// A range of a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
     pub partition: u32,
     /// The first offset.
     pub start: u64,
-    /// The offset after the last; none: go on as records come.
+    /// The offset after the last; none to follow new records.
     pub end: Option<u64>,
 }
 
-/// Spans of a topic that `consume` was asked to read.
+/// Spans of a topic that `consume` reads.
 pub async fn of(client: &Client, topic: &str, args: &ConsumeArgs) -> anyhow::Result<Vec<Span>> {
     let all = partitions(client, topic).await?;
     let wanted = match args.partition {
@@ -34,7 +34,7 @@ pub async fn of(client: &Client, topic: &str, args: &ConsumeArgs) -> anyhow::Res
             all.len().saturating_sub(1)
         ),
     };
-    // One moment for all of them, whenever each is asked.
+    // The time is fixed once, for all partitions.
     let from = place(args.from);
     stream::iter(wanted)
         .map(|partition| one(client, topic, args, partition, from))
@@ -43,7 +43,7 @@ pub async fn of(client: &Client, topic: &str, args: &ConsumeArgs) -> anyhow::Res
         .await
 }
 
-/// A place as the client knows it; a time ago is one of now.
+/// Converts a position to the client's type; a relative time counts from now.
 pub fn place(from: StartAt) -> Offset {
     match from {
         StartAt::Beginning => Offset::Beginning,
@@ -54,7 +54,7 @@ pub fn place(from: StartAt) -> Offset {
     }
 }
 
-/// Everything the topic holds now.
+/// Spans of all records that the topic holds now.
 pub async fn everything(client: &Client, topic: &str) -> anyhow::Result<Vec<Span>> {
     stream::iter(partitions(client, topic).await?)
         .map(|partition| async move {
@@ -71,7 +71,7 @@ pub async fn everything(client: &Client, topic: &str) -> anyhow::Result<Vec<Span
         .await
 }
 
-/// A partition from this place to the end that stands now.
+/// A partition from this position to its current end.
 pub async fn up_to_now(
     client: &Client,
     topic: &str,
@@ -87,7 +87,7 @@ pub async fn up_to_now(
     })
 }
 
-/// As [`records`], but without those that are trimmed before they are read.
+/// Like [`records`], but skips unreadable records, and records that are trimmed before they are read.
 pub fn records_left(
     client: Client,
     topic: String,
@@ -132,7 +132,7 @@ async fn one(
                     "{topic}/{partition} holds offsets {begin} to {end}, not {offset}; start within them"
                 );
             }
-            // Of many partitions, each begins at the nearest it holds.
+            // With many partitions, each starts at the nearest offset that it holds.
             offset.clamp(begin, end.max(begin))
         }
     };
@@ -143,7 +143,8 @@ async fn one(
     })
 }
 
-/// The records of a span that a reader with these settings finds, in order. Ends with the last one, without waiting for what may come after.
+/// The records of a span, in order, from a reader with these settings. Ends with the last record, without
+/// waiting for later ones.
 pub fn records(
     client: Client,
     topic: String,

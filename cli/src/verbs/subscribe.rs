@@ -1,5 +1,5 @@
-//! `ropewalk consume --group`: a member of a consumer group that prints what it is given. **A record
-//! counts as read once the reader of stdout has taken it out of the pipe and is still there**, not before.
+//! `ropewalk consume --group`: a member of a consumer group that prints its records. **A record counts as
+//! read once the reader of stdout has taken it out of the pipe and is still there**, not before.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -22,15 +22,15 @@ use crate::parse::TopicPattern;
 
 /// Records printed before they are flushed and counted as read.
 const AT_ONCE: usize = 1_000;
-/// Without a record for so long, it is looked whether the group has read everything.
+/// Time without a record after which the command checks if the group has read everything.
 const IDLE: Duration = Duration::from_millis(300);
 /// Time after the last write within which a reader of stdout that has enough, such as `head`, is gone.
 const GONE_WITHIN: Duration = Duration::from_millis(100);
-/// Time to wait for partitions of other members, after the last record and the last change of this member's
-/// own.
+/// Maximum wait for partitions of other members, from the last record and the last change of this member's
+/// partitions.
 const OTHERS_WITHIN: Duration = Duration::from_secs(10);
 
-/// The end of each partition that stood at the start.
+/// End offset of each partition at the start.
 type Ends = BTreeMap<TopicPartition, u64>;
 
 pub async fn run(
@@ -78,7 +78,7 @@ pub async fn run(
     Ok(closed?)
 }
 
-/// Becomes a member of the group. Without `--follow`, also finds where to stop.
+/// Joins the group. Without `--follow`, also looks up the end offsets.
 async fn join(
     context: &Context,
     args: &ConsumeArgs,
@@ -103,7 +103,7 @@ async fn join(
     Ok((client, ends, subscription))
 }
 
-/// A topic may be created later, and it may be mistyped: only the user knows.
+/// Reports a missing topic. It may be created later, or be mistyped: only the user knows.
 fn tell_missing(what: &Rebalance) {
     if let Rebalance::TopicsMissing(topics) = what {
         logs::say(&format!(
@@ -130,7 +130,7 @@ fn place(topic: &Arc<str>, partition: u32) -> TopicPartition {
     }
 }
 
-/// Prints until the count, or the ends, are reached.
+/// Prints until the count or the end offsets are reached.
 async fn read(
     client: &Client,
     subscription: &mut Subscription,
@@ -172,7 +172,7 @@ async fn read(
     Ok(())
 }
 
-/// The partitions in which the group, with all its members, has not read up to the ends.
+/// Partitions in which the group, over all members, has not reached the end offsets.
 async fn behind(
     client: &Client,
     group: &str,
@@ -193,17 +193,17 @@ async fn behind(
     Ok(behind.map(|(partition, _)| partition.clone()).collect())
 }
 
-/// Wait for partitions that other members own, or that are moving between members.
+/// Wait for partitions that other members have, or that are moving between members.
 struct Others {
-    /// Partitions of this member as of the last look.
+    /// Partitions of this member at the last check.
     own: BTreeSet<TopicPartition>,
     /// Time of the last record, or of the last change of those partitions.
     since: Instant,
 }
 
 impl Others {
-    /// True if the command waits for these partitions: always for its own, for a bounded time for those of
-    /// other members.
+    /// Returns true if the command must wait for these partitions: without a limit for its own, for a bounded
+    /// time for those of other members.
     fn hold_it_up(
         &mut self,
         subscription: &Subscription,
@@ -257,13 +257,13 @@ impl Printer<'_> {
         Ok(())
     }
 
-    /// Marks what has left the pipe as read: its reader is still there.
+    /// Marks records that have left the pipe as read: their reader is still there.
     fn still_read(&mut self) {
         let read = self.taken.still_read(self.outlet.unread());
         read.into_iter().for_each(Delivery::done);
     }
 
-    /// Waits until the reader has taken everything; not for one that is slow if the command is interrupted.
+    /// Waits until the reader has taken everything. After an interrupt, does not wait for a slow reader.
     async fn drained(&mut self, is_interrupted: bool) {
         loop {
             sleep(GONE_WITHIN).await;
@@ -274,7 +274,7 @@ impl Printer<'_> {
         }
     }
 
-    /// Time to wait for the next record before checking anything else.
+    /// Time to wait for the next record before the next check.
     fn patience(&self) -> Duration {
         match self.taken.waits() {
             true => GONE_WITHIN,

@@ -1,4 +1,4 @@
-//! The topic that was meant, where one was misspelt.
+//! Suggestion of the intended topic for a misspelt name.
 
 use std::time::Duration;
 
@@ -11,12 +11,12 @@ use super::topic::NoTopic;
 use crate::args::{BenchVerb, GroupVerb, PartitionVerb, TopicVerb, Verb};
 use crate::exit::one_line;
 
-/// Least similarity of two names, from 0 to 1, for one to be offered for the other.
+/// Minimum similarity of two names, from 0 to 1, for a suggestion.
 const ALIKE: f64 = 0.85;
-/// Time allowed for an answer that only makes an error friendlier.
+/// Time limit for a request that only improves an error message.
 const WITHIN: Duration = Duration::from_secs(2);
 
-/// The topics a verb names that must exist.
+/// The topics that a verb names and that must exist.
 pub fn topics(verb: &Verb) -> Vec<String> {
     let one = |topic: &String| vec![topic.clone()];
     match verb {
@@ -49,7 +49,7 @@ pub fn is_unknown_topic(error: &anyhow::Error) -> bool {
     })
 }
 
-/// The error, with the topic that was meant if one of the cluster's has a similar name.
+/// Adds a suggestion to the error, if a topic of the cluster has a similar name.
 pub async fn with_near_topic(
     context: &Context,
     named: &[String],
@@ -67,7 +67,7 @@ pub async fn with_near_topic(
     anyhow!("{}; did you mean {near:?}?", one_line(&error))
 }
 
-/// The known name most similar to the given one, if any is similar enough.
+/// The known name most similar to the given one, if it is similar enough.
 fn near<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
     let likeness = |known: &&'a str| {
         let folded = known.to_lowercase();

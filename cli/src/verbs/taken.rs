@@ -1,13 +1,13 @@
-//! Records on their way through stdout. A pipe takes more than its reader looks at, as in `consume | head`: a
-//! record counts as read once its last byte has left the pipe and the reader is still there afterwards.
+//! Records in the pipe of stdout. A pipe accepts more than its reader reads, as in `consume | head`. A record
+//! counts as read once its last byte has left the pipe and the reader is still there afterwards.
 
 use std::collections::VecDeque;
 use std::mem;
 
-/// Records that are printed, and not known to be read yet.
+/// Records that are printed, and not yet known to be read.
 #[derive(Debug)]
 pub struct Taken<T> {
-    /// Each with the number of bytes printed up to its end.
+    /// Each record with the number of bytes printed up to its end.
     printed: VecDeque<(u64, T)>,
     /// Records printed since the last flush.
     since_flush: usize,
@@ -24,7 +24,7 @@ impl<T> Taken<T> {
         }
     }
 
-    /// Adds a printed record that ends behind this number of bytes; returns the number of records since the
+    /// Adds a printed record whose end is at this number of bytes. Returns the number of records since the
     /// last flush.
     pub fn print(&mut self, record: T, end: u64) -> usize {
         self.printed.push_back((end, record));
@@ -32,8 +32,8 @@ impl<T> Taken<T> {
         self.since_flush
     }
 
-    /// Takes note that stdout took all `written` bytes, of which `unread` are in the pipe. So its reader was
-    /// there after the earlier writes; returns the records of those that have left the pipe.
+    /// Records that stdout took all `written` bytes, of which `unread` are in the pipe. This proves that its
+    /// reader was there after the earlier writes. Returns the earlier records that have left the pipe.
     pub fn flushed(&mut self, written: u64, unread: u64) -> Vec<T> {
         self.since_flush = 0;
         if written == self.written {
@@ -43,13 +43,14 @@ impl<T> Taken<T> {
         self.up_to(earlier.min(written.saturating_sub(unread)))
     }
 
-    /// True if anything is written that is not known to be read.
+    /// Returns true if written records are not yet known to be read.
     pub fn waits(&self) -> bool {
         let first = self.printed.front();
         first.is_some_and(|(end, _)| *end <= self.written)
     }
 
-    /// The reader was there some time after the last flush: returns the records that have left the pipe.
+    /// Returns the records that have left the pipe, for a reader that was there some time after the last
+    /// flush.
     pub fn still_read(&mut self, unread: u64) -> Vec<T> {
         self.up_to(self.written.saturating_sub(unread))
     }

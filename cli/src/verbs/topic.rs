@@ -18,11 +18,11 @@ use crate::exit::usage;
 use crate::output::{Row, bar, columns, shown};
 use crate::parse::Setting;
 
-/// How often a topic that grows is looked at.
+/// Interval between two checks of a topic that grows.
 const GROWN_TICK: Duration = Duration::from_millis(100);
 /// Interval between two checks of a new topic.
 const LED_TICK: Duration = Duration::from_millis(250);
-/// Bytes of the longest answer that is read from a person.
+/// Maximum length of a user's answer, in bytes.
 const ANSWER_BYTES: u64 = 1_000;
 
 pub async fn run(context: Context, verb: TopicVerb) -> anyhow::Result<()> {
@@ -47,7 +47,7 @@ pub async fn run(context: Context, verb: TopicVerb) -> anyhow::Result<()> {
     }
 }
 
-/// Deletes a topic. A person at a terminal is asked first; a script has decided.
+/// Deletes a topic. Asks for confirmation on a terminal, but not in a script.
 async fn delete(context: Context, name: String, yes: bool) -> anyhow::Result<()> {
     let client = context.client().await?;
     if !yes && stdin().is_terminal() && stderr().is_terminal() {
@@ -67,7 +67,7 @@ async fn delete(context: Context, name: String, yes: bool) -> anyhow::Result<()>
         .one(&done, |done| format!("deleted {}", done.topic))?)
 }
 
-/// Asks whether to delete a topic. Anything but yes is no.
+/// Asks whether to delete a topic. Any answer other than yes means no.
 async fn confirm(
     topic: &TopicInfo,
     answers: &mut (impl AsyncBufRead + Unpin),
@@ -112,7 +112,7 @@ async fn create(context: Context, args: TopicCreateArgs) -> anyhow::Result<()> {
     Ok(context.output.rows(&[TopicRow::from(&topic)])?)
 }
 
-/// Returns a new topic once all of its partitions have leaders. A terminal shows how many have.
+/// Returns a new topic once all of its partitions have leaders. On a terminal, shows the number that have.
 async fn led(context: &Context, mut topic: TopicInfo) -> anyhow::Result<TopicInfo> {
     let deadline = Instant::now() + context.global.timeout;
     let all = topic.partitions.len();
@@ -139,7 +139,7 @@ async fn led(context: &Context, mut topic: TopicInfo) -> anyhow::Result<TopicInf
     }
 }
 
-/// Returns once keys map to the new partitions.
+/// Adds partitions, and returns once keys map to them.
 async fn grow(context: Context, name: &str, partitions: u32) -> anyhow::Result<()> {
     let admin = context.client().await?.admin();
     let mut topic = admin.grow_topic(name, partitions).await?;
@@ -162,7 +162,7 @@ fn is_grown(topic: &TopicInfo) -> bool {
     last.is_none_or(|growth| growth.ring_version <= topic.ring_version)
 }
 
-/// Refuses as a setting what a new topic is given by a flag.
+/// Rejects settings that have a flag of their own.
 fn check_flags(args: &TopicCreateArgs) -> Result<(), String> {
     let mut given = args.settings.iter();
     let flag = |one: &&Setting| ["partitions", "replicas"].contains(&one.key.as_str());
@@ -174,7 +174,7 @@ fn check_flags(args: &TopicCreateArgs) -> Result<(), String> {
     }
 }
 
-/// The settings asked for; the defaults where nothing was.
+/// The requested settings, with defaults for the others.
 fn wanted(args: &TopicCreateArgs) -> Result<TopicSettings, WireError> {
     let set = args
         .settings
@@ -196,7 +196,7 @@ async fn describe(context: Context, name: &str) -> anyhow::Result<()> {
     Ok(context.output.one(&described, text)?)
 }
 
-/// The topic, all of its settings, and its partitions.
+/// Formats the topic, all of its settings, and its partitions.
 fn text(described: &Described) -> String {
     let topic = columns(TopicRow::COLUMNS, &[described.topic.cells()]);
     let settings = described.topic.settings().into_iter();
@@ -216,14 +216,14 @@ fn text(described: &Described) -> String {
 }
 
 impl Context {
-    /// One topic as the cluster tells of it.
+    /// One topic, as the cluster reports it.
     pub async fn topic(&self, name: &str) -> anyhow::Result<TopicInfo> {
         let found = self.client().await?.admin().topic(name).await?;
         found.ok_or_else(|| NoTopic(name.to_owned()).into())
     }
 }
 
-/// A topic is missing.
+/// The topic does not exist.
 #[derive(Debug, thiserror::Error)]
 #[error("there is no topic {0:?}; create it with `ropewalk topic create {0}`")]
 pub struct NoTopic(pub String);

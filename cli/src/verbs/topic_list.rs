@@ -1,4 +1,4 @@
-//! `ropewalk topic list`: all topics, what they hold, and what comes in.
+//! `ropewalk topic list`: all topics, with their sizes and rates.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -33,7 +33,7 @@ pub async fn run(context: Context, rates: Option<Duration>) -> anyhow::Result<()
     Ok(context.output.rows(&rated.collect::<Vec<_>>())?)
 }
 
-/// All topics but the cluster's own, by name.
+/// All topics except internal ones, by name.
 async fn topics(client: &Client) -> anyhow::Result<Vec<TopicInfo>> {
     let mut topics = client.admin().topics().await?;
     topics.retain(|topic| !is_internal(&topic.name));
@@ -41,14 +41,14 @@ async fn topics(client: &Client) -> anyhow::Result<Vec<TopicInfo>> {
     Ok(topics)
 }
 
-/// A topic with what it holds, as its leaders told within the last second.
+/// A topic with its size, as its leaders reported within the last second.
 #[derive(Debug, Serialize)]
 struct HeldRow {
     #[serde(flatten)]
     topic: TopicRow,
-    /// Records that can be read; of a compacted topic those before compaction.
+    /// Number of readable records; for a compacted topic, the number before compaction.
     records: u64,
-    /// Bytes of the logs of its leaders: its replicas take them once more each.
+    /// Bytes in the logs of its leaders. Each further replica takes the same again.
     bytes: u64,
 }
 
@@ -93,13 +93,13 @@ impl Row for HeldRow {
     }
 }
 
-/// A topic with what comes in.
+/// A topic with its incoming rates.
 #[derive(Debug, Serialize)]
 struct RatedRow {
     #[serde(flatten)]
     held: HeldRow,
     records_per_s: Option<f64>,
-    /// None where retention or compaction took bytes meanwhile.
+    /// None if retention or compaction removed bytes meanwhile.
     bytes_per_s: Option<f64>,
 }
 

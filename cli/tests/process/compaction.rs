@@ -1,5 +1,4 @@
-//! A topic that is compacted, through the command: three processes, and a reader that begins at the
-//! beginning.
+//! A compacted topic, through the command: three processes, and a reader that starts at the beginning.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,7 +11,7 @@ use crate::support::{Cluster, PATIENCE};
 const KEYS: usize = 20;
 const ROUNDS: usize = 60;
 
-/// Nodes that look at retention and compaction all the time.
+/// Nodes that check retention and compaction continuously.
 async fn eager_cluster() -> Cluster {
     let dir = tempfile::tempdir().unwrap();
     let config = dir.path().join("node.toml");

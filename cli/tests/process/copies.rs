@@ -1,4 +1,4 @@
-//! Records that leave a topic as text and come back, and the ways to name what is read.
+//! Records that leave a topic as text and come back, and the ways to name the records to read.
 
 use bytes::Bytes;
 use ropewalk_client::{Client, ConsumedRecord, Header, Offset, Record};
@@ -19,7 +19,7 @@ async fn with_topics(topics: &[&str]) -> Cluster {
     cluster
 }
 
-/// Everything a topic holds, partition by partition.
+/// All records of a topic, partition by partition.
 async fn everything(client: &Client, topic: &str) -> Vec<ConsumedRecord> {
     let mut found = Vec::new();
     for partition in 0..PARTITIONS {
@@ -33,7 +33,7 @@ async fn everything(client: &Client, topic: &str) -> Vec<ConsumedRecord> {
     found
 }
 
-/// Records of every odd kind: nulls that are not empty, bytes that are no text, lines within lines.
+/// Unusual records: nulls that differ from empty values, bytes that are not text, lines within lines.
 fn odd_records() -> Vec<Record> {
     let odd: [Option<&'static [u8]>; 7] = [
         None,

@@ -46,7 +46,7 @@ async fn all_nodes_killed_at_once_come_back_with_all_that_was_acknowledged() {
         node.kill().await.unwrap();
     }
 
-    // One of three is no majority: it says so, and takes nothing.
+    // One of three is no majority: it reports that, and accepts nothing.
     cluster.nodes[1].spawn().unwrap();
     let refused = cluster
         .run_with(b"lost?\n", &["produce", "t", "--timeout", "3s"])

@@ -1,4 +1,4 @@
-//! A node whose database is damaged comes back to its cluster by itself, and keeps what is left.
+//! A node with a damaged database rejoins its cluster by itself, and keeps the remains of the database.
 
 use std::fs;
 use std::path::Path;
@@ -11,8 +11,8 @@ use serde_json::Value;
 use crate::support::{Cluster, PATIENCE, keyed_records};
 use crate::wiped::log;
 
-/// Flips a byte in the middle of the longest file of this kind in the database: `log` is the
-/// write-ahead log, `blob` what it becomes.
+/// Flips a byte in the middle of the longest database file of this kind: `log` is the write-ahead log, `blob`
+/// a file to which its records move later.
 fn damage(data_dir: &Path, kind: &str) {
     let files = fs::read_dir(data_dir.join("db")).unwrap();
     let files = files.map(|file| file.unwrap().path());
@@ -26,7 +26,7 @@ fn damage(data_dir: &Path, kind: &str) {
     fs::write(&path, bytes).unwrap();
 }
 
-/// Records so large that each batch goes to a blob file, however few it holds.
+/// Records so large that each batch goes to a blob file, however few records it has.
 fn large_records(count: usize) -> Vec<Flight> {
     let mut records = keyed_records(count);
     for record in &mut records {
@@ -84,7 +84,7 @@ async fn a_node_whose_database_is_refused_comes_back_by_itself_and_ends_equal() 
         "the log of the node that came back differs"
     );
 
-    // Once is a mishap; nobody has looked at it yet when it comes again.
+    // A second damage before an operator has dealt with the first one stops the node.
     cluster.nodes[2].kill().await.unwrap();
     damage(&data_dir, "log");
     cluster.nodes[2].spawn().unwrap();
@@ -117,7 +117,7 @@ async fn a_rotten_block_that_nobody_reads_is_found_and_its_replica_replaced() {
     publisher.publish(&records).await.unwrap();
     let acks = publisher.finish().await.unwrap();
 
-    // What the write-ahead log held lies in tables once the database was opened anew.
+    // Reopening the database moves the content of the write-ahead log to tables.
     let (id, node) = (cluster.ids[2], &mut cluster.nodes[2]);
     node.kill().await.unwrap();
     node.start(PATIENCE).await.unwrap();

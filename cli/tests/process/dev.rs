@@ -1,4 +1,4 @@
-//! `ropewalk dev`, set up as a container would: by its environment alone.
+//! `ropewalk dev`, configured like a container: through its environment alone.
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use crate::support::{PATIENCE, binary, ropewalk, ropewalk_with};
 
-/// A base whose ports for so many nodes nobody has.
+/// A base port above which all ports of this number of nodes are free.
 fn free_base_port(nodes: u16) -> u16 {
     let free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
     loop {
@@ -63,7 +63,7 @@ impl Dev {
         }
     }
 
-    /// Ctrl-C, after which it must end well and have said no more.
+    /// Sends Ctrl-C, after which the process must exit successfully without further output.
     async fn interrupt(mut self) {
         let pid = self.child.id().unwrap();
         let sent = Command::new("sh")
@@ -117,7 +117,7 @@ async fn three_nodes_start_serve_a_group_and_stop_without_a_word_of_warning() {
     run(&["produce", "flights", "-k", "BER", "-v", "landed"])
         .await
         .ok();
-    // The first member of the first group has `_groups` made.
+    // The first member of the first group triggers the creation of `_groups`.
     run(&["consume", "flights", "--group", "g"]).await.ok();
     run(&["cluster", "health"]).await.ok();
     dev.interrupt().await;

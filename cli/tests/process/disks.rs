@@ -1,5 +1,5 @@
-//! Small file systems of their own for the nodes of a test, which is run again inside a namespace
-//! where they can be mounted: they go with it, whatever becomes of the test.
+//! Separate small file systems for the nodes of a test. The test is run again inside a namespace where they
+//! can be mounted. They are removed with the namespace, whatever the result of the test.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write, stderr};
@@ -8,22 +8,22 @@ use std::process::Command;
 
 /// Set for the test inside the namespace.
 const INSIDE: &str = "ROPEWALK_TEST_IN_NAMESPACE";
-/// Its own mounts and processes; with `--kill-child` nothing outlives the test outside.
+/// Separate mounts and processes; with `--kill-child` no process outlives the outer test.
 const NAMESPACE: [&str; 5] = ["--mount", "--pid", "--fork", "--kill-child", "--mount-proc"];
 const MIB: usize = 1 << 20;
 
-/// Where a test runs.
+/// Location of a test run.
 #[derive(Debug)]
 pub enum Place {
-    /// In a namespace: go on.
+    /// Inside a namespace: continue.
     Inside,
-    /// It ran in a namespace, and passed: nothing is left to do.
+    /// The test ran in a namespace and passed, so it is complete.
     Done,
-    /// This machine has no namespaces for us; the text says what it said.
+    /// This machine provides no namespaces; the text is its error.
     Nowhere(String),
 }
 
-/// Runs the test of this name (`file::function`) in a namespace, if there can be one.
+/// Runs the test with this name (`file::function`) in a namespace, if possible.
 #[track_caller]
 pub fn enter(test: &str) -> Place {
     if std::env::var_os(INSIDE).is_some() {
@@ -31,7 +31,7 @@ pub fn enter(test: &str) -> Place {
     }
     let own = std::env::current_exe().unwrap();
     let mut why = String::new();
-    // Root needs no user namespace; others need one that makes them root in it.
+    // Root needs no user namespace; other users need one that makes them root inside.
     for user in [&[][..], &["--user", "--map-root-user"]] {
         let mut probe = Command::new("unshare");
         probe
@@ -49,7 +49,7 @@ pub fn enter(test: &str) -> Place {
                 continue;
             }
         }
-        // What the test leaves in its folders goes with this one, once the mounts are gone.
+        // Files that the test leaves in its directories go with this one, once the mounts are gone.
         let dir = tempfile::tempdir().unwrap();
         let mut inside = Command::new("unshare");
         inside
@@ -69,13 +69,13 @@ pub fn enter(test: &str) -> Place {
     Place::Nowhere(why)
 }
 
-/// Says, also where the output of tests is captured, what is not tested here.
+/// Reports a test that could not run, even if the output of tests is captured.
 pub fn say_loudly(what: &str) {
     let _ = writeln!(stderr(), "\n*** NOT TESTED HERE: {what} ***\n");
 }
 
-/// Mounts a file system of so many MiB where a node of [`crate::support::Cluster::start_in`] will
-/// keep its data.
+/// Mounts a file system of `mib` MiB as the data directory of a node of
+/// [`crate::support::Cluster::start_in`].
 #[track_caller]
 pub fn mount(dir: &Path, node: usize, mib: usize) -> PathBuf {
     let data = dir.join(format!("node-{}", node + 1)).join("data");
@@ -88,12 +88,12 @@ pub fn mount(dir: &Path, node: usize, mib: usize) -> PathBuf {
     data
 }
 
-/// A file that takes space from whatever else is in its folder.
+/// A file that takes space from the rest of its file system.
 #[derive(Debug)]
 pub struct Filler(PathBuf);
 
 impl Filler {
-    /// Takes so many MiB of the file system `dir` is in, or all there are.
+    /// Takes `mib` MiB of the file system of `dir`, or all that is free.
     pub fn take(dir: &Path, mib: usize) -> Filler {
         let path = dir.join("filler");
         let mut file = File::create(&path).unwrap();
@@ -107,13 +107,13 @@ impl Filler {
         Filler(path)
     }
 
-    /// Gives it back.
+    /// Frees the space.
     pub fn give_back(self) {
         fs::remove_file(self.0).unwrap();
     }
 }
 
-/// What is free where `dir` is, in bytes.
+/// Number of free bytes in the file system of `dir`.
 pub fn free_bytes(dir: &Path) -> u64 {
     let mut df = Command::new("df");
     let output = df

@@ -1,4 +1,4 @@
-//! Filters through the command: what is printed, what counts as read, and what is refused.
+//! Filters through the command: the records that are printed, those that count as read, and invalid filters.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use crate::support::Cluster;
 
 const PARTITIONS: u64 = 4;
 
-/// Three nodes, and the numbers below 1,000, as JSON: 3 in 10 of type `placed`, 7 in 10 `paid`.
+/// Three nodes, and the numbers below 1,000 as JSON: 3 in 10 of type `placed`, 7 in 10 `paid`.
 async fn cluster() -> Cluster {
     let cluster = Cluster::start(3, &[]).await;
     let partitions = PARTITIONS.to_string();
@@ -60,7 +60,7 @@ async fn a_group_reads_what_its_filter_finds_and_has_no_lag_in_the_end() {
     }
     assert_eq!(cluster.run(&consume).await.lines().len(), 0);
 
-    // Without a group, also where what is last in a partition does not match.
+    // Without a group, even if the last record of a partition does not match.
     let rows = cluster
         .run(&["consume", "orders", "--filter", "json.n < 30"])
         .await;

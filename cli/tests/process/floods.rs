@@ -1,5 +1,5 @@
-//! More lines of the log than anybody wants: what somebody outside can cause is bounded and counted, and
-//! a log that nobody reads holds nobody up.
+//! Floods of log lines. Lines that outsiders can cause are limited and counted, and a log without a reader
+//! blocks nothing.
 
 use std::fs;
 use std::process::Stdio;
@@ -16,9 +16,9 @@ use crate::certificates::{Authority, Folder, HOST};
 use crate::support::{Cluster, PATIENCE, binary, ropewalk};
 
 const STRANGERS: u64 = 3_000;
-/// Begins as TLS does, and goes on as nothing does.
+/// Bytes that start like a TLS handshake, and continue like no protocol.
 const NO_HANDSHAKE: &[u8] = b"\x16\x03\x01\x00\x05hello";
-/// Lines a second of one kind.
+/// Maximum number of lines of one kind per second.
 const LINES: u64 = 5;
 
 // The sockets of a test are the outside world, which no simulation owns.
@@ -27,7 +27,7 @@ async fn connect(address: &str) -> tokio::net::TcpStream {
     tokio::net::TcpStream::connect(address).await.unwrap()
 }
 
-/// How many lines a node says that it left out.
+/// Number of dropped lines that a node reports.
 async fn left_out(http: &str) -> u64 {
     let mut stream = connect(http).await;
     let ask = b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
@@ -56,7 +56,7 @@ async fn thousands_of_refused_handshakes_are_a_few_lines_and_a_count() {
     for _ in 0..STRANGERS {
         let mut stranger = connect(&cluster.nodes[0].address).await;
         stranger.write_all(NO_HANDSHAKE).await.unwrap();
-        // It is told to go.
+        // The node closes the connection.
         let mut told = Vec::new();
         let _ = timeout(PATIENCE, stranger.read_to_end(&mut told)).await;
     }
@@ -73,7 +73,7 @@ async fn thousands_of_refused_handshakes_are_a_few_lines_and_a_count() {
     );
 }
 
-/// A node of a cluster of its own, with its stdout and stderr in our hands.
+/// A node of its own cluster, with piped stdout and stderr.
 fn node(dir: &std::path::Path, address: &str, http: &str, env: &[(&str, &str)]) -> Child {
     Command::new(binary())
         .args(["node", "--listen", address, "--http", http, "--data-dir"])
@@ -120,7 +120,7 @@ async fn a_node_whose_log_nobody_reads_serves_and_ends_as_ever() {
     let created = client.admin().create_topic("t", 1, settings).await;
     created.unwrap();
     let producer = client.producer("t").build().await.unwrap();
-    // More than the pipe and the lines that may wait have room for.
+    // More than the pipe and the queue of waiting lines can hold.
     let flooded = async {
         while left_out(&http).await == 0 {
             let sent = producer.send(Record::new().value("v")).await.unwrap();
@@ -133,7 +133,7 @@ async fn a_node_whose_log_nobody_reads_serves_and_ends_as_ever() {
         let acknowledged = timeout(Duration::from_secs(10), sent).await;
         acknowledged.expect("a log holds nothing up").unwrap();
     }
-    // It stays open, and unread.
+    // Stderr stays open, and unread.
     let _stderr = child.stderr.take();
     terminate(child).await;
 }

@@ -1,4 +1,4 @@
-//! Whatever comes in through a port, the node lives and serves those who speak its language.
+//! Arbitrary input on a port must not stop a node, or keep it from serving valid clients.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use crate::support::{Cluster, PATIENCE};
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
 const PING: &[u8] = &[0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
-/// How long a client that never reads goes on writing.
+/// Time for which a client that never reads continues to write.
 const FLOOD: Duration = Duration::from_secs(1);
 
-/// Bytes that repeat from run to run and mean nothing.
+/// Meaningless bytes, the same in every run.
 fn noise(length: usize) -> Vec<u8> {
     let mut state: u32 = 0x9e37_79b9;
     let next = || {
@@ -49,7 +49,7 @@ async fn garbage_half_open_connections_and_clients_that_never_read_cost_nothing(
         .ok();
     cluster.run_with(b"before\n", &["produce", "t"]).await.ok();
 
-    // Each of these stays open and half-said until the end of the test.
+    // Each of these stays open and incomplete until the end of the test.
     let mut open = Vec::new();
     let frame_of_16_mib = [&[0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 1][..], &noise(1_000)].concat();
     let said: [Vec<u8>; 7] = [
@@ -64,7 +64,7 @@ async fn garbage_half_open_connections_and_clients_that_never_read_cost_nothing(
     for address in [&grpc, &http] {
         for bytes in &said {
             let mut stream = connect(address).await;
-            // The node may close it before it has read it all.
+            // The node may close the connection before it has read everything.
             let _ = timeout(FLOOD, stream.write_all(bytes)).await;
             open.push(stream);
         }

@@ -1,4 +1,5 @@
-//! Groups whose topics grow, go and come again, while coordinators are restarted one after the other.
+//! Groups whose topics grow, are deleted and created again, while their coordinators restart one after
+//! another.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -16,7 +17,7 @@ const GROUP: &str = "g";
 const KEPT: &str = "kept";
 const GOES: &str = "goes";
 
-/// Values that members were given, by topic.
+/// Values that members received, by topic.
 type Got = Arc<Mutex<BTreeMap<String, BTreeSet<String>>>>;
 
 struct Member {
@@ -73,7 +74,7 @@ async fn create(cluster: &Cluster, topic: &str, partitions: &str) {
     cluster.run(&create).await.ok();
 }
 
-/// Publishes values `NAME-0`, `NAME-1`, … under keys of their own.
+/// Publishes the values `NAME-0`, `NAME-1`, …, each under its own key.
 async fn publish(client: &Client, topic: &str, name: &str, count: usize) -> BTreeSet<String> {
     let producer = client.producer(topic).build().await.unwrap();
     let mut sent = Vec::new();
@@ -148,7 +149,8 @@ async fn members_outlive_a_rolling_restart_though_one_of_their_topics_was_delete
         members.iter().for_each(Member::lives);
     }
 
-    // It comes again, shorter, and is read from its beginning by those who waited.
+    // The topic is created again with fewer partitions, and the members that waited read it from its
+    // beginning.
     create(&cluster, GOES, "2").await;
     let new = publish(&client, GOES, "new", 20).await;
     until_got(&got, GOES, &new).await;
@@ -177,7 +179,7 @@ async fn members_go_on_in_a_topic_that_is_deleted_and_created_again_under_them()
     for (round, partitions) in ["3", "5", "9"].into_iter().enumerate() {
         client.admin().delete_topic(GOES).await.unwrap();
         create(&cluster, GOES, partitions).await;
-        // One that knows the new topic from its start.
+        // A client that knows the new topic from its start.
         let client = cluster.client().await;
         let new = publish(&client, GOES, &format!("new{round}"), 200).await;
         let kept = publish(&client, KEPT, &format!("kept{round}"), 200).await;
@@ -238,7 +240,7 @@ async fn who_follows_topics_without_a_group_reads_the_partitions_that_they_gain(
             ropewalk(&args).await
         })
     };
-    // Long enough that it has found the end.
+    // Long enough to reach the end.
     sleep(Duration::from_secs(2)).await;
     let mut after = BTreeSet::new();
     for topic in [KEPT, GOES] {

@@ -1,4 +1,4 @@
-//! Consumer groups through the command: members that come, go, freeze and are killed.
+//! Consumer groups through the command: members that join, leave, freeze and are killed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -19,7 +19,7 @@ const TOPIC: &str = "t";
 const PARTITIONS: u32 = 12;
 const SESSION: Duration = Duration::from_millis(1_500);
 
-/// Three nodes whose groups' members are out after [`SESSION`].
+/// Three nodes whose group members time out after [`SESSION`].
 async fn cluster() -> Cluster {
     let dir = tempfile::tempdir().unwrap();
     let config = dir.path().join("limits.toml");
@@ -58,7 +58,7 @@ impl Member {
 
     async fn signal(&self, signal: &str) {
         let pid = self.child.id().expect("it runs").to_string();
-        // The shell's own: a bare system has no program of that name.
+        // The kill of the shell itself: a minimal system has no such program.
         let sent = Command::new("sh")
             .args(["-c", "kill $0 $1", signal, &pid])
             .status();
@@ -75,7 +75,7 @@ impl Member {
     }
 }
 
-/// The offsets a member printed, by partition, in its order. A line that a kill cut off is none.
+/// The offsets that a member printed, by partition, in order. A line that a kill truncated does not count.
 fn printed(path: &PathBuf) -> BTreeMap<u64, Vec<u64>> {
     let text = fs::read_to_string(path).unwrap();
     let mut offsets: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
@@ -302,7 +302,7 @@ async fn members_killed_frozen_and_joined_and_a_coordinator_killed_read_everythi
             "{place:?} was acknowledged, and nobody printed it"
         );
     }
-    // What a member prints goes up; back only to where the group stood when it got the partition.
+    // Printed offsets increase. They go back only to the group's position at the time of the assignment.
     let again: usize = printed
         .iter()
         .flat_map(BTreeMap::values)
@@ -380,7 +380,7 @@ async fn reads_through_a_pipe_count_once_taken(reader: &str) {
         assert!(Instant::now() < until, "it does not leave");
         sleep(Duration::from_millis(50)).await;
     }
-    // What head takes at a time is its own to lose.
+    // Records within the last read of `head` may be lost.
     let consume = ["consume", TOPIC, "--group", GROUP, "-o", "jsonl"];
     let taken = 3_000 - cluster.run(&consume).await.lines().len();
     assert!(taken <= 8_192 / 12, "{taken} were taken for read");
@@ -400,7 +400,7 @@ async fn without_follow_partitions_of_a_member_that_does_nothing_are_not_waited_
         .build()
         .await
         .unwrap();
-    // What it takes is never done.
+    // Its records are never done.
     let _taken = idle.next().await.unwrap().unwrap();
     let consume = ["consume", TOPIC, "--group", GROUP, "-o", "jsonl"];
     let ended = timeout(PATIENCE, cluster.run(&consume)).await;

@@ -1,4 +1,4 @@
-//! Unit files that were copied, data directories that were copied, and machines that got new addresses.
+//! Copied unit files, copied data directories, and machines with new addresses.
 
 use std::fs;
 use std::path::Path;
@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::support::{Cluster, PATIENCE, binary, keyed_records};
 
-/// Longer than a node may be silent and still count as alive.
+/// Longer than the silence after which a node counts as dead.
 const DEAD_AFTER: Duration = Duration::from_secs(4);
 
 fn copy(from: &Path, to: &Path) {
@@ -38,7 +38,7 @@ async fn with_topic(cluster: &Cluster) {
     cluster.run(&create).await.ok();
 }
 
-/// Publishes that many and reads them all.
+/// Publishes records, and reads them all.
 async fn works(cluster: &Cluster, records: usize) {
     cluster.healthy().await;
     let producer = cluster.client().await.producer("t").build().await.unwrap();
@@ -82,7 +82,7 @@ async fn a_copied_data_directory_that_is_started_too_ends_and_says_why() {
         "node {} runs at {}",
         cluster.ids[2], cluster.nodes[2].address
     );
-    // The second time the original is down, and the copy still lacks what that one did meanwhile.
+    // In the second round the original is down, and the copy lacks its later changes.
     for round in 0..2 {
         twin.spawn().unwrap();
         let ended = twin.ended(PATIENCE).await.unwrap();
@@ -124,7 +124,7 @@ async fn a_restored_backup_of_a_node_is_refused_before_it_says_that_it_is_ready(
     );
 }
 
-/// Ends these nodes, gives them other addresses, and starts them again with seeds that say so.
+/// Stops these nodes, gives them other addresses, and starts them again with matching seeds.
 async fn move_nodes(cluster: &mut Cluster, moved: std::ops::Range<usize>, addresses: &[String]) {
     for node in &mut cluster.nodes[moved.clone()] {
         node.terminate(PATIENCE).await.unwrap();

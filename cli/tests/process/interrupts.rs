@@ -1,4 +1,4 @@
-//! Ctrl-C while a command has not got anywhere yet.
+//! Ctrl-C before a command has made any progress.
 
 use std::net::{TcpListener, TcpStream};
 use std::process::Stdio;
@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::support::{PATIENCE, binary};
 
-/// Time to end in, well below that of a request.
+/// Time limit of the exit, well below that of a request.
 const ENDS_WITHIN: Duration = Duration::from_secs(10);
 
 /// Scripts start their background commands with the signal ignored.
@@ -28,7 +28,7 @@ async fn accepted(silent: &TcpListener) -> TcpStream {
 
 #[tokio::test]
 async fn a_command_that_still_connects_ends_at_the_first_interrupt() {
-    // A node that takes the connection and never says a word.
+    // A node that accepts the connection and never answers.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     silent.set_nonblocking(true).unwrap();
     let address = silent.local_addr().unwrap().to_string();

@@ -1,4 +1,4 @@
-//! A cluster that grows, shrinks, and whose nodes move.
+//! A cluster that grows and shrinks, and whose nodes move.
 
 use ropewalk_demo::cluster::{self, Node};
 use ropewalk_demo::publish::Publisher;
@@ -6,7 +6,7 @@ use ropewalk_demo::publish::Publisher;
 use crate::support::{Cluster, PATIENCE, binary, keyed_records};
 
 const PARTITIONS: u32 = 6;
-/// Of 18 replicas on four nodes, rounded down.
+/// Share of one node in 18 replicas on four nodes, rounded down.
 const FAIR_SHARE: u64 = 4;
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,7 +1,7 @@
-//! The command as it is used: real processes on this machine's loopback, killed and started again.
-//! What can be shown inside one process, or simulated, is tested there.
+//! The command in real use: processes on this machine's loopback, killed and started again. Behaviour that
+//! can be shown inside one process, or simulated, is tested there.
 
-#![allow(clippy::unwrap_used)] // helpers of tests, which fail where they stand
+#![allow(clippy::unwrap_used)] // test helpers may panic
 
 mod compaction;
 mod copies;

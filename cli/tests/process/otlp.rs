@@ -1,6 +1,6 @@
-//! A node's spans, as a collector gets them.
+//! A node's spans, as received by a collector.
 
-#![allow(clippy::disallowed_types)] // the collector is no node: it has sockets of its own
+#![allow(clippy::disallowed_types)] // the collector is not a node, so it opens sockets itself
 
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
     TraceService, TraceServiceServer,
@@ -20,7 +20,7 @@ use crate::support::{PATIENCE, binary, ropewalk, ropewalk_with};
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const CALLER: &str = "00000000000000ab";
-/// What becomes of a batch: on its leader, on the leader's disk, and on another node.
+/// Spans of a batch: on its leader, on the leader's disk, and on another node.
 const EXPECTED: [&str; 5] = ["produce", "propose", "sync", "replicate", "commit"];
 
 #[derive(Debug)]

@@ -1,4 +1,4 @@
-//! The README's first block of commands, run as it is printed.
+//! The README's first block of commands, run as printed.
 
 use std::fs;
 use std::net::TcpListener;
@@ -21,7 +21,7 @@ fn block() -> &'static str {
     rest.split_once("```").unwrap().0
 }
 
-/// A base port above which `ropewalk dev` finds its ports free.
+/// A base port above which the ports of `ropewalk dev` are free.
 fn free_base_port() -> u16 {
     let free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
     let mut bases = (0..1_000).map(|_| {
@@ -33,7 +33,7 @@ fn free_base_port() -> u16 {
     found.expect("ports for three nodes")
 }
 
-/// A checkout in which the command is built already, so that `cargo` has nothing to do.
+/// A checkout with a command that is already built, so that `cargo` has nothing to do.
 fn built_checkout(dir: &Path) {
     let cargo = dir.join("bin/cargo");
     fs::create_dir_all(dir.join("bin")).unwrap();
@@ -51,7 +51,7 @@ async fn the_readme_block_runs_as_printed() {
     let path = std::env::var("PATH").unwrap();
     let running = Command::new("bash")
         .args(["-euo", "pipefail", "-c"])
-        // The shell waits for the nodes, so that none outlives the test.
+        // The shell waits for the nodes, so that none of them outlives the test.
         .arg(format!(
             "trap 'kill $! 2>/dev/null; wait' EXIT\n{}",
             block()

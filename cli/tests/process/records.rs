@@ -64,7 +64,7 @@ async fn records_come_back_as_they_were_given() {
     }
     assert_eq!(read.len(), 4);
 
-    // Lines as on Windows keep their bytes, with a word about it.
+    // Lines with Windows line ends keep their bytes, and cause one notice.
     let done = cluster
         .run_with(b"crlf\r\nmore\r\n", &["produce", "t", "-p", "0"])
         .await;
@@ -77,8 +77,8 @@ async fn records_come_back_as_they_were_given() {
     assert!(kept, "{read:?}");
 }
 
-/// Publishes these lines, takes one line of stdout, if that is a pipe, and no more. Returns the exit code and
-/// what came on stderr, if that is a pipe.
+/// Publishes these lines, and reads only one line of stdout, if it is a pipe. Returns the exit code, and the
+/// content of stderr if it is a pipe.
 async fn publish_unread(
     cluster: &Cluster,
     input: &str,
@@ -118,7 +118,7 @@ async fn every_line_is_published_though_nobody_reads_its_offset() {
         let ended = publish_unread(&cluster, &input, format, pipes).await;
         assert_eq!(ended, (Some(0), String::new()), "{format}");
     }
-    // A full disk takes no offsets either, which is no reason to leave records out.
+    // A full disk accepts no offsets either, but the records must still be published.
     let full = File::options().write(true).open("/dev/full").unwrap();
     let full = (full.into(), Stdio::piped());
     let (code, said) = publish_unread(&cluster, &input, "jsonl", full).await;
@@ -127,7 +127,7 @@ async fn every_line_is_published_though_nobody_reads_its_offset() {
         said.contains("40000 records are published, but stdout"),
         "{said}"
     );
-    // Nor does anybody have to read stderr.
+    // Stderr needs no reader either.
     let (_, closed) = pipe().unwrap();
     let quiet = (Stdio::null(), closed.into());
     let ended = publish_unread(&cluster, &input, "table", quiet).await;

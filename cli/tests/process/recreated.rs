@@ -1,4 +1,4 @@
-//! A topic that is deleted and created again under its name, while others are at work on it.
+//! A topic that is deleted and created again under its name, while clients use it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -23,7 +23,7 @@ async fn create(cluster: &Cluster, partitions: &str) {
     cluster.healthy().await;
 }
 
-/// The partition of each of forty keys whose record came through.
+/// Partitions of the successful records, by key, of forty keys.
 async fn send_all(producer: &Producer) -> BTreeMap<usize, u32> {
     let sent = (0..40).map(async |number| {
         let record = Record::new().key(format!("key-{number}")).value("v");
@@ -49,7 +49,7 @@ async fn a_living_producer_sends_every_key_where_everybody_does() {
     assert_eq!(send_all(&living).await.len(), 40);
     for partitions in ["3", "12", "12"] {
         recreate(&cluster, partitions).await;
-        // Whatever is sent before the producer has found out fails at once, and nothing after that.
+        // Records sent before the producer learns of the change fail at once; no later record fails.
         send_all(&living).await;
         let by_living = send_all(&living).await;
         let other = cluster.client().await.producer("t").build().await.unwrap();
@@ -65,7 +65,7 @@ async fn whoever_follows_a_topic_ends_with_it_and_says_so() {
     cluster.run_with(b"1\n2\n3\n", &["produce", "t"]).await.ok();
     let follow = cluster.run(&["consume", "t", "--follow", "-o", "jsonl"]);
     let change = async {
-        // It has read what there is, and waits for more.
+        // It has read all records, and waits for more.
         sleep(Duration::from_secs(2)).await;
         recreate(&cluster, "1").await;
         let five = b"1\n2\n3\n4\n5\n";

@@ -1,5 +1,4 @@
-//! TLS from the command line: a node that is switched on by flags, the verbs against it, and settings
-//! that contradict each other.
+//! TLS on the command line: a node with TLS flags, the verbs against it, and contradictory settings.
 
 use std::fs;
 
@@ -93,7 +92,7 @@ async fn the_verbs_speak_tls_to_a_node_and_say_what_is_wrong_if_not() {
         (&["--tls-ca", &foreign], "signed by no CA"),
     ];
     for (flags, named) in wrong {
-        // The node logs five refusals a second.
+        // The node logs five refusals per second.
         sleep(Duration::from_secs(1)).await;
         let begun = Instant::now();
         let done = cluster.run(&[flags, &["topic", "list"]].concat()).await;

@@ -1,5 +1,5 @@
-//! Disks without space, and disks that fail, under real processes: writes are refused by name,
-//! reads go on, and when the disk is well again so are the writes, without anybody's help.
+//! Full and failing disks under real processes. Writes are refused with a clear error, and reads continue.
+//! Once the disk recovers, writes resume without an operator.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,8 +20,7 @@ const PER_SECOND: u32 = 1_000;
 const FAILED: &str = "the disk failed: writes are refused";
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// Three nodes with this free-space floor, and three topics: `kept` with records in it, `refused`
-/// and `t` without.
+/// Three nodes with this free-space floor, and three topics: `kept` with records, `refused` and `t` without.
 struct Scene {
     cluster: Cluster,
     kept: Vec<Flight>,
@@ -61,14 +60,14 @@ impl Scene {
         nodes.map(|node| node.data_dir()).collect()
     }
 
-    /// What was there before is still there to be read.
+    /// Checks that the earlier records can still be read.
     async fn reads_go_on(&self) {
         let (kept, acks) = (&self.kept, &self.kept_acks);
         let reading = self.cluster.check("kept", PARTITIONS, kept, acks);
         timeout(PATIENCE, reading).await.unwrap();
     }
 
-    /// What the command says to somebody who publishes now.
+    /// Error of the command for a publish now.
     async fn refused(&self) -> String {
         let lines: String = (0..100).map(|key| format!("{key}:lost?\n")).collect();
         let produce = [
@@ -84,7 +83,8 @@ impl Scene {
         done.err
     }
 
-    /// Everything is as it was, in the same processes, and nothing that was acknowledged is missing.
+    /// Checks that everything is as before, in the same processes, and that no acknowledged record is
+    /// missing.
     async fn is_well(&self, sent: &[Flight], acks: &[ropewalk_demo::publish::Ack]) {
         self.cluster.healthy().await;
         self.reads_go_on().await;
@@ -97,7 +97,7 @@ impl Scene {
         }
     }
 
-    /// Waits until at least `count` nodes have said this.
+    /// Waits until at least `count` nodes have logged this text.
     async fn said_by(&self, count: usize, what: &str) {
         let until = Instant::now() + PATIENCE;
         loop {
@@ -122,7 +122,7 @@ async fn publisher(cluster: &Cluster, topic: &str) -> Publisher {
     Publisher::new(producer, PER_SECOND)
 }
 
-/// More than fits into what the write-ahead logs have reserved already.
+/// More bytes than the write-ahead logs have already reserved.
 fn large_records() -> Vec<Flight> {
     let record = |number: usize| Flight {
         key: Some(format!("key-{}", number % 97)),
@@ -136,7 +136,7 @@ fn fill(dirs: &[PathBuf], mib: usize) -> Vec<Filler> {
     dirs.iter().map(fill).collect()
 }
 
-/// A folder for a cluster, with a file system of so many MiB for each of the first `small` nodes.
+/// A directory for a cluster, with a file system of `mib` MiB for each of the first `small` nodes.
 fn folder_with_disks(small: usize, mib: usize) -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     for node in 0..small {
@@ -179,7 +179,7 @@ async fn below_the_floor_writes_are_refused_and_come_back_by_themselves_with_the
         .unwrap()
         .unwrap();
     scene.is_well(&records, &acks).await;
-    // That the outcome was known was no lie.
+    // The outcome was reported as known, which must be true.
     scene.cluster.check("refused", PARTITIONS, &[], &[]).await;
 }
 
@@ -194,10 +194,10 @@ async fn disks_filled_to_the_last_byte_fail_and_are_opened_again_when_space_retu
     let mut publisher = publisher(&scene.cluster, "t").await;
     let fillers = fill(&scene.data_dirs(), usize::MAX);
     publisher.publish(&records).await.unwrap();
-    // Two of three are no majority any more.
+    // Two of three nodes have failed, so there is no longer a majority.
     scene.said_by(2, FAILED).await;
 
-    // Nothing can be committed, so nobody leads for long; why, the nodes have said.
+    // Nothing can be committed, so there is no lasting leader. The nodes have logged the reason.
     let error = scene.refused().await;
     assert!(error.contains("disk") || error.contains("lead"), "{error}");
 
@@ -278,8 +278,7 @@ async fn a_node_whose_log_cannot_be_written_goes_on() {
     cluster.check("t", PARTITIONS, &records, &acks).await;
 }
 
-/// Lets one sync of the process fail, the next there is, and waits for it. None if that can't be
-/// done here.
+/// Makes the next sync of the process fail, and waits for it. None if this machine can't do that.
 async fn failing_sync(pid: u32, trace: &Path) -> Option<tokio::process::Child> {
     let mut strace = Command::new("strace");
     strace
@@ -302,7 +301,8 @@ async fn failing_sync(pid: u32, trace: &Path) -> Option<tokio::process::Child> {
     }
 }
 
-/// Whether to go on: the test needs disks of its own, and says so where it can't have them.
+/// Returns true inside the namespace. The test needs its own disks, and reports if this machine can't provide
+/// them.
 fn inside(test: &str) -> bool {
     match enter(test) {
         Place::Inside => true,

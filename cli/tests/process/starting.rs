@@ -1,4 +1,4 @@
-//! How a node starts, or says why not, and how it stops.
+//! Start of a node, the errors that prevent it, and its stop.
 
 use std::fs;
 use std::net::TcpListener;

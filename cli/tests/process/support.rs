@@ -1,4 +1,4 @@
-//! Clusters of processes, and the command run against them.
+//! Clusters of processes, and runs of the command against them.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -16,7 +16,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 use tokio::time::{Instant, sleep, timeout};
 
-/// How long anything that takes a moment may take on a slow machine.
+/// Time limit for short operations on a slow machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
@@ -24,7 +24,7 @@ pub fn binary() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_ropewalk"))
 }
 
-/// How a run of the command ended.
+/// Result of a run of the command.
 #[derive(Debug)]
 pub struct Done {
     pub code: Option<i32>,
@@ -33,14 +33,14 @@ pub struct Done {
 }
 
 impl Done {
-    /// What it printed, if it ended well.
+    /// Its stdout; fails the test unless it succeeded.
     #[track_caller]
     pub fn ok(self) -> String {
         assert_eq!(self.code, Some(0), "{self:?}");
         self.out
     }
 
-    /// Its one line on stderr, if it ended with this code.
+    /// Its one line on stderr; fails the test unless it exited with this code.
     #[track_caller]
     pub fn refused(self, code: i32) -> String {
         assert_eq!(self.code, Some(code), "{self:?}");
@@ -48,7 +48,7 @@ impl Done {
         self.err
     }
 
-    /// Its lines of JSON, if it ended well.
+    /// Its JSON lines; fails the test unless it succeeded.
     #[track_caller]
     pub fn lines(self) -> Vec<Value> {
         let parsed = self.ok();
@@ -70,7 +70,7 @@ pub async fn ropewalk_with(input: &[u8], args: &[&str]) -> Done {
     let mut stdin = child.stdin.take().unwrap();
     let input = input.to_vec();
     let feeding = tokio::spawn(async move {
-        // A command that ends early does not read it all.
+        // A command that exits early does not read everything.
         let _ = stdin.write_all(&input).await;
     });
     let ended = timeout(PATIENCE, child.wait_with_output()).await;
@@ -88,7 +88,7 @@ pub async fn ropewalk(args: &[&str]) -> Done {
     ropewalk_with(b"", args).await
 }
 
-/// Nodes in folders of their own, which go when this does.
+/// Nodes in a common temporary directory, which is deleted when this is dropped.
 #[derive(Debug)]
 pub struct Cluster {
     pub nodes: Vec<Node>,
@@ -97,7 +97,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// A running cluster of so many nodes, with these further flags for each.
+    /// Starts a cluster of `count` nodes, with these further flags for each.
     pub async fn start(count: usize, flags: &[&str]) -> Cluster {
         let dir = tempfile::tempdir().unwrap();
         Cluster::start_in(dir, count, flags).await
@@ -142,13 +142,13 @@ impl Cluster {
         }
     }
 
-    /// The topic's partitions, as `partition list` shows them, once `holds` of each.
+    /// The topic's partitions as `partition list` prints them, once `holds` is true for each.
     pub async fn partitions_once(&self, topic: &str, holds: impl Fn(&Value) -> bool) -> Vec<Value> {
         let all = |rows: &[Value]| rows.iter().all(&holds);
         self.rows_once(&["partition", "list", topic], all).await
     }
 
-    /// The nodes, as `cluster status` shows them, once `holds` of them.
+    /// The nodes as `cluster status` prints them, once `holds` is true for them.
     pub async fn status_once(&self, holds: impl Fn(&[Value]) -> bool) -> Vec<Value> {
         self.rows_once(&["cluster", "status"], holds).await
     }
@@ -165,7 +165,7 @@ impl Cluster {
         }
     }
 
-    /// Reads the topic and holds it against what was acknowledged.
+    /// Reads the topic, and compares it with the acknowledged records.
     pub async fn check(&self, topic: &str, partitions: u32, sent: &[Flight], acks: &[Ack]) {
         let client = self.client().await;
         let read = read::everything(&client, topic, partitions).await.unwrap();
@@ -174,7 +174,7 @@ impl Cluster {
     }
 }
 
-/// Records with keys that come again and again.
+/// Records with recurring keys.
 pub fn keyed_records(count: usize) -> Vec<Flight> {
     let record = |number: usize| Flight {
         key: Some(format!("key-{}", number % 97)),

@@ -20,7 +20,7 @@ async fn cluster() -> Cluster {
     cluster
 }
 
-/// Sends an event, and reads it as whoever answers it would.
+/// Sends an event, and reads it back like a service that responds to it.
 async fn send(client: &Client, topic: &str, event: Record) -> ConsumedRecord {
     let sent = async {
         let producer = client.producer(topic).build().await?;
@@ -50,7 +50,7 @@ async fn events_of_three_topics_are_printed_in_the_order_of_their_causes() {
         format!("00-{TRACE}-00000000000000ab-01"),
     );
     let landed = send(&client, "landings", landed).await;
-    // What is answered last happened first, by its clock.
+    // The last response happened first, by its clock.
     let unloaded = send(&client, "bags", at("unloaded", 9).caused_by(&landed)).await;
     let on_belt = send(&client, "belts", at("on belt", 5).caused_by(&unloaded)).await;
     let counted = send(&client, "bags", at("counted", 7).caused_by(&landed)).await;
@@ -90,7 +90,7 @@ async fn events_of_three_topics_are_printed_in_the_order_of_their_causes() {
     {
         assert!(line.starts_with(event), "{table}");
     }
-    // Of one of them, where it stands.
+    // The path of a single event.
     let own = cluster.run(&["trace", on_belt.event_id().unwrap()]).await;
     assert_eq!(types(&own.lines()), ["on belt"]);
 }

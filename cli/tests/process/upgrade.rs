@@ -1,5 +1,5 @@
-//! A node on data that an older build has left, killed in the middle of its work. The archives are made
-//! by `cli/tests/fixtures/make`.
+//! A node on data that an older build left when it was killed during work. `cli/tests/fixtures/make` creates
+//! the archives.
 
 use std::fs::File;
 use std::path::Path;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Cluster, PATIENCE, binary};
 
-/// As `topic`, `partition` and `offset` say.
+/// Sorts rows by partition and offset.
 fn by_place(mut rows: Vec<Value>) -> Vec<Value> {
     let place = |row: &Value| (row["partition"].as_u64(), row["offset"].as_u64());
     rows.sort_by_key(place);
@@ -30,7 +30,7 @@ async fn a_node_on(archive: &str) -> Cluster {
     tar::Archive::new(archive).unpack(dir.path()).unwrap();
     let mut nodes = cluster::cluster(binary(), dir.path(), 1).unwrap();
     std::fs::rename(dir.path().join("data"), nodes[0].data_dir()).unwrap();
-    // The group has had no member for as long as the archive is old; and what is compacted differs.
+    // The group has had no member since the archive was made, and the result of compaction differs.
     let limits = [
         ("GROUP_RETENTION_MS", i64::MAX.to_string()),
         ("COMPACTION_BYTES_PER_S", "0".to_owned()),

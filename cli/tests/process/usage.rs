@@ -1,4 +1,4 @@
-//! What needs no node: help, bad usage, and a cluster that is not there.
+//! Runs that need no node: help, bad usage, and an unreachable cluster.
 
 use std::time::Duration;
 
@@ -52,7 +52,7 @@ async fn bad_usage_ends_with_2_before_anything_is_asked_of_a_cluster() {
 #[tokio::test]
 async fn a_cluster_that_is_not_there_ends_with_1_within_the_timeout() {
     let begun = Instant::now();
-    // Port 1 of this machine is nobody's.
+    // No process listens on port 1 of this machine.
     let args = [
         "topic",
         "list",

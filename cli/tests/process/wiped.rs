@@ -1,4 +1,4 @@
-//! A node whose disk is lost comes back empty, and what it gets from the others is the same log.
+//! A node that lost its disk comes back empty, and gets the same log from the other nodes.
 
 use std::fs;
 
@@ -11,7 +11,7 @@ use crate::support::{Cluster, PATIENCE, keyed_records};
 
 const PARTITIONS: u32 = 2;
 
-/// Everything a partition's leader holds, byte for byte, from the beginning of its log.
+/// All batches of a partition's leader, byte for byte, from the beginning of its log.
 pub async fn log(cluster: &Cluster, row: &Value) -> (u64, Vec<FetchedBatch>) {
     let leader = row["leader"].as_u64().unwrap();
     let status = cluster.run(&["cluster", "status"]).await.lines();
@@ -43,7 +43,7 @@ pub async fn log(cluster: &Cluster, row: &Value) -> (u64, Vec<FetchedBatch>) {
         log_start = log_start.max(answer.log_start_offset);
         batches.extend(answer.batches);
         let next = batches.last().map_or(start, |batch| {
-            // The record count of a batch stands in its head (bytes 57 to 60).
+            // The header of a batch contains its record count (bytes 57 to 60).
             let count = batch.batch[57..61].try_into().unwrap();
             batch.base_offset + u64::from(u32::from_be_bytes(count))
         });
@@ -74,7 +74,7 @@ async fn a_wiped_node_gets_back_the_same_bytes_also_of_a_log_whose_beginning_is_
         "segment_bytes=16KiB",
     ];
     cluster.run(&create).await.ok();
-    // Small batches, so that there are segments to trim however late a slow machine sends them.
+    // Small batches, so that there are segments to trim even if a slow machine sends them late.
     let client = cluster.client().await;
     let producer = client.producer("t").batch_bytes(4 << 10);
     let producer = producer.build().await.unwrap();

@@ -1,5 +1,5 @@
-//! What is passed on from a record to those that are published in answer to it; and which record is
-//! being handled here and now.
+//! The cause of a record: the ids and the trace that a record passes on to the records published in response
+//! to it. Also keeps the record that the current task handles.
 
 use std::sync::Arc;
 
@@ -10,11 +10,11 @@ use ropewalk_proto::trace::TraceContext;
 use crate::record::{ConsumedRecord, Header};
 
 tokio::task_local! {
-    /// What this task does is an answer to that.
+    /// The cause of everything that this task publishes.
     static HANDLED: Cause;
 }
 
-/// What is passed on from a record. Cheap to clone.
+/// The data that a record passes on. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Cause(Arc<Passed>);
 
@@ -26,7 +26,7 @@ struct Passed {
 }
 
 impl Cause {
-    /// None if there is nothing to pass on.
+    /// The cause that a record forms; none if it has nothing to pass on.
     pub fn of(record: &ConsumedRecord) -> Option<Cause> {
         if record.headers.is_empty() {
             return None;
@@ -42,17 +42,17 @@ impl Cause {
         something.then(|| Cause(Arc::new(passed)))
     }
 
-    /// That of the record which is being handled in this task.
+    /// The cause from the record that this task handles.
     pub fn handled() -> Option<Cause> {
         HANDLED.try_with(Cause::clone).ok()
     }
 
-    /// The id of the event that causes.
+    /// Id of the causing event.
     pub fn event_id(&self) -> Option<Bytes> {
         self.0.event_id.clone()
     }
 
-    /// What all that it causes belongs to.
+    /// Correlation id that the caused records inherit.
     pub fn correlation_id(&self) -> Option<Bytes> {
         self.0.correlation_id.clone()
     }
@@ -62,7 +62,7 @@ impl Cause {
     }
 }
 
-/// Runs what is done in answer to a record.
+/// Runs the handler of a record, with the record as cause.
 pub(crate) async fn handling<F: Future>(cause: Option<Cause>, work: F) -> F::Output {
     match cause {
         Some(cause) => HANDLED.scope(cause, work).await,

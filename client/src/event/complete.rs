@@ -1,4 +1,4 @@
-//! What a record gets when it is sent: the parts that its event lacks, and the current trace.
+//! Completion of a record when it is sent: adds missing event headers and the current trace.
 
 use bytes::Bytes;
 use ropewalk_proto::headers;
@@ -15,7 +15,7 @@ use crate::record::Record;
 const TIME: &[BorrowedFormatItem<'_>] =
     format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
 
-/// An id no other event has: a UUID of version 7, which sort by their time.
+/// A unique event id: a UUID of version 7, so that ids sort by time.
 pub(crate) fn new_event_id(client: &Inner) -> String {
     event_id(client.clock.now_ms(), client.draw(), client.draw())
 }
@@ -31,7 +31,7 @@ fn event_id(now_ms: i64, first: u64, second: u64) -> String {
     id.hyphenated().to_string()
 }
 
-/// A time as RFC 3339 writes it; none for one outside the calendar.
+/// Formats a timestamp as RFC 3339; none if it is outside the calendar.
 fn time_text(timestamp_ms: i64) -> Option<Bytes> {
     let nanos = i128::from(timestamp_ms) * 1_000_000;
     let time = OffsetDateTime::from_unix_timestamp_nanos(nanos).ok()?;
@@ -39,7 +39,7 @@ fn time_text(timestamp_ms: i64) -> Option<Bytes> {
 }
 
 impl Record {
-    /// The record as it is sent by this client now.
+    /// Completes the record for a send by this client now.
     pub(crate) fn complete(mut self, client: &Inner) -> Record {
         let given = self.cause.take();
         let cause = match given {
@@ -74,7 +74,7 @@ impl Record {
             })
     }
 
-    /// Puts in the trace it is sent in, unless it was given one.
+    /// Adds the trace context of the send, unless the record has one.
     fn carry_trace(self, cause: Option<&Cause>) -> Record {
         let has_one = self.get(headers::TRACEPARENT).is_some();
         let passed_on = || cause?.trace().cloned();
@@ -96,7 +96,7 @@ fn current_trace() -> Option<TraceContext> {
     TraceContext::current()
 }
 
-/// Without OpenTelemetry there is none.
+/// Returns none: there is no context without OpenTelemetry.
 #[cfg(not(feature = "opentelemetry"))]
 fn current_trace() -> Option<TraceContext> {
     None

@@ -1,6 +1,6 @@
-//! Events: records that say what they are, what they belong to, and what they were published in answer
-//! to, in headers under agreed names (`ropewalk_proto::headers`). Here they are put together, taken
-//! apart, and followed through handlers. What is in a record's value must never be looked at.
+//! Events: records with headers for their type, their correlation and their cause, under agreed names
+//! (`ropewalk_proto::headers`). This module creates and reads them, and follows them through handlers. It
+//! must never look into a record's value.
 
 mod cause;
 mod complete;
@@ -17,11 +17,11 @@ use ropewalk_proto::headers;
 use crate::record::{ConsumedRecord, Header, Record};
 
 impl Record {
-    /// An event of this type, as in `com.example.flight.landed`.
+    /// Creates an event of this type, as in `com.example.flight.landed`.
     ///
-    /// What it lacks it gets when it is sent: an id, the client's source, its time, and a correlation
-    /// id. That is the one of the event that is being handled, if it is sent from a handler, which is
-    /// then noted as its cause, too; otherwise it is the event's own id.
+    /// The client adds missing headers when it sends the event: an id, the client's source, the time, and a
+    /// correlation id. In a handler, the event inherits the correlation id of the handled event, and records
+    /// that event as its cause. Otherwise the correlation id is the event's own id.
     ///
     /// ```
     /// # use ropewalk_client::{ConsumedRecord, Record};
@@ -47,7 +47,7 @@ impl Record {
         self.set(headers::EVENT_ID, id.into())
     }
 
-    /// Sets where the event happened, a URI reference, in place of the client's source.
+    /// Sets the source of the event, a URI reference, in place of the client's source.
     #[must_use]
     pub fn source(self, source: impl Into<String>) -> Record {
         self.set(headers::EVENT_SOURCE, source.into())
@@ -59,22 +59,22 @@ impl Record {
         self.set(headers::CONTENT_TYPE, media_type.into())
     }
 
-    /// Sets what the record belongs to, whatever it was caused by.
+    /// Sets the correlation id, regardless of the record's cause.
     #[must_use]
     pub fn correlation_id(self, id: impl Into<String>) -> Record {
         self.set(headers::CORRELATION_ID, id.into())
     }
 
-    /// The record is published in answer to this one: it notes the id of that event, and carries its
-    /// correlation id on. Where no OpenTelemetry context is at hand when it is sent, it carries that
-    /// record's trace context on, too.
+    /// Marks the record as a response to this one: copies its event id as the causation id, and its
+    /// correlation id. If there is no OpenTelemetry context at the time of the send, also copies its trace
+    /// context.
     #[must_use]
     pub fn caused_by(mut self, cause: &ConsumedRecord) -> Record {
         self.cause = Cause::of(cause);
         self
     }
 
-    /// Sets the only header of this name.
+    /// Sets the header of this name; removes others of the name.
     fn set(mut self, name: &str, value: impl Into<Bytes>) -> Record {
         self.headers.retain(|header| header.key != name);
         self.headers.push(Header {
@@ -84,7 +84,7 @@ impl Record {
         self
     }
 
-    /// Sets a header that is not there yet.
+    /// Sets a header unless it is present.
     fn set_if_none(self, name: &str, value: impl FnOnce() -> Option<Bytes>) -> Record {
         if self.headers.iter().any(|header| header.key == name) {
             return self;

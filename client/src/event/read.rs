@@ -1,4 +1,4 @@
-//! What a record that was read says of its event. It comes from outside: what is malformed is not there.
+//! Event headers of a record that was read. The input is untrusted: malformed headers count as missing.
 
 use ropewalk_proto::headers;
 use ropewalk_proto::trace::TraceContext;
@@ -8,7 +8,7 @@ use time::format_description::well_known::Rfc3339;
 use crate::record::ConsumedRecord;
 
 impl ConsumedRecord {
-    /// The value of the first header of this name that has one.
+    /// The value of the first header of this name that has a value.
     pub fn header(&self, name: &str) -> Option<&[u8]> {
         headers::find(&self.headers, name)
     }
@@ -23,28 +23,28 @@ impl ConsumedRecord {
         self.text(headers::EVENT_TYPE)
     }
 
-    /// Where the event happened.
+    /// The source of the event.
     pub fn event_source(&self) -> Option<&str> {
         self.text(headers::EVENT_SOURCE)
     }
 
-    /// When the event happened by its own word, in ms since 1970.
+    /// The time of the event, as its header states it, in ms since 1970.
     pub fn event_time_ms(&self) -> Option<i64> {
         let time = OffsetDateTime::parse(self.text(headers::EVENT_TIME)?, &Rfc3339).ok()?;
         i64::try_from(time.unix_timestamp_nanos().div_euclid(1_000_000)).ok()
     }
 
-    /// What the event belongs to.
+    /// The correlation id of the event.
     pub fn correlation_id(&self) -> Option<&str> {
         self.text(headers::CORRELATION_ID)
     }
 
-    /// The id of the event that it was published in answer to.
+    /// The id of the event that caused this one.
     pub fn causation_id(&self) -> Option<&str> {
         self.text(headers::CAUSATION_ID)
     }
 
-    /// The trace that it was sent in.
+    /// The trace context in which the record was sent.
     pub fn trace_context(&self) -> Option<TraceContext> {
         TraceContext::of_headers(&self.headers)
     }

@@ -1,4 +1,4 @@
-//! The span in which a record is handled, as a child of the one it was sent in.
+//! The span in which a record is handled, as a child of the span in which it was sent.
 
 use ropewalk_proto::trace::{TraceContext, shortened};
 use tracing::{Instrument, Span};
@@ -8,16 +8,16 @@ use crate::group::Delivery;
 use crate::record::{ConsumedRecord, Header};
 
 impl ConsumedRecord {
-    /// A span for the handling of this record, of target `ropewalk_client` and level info. It carries
-    /// the ids of the event and of its trace as fields. With the feature `opentelemetry`, and where
-    /// its layer is installed, it is a child of the span that the record was sent in.
+    /// Creates a span for the handling of this record, with target `ropewalk_client` and level info. Its
+    /// fields are the ids of the event and of its trace. With the feature `opentelemetry` and its layer
+    /// installed, it is a child of the span in which the record was sent.
     pub fn span(&self) -> Span {
         span(self, None)
     }
 
-    /// Does something in answer to this record: in its [`ConsumedRecord::span`], and so that events
-    /// sent by it carry on this one's correlation id and trace, and note it as their cause. What is
-    /// spawned meanwhile is on its own.
+    /// Runs `work` in response to this record, in its [`ConsumedRecord::span`]. Events that `work` sends
+    /// inherit this record's correlation id and trace, and name it as their cause. Tasks that `work` spawns
+    /// do not inherit them.
     pub async fn handle<F: Future>(&self, work: F) -> F::Output {
         let work = work.instrument(self.span());
         handling(Cause::of(self), work).await
@@ -25,12 +25,12 @@ impl ConsumedRecord {
 }
 
 impl Delivery {
-    /// As [`ConsumedRecord::span`], with the topic.
+    /// Like [`ConsumedRecord::span`], with the topic.
     pub fn span(&self) -> Span {
         span(self, Some(self.topic()))
     }
 
-    /// As [`ConsumedRecord::handle`]. [`crate::Subscription::run`] does so with each delivery.
+    /// Like [`ConsumedRecord::handle`]. [`crate::Subscription::run`] does this for each delivery.
     ///
     /// ```no_run
     /// # use futures_util::StreamExt;
@@ -88,11 +88,11 @@ fn adopt(trace: &TraceContext, span: &Span) {
     trace.adopt(span);
 }
 
-/// Without OpenTelemetry the ids are fields, and that is all.
+/// Does nothing: without OpenTelemetry, the ids are only fields.
 #[cfg(not(feature = "opentelemetry"))]
 fn adopt(_: &TraceContext, _: &Span) {}
 
-/// The trace that a record carries, if it is to be recorded.
+/// The trace context of a record, if it is sampled.
 pub(crate) fn sampled(headers: &[Header]) -> Option<Box<TraceContext>> {
     let trace = TraceContext::of_headers(headers);
     trace.filter(TraceContext::is_sampled).map(Box::new)

@@ -1,4 +1,4 @@
-//! What a member makes of the coordinator's words.
+//! Handling of the coordinator's messages by a member.
 
 use ropewalk_proto::error::{ErrorCode, Retry, WireError};
 use ropewalk_proto::v1;
@@ -11,7 +11,7 @@ use super::settings::{End, end_of};
 use crate::error::Error;
 
 impl Member {
-    /// Does what it is told, and notes what became of what it said.
+    /// Handles one message: carries out an assignment, or records the outcome of a request.
     pub(super) fn heard(&mut self, heard: Heard) -> Result<(), End> {
         match heard {
             Heard::Assignment(assignment) => {
@@ -27,7 +27,7 @@ impl Member {
                 Ok(())
             }
             Heard::Answer(Sent::Release(places), Err(refused)) => match end_of(refused) {
-                // The coordinator does not count them as this member's: that is as well.
+                // The coordinator no longer counts them as this member's, so they are released either way.
                 End::Fatal(error) => {
                     tracing::debug!(%error, "a release was refused");
                     self.shared.state.lock().released(&places);
@@ -70,7 +70,7 @@ impl Member {
         let part = state.parts.get(&position.place);
         let starts = part.is_some_and(|part| matches!(part.phase, Phase::Starting { .. }));
         drop(state);
-        // One that is not this member's any more is about to be taken from it.
+        // If another member owns the partition, this member is about to lose it.
         let taken = error.code() == Some(ErrorCode::NotOwner);
         if starts && !taken && !error.is_retryable() {
             return Err(End::Fatal(error));
@@ -79,7 +79,7 @@ impl Member {
         Ok(())
     }
 
-    /// The coordinator took none of the positions.
+    /// Handles the refusal of a whole commit.
     fn commit_failed(&mut self, positions: &[Position], refused: Refused) -> Result<(), End> {
         let retry = refused.error.code().map(ErrorCode::retry);
         let unknown = refused.error.code() == Some(ErrorCode::UnknownMember);

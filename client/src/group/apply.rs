@@ -1,4 +1,4 @@
-//! What the coordinator says, done to what a member has.
+//! Applies the coordinator's assignments and answers to the partitions of a member.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,18 +14,18 @@ use super::shared::Shared;
 use super::state::State;
 use crate::error::{Error, Result};
 
-/// Lists of partitions, by what became of them.
+/// Partitions by their change in an assignment.
 #[derive(Debug, Default)]
 struct Moved {
     assigned: Vec<TopicPartition>,
     revoked: Vec<TopicPartition>,
     lost: Vec<TopicPartition>,
-    /// Topics that do not exist, if they are others than before.
+    /// Topics that do not exist, if the list has changed.
     missing: Vec<String>,
 }
 
 impl Moved {
-    /// Losses first: what is lost and gained again is gained.
+    /// Reports losses first, so that a partition that was lost and gained again counts as gained.
     fn told(self) -> Vec<Rebalance> {
         let lists = [
             (self.lost, Rebalance::Lost as fn(_) -> _),
@@ -43,8 +43,8 @@ impl Moved {
 }
 
 impl Shared {
-    /// Takes an assignment over. What is new is read only after [`State::begin`], so that whoever
-    /// listens hears of it first. A partition that is revoked may take `within` to be given up.
+    /// Applies an assignment. New partitions are read only after [`State::begin`], so that the listener hears
+    /// of them first. A revoked partition is released after `within` at the latest.
     pub fn apply(&self, told: v1::Assignment, within: Duration) -> Vec<Rebalance> {
         let moved = self.change(|state| {
             state.generation = told.generation;
@@ -72,7 +72,7 @@ impl Shared {
         moved.told()
     }
 
-    /// The session is over, and with it all that was assigned in it.
+    /// Drops all partitions at the end of the session.
     pub fn lose_all(&self, member_id: String) -> Vec<Rebalance> {
         let lost = self.change(|state| {
             state.member_id = member_id;
@@ -89,7 +89,7 @@ impl Shared {
         moved.told()
     }
 
-    /// The coordinator has heard what was sent at `at`.
+    /// Records that the coordinator answered a request sent at `at`.
     pub fn heard(&self, at: Instant) {
         let stale = {
             let mut state = self.state.lock();
@@ -132,8 +132,8 @@ impl State {
         }
     }
 
-    /// Reads a partition on that was to be given up: from where its commits are, since what was out
-    /// may have been dropped meanwhile.
+    /// Keeps a partition that was about to be released. Reading resumes from the position to commit, because
+    /// its outstanding deliveries may have been dropped meanwhile.
     fn keep(&mut self, place: Place, moved: &mut Moved) {
         let life = self.next_life();
         let Some(part) = self.parts.get_mut(&place) else {
@@ -153,7 +153,7 @@ impl State {
         moved.assigned.push(part.name.clone());
     }
 
-    /// What to commit now.
+    /// The positions to commit now.
     pub fn to_commit(&self, which: Which) -> Vec<Position> {
         let now = Instant::now();
         let moved = self.parts.iter().filter_map(|(place, part)| {
@@ -167,7 +167,7 @@ impl State {
         moved.collect()
     }
 
-    /// The coordinator has taken a position, or refused it.
+    /// Records that the coordinator accepted or refused a position.
     pub fn committed(&mut self, position: &Position, refused: bool) {
         let part = self.parts.get_mut(&position.place);
         let Some(part) = part.filter(|part| part.epoch == position.epoch) else {
@@ -180,8 +180,8 @@ impl State {
         }
     }
 
-    /// Partitions to give up now: nothing of them is out or to be committed any more, or the time
-    /// for it is up. What is done of them later counts no more.
+    /// Starts to release the revoked partitions that have nothing to commit, and no outstanding delivery or
+    /// no time left. Deliveries that finish later no longer count.
     pub fn give_up(&mut self, last_commit: bool) -> Vec<v1::GroupPlace> {
         let now = Instant::now();
         let mut released = Vec::new();
@@ -200,7 +200,7 @@ impl State {
         released
     }
 
-    /// The coordinator knows that these are given up.
+    /// Removes partitions after the coordinator has acknowledged their release.
     pub fn released(&mut self, places: &[v1::GroupPlace]) {
         for released in places {
             let place = Place {
@@ -216,7 +216,7 @@ impl State {
         }
     }
 
-    /// Whatever was said in a session that broke is to be said again.
+    /// Prepares all requests of a broken session for repetition.
     pub fn say_again(&mut self) {
         let now = Instant::now();
         for part in self.parts.values_mut() {
@@ -227,14 +227,14 @@ impl State {
         }
     }
 
-    /// A while has passed: what was refused may be tried again.
+    /// Allows refused commits to be tried again.
     pub fn try_again(&mut self) {
         for part in self.parts.values_mut() {
             part.refused = false;
         }
     }
 
-    /// When the time for the next revoked partition is up; none whose time has been up before.
+    /// Earliest pending deadline of a revoked partition; deadlines in the past do not count.
     pub fn revoked_until(&self) -> Option<Instant> {
         let now = Instant::now();
         let parts = self.parts.values();
@@ -247,18 +247,18 @@ impl State {
 }
 
 impl State {
-    /// Whether this member has a partition of that name.
+    /// Returns true if this member has a partition of that name.
     pub fn has(&self, topic: &str, partition: u32) -> bool {
         let mut parts = self.parts.values();
         parts.any(|part| &*part.name.topic == topic && part.name.partition == partition)
     }
 
-    /// A partition of this member's that is not on its way to another.
+    /// A partition of this member that is not being released.
     pub fn named(&mut self, topic: &str, partition: u32) -> Result<&mut Part> {
         self.find(topic, partition).map(|(_, part)| part)
     }
 
-    /// The same by ids.
+    /// The ids of such a partition.
     pub fn place_of(&mut self, topic: &str, partition: u32) -> Result<Place> {
         self.find(topic, partition).map(|(place, _)| place)
     }
@@ -278,7 +278,7 @@ impl State {
         })
     }
 
-    /// Reads a partition on from another offset. What is out of it counts no more.
+    /// Continues reading a partition at another offset. Its outstanding deliveries no longer count.
     pub fn seek(&mut self, topic: &str, partition: u32, offset: u64) -> Result<()> {
         let life = self.next_life();
         let part = self.named(topic, partition)?;

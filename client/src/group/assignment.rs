@@ -1,4 +1,4 @@
-//! What an assignment changes for a member, told from what it had before. Decides; does nothing.
+//! Differences between an assignment and the partitions a member had. This module decides and has no effects.
 
 use std::collections::BTreeMap;
 
@@ -11,36 +11,36 @@ pub(super) struct Place {
     pub partition: u32,
 }
 
-/// Where a member stands with a partition of its own.
+/// State of a member's partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Standing {
-    /// It reads it, or is about to.
+    /// The member reads it, or is about to.
     Working,
-    /// It finishes what is out.
+    /// The member finishes the outstanding deliveries.
     GivingUp,
-    /// It has told the coordinator that it has no more to do with it.
+    /// The member has told the coordinator that it released the partition.
     Released,
 }
 
-/// What to do about a partition.
+/// Change to a partition.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Change {
-    /// Begin to read it.
+    /// Start to read it.
     Gain(v1::Assigned),
-    /// Finish with it, and give it up.
+    /// Finish the outstanding deliveries, and release it.
     Revoke(Place),
-    /// It is to be read on after all.
+    /// Continue to read it after all.
     Keep(Place),
-    /// Another member's already.
+    /// Drop it: another member already has it.
     Lose(Place),
-    /// It was given up, and that is done.
+    /// Remove it: its release is complete.
     Forget(Place),
-    /// To be given up, and nothing of it was ever read here.
+    /// Release it at once: this member never read it.
     Return(v1::Assigned),
 }
 
-/// From what the member had (with epochs) to everything it has now, in an order in which a
-/// partition that comes back in another epoch is lost before it is gained.
+/// Computes the changes from the partitions a member had (with epochs) to its new assignment. If a partition
+/// comes back in another epoch, its loss comes before its gain.
 pub(super) fn changes(
     had: &BTreeMap<Place, (u64, Standing)>,
     told: Vec<v1::Assigned>,
@@ -65,7 +65,7 @@ pub(super) fn changes(
             (None, true) => Change::Return(now),
             (Some((_, Standing::Working)), true) => Change::Revoke(place),
             (Some((_, Standing::GivingUp)), false) => Change::Keep(place),
-            // A release on its way is not called back: the coordinator gives out anew what it frees.
+            // A release in progress is not cancelled: the coordinator assigns the freed partition again.
             (Some(_), _) => continue,
         });
     }

@@ -1,4 +1,4 @@
-//! One session of a member: what it says to the coordinator and when, and what it makes of answers.
+//! One session of a member: sends its requests on time, and handles the answers.
 
 use std::time::Duration;
 
@@ -13,14 +13,14 @@ use super::settings::{End, end_of};
 use crate::error::{Error, ErrorKind};
 use crate::metadata::PartitionId;
 
-/// So many partitions are asked at a time where they begin.
+/// Maximum number of concurrent lookups of start offsets.
 const RESOLVING: usize = 16;
-/// So many positions go in one request.
+/// Maximum number of positions in one request.
 const POSITIONS: usize = 5_000;
-/// What a coordinator that names no interval for heartbeats gets, as a part of the session.
+/// Heartbeats per session if the coordinator names no interval.
 const BEATS_IN_A_SESSION: u32 = 3;
 
-/// When the next things are due that come by the clock.
+/// Deadlines of the periodic tasks.
 struct Clocks {
     beat: Duration,
     beat_at: Instant,
@@ -28,7 +28,7 @@ struct Clocks {
 }
 
 impl Member {
-    /// Stays in the session until it ends.
+    /// Runs the session until it ends.
     pub async fn attend(&mut self, session: &mut Session) -> End {
         let now = Instant::now();
         let beat = self.beat();
@@ -105,7 +105,7 @@ impl Member {
         first.map_or(clocks.beat_at, |first| first.min(clocks.beat_at))
     }
 
-    /// What comes by the clock.
+    /// Runs the tasks that are due.
     fn tick(&mut self, session: &mut Session, clocks: &mut Clocks) -> Result<(), End> {
         let now = Instant::now();
         if session.overdue_at().is_some_and(|overdue| now >= overdue) {
@@ -133,7 +133,7 @@ impl Member {
         Ok(())
     }
 
-    /// Reads on where a topic was gone, if the coordinator still gives it out.
+    /// Tries again to read partitions whose topic was gone, if the coordinator still assigns them.
     fn try_gone(&mut self) {
         let any = self.shared.state.lock().try_gone();
         if any {
@@ -141,7 +141,8 @@ impl Member {
         }
     }
 
-    /// An application that takes nothing any more must not keep its partitions from others.
+    /// Leaves the group if the application has stopped taking records, so that other members get its
+    /// partitions.
     fn leave_if_idle(&mut self, now: Instant) {
         let mut state = self.shared.state.lock();
         if !state.has_waiting() {
@@ -159,10 +160,10 @@ impl Member {
         }
     }
 
-    /// Says whatever there is to say and has not been said.
+    /// Sends all pending requests.
     fn say_what_is_due(&mut self, session: &mut Session) -> Result<(), End> {
         self.ask_where_to_begin();
-        // A listener may have asked for the commit of what was just revoked: that goes first.
+        // A listener may have requested a commit of the partitions just revoked: it goes first.
         while let Ok(command) = self.commands.try_recv() {
             self.note(command);
         }
@@ -217,7 +218,7 @@ impl Member {
         session.send(Sent::Leave).map_err(broke)
     }
 
-    /// Looks up where partitions begin in which the group has no position.
+    /// Looks up the start offsets of partitions without a committed offset.
     fn ask_where_to_begin(&mut self) {
         let mut state = self.shared.state.lock();
         for (place, part) in &mut state.parts {

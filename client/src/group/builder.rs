@@ -19,18 +19,18 @@ use crate::error::{Error, Result};
 use crate::reader::{Skips, Trimmed, Unreadable};
 use crate::record::Offset;
 
-/// Commands that may wait for the member.
+/// Capacity of the member's command queue.
 const COMMANDS: usize = 64;
-/// Reports of skipped batches that may wait for the member. Further ones are only logged and counted.
+/// Capacity of the queue of reports on skipped batches. Further ones are only logged and counted.
 const SKIPPED: usize = 64;
-/// What times may be set to.
+/// Bounds of all durations.
 const SHORTEST: Duration = Duration::from_millis(1);
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// What a session lasts where neither the application nor the coordinator has said it.
+/// Session timeout if neither the application nor the coordinator has set one.
 const SESSION: Duration = Duration::from_secs(10);
 
-/// Says how to consume as a member of a group.
+/// Builder of a [`Subscription`], a member of a consumer group.
 #[derive(Debug, Clone)]
 #[must_use = "nothing happens before build()"]
 pub struct SubscriptionBuilder {
@@ -79,7 +79,7 @@ impl SubscriptionBuilder {
         }
     }
 
-    /// Topics to consume, beside those named before.
+    /// Adds topics to consume.
     pub fn topics<T: Into<String>>(
         mut self,
         topics: impl IntoIterator<Item = T>,
@@ -89,115 +89,113 @@ impl SubscriptionBuilder {
         self
     }
 
-    /// A regular expression; topics whose whole name it matches are consumed too, also those that
-    /// are created later.
+    /// Sets a regular expression. The member also consumes the topics whose whole name it matches, including
+    /// those created later.
     pub fn pattern(mut self, pattern: impl Into<String>) -> SubscriptionBuilder {
         self.settings.pattern = pattern.into();
         self
     }
 
-    /// Where to begin in partitions of which the group has no position. The default is the beginning.
-    /// It is committed before anything is read, so that nothing is skipped if another member goes on.
+    /// Start position in partitions without a committed offset. The default is the beginning. The start is
+    /// committed before any record is read, so no record is skipped if another member continues.
     pub fn start_at(mut self, place: Offset) -> SubscriptionBuilder {
         self.settings.start_at = place;
         self
     }
 
-    /// Makes this a static member: whoever joins under this name next, within the session, has what
-    /// it had, and no partition moves. Without a name, each start is a new member.
+    /// Makes this a static member: the next member to join with this name within the session gets the same
+    /// partitions, without a rebalance. Without a name, each start is a new member.
     pub fn instance_id(mut self, name: impl Into<String>) -> SubscriptionBuilder {
         self.settings.instance_id = name.into();
         self
     }
 
-    /// How operators see where this member runs. The default names this library and the process.
+    /// Name of this member that operators see. The default names this library and the process.
     pub fn client_name(mut self, name: impl Into<String>) -> SubscriptionBuilder {
         self.settings.client = name.into();
         self
     }
 
-    /// After so long without a word from it a member is out, and its partitions go to others. The
-    /// default is the cluster's (`group_session_ms`), which is 10 s unless somebody set it.
+    /// Session timeout: a member that is silent this long leaves the group, and its partitions go to others.
+    /// The default is the cluster's (`group_session_ms`), which is 10 s unless an operator set it.
     pub fn session(mut self, timeout: Duration) -> SubscriptionBuilder {
         self.settings.session = Some(timeout);
         self
     }
 
-    /// How long it may take to finish with a partition that is to go to another member. The default
-    /// is 30 s.
+    /// Maximum time to finish with a partition that is revoked. The default is 30 s.
     pub fn rebalance_within(mut self, timeout: Duration) -> SubscriptionBuilder {
         self.settings.rebalance_within = timeout;
         self
     }
 
-    /// How often what is done is committed; with none, only when the application commits. The default
-    /// is every second.
+    /// Interval of automatic commits of finished records; none leaves all commits to the application. The
+    /// default is 1 s.
     pub fn auto_commit(mut self, every: Option<Duration>) -> SubscriptionBuilder {
         self.settings.auto_commit = every;
         self
     }
 
-    /// A member whose application leaves records waiting for so long leaves its group, with an error.
-    /// The default is 5 min.
+    /// Maximum time for which the application may leave records waiting. After it, the member leaves the
+    /// group, with an error. The default is 5 min.
     pub fn max_poll(mut self, timeout: Duration) -> SubscriptionBuilder {
         self.settings.max_poll = timeout;
         self
     }
 
-    /// How many bytes of batches, as they are stored, may wait to be handed out, of all partitions
-    /// together, and how many bytes of records may be out and not done. One batch of each partition
-    /// comes even if it is larger. The default is 32 MiB.
+    /// Bound on the bytes of fetched batches, as stored, that wait for the application, over all partitions.
+    /// It also bounds the bytes of records that are delivered but not done. One batch per partition is
+    /// fetched even if it is larger. The default is 32 MiB.
     pub fn memory_bytes(mut self, bytes: usize) -> SubscriptionBuilder {
         self.memory_bytes = bytes;
         self
     }
 
-    /// How many records may be out and not done; past it the stream waits. The default is 4,096.
+    /// Maximum number of records delivered but not done; at the limit, the stream waits. The default is
+    /// 4,096.
     pub fn max_in_flight(mut self, records: usize) -> SubscriptionBuilder {
         self.max_in_flight = records;
         self
     }
 
-    /// What to do when the group's position was trimmed by retention. The default is to fail.
+    /// Policy if retention trimmed the log past the group's offset. The default is to fail.
     pub fn on_trimmed(mut self, trimmed: Trimmed) -> SubscriptionBuilder {
         self.trimmed = trimmed;
         self
     }
 
-    /// Policy for a batch that does not unpack or parse, and for records that can't be filtered. The
-    /// default is to fail, and every member that reads on there fails too. What is skipped counts as
-    /// read, and the listener is told [`Rebalance::Skipped`]. A batch whose CRC does not match always
-    /// fails.
+    /// Policy for a batch that does not unpack or parse, and for records that can't be filtered. The default
+    /// is to fail; every member that reads on from there then fails too. Skipped records count as read, and
+    /// the listener gets [`Rebalance::Skipped`]. A batch whose CRC does not match always fails.
     pub fn on_unreadable(mut self, unreadable: Unreadable) -> SubscriptionBuilder {
         self.unreadable = unreadable;
         self
     }
 
-    /// How large one batch may become when it is unpacked, in bytes. The default is 64 MiB.
+    /// Maximum size of one unpacked batch, in bytes. The default is 64 MiB.
     pub fn max_decompressed_bytes(mut self, bytes: usize) -> SubscriptionBuilder {
         self.max_decompressed_bytes = bytes;
         self
     }
 
-    /// For how long a partition may be unreadable before the listener is told
-    /// [`Rebalance::Unreadable`]. The default is the client's request timeout.
+    /// Time for which a partition may be unreadable before the listener gets [`Rebalance::Unreadable`]. The
+    /// default is the client's request timeout.
     pub fn patience(mut self, patience: Duration) -> SubscriptionBuilder {
         self.patience = patience;
         self
     }
 
-    /// Only records for which this expression of the Common Expression Language is true, as `type ==
-    /// 'order.placed' && json.total > 100`: the cluster looks at them before it sends them. The others
-    /// count as read. All members of a group should have the same one: what a member left out does not
-    /// come again to another. The default, and
-    /// an empty one, is to read everything.
+    /// Delivers only the records for which this expression of the Common Expression Language is true, as
+    /// `type == 'order.placed' && json.total > 100`. The cluster evaluates it before it sends the records.
+    /// The others count as read. All members of a group should have the same filter: records that one member
+    /// filtered out are not delivered to another. The default is the empty filter, which delivers everything.
     pub fn filter(mut self, expression: impl Into<String>) -> SubscriptionBuilder {
         self.filter = expression.into();
         self
     }
 
-    /// Who is told what happens to the subscription beside the records. Called by the task that keeps
-    /// the session alive: it must return soon, and not wait for anything.
+    /// Listener for all events of the subscription other than records. The task that keeps the session alive
+    /// calls it, so it must return soon and must not block.
     pub fn on_rebalance(
         mut self,
         listener: impl Fn(&Rebalance) + Send + Sync + 'static,
@@ -209,17 +207,17 @@ impl SubscriptionBuilder {
     /// Joins the group, and waits for the first assignment, which may be empty.
     ///
     /// # Errors
-    /// `InvalidArgument` for settings that make no sense;
-    /// [`ErrorCode::InvalidFilter`](crate::ErrorCode::InvalidFilter) with the place of the mistake in a
-    /// filter, and `UnsupportedVersion` if the cluster knows none; what the coordinator said; or what the last
-    /// node asked said, if there was no coordinator for three session timeouts.
+    /// `InvalidArgument` for invalid settings. [`ErrorCode::InvalidFilter`](crate::ErrorCode::InvalidFilter)
+    /// with the position of the mistake in a filter. `UnsupportedVersion` if the cluster supports no filters.
+    /// Otherwise the error of the coordinator, or the last node's error if there was no coordinator for three
+    /// session timeouts.
     pub async fn build(self) -> Result<Subscription> {
         self.check()?;
         self.inner.check_filter(&self.filter).await?;
         let (tell, skipped) = mpsc::channel(SKIPPED);
         let mut skips = Skips::default();
         skips.policy = self.unreadable;
-        // Where there is no room, it is in the log and in the count.
+        // A report without room in the queue is still logged and counted.
         skips.listener(move |skipped| drop(tell.try_send(skipped.clone())));
         let readers = Readers {
             inner: self.inner.clone(),

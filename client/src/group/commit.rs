@@ -1,32 +1,32 @@
-//! Who waits for which commit. At most one is on its way; what comes meanwhile goes with the next.
+//! Commits and their waiters. At most one commit is in flight; later requests go with the next one.
 
 use tokio::sync::oneshot;
 
 use crate::error::{Error, Result};
 
-/// Where somebody hears what became of a commit.
+/// Channel for the outcome of a commit.
 pub(super) type Waiter = oneshot::Sender<Result<()>>;
 
 /// The commits of a member.
 #[derive(Debug, Default)]
 pub(super) struct Commits {
-    /// All that has moved is to be committed, not only what is due.
+    /// The next commit includes all positions that have changed, not only those that are due.
     wanted: bool,
-    /// For the next one.
+    /// Waiters of the next commit.
     waiting: Vec<Waiter>,
-    /// For the one on its way.
+    /// Waiters of the commit in flight.
     under_way: Vec<Waiter>,
-    /// The one on its way is of all that had moved.
+    /// The commit in flight includes all positions that had changed.
     all_under_way: bool,
-    /// What was first refused of the one on its way.
+    /// First refusal within the commit in flight.
     failed: Option<Error>,
 }
 
 impl Commits {
-    /// Wants all positions committed.
+    /// Requests a commit of all positions.
     pub fn want(&mut self, waiter: Option<Waiter>) {
         self.wanted = true;
-        // Who has gone needs no answer, and must not add up while no coordinator is there.
+        // A closed waiter needs no answer, and must not accumulate while there is no coordinator.
         self.waiting.retain(|waiter| !waiter.is_closed());
         self.waiting.extend(waiter);
     }
@@ -35,29 +35,29 @@ impl Commits {
         self.wanted
     }
 
-    /// The next commit is on its way with all that was wanted.
+    /// Records that the next commit is in flight, with all that was requested.
     pub fn begun(&mut self) {
         self.all_under_way = std::mem::take(&mut self.wanted);
         self.under_way.append(&mut self.waiting);
     }
 
-    /// A part of the one on its way was refused.
+    /// Records that a part of the commit in flight was refused.
     pub fn refused(&mut self, error: Error) {
         self.failed.get_or_insert(error);
     }
 
-    /// All of the one on its way is answered. Returns what was wrong with it.
+    /// Ends the commit in flight, once all parts are answered. Returns its first refusal.
     pub fn ended(&mut self) -> Option<Error> {
         self.all_under_way = false;
         let failed = self.failed.take();
         for waiter in self.under_way.drain(..) {
-            // Whoever asked may have gone.
+            // The waiter may be gone.
             let _ = waiter.send(failed.clone().map_or(Ok(()), Err));
         }
         failed
     }
 
-    /// It may have been heard or not: the next one says it again.
+    /// Returns the commit in flight to the queue: its outcome is unknown, so the next one repeats it.
     pub fn lost(&mut self) {
         self.wanted |= std::mem::take(&mut self.all_under_way);
         self.waiting.append(&mut self.under_way);

@@ -1,4 +1,4 @@
-//! A record on its way through an application, and the word that its handler has finished.
+//! A record on its way through an application, and the acknowledgement of its handler.
 
 use std::fmt;
 use std::ops::Deref;
@@ -8,16 +8,16 @@ use super::assignment::Place;
 use super::shared::Shared;
 use crate::record::ConsumedRecord;
 
-/// A record of a subscription. Whoever has finished with it says so with [`Delivery::done`]; a
-/// position is committed only past records that are done.
+/// A record of a subscription. Its handler acknowledges it with [`Delivery::done`]. Commits pass only
+/// acknowledged records.
 ///
-/// One that is dropped before it is done holds its partition's commits back for as long as this
-/// member has the partition: the record comes again to whoever reads it next.
+/// A delivery that is dropped before it is done blocks its partition's commits for as long as this member has
+/// the partition. The next member to read the partition gets the record again.
 #[must_use = "a delivery that is dropped holds the commits of its partition back; call done()"]
 pub struct Delivery {
     topic: Arc<str>,
     record: ConsumedRecord,
-    /// None where [`super::Subscription::run`] says that it is done.
+    /// None if [`super::Subscription::run`] acknowledges the record.
     ticket: Option<Ticket>,
 }
 
@@ -30,17 +30,17 @@ impl Delivery {
         }
     }
 
-    /// The topic it was published to.
+    /// Topic of the record.
     pub fn topic(&self) -> &str {
         &self.topic
     }
 
-    /// The record. A delivery derefs to it, too.
+    /// The record. A delivery also derefs to it.
     pub fn record(&self) -> &ConsumedRecord {
         &self.record
     }
 
-    /// The handler has finished with it: the next commit may pass it.
+    /// Acknowledges the record: commits may pass it.
     pub fn done(self) {
         if let Some(ticket) = self.ticket {
             ticket.done();
@@ -69,7 +69,7 @@ impl fmt::Debug for Delivery {
     }
 }
 
-/// The right to say that a record is done. Dropped without it, the record is not.
+/// The right to acknowledge a record. A record whose ticket is dropped is never acknowledged.
 #[derive(Debug)]
 pub(super) struct Ticket {
     shared: Arc<Shared>,
@@ -96,7 +96,7 @@ impl Ticket {
         self.done = true;
     }
 
-    /// Whether the partition is still read here, so that it makes sense to begin.
+    /// Returns true if this member still reads the partition, so that a handler is worth starting.
     pub fn counts(&self) -> bool {
         self.shared.counts(self.place, self.life)
     }

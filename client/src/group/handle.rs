@@ -1,4 +1,4 @@
-//! What an application can do about a subscription while it reads from it elsewhere.
+//! Controls of a subscription, usable while another task reads from it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,8 +16,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::metadata::PartitionId;
 use crate::record::Offset;
 
-/// Commits, seeks, pauses and stops a subscription. Cheap to clone; a [`super::Subscription`] derefs
-/// to its own.
+/// Commits, seeks, pauses and stops a subscription. Cheap to clone; a [`super::Subscription`] derefs to its
+/// own handle.
 #[derive(Clone)]
 pub struct SubscriptionHandle {
     pub(super) inner: Arc<Inner>,
@@ -27,62 +27,61 @@ pub struct SubscriptionHandle {
 }
 
 impl SubscriptionHandle {
-    /// The group.
+    /// Name of the group.
     pub fn group(&self) -> &str {
         &self.group
     }
 
-    /// The name of this member in the group. Another one after the session was lost.
+    /// Id of this member in the group. It changes after the session was lost.
     pub fn member_id(&self) -> String {
         self.shared.state.lock().member_id.clone()
     }
 
-    /// Counts the assignments of the group. 0 before the first.
+    /// Generation of the group's assignment; 0 before the first.
     pub fn generation(&self) -> u64 {
         self.shared.state.lock().generation
     }
 
-    /// The partitions this member has now, those that it is about to give up among them.
+    /// The partitions of this member, including those that it is about to release.
     pub fn assignment(&self) -> Vec<TopicPartition> {
         let state = self.shared.state.lock();
         let names = state.parts.values().map(|part| part.name.clone());
         names.collect()
     }
 
-    /// Number of batches that could not be read and were skipped: none unless the subscription was told to
+    /// Number of unreadable batches that were skipped. It stays 0 unless the subscription allows it
     /// ([`super::SubscriptionBuilder::on_unreadable`]).
     pub fn skipped_batches(&self) -> u64 {
         self.shared.state.lock().readers.skips.batches()
     }
 
-    /// Commits what is done so far, and waits until that is safe.
+    /// Commits the finished records, and waits until the commit is durable.
     ///
-    /// While the coordinator is looked for this waits, at most until the subscription ends.
+    /// Without a coordinator this waits, at most until the subscription ends.
     ///
     /// # Errors
-    /// `NotOwner` if a partition was taken from this member: what was done there comes again
-    /// elsewhere. Otherwise what the coordinator said, or why the subscription has ended.
+    /// `NotOwner` if another member has a partition by now: it gets the records finished there again.
+    /// Otherwise the error of the coordinator, or the reason for the end of the subscription.
     pub async fn commit(&self) -> Result<()> {
         self.ask(|waiter| Command::Commit(Some(waiter))).await
     }
 
-    /// Commits what is done so far, at the next opportunity. What is refused is tried again with the
-    /// next commit.
+    /// Commits the finished records at the next opportunity. The next commit retries a refused one.
     pub fn commit_async(&self) {
-        // If there is no room, commits are waiting: each of them takes what is done by then.
+        // If there is no room, commits are waiting, and each includes the records that are done by then.
         let _ = self.commands.try_send(Command::Commit(None));
     }
 
-    /// Hands out no more records of this partition, until [`SubscriptionHandle::resume`] or until it
-    /// is assigned anew. The member keeps it.
+    /// Stops deliveries of this partition until [`SubscriptionHandle::resume`], or until it is assigned
+    /// again. The member keeps the partition.
     ///
     /// # Errors
-    /// `InvalidArgument` if the partition is not this member's.
+    /// `InvalidArgument` if this member does not have the partition.
     pub fn pause(&self, topic: &str, partition: u32) -> Result<()> {
         self.set_paused(topic, partition, true)
     }
 
-    /// Hands out records of this partition again.
+    /// Resumes deliveries of this partition.
     ///
     /// # Errors
     /// As for [`SubscriptionHandle::pause`].
@@ -98,8 +97,8 @@ impl SubscriptionHandle {
         })
     }
 
-    /// Goes on elsewhere in a partition: the next record of it is the one there, and the next commit
-    /// takes that position. Deliveries of it that are out count no more.
+    /// Moves to another offset of a partition: the next delivery is the record there, and the next commit
+    /// takes that offset. Outstanding deliveries of the partition no longer count.
     ///
     /// # Errors
     /// As for [`crate::Client::offset`], and as for [`SubscriptionHandle::pause`].
@@ -110,14 +109,14 @@ impl SubscriptionHandle {
         self.shared
             .change(|state| match state.place_of(topic, partition)? == place {
                 true => state.seek(topic, partition, offset),
-                // Meanwhile it was lost, and one of a later topic of the name was assigned.
+                // Meanwhile it was lost, and a partition of a later topic of the name was assigned.
                 false => Err(Error::invalid(format!(
                     "{topic}/{partition} was taken from this member meanwhile; see assignment()"
                 ))),
             })
     }
 
-    /// How far what this member has committed is behind, by partition, as the brokers have it.
+    /// Lag of this member's committed offsets by partition, as the nodes report it.
     ///
     /// # Errors
     /// As for [`Admin::group_lag`].
@@ -129,13 +128,13 @@ impl SubscriptionHandle {
         Ok(lags)
     }
 
-    /// Ends the stream of records: [`super::Subscription::run`] drains its handlers, commits and
-    /// leaves. Who reads the stream itself then calls [`super::Subscription::close`].
+    /// Ends the stream of records. [`super::Subscription::run`] then waits for its handlers, commits and
+    /// leaves. An application that reads the stream itself then calls [`super::Subscription::close`].
     pub fn shutdown(&self) {
         self.shared.stop();
     }
 
-    /// Has the member do something, and waits for it.
+    /// Sends the member a command, and waits for its outcome.
     pub(super) async fn ask(&self, command: impl FnOnce(Waiter) -> Command) -> Result<()> {
         let (waiter, answer) = oneshot::channel();
         if self.commands.send(command(waiter)).await.is_err() {

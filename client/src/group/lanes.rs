@@ -1,19 +1,19 @@
-//! Which record may be handled next: records of one key one after the other, in the order they
-//! came; different keys side by side. Knows nothing of handlers, tasks or partitions.
+//! Scheduling of handlers: records with the same key run one after another in order, different keys run in
+//! parallel. This module knows nothing of handlers, tasks or partitions.
 
 use std::collections::{BTreeMap, VecDeque};
 
-/// What waits and what is being handled. An item of a lane starts when the one before it in that
-/// lane has finished, and a slot is free. Among lanes, the one that waits longest goes first.
+/// Waiting items and running lanes. An item starts when the item before it in its lane has finished and a
+/// slot is free. The lane that has waited longest goes first.
 ///
-/// Bounded by who fills it.
+/// The caller bounds the number of items.
 #[derive(Debug)]
 pub(super) struct Lanes<K, T> {
     slots: usize,
     running: usize,
-    /// A lane is here as long as something of it runs or waits.
+    /// Lanes with a running or waiting item.
     lanes: BTreeMap<K, Lane<T>>,
-    /// Lanes of which something waits and nothing runs.
+    /// Lanes with waiting items and no running one.
     ready: VecDeque<K>,
 }
 
@@ -24,7 +24,7 @@ struct Lane<T> {
 }
 
 impl<K: Ord + Clone, T> Lanes<K, T> {
-    /// At most `slots` at a time.
+    /// Creates a scheduler that runs at most `slots` items at a time.
     pub fn new(slots: usize) -> Lanes<K, T> {
         Lanes {
             slots,
@@ -34,7 +34,7 @@ impl<K: Ord + Clone, T> Lanes<K, T> {
         }
     }
 
-    /// One more item of a lane.
+    /// Adds an item to a lane.
     pub fn push(&mut self, key: K, item: T) {
         let lane = self.lanes.entry(key.clone()).or_insert_with(|| Lane {
             runs: false,
@@ -46,7 +46,7 @@ impl<K: Ord + Clone, T> Lanes<K, T> {
         lane.items.push_back(item);
     }
 
-    /// What may start now. Its lane waits until [`Lanes::finished`].
+    /// Takes the next item that may start. Its lane waits until [`Lanes::finished`].
     pub fn start(&mut self) -> Option<(K, T)> {
         if self.running == self.slots {
             return None;
@@ -59,7 +59,7 @@ impl<K: Ord + Clone, T> Lanes<K, T> {
         Some((key, item))
     }
 
-    /// The item of this lane that was started is finished.
+    /// Records that the running item of this lane has finished.
     pub fn finished(&mut self, key: &K) {
         let Some(lane) = self.lanes.get_mut(key).filter(|lane| lane.runs) else {
             return;
@@ -73,7 +73,7 @@ impl<K: Ord + Clone, T> Lanes<K, T> {
         }
     }
 
-    /// Drops what waits and is not worth starting any more.
+    /// Drops waiting items that are no longer worth starting.
     pub fn retain(&mut self, mut keep: impl FnMut(&T) -> bool) {
         for lane in self.lanes.values_mut() {
             lane.items.retain(&mut keep);
@@ -83,7 +83,7 @@ impl<K: Ord + Clone, T> Lanes<K, T> {
         self.ready.retain(|key| self.lanes.contains_key(key));
     }
 
-    /// How many were started and are not finished.
+    /// Number of running items.
     pub fn running(&self) -> usize {
         self.running
     }

@@ -1,5 +1,5 @@
-//! The task behind a subscription: finds the group's coordinator, joins, and stays a member until
-//! it is told to leave or there is no going on.
+//! The task behind a subscription. It finds the group's coordinator, joins, and stays a member until it must
+//! leave or can't continue.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,21 +22,20 @@ use crate::client::Inner;
 use crate::error::{Error, ErrorKind, Result};
 use crate::reader::Skipped;
 
-/// Without a coordinator for so many session timeouts, the subscription ends.
+/// Session timeouts without a coordinator after which the subscription ends.
 const SESSIONS_WITHOUT_COORDINATOR: u32 = 3;
-/// An older node refuses a topic that it does not know, as one made a moment ago; a first join waits so
-/// long for it.
+/// Time for which a first join retries an unknown topic: older nodes reject topics that they do not know yet.
 const TOPIC_SEEN_WITHIN: Duration = Duration::from_secs(2);
-/// How often in a row one node may send the member to the next without a pause.
+/// Maximum number of consecutive redirects without a pause.
 const HOPS: usize = 3;
-/// A session that ends sooner is followed by a pause, lest one that always does is begun without end.
+/// A session that ends sooner is followed by a pause, so that sessions that always fail do not loop.
 const LASTING: Duration = Duration::from_secs(1);
-/// How long a coordinator may take to answer, or less if the session is shorter.
+/// Time limit of a coordinator's answer, unless the session timeout is shorter.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
-/// How long the last commit and the leave may take.
+/// Time limit of the last commit and the leave.
 const CLOSE_WITHIN: Duration = Duration::from_secs(10);
 
-/// What came of asking where a partition begins.
+/// Outcome of the lookup of a start offset.
 pub(super) type Resolved = (Place, u64, Result<u64>);
 
 pub(super) struct Member {
@@ -51,19 +50,19 @@ pub(super) struct Member {
     pub closing: Option<Closing>,
     pub resolving: FuturesUnordered<BoxFuture<'static, Resolved>>,
     member_id: String,
-    /// Whether the group has known it under this id.
+    /// True once the group has known this id.
     entered: bool,
-    /// Who hears of the first assignment.
+    /// Waits for the first assignment.
     joined: Option<oneshot::Sender<()>>,
-    /// Whom to ask next, if somebody knows.
+    /// Address of the coordinator, if a node has named it.
     hint: Option<String>,
-    /// How many addresses were asked.
+    /// Number of addresses asked so far.
     asked: usize,
-    /// Whether the listener was told that the coordinator is gone.
+    /// True after the listener was told that the coordinator is gone.
     disconnected: bool,
-    /// When there was a coordinator last.
+    /// Time of the last contact with a coordinator.
     connected_at: Instant,
-    /// The pauses between joins that fail, or come to nothing.
+    /// Pauses between joins that fail or have no result.
     backoff: Backoff,
 }
 
@@ -99,7 +98,7 @@ impl Member {
         }
     }
 
-    /// Lives until the end, whatever it is, and tells the stream of it.
+    /// Runs until the end, and reports the outcome to the stream.
     pub async fn run(mut self) {
         let _if_it_panics = FailsOnPanic(self.shared.clone());
         let ended = self.live().await;
@@ -112,7 +111,7 @@ impl Member {
             Err(error) => self.shared.fail(error.clone()),
         }
         if let Some(reply) = reply {
-            // Whoever asked may have gone.
+            // The caller may be gone.
             let _ = reply.send(result);
         }
     }
@@ -140,13 +139,14 @@ impl Member {
                 self.backoff.succeeded();
             } else {
                 let pause = self.backoff.pause();
-                // If the time to close is up meanwhile, the next join says so.
+                // If the time to close is over meanwhile, the next join reports it.
                 let _ = self.meanwhile(sleep(pause)).await;
             }
         }
     }
 
-    /// Joins, for as long as that may help. None if it was told to close meanwhile, and can't.
+    /// Joins, and retries as long as it may help. None if the application closed the subscription meanwhile,
+    /// and the time for it is over.
     async fn join(&mut self) -> Result<Option<Session>> {
         let mut hops = 0;
         loop {
@@ -196,11 +196,11 @@ impl Member {
         }
     }
 
-    /// For how long joining may fail like that.
+    /// Time for which joins may fail with this error.
     fn patience(&self, error: &Error) -> Duration {
         let session = self.shared.session();
         let sessions = session.saturating_mul(SESSIONS_WITHOUT_COORDINATOR);
-        // A topic that was there once may come back; one that was never there is a wrong name.
+        // A topic that existed earlier may come back; a topic that never existed is a wrong name.
         if self.joined.is_some() && error.says_there_is_none() {
             return TOPIC_SEEN_WITHIN.min(sessions);
         }
@@ -240,14 +240,14 @@ impl Member {
         self.shared.heard(sent_at);
         self.assigned(assignment);
         if let Some(joined) = self.joined.take() {
-            // The builder may have been dropped; then this task is about to be, too.
+            // The builder may have been dropped; then this task is about to be dropped too.
             let _ = joined.send(());
         }
     }
 
-    /// Takes over what the coordinator gave out.
+    /// Applies an assignment of the coordinator.
     pub fn assigned(&mut self, assignment: v1::Assignment) {
-        // A part of the time is for the last commit and the release themselves.
+        // The rest of the time is for the last commit and the release.
         let within = self.settings.rebalance_within * 4 / 5;
         for told in self.shared.apply(assignment, within) {
             if let Rebalance::TopicsMissing(topics) = &told {
@@ -262,7 +262,8 @@ impl Member {
         self.shared.change(|state| state.begin());
     }
 
-    /// The session is over, and everything lost: to be joined under a new id, unless it was to end anyway.
+    /// Prepares to join under a new id after the session is over and all partitions are lost. Fails if the
+    /// member is closing anyway.
     fn begin_anew(&mut self, error: Error) -> Result<()> {
         if self.closing.is_some() {
             return Err(self.in_group(error));
@@ -277,14 +278,15 @@ impl Member {
     }
 
     fn disconnected(&mut self, error: Error) {
-        // Before the first assignment there was no session whose end anybody has to hear of.
+        // Before the first assignment there was no session, so its end is not reported.
         if self.joined.is_none() && !self.disconnected {
             self.disconnected = true;
             self.listener.tell(&Rebalance::Disconnected(error));
         }
     }
 
-    /// Waits, and takes the application's commands down. None if the time to close is up first.
+    /// Waits for a future, and takes the application's commands meanwhile. None if the time to close is over
+    /// first.
     async fn meanwhile<F: Future>(&mut self, waiting: F) -> Option<F::Output> {
         tokio::pin!(waiting);
         loop {
@@ -297,7 +299,7 @@ impl Member {
         }
     }
 
-    /// Takes down what the application wants. It is done as soon as there is a session.
+    /// Takes a command of the application. It is carried out as soon as there is a session.
     pub fn note(&mut self, command: Command) {
         match command {
             Command::Commit(waiter) => self.commits.want(waiter),
@@ -308,7 +310,7 @@ impl Member {
         }
     }
 
-    /// Begins to end: no more records, a last commit, and then perhaps a leave.
+    /// Starts to close: no more records, a last commit, and a leave if asked for.
     pub fn close(&mut self, leave: bool, reply: Option<Waiter>, error: Option<Error>) {
         if self.closing.is_some() {
             return;
@@ -346,12 +348,12 @@ impl Member {
     }
 }
 
-/// A name no other member has.
+/// Generates a unique member id.
 pub(super) fn draw_member_id(inner: &Inner) -> String {
     format!("{:016x}{:016x}", inner.draw(), inner.draw())
 }
 
-/// At that time, or never.
+/// Waits until that time, or for ever without one.
 pub(super) async fn until_then(time: Option<Instant>) {
     match time {
         Some(time) => sleep_until(time).await,
@@ -359,7 +361,7 @@ pub(super) async fn until_then(time: Option<Instant>) {
     }
 }
 
-/// A listener that panics takes the member with it: even then the stream must not wait for ever.
+/// Fails the stream if a listener's panic ends the member, so that the application does not wait for ever.
 struct FailsOnPanic(Arc<Shared>);
 
 impl Drop for FailsOnPanic {

@@ -1,14 +1,14 @@
-//! Consumer groups: the members of a group share the partitions of its topics, and go on where the
-//! group has left off.
+//! Consumer groups: the members of a group share the partitions of its topics, and resume from the committed
+//! offsets.
 //!
-//! A subscription is two things side by side. The *member* (`member`, `attend`, `answers`,
-//! `session`) talks to the group's coordinator: it joins, sends heartbeats and commits, and takes
-//! assignments over (`apply`). The *stream* (`stream`, `state`, `delivery`) hands out what the
-//! readers of the assigned partitions fetch. Both meet in `shared`, behind one lock. What there is to
-//! decide stands in small parts that know neither time nor network: `assignment` (what changes),
-//! `progress` (what may be committed), `lanes` (what may be handled next), `commit` (who waits).
+//! A subscription has two parts. The *member* (`member`, `attend`, `answers`, `session`) talks to the group's
+//! coordinator: it joins, sends heartbeats and commits, and applies assignments (`apply`). The *stream*
+//! (`stream`, `state`, `delivery`) hands out the records that the readers of the assigned partitions fetch.
+//! The two meet in `shared`, behind one lock. Decisions are in small parts that know neither time nor
+//! network: `assignment` (changes of the assignment), `progress` (the position to commit), `lanes` (the next
+//! record to handle), `commit` (the waiters).
 //!
-//! Nothing here keeps records of its own or knows how they are fetched: that is `reader`.
+//! This module must not keep records of its own, or know how they are fetched: that is `reader`.
 
 mod answers;
 mod apply;

@@ -1,4 +1,4 @@
-//! One partition of a member: where it stands, and what of it may be committed or given up.
+//! One partition of a member: its phase, and the positions to commit or release.
 
 use std::sync::Arc;
 
@@ -10,21 +10,23 @@ use super::progress::Progress;
 use super::rebalance::TopicPartition;
 use crate::reader::Reader;
 
-/// What a member does with a partition.
+/// Phase of a member's partition.
 #[derive(Debug)]
 pub(super) enum Phase {
-    /// It finds out where to begin; whether that was asked for, and what came of it.
+    /// The member looks up the start offset: `asked` once the lookup has started, `at` its result.
     Starting { asked: bool, at: Option<u64> },
-    /// It reads. Boxed, since the rest is small.
+    /// The member reads. Boxed, since the other variants are small.
     Reading(Box<Reader>),
-    /// It reads no more, since the subscription ends; or not yet again, from another offset.
+    /// The member does not read: the subscription ends, or the next reader is about to start at another
+    /// offset.
     Stopped,
-    /// Its topic does not exist, or another has its name: the coordinator takes it away as soon as it hears
-    /// of that. It is tried again with the next heartbeat, since a node that is behind may have said so.
+    /// The topic does not exist, or another topic has its name. The coordinator revokes the partition once it
+    /// learns of that. The next heartbeat tries again, since the answer may have come from a node that is
+    /// behind.
     Gone,
-    /// It waits for what is out, at most until then.
+    /// The member waits for outstanding deliveries, at most until then.
     Revoked { until: Instant },
-    /// It has told the coordinator, and waits to hear that it was understood.
+    /// The member has sent the release, and waits for the coordinator's answer.
     Releasing,
 }
 
@@ -32,15 +34,15 @@ pub(super) enum Phase {
 pub(super) struct Part {
     pub name: TopicPartition,
     pub epoch: u64,
-    /// Told apart from every other life of a partition in this subscription: a delivery counts only
-    /// in the one it came from.
+    /// Distinguishes successive assignments of a partition in this subscription. A delivery counts only in
+    /// the life in which it was made.
     pub life: u64,
     pub phase: Phase,
-    /// None before anything was read.
+    /// None before reading starts.
     pub progress: Option<Progress>,
-    /// What the coordinator has as the group's position.
+    /// The group's committed offset, as the coordinator has it.
     pub committed: Option<u64>,
-    /// The coordinator refused the last commit. It is not repeated at once.
+    /// The coordinator refused the last commit. It is not retried at once.
     pub refused: bool,
     pub paused: bool,
 }
@@ -65,14 +67,14 @@ impl From<Position> for v1::GroupPosition {
     }
 }
 
-/// What of the positions is to be committed.
+/// Selection of positions to commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Which {
-    /// Where reading begins in partitions without a position.
+    /// Start positions of partitions without a committed offset.
     Starts,
-    /// Those, and the last word on partitions that are given up.
+    /// The start positions, and the last positions of revoked partitions.
     Due,
-    /// All that have moved.
+    /// All positions that have changed.
     All,
 }
 
@@ -106,13 +108,13 @@ impl Part {
         }
     }
 
-    /// Whether it was revoked and nothing more comes of it.
+    /// Returns true if the partition was revoked, and no delivery is outstanding or the time is over.
     pub fn is_settled(&self, now: Instant) -> bool {
         let outstanding = self.progress.as_ref().map_or(0, Progress::outstanding);
         matches!(self.phase, Phase::Revoked { until } if outstanding == 0 || now >= until)
     }
 
-    /// The position to commit now, unless the coordinator has it already.
+    /// The position to commit now, unless the coordinator already has it.
     pub fn to_commit(&self, which: Which, now: Instant) -> Option<u64> {
         let wanted = match self.phase {
             Phase::Starting { .. } => true,
@@ -129,14 +131,14 @@ impl Part {
         position.filter(|_| wanted && !self.refused && position != self.committed)
     }
 
-    /// No more records of it come. What is out may still be done.
+    /// Stops reading. Outstanding deliveries may still be done.
     pub fn stop_reading(&mut self) {
         if let Phase::Reading(_) = self.phase {
             self.phase = Phase::Stopped;
         }
     }
 
-    /// Where to begin to read, once the group has it as its position.
+    /// The start offset, once it is the group's committed offset.
     pub fn can_begin(&self) -> Option<u64> {
         match self.phase {
             Phase::Starting { at, .. } if at == self.committed => at,

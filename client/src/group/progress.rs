@@ -1,26 +1,25 @@
-//! How far the handlers of one partition have come. Only offsets: what becomes of them is decided
-//! elsewhere.
+//! Progress of one partition's handlers. It holds offsets only; other parts decide how to use them.
 
 use std::collections::BTreeSet;
 
 use ropewalk_proto::mistake::{Mistake, made};
 
-/// The records of a partition that are out, and the position that may be committed: the offset
-/// after the longest run of records that are done.
+/// The outstanding records of a partition, and the position to commit: the offset after the longest run of
+/// records that are done.
 ///
-/// As large as there are records out, however far the others have come meanwhile.
+/// Its size is the number of outstanding records, however far the others have advanced.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Progress {
-    /// The offset after the last record handed out, and what was skipped after it.
+    /// The next offset to hand out, past skipped records.
     next: u64,
-    /// Handed out, and neither done nor dropped.
+    /// Outstanding records: handed out, and neither done nor dropped.
     out: BTreeSet<u64>,
-    /// The first record that was dropped before it was done. It is never done in this life.
+    /// The first record that was dropped before it was done. It can never be done in this life.
     held: Option<u64>,
 }
 
 impl Progress {
-    /// Nothing is out; the next record to read is at `next`.
+    /// Progress without outstanding records; the next record to read is at `next`.
     pub fn new(next: u64) -> Progress {
         Progress {
             next,
@@ -29,24 +28,24 @@ impl Progress {
         }
     }
 
-    /// A record is on its way to a handler.
+    /// Records that a record was handed out.
     pub fn handed_out(&mut self, offset: u64) {
         assert!(offset >= self.next, "records are handed out in order");
         self.out.insert(offset);
         self.next = offset.saturating_add(1);
     }
 
-    /// There is nothing to hand out before this offset.
+    /// Records that there is nothing to hand out before this offset.
     pub fn skipped_to(&mut self, next: u64) {
         self.next = self.next.max(next);
     }
 
-    /// The handler has finished with a record.
+    /// Records that the handler of a record has finished.
     pub fn done(&mut self, offset: u64) {
         self.out.remove(&offset);
     }
 
-    /// Nobody will finish with a record.
+    /// Records that a delivery was dropped: its record will never be done.
     pub fn dropped(&mut self, offset: u64) {
         if self.out.remove(&offset) {
             let held = self.held.unwrap_or(offset);
@@ -54,17 +53,17 @@ impl Progress {
         }
     }
 
-    /// Where to read on.
+    /// The offset at which to continue reading.
     pub fn next(&self) -> u64 {
         self.next
     }
 
-    /// How many records are out.
+    /// Number of outstanding records.
     pub fn outstanding(&self) -> usize {
         self.out.len()
     }
 
-    /// The first record of which it is not known that its handler has finished with it.
+    /// The position to commit: offset of the first record that is not known to be done.
     pub fn position(&self) -> u64 {
         if made(Mistake::PositionAhead) {
             return self.next;

@@ -1,4 +1,4 @@
-//! How a subscription reads its partitions.
+//! Readers of a subscription's partitions.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use super::rebalance::TopicPartition;
 use crate::client::Inner;
 use crate::reader::{Reader, ReaderBuilder, Skips, Trimmed};
 
-/// Makes the readers of a subscription.
+/// Creates the readers of a subscription.
 #[derive(Debug, Clone)]
 pub(super) struct Readers {
     pub inner: Arc<Inner>,
@@ -16,12 +16,12 @@ pub(super) struct Readers {
     pub patience: Duration,
     pub filter: String,
     pub skips: Skips,
-    /// What each may fetch ahead now.
+    /// Bytes that each reader may fetch ahead now.
     pub share_bytes: usize,
 }
 
 impl Readers {
-    /// Reads a partition of the topic with this id, and of no later one of its name.
+    /// Opens a reader of a partition of the topic with this id, never of a later topic of the same name.
     pub fn open(
         &self,
         topic_id: u64,

@@ -1,4 +1,4 @@
-//! What a subscription tells of its partitions and its coordinator, beside the records.
+//! Events of a subscription other than records: changes of its partitions and of its coordinator.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,9 +9,9 @@ use crate::reader::Skipped;
 /// A partition by name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TopicPartition {
-    /// Its topic.
+    /// Name of the topic.
     pub topic: Arc<str>,
-    /// Its number there.
+    /// Number of the partition.
     pub partition: u32,
 }
 
@@ -21,39 +21,38 @@ impl fmt::Display for TopicPartition {
     }
 }
 
-/// What happened to a subscription.
+/// An event of a subscription.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Rebalance {
-    /// These are the member's now. Told before the first record of them.
+    /// The member now has these partitions. Reported before their first record.
     Assigned(Vec<TopicPartition>),
-    /// These are to go to another member. No more records of them come; once those that are out
-    /// are done, or the time for it is up, their positions are committed and they are given up.
-    /// Where commits are manual, a commit asked for by the listener is the last one.
+    /// These partitions are about to go to another member. No more records of them are delivered. Once the
+    /// outstanding ones are done, or the time for it is over, the member commits their positions and releases
+    /// them. With manual commits, a commit that the listener requests is the last one.
     Revoked(Vec<TopicPartition>),
-    /// These are another member's already: nothing of them can be committed any more, and what is
-    /// out of them comes again elsewhere.
+    /// Another member already has these partitions. Their positions can no longer be committed, and their
+    /// outstanding records are delivered again elsewhere.
     Lost(Vec<TopicPartition>),
-    /// The coordinator can't be heard. Records that were assigned come on until the session is over
-    /// by this member's own clock; the member looks for its coordinator meanwhile.
+    /// The coordinator does not respond. Records of the assigned partitions are delivered until the session
+    /// is over by this member's own clock. Meanwhile the member looks for its coordinator.
     Disconnected(Error),
-    /// A coordinator is heard again.
+    /// A coordinator responds again.
     Reconnected,
-    /// A partition could not be read for as long as the subscription's patience goes. It is tried
-    /// again.
+    /// A partition could not be read for the subscription's patience. The member keeps trying.
     Unreadable(TopicPartition, Error),
-    /// Records can't be read by anybody, and were gone past as the subscription was told to. They
-    /// count as read.
+    /// No reader can read these records, and the member skipped them, as the subscription allows. They count
+    /// as read.
     Skipped(Skipped),
     /// The subscription names these topics, and they do not exist: they were deleted, or the names are
-    /// mistyped. The member goes on with its other topics, and reads these once they are created. Told
-    /// when the list changes, and not for an empty one.
+    /// mistyped. The member continues with its other topics, and reads these once they are created. Reported
+    /// when the list changes, except to an empty list.
     TopicsMissing(Vec<String>),
 }
 
 type Hears = dyn Fn(&Rebalance) + Send + Sync;
 
-/// Whom to tell.
+/// The application's listener, if there is one.
 #[derive(Clone, Default)]
 pub(super) struct Listener(Option<Arc<Hears>>);
 

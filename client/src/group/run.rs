@@ -1,4 +1,4 @@
-//! Handlers in place of a loop: side by side, but one after the other for the records of one key.
+//! Handlers instead of a loop: they run concurrently, but one at a time for records with the same key.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use super::stream::Subscription;
 use crate::error::{Error, Result};
 use crate::event::{self, Cause};
 
-/// Why [`Subscription::run`] has ended before it was told to.
+/// Failure that ended [`Subscription::run`].
 #[derive(Debug)]
 pub enum RunError<E> {
     /// A handler failed.
@@ -41,11 +41,10 @@ impl<E: fmt::Display> fmt::Display for RunError<E> {
 
 impl<E: fmt::Debug + fmt::Display> std::error::Error for RunError<E> {}
 
-/// What must be handled one after the other: the records of one key, and all without one, in their
-/// partition.
+/// Records that must run one at a time: those with the same key, and those of one partition without a key.
 type Key = (Place, Option<Bytes>);
 
-/// The handlers at work, and what waits for them.
+/// The running handlers, and the deliveries that wait for one.
 struct Work<E> {
     lanes: Lanes<Key, (Delivery, Ticket)>,
     tasks: JoinSet<(Key, std::result::Result<(), E>)>,
@@ -53,21 +52,22 @@ struct Work<E> {
 }
 
 impl Subscription {
-    /// Hands every record to `handler`, up to `concurrency` at a time, each in a task of its own.
-    /// Records of one key (those without one: of one partition) are handled in order, one at a time.
-    /// A record is done once its handler has returned `Ok`. A handler runs as within
-    /// [`Delivery::handle`]: in a span, and what events it sends know their cause.
+    /// Calls `handler` for every record, up to `concurrency` at a time, each in a task of its own. Records
+    /// with the same key run in order, one at a time; so do the records of a partition without a key. A
+    /// record is done once its handler has returned `Ok`. A handler runs as in [`Delivery::handle`]: in a
+    /// span, and the events it sends have the record as their cause.
     ///
-    /// Ends when [`super::SubscriptionHandle::shutdown`] is called: handlers at work are waited for,
-    /// what they did is committed, and the member closes as with [`Subscription::close`]. Dropping
-    /// the future stops handlers where they are, and commits nothing more.
+    /// Ends when [`super::SubscriptionHandle::shutdown`] is called: it waits for running handlers, commits
+    /// the finished records, and closes the member like [`Subscription::close`]. Dropping the future cancels
+    /// the handlers, and commits nothing further.
     ///
     /// # Errors
-    /// The first error of a handler, whose record is not committed past; or the subscription's. Both
-    /// after the other handlers at work were waited for, and what is done was committed.
+    /// The first error of a handler, after which commits do not pass its record; or the error of the
+    /// subscription. Both come after the other running handlers have ended and the finished records were
+    /// committed.
     ///
     /// # Panics
-    /// If a handler does.
+    /// If a handler panics.
     pub async fn run<F, Fut, E>(
         mut self,
         concurrency: usize,
@@ -96,7 +96,7 @@ impl Subscription {
                 Ok(()) = taken.changed() => work.lanes.retain(|(_, ticket)| ticket.counts()),
             }
         }
-        // Commits may be manual; then this is the one that counts.
+        // Commits may be manual; then this is the only one.
         let committed = self.commit().await;
         let closed = self.close().await;
         let ended = work.ended.unwrap_or(Ok(()));
@@ -160,7 +160,7 @@ impl<E: Send + 'static> Work<E> {
         }
     }
 
-    /// Takes nothing more. What has not been begun comes again elsewhere.
+    /// Starts no more handlers. Waiting records are delivered again elsewhere.
     fn end(&mut self, why: std::result::Result<(), RunError<E>>) {
         self.lanes.retain(|_| false);
         self.ended.get_or_insert(why);

@@ -1,4 +1,4 @@
-//! One stream to a group's coordinator: requests, and what each answer is an answer to.
+//! One stream to a group's coordinator: matches each answer to its request.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,10 +16,10 @@ use super::part::Position;
 use crate::client::{Inner, timed_out};
 use crate::error::{Error, ErrorKind, Result};
 
-/// Requests on their way into the stream. There is one of each kind, and a commit in parts.
+/// Capacity of the request queue: one request of each kind, and a commit in parts.
 const REQUESTS: usize = 64;
 
-/// What a request was about.
+/// Content of a request.
 #[derive(Debug)]
 pub(super) enum Sent {
     Heartbeat,
@@ -28,28 +28,28 @@ pub(super) enum Sent {
     Leave,
 }
 
-/// A refusal, and whom to ask instead.
+/// A refusal, with the address to ask instead.
 #[derive(Debug)]
 pub(super) struct Refused {
     pub error: Error,
-    /// The address of the coordinator, if whoever refused knows it.
+    /// Address of the coordinator, if the refusing node knows it.
     pub leader: Option<String>,
 }
 
-/// What was heard.
+/// A message of the coordinator.
 #[derive(Debug)]
 pub(super) enum Heard {
-    /// The answer to a request, and what that was.
+    /// The answer to a request, with the request.
     Answer(Sent, std::result::Result<Option<Answer>, Refused>),
     Assignment(v1::Assignment),
-    /// The end of the session.
+    /// End of the session.
     End(Refused),
 }
 
 #[derive(Debug)]
 pub(super) struct Session {
     address: String,
-    /// How long the coordinator may take to answer.
+    /// Time limit of the coordinator's answers.
     within: Duration,
     requests: mpsc::Sender<v1::GroupRequest>,
     answers: Streaming<v1::GroupResponse>,
@@ -82,7 +82,7 @@ impl Session {
             request_id: 1,
             kind: Some(Ask::Join(join)),
         };
-        // The channel is empty, and its other end is here.
+        // The channel is empty, and this function holds its other end.
         let _ = requests.try_send(first);
         let answers = node.join_group(ReceiverStream::new(to_send)).await;
         let answers = answers.map_err(|status| Error::from_status(&status, address))?;
@@ -103,7 +103,7 @@ impl Session {
         }
     }
 
-    /// Says something.
+    /// Sends a request.
     pub fn send(&mut self, sent: Sent) -> Result<()> {
         let ask = match &sent {
             Sent::Heartbeat => Ask::Heartbeat(v1::Heartbeat {}),
@@ -127,18 +127,18 @@ impl Session {
         Ok(())
     }
 
-    /// Whether something of this kind was sent and not answered yet.
+    /// Returns true if a request of this kind is unanswered.
     pub fn awaits(&self, kind: impl Fn(&Sent) -> bool) -> bool {
         self.pending.values().any(|(sent, _)| kind(sent))
     }
 
-    /// When the answer that has been awaited longest is overdue.
+    /// Time at which the oldest unanswered request is overdue.
     pub fn overdue_at(&self) -> Option<Instant> {
         let first = self.pending.values().next();
         first.map(|(_, sent_at)| *sent_at + self.within)
     }
 
-    /// What the coordinator says next, and when it was sent what this answers. Cancel-safe.
+    /// The next message of the coordinator, with the send time of the request it answers. Cancel-safe.
     pub async fn next(&mut self) -> Result<(Heard, Option<Instant>)> {
         loop {
             let response = self.message().await?;
@@ -151,14 +151,14 @@ impl Session {
                 (Some((sent, _)), answer) => Heard::Answer(sent, Ok(answer)),
                 (None, Some(Answer::Assignment(assignment))) => Heard::Assignment(assignment),
                 (None, Some(Answer::Error(error))) => Heard::End(error.into()),
-                // What a newer coordinator says beside, or a second answer.
+                // A message from a newer coordinator, or a second answer.
                 (None, _) => continue,
             };
             return Ok((heard, sent_at));
         }
     }
 
-    /// That the coordinator took too long.
+    /// Error of a coordinator that took too long.
     pub fn silent(&self) -> Error {
         timed_out(&self.address, self.within)
     }

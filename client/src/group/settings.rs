@@ -1,4 +1,4 @@
-//! How a member is to behave, what it is told to do, and how it may end.
+//! Settings of a member, its commands, and its ways to end.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::session::Refused;
 use crate::error::Error;
 use crate::record::Offset;
 
-/// What a member says of itself, and how it behaves.
+/// Settings that a member joins with and follows.
 #[derive(Debug, Clone)]
 pub(super) struct Settings {
     pub group: String,
@@ -18,7 +18,7 @@ pub(super) struct Settings {
     pub pattern: String,
     pub instance_id: String,
     pub client: String,
-    /// What it asks for; none for what the node has as its default.
+    /// Requested session timeout; none for the node's default.
     pub session: Option<Duration>,
     pub rebalance_within: Duration,
     pub start_at: Offset,
@@ -26,40 +26,41 @@ pub(super) struct Settings {
     pub max_poll: Duration,
 }
 
-/// What the application asks of the member.
+/// A command of the application.
 #[derive(Debug)]
 pub(super) enum Command {
     Commit(Option<Waiter>),
-    /// To end; whether also to leave, or as is usual for such a member.
+    /// Closes the member. `leave` overrides the default, which is that only members without an instance id
+    /// leave.
     Close {
         leave: Option<bool>,
         reply: Waiter,
     },
 }
 
-/// A member on its way out.
+/// A member that is closing.
 #[derive(Debug)]
 pub(super) struct Closing {
     pub leave: bool,
     pub until: Instant,
     pub reply: Option<Waiter>,
-    /// Why it goes, or what went wrong on the way.
+    /// Reason for the close, or the first failure during it.
     pub error: Option<Error>,
 }
 
-/// How a session ended.
+/// End of a session.
 #[derive(Debug)]
 pub(super) enum End {
-    /// As it was meant to.
+    /// The member left as intended.
     Left,
-    /// It can go on elsewhere, or again.
+    /// The member can continue, here or through another node.
     Broke(Refused),
-    /// The coordinator does not know the member any more.
+    /// The coordinator no longer knows the member.
     Unknown(Error),
     Fatal(Error),
 }
 
-/// Whether a refusal ends the session, and how.
+/// Maps a refusal to the end of the session.
 pub(super) fn end_of(refused: Refused) -> End {
     match refused.error.code().map(ErrorCode::retry) {
         _ if refused.error.code() == Some(ErrorCode::UnknownMember) => End::Unknown(refused.error),

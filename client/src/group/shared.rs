@@ -1,6 +1,6 @@
-//! What the parts of a subscription share: the member that talks to the coordinator, the stream that
-//! hands records out, and the deliveries on their way. One lock, never held across an await or a
-//! call of the application's.
+//! State shared by the parts of a subscription: the member that talks to the coordinator, the stream that
+//! hands records out, and the outstanding deliveries. There is one lock. It is never held across an await or
+//! a call into the application.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -20,9 +20,9 @@ use crate::error::{Error, Result};
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) state: Mutex<State>,
-    /// The member has something to look at: a partition is settled, or could not be read.
+    /// Wakes the member: a revoked partition is settled, or a partition could not be read.
     pub attention: Notify,
-    /// Counts how often partitions were taken away.
+    /// Number of times that partitions were taken away.
     pub taken: watch::Sender<u64>,
 }
 
@@ -35,7 +35,7 @@ impl Shared {
         })
     }
 
-    /// Does something to the state, and has the stream look at it again.
+    /// Changes the state, and wakes the stream.
     pub fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.state.lock();
         let result = change(&mut state);
@@ -47,12 +47,12 @@ impl Shared {
         result
     }
 
-    /// After how long without a word the member is out, as far as is known.
+    /// Session timeout, as far as the client knows it.
     pub fn session(&self) -> Duration {
         self.state.lock().limits.session
     }
 
-    /// No more records come.
+    /// Stops deliveries.
     pub fn stop(&self) {
         self.change(|state| {
             if matches!(state.over, Over::No) {
@@ -62,7 +62,7 @@ impl Shared {
         });
     }
 
-    /// No more records come, and the stream says why.
+    /// Stops deliveries, and ends the stream with this error.
     pub fn fail(&self, error: Error) {
         self.change(|state| {
             state.over = match &state.over {
@@ -71,14 +71,14 @@ impl Shared {
                     told: *told,
                     error: error.clone(),
                 },
-                // Who has stopped it reads no more of it.
+                // The application that stopped the stream does not get the error from it.
                 Over::Stopped => Over::Failed { told: true, error },
             };
             state.close_readers();
         });
     }
 
-    /// Why there is no going on, if it is so.
+    /// Error that ended the subscription, if there is one.
     pub fn failure(&self) -> Option<Error> {
         match &self.state.lock().over {
             Over::Failed { error, .. } => Some(error.clone()),
@@ -86,7 +86,7 @@ impl Shared {
         }
     }
 
-    /// The next record, from whatever partition has one.
+    /// The next record, from any partition that has one.
     pub fn poll_next(
         self: &Arc<Self>,
         context: &mut Context<'_>,
@@ -136,7 +136,7 @@ impl Shared {
         }
     }
 
-    /// A delivery is done, or was dropped before it was.
+    /// Records that a delivery is done, or was dropped before.
     pub fn settle(&self, ticket: &Ticket, done: bool) {
         let mut state = self.state.lock();
         let was_full = state.is_full();
@@ -165,7 +165,8 @@ impl Shared {
         }
     }
 
-    /// Whether what the handler of this delivery does can still be committed.
+    /// Returns true if this member still reads the partition of the delivery, so that its result can be
+    /// committed.
     pub fn counts(&self, place: Place, life: u64) -> bool {
         let state = self.state.lock();
         let part = state.parts.get(&place).filter(|part| part.life == life);

@@ -1,5 +1,5 @@
-//! The partitions of a member and whose turn it is: which record comes next, and how much of the
-//! memory each partition may fetch ahead into.
+//! The partitions of a member and the order of their turns: picks the next record, and divides the memory for
+//! fetching ahead among the partitions.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -20,15 +20,15 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::reader::Reader;
 use crate::record::ConsumedRecord;
 
-/// So many records come from one partition before another has its turn.
+/// Maximum number of consecutive records from one partition before another gets its turn.
 const STREAK: u32 = 100;
 
-/// The settings all parts go by.
+/// Settings that all parts share.
 #[derive(Debug, Clone)]
 pub(super) struct Limits {
     pub max_in_flight: usize,
     pub memory_bytes: usize,
-    /// The session, as asked for or as the coordinator has told.
+    /// Session timeout, as requested or as the coordinator reported it.
     pub session: Duration,
 }
 
@@ -38,16 +38,16 @@ pub(super) struct State {
     pub generation: u64,
     /// Topics that the subscription names and that do not exist.
     pub missing: Vec<String>,
-    /// How often the coordinator wants to hear something; zero if it did not say.
+    /// Heartbeat interval of the coordinator; zero if it named none.
     pub heartbeat: Duration,
     pub member_id: String,
     pub readers: Readers,
     pub limits: Limits,
-    /// What could not be read, until the member has told of it.
+    /// Read failures that the member has not reported yet.
     pub unreadable: BTreeMap<Place, Error>,
-    /// When what the coordinator has last answered was sent: from then on the session counts.
+    /// Send time of the last request that the coordinator has answered: the session timeout runs from here.
     pub heard_at: Instant,
-    /// Since when the application has left waiting what it could take.
+    /// Time since which the application has left available records waiting.
     pub idle_since: Instant,
     pub last_life: u64,
     pub over: Over,
@@ -58,7 +58,7 @@ pub(super) struct State {
     streak: u32,
 }
 
-/// Whether the stream goes on.
+/// State of the stream.
 #[derive(Debug)]
 pub(super) enum Over {
     No,
@@ -99,13 +99,13 @@ impl State {
         self.outstanding
     }
 
-    /// A delivery is out no more.
+    /// Records that a delivery is no longer outstanding.
     pub fn returned(&mut self, bytes: usize) {
         self.outstanding -= 1;
         self.outstanding_bytes -= bytes;
     }
 
-    /// Another life of a partition.
+    /// Starts another life of a partition.
     pub fn next_life(&mut self) -> u64 {
         self.last_life += 1;
         self.last_life
@@ -117,7 +117,7 @@ impl State {
         }
     }
 
-    /// Whether the application could take a record, or could if it finished with others.
+    /// Returns true if there is a record for the application, even if it must first finish others.
     pub fn has_waiting(&self) -> bool {
         let mut parts = self.parts.values().filter(|part| !part.paused);
         parts.any(|part| matches!(&part.phase, Phase::Reading(reader) if reader.has_waiting()))
@@ -181,7 +181,7 @@ impl State {
         Some(delivery)
     }
 
-    /// Reads a partition on, from where it stopped.
+    /// Reopens the reader of a partition at its position.
     pub fn reopen(&mut self, place: Place) {
         let share = self.share_bytes();
         let Some(part) = self.parts.get_mut(&place) else {
@@ -195,14 +195,14 @@ impl State {
         }
     }
 
-    /// Reads a partition no longer whose topic is gone.
+    /// Stops reading a partition whose topic is gone.
     pub fn gone(&mut self, place: Place) {
         if let Some(part) = self.parts.get_mut(&place) {
             part.phase = Phase::Gone;
         }
     }
 
-    /// Tries again what was gone when it was read last; says whether there is any.
+    /// Prepares partitions whose topic was gone for another try; returns true if there are any.
     pub fn try_gone(&mut self) -> bool {
         let mut any = false;
         for part in self.parts.values_mut() {
@@ -220,14 +220,14 @@ impl State {
         any
     }
 
-    /// What one partition may fetch ahead, in bytes. In powers of two, so that one partition more
-    /// does not make all begin anew.
+    /// Bytes that one partition may fetch ahead. Powers of two keep the readers from restarting whenever a
+    /// partition is added.
     fn share_bytes(&self) -> usize {
         let parts = self.parts.len().max(1).next_power_of_two();
         (self.limits.memory_bytes / parts).max(1)
     }
 
-    /// Begins to read what has a position, and gives all their share of the memory.
+    /// Starts to read the partitions that have a position, and gives each its share of the memory.
     pub fn begin(&mut self) {
         let share = self.share_bytes();
         let anew = self.readers.share_bytes != share;

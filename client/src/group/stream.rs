@@ -13,40 +13,40 @@ use super::handle::SubscriptionHandle;
 use super::settings::Command;
 use crate::error::Result;
 
-/// A member of a consumer group, as a [`Stream`] of the records of its partitions. Each partition's
-/// come in order.
+/// A member of a consumer group, as a [`Stream`] of the records of its partitions. Records of the same
+/// partition come in order.
 ///
-/// Changes of leaders and coordinators pass unseen, but for what the rebalance listener is told. An
-/// error is the stream's last item but for its end; it comes when no coordinator could be found for
-/// three session timeouts, or for what waiting does not mend.
+/// Changes of leaders and coordinators are invisible, except for the events of the rebalance listener. After
+/// an error the stream ends. It fails if no coordinator could be found for three session timeouts, or if a
+/// failure does not go away with retries.
 ///
-/// [`Subscription::close`] it: where it is only dropped, nothing more is committed, and the others
-/// get its partitions once its session is over.
+/// Call [`Subscription::close`] to end it. If it is only dropped, nothing more is committed, and the other
+/// members get its partitions once its session is over.
 pub struct Subscription {
     pub(super) handle: SubscriptionHandle,
     pub(super) _member: AbortOnDropHandle<()>,
 }
 
 impl Subscription {
-    /// What else can be done about the subscription, for other tasks.
+    /// Controls of the subscription, for other tasks.
     pub fn handle(&self) -> SubscriptionHandle {
         self.handle.clone()
     }
 
-    /// Commits what is done (unless commits are manual), and leaves; a static member does not leave,
-    /// so that its next start within the session goes on with the same partitions.
+    /// Commits the finished records (unless commits are manual) and leaves. A static member does not leave,
+    /// so that its next start within the session gets the same partitions.
     ///
-    /// Deliveries that are out count as not done: they come again to whoever is next.
+    /// Outstanding deliveries count as not done: the next member to read gets them again.
     ///
     /// # Errors
-    /// If the last commit was refused, or no coordinator could be told; why the subscription has
-    /// ended, if it has before.
+    /// The refusal of the last commit, the failure to reach a coordinator, or the error that ended the
+    /// subscription earlier.
     pub async fn close(self) -> Result<()> {
         let close = |reply| Command::Close { leave: None, reply };
         self.handle.ask(close).await
     }
 
-    /// Closes, and leaves the group also where the member is a static one.
+    /// Closes, and leaves the group even as a static member.
     ///
     /// # Errors
     /// As for [`Subscription::close`].
@@ -58,7 +58,7 @@ impl Subscription {
 }
 
 impl Drop for Subscription {
-    /// Handles and deliveries may live on; what fetches for them must not.
+    /// Handles and deliveries may outlive the subscription; its readers must not.
     fn drop(&mut self) {
         self.handle.shared.stop();
     }

@@ -1,4 +1,4 @@
-//! Where the records of one partition gather until a batch of them is full, or old enough.
+//! Accumulator of one partition's records, until their batch is full or old enough.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,23 +15,23 @@ use super::rules::Rules;
 use super::ticket::{Completion, Place};
 use crate::error::{Error, ErrorKind, Result};
 
-/// How batches are made.
+/// Parameters of batches.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Shape {
     pub compression: Compression,
-    /// Bytes of a batch before compression, where the topic takes so many.
+    /// Maximum size of a batch before compression, within the limit of the topic.
     pub batch_bytes: usize,
     pub linger: Duration,
 }
 
-/// The gathering records of one partition.
+/// The accumulated records of one partition.
 #[derive(Debug)]
 pub(super) struct Accumulator {
     partition: u32,
     shape: Shape,
     rules: Arc<Rules>,
     state: Mutex<State>,
-    /// Told when there is something new for the lane to look at.
+    /// Wakes the lane when there is something new.
     pub changed: Notify,
 }
 
@@ -39,17 +39,17 @@ pub(super) struct Accumulator {
 struct State {
     open: Option<Open>,
     full: VecDeque<Open>,
-    /// All batches that may not be settled yet, the oldest first.
+    /// All batches that may be unsettled, the oldest first.
     unsettled: VecDeque<Arc<Completion>>,
     closed: Option<Error>,
     lane_runs: bool,
 }
 
-/// What a push did.
+/// Result of a push.
 #[derive(Debug)]
 pub(super) struct Pushed {
     pub place: Place,
-    /// Nobody works for this partition yet.
+    /// No lane runs for this partition yet.
     pub lane_needed: bool,
 }
 
@@ -110,7 +110,7 @@ impl Accumulator {
         let mut open = self.begin(choice, self.shape.batch_bytes.min(most), now);
         let placed = match open.push(record, memory) {
             Err(BatchError::RecordTooLarge { .. }) => {
-                // Alone in its batch.
+                // The record is alone in its batch.
                 open = self.begin(choice, most, now);
                 open.push(record, memory)
             }
@@ -140,8 +140,7 @@ impl Accumulator {
         )
     }
 
-    /// The next batch to send: the oldest full one, or the open one if it has waited long enough,
-    /// or `at_once`.
+    /// The next batch to send: the oldest full one, or the open one if it is due or `at_once` is set.
     pub fn take(&self, now: Instant, at_once: bool) -> Option<Open> {
         let mut state = self.state.lock();
         if let Some(full) = state.full.pop_front() {
@@ -151,7 +150,7 @@ impl Accumulator {
         state.open.take_if(due)
     }
 
-    /// When the open batch will have waited long enough; now, if a full one waits.
+    /// Time at which the open batch is due; `now` if a full one waits.
     pub fn due(&self, now: Instant) -> Option<Instant> {
         let state = self.state.lock();
         if !state.full.is_empty() {
@@ -161,14 +160,14 @@ impl Accumulator {
         Some(open.batch.since + self.shape.linger)
     }
 
-    /// When the oldest record came.
+    /// Time of the oldest record.
     pub fn oldest(&self) -> Option<Instant> {
         let state = self.state.lock();
         let oldest = state.full.front().or(state.open.as_ref())?;
         Some(oldest.batch.since)
     }
 
-    /// Sends what is open without waiting for more. Returns all that is not settled.
+    /// Seals the open batch, and returns all unsettled batches.
     pub fn flush(&self) -> Vec<Arc<Completion>> {
         let mut state = self.state.lock();
         state.seal();
@@ -181,7 +180,7 @@ impl Accumulator {
             .collect()
     }
 
-    /// Takes note of batches that were made of another, for those who flush.
+    /// Adds batches that were split off another one, so that a flush waits for them.
     pub fn adopt(&self, made: &[Open]) {
         let mut state = self.state.lock();
         state.forget_settled();
@@ -189,7 +188,7 @@ impl Accumulator {
         state.unsettled.extend(completions);
     }
 
-    /// Refuses records from now on; those that gathered fail.
+    /// Rejects further records, and fails the accumulated ones.
     pub fn close(&self, error: &Error) {
         let gathered = {
             let mut state = self.state.lock();
@@ -202,7 +201,7 @@ impl Accumulator {
         }
     }
 
-    /// Takes out what was routed by the ring.
+    /// Removes the batches that were routed by the ring.
     pub fn surrender(&self) -> Vec<Open> {
         let mut state = self.state.lock();
         state.seal();

@@ -1,5 +1,4 @@
-//! A batch on the producer's side: records that share a fate, the memory they hold, and until when
-//! they must be delivered.
+//! A batch on the producer's side: records with a common outcome, their memory, and their delivery deadline.
 
 use std::sync::Arc;
 
@@ -14,44 +13,44 @@ use crate::error::{Error, Result};
 use crate::event;
 use crate::record::Record;
 
-/// How the partition of a batch's records was chosen; the records of one batch agree in it.
+/// Choice of the partition of a batch's records; the same for all records of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Choice {
-    /// By the caller.
+    /// Chosen by the caller.
     ByCaller,
-    /// By their keys, or freely where they have none, under the ring of this version.
+    /// Chosen by the keys, or freely for records without a key, under the ring of this version.
     ByRing(u32),
 }
 
-/// Records that go out together. Whoever drops it unsettled tells those who wait for them.
+/// Records that are sent together. A batch that is dropped unsettled reports that to its waiters.
 #[derive(Debug)]
 pub(super) struct Batch {
     pub completion: Arc<Completion>,
     pub choice: Choice,
-    /// Whether a key of it was routed by the ring, so that the node must know the same ring.
+    /// True if the ring routed one of its keys, so the node must know the same ring.
     pub keyed: bool,
-    /// When its first record came.
+    /// Time of its first record.
     pub since: Instant,
-    /// Whether it was sent, and may have been written by a try that was not answered.
+    /// True if an unanswered try may have written it.
     pub maybe_written: bool,
-    /// The trace of its first record that has one which is to be recorded.
+    /// Trace context of its first record that is sampled.
     pub trace: Option<Box<TraceContext>>,
     memory: Held,
 }
 
 impl Batch {
-    /// Ends it: its base offset, or why there is none.
+    /// Ends the batch with its base offset, or with an error.
     pub fn settle(&self, result: Result<u64>) {
         self.completion.settle(result);
     }
 
-    /// Fails it for good. What an earlier try may have done counts.
+    /// Fails the batch permanently. The outcome is unknown if an earlier try may have written it.
     pub fn fail(&self, error: &Error) {
         let unknown = self.maybe_written || error.outcome_unknown();
         self.settle(Err(error.clone().with_outcome_unknown(unknown)));
     }
 
-    /// The ring version a request for it carries; 0 is unchecked.
+    /// Ring version of its requests; 0 is unchecked.
     pub fn ring_version(&self) -> u32 {
         match self.choice {
             Choice::ByRing(version) if self.keyed => version,
@@ -59,7 +58,7 @@ impl Batch {
         }
     }
 
-    /// Hands over the memory it holds, to records that go elsewhere.
+    /// Hands over its memory to records that move elsewhere.
     pub fn release_memory(&mut self) -> Held {
         self.memory.take()
     }
@@ -73,7 +72,7 @@ impl Drop for Batch {
     }
 }
 
-/// A batch that still takes records.
+/// A batch that still accepts records.
 #[derive(Debug)]
 pub(super) struct Open {
     pub batch: Batch,
@@ -102,7 +101,7 @@ impl Open {
         }
     }
 
-    /// Adds a record if it fits. Its memory is the batch's from then on.
+    /// Adds a record if it fits, and then takes over its memory.
     pub fn push(
         &mut self,
         record: &NewRecord,
@@ -130,17 +129,17 @@ impl Open {
     }
 }
 
-/// A record with its time.
+/// A record with its timestamp.
 #[derive(Debug)]
 pub(super) struct NewRecord {
     pub record: Record,
     pub timestamp_ms: i64,
-    /// When it was sent first, if it was routed before.
+    /// Time of the first send, if the record is routed again.
     pub since: Option<Instant>,
 }
 
 impl NewRecord {
-    /// A record that was in a batch before, whose first record came then.
+    /// A record taken from an earlier batch, with the time of that batch's first record.
     pub fn again(record: ropewalk_proto::batch::Record, since: Instant) -> NewRecord {
         NewRecord {
             record: Record {

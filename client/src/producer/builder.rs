@@ -13,13 +13,13 @@ use super::shared::Shared;
 use crate::client::Inner;
 use crate::error::{Error, Result};
 
-/// The most batches a partition remembers of one producer: more in flight could not be told from
-/// new ones when they are sent again.
+/// Number of batches that a partition remembers of one producer. With more in flight, it could not tell a
+/// retry from a new batch.
 pub(super) const MAX_IN_FLIGHT: usize = 16;
-/// No batch below this: its header and a record of some use must fit.
+/// Minimum size of a batch: its header and a useful record must fit.
 const LEAST_BATCH_BYTES: usize = 128;
 
-/// Says how a producer is to work.
+/// Builder of a [`Producer`].
 #[derive(Debug, Clone)]
 #[must_use = "nothing happens before build()"]
 pub struct ProducerBuilder {
@@ -28,7 +28,7 @@ pub struct ProducerBuilder {
     settings: Settings,
 }
 
-/// Everything that can be set.
+/// All settings.
 #[derive(Debug, Clone)]
 pub(super) struct Settings {
     pub linger: Duration,
@@ -38,15 +38,15 @@ pub(super) struct Settings {
     pub compression: Compression,
     pub delivery_timeout: Duration,
     pub partitioner: Option<OwnPartitioner>,
-    /// How long the node may take over one batch before it is sent again elsewhere.
+    /// Time limit of a node's answer to one batch; after it, the batch is sent again elsewhere.
     pub answer_timeout: Duration,
 }
 
-/// How the caller chooses partitions.
+/// The caller's choice of partitions.
 #[derive(Clone)]
 pub(super) struct OwnPartitioner(Arc<Choose>);
 
-/// From a record's key and the number of partitions.
+/// Chooses from a record's key and the number of partitions.
 type Choose = dyn Fn(Option<&[u8]>, u32) -> Option<u32> + Send + Sync;
 
 impl OwnPartitioner {
@@ -80,50 +80,50 @@ impl ProducerBuilder {
         }
     }
 
-    /// How long a record may wait for others to share its batch. The default is 1 ms; 0 sends at
-    /// once whenever fewer batches than [`ProducerBuilder::in_flight`] are under way.
+    /// Time for which a record may wait for others to share its batch. The default is 1 ms. With 0, a batch
+    /// is sent at once whenever fewer than [`ProducerBuilder::in_flight`] are in flight.
     pub fn linger(mut self, linger: Duration) -> ProducerBuilder {
         self.settings.linger = linger;
         self
     }
 
-    /// How many bytes a batch gathers, before compression. The default is 256 KiB; at least 128, and
-    /// never more than the topic takes. A larger record goes in a batch of its own.
+    /// Target size of a batch in bytes, before compression. The default is 256 KiB; the minimum is 128, and
+    /// the maximum is the topic's limit. A larger record gets a batch of its own.
     pub fn batch_bytes(mut self, bytes: usize) -> ProducerBuilder {
         self.settings.batch_bytes = bytes;
         self
     }
 
-    /// How many bytes of records may wait for their acknowledgement; past it,
-    /// [`Producer::send`] waits. The default is 64 MiB.
+    /// Maximum size of unacknowledged records in bytes; at the limit, [`Producer::send`] waits. The default
+    /// is 64 MiB.
     pub fn buffer_bytes(mut self, bytes: usize) -> ProducerBuilder {
         self.settings.buffer_bytes = bytes;
         self
     }
 
-    /// How many batches of one partition may be under way at a time, 1 to 16. The default is 8.
+    /// Maximum number of batches in flight per partition, 1 to 16. The default is 8.
     pub fn in_flight(mut self, batches: usize) -> ProducerBuilder {
         self.settings.in_flight = batches;
         self
     }
 
-    /// How batches are compressed. The default is not at all.
+    /// Compression of batches. The default is none.
     pub fn compression(mut self, compression: Compression) -> ProducerBuilder {
         self.settings.compression = compression;
         self
     }
 
-    /// How long a record may take from [`Producer::send`] to its acknowledgement, with all waiting
-    /// and all tries. The default is 120 s.
+    /// Maximum time from [`Producer::send`] to the acknowledgement of a record, including all waits and
+    /// retries. The default is 120 s.
     pub fn delivery_timeout(mut self, timeout: Duration) -> ProducerBuilder {
         self.settings.delivery_timeout = timeout;
         self
     }
 
-    /// Chooses the partition of each record that names none, from its key and how many
-    /// partitions there are; `None` leaves it to the topic's own mapping, which is the default: by
-    /// key, and records without a key by batch. Whoever chooses another partition for a key than
-    /// before gives up the order between what went to the one and to the other.
+    /// Chooses the partition of each record that names none, from its key and the number of partitions.
+    /// `None` leaves the choice to the topic's own mapping, which is the default: by key, and by batch for
+    /// records without a key. If the choice for a key changes, the order between its records in the two
+    /// partitions is lost.
     pub fn partitioner<F>(mut self, choose: F) -> ProducerBuilder
     where
         F: Fn(Option<&[u8]>, u32) -> Option<u32> + Send + Sync + 'static,
@@ -132,12 +132,12 @@ impl ProducerBuilder {
         self
     }
 
-    /// Makes the producer: looks up the topic, and takes a producer id, under which the partitions
-    /// know a batch that comes twice.
+    /// Builds the producer: looks up the topic, and obtains a producer id, by which the partitions recognise
+    /// duplicate batches.
     ///
     /// # Errors
-    /// `InvalidArgument` for settings that make no sense, `UnknownTopic`, or what the cluster said
-    /// if it could not be asked within the client's request timeout.
+    /// `InvalidArgument` for invalid settings, `UnknownTopic`, or the error of the cluster if it did not
+    /// answer within the client's request timeout.
     pub async fn build(self) -> Result<Producer> {
         let ProducerBuilder {
             inner,

@@ -1,5 +1,4 @@
-//! The times of a lane: what was not delivered when it had to be, who did not answer when they had
-//! to, and when to look again.
+//! Deadlines of a lane: the delivery timeout of records, the answer timeout of nodes, and the next wake-up.
 
 use std::time::Duration;
 
@@ -9,11 +8,11 @@ use super::flight::At;
 use super::lane::Lane;
 use crate::error::{Error, ErrorKind};
 
-/// A lane with nothing to wait for looks again after this long.
+/// Wake-up interval of an idle lane.
 const IDLE: Duration = Duration::from_secs(3600);
 
 impl Lane {
-    /// Fails what was not delivered in time, and gives up on a node that does not answer.
+    /// Fails records whose delivery timeout is over, and gives up a stream whose node does not answer.
     pub fn expire(&mut self, now: Instant) {
         let settings = &self.shared.settings;
         let (delivery_timeout, answer_timeout) =
@@ -69,7 +68,7 @@ impl Lane {
         )
     }
 
-    /// When to look again if nothing happens.
+    /// Time of the next wake-up.
     pub fn wake_at(&self, now: Instant) -> Instant {
         let settings = &self.shared.settings;
         let mut at = now + IDLE;
@@ -89,7 +88,7 @@ impl Lane {
             return at.min(self.resume_at);
         }
         match self.gathered.due(now) {
-            // What is due already waits for something else.
+            // A batch that is already due waits for something else.
             Some(due) if due > now && self.has_room() => at.min(due),
             _ => at,
         }

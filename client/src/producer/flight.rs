@@ -1,4 +1,4 @@
-//! A batch from its first send to its end, and what the end of one means for those behind it.
+//! A batch from its first send to its end, and the effect of that end on the batches behind it.
 
 use std::collections::VecDeque;
 
@@ -11,7 +11,7 @@ use super::batch::{Batch, Open};
 use super::identity::{Identity, sequence_after};
 use crate::error::{Error, ErrorKind, Result};
 
-/// A batch with its place in the producer's sequence.
+/// A batch with its sequence number.
 #[derive(Debug)]
 pub(super) struct Flight {
     pub batch: Batch,
@@ -19,25 +19,25 @@ pub(super) struct Flight {
     pub count: u32,
     pub base_sequence: i32,
     pub at: At,
-    /// Times its partition called it too large.
+    /// Number of times its partition rejected it as too large.
     pub tries_too_large: u32,
 }
 
-/// Where a batch is.
+/// State of a batch.
 #[derive(Debug)]
 pub(super) enum At {
-    /// Here, to be sent.
+    /// Waits to be sent.
     Home,
-    /// Under way.
+    /// In flight.
     Sent { request_id: u64, since: Instant },
-    /// Back, unwritten as far as this try goes.
+    /// Refused. If the outcome of the try is unknown, `maybe_written` is set.
     Refused(Error),
-    /// Acknowledged, while one before it is not.
+    /// Acknowledged, while a batch before it is not.
     Done,
 }
 
 impl Flight {
-    /// Finishes an open batch under a sequence number.
+    /// Seals an open batch under a sequence number.
     pub fn new(open: Open, identity: Identity, base_sequence: i32) -> Flight {
         let Open { batch, mut builder } = open;
         let count = u32::try_from(builder.record_count()).unwrap_or(u32::MAX);
@@ -56,36 +56,36 @@ impl Flight {
         matches!(self.at, At::Sent { .. })
     }
 
-    /// Whether it may have been written.
+    /// Returns true if it may have been written.
     pub fn maybe_written(&self) -> bool {
         self.batch.maybe_written || self.is_sent()
     }
 
-    /// Fails it for good, unless it is acknowledged.
+    /// Fails the batch permanently, unless it is acknowledged.
     pub fn fail(mut self, error: &Error) {
         self.batch.maybe_written = self.maybe_written();
         self.batch.fail(error);
     }
 }
 
-/// What to do when all batches in flight have come back and the first of them was refused.
+/// Action after all batches in flight have returned and the first was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Remedy {
-    /// Send all again, as they are.
+    /// Send all again, unchanged.
     SendAgain,
-    /// The keys belong elsewhere by now, or there is another topic.
+    /// Route again: the keys map elsewhere by now, or there is another topic.
     RouteAgain,
-    /// Nobody remembers this producer: go on in a new epoch.
+    /// The partition does not remember this producer: continue in a new epoch.
     NewEpoch,
-    /// The first is larger than the topic takes by now.
+    /// Split the first batch: it is larger than the topic now allows.
     Fit,
-    /// One record of the first can't be written, the others can.
+    /// Fail one record of the first batch, and send the others again.
     FailRecord(u32),
-    /// The first can't be written, the others can.
+    /// Fail the first batch, and send the others again.
     FailFirst,
-    /// The first was written long ago, where is not known; the others go on.
+    /// The first batch was written long ago, at an unknown offset; the others continue.
     FirstIsWritten,
-    /// This producer must not write any more.
+    /// Stop: this producer must not write any longer.
     Stop,
 }
 
@@ -111,9 +111,9 @@ impl Remedy {
     }
 }
 
-/// The batches of one partition in flight, in the order of their sequence, from the first that is
-/// not acknowledged on. Those acknowledged behind it keep their places: so its distance to the newest
-/// is bounded, and the partition still remembers it when it comes again.
+/// The batches of one partition in flight, in sequence, from the first unacknowledged one on. Acknowledged
+/// batches behind it stay in the queue. This bounds the distance from the first to the newest, so the
+/// partition still remembers the first when it is sent again.
 #[derive(Debug, Default)]
 pub(super) struct Flights {
     queue: VecDeque<Flight>,
@@ -128,7 +128,7 @@ impl Flights {
         self.queue.is_empty()
     }
 
-    /// Adds a batch behind the others, in sequence.
+    /// Appends a batch, in sequence.
     pub fn push(&mut self, flight: Flight) {
         if let Some(last) = self.queue.back() {
             let next = sequence_after(last.base_sequence, last.count);
@@ -148,7 +148,7 @@ impl Flights {
         self.queue.front_mut()
     }
 
-    /// Puts others in the place of each.
+    /// Replaces each batch by others.
     pub fn replace(&mut self, others: impl FnMut(Flight) -> Vec<Flight>) {
         let queue = std::mem::take(&mut self.queue);
         self.queue = queue.into_iter().flat_map(others).collect();
@@ -178,7 +178,7 @@ impl Flights {
         self.queue.iter().any(Flight::is_sent)
     }
 
-    /// When the request that waits longest was sent.
+    /// Send time of the oldest unanswered request.
     pub fn oldest_sent(&self) -> Option<Instant> {
         let sent = self.queue.iter().filter_map(|flight| match flight.at {
             At::Sent { since, .. } => Some(since),
@@ -187,7 +187,7 @@ impl Flights {
         sent.min()
     }
 
-    /// Notes the answer to a request. False if it is nobody's any more.
+    /// Records the answer to a request. Returns false if no batch waits for it any longer.
     pub fn answered(&mut self, request_id: u64, answer: Result<u64>) -> bool {
         let asked = |flight: &Flight| matches!(flight.at, At::Sent { request_id: id, .. } if id == request_id);
         let Some(index) = self.queue.iter().position(asked) else {
@@ -213,7 +213,8 @@ impl Flights {
         true
     }
 
-    /// Once all are back: makes them ready to be sent, and returns what the first was told.
+    /// Prepares all batches for another send, once all have returned. Returns the error of the first refused
+    /// one.
     pub fn bring_home(&mut self) -> Option<Error> {
         let mut first = None;
         for flight in &mut self.queue {
@@ -225,7 +226,7 @@ impl Flights {
         first
     }
 
-    /// Fails those that may have been written: what follows can't wait to learn whether they were.
+    /// Fails the batches that may have been written: the batches behind them can't wait for the outcome.
     pub fn give_up_unknown(&mut self, error: &Error) {
         for flight in std::mem::take(&mut self.queue) {
             if flight.maybe_written() || matches!(flight.at, At::Done) {
@@ -236,8 +237,8 @@ impl Flights {
         }
     }
 
-    /// Takes out those the ring routed here; none is under way. Those that may have been written can't
-    /// go elsewhere, and fail; says whether there were any.
+    /// Removes the batches that the ring routed here; none may be in flight. Batches that may have been
+    /// written can't move, and fail. Returns true if there were any.
     pub fn surrender(&mut self, in_doubt: &Error) -> (Vec<Flight>, bool) {
         assert!(!self.any_sent(), "what is under way can't go elsewhere");
         let mut leaving = Vec::new();
@@ -256,15 +257,15 @@ impl Flights {
         (leaving, doubted)
     }
 
-    /// Fails all.
+    /// Fails all batches.
     pub fn give_up(&mut self, error: &Error) {
         for flight in std::mem::take(&mut self.queue) {
             flight.fail(error);
         }
     }
 
-    /// Gives all a place in the sequence, from `next` on; none of them may have been written.
-    /// Returns the number after the last.
+    /// Renumbers all batches, from `next` on; none of them may have been written. Returns the next free
+    /// sequence number.
     pub fn renumber(&mut self, identity: Identity, mut next: i32) -> i32 {
         self.queue.retain(|flight| !matches!(flight.at, At::Done));
         for flight in &mut self.queue {
@@ -273,7 +274,7 @@ impl Flights {
                 "a written batch keeps its sequence"
             );
             flight.base_sequence = next;
-            // What this client built itself has the form of a batch.
+            // This client built the batch, so it has the form of one.
             if let Ok(view) = BatchView::trusted(flight.bytes.clone()) {
                 flight.bytes = view.with_producer(identity.id, identity.epoch, next);
             }

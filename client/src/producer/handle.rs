@@ -1,4 +1,4 @@
-//! What others hold of a lane: where records gather for it, and how to ask it for them back.
+//! Handle of a lane: its accumulator, and the orders to it.
 
 use std::sync::Arc;
 
@@ -10,21 +10,21 @@ use super::accumulator::Accumulator;
 use super::batch::Batch;
 use crate::error::Error;
 
-/// What others hold of a lane.
+/// Handle of a lane.
 #[derive(Debug, Clone)]
 pub(super) struct Handle {
     pub gathered: Arc<Accumulator>,
     orders: mpsc::Sender<Order>,
-    /// Where the lane hears orders, until it is started.
+    /// Receiver of the lane's orders, until the lane starts.
     pub to_hear: Arc<Mutex<Option<mpsc::Receiver<Order>>>>,
 }
 
-/// An order to a lane, which obeys once nothing of it is under way.
+/// An order to a lane, which carries it out once none of its batches are in flight.
 #[derive(Debug)]
 pub(super) enum Order {
-    /// To hand over what the ring routed to it.
+    /// Hand over the batches that the ring routed here.
     Surrender(oneshot::Sender<Vec<Surrendered>>),
-    /// To fail everything it has, and to end.
+    /// Fail all batches, and end.
     End(Error, oneshot::Sender<()>),
 }
 
@@ -46,23 +46,23 @@ impl Handle {
         }
     }
 
-    /// Takes over what the ring routed to this partition and is not written, in its order, once
-    /// nothing of it is under way.
+    /// Takes over the unwritten batches that the ring routed to this partition, in order, once none of them
+    /// are in flight.
     pub async fn surrender(&self) -> Vec<Surrendered> {
         let (order, done) = oneshot::channel();
         self.give(Order::Surrender(order)).await;
         done.await.unwrap_or_default()
     }
 
-    /// Ends the lane, and with this error what it has and is not written, once nothing of it is under way.
+    /// Ends the lane, and fails its unwritten batches with this error, once none of them are in flight.
     pub async fn end(&self, why: &Error) {
         let (order, done) = oneshot::channel();
         self.give(Order::End(why.clone(), order)).await;
-        // A lane that has ended before has settled everything.
+        // A lane that ended earlier has settled everything.
         let _ = done.await;
     }
 
-    /// A lane that was never started, or has ended, drops the order: it has nothing.
+    /// Sends an order. A lane that was never started, or has ended, drops it: it has no batches.
     async fn give(&self, order: Order) {
         if self.to_hear.lock().is_none() {
             let _ = self.orders.send(order).await;

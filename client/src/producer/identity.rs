@@ -1,4 +1,4 @@
-//! Under which name a producer writes: what lets a partition tell a batch sent again from a new one.
+//! Identity of a producer, by which a partition tells a batch sent again from a new one.
 
 use ropewalk_proto::error::ErrorCode;
 use ropewalk_proto::v1;
@@ -7,19 +7,18 @@ use crate::client::{Inner, Safe, bounded};
 use crate::connections::Node;
 use crate::error::{Error, ErrorKind, Result};
 
-/// A producer id and its epoch, as batches carry them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Identity {
     pub id: i64,
     pub epoch: i16,
 }
 
-/// A new id.
+/// Obtains a new producer id.
 pub(super) async fn new(inner: &Inner) -> Result<Identity> {
     ask(inner, v1::InitProducerRequest::default()).await
 }
 
-/// The same id in its next epoch, which begins at sequence 0 and fences what is left of this one.
+/// Obtains the next epoch of the same id. It begins at sequence 0, and fences the previous epoch.
 pub(super) async fn renewed(inner: &Inner, identity: Identity) -> Result<Identity> {
     let request = v1::InitProducerRequest {
         producer_id: identity.id.unsigned_abs(),
@@ -31,7 +30,7 @@ pub(super) async fn renewed(inner: &Inner, identity: Identity) -> Result<Identit
 async fn ask(inner: &Inner, request: v1::InitProducerRequest) -> Result<Identity> {
     let call =
         |mut node: Node, within| async move { node.init_producer(bounded(request, within)).await };
-    // An id that was given out and not heard of is never used.
+    // An id whose answer was lost is never used.
     let given = inner
         .call("taking a producer id", Safe::ToRepeat, call)
         .await?;
@@ -49,7 +48,7 @@ async fn ask(inner: &Inner, request: v1::InitProducerRequest) -> Result<Identity
     }
 }
 
-/// The sequence number after `count` records from `first` on; it begins again after the highest.
+/// The sequence number after `count` records from `first` on; it wraps to 0 after the highest.
 pub(super) fn sequence_after(first: i32, count: u32) -> i32 {
     ((first as u32).wrapping_add(count) & i32::MAX as u32) as i32
 }

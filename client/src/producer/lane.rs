@@ -1,5 +1,5 @@
-//! The task of one partition: takes full batches, sends them to the leader in order, and when one
-//! comes back, sends nothing more until all are back, then all again from there on.
+//! The task of one partition: sends full batches to the leader in order. After a refusal, it waits until all
+//! batches in flight have returned, then sends all again from the refused one on.
 
 use std::sync::Arc;
 
@@ -53,7 +53,7 @@ pub(super) fn start(shared: Arc<Shared>, handle: &Handle, of: PartitionId, ident
     tokio::spawn(lane.run());
 }
 
-/// The task's own state; nobody else sees it.
+/// State of the task, which no other task sees.
 pub(super) struct Lane {
     pub shared: Arc<Shared>,
     pub of: PartitionId,
@@ -65,28 +65,28 @@ pub(super) struct Lane {
     answers: Answers,
     inbox: mpsc::UnboundedReceiver<Answer>,
     orders: mpsc::Receiver<Order>,
-    /// Somebody waits for what the ring routed here.
+    /// Order to carry out once nothing is in flight.
     pub order: Option<Order>,
     /// Its batches belong elsewhere, or to a topic that is gone. Nothing is sent until that is settled.
     pub held: bool,
     pub errand: Option<BoxFuture<'static, Found>>,
-    /// A batch came back: nothing is sent until all are back.
+    /// A batch was refused: nothing is sent until all batches in flight have returned.
     pub halted: bool,
-    /// Nothing can be sent before a new epoch is there.
+    /// Nothing can be sent until there is a new epoch.
     new_epoch: bool,
-    /// It was told to end, and has.
+    /// The lane was ordered to end, and has ended.
     ended: bool,
     pub resume_at: Instant,
     pub backoff: Backoff,
     pub last_error: Option<Error>,
 }
 
-/// What an errand brought.
+/// Result of an errand.
 pub(super) enum Found {
     Leader(Result<Leader>),
     Identity(Result<Identity>),
     Ring(Result<Arc<Topic>>),
-    /// The topic, after a batch was called too large.
+    /// The topic, looked up after a batch was rejected as too large.
     Rules(Result<Arc<Topic>>, Error),
 }
 
@@ -115,7 +115,7 @@ impl Lane {
         self.gathered.close(&end);
     }
 
-    /// Does all that can be done without waiting.
+    /// Takes all steps that need no waiting.
     fn advance(&mut self, now: Instant) {
         if self.halted && !self.flights.any_sent() {
             self.resolve(now);
@@ -161,7 +161,7 @@ impl Lane {
             self.flights.push(flight);
         }
         let Some(link) = &self.link else { return };
-        // Those that were made of a larger one may be more than a partition remembers.
+        // Batches split off a larger one may be more than a partition remembers.
         for flight in self.flights.iter_mut().take(self.shared.settings.in_flight) {
             if !matches!(flight.at, At::Home) {
                 continue;
@@ -184,7 +184,7 @@ impl Lane {
                         since: now,
                     }
                 }
-                // What was sent before comes back soon, and this goes with it.
+                // The batches sent earlier return soon, and this one with them.
                 None => break,
             }
         }
@@ -219,7 +219,7 @@ impl Lane {
         }
     }
 
-    /// Takes from an error what it says about the leader.
+    /// Applies the leader hint of an error.
     fn heed(&self, error: v1::Error) -> Error {
         if let (Some(link), Some(leader)) = (&self.link, &error.leader) {
             let metadata = &self.shared.inner.metadata;
@@ -228,7 +228,7 @@ impl Lane {
         ropewalk_proto::error::WireError::from(error).into()
     }
 
-    /// All batches are back, and the first was refused.
+    /// Handles the refusal of the first batch, after all batches have returned.
     fn resolve(&mut self, now: Instant) {
         self.halted = false;
         let Some(error) = self.flights.bring_home() else {
@@ -248,7 +248,7 @@ impl Lane {
             Remedy::FailRecord(record) => {
                 self.fail_record(record, &error);
                 self.last_error = None;
-                // So that the next one like it is refused when it is sent.
+                // Lets the producer reject the next such record before it is sent.
                 let shared = self.shared.clone();
                 tokio::spawn(async move { shared.ask_for_rules().await });
             }
@@ -269,7 +269,7 @@ impl Lane {
         }
     }
 
-    /// Sends everything again after a pause, elsewhere if that may help.
+    /// Sends all batches again after a pause, through another node if that may help.
     fn later(&mut self, error: &Error, now: Instant) {
         let stay = matches!(error.kind(), ErrorKind::Cluster(code)
             if code.retry() == Retry::Later && code != ErrorCode::Timeout);
@@ -291,8 +291,8 @@ impl Lane {
         self.close_gap(base_sequence, maybe_written || broken, error);
     }
 
-    /// After the batch at `base_sequence` was failed: its number goes to the next one, unless it may
-    /// still turn up.
+    /// Handles the gap after the failed batch at `base_sequence`. The next batch takes its number, unless the
+    /// failed one may still be written.
     pub fn close_gap(&mut self, base_sequence: i32, in_doubt: bool, error: &Error) {
         if in_doubt {
             self.begin_anew(error);
@@ -301,19 +301,19 @@ impl Lane {
         }
     }
 
-    /// Goes on in a new epoch, which keeps whatever is left of the old one out of the log. Batches
-    /// that may be in the log already must not go into it again.
+    /// Continues in a new epoch, which fences batches of the old one. Batches that may already be in the log
+    /// fail, since they must not be written again.
     fn begin_anew(&mut self, error: &Error) {
         self.flights.give_up_unknown(error);
         self.halted = false;
         self.new_epoch = true;
     }
 
-    /// Does as it is told; nothing is under way.
+    /// Carries out an order, while nothing is in flight.
     fn obey(&mut self, order: Order) {
         self.held = false;
         match order {
-            // Whoever asked may have ended with the producer; then the batches tell of it.
+            // The caller may have ended with the producer; then dropping the batches reports that.
             Order::Surrender(taker) => drop(taker.send(self.surrender())),
             Order::End(why, done) => {
                 self.flights.give_up(&why);
@@ -324,7 +324,7 @@ impl Lane {
         }
     }
 
-    /// Takes out the batches that the ring routed here, and fails those that may have been written.
+    /// Removes the batches that the ring routed here, and fails those that may have been written.
     fn surrender(&mut self) -> Vec<Surrendered> {
         let partition = self.of.partition;
         let in_doubt = Error::new(
@@ -356,14 +356,15 @@ impl Lane {
         self.errand = Some(errand.boxed());
     }
 
-    /// A node refused a batch for its ring or topic; it may be the node that is behind.
+    /// Looks up the topic after a node refused a batch for its ring or topic. The node may be the one that is
+    /// behind.
     fn ask_for_ring(&mut self) {
         let shared = self.shared.clone();
         let errand = async move { Found::Ring(shared.inner.refresh(&shared.topic).await) };
         self.errand = Some(errand.boxed());
     }
 
-    /// A batch was called too large: the topic may take less than when it was made.
+    /// Looks up the topic after a batch was rejected as too large: its limit may have been lowered.
     fn ask_for_rules(&mut self, why: Error) {
         let shared = self.shared.clone();
         let errand = async move { Found::Rules(shared.inner.refresh(&shared.topic).await, why) };

@@ -1,5 +1,5 @@
-//! One produce stream to one node, shared by all partitions of a producer which that node leads.
-//! Every request gets exactly one answer: the node's, or that the stream broke.
+//! One produce stream to one node, shared by all partitions of a producer that the node leads. Every request
+//! gets exactly one answer: the node's, or the failure of the stream.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,27 +18,27 @@ use crate::connections::{Connections, Node};
 use crate::error::{Error, ErrorKind, Result};
 use crate::metadata::Leader;
 
-/// How long a node may take to accept the stream.
+/// Time limit for a node to accept the stream.
 const OPEN_WITHIN: Duration = Duration::from_secs(5);
 
-/// What became of one request.
+/// Outcome of one request.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub request_id: u64,
-    /// An error inside the response, or that there is none.
+    /// The response, which may contain an error, or the failure of the stream.
     pub response: Result<v1::ProduceResponse>,
 }
 
-/// Where a lane hears its answers. Never more of them wait than the lane has batches in flight.
+/// Channel for a lane's answers. It holds at most as many as the lane has batches in flight.
 pub(super) type Answers = mpsc::UnboundedSender<Answer>;
 
-/// One stream. The requests in it are those in flight, which the lanes bound in number and the
-/// producer's memory in bytes.
+/// One stream. Its requests are those in flight; the lanes bound their number, and the producer's memory
+/// bounds their bytes.
 #[derive(Debug)]
 pub(super) struct Link {
     pub leader: Leader,
     requests: mpsc::UnboundedSender<v1::ProduceRequest>,
-    /// Who waits for which answer; none once the stream broke.
+    /// Lanes that wait for an answer, by request id; none once the stream broke.
     waiting: Mutex<Option<BTreeMap<u64, Answers>>>,
     next_id: Arc<AtomicU64>,
     broken: CancellationToken,
@@ -63,13 +63,13 @@ impl Link {
         link
     }
 
-    /// Sends a request. Its id; none if the stream is broken, and then nothing was sent.
+    /// Sends a request and returns its id; none if the stream is broken, and then nothing was sent.
     pub fn send(&self, mut request: v1::ProduceRequest, answers: &Answers) -> Option<u64> {
         let request_id = self.next_id.fetch_add(1, Ordering::Relaxed);
         request.request_id = request_id;
         let mut waiting = self.waiting.lock();
         waiting.as_mut()?.insert(request_id, answers.clone());
-        // The receiver lives until the stream is broken, which the lock above keeps from happening.
+        // The receiver lives until the stream breaks, which the lock above prevents.
         let _ = self.requests.send(request);
         Some(request_id)
     }
@@ -78,7 +78,7 @@ impl Link {
         self.waiting.lock().is_none()
     }
 
-    /// Gives the stream up: it no longer answers.
+    /// Gives up the stream: it no longer answers.
     pub fn give_up(&self) {
         self.broken.cancel();
     }
@@ -124,7 +124,7 @@ async fn carry(link: Arc<Link>, node: Node, requests: mpsc::UnboundedReceiver<v1
     link.fail(&error);
 }
 
-/// Carries requests and answers until the stream breaks; returns why it did.
+/// Carries requests and answers until the stream breaks; returns the reason.
 async fn exchange(
     link: &Link,
     mut node: Node,
@@ -155,17 +155,17 @@ async fn exchange(
     }
 }
 
-/// The streams of a producer, one a node.
+/// The streams of a producer, one per node.
 #[derive(Debug, Default)]
 pub(super) struct Links {
     by_node: Mutex<BTreeMap<u64, Arc<Link>>>,
-    /// One count for all streams. A batch that was given up may be answered late, by a stream its lane
-    /// has left since: that answer must not look like one to what the lane has sent elsewhere.
+    /// Counter of request ids, shared by all streams. A late answer on an abandoned stream must not match a
+    /// request on the lane's new stream.
     next_id: Arc<AtomicU64>,
 }
 
 impl Links {
-    /// The stream to a leader, opened if there is none that works.
+    /// The stream to a leader; opens one if there is none or it broke.
     pub fn to(
         &self,
         leader: Leader,

@@ -1,5 +1,5 @@
-//! The producer's memory: a fixed budget that records hold until they are settled. Whoever finds
-//! none left waits, in the order of asking.
+//! The producer's memory: a fixed budget that records hold until they are settled. If none is left, callers
+//! wait in the order of their requests.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,7 +10,6 @@ use tokio::time::timeout;
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// The budget, in bytes.
 #[derive(Debug, Clone)]
 pub(super) struct Memory {
     room: Arc<Semaphore>,
@@ -26,7 +25,7 @@ impl Memory {
         }
     }
 
-    /// Takes `bytes`, waiting for them to become free for as long as `within`.
+    /// Takes `bytes`, and waits at most `within` for them to become free.
     pub async fn take(&self, bytes: usize, within: Duration) -> Result<Held> {
         let permits = match u32::try_from(bytes) {
             Ok(permits) if bytes <= self.budget_bytes => permits,
@@ -47,7 +46,7 @@ impl Memory {
         })
     }
 
-    /// Refuses whoever waits or comes.
+    /// Rejects all current and future callers.
     pub fn close(&self) {
         self.room.close();
     }
@@ -73,7 +72,7 @@ impl Memory {
     }
 }
 
-/// A part of the budget; it goes back when this is dropped.
+/// A part of the budget; dropping it returns it.
 #[derive(Default)]
 pub(super) struct Held {
     room: Option<Arc<Semaphore>>,
@@ -85,7 +84,7 @@ impl Held {
         Held::default()
     }
 
-    /// Takes over what another holds.
+    /// Takes over another part.
     pub fn join(&mut self, other: &mut Held) {
         if self.room.is_none() {
             self.room = other.room.take();
@@ -98,7 +97,7 @@ impl Held {
         std::mem::take(self)
     }
 
-    /// Hands over a part, or what there is.
+    /// Splits off `bytes`, or everything if there is less.
     pub fn split(&mut self, bytes: usize) -> Held {
         let bytes = bytes.min(self.bytes);
         self.bytes -= bytes;

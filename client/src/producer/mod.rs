@@ -1,8 +1,8 @@
-//! Publishing: records gather in batches, one open batch a partition; each partition has a lane, a
-//! task that sends its batches to whoever leads it, in order, and again until they are answered.
+//! Publishing. Records accumulate in batches, one open batch per partition. Each partition has a lane, a task
+//! that sends its batches to the leader in order, and retries until they are answered.
 //!
-//! Every batch carries the producer's id, epoch and a sequence number, and is sent again exactly as
-//! it was, so that a partition takes it once. Nothing here decides what a partition accepts.
+//! Every batch carries the producer's id, epoch and a sequence number. Retries send the same bytes, so that a
+//! partition accepts the batch once. This module must not decide which batches a partition accepts.
 
 mod accumulator;
 mod batch;
@@ -36,11 +36,11 @@ use shared::{Routed, Shared};
 
 /// Publishes records to one topic. Cheap to clone; all clones share batches, memory and order.
 ///
-/// Records of one key sent one after the other stay in this order. Each acknowledged record is in
-/// the log exactly once; one that failed with [`Error::outcome_unknown`] may be there.
+/// Records with the same key keep the order in which they were sent. Each acknowledged record is in the log
+/// exactly once. A record that failed with [`Error::outcome_unknown`] may be in the log.
 ///
-/// When the last clone is dropped, what is not acknowledged is given up: call
-/// [`Producer::close`], or wait for the tickets, before.
+/// Dropping the last clone gives up unacknowledged records. Before that, call [`Producer::close`], or wait
+/// for the tickets.
 #[derive(Debug, Clone)]
 pub struct Producer {
     shared: Arc<Shared>,
@@ -56,21 +56,21 @@ impl Producer {
         }
     }
 
-    /// The topic it publishes to.
+    /// Name of the topic.
     pub fn topic(&self) -> &str {
         &self.shared.topic
     }
 
-    /// Puts a record in line to be sent. Returns as soon as there is room for it in the producer's
-    /// memory; the ticket ends when the record is acknowledged.
+    /// Queues a record. Returns as soon as there is room for it in the producer's memory. The ticket
+    /// completes when the record is acknowledged.
     ///
-    /// Cancel-safe: if this is dropped while it waits for room, the record is not sent.
+    /// Cancel-safe: if this future is dropped while it waits for room, the record is not sent.
     ///
     /// # Errors
-    /// `TooLarge` for a record no batch may hold; `InvalidArgument` for one without a key where the topic
-    /// is compacted; `UnknownPartition` for one the record names;
-    /// `Timeout` if there was no room within the delivery timeout; `Closed`; `ProducerFenced`. In
-    /// all these cases the record is not sent.
+    /// `TooLarge` for a record that no batch may hold. `InvalidArgument` for a record without a key if the
+    /// topic is compacted. `UnknownPartition` if the record names an unknown partition. `Timeout` if there
+    /// was no room within the delivery timeout. `Closed`; `ProducerFenced`. In all these cases the record is
+    /// not sent.
     pub async fn send(&self, record: Record) -> Result<Ticket> {
         let shared = &self.shared;
         shared.check_open()?;
@@ -92,7 +92,7 @@ impl Producer {
         loop {
             match shared.route(&record, &mut memory) {
                 Ok(Routed::Placed(place)) => return Ok(Ticket::new(place, timestamp_ms)),
-                // The topic's settings may have changed since they were told.
+                // The topic's settings may have changed since the last metadata.
                 Err(error) if !asked && error.is_of_the_record() => {
                     asked = true;
                     shared.ask_for_rules().await;
@@ -100,17 +100,17 @@ impl Producer {
                 Err(error) => return Err(error),
                 Ok(Routed::Wait) => {
                     let mut open = shared.open.subscribe();
-                    // The sender lives in what this borrows.
+                    // This borrow keeps the sender alive.
                     let _ = open.wait_for(|open| *open).await;
                 }
             }
         }
     }
 
-    /// Sends what has gathered, and waits until everything sent before is acknowledged or failed.
+    /// Sends the accumulated records, and waits until everything sent before is acknowledged or failed.
     ///
     /// # Errors
-    /// A failure of one of these records; their tickets tell of each.
+    /// The error of one of these records; their tickets report each of them.
     pub async fn flush(&self) -> Result<()> {
         let unsettled: Vec<_> = {
             let routing = self.shared.routing.read();
@@ -121,8 +121,7 @@ impl Producer {
         ended.into_iter().collect()
     }
 
-    /// Takes no more records, from this clone or another, and waits until those it took are
-    /// acknowledged or failed.
+    /// Rejects further records, from any clone, and waits until the accepted ones are acknowledged or failed.
     ///
     /// # Errors
     /// As for [`Producer::flush`].
@@ -134,7 +133,7 @@ impl Producer {
     }
 }
 
-/// What everybody is told who comes after the end, or was waiting at it.
+/// Error returned for sends after the producer was closed, or while it closes.
 fn closed() -> Error {
     Error::new(
         ErrorKind::Closed,

@@ -1,10 +1,10 @@
-//! A topic's keys were mapped anew: whatever was routed by the old ring and is not written yet
-//! is routed again, before anything that comes later, so that the records of a key keep their order.
+//! Rerouting after a change of the topic. If the topic has a new ring, unwritten records that the old ring
+//! routed are routed again. They go before all later records, so that the records of a key keep their order.
 //!
-//! Or the topic was deleted, and another created under its name. Whatever was routed to the old one fails,
-//! also what was never sent: nobody has decided that it belongs into the new one, parts of it may have been
-//! written to the old one, and partitions that callers chose mean something else. What comes later goes
-//! into the new topic, under a new producer id: nothing that is left of the old one can pass for it.
+//! If the topic was deleted and created again, records routed to the old topic fail, even those that were
+//! never sent. Their callers have not decided that they belong in the new topic. Some may have been written
+//! to the old one, and partitions that callers chose have another meaning now. Later records go to the new
+//! topic, under a new producer id, so no leftover of the old topic can pass for them.
 
 use std::sync::Arc;
 
@@ -24,14 +24,13 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::metadata::Topic;
 
 impl Shared {
-    /// True for a newer topic than the one records are routed to, and for a newer ring of it.
+    /// True for a newer topic than the one that records are routed to, and for a newer ring of it.
     pub fn is_newer(&self, topic: &Topic) -> bool {
         let routing = self.routing.read();
         routing.moving || topic.follows(&routing.topic)
     }
 
-    /// The ring records are routed by, or their topic, is an old one. Routing stops until the new one is in
-    /// place.
+    /// Handles a stale ring or topic: pauses routing until the new one is in place.
     pub fn ring_is_stale(self: &Arc<Self>) {
         let mut routing = self.routing.write();
         if routing.moving {
@@ -43,18 +42,18 @@ impl Shared {
     }
 }
 
-/// The outcome of a look at the topic.
+/// Result of a lookup of the topic.
 enum Change {
     Ring(Arc<Topic>, Vec<Surrendered>),
     Topic(Arc<Topic>, Identity),
-    /// That can't be learned.
+    /// The change could not be determined.
     Unknown(Error, Vec<Surrendered>),
 }
 
 async fn move_all(shared: Arc<Shared>) {
     let change = tokio::select! {
         change = change(&shared) => change,
-        // The lanes end by themselves and fail what they have.
+        // The lanes end by themselves, and fail their batches.
         () = shared.stop.cancelled() => return,
     };
     {
@@ -78,7 +77,7 @@ async fn move_all(shared: Arc<Shared>) {
     shared.open.send_replace(true);
 }
 
-/// Learns what has changed, and takes from the lanes what is not theirs by it.
+/// Finds out the change, and takes from the lanes the batches that no longer belong there.
 async fn change(shared: &Shared) -> Change {
     let topic = new_topic(shared).await;
     let (lanes, id) = {
@@ -107,7 +106,7 @@ async fn surrender(lanes: &[Handle]) -> Vec<Surrendered> {
     surrendered.into_iter().flatten().collect()
 }
 
-/// The error of a record that was routed to a topic which is gone.
+/// The error of a record that was routed to a deleted topic.
 fn is_gone(topic: &str) -> Error {
     Error::new(
         ErrorKind::Cluster(ErrorCode::TopicRecreated),
@@ -117,7 +116,7 @@ fn is_gone(topic: &str) -> Error {
     )
 }
 
-/// The topic as it is after the change.
+/// The topic after the change.
 async fn new_topic(shared: &Shared) -> Result<Arc<Topic>> {
     let old = shared.routing.read().topic.clone();
     let deadline = Instant::now() + shared.settings.delivery_timeout;
@@ -167,13 +166,13 @@ impl Shared {
             let view = BatchView::trusted(bytes);
             match view.and_then(|view| self.places(routing, partition, &mut batch, &view)) {
                 Ok(places) => batch.completion.move_to(places),
-                // This client built it; it unpacks as it was packed.
+                // This client packed the batch, so it unpacks.
                 Err(error) => batch.fail(&Error::new(ErrorKind::Corrupt, error.to_string())),
             }
         }
     }
 
-    /// Puts each record of a batch where it belongs now.
+    /// Routes each record of a batch to its current partition.
     fn places(
         self: &Arc<Self>,
         routing: &Routing,

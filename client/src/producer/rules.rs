@@ -1,5 +1,5 @@
-//! Rules of the topic for records and batches, as the cluster last reported them. They change while producers
-//! live.
+//! Limits of the topic on records and batches, as the cluster last reported them. They can change during the
+//! life of a producer.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -26,7 +26,7 @@ impl Rules {
         rules
     }
 
-    /// Takes over the topic's rules as the cluster reports them now.
+    /// Takes over the topic's current rules.
     pub fn learn(&self, topic: &Topic) {
         let most = match topic.max_batch_bytes {
             0 => MAX_BATCH_BYTES,
@@ -36,7 +36,7 @@ impl Rules {
         self.keys_only.store(topic.keys_only, Ordering::Relaxed);
     }
 
-    /// The most bytes of a batch, as it is sent.
+    /// Maximum size of a batch as sent, in bytes.
     pub fn max_batch_bytes(&self) -> usize {
         self.max_batch_bytes.load(Ordering::Relaxed)
     }

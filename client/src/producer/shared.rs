@@ -1,4 +1,4 @@
-//! What the handle of a producer and its lanes share: routing, memory, streams, and the end.
+//! State that the handle of a producer shares with its lanes: routing, memory, streams, and the end.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -34,30 +34,30 @@ pub(super) struct Shared {
     pub(super) shape: Shape,
     pub(super) rules: Arc<Rules>,
     pub(super) routing: RwLock<Routing>,
-    /// Whether keys can be routed now; not so while the topic's ring is being changed.
+    /// True while records can be routed; false while the topic or its ring is being replaced.
     pub(super) open: watch::Sender<bool>,
-    /// Why no record is taken any more.
+    /// Error for further records, once the producer has ended.
     failed: OnceLock<Error>,
     /// The partition of keyless records, for as long as its batch has room.
     sticky: AtomicU32,
 }
 
-/// Where records go.
+/// Routing of records.
 #[derive(Debug)]
 pub(super) struct Routing {
     pub topic: Arc<Topic>,
-    /// The identity that lanes begin with.
+    /// The identity with which lanes start.
     pub identity: Identity,
     pub lanes: Vec<Handle>,
-    /// The ring or the topic is being changed: whoever has a record waits.
+    /// The ring or the topic is being replaced: sends wait.
     pub moving: bool,
 }
 
-/// What routing a record came to.
+/// Result of routing a record.
 #[derive(Debug)]
 pub(super) enum Routed {
     Placed(Place),
-    /// The ring or the topic is being changed; try again when it is done.
+    /// The ring or the topic is being replaced; try again afterwards.
     Wait,
 }
 
@@ -94,10 +94,10 @@ impl Shared {
         })
     }
 
-    /// Puts a record where it belongs, with the memory it takes.
+    /// Adds a record, with its memory, to its partition.
     pub fn route(self: &Arc<Self>, record: &NewRecord, memory: &mut Held) -> Result<Routed> {
         let routing = self.routing.read();
-        // Under the lock, so that nothing comes after the end.
+        // Checked under the lock, so that no record is accepted after the end.
         self.check_open()?;
         self.rules.check(&record.record)?;
         if routing.moving {
@@ -145,7 +145,7 @@ impl Shared {
         Ok(pushed.place)
     }
 
-    /// Records without a key fill one partition's batch before the next one's is begun.
+    /// Adds a record without a key: such records fill one partition's batch before the next one's.
     fn push_keyless(
         self: &Arc<Self>,
         routing: &Routing,
@@ -165,7 +165,7 @@ impl Shared {
         self.push(routing, next, record, choice, memory)
     }
 
-    /// Asks the cluster for the topic's rules. What it can't be asked now stays as it was.
+    /// Asks the cluster for the topic's rules; keeps the known ones if it does not answer.
     pub async fn ask_for_rules(self: &Arc<Self>) {
         if let Ok(topic) = self.inner.refresh(&self.topic).await {
             self.rules.learn(&topic);
@@ -179,9 +179,9 @@ impl Shared {
         }
     }
 
-    /// Takes no more records; those that wait for room are refused.
+    /// Rejects further records, including those that wait for room.
     pub fn refuse(&self, error: Error) {
-        // Under the lock, so that whoever routes a record is either before the end or refused.
+        // Set under the lock: a record is either routed before the end, or rejected.
         let routing = self.routing.write();
         let _ = self.failed.set(error);
         drop(routing);
@@ -189,7 +189,7 @@ impl Shared {
         self.open.send_replace(true);
     }
 
-    /// Fails everything that is under way, and all tasks.
+    /// Fails everything in flight, and ends all tasks.
     pub fn fail(&self, error: Error) {
         self.refuse(error.clone());
         for lane in &self.routing.read().lanes {
@@ -199,7 +199,7 @@ impl Shared {
     }
 }
 
-/// Handles of new lanes; their tasks begin with their first record.
+/// Handles of new lanes, whose tasks start with their first record.
 pub(super) fn handles(
     partitions: std::ops::Range<u32>,
     shape: Shape,

@@ -1,5 +1,5 @@
-//! A batch that its partition refuses for its size, or for one of its records: its other records are sent
-//! again, in their order and before all later ones.
+//! Splitting of a batch that its partition refuses for its size, or for one of its records. The other records
+//! are sent again, in order and before all later ones.
 
 use std::sync::Arc;
 
@@ -15,10 +15,10 @@ use super::memory::Held;
 use super::ticket::Place;
 use crate::error::{Error, ErrorKind};
 
-/// The most bytes that a batch of this client's own unpacks to.
+/// Maximum unpacked size of a batch that this client built.
 pub(super) const UNPACKED_BYTES: usize = 64 << 20;
-/// Tries of a batch that is too large for its partition and not by the topic's settings: the leader may not
-/// have the settings yet.
+/// Number of tries of a batch that its partition rejects as too large, although it is within the topic's
+/// limit. The leader may not have the new setting yet.
 const TRIES: u32 = 10;
 
 /// Parameters for splitting a batch into others.
@@ -29,7 +29,7 @@ struct Cut<'a> {
     identity: Identity,
     batch_bytes: usize,
     max_batch_bytes: usize,
-    /// The record that fails, by its place in the batch, and why.
+    /// Index of the record that fails, with its error.
     refused: Option<(u32, &'a Error)>,
 }
 
@@ -67,8 +67,7 @@ impl Lane {
         }
     }
 
-    /// Puts others in the place of those batches, all with new places in the sequence. The first was
-    /// not written, so none behind it was.
+    /// Splits the selected batches, and renumbers all. The first was not written, so none behind it was.
     fn cut(&mut self, refused: Option<(u32, &Error)>, which: impl Fn(&Flight) -> bool) {
         let Some(first) = self.flights.first() else {
             return;
@@ -102,7 +101,7 @@ impl Cut<'_> {
         let view = BatchView::trusted(bytes);
         let records = match view.and_then(|view| view.records(UNPACKED_BYTES)) {
             Ok(records) => records,
-            // This client built it; it unpacks as it was packed.
+            // This client packed the batch, so it unpacks.
             Err(error) => {
                 batch.fail(&Error::new(ErrorKind::Corrupt, error.to_string()));
                 return Vec::new();
@@ -120,14 +119,14 @@ impl Cut<'_> {
                 _ => self.put(&mut made, &batch, &record, &mut part),
             });
         }
-        // Known to who flushes before the old batch has ended.
+        // Flushes must see the new batches before the old one ends.
         self.gathered.adopt(&made);
         batch.completion.move_to(places);
         let flight = |open| Flight::new(open, self.identity, 0);
         made.into_iter().map(flight).collect()
     }
 
-    /// Puts a record into the last batch made, or into a new one.
+    /// Adds a record to the last new batch, or to another new one.
     fn put(
         &self,
         made: &mut Vec<Open>,
@@ -142,7 +141,7 @@ impl Cut<'_> {
         }
         let (partition, compression) = (self.partition, self.compression);
         let mut why = String::new();
-        // A record that is larger than batches gather gets one of its own.
+        // A record that is larger than the target size gets a batch of its own.
         for max_bytes in [self.batch_bytes, self.max_batch_bytes] {
             let mut open = Open::new(partition, batch.choice, compression, max_bytes, batch.since);
             match open.push(record, memory) {

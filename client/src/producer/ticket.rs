@@ -1,4 +1,4 @@
-//! How the end of a batch reaches all who wait for its records: one shared state a batch.
+//! Delivery of a batch's outcome to all waiters for its records, through one shared state per batch.
 
 use std::fmt;
 use std::pin::Pin;
@@ -10,7 +10,6 @@ use parking_lot::Mutex;
 use crate::error::{Error, Result};
 use crate::record::Receipt;
 
-/// The state of one batch, shared by the tickets of its records.
 #[derive(Debug)]
 pub(super) struct Completion {
     partition: u32,
@@ -21,7 +20,7 @@ pub(super) struct Completion {
 enum State {
     Waiting(Vec<Waker>),
     Done(Result<u64>),
-    /// Its records were routed again: where each of them is now.
+    /// Its records were routed again; the new place of each.
     Moved(Vec<Place>),
 }
 
@@ -33,7 +32,7 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// The place of a record that has none.
+    /// Place of a record that failed.
     pub fn failed(partition: u32, error: Error) -> Place {
         let completion = Completion::new(partition);
         completion.settle(Err(error));
@@ -52,12 +51,12 @@ impl Completion {
         })
     }
 
-    /// Ends the batch: its base offset, or why there is none. Only the first end counts.
+    /// Ends the batch with its base offset or an error. Only the first call counts.
     pub fn settle(&self, result: Result<u64>) {
         self.finish(State::Done(result));
     }
 
-    /// Says where each record of the batch went.
+    /// Records the new place of each record.
     pub fn move_to(&self, places: Vec<Place>) {
         self.finish(State::Moved(places));
     }
@@ -82,8 +81,8 @@ impl Completion {
     }
 }
 
-/// A record on its way. As a future it ends when the record is acknowledged, or failed for good.
-/// Dropping it changes nothing about the record.
+/// Pending acknowledgement of a record. As a future it completes when the record is acknowledged or has
+/// failed permanently. Dropping it has no effect on the record.
 ///
 /// ```no_run
 /// # async fn example(producer: ropewalk_client::Producer) -> ropewalk_client::Result<()> {
@@ -98,7 +97,7 @@ impl Completion {
 pub struct Ticket {
     place: Place,
     timestamp_ms: i64,
-    /// Where its waker stands among those of the batch.
+    /// Index of its waker among those of the batch.
     waker: Option<usize>,
 }
 
@@ -111,7 +110,7 @@ impl Ticket {
         }
     }
 
-    /// One step along the record's way: `None` if it has moved on.
+    /// Follows the record one step; `None` if it has moved to another batch.
     fn step(&mut self, context: &Context<'_>) -> Option<Poll<Result<Receipt>>> {
         let completion = self.place.completion.clone();
         let mut state = completion.state.lock();
@@ -167,7 +166,7 @@ impl fmt::Debug for Ticket {
     }
 }
 
-/// Waits for all records of a batch, wherever they went. Returns the first failure among them.
+/// Waits for all records of a batch, in all batches to which they moved. Returns the first failure.
 pub(super) async fn all_settled(completion: Arc<Completion>) -> Result<()> {
     let mut left = vec![completion];
     let mut result = Ok(());

@@ -13,20 +13,20 @@ use crate::error::{Error, Result};
 use crate::metadata::PartitionId;
 use crate::record::Offset;
 
-/// What is fetched at a time, unless the prefetch bound is smaller.
+/// Size of one fetch, unless the prefetch bound is smaller.
 const FETCH_BYTES: usize = 1 << 20;
 
-/// What a reader does whose next offset was trimmed by retention.
+/// Policy of a reader whose next offset was trimmed by retention.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Trimmed {
-    /// Says so: [`crate::ErrorKind::Trimmed`].
+    /// Fails with [`crate::ErrorKind::Trimmed`].
     #[default]
     Fail,
-    /// Goes on at the first record there still is.
+    /// Continues at the first record in the log.
     SkipToBeginning,
 }
 
-/// Says how to read.
+/// Builder of a [`Reader`].
 #[derive(Debug, Clone)]
 #[must_use = "nothing happens before build()"]
 pub struct ReaderBuilder {
@@ -57,34 +57,34 @@ impl ReaderBuilder {
         }
     }
 
-    /// Where to begin. The default is the beginning.
+    /// Start position. The default is the beginning.
     pub fn from(mut self, place: Offset) -> ReaderBuilder {
         self.from = place;
         self
     }
 
-    /// Reads this topic only, by its [`Reader::topic_id`]: for a position that was kept from an earlier
-    /// reader, which means nothing in a later topic of the same name. The default, and 0, is whichever topic
-    /// has the name when the reader begins.
+    /// Reads only the topic with this [`Reader::topic_id`]. Use it with a position saved from an earlier
+    /// reader, which has no meaning in a later topic of the same name. The default, also 0, is the topic that
+    /// has the name when the reader starts.
     pub fn topic_id(mut self, topic_id: u64) -> ReaderBuilder {
         self.of.topic_id = topic_id;
         self
     }
 
-    /// What to do when the next offset is no longer there. The default is to fail.
+    /// Policy if the next offset is no longer in the log. The default is to fail.
     pub fn on_trimmed(mut self, trimmed: Trimmed) -> ReaderBuilder {
         self.trimmed = trimmed;
         self
     }
 
-    /// Policy for a batch that does not unpack or parse, and for records that can't be filtered. The
-    /// default is to fail. One whose CRC does not match always fails.
+    /// Policy for a batch that does not unpack or parse, and for records that can't be filtered. The default
+    /// is to fail. A batch whose CRC does not match always fails.
     pub fn on_unreadable(mut self, unreadable: Unreadable) -> ReaderBuilder {
         self.skips.policy = unreadable;
         self
     }
 
-    /// A listener for what is skipped as unreadable. It must return soon, and not wait for anything.
+    /// Listener for records that are skipped as unreadable. It must return soon, and must not block.
     pub fn on_skipped(
         mut self,
         listener: impl Fn(&Skipped) + Send + Sync + 'static,
@@ -98,43 +98,41 @@ impl ReaderBuilder {
         self
     }
 
-    /// How many bytes of batches, as they are stored, may wait to be handed out. One batch comes
-    /// even if it is larger. The default is 4 MiB.
+    /// Maximum size of prefetched batches, as stored, in bytes. One batch is fetched even if it is larger.
+    /// The default is 4 MiB.
     pub fn prefetch_bytes(mut self, bytes: usize) -> ReaderBuilder {
         self.prefetch_bytes = bytes;
         self
     }
 
-    /// How large one batch may become when it is unpacked, in bytes. The default is 64 MiB.
+    /// Maximum size of one unpacked batch, in bytes. The default is 64 MiB.
     pub fn max_decompressed_bytes(mut self, bytes: usize) -> ReaderBuilder {
         self.max_decompressed_bytes = bytes;
         self
     }
 
-    /// For how long the partition may be unreadable (no leader, no connection) before the reader
-    /// says so. The default is the client's request timeout.
+    /// Time for which the partition may be unreadable (no leader, no connection) before the reader fails. The
+    /// default is the client's request timeout.
     pub fn patience(mut self, patience: Duration) -> ReaderBuilder {
         self.patience = patience;
         self
     }
 
-    /// Only records for which this expression of the Common Expression Language is true, as `type ==
-    /// 'order.placed' && json.total > 100`: the cluster looks at them before it sends them. The position
-    /// passes the others. The default, and
-    /// an empty one, is to read everything.
+    /// Reads only the records for which this expression of the Common Expression Language is true, as `type
+    /// == 'order.placed' && json.total > 100`. The cluster evaluates it before it sends the records. The
+    /// position passes the others. The default is the empty filter, which reads everything.
     pub fn filter(mut self, expression: impl Into<String>) -> ReaderBuilder {
         self.filter = expression.into();
         self
     }
 
-    /// Finds where to begin, and begins to fetch.
+    /// Looks up the start position, and starts to fetch.
     ///
     /// # Errors
-    /// As for [`crate::Client::offset`];
-    /// [`ErrorCode::TopicRecreated`](crate::ErrorCode::TopicRecreated) if the topic with the id asked for is
-    /// gone, and another has its name; `InvalidArgument` for settings that make no sense;
-    /// [`ErrorCode::InvalidFilter`](crate::ErrorCode::InvalidFilter) with the place of the mistake in a
-    /// filter; `UnsupportedVersion` if the cluster knows no filters.
+    /// As for [`crate::Client::offset`]. [`ErrorCode::TopicRecreated`](crate::ErrorCode::TopicRecreated) if
+    /// the topic with the requested id is gone, and another has its name. `InvalidArgument` for invalid
+    /// settings. [`ErrorCode::InvalidFilter`](crate::ErrorCode::InvalidFilter) with the position of the
+    /// mistake in a filter. `UnsupportedVersion` if the cluster supports no filters.
     pub async fn build(mut self) -> Result<Reader> {
         if self.prefetch_bytes == 0 {
             return Err(Error::invalid("prefetch_bytes of 0; choose at least 1"));
@@ -146,11 +144,11 @@ impl ReaderBuilder {
         Ok(self.begin_at(position))
     }
 
-    /// Begins to fetch at an offset, which is looked up nowhere first.
+    /// Starts to fetch at an offset, without a lookup.
     pub(crate) fn begin_at(self, position: u64) -> Reader {
         let fetch_bytes = self.prefetch_bytes.min(FETCH_BYTES);
-        // Each waiting chunk holds a part of the room, so that the channel needs no bound of its own
-        // beyond one chunk a byte; a handful keeps the task from running far ahead in small steps.
+        // Each waiting chunk holds a part of the room, so the channel needs no bound of its own beyond one
+        // chunk a byte. A small capacity keeps the task from running far ahead in small steps.
         let (chunks, fetched) = mpsc::channel(self.prefetch_bytes.div_ceil(fetch_bytes).max(1));
         let fetcher = Fetcher::new(
             self.inner,

@@ -1,5 +1,5 @@
-//! The task behind a reader: asks the leader for what comes next, as long as there is room for it,
-//! and finds the leader again when it has moved.
+//! The task behind a reader: fetches from the leader as long as there is room, and finds the leader again
+//! after it has moved.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,11 +20,11 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::metadata::{Leader, PartitionId};
 use crate::record::Offset;
 
-/// How long the leader may hold a fetch at the end of the log.
+/// Time for which the leader may hold a fetch at the end of the log.
 const WAIT: Duration = Duration::from_secs(5);
-/// How long it may take beyond that.
+/// Further time limit of its answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
-/// The most a batch may take when it is unpacked to find a record that can't be filtered.
+/// Maximum unpacked size of a batch that is searched for a record that can't be filtered.
 const UNPACKED_BYTES: usize = 64 << 20;
 
 pub(super) struct Fetcher {
@@ -32,18 +32,18 @@ pub(super) struct Fetcher {
     of: PartitionId,
     /// The next offset to fetch.
     next: u64,
-    /// The newest epoch an answer came from.
+    /// The newest epoch of an answer.
     epoch: u64,
     trimmed: Trimmed,
     patience: Duration,
-    /// Which records to send; empty for all.
+    /// The filter; empty for all records.
     filter: String,
     skips: Skips,
     fetch_bytes: usize,
     room: Arc<Semaphore>,
     chunks: mpsc::Sender<Result<Chunk>>,
     stream: Option<FetchStream>,
-    /// Since when nothing works.
+    /// Time of the first of the current failures.
     failing_since: Option<Instant>,
     backoff: Backoff,
 }
@@ -89,7 +89,7 @@ impl Fetcher {
         }
     }
 
-    /// Fetches until the reader is gone or there is no going on.
+    /// Fetches until the reader is gone, or a failure is permanent.
     pub async fn run(mut self) {
         loop {
             match self.next_chunk().await {
@@ -100,7 +100,7 @@ impl Fetcher {
                 }
                 Ok(None) => {}
                 Err(error) => {
-                    // The reader may be gone; then nobody needs to know.
+                    // The reader may be gone; then the error has no recipient.
                     let _ = self.chunks.send(Err(error)).await;
                     return;
                 }
@@ -108,7 +108,7 @@ impl Fetcher {
         }
     }
 
-    /// Fetches once; none if there was nothing, or it is worth another try.
+    /// Fetches once; none if there were no records, or another try may help.
     async fn next_chunk(&mut self) -> Result<Option<Chunk>> {
         let wanted = u32::try_from(self.fetch_bytes).unwrap_or(u32::MAX);
         let room = self.room.clone().acquire_many_owned(wanted).await;
@@ -129,8 +129,8 @@ impl Fetcher {
         }
     }
 
-    /// What tells the reader that there is nothing up to where fetching goes on, if that is so: it may be
-    /// long until a record comes that would show it.
+    /// An empty chunk that moves the reader past skipped or trimmed records, if there are any. The next
+    /// record may be far off.
     fn skipped(&self, from: u64) -> Option<Chunk> {
         let room = self.room.clone().try_acquire_many_owned(0).ok()?;
         (self.next > from).then(|| Chunk {
@@ -154,13 +154,13 @@ impl Fetcher {
             bytes += fetched.batch.len();
             self.next = self.next.max(end_offset(fetched));
         }
-        // Past what the filter left out, and nowhere else.
+        // `next_offset` is past filtered records only.
         self.next = self.next.max(answer.next_offset.unwrap_or(0));
         if self.next == from {
             return None;
         }
-        // What was asked for and not used is there for the next fetch. A batch beyond it counts no
-        // more than the whole bound, so that it still fits.
+        // Returns unused room to the next fetch. A larger batch counts only as the whole bound, so that it
+        // still fits.
         let unused = self.fetch_bytes.saturating_sub(bytes);
         drop(room.split(unused));
         Some(Chunk {
@@ -244,7 +244,7 @@ impl Fetcher {
         }
     }
 
-    /// What comes after a failure: another try, another offset, or the end.
+    /// Handles a failure: another try, another offset, or the end.
     async fn after(&mut self, error: Error) -> Result<()> {
         if error.code() == Some(ErrorCode::OffsetOutOfRange) {
             return self.out_of_range(error).await;
@@ -268,7 +268,7 @@ impl Fetcher {
         Ok(())
     }
 
-    /// The next records can't be filtered, and may be skipped for it.
+    /// Returns true if the next records can't be filtered, and the policy allows skipping them.
     fn may_pass(&self, error: &Error) -> bool {
         let unreadable = matches!(
             error.code(),
@@ -277,8 +277,7 @@ impl Fetcher {
         unreadable && !self.filter.is_empty() && self.skips.policy == Unreadable::Skip
     }
 
-    /// Goes past what can't be filtered: a batch, or a record of one. Where it ends shows without the
-    /// filter.
+    /// Skips a batch that can't be filtered, or one record of it. A fetch without the filter shows its end.
     async fn pass(&mut self, error: Error) -> Result<()> {
         let fetched = match self.fetch(String::new(), 1).await {
             Ok(answer) => answer.batches.into_iter(),
@@ -312,7 +311,7 @@ impl Fetcher {
         Ok(())
     }
 
-    /// The log was trimmed past the offset, or has lost it.
+    /// Handles an offset outside of the log: retention trimmed it, or the log lost it.
     async fn out_of_range(&mut self, error: Error) -> Result<()> {
         let place = self.inner.place(self.of.clone(), Offset::Beginning);
         let (_, beginning) = place.await?;

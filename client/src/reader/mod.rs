@@ -1,5 +1,5 @@
-//! Reading one partition in order: a task fetches ahead from whoever leads it, the stream hands out
-//! one record after the other. Where a reader stands is the application's to keep.
+//! Reads one partition in order. A task fetches ahead from the leader, and the stream hands out one record
+//! after another. The application must keep the position of a reader.
 
 mod builder;
 mod fetcher;
@@ -24,13 +24,13 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::metadata::PartitionId;
 use crate::record::ConsumedRecord;
 
-/// The records of one partition, in order, as a [`Stream`] that has no end: past the last record it
-/// waits for the next.
+/// The records of one partition, in order, as an endless [`Stream`]: past the last record it waits for the
+/// next.
 ///
-/// Changes of the leader pass unseen. A reader reads one topic: where that is deleted and another created
-/// under its name, it ends with [`ErrorCode::TopicRecreated`](crate::ErrorCode::TopicRecreated). After an
-/// error the stream ends; build a new reader from [`Reader::position`] to go on, with
-/// [`ReaderBuilder::topic_id`]. Cancel-safe: a record is handed out or still to come.
+/// Leader changes are invisible. A reader reads one topic. If the topic is deleted and created again, the
+/// reader ends with [`ErrorCode::TopicRecreated`](crate::ErrorCode::TopicRecreated). After an error the
+/// stream ends. To continue, build a new reader from [`Reader::position`], with [`ReaderBuilder::topic_id`].
+/// Cancel-safe: a cancelled call loses no record.
 pub struct Reader {
     of: PartitionId,
     /// The offset of the next record.
@@ -44,22 +44,22 @@ pub struct Reader {
     _fetching: AbortOnDropHandle<()>,
 }
 
-/// What one fetch brought.
+/// Result of one fetch.
 struct Chunk {
     batches: std::vec::IntoIter<v1::FetchedBatch>,
-    /// Where the log begins for this reader now; past the position if records were trimmed.
+    /// Start of the log for this reader now; past the position if records were trimmed.
     from: u64,
-    /// Where to go on after it: past what a filter left out behind the last record.
+    /// Next offset to read after the chunk: past filtered records behind the last one.
     to: u64,
     high_watermark: u64,
     room: OwnedSemaphorePermit,
 }
 
-/// A chunk that is being handed out.
+/// The chunk that is being handed out.
 struct OpenChunk {
     batches: std::vec::IntoIter<v1::FetchedBatch>,
     records: Option<(u64, Records)>,
-    /// The offset after the batch whose records these are: compaction may have taken its last ones.
+    /// The offset after the batch of these records. Compaction may have removed its last records.
     after: u64,
     /// The offset after the whole chunk.
     to: u64,
@@ -67,40 +67,40 @@ struct OpenChunk {
 }
 
 impl Reader {
-    /// The topic it reads.
+    /// Name of the topic.
     pub fn topic(&self) -> &str {
         &self.of.topic
     }
 
-    /// The id of the topic it reads. A position means something in the topic of this id only.
+    /// Id of the topic. A position is valid only in the topic with this id.
     pub fn topic_id(&self) -> u64 {
         self.of.topic_id
     }
 
-    /// The partition it reads.
+    /// Number of the partition.
     pub fn partition(&self) -> u32 {
         self.of.partition
     }
 
-    /// The offset of the next record to come, or past what was trimmed or filtered out before it.
+    /// The offset of the next record, past trimmed and filtered records before it.
     pub fn position(&self) -> u64 {
         self.position
     }
 
-    /// The end of the log as last heard of: the offset after the last record that is safe.
+    /// The high watermark as last reported: the offset after the last committed record.
     pub fn high_watermark(&self) -> u64 {
         self.high_watermark
     }
 
-    /// Number of batches it could not read and skipped: none unless it was told to
+    /// Number of unreadable batches that were skipped. It stays 0 unless the reader allows it
     /// ([`ReaderBuilder::on_unreadable`]).
     pub fn skipped_batches(&self) -> u64 {
         self.skips.batches()
     }
 
-    /// The next record before an offset; none once there is none left before it, though the end of the
-    /// log may be there, and nothing more come. For who reads a span of it: a record at `end` or behind
-    /// it, where all before it is gone, is passed over.
+    /// The next record before an offset, for callers that read a range. Returns none once there is none left
+    /// before `end`, even at the end of the log, where no further record may arrive. If all records before
+    /// `end` are gone, it skips a record at or behind `end`.
     pub async fn next_before(&mut self, end: u64) -> Option<Result<ConsumedRecord>> {
         poll_fn(|context| {
             if self.position >= end {
@@ -115,7 +115,7 @@ impl Reader {
         .await
     }
 
-    /// Whether a record, or an error, waits to be taken.
+    /// Returns true if a record, or an error, is ready.
     pub(crate) fn has_waiting(&self) -> bool {
         let unpacked = |chunk: &OpenChunk| {
             let records = chunk.records.as_ref();
@@ -126,7 +126,7 @@ impl Reader {
             || !self.fetched.is_empty()
     }
 
-    /// The next record of the chunk at hand.
+    /// The next record of the current chunk.
     fn next_of_chunk(&mut self) -> Option<Result<ConsumedRecord>> {
         loop {
             let chunk = self.chunk.as_mut()?;
@@ -185,7 +185,7 @@ impl Reader {
         }
     }
 
-    /// Goes past the rest of a batch that can't be read, if it may.
+    /// Skips the rest of an unreadable batch, if the policy allows it.
     fn pass(&mut self, why: &BatchError, after: u64) -> Result<()> {
         let error = corrupt(&self.of, self.position, why);
         if !self.skips.pass(why) {
@@ -215,7 +215,7 @@ impl Reader {
     }
 }
 
-/// The records of a batch with its base offset, none for the log's own markers.
+/// The records of a batch with its base offset; none for the log's own markers.
 type Unpacked = Option<(u64, Records)>;
 
 fn unpack(
@@ -234,7 +234,7 @@ fn unpack(
 /// The offset after a batch, by its header.
 fn end_offset(fetched: &v1::FetchedBatch) -> u64 {
     let view = BatchView::trusted(fetched.batch.clone());
-    // What is no batch makes the reader fail where it unpacks it.
+    // If the bytes are not a batch, the reader fails when it unpacks them.
     let last_delta = view.map_or(0, |view| {
         u64::try_from(view.last_offset_delta()).unwrap_or(0)
     });

@@ -1,5 +1,5 @@
-//! Batches that a reader can't read: whether they end it, and who hears of those that do not. A batch
-//! whose CRC does not match is damaged, and never skipped: a replica that is whole has it as it was.
+//! Policy for unreadable batches, and reports on those that are skipped. A batch whose CRC does not match is
+//! damaged, and is never skipped: an intact replica has the original.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,29 +9,29 @@ use ropewalk_proto::batch::BatchError;
 
 use crate::error::Error;
 
-/// The policy for a batch that does not unpack or parse, though it came as it was published.
+/// Policy for a batch that does not unpack or parse, although its CRC matches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Unreadable {
-    /// Says so: [`crate::ErrorKind::Corrupt`].
+    /// Fails with [`crate::ErrorKind::Corrupt`].
     #[default]
     Fail,
-    /// Goes on behind it, and reports it: in the log, to a listener, and in a count.
+    /// Skips it, and reports it: in the log, to a listener, and in a count.
     Skip,
 }
 
-/// Records that a reader could not read and went past.
+/// Records that a reader could not read and skipped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Skipped {
-    /// The topic.
+    /// Name of the topic.
     pub topic: String,
-    /// The partition.
+    /// Number of the partition.
     pub partition: u32,
-    /// The offset of the first record that was not read.
+    /// Offset of the first skipped record.
     pub offset: u64,
-    /// The offset after the last one.
+    /// Offset after the last skipped record.
     pub next_offset: u64,
-    /// Why it could not be read.
+    /// Reason for which they could not be read.
     pub error: Error,
 }
 
@@ -51,7 +51,7 @@ impl fmt::Display for Skipped {
 
 type Hears = dyn Fn(&Skipped) + Send + Sync;
 
-/// The policy of one reader, or of all readers of a subscription.
+/// Skipping policy and state of one reader, or of all readers of a subscription.
 #[derive(Clone, Default)]
 pub(crate) struct Skips {
     pub policy: Unreadable,
@@ -60,12 +60,12 @@ pub(crate) struct Skips {
 }
 
 impl Skips {
-    /// Has a listener hear of what is passed.
+    /// Sets the listener for skipped batches.
     pub fn listener(&mut self, listener: impl Fn(&Skipped) + Send + Sync + 'static) {
         self.listener = Some(Arc::new(listener));
     }
 
-    /// Returns true if the policy goes on behind a batch with this error.
+    /// Returns true if the policy allows skipping a batch with this error.
     pub fn pass(&self, error: &BatchError) -> bool {
         let readable_by_nobody = matches!(
             error,
@@ -77,7 +77,7 @@ impl Skips {
         self.policy == Unreadable::Skip && readable_by_nobody
     }
 
-    /// Reports a batch that is passed.
+    /// Reports a skipped batch.
     pub fn report(&self, skipped: &Skipped) {
         self.batches.fetch_add(1, Ordering::Relaxed);
         tracing::warn!(

@@ -1,8 +1,8 @@
-//! Ids in a file: those of the window, and some older ones until the file is written anew.
+//! Ids in a file: those of the window, and older ones until the file is rewritten.
 //!
-//! The file is a run of entries, each the length of the id (4 bytes, little-endian), the CRC-32C of
-//! length and id (4 bytes), and the id. It only grows at its end, and is replaced as a whole when half
-//! of it is forgotten. What a crash left of an entry at the end is cut off when it is opened.
+//! The file is a sequence of entries. Each is the length of the id (4 bytes, little-endian), the CRC-32C of
+//! length and id (4 bytes), and the id. The file is append-only, and is replaced as a whole once half of it
+//! is obsolete. Opening it truncates a partial entry that a crash left at the end.
 
 use std::fs::TryLockError;
 use std::io;
@@ -16,15 +16,15 @@ use super::SeenStore;
 use super::window::Window;
 use crate::error::{Error, ErrorKind, Result};
 
-/// The longest id, in bytes. What claims to be longer is damage.
+/// Maximum length of an id, in bytes. A longer length field is damage.
 const MAX_ID_BYTES: usize = 4_096;
-/// Length and checksum.
+/// Bytes of length and checksum.
 const HEAD_BYTES: usize = 8;
-/// A file with so many entries for each one that counts is written anew.
+/// Entries per live id at which the file is rewritten.
 const ENTRIES_PER_ID: usize = 2;
 
-/// Keeps the last ids in a file, for one process at a time. Survives a crash of the process; what was
-/// synced survives the loss of power.
+/// Keeps the last ids in a file, for one process at a time. Ids survive a crash of the process; synced ids
+/// survive a power failure.
 #[derive(Debug)]
 pub struct FileSeen {
     path: PathBuf,
@@ -32,15 +32,15 @@ pub struct FileSeen {
     window: Window,
     entries: usize,
     lost_bytes: usize,
-    /// A write failed: the end of the file is not known any more.
+    /// A write failed: the end of the file is no longer known.
     failed: bool,
 }
 
 impl FileSeen {
-    /// Opens a file of ids, or makes one, to keep the last `window` of them.
+    /// Opens or creates a file of ids that keeps the last `window` of them.
     ///
     /// # Errors
-    /// [`ErrorKind::Storage`] if the file can't be read or written, or another process has it.
+    /// [`ErrorKind::Storage`] if the file can't be read or written, or another process has it open.
     pub async fn open(path: impl AsRef<Path>, window: NonZeroUsize) -> Result<FileSeen> {
         let path = path.as_ref().to_path_buf();
         let opened = FileSeen::try_open(&path, window).await;
@@ -75,8 +75,8 @@ impl FileSeen {
         })
     }
 
-    /// How much of the file's end was damaged when it was opened, in bytes. After a crash it is what was
-    /// being written, less than an id; more than that means damage, and that ids are forgotten.
+    /// Bytes at the end of the file that were damaged when it was opened. After a crash this is a partial
+    /// write, less than one entry. More than that means damage, and lost ids.
     pub fn lost_bytes(&self) -> usize {
         self.lost_bytes
     }
@@ -91,7 +91,8 @@ impl FileSeen {
         Ok(())
     }
 
-    /// Replaces the file by one with the window alone. A crash leaves the one or the other.
+    /// Replaces the file by one that holds the window alone. After a crash, either the old or the new file
+    /// exists.
     async fn write_anew(&mut self) -> io::Result<()> {
         let mut aside = self.path.clone().into_os_string();
         aside.push(".new");
@@ -148,7 +149,7 @@ impl SeenStore for FileSeen {
 }
 
 impl FileSeen {
-    /// After a failed write or sync nobody can say what is in the file until it is read again.
+    /// Rejects calls after a failed write or sync: the content of the file is unknown until it is read again.
     fn check(&self) -> Result<()> {
         if self.failed {
             let path = self.path.display();
@@ -183,7 +184,7 @@ fn checksum(len: &[u8; 4], id: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(len), id)
 }
 
-/// The first entry, and what comes after it; none if it is damaged, or there is none.
+/// The first entry and the bytes after it; none if there is no entry or it is damaged.
 fn entry(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (head, rest) = bytes.split_first_chunk::<HEAD_BYTES>()?;
     let (len, crc) = head.split_first_chunk::<4>()?;

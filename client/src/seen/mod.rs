@@ -1,8 +1,8 @@
-//! For consumers that must not do a thing twice: which events were processed already, by their ids.
+//! Deduplication for consumers: remembers the ids of processed events.
 //!
-//! Records come again after a failure, and a publisher may publish an event twice. Who notes the id
-//! of each event when it is processed can skip those. Where the id of a record that is not an event
-//! stands is the application's.
+//! Records are delivered again after a failure, and a publisher may publish an event twice. Recording
+//! processed event ids lets a consumer skip duplicates. For records that are not events, the application
+//! supplies the id.
 
 mod file;
 mod window;
@@ -17,20 +17,20 @@ pub use file::FileSeen;
 use crate::error::Result;
 use window::Window;
 
-/// Where ids are kept. Implement it beside the effects of the handlers (the same database, the same
-/// transaction) where doing a thing twice is worse than that costs.
+/// Store of ids. Implement it beside the effects of the handlers (the same database, the same transaction) if
+/// processing an event twice costs more than the transaction.
 pub trait SeenStore: Send {
-    /// Whether this id was inserted, and is not forgotten yet.
+    /// Returns true if this id was inserted and is not forgotten yet.
     fn contains(&mut self, id: &[u8]) -> impl Future<Output = Result<bool>> + Send;
 
-    /// Keeps an id. Older ones may be forgotten for it.
+    /// Inserts an id. The store may forget older ones to make room.
     fn insert(&mut self, id: &[u8]) -> impl Future<Output = Result<()>> + Send;
 
-    /// Makes what was inserted safe against a loss of power.
+    /// Makes the inserted ids survive a power failure.
     fn sync(&mut self) -> impl Future<Output = Result<()>> + Send;
 }
 
-/// Skips events that were processed already.
+/// Skips events that were already processed.
 ///
 /// ```no_run
 /// # use ropewalk_client::{Delivery, Error, FileSeen, Seen};
@@ -44,7 +44,7 @@ pub trait SeenStore: Send {
 ///         let Some(id) = delivery.event_id() else {
 ///             return book(&delivery).await;
 ///         };
-///         // None if it was processed before: then there is nothing to do.
+///         // None if the event was processed earlier: then there is nothing to do.
 ///         seen.once(id.as_bytes(), book(&delivery)).await?;
 ///         Ok::<(), Error>(())
 ///     }
@@ -53,51 +53,51 @@ pub trait SeenStore: Send {
 /// # }
 /// ```
 ///
-/// An id is kept after its event was processed, so that a crash between the two processes the event
-/// again: at least once, and twice only then. Two events of one id that are handled at the same
-/// time are both processed; records of one key are not.
+/// An id is stored after its event was processed. A crash between the two processes the event again: delivery
+/// is at least once, and twice only in this case. Two events with the same id are both processed if they are
+/// handled concurrently; records with the same key never are.
 pub struct Seen<S> {
     store: Mutex<S>,
 }
 
 impl<S: SeenStore> Seen<S> {
-    /// Keeps ids in this store.
+    /// Creates a deduplicator with this store.
     pub fn new(store: S) -> Seen<S> {
         Seen {
             store: Mutex::new(store),
         }
     }
 
-    /// Whether an event of this id was processed already.
+    /// Returns true if an event with this id was already processed.
     ///
     /// # Errors
-    /// What the store said.
+    /// The error of the store.
     pub async fn contains(&self, id: &[u8]) -> Result<bool> {
         self.store.lock().await.contains(id).await
     }
 
-    /// The event of this id is processed.
+    /// Records that the event with this id is processed.
     ///
     /// # Errors
-    /// What the store said.
+    /// The error of the store.
     pub async fn insert(&self, id: &[u8]) -> Result<()> {
         self.store.lock().await.insert(id).await
     }
 
-    /// Makes all ids so far safe against a loss of power: before a commit, for those whose records
-    /// would come again otherwise.
+    /// Makes all ids so far survive a power failure. Call it before a commit, for records that would
+    /// otherwise be delivered again.
     ///
     /// # Errors
-    /// What the store said.
+    /// The error of the store.
     pub async fn sync(&self) -> Result<()> {
         self.store.lock().await.sync().await
     }
 
-    /// Processes an event, unless that was done before, and keeps its id when it is done. None if it
-    /// was.
+    /// Processes an event unless it was already processed, and then stores its id. Returns none if it was
+    /// already processed.
     ///
     /// # Errors
-    /// What `process` said, and then the id is not kept; or what the store said.
+    /// The error of `process`, in which case the id is not stored; or the error of the store.
     pub async fn once<T, E: From<crate::Error>>(
         &self,
         id: &[u8],
@@ -118,7 +118,7 @@ impl<S> fmt::Debug for Seen<S> {
     }
 }
 
-/// Keeps the last ids in memory: for repetitions within one life of a process.
+/// Keeps the last ids in memory: detects duplicates within one run of a process.
 #[derive(Debug)]
 pub struct MemorySeen {
     window: Window,

@@ -1,4 +1,4 @@
-//! The last ids of many, and whether one is among them. Memory only.
+//! The last ids, with a lookup. Memory only.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::num::NonZeroUsize;
@@ -7,7 +7,7 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub(super) struct Window {
     most: usize,
-    /// In the order they came.
+    /// Ids in the order of insertion.
     order: VecDeque<Arc<[u8]>>,
     ids: BTreeSet<Arc<[u8]>>,
 }
@@ -25,7 +25,7 @@ impl Window {
         self.ids.contains(id)
     }
 
-    /// Takes an id in, for which the oldest goes if there are too many. Says whether it is new.
+    /// Inserts an id and evicts the oldest if the window is full. Returns true if the id is new.
     pub fn insert(&mut self, id: &[u8]) -> bool {
         if self.contains(id) {
             return false;
@@ -41,7 +41,7 @@ impl Window {
         true
     }
 
-    /// The oldest first.
+    /// All ids, the oldest first.
     pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
         self.order.iter().map(|id| &**id)
     }

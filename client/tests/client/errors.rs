@@ -1,4 +1,4 @@
-//! What callers are told when a cluster refuses, or is not there.
+//! Errors that callers get when a cluster refuses a call, or is unreachable.
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ async fn where_every_address_refuses_connecting_ends_before_the_request_timeout(
 
 #[tokio::test]
 async fn one_address_that_listens_keeps_connecting_up_to_the_request_timeout() {
-    // Takes connections, and answers nothing.
+    // Accepts connections, and answers nothing.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let addresses = [
         "127.0.0.1:1".to_owned(),
@@ -78,7 +78,7 @@ async fn what_a_living_node_says_is_told_rather_than_that_another_is_down() {
     let addresses = [fake.addresses[0].clone(), "127.0.0.1:1".to_owned()];
     let builder = Client::builder(addresses).request_timeout(Duration::from_millis(300));
     let client = soon(builder.connect()).await.unwrap();
-    // Whichever of the two is asked last when the time is up.
+    // The error does not depend on the node that is asked last before the timeout.
     for _ in 0..4 {
         let error = soon(client.producer(TOPIC).build()).await.unwrap_err();
         assert_eq!(error.code(), Some(ErrorCode::NoLeader), "{error}");

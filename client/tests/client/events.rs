@@ -1,4 +1,4 @@
-//! Events: what they get when they are sent, and what passes from one to the next.
+//! Events: headers that the client adds on send, and headers that pass from one event to the next.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::fake::{Fake, GROUP, TOPIC, offer, soon};
 
 const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
-/// Sends records one after the other, and reads them back.
+/// Sends records one after another, and reads them back.
 async fn there_and_back<const N: usize>(
     client: &Client,
     records: [Record; N],

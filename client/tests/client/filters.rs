@@ -1,4 +1,4 @@
-//! Filters: what does not match is passed, and a cluster without filters is noticed.
+//! Filters: readers pass records that do not match, and detect a cluster without filters.
 
 use futures_util::StreamExt;
 use ropewalk_client::{Client, Compression, ErrorCode, Offset};
@@ -6,7 +6,7 @@ use ropewalk_proto::batch::BatchBuilder;
 
 use crate::fake::{Fake, GROUP, TOPIC, offer, soon};
 
-/// Ten batches of ten records; the fake's filter `n` wants every n-th of them.
+/// Ten batches of ten records; the fake's filter `n` selects every n-th of them.
 async fn with_batches() -> (Fake, Client) {
     let fake = Fake::start(2, 1).await;
     for _ in 0..10 {

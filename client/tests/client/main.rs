@@ -1,6 +1,6 @@
 //! The client against a scripted cluster in this process, over real connections.
 
-#![allow(clippy::unwrap_used)] // a test that is surprised fails
+#![allow(clippy::unwrap_used)] // tests may panic
 
 mod errors;
 mod events;

@@ -1,4 +1,4 @@
-//! How records become batches, and what bounds them.
+//! Batching of records, and its bounds.
 
 use std::time::Duration;
 
@@ -188,7 +188,7 @@ async fn a_sender_that_finds_no_room_in_time_is_told() {
         .unwrap();
     let record = Record::new().key("k").value(vec![b'x'; 800]);
     let first = producer.send(record.clone()).await.unwrap();
-    // The first one's time is up a moment before the second's; hold its memory.
+    // The first record's deadline is a moment before the second's; the first holds the memory.
     let error = match producer.send(record).await {
         Err(error) => error,
         Ok(ticket) => soon(ticket).await.unwrap_err(),

@@ -1,4 +1,4 @@
-//! Settings of a topic that change while a producer lives.
+//! Changes of a topic's settings during the life of a producer.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use ropewalk_proto::v1::Cleanup;
 
 use crate::fake::{Fake, TOPIC, soon};
 
-/// A producer whose batches gather until they are full or flushed.
+/// A producer whose batches accumulate until they are full or flushed.
 async fn patient(fake: &Fake, batch_bytes: usize) -> Producer {
     let client = fake.client().await;
     let builder = client.producer(TOPIC).linger(Duration::from_secs(60));
@@ -32,7 +32,7 @@ async fn ended(producer: &Producer, tickets: Vec<Ticket>) -> Vec<Result<Receipt,
     ended
 }
 
-/// The numbers in the log, in its order.
+/// The numbers in the log, in order.
 fn logged(fake: &Fake) -> Vec<usize> {
     let values = fake.values(0);
     values.iter().map(|value| value.parse().unwrap()).collect()
@@ -57,7 +57,7 @@ async fn batches_over_a_limit_that_was_lowered_are_sent_in_parts_and_in_order() 
         }
         assert_eq!(logged(&fake)[before..], (0..=300).collect::<Vec<_>>());
 
-        // What is sent from now on fits at once.
+        // Later batches fit at once.
         let asked = fake.seen().len();
         let tickets = [send(&producer, 1, 600).await, send(&producer, 2, 700).await];
         for receipt in ended(&producer, tickets.into()).await {
@@ -92,7 +92,7 @@ async fn a_record_over_a_limit_that_was_lowered_fails_alone() {
         logged(&fake),
         (0..20).filter(|number| *number != 7).collect::<Vec<_>>()
     );
-    // And is refused before it is sent, from now on.
+    // From now on, the producer rejects such a record before it is sent.
     let large = Record::new().key("k").value(vec![b'0'; 3_000]);
     let error = producer.send(large).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TooLarge);
@@ -124,7 +124,7 @@ async fn a_leader_that_has_yet_to_hear_of_a_raised_limit_is_asked_again() {
     });
     let ticket = send(&producer, 1, 100).await;
     ended(&producer, vec![ticket]).await[0].as_ref().unwrap();
-    // One that stays of its opinion is believed in the end.
+    // If the partition keeps refusing, the batch fails in the end.
     fake.script(|_| Act::Refuse(ErrorCode::TooLarge));
     let ticket = send(&producer, 1, 100).await;
     let error = ended(&producer, vec![ticket]).await.remove(0).unwrap_err();
@@ -140,7 +140,7 @@ async fn a_record_without_a_key_is_refused_where_the_topic_is_compacted() {
     let error = producer.send(Record::new().value("v")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidArgument);
     ended(&producer, vec![keyed]).await[0].as_ref().unwrap();
-    // It is no longer, and who sends hears of it.
+    // The topic is no longer compacted, and the producer learns of it.
     fake.world().cleanup = Cleanup::Delete;
     let ticket = producer.send(Record::new().value("7")).await.unwrap();
     ended(&producer, vec![ticket]).await[0].as_ref().unwrap();
@@ -163,7 +163,7 @@ async fn the_records_beside_one_that_is_refused_are_sent_again_in_order() {
             }
         });
         if number == 0 {
-            // The producer has yet to hear of it.
+            // The producer has not learned of it yet.
             fake.world().cleanup = Cleanup::Compact;
         }
     }

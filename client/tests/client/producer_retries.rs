@@ -1,4 +1,4 @@
-//! What a producer does when batches come back, or do not.
+//! Behaviour of a producer whose batches are refused or unanswered.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use ropewalk_client::{Client, ErrorCode, ErrorKind, Producer, Receipt, Record, T
 
 use crate::fake::{Act, Fake, TOPIC, soon};
 
-/// One batch a record, all in flight at once.
+/// One batch per record, all in flight at once.
 async fn producer(client: &Client) -> Producer {
     let builder = client.producer(TOPIC).linger(Duration::ZERO);
     builder
@@ -152,7 +152,7 @@ async fn a_record_that_is_not_acknowledged_in_time_fails_with_what_is_known() {
         assert!(error.is_retryable());
         assert_eq!(error.outcome_unknown(), unknown, "{error}");
 
-        // What comes later is not harmed by it.
+        // Later records are not affected.
         fake.script(|_| Act::Obey);
         let ticket = producer.send(Record::new().value("later")).await.unwrap();
         soon(ticket).await.unwrap();
@@ -160,7 +160,7 @@ async fn a_record_that_is_not_acknowledged_in_time_fails_with_what_is_known() {
     }
 }
 
-/// Found by the simulator: a record was told the offset of another, and was nowhere.
+/// Found by the simulator: a record got the offset of another one, and was not in the log.
 #[tokio::test]
 async fn a_late_answer_of_a_former_leader_is_none_to_a_batch_the_new_one_holds() {
     let fake = Fake::start(2, 1).await;

@@ -1,4 +1,4 @@
-//! Keys, partitions, and what happens when their mapping changes.
+//! Keys, partitions, and changes of their mapping.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -104,7 +104,7 @@ async fn records_routed_by_an_old_ring_are_routed_again_in_the_order_of_each_key
     }
     let receipts = soon(join_all(tickets)).await;
 
-    // Each receipt tells the truth, and within a partition a key's records are in order.
+    // Each receipt is correct, and a key's records are in order within a partition.
     let logs: Vec<Vec<String>> = (0..7).map(|partition| fake.values(partition)).collect();
     assert_eq!(logs.iter().map(Vec::len).sum::<usize>(), 600);
     let mut last: BTreeMap<(usize, u32), u64> = BTreeMap::new();

@@ -1,4 +1,4 @@
-//! Reading: from anywhere, across leaders, past what was trimmed.
+//! Reading: from any position, across leader changes, past trimmed records.
 
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
@@ -87,7 +87,7 @@ async fn a_reader_follows_the_leader_and_reads_everything_once() {
             expect(&mut reader, offsets).await;
             fake.move_leader(0, leader);
         }
-        // It hears of the move also while it waits at the end.
+        // The reader also learns of the move while it waits at the end.
         fill(&fake, 20..21);
         fake.move_leader(0, 2);
         expect(&mut reader, 200..210).await;

@@ -29,7 +29,7 @@ fn keyed(number: usize) -> Record {
     Record::new().key(format!("key-{number}")).value("v")
 }
 
-/// Forty keys, all of them once. Returns those whose record failed.
+/// Sends one record for each of forty keys. Returns the numbers of those that failed.
 async fn send_all(producer: &Producer) -> Vec<usize> {
     let sent = join_all((0..40).map(|number| send(producer, keyed(number)))).await;
     let failed = (0..).zip(&sent).filter(|(_, sent)| sent.is_err());
@@ -44,7 +44,8 @@ async fn a_producer_goes_on_in_the_new_topic_by_its_own_mapping() {
         assert!(send_all(&producer).await.is_empty());
         fake.recreate(after);
 
-        // What is under way when the change is found out fails at once; then all keys are at home.
+        // Records in flight at the time of the discovery fail at once. After that, all keys are routed
+        // correctly.
         let error = send(&producer, keyed(0)).await.unwrap_err();
         assert_eq!(error.code(), Some(ErrorCode::TopicRecreated), "{error}");
         assert!(!error.outcome_unknown() && !error.is_retryable());
@@ -79,7 +80,7 @@ async fn what_was_routed_to_the_old_topic_is_not_in_the_new_one() {
     let client = fake.client().await;
     let builder = client.producer(TOPIC).linger(Duration::from_secs(1));
     let producer = builder.build().await.unwrap();
-    // Nothing of this is sent yet, and one names a partition that the new topic has not got.
+    // None of these is sent yet, and one names a partition that the new topic does not have.
     let mut tickets = Vec::new();
     for number in 0..40 {
         tickets.push(producer.send(keyed(number)).await.unwrap());
@@ -112,7 +113,7 @@ async fn a_record_whose_answer_was_lost_with_the_old_topic_has_an_unknown_outcom
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     let gone = fake.recreate(1);
-    // It is sent again once the node is taken for silent.
+    // The batch is sent again once the node counts as silent.
     let error = soon(lost).await.unwrap_err();
     assert_eq!(error.code(), Some(ErrorCode::TopicRecreated), "{error}");
     assert!(error.outcome_unknown(), "it was written to the old topic");
@@ -152,7 +153,7 @@ async fn ends(client: &Client, fake: &Fake, from: u64, new: &[&str]) {
     assert!(error.to_string().contains("offset 3"), "{error}");
     assert!(soon(reader.next()).await.is_none());
 
-    // A position of before leads nowhere, however the new topic's reader begins.
+    // A position from before is invalid, regardless of the start of the new topic's reader.
     let builder = client.reader(TOPIC, 0).from(Offset::At(3));
     let error = builder.topic_id(before).build().await.unwrap_err();
     assert_eq!(error.code(), Some(ErrorCode::TopicRecreated), "{error}");
@@ -184,7 +185,7 @@ async fn offsets_by_name_are_those_of_the_topic_that_has_it_now() {
     fake.world().logs[0].push(batch(&["d"]));
     assert_eq!(client.offset(TOPIC, 0, Offset::End).await, Ok(1));
     fake.recreate(1);
-    // Also where nothing is asked for but an offset.
+    // This also holds for a reader that needs only an offset.
     let builder = client.reader(TOPIC, 0).from(Offset::At(0));
     assert_eq!(builder.build().await.unwrap().topic_id(), 3);
 }

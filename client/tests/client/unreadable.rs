@@ -1,5 +1,5 @@
-//! Batches that nobody can read, though they came as they were published: an error, or skipped and
-//! reported, as the reader was told. Damage is neither.
+//! Batches that no reader can read, although their CRC matches. The reader fails, or skips and reports them,
+//! by its policy. Damage is never skipped.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ fn batch(codec: Compression) -> Bytes {
     builder.build()
 }
 
-/// A batch with a CRC that matches, whose bytes from `at` on are of no meaning.
+/// A batch with a matching CRC, whose bytes from `at` on have no meaning.
 fn garbage(codec: Compression, at: usize) -> Bytes {
     let mut bytes = BytesMut::from(&batch(codec)[..]);
     bytes[at..].fill(0xff);
@@ -29,7 +29,7 @@ fn garbage(codec: Compression, at: usize) -> Bytes {
     view.with_producer(-1, -1, -1)
 }
 
-/// Three batches of ten records; of the second, those from `good` on can't be read.
+/// Three batches of ten records; those of the second from `good` on can't be read.
 async fn with_garbage(codec: Compression, good: u64) -> (Fake, Client) {
     let fake = Fake::start(1, 1).await;
     let record = (batch(Compression::None).len() - HEADER_BYTES) / 10;
@@ -93,7 +93,7 @@ async fn a_damaged_batch_is_never_skipped() {
 #[tokio::test]
 async fn a_group_goes_on_behind_a_batch_nobody_can_read_and_is_told_of_it() {
     let (fake, client) = with_garbage(Compression::Zstd, 0).await;
-    // The last one is unreadable, too: nothing comes behind it.
+    // The last one is unreadable too: no record follows it.
     fake.world().logs[0].push(garbage(Compression::Gzip, HEADER_BYTES));
     fake.assign(vec![offer(0, 5, false)]);
     let told = Arc::new(Mutex::new(Vec::new()));

@@ -1,4 +1,4 @@
-//! Reading what a topic holds, as fast as it comes.
+//! Reads all records of a topic at full speed.
 
 use futures_util::StreamExt;
 use futures_util::stream;
@@ -12,7 +12,7 @@ use super::sum_up;
 use crate::args::BenchArgs;
 use crate::verbs::span::{self, Span};
 
-/// Reads from the beginning to the end that stood at the start, or until the time is up.
+/// Reads from the beginning to the end offsets at the start, or until the time is over.
 pub async fn run(
     client: &Client,
     args: &BenchArgs,

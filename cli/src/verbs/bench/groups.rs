@@ -1,4 +1,5 @@
-//! Reading what a topic holds as consumer groups: each reads everything, and commits as it goes.
+//! Reads all records of a topic through consumer groups. Each group reads everything, and commits as it
+//! reads.
 
 use futures_util::StreamExt;
 use rand::TryRngCore;
@@ -13,7 +14,7 @@ use super::sum_up;
 use crate::args::BenchArgs;
 use crate::verbs::span;
 
-/// Reads from the beginning to the end that stood at the start, once a group, or until the time is up.
+/// Reads from the beginning to the end offsets at the start, once per group, or until the time is over.
 pub async fn run(
     client: &Client,
     args: &BenchArgs,
@@ -48,7 +49,7 @@ pub async fn run(
     sum_up(tallies, last - begun)
 }
 
-/// What one group read, and when it was done.
+/// Tally of one group, and the time at which it was done.
 async fn read(
     client: &Client,
     topic: &str,

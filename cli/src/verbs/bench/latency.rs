@@ -1,4 +1,4 @@
-//! A steady, light load, and the time from when a record was due to its acknowledgement and to its
+//! A steady, light load. Measures from the intended send time of a record to its acknowledgement, and to its
 //! arrival at a reader in this process.
 
 use std::time::Duration;
@@ -20,9 +20,9 @@ use crate::exit::usage;
 use crate::parse::Rate;
 use crate::verbs::span::{self, Span};
 
-/// Where none is asked for: far below what saturates anything.
+/// Default rate: far below saturation.
 const RATE: Rate = Rate(500.0);
-/// How long the last records may take to arrive at the reader.
+/// Time limit for the last records to arrive at the reader.
 const ARRIVE_WITHIN: Duration = Duration::from_secs(5);
 
 /// Publishes at a steady rate while a reader follows every partition from its end.
@@ -55,7 +55,7 @@ pub async fn run(
         ..args.clone()
     };
     let published = produce::run(client, &args, stop, Some(stamp)).await;
-    // Also where publishing failed, the reader must not outlive this.
+    // The reader must end even if publishing failed.
     expected.send_replace(Some(
         published.as_ref().map_or(0, |(report, _)| report.records),
     ));
@@ -65,7 +65,7 @@ pub async fn run(
     Ok((report, first_error))
 }
 
-/// Reads until as many records of this run have come as were acknowledged.
+/// Reads until all acknowledged records of this run have arrived.
 async fn follow(
     client: Client,
     topic: String,

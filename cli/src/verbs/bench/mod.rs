@@ -1,4 +1,4 @@
-//! `ropewalk bench`: what the cluster does under load, measured at a client.
+//! `ropewalk bench`: performance of the cluster under load, measured at a client.
 
 mod consume;
 mod groups;
@@ -23,7 +23,7 @@ use super::topic::NoTopic;
 use crate::args::BenchVerb;
 use crate::output::bar;
 
-/// How often the progress bar moves.
+/// Redraw interval of the progress bar.
 const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 
 pub async fn run(
@@ -60,7 +60,7 @@ pub async fn run(
     }
 }
 
-/// A client of the cluster, which has this topic.
+/// A client of the cluster; fails if this topic does not exist.
 async fn client(context: &Context, topic: &str) -> anyhow::Result<Client> {
     let client = context.client().await?;
     match client.admin().topic(topic).await? {
@@ -69,7 +69,7 @@ async fn client(context: &Context, topic: &str) -> anyhow::Result<Client> {
     }
 }
 
-/// Ctrl-C ends the measuring; what was measured until then is printed.
+/// Ends the measurement at Ctrl-C; the results until then are printed.
 fn stop_on_interrupt(mut interrupts: Interrupts) -> CancellationToken {
     let stop = CancellationToken::new();
     let stopping = stop.clone();
@@ -89,7 +89,7 @@ async fn show(progress: ProgressBar) {
     }
 }
 
-/// The report and the first error of what all workers counted.
+/// Sums up the tallies of all workers in a report, with the first error.
 fn sum_up(tallies: Vec<Tally>, elapsed: Duration) -> anyhow::Result<(Report, Option<String>)> {
     let mut sum = Tally::new()?;
     for tally in tallies {

@@ -1,27 +1,28 @@
-//! When each record should be sent, so that a slow answer is not hidden by the records that were not
-//! sent while it was awaited ("coordinated omission"): latency counts from the intended time.
+//! Intended send times of records. Latency counts from the intended time. Otherwise the records that were not
+//! sent during a slow answer would hide it ("coordinated omission").
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How late the timer itself may wake us. That much is the clock's fault, and no latency of the
-/// cluster; anything beyond it counts.
+/// Maximum lateness of the timer itself. That much is not counted as latency of the cluster; anything beyond
+/// it is.
 const TIMER_RESOLUTION: Duration = Duration::from_millis(1);
 
-/// Gives out the times of one producer's records.
+/// Intended send times of one producer's records.
 #[derive(Debug)]
 pub struct Pace {
     start: Instant,
     end: Instant,
-    /// Between two records; none: as soon as there is room.
+    /// Interval between two records; none sends as fast as there is room.
     interval: Option<Duration>,
     sent: u32,
     woken: Option<Instant>,
 }
 
 impl Pace {
-    /// `rate` records a second from `start` to `end`, or as many as there is room for.
+    /// Schedules `rate` records per second from `start` to `end`; without a rate, as many as there is room
+    /// for.
     pub fn new(start: Instant, end: Instant, rate: Option<f64>) -> Pace {
         let interval = rate.map(|rate| Duration::from_secs_f64(1.0 / rate));
         Pace {
@@ -33,8 +34,8 @@ impl Pace {
         }
     }
 
-    /// Waits until the next record is due, and says from when its latency counts. None: it is over.
-    /// May be dropped while it waits; the record is then still the next one.
+    /// Waits until the next record is due, and returns the time from which its latency counts. None after the
+    /// end. Cancel-safe: after a cancelled wait, the same record is next.
     pub async fn next(&mut self) -> Option<Instant> {
         let Some(interval) = self.interval else {
             let now = Instant::now();

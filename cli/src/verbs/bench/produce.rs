@@ -16,10 +16,10 @@ use super::stamp::Stamp;
 use super::sum_up;
 use crate::args::BenchArgs;
 
-/// After so many failures a producer gives up: it measures nothing any more.
+/// Number of failures after which a producer gives up: its measurement is meaningless.
 const FAILURES: u64 = 1_000;
 
-/// What one producer does.
+/// Load of one producer.
 struct Load {
     producer: Producer,
     pace: Pace,
@@ -28,11 +28,11 @@ struct Load {
     value: Bytes,
     random: SmallRng,
     stop: CancellationToken,
-    /// Where values carry the time they were due, for a reader to measure by.
+    /// Stamp with the due time for the values, if a reader measures by it.
     stamp: Option<Stamp>,
 }
 
-/// Publishes for as long as asked. Returns the report, and the first error there was.
+/// Publishes for the requested time. Returns the report, and the first error.
 pub async fn run(
     client: &Client,
     args: &BenchArgs,
@@ -64,7 +64,8 @@ async fn load(
     stamp: Option<Stamp>,
     number: u16,
 ) -> anyhow::Result<Load> {
-    // Repeatable, and different for each producer; what cannot be compressed flatters nobody.
+    // Repeatable, and different for each producer. Random bytes do not compress, so compression can't flatter
+    // the result.
     let mut random = SmallRng::seed_from_u64(u64::from(number));
     let mut value = vec![0; usize::try_from(args.record_size)?];
     random.fill_bytes(&mut value);
@@ -81,7 +82,7 @@ async fn load(
     })
 }
 
-/// An acknowledgement, with the bytes it stands for and when its record was due.
+/// Outcome of a record, with its bytes and the time at which it was due.
 type Acked = (u64, Instant, Result<(), Error>);
 
 async fn publish(mut load: Load) -> anyhow::Result<Tally> {
@@ -96,7 +97,7 @@ async fn publish(mut load: Load) -> anyhow::Result<Tally> {
                 let Some(due) = due else { sending = false; continue };
                 let (record, bytes) = record(&mut load, due);
                 let mut send = Box::pin(load.producer.send(record));
-                // Acknowledgements are seen when they come, also while there is no room to send.
+                // Acknowledgements are taken as they arrive, even while there is no room to send.
                 let ticket = loop {
                     tokio::select! {
                         ticket = &mut send => break ticket,

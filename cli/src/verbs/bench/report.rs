@@ -1,16 +1,16 @@
-//! What a measurement found.
+//! Results of a measurement.
 
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-/// Latencies above this read as this.
+/// Maximum recorded latency; longer ones are recorded as this.
 const LONGEST_US: u64 = 3_600 * 1_000_000;
 /// Significant digits of a latency.
 const DIGITS: u8 = 3;
 
-/// What one producer or reader counts while it runs.
+/// Counters of one producer or reader while it runs.
 #[derive(Debug)]
 pub struct Tally {
     pub records: u64,
@@ -32,7 +32,7 @@ impl Tally {
         })
     }
 
-    /// A record that took so long.
+    /// Counts a record with its latency.
     pub fn took(&mut self, bytes: u64, latency: Duration) {
         self.records += 1;
         self.bytes += bytes;
@@ -40,29 +40,29 @@ impl Tally {
         self.latency_us.saturating_record(latency_us.max(1));
     }
 
-    /// Records whose latency says nothing.
+    /// Counts records without a meaningful latency.
     pub fn passed(&mut self, records: u64, bytes: u64) {
         self.records += records;
         self.bytes += bytes;
     }
 
-    /// A record that failed.
+    /// Counts a failed record.
     pub fn failed(&mut self, error: &impl ToString) {
         self.errors += 1;
         self.first_error.get_or_insert_with(|| error.to_string());
     }
 
-    /// Counts what another counted.
+    /// Adds another tally.
     pub fn add(&mut self, other: Tally) {
         self.records += other.records;
         self.bytes += other.bytes;
         self.errors += other.errors;
         self.first_error = self.first_error.take().or(other.first_error);
-        // Both have the same bounds, so that nothing can be left out.
+        // Both have the same bounds, so no value can be lost.
         let _ = self.latency_us.add(other.latency_us);
     }
 
-    /// The latencies, if any were counted.
+    /// The latency quantiles, if any were recorded.
     pub fn quantiles(&self) -> Option<Quantiles> {
         let ms = |us: u64| us as f64 / 1_000.0;
         (!self.latency_us.is_empty()).then(|| Quantiles {
@@ -83,7 +83,7 @@ pub struct Quantiles {
     pub max: f64,
 }
 
-/// The result, as it is printed.
+/// The result, as printed.
 #[derive(Debug, Serialize)]
 pub struct Report {
     pub records: u64,
@@ -92,16 +92,16 @@ pub struct Report {
     pub records_per_s: f64,
     /// Millions of bytes a second.
     pub mb_per_s: f64,
-    /// From when a record should have been sent to its acknowledgement; null where nothing is published.
+    /// Time from the intended send to the acknowledgement; null if the run does not publish.
     pub ack_ms: Option<Quantiles>,
-    /// From when a record should have been sent to its arrival at a reader.
+    /// Time from the intended send to the arrival at a reader.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub end_to_end_ms: Option<Quantiles>,
     pub errors: u64,
 }
 
 impl Report {
-    /// Sums up what was counted in `elapsed`.
+    /// Sums up the counts of a run that took `elapsed`.
     pub fn new(tally: &Tally, elapsed: Duration) -> Report {
         let seconds = elapsed.as_secs_f64().max(1e-9);
         Report {
@@ -116,7 +116,7 @@ impl Report {
         }
     }
 
-    /// The result in lines, for people.
+    /// Formats the result as lines, for people.
     pub fn text(&self) -> String {
         let mut text = format!(
             "{} records, {:.1} MB in {:.1} s\n{:.0} records/s, {:.1} MB/s\n",
@@ -147,7 +147,7 @@ impl Report {
     }
 }
 
-/// Three digits after the point are all a measurement is worth.
+/// Rounds to three decimal places, the precision of a measurement.
 fn rounded(value: f64) -> f64 {
     (value * 1_000.0).round() / 1_000.0
 }

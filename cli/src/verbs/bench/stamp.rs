@@ -1,15 +1,14 @@
-//! The time a record was due, inside its value, so that a reader in this process can tell how long
-//! it was on its way.
+//! Due time of a record inside its value, from which a reader in this process computes the latency.
 
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
 
-/// What a stamp takes of a value: whose it is, and when it was due.
+/// Size of a stamp within a value: the number of its run, and the due time.
 pub const STAMP_BYTES: usize = 16;
 
-/// One run's stamps.
+/// Stamps of one run.
 #[derive(Debug, Clone, Copy)]
 pub struct Stamp {
     run: u64,
@@ -17,12 +16,13 @@ pub struct Stamp {
 }
 
 impl Stamp {
-    /// Stamps of the run of this number, told apart from those of others in the same topic.
+    /// Creates stamps for the run with this number, which distinguishes them from those of other runs in the
+    /// topic.
     pub fn new(run: u64, origin: Instant) -> Stamp {
         Stamp { run, origin }
     }
 
-    /// `value` with a stamp in its first bytes.
+    /// Returns `value` with a stamp in its first bytes.
     pub fn on(&self, value: &[u8], due: Instant) -> Bytes {
         let since = due.saturating_duration_since(self.origin);
         let due_us = u64::try_from(since.as_micros()).unwrap_or(u64::MAX);
@@ -33,7 +33,7 @@ impl Stamp {
         stamped.freeze()
     }
 
-    /// When the record of this value was due; none if it is not of this run.
+    /// Returns the due time of the record with this value; none if another run wrote it.
     pub fn read(&self, value: &[u8]) -> Option<Instant> {
         let (run, rest) = value.split_first_chunk::<8>()?;
         let due_us = u64::from_le_bytes(*rest.first_chunk::<8>()?);

@@ -1,5 +1,5 @@
-//! `ropewalk trace`: the path of an event across topics. Nobody keeps an index of correlation ids, so
-//! topics are read, all partitions side by side, and what belongs together is put in order.
+//! `ropewalk trace`: the path of an event across topics. There is no index of correlation ids. Instead, the
+//! command reads the topics, all partitions in parallel, and orders the related events.
 
 mod path;
 mod row;

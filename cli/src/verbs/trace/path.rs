@@ -1,12 +1,12 @@
-//! The order of events on a path: each below its cause, and those beside each other by their time.
-//! What events say of their causes is what somebody wrote into headers; it need not make sense.
+//! Order of the events on a path: each below its cause, and siblings by time. Causes come from headers that
+//! anybody may write, so they can be inconsistent.
 
 use std::collections::BTreeMap;
 
 use super::row::{Event, PathRow};
 
-/// The events in order. Each comes once, whatever they say of their causes: who is not below any that
-/// was found, or only below itself, stands at the top.
+/// Orders the events. Each appears once, whatever its headers contain. An event without a known cause, or
+/// with itself as its only cause, is at the top.
 pub fn in_order(mut events: Vec<Event>) -> Vec<PathRow> {
     events.sort_by(|a, b| place(a).cmp(&place(b)));
     let causes = causes(&events);
@@ -17,7 +17,7 @@ pub fn in_order(mut events: Vec<Event>) -> Vec<PathRow> {
         }
     }
     let tops = (0..events.len()).filter(|event| causes[*event].is_none());
-    // The rest goes round in circles, which are cut where they are oldest.
+    // The remaining events form cycles, which are cut at their oldest event.
     let order = walk(tops.chain(0..events.len()), &effects);
     let first_ms = events.first().map_or(0, |first| first.time_ms);
     let rows = order.into_iter().map(|Step { event, depth }| {
@@ -36,7 +36,7 @@ fn place(event: &Event) -> (i64, &str, u32, u64) {
     (event.time_ms, &event.topic, event.partition, event.offset)
 }
 
-/// The event that each was caused by, if it was found. Of those published twice it is the first.
+/// The cause of each event, if it was found. If an event was published twice, the cause is the first copy.
 fn causes(events: &[Event]) -> Vec<Option<usize>> {
     let mut by_id: BTreeMap<&str, usize> = BTreeMap::new();
     for (number, event) in events.iter().enumerate() {
@@ -57,8 +57,8 @@ struct Step {
     depth: usize,
 }
 
-/// Goes down from each of the tops, in order, to wherever nobody has been yet. Without recursion: a
-/// path may be as long as what was found.
+/// Visits unvisited events below each top, in order. It is iterative, because a path can be as long as the
+/// number of events found.
 fn walk(tops: impl Iterator<Item = usize>, effects: &[Vec<usize>]) -> Vec<Step> {
     let mut seen = vec![false; effects.len()];
     let mut order = Vec::with_capacity(effects.len());

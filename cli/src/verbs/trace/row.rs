@@ -1,4 +1,4 @@
-//! A record on the path of an event, and how it is printed. The JSON names are part of the contract.
+//! A record on the path of an event, with its printed form. The JSON names are part of the contract.
 
 use bytes::Bytes;
 use ropewalk_client::ConsumedRecord;
@@ -7,11 +7,11 @@ use serde::{Serialize, Serializer};
 use super::super::record::{Text, as_time, time_text};
 use crate::output::{Row, shown};
 
-/// How deep a tree is drawn for people; what is below is drawn no deeper.
+/// Maximum indentation depth of the printed tree.
 const DEEPEST: usize = 24;
 const NONE: &str = "-";
 
-/// What is kept of a record that was found.
+/// Data of a matching record.
 #[derive(Debug, Clone, Serialize)]
 pub struct Event {
     pub event_id: Option<String>,
@@ -29,12 +29,12 @@ pub struct Event {
     pub trace_id: Option<String>,
 }
 
-/// An event in its place.
+/// An event with its position on the path.
 #[derive(Debug, Serialize)]
 pub struct PathRow {
-    /// How many causes stand above it.
+    /// Number of causes above it.
     pub depth: usize,
-    /// Since its cause; at the top since the first of all.
+    /// Time since its cause; for a top event, since the first event.
     pub delta_ms: i64,
     #[serde(flatten)]
     pub event: Event,
@@ -59,7 +59,7 @@ impl Event {
         }
     }
 
-    /// What it takes to keep it, roughly.
+    /// Approximate memory size.
     pub fn bytes(&self) -> usize {
         let texts = [
             &self.event_id,

@@ -1,4 +1,4 @@
-//! Reading topics for what belongs to an id, up to the ends that stood at the beginning.
+//! Scan of topics for the records of an id, up to the end offsets at the start.
 
 use std::sync::Arc;
 
@@ -13,13 +13,13 @@ use super::row::Event;
 use crate::args::TraceArgs;
 use crate::output::bar;
 
-/// Partitions asked for their ends, and then read, at a time.
+/// Maximum number of partitions that are looked up or read in parallel.
 const SIDE_BY_SIDE: usize = 32;
-/// How much of one id is gathered: records, and bytes of what is printed of them.
+/// Limits on the matches of one id: records, and bytes of their printed data.
 const MOST_RECORDS: usize = 10_000;
 const MOST_BYTES: usize = 64 << 20;
 
-/// What was found, and in how much.
+/// Matching events, and the amount of data searched.
 pub struct Looked {
     pub found: Vec<Event>,
     pub records: u64,
@@ -68,7 +68,7 @@ fn belongs(record: &ConsumedRecord, id: &str) -> bool {
     record.correlation_id() == Some(id) || record.event_id() == Some(id)
 }
 
-/// The topics asked for, or all but the cluster's own, with their partitions.
+/// The requested topics, or all except internal ones, with their partitions.
 async fn partitions(
     client: &Client,
     wanted: &[String],
@@ -91,7 +91,7 @@ async fn partitions(
     Ok(partitions.collect())
 }
 
-/// What to read of each partition, before any is read.
+/// Span to read of each partition, looked up before any is read.
 async fn spans(
     client: &Client,
     partitions: Vec<(Arc<str>, Vec<u32>)>,

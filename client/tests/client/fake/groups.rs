@@ -1,4 +1,4 @@
-//! The coordinator of one group: it gives out what the test says, and keeps what members say.
+//! The coordinator of one group: it assigns partitions as the test says, and records the members' requests.
 
 use std::collections::BTreeMap;
 
@@ -16,44 +16,44 @@ use super::{Fake, SOON, TOPIC};
 
 pub const GROUP: &str = "watchers";
 
-/// What becomes of a request.
+/// Reaction to a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum React {
     Obey,
     Refuse(ErrorCode),
-    /// Every position of a commit is refused by itself.
+    /// Refuse every position of a commit individually.
     RefuseEach(ErrorCode),
-    /// No answer comes.
+    /// Send no answer.
     Ignore,
-    /// The rules are kept, but the answer is lost with the stream.
+    /// Apply the request, but break the stream before the answer.
     ObeyAndBreak,
-    /// The stream breaks before it is looked at.
+    /// Break the stream before the request is read.
     Break,
 }
 
 type Answers = mpsc::UnboundedSender<Result<v1::GroupResponse, Status>>;
 
 pub struct Groups {
-    /// The node that coordinates; 0: none does.
+    /// The node that coordinates; 0 for none.
     pub coordinator: u64,
     pub heartbeat_ms: u32,
-    /// What members are told that their sessions last; 0: nothing, as by an older node.
+    /// Session timeout sent to members; 0 sends none, like an older node.
     pub session_ms: u32,
     pub generation: u64,
-    /// What members own, all of them the same.
+    /// Partitions of the members, the same for all.
     pub owned: Vec<v1::Assigned>,
     /// Topics that members name and that do not exist.
     pub missing: Vec<String>,
     pub committed: BTreeMap<u32, u64>,
-    /// Everything members said but heartbeats, in order, with who said it.
+    /// All requests except heartbeats, in order, with the member.
     pub said: Vec<(String, Ask)>,
     pub script: Box<dyn FnMut(&Ask) -> React + Send>,
-    /// How many heartbeats came.
+    /// Number of heartbeats.
     pub heartbeats: usize,
     members: BTreeMap<String, Answers>,
 }
 
-/// A partition to give out.
+/// A partition to assign.
 pub fn offer(partition: u32, epoch: u64, revoked: bool) -> v1::Assigned {
     v1::Assigned {
         topic: TOPIC.into(),
@@ -82,7 +82,7 @@ impl Groups {
         }
     }
 
-    /// All positions committed in a partition, in order: epoch and offset.
+    /// All positions committed in a partition, in order, as epoch and offset.
     pub fn commits(&self, partition: u32) -> Vec<(u64, u64)> {
         let commits = self.said.iter().filter_map(|(_, ask)| match ask {
             Ask::Commit(commit) => Some(&commit.positions),
@@ -101,7 +101,7 @@ impl Groups {
         joins.collect()
     }
 
-    /// The partitions given up, in order, with their epochs.
+    /// The released partitions, in order, with their epochs.
     pub fn released(&self) -> Vec<(u32, u64)> {
         let releases = self.said.iter().filter_map(|(_, ask)| match ask {
             Ask::Release(release) => Some(&release.partitions),
@@ -167,7 +167,7 @@ impl Groups {
 }
 
 impl World {
-    /// The answer to a request, and whether the stream breaks in place of it.
+    /// The answer to a request; true if the stream breaks instead.
     fn coordinate(&mut self, node_id: u64, ask: &Ask) -> (Option<Answer>, bool) {
         let coordinator = self.groups.coordinator;
         if node_id != coordinator {
@@ -212,7 +212,7 @@ impl World {
 }
 
 impl Service {
-    /// One member's stream.
+    /// Serves one member's stream.
     pub async fn coordinate(
         self,
         mut requests: Streaming<v1::GroupRequest>,
@@ -239,7 +239,7 @@ impl Service {
                 let request_id = request.request_id;
                 let _ = answers.send(Ok(v1::GroupResponse { request_id, kind }));
             }
-            // After its answer, so that nothing is pushed before.
+            // Added after the answer, so that nothing is pushed before it.
             if joined {
                 world.groups.members.insert(member.clone(), answers.clone());
             }
@@ -253,7 +253,7 @@ impl Service {
 }
 
 impl Fake {
-    /// Gives these partitions to every member.
+    /// Assigns these partitions to every member.
     pub fn assign(&self, owned: Vec<v1::Assigned>) {
         let mut world = self.world();
         world.groups.owned = owned;
@@ -262,7 +262,7 @@ impl Fake {
         world.groups.push(assignment);
     }
 
-    /// Tells every member the end of its session.
+    /// Ends the session of every member.
     pub fn expel(&self, code: ErrorCode) {
         let error = WireError::new(code, "the script says so");
         let mut world = self.world();
@@ -274,19 +274,19 @@ impl Fake {
     pub fn break_sessions(&self) {
         let members = std::mem::take(&mut self.world().groups.members);
         for answers in members.into_values() {
-            // Who is gone already does not mind.
+            // The member may be gone already.
             let _ = answers.send(Err(Status::unavailable("the connection broke")));
         }
     }
 
-    /// Waits for so many more heartbeats.
+    /// Waits for `more` further heartbeats.
     pub async fn heartbeats(&self, more: usize) {
         let before = self.world().groups.heartbeats;
         let all = |groups: &Groups| groups.heartbeats >= before + more;
         self.until("heartbeats", all).await;
     }
 
-    /// Waits until the group is as a test wants it.
+    /// Waits until the group is in a state.
     pub async fn until(&self, what: &str, mut is_so: impl FnMut(&Groups) -> bool) {
         let mut changed = self.changed.subscribe();
         let wait = async {
@@ -302,7 +302,7 @@ impl Fake {
 impl Groups {
     fn push(&mut self, answer: Answer) {
         for answers in self.members.values() {
-            // Who is gone already does not mind.
+            // The member may be gone already.
             let _ = answers.send(Ok(v1::GroupResponse {
                 request_id: 0,
                 kind: Some(answer.clone()),

@@ -1,5 +1,5 @@
-//! A cluster that does what the script of a test says: nodes on loopback ports, one world behind
-//! them. Where the script says nothing it keeps the rules of a real partition.
+//! A cluster that follows the script of a test: nodes on loopback ports, with one shared world. By default it
+//! follows the rules of a real partition.
 
 mod groups;
 mod service;
@@ -19,10 +19,10 @@ pub use groups::{GROUP, React, offer};
 pub use world::{Act, Log, Seen, World};
 
 pub const TOPIC: &str = "flights";
-/// No test takes as long as this unless it hangs.
+/// Timeout of a test step that hangs.
 pub const SOON: Duration = Duration::from_secs(20);
 
-/// The cluster. It ends with this.
+/// The cluster. It ends when this is dropped.
 pub struct Fake {
     pub addresses: Vec<String>,
     world: Arc<Mutex<World>>,
@@ -67,7 +67,7 @@ impl Fake {
         self.world.lock()
     }
 
-    /// Says what happens to produce requests, in place of the rules.
+    /// Sets the reaction to produce requests, in place of the rules.
     pub fn script(&self, script: impl FnMut(&Seen) -> Act + Send + 'static) {
         self.world().script = Box::new(script);
     }
@@ -80,7 +80,7 @@ impl Fake {
         self.changed.send_modify(|changes| *changes += 1);
     }
 
-    /// Deletes the topic and creates it again. Returns the logs that went with it.
+    /// Deletes the topic and creates it again. Returns the deleted logs.
     pub fn recreate(&self, partitions: u32) -> Vec<Log> {
         let mut world = self.world();
         world.topic_id += 1;
@@ -107,7 +107,7 @@ impl Fake {
         self.builder().connect().await.unwrap()
     }
 
-    /// What each request carried, in the order they came.
+    /// All produce requests, in order.
     pub fn seen(&self) -> Vec<Seen> {
         self.world().seen.clone()
     }
@@ -118,7 +118,7 @@ impl Fake {
     }
 }
 
-/// Fails the test where something hangs.
+/// Fails the test if the future hangs.
 pub async fn soon<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(SOON, future)
         .await

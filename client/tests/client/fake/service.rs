@@ -1,4 +1,4 @@
-//! One node's end of the calls. Those no test needs are refused.
+//! The service of one node. It refuses calls that no test needs.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -51,7 +51,7 @@ impl Service {
                     let answers = answers.clone();
                     tokio::spawn(async move {
                         late.await;
-                        // Whoever asked may have left the stream by then.
+                        // The caller may have left the stream by then.
                         let _ = answers.send(Ok(response));
                     });
                     continue;

@@ -1,4 +1,4 @@
-//! What the nodes have in common: topics, logs, and the script.
+//! State shared by all nodes: topics, logs, and the script.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use ropewalk_proto::v1;
 use super::TOPIC;
 use super::groups::Groups;
 
-/// A produce request as it came.
+/// A produce request as received.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {
     pub node_id: u64,
@@ -21,26 +21,26 @@ pub struct Seen {
     pub count: i32,
     pub bytes: usize,
     pub traceparent: String,
-    /// How many requests came before.
+    /// Number of earlier requests.
     pub number: usize,
 }
 
-/// What becomes of a request.
+/// Reaction to a request.
 #[derive(Debug, Clone)]
 pub enum Act {
-    /// What the rules say.
+    /// Follow the rules.
     Obey,
-    /// It is refused, and nothing is written.
+    /// Refuse it, and write nothing.
     Refuse(ErrorCode),
-    /// The rules are kept, but the answer is lost with the stream.
+    /// Follow the rules, but break the stream before the answer.
     ObeyAndBreak,
-    /// The stream breaks before it is looked at.
+    /// Break the stream before the request is read.
     Break,
-    /// The rules are kept, and the answer comes once so many requests have come.
+    /// Follow the rules, and answer after this number of requests.
     ObeyLate(usize),
-    /// The rules are kept, but no answer comes.
+    /// Follow the rules, but send no answer.
     ObeyInSilence,
-    /// It is never answered, and nothing is written.
+    /// Send no answer, and write nothing.
     Ignore,
 }
 
@@ -55,13 +55,13 @@ pub struct Log {
     pub producers: BTreeMap<i64, Vec<(i16, i32, i32, u64)>>,
 }
 
-/// Refuses a fetch, or lets the rules decide.
+/// Refuses a fetch, or returns none to follow the rules.
 type FetchScript = Box<dyn FnMut(&v1::FetchRequest) -> Option<ErrorCode> + Send>;
 
 pub struct World {
     pub addresses: Vec<String>,
     pub logs: Vec<Log>,
-    /// Counted up when the topic is deleted and created again.
+    /// Incremented when the topic is deleted and created again.
     pub topic_id: u64,
     pub ring_version: u32,
     pub partitioner: v1::Partitioner,
@@ -69,16 +69,16 @@ pub struct World {
     pub cleanup: v1::Cleanup,
     pub seen: Vec<Seen>,
     pub script: Box<dyn FnMut(&Seen) -> Act + Send>,
-    /// Whether a refusal names the leader.
+    /// True if a refusal names the leader.
     pub hints: bool,
     pub metadata_asked: usize,
     pub next_producer: u64,
-    /// Whether the cluster has a controller, which gives out producer ids.
+    /// True if the cluster has a controller, which allocates producer ids.
     pub led: bool,
-    /// How many calls to create or delete a topic lose their answer.
+    /// Number of calls to create or delete a topic whose answers get lost.
     pub lost_answers: usize,
     pub fetch_script: FetchScript,
-    /// Whether the nodes are of a version that has filters. Theirs are numbers: every so manieth batch is wanted.
+    /// True if the nodes support filters. The fake's filter is a number n: it selects every n-th batch.
     pub knows_filters: bool,
     pub groups: Groups,
 }
@@ -111,7 +111,7 @@ impl World {
         }
     }
 
-    /// The answer of a call that changes a topic which was changed already.
+    /// The answer to a call whose change was already made.
     pub fn too_late(&mut self, code: ErrorCode) -> tonic::Status {
         if self.lost_answers > 0 {
             self.lost_answers -= 1;
@@ -155,7 +155,7 @@ impl World {
         }
     }
 
-    /// What the request does, and what the script makes of it.
+    /// Handles a request by the script. Returns the reaction and the response.
     pub fn produce(
         &mut self,
         node_id: u64,
@@ -264,7 +264,7 @@ impl World {
         Ok((base_offset, false))
     }
 
-    /// Refuses what is for a topic of before.
+    /// Refuses a request for an earlier topic.
     fn meant(&self, topic_id: u64) -> Result<(), WireError> {
         if topic_id == 0 || topic_id == self.topic_id {
             return Ok(());
@@ -297,7 +297,7 @@ impl Log {
         self.end += count;
     }
 
-    /// Forgets all producers, as a partition does that had no word of them for a week.
+    /// Forgets all producers, like a partition that has not heard from them for a week.
     pub fn forget_producers(&mut self) {
         self.producers.clear();
     }

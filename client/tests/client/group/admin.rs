@@ -1,4 +1,4 @@
-//! What an operator asks about groups.
+//! Administration of groups.
 
 use ropewalk_client::{ErrorCode, Offset, SeekGroup};
 

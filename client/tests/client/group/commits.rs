@@ -1,4 +1,4 @@
-//! What is committed, and what is not.
+//! Conditions for the commit of a record.
 
 use std::time::Duration;
 

@@ -125,7 +125,7 @@ async fn a_position_that_was_trimmed_ends_the_stream_or_is_skipped_as_it_was_tol
     let error = soon(subscription.next()).await.unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Trimmed, "{error}");
     assert!(soon(subscription.next()).await.is_none());
-    // The member is well, and can still commit and leave.
+    // The member still works, and can commit and leave.
     subscription.close().await.unwrap();
     assert!(fake.world().groups.has_left());
     assert_eq!(fake.world().groups.committed[&0], 4);
@@ -151,7 +151,8 @@ async fn a_partition_that_was_trimmed_to_its_end_is_committed_there() {
     let client = fake.client().await;
     let builder = subscribe(&client).on_trimmed(Trimmed::SkipToBeginning);
     let mut subscription = builder.build().await.unwrap();
-    // Others may wait for it: a topic that has grown gives new partitions to who has read the old ones.
+    // Other partitions may wait for it: after a topic has grown, a member gets the new partitions only once
+    // it has read the old ones.
     tokio::select! {
         next = subscription.next() => panic!("there is nothing to read, but {next:?}"),
         () = fake.until("the end", |group| group.committed[&0] == 10) => {}

@@ -1,4 +1,4 @@
-//! Members of a consumer group, against a coordinator that does what the test says.
+//! Members of a consumer group, against a coordinator scripted by the test.
 
 mod admin;
 mod commits;
@@ -19,7 +19,7 @@ use ropewalk_proto::batch::BatchBuilder;
 
 use crate::fake::{Fake, GROUP, TOPIC, soon};
 
-/// Adds records to a partition, one batch for all, of these keys and the values 0, 1, 2 …
+/// Adds one batch to a partition: records with these keys and the values 0, 1, 2 …
 fn fill(fake: &Fake, partition: usize, keys: &[&str]) {
     let mut builder = BatchBuilder::new(Compression::None, 1 << 22);
     for (value, key) in keys.iter().enumerate() {
@@ -33,7 +33,7 @@ fn fill(fake: &Fake, partition: usize, keys: &[&str]) {
     fake.world().logs[partition].push(builder.build());
 }
 
-/// A subscription with a commit so often that tests need not wait, and a long session.
+/// A subscription with frequent commits, so that tests need not wait, and a long session.
 fn subscribe(client: &Client) -> SubscriptionBuilder {
     client
         .subscribe(GROUP)
@@ -45,7 +45,7 @@ async fn next(subscription: &mut Subscription) -> Delivery {
     soon(subscription.next()).await.unwrap().unwrap()
 }
 
-/// The next deliveries, which are at these offsets of one partition.
+/// Takes the next deliveries, and checks that they are at these offsets of one partition.
 async fn take(subscription: &mut Subscription, offsets: std::ops::Range<u64>) -> Vec<Delivery> {
     let mut taken = Vec::new();
     for offset in offsets {
@@ -56,12 +56,12 @@ async fn take(subscription: &mut Subscription, offsets: std::ops::Range<u64>) ->
     taken
 }
 
-/// Nothing comes now, and nothing is left in flight that would.
+/// Returns true if no delivery is ready or in flight.
 fn nothing_comes(subscription: &mut Subscription) -> bool {
     subscription.next().now_or_never().is_none()
 }
 
-/// What a listener was told.
+/// Events that a listener received.
 #[derive(Clone, Default)]
 struct Told(Arc<Mutex<Vec<String>>>, Arc<tokio::sync::Notify>);
 
@@ -88,7 +88,7 @@ impl Told {
         }
     }
 
-    /// Waits until exactly this was told.
+    /// Waits until the listener has received exactly these events.
     async fn exactly(&self, expected: &[&str]) {
         let all = async {
             while self.0.lock().len() < expected.len() {

@@ -1,4 +1,4 @@
-//! Partitions come and go.
+//! Assignment, revocation and loss of partitions.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -28,7 +28,7 @@ async fn a_first_assignment_without_position_commits_the_starting_point_before_r
         None
     });
     let client = fake.client().await;
-    // Even where the application commits itself: the end is another one a moment later.
+    // Even with manual commits: the end moves a moment later.
     let builder = subscribe(&client).start_at(Offset::End).auto_commit(None);
     let mut subscription = builder.build().await.unwrap();
     fake.until("the starting point", |group| group.commits(0) == [(3, 20)])
@@ -110,7 +110,7 @@ async fn a_revoked_partition_is_committed_and_released_after_its_deliveries_are_
     fake.assign(vec![offer(0, 5, true), offer(1, 6, false)]);
     told.exactly(&["assigned 0", "revoked 0", "assigned 1"])
         .await;
-    // Of those prefetched none comes any more.
+    // None of its prefetched records is delivered.
     fill(&fake, 1, &["b"]);
     fake.move_leader(1, 1);
     assert_eq!(next(&mut subscription).await.partition, 1);
@@ -169,7 +169,7 @@ async fn a_lost_partitions_late_done_commits_nothing() {
     assert!(nothing_comes(&mut subscription));
     taken.remove(1).done();
     subscription.commit().await.unwrap();
-    // It comes back in another epoch, and is read anew from where the group is.
+    // The partition comes back in another epoch, and is read again from the group's position.
     fake.assign(vec![offer(0, 6, false), offer(1, 5, false)]);
     let again = take(&mut subscription, 0..2).await;
     taken.remove(0).done();
@@ -201,7 +201,7 @@ async fn a_partition_that_is_not_taken_away_after_all_is_read_on_from_its_commit
     let again = take(&mut subscription, 1..10).await;
     fake.until("what was done before", |group| group.committed[&0] == 1)
         .await;
-    // It was out before, and is out again.
+    // It was outstanding before, and is outstanding again.
     taken.remove(0).done();
     subscription.commit().await.unwrap();
     assert_eq!(fake.world().groups.committed[&0], 1);
@@ -304,7 +304,7 @@ async fn a_partition_whose_topic_is_gone_waits_for_the_coordinator_and_takes_no_
         assert_eq!(delivery.partition, 1);
         delivery.done();
     }
-    // It is read again with the next heartbeat, where the node was only behind.
+    // The next heartbeat reads it again, in case the node was only behind.
     fake.world().fetch_script = Box::new(|_| None);
     for delivery in take(&mut subscription, 0..2).await {
         assert_eq!(delivery.partition, 0);

@@ -1,4 +1,4 @@
-//! Handlers, side by side and in order.
+//! Handlers that run concurrently and in order.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -12,8 +12,8 @@ use tokio::sync::Semaphore;
 use super::{Told, fill, subscribe};
 use crate::fake::{Fake, offer, soon};
 
-/// What handlers saw: by partition and key the offsets in the order they finished; who is at work;
-/// how many were at most.
+/// Observations of the handlers: the offsets in the order of completion, by partition and key; the running
+/// handlers; their maximum number.
 #[derive(Default)]
 struct Seen {
     finished: BTreeMap<(u32, Vec<u8>), Vec<u64>>,
@@ -54,7 +54,7 @@ async fn records_of_one_key_are_handled_in_order_and_different_keys_side_by_side
                 assert!(seen.at_work.insert(key(&delivery)), "two of one key");
                 seen.most = seen.most.max(seen.at_work.len());
             }
-            // Not all take equally long.
+            // The handlers take different times.
             for _ in 0..delivery.offset % 5 {
                 tokio::task::yield_now().await;
             }
@@ -87,7 +87,7 @@ async fn a_handler_that_fails_ends_the_run_after_the_others_and_is_not_committed
     fill(&fake, 0, &["a", "b", "c", "d", "e", "f"]);
     fake.assign(vec![offer(0, 1, false)]);
     let client = fake.client().await;
-    // Also where nothing is committed by itself.
+    // This also holds without automatic commits.
     let subscription = subscribe(&client).auto_commit(None).build().await.unwrap();
     let (begun, go) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
     let (begins, goes) = (begun.clone(), go.clone());
@@ -137,7 +137,7 @@ async fn a_revoked_partition_waits_only_for_what_is_being_handled() {
     soon(begun.acquire()).await.unwrap().forget();
     fake.assign(vec![offer(0, 1, true)]);
     told.exactly(&["assigned 0", "revoked 0"]).await;
-    // The handler goes on only now; what waited behind it for its key is never begun.
+    // The handler continues only now. The record that waited behind it for its key never starts.
     go.add_permits(1);
     fake.until("the release", |group| group.released() == [(0, 1)])
         .await;

@@ -1,4 +1,4 @@
-//! Coordinators that move, break, fall silent, forget.
+//! Coordinators that move, break streams, fall silent, or forget members.
 
 use std::time::Duration;
 
@@ -230,7 +230,7 @@ async fn a_member_that_asks_for_no_session_has_what_the_coordinator_gives() {
     assert_eq!(asked, Some(0), "the node's default");
     take(&mut subscription, 0..1).await.pop().unwrap().done();
     fake.world().groups.script = Box::new(|_| React::Ignore);
-    // As long as it waits for an answer, which is no longer than the session.
+    // It waits for an answer this long, which is no longer than the session.
     told.exactly(&["assigned 0", "disconnected"]).await;
     assert!(nothing_comes(&mut subscription), "another may have it");
 }
@@ -278,7 +278,7 @@ async fn a_member_with_nothing_to_take_may_wait_for_ever() {
     let mut subscription = builder.build().await.unwrap();
     let taken = take(&mut subscription, 0..10).await;
     assert!(nothing_comes(&mut subscription));
-    // Its handlers take their time, and heartbeats are what shows that time passes.
+    // The handlers are slow; heartbeats show that time passes.
     fake.heartbeats(20).await;
     taken.into_iter().for_each(|delivery| delivery.done());
     subscription.close().await.unwrap();
@@ -292,7 +292,7 @@ async fn what_can_never_work_is_told_by_the_build() {
     fake.world().groups.script = Box::new(|_| React::Refuse(ErrorCode::InvalidRequest));
     let error = soon(subscribe(&client).build()).await.unwrap_err();
     assert_eq!(error.code(), Some(ErrorCode::InvalidRequest), "{error}");
-    // Another topic could be one that was created just now, but that shows soon.
+    // Another topic could be a new one, but that would show soon.
     fake.world().groups.script = Box::new(|_| React::Refuse(ErrorCode::UnknownTopic));
     let error = soon(subscribe(&client).build()).await.unwrap_err();
     assert_eq!(error.code(), Some(ErrorCode::UnknownTopic), "{error}");
