@@ -352,8 +352,8 @@ pub(super) fn refresh_view(shared: &Shared, meta: &Meta) -> u64 {
     applied
 }
 
-/// Registers this start of the node with the metadata group: its address and its feature level. The external
-/// address follows once all nodes understand it.
+/// Registers this start of the node with the metadata group: its address and its command version. The
+/// external address follows once all nodes understand it.
 async fn register(shared: Arc<Shared>) {
     let mut view = shared.view.subscribe();
     loop {
