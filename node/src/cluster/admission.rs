@@ -100,8 +100,8 @@ async fn check_start(
     }
 }
 
-/// Refuses a node with an older command version than all nodes have. It would stop at a command that the log
-/// may already hold, and it would block newer commands for the others.
+/// Refuses a node with a lower command version than every node of the cluster. It would stop at a command
+/// that the log may already hold, and it would block newer commands for the others.
 fn check_version(command: &RegisterNode, understood: u32) -> Result<(), WireError> {
     match command.command_version < understood {
         true => Err(nodes::too_old(command, understood)),

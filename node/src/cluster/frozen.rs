@@ -1,10 +1,9 @@
 //! Limits that `apply` of the metadata group enforces, and its defaults for fields that old commands leave
 //! open.
-//!
 //! FROZEN: nothing here ever changes. Every replica must apply each entry of the log with the same result, in
 //! every build. An entry that one build refused must be refused by all later ones. Other numbers need a
-//! command of a newer version. A build's own defaults (`settings::defaults`, `config::Limits`) never come in
-//! here: proposers write them into commands.
+//! command of a newer version. A build's own defaults (`settings::defaults`, `config::Limits`) must never be
+//! used here: proposers write them into commands.
 
 use std::ops::RangeInclusive;
 
@@ -22,7 +21,7 @@ pub const MAX_REPLICAS: u32 = 7;
 pub(super) const MAX_REPLICAS_PER_NODE: u64 = 10_000;
 /// Maximum length of a topic name.
 pub(super) const MAX_NAME_BYTES: usize = 249;
-/// Maximum number of a topic's growths. Groups that never read the topic before need them.
+/// Maximum number of a topic's growths. A group that reads the topic for the first time needs them.
 pub(super) const MAX_GROWTHS: usize = 100;
 /// Maximum number of retiring replicas of one partition.
 pub(super) const MAX_RETIRING: usize = 16;

@@ -1,6 +1,6 @@
 //! The cluster's actual and desired state: the metadata group, formation, placement, the controller.
 //!
-//! [`Cluster`] is the interface to the other rooms. Records, clients and partitions' own logs never come in
+//! [`Cluster`] is the interface to the other rooms. Records, clients and partitions' own logs do not belong
 //! here. The controller writes the desired state; each partition's leader brings its own Raft group to it.
 
 mod admission;

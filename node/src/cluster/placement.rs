@@ -1,10 +1,9 @@
 //! Placement of a partition's replicas: a consistent hash ring with the tightest possible bound on load.
 //!
 //! Every node has [`POINTS_PER_NODE`] points on the ring; a partition walks clockwise from its own point. It
-//! takes the nodes in the order of the walk, with two exceptions. A rack without a replica of the partition
-//! comes before one with a replica, and a node that holds less comes before one that holds more. Replicas and
-//! preferred leaders differ by at most one between nodes, and a node that joins or leaves moves only its
-//! share.
+//! prefers nodes in racks without a replica of the partition, then nodes that hold less, then those that the
+//! walk meets first. Replicas and preferred leaders differ by at most one between nodes, and a node that
+//! joins or leaves moves only its share.
 //!
 //! Pure, and the same on every node and in every version: SipHash-2-4 with a zero key over the big-endian
 //! bytes of the ids.

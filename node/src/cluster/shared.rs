@@ -255,7 +255,8 @@ impl Shared {
         }
     }
 
-    /// True if the metadata has another address of this node, or lacks a field that every node understands.
+    /// True if the metadata has another address of this node, or an outdated field that every node
+    /// understands.
     pub fn untold(&self, view: &ClusterView) -> bool {
         let Ok(meta) = self.meta() else {
             return false;

@@ -81,7 +81,7 @@ pub struct PartitionView {
     pub replicas: Vec<Place>,
     /// Replicas that must run until the group's membership is confirmed without them.
     pub retiring: Vec<Place>,
-    /// Those of the replicas above whose data was found damaged: they must not run.
+    /// Those of the replicas above that were found damaged: they must not run.
     pub damaged: Vec<ReplicaId>,
     /// The group's first replicas: its initial Raft membership.
     pub founding: Vec<Place>,

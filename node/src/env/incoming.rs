@@ -108,7 +108,7 @@ impl Incoming {
 }
 
 /// A connection that counts towards its listener's limit until it is dropped. Its server always reads or
-/// waits to write, so it ends once both fail.
+/// waits to write, so the connection ends once both fail.
 pub struct Accepted {
     connection: Connection,
     cut: BoxFuture<'static, ()>,

@@ -107,7 +107,7 @@ fn pieces(
     permit: OwnedSemaphorePermit,
 ) -> impl stream::Stream<Item = io::Result<Bytes>> + Send {
     let left: Left = Arc::new(ShortMutex::new(Some((page, permit))));
-    // A stalled connection polls no more pieces, so a separate task must check the time.
+    // A stalled connection polls for no further pieces, so a separate task must check the time.
     let late = Arc::downgrade(&left);
     let late = AbortOnDropHandle::new(tokio::spawn(async move {
         tokio::time::sleep(TAKEN_WITHIN).await;

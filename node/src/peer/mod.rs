@@ -6,7 +6,7 @@
 //! Incoming: [`Inbound`] passes each call that the [`service`] receives to the replica that it names
 //! ([`group`]). [`convert`] converts and checks messages in both directions.
 //!
-//! Nothing about topics, records or clients may come in here: a replica is a number, a command is bytes.
+//! Nothing about topics, records or clients belongs here: a replica is a number, a command is bytes.
 
 mod allowance;
 mod backoff;

@@ -1,4 +1,4 @@
-//! Internal topics that get more replicas as nodes come.
+//! Internal topics that get more replicas as nodes join.
 
 use std::collections::BTreeSet;
 

@@ -140,7 +140,7 @@ fn a_producers_epoch_is_given_out_once_whoever_asks() {
     assert_eq!(bench.run(renew(4, 0)), given(4, 1));
     assert_eq!(bench.run(renew(4, 0)), given(4, 2));
     assert_eq!(bench.run(renew(5, 0)), given(5, 1));
-    // A producer without an epoch left, and ids that were never allocated, come back as new producers.
+    // A producer without an epoch left, and ids that were never allocated, become new producers.
     assert_eq!(bench.run(renew(4, i16::MAX as u32)), given(11, 0));
     assert_eq!(bench.run(renew(12, 0)), given(12, 0));
     assert_eq!(bench.run(renew(0, 3)), given(13, 0));

@@ -2,7 +2,7 @@
 //! dialed the same way. The port for probes stays in plaintext.
 //!
 //! Only this room decides how a connection is secured; nothing above the seam knows it. The content of
-//! connections must not come in, except for the error to a client that speaks the wrong protocol.
+//! connections does not belong here, except for the error to a client that speaks the wrong protocol.
 
 mod accept;
 mod dial;
