@@ -1,5 +1,6 @@
 //! Limits that `apply` of the metadata group enforces, and its defaults for fields that old commands leave
 //! open.
+//!
 //! FROZEN: nothing here ever changes. Every replica must apply each entry of the log with the same result, in
 //! every build. An entry that one build refused must be refused by all later ones. Other numbers need a
 //! command of a newer version. A build's own defaults (`settings::defaults`, `config::Limits`) must never be

@@ -24,7 +24,7 @@ pub struct LeaderInfo {
     pub log_start_offset: u64,
     /// The offset after the last committed record.
     pub high_watermark: u64,
-    /// Bytes of its log; 0 where a node of an older version leads.
+    /// Bytes of its log; 0 if a node of an older version leads.
     pub log_bytes: u64,
 }
 

@@ -104,7 +104,7 @@ impl MetaMachine {
         versions.min().map(|(version, id)| (id, version))
     }
 
-    /// The log index of the last entry that changed what [`MetaMachine::to_view`] shows.
+    /// The log index of the last entry that changed the content of [`MetaMachine::to_view`].
     pub fn changed(&self) -> u64 {
         self.changed
     }

@@ -1,4 +1,4 @@
-//! Topics, settings, and replicas on the move.
+//! Topics, settings, and moves of replicas.
 
 use super::growth::grow;
 use super::*;
