@@ -1,5 +1,5 @@
-//! What a node does about its disk: full, it takes no more writes and goes on reading; failed, it
-//! goes on reading until the disk looks well again, and then asks to be run anew.
+//! The node's reaction to its disk's state. With a full disk it refuses writes and continues to serve reads.
+//! With a failed disk it serves reads until the disk works again, and then must be restarted.
 
 use std::time::Duration;
 
@@ -10,19 +10,20 @@ use crate::config::Limits;
 use crate::env::Env;
 use crate::peer::Inbound;
 
-/// How often a failed disk is looked at, and so how long it stays failed at least.
+/// Interval between two checks of a failed disk, and so the minimum time that it counts as failed.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
-/// How often a full disk is looked at.
+/// Interval between two checks of a full disk.
 const LOOK_WHILE_FULL: Duration = Duration::from_secs(1);
-/// The part of the floor below which records from peers are refused too.
+/// Divisor of the floor. Below that part of it, records from peers are refused too.
 const LAST_PART: u64 = 2;
 
-/// Follows the disk's status until it has failed and looks well again; returns why it failed.
+/// Follows the disk's status until the disk has failed and has space again. Returns the reason of the
+/// failure.
 ///
-/// Below the floor a node leads no more writes; below half of it, it takes no records from peers
-/// either: a follower that did would fill the last of the disk and then fail, votes and all. What
-/// lies between is for what was on its way when the floor was reached, and could otherwise never be
-/// committed, nor anything behind it: no trim, and no new leader's first entry.
+/// Below the floor a node leads no writes. Below half of it, it takes no records from peers either: a
+/// follower that did would fill the disk completely, fail, and lose its vote. The space between is for
+/// records in flight when the floor was reached. Without it they could never be committed, nor anything after
+/// them: no trim, and no new leader's first entry.
 pub(crate) async fn watch(limits: &Limits, env: &Env, store: &Store, inbound: &Inbound) -> String {
     let mut status = store.disk_status();
     loop {
@@ -53,7 +54,7 @@ pub(crate) async fn watch(limits: &Limits, env: &Env, store: &Store, inbound: &I
     }
 }
 
-/// While the disk is full: refuses records from peers as soon as little is left.
+/// While the disk is full, refuses records from peers once little space is left.
 async fn keep_the_last<T>(limits: &Limits, env: &Env, inbound: &Inbound) -> T {
     loop {
         let free = env.disk.free_bytes();

@@ -1,5 +1,5 @@
-//! The one seam to the world: wall time, disk, network, randomness. Everything above it is the
-//! same code in production and in the simulator. Monotonic time is tokio's.
+//! The one seam to the environment: wall time, disk, network, randomness. Everything above it is the same
+//! code in production and in the simulator. Monotonic time is tokio's.
 
 mod busy;
 mod clock;
@@ -24,7 +24,7 @@ pub use incoming::{Accepted, Incoming};
 pub use process::{ProcessUse, process_use};
 pub use tcp::TcpNet;
 
-/// What a node is given instead of reaching for it.
+/// The environment of a node, passed in by its caller.
 #[derive(Debug, Clone)]
 pub struct Env {
     /// Wall time.
@@ -33,18 +33,18 @@ pub struct Env {
     pub disk: Arc<dyn Disk>,
     /// Sockets.
     pub net: Arc<dyn Net>,
-    /// Where all randomness comes from.
+    /// Seed of all randomness.
     pub seed: u64,
-    /// How many lines of the log whoever writes it had no room for.
+    /// Number of log lines that the log's writer had no room for.
     pub log_lines_lost: fn() -> u64,
 }
 
-/// Wall time. It may jump, in both directions.
+/// Wall time. It may jump in both directions.
 pub trait Clock: Send + Sync + fmt::Debug + 'static {
     /// Milliseconds since 1970.
     fn now_ms(&self) -> i64;
 
-    /// The earliest it may be, in the same unit: what is too old to keep is decided by this.
+    /// The earliest time it may be, in the same unit. It decides which records are too old to keep.
     fn earliest_ms(&self) -> i64 {
         self.now_ms()
     }
@@ -54,7 +54,7 @@ pub trait Clock: Send + Sync + fmt::Debug + 'static {
 pub trait Net: Send + Sync + fmt::Debug + 'static {
     /// Listens at `host:port`; port 0 takes a free one.
     fn listen<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Listener>>>;
-    /// The same, for probes and scrapers, which have no certificate to show.
+    /// The same for probes and scrapers, which have no certificate.
     fn listen_for_operators<'a>(
         &'a self,
         address: &'a str,
@@ -70,11 +70,11 @@ pub trait Net: Send + Sync + fmt::Debug + 'static {
     }
     /// Connects to `host:port`.
     fn connect<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Connection>>;
-    /// When the certificate this node shows ends to be valid, in ms since 1970; `None` without one.
+    /// Expiry of this node's certificate, in ms since 1970; `None` without one.
     fn certificate_not_after_ms(&self) -> Option<i64> {
         None
     }
-    /// Lines of the log on its connections that were left out.
+    /// Number of suppressed log lines about its connections.
     fn log_lines_left_out(&self) -> u64 {
         0
     }
@@ -82,7 +82,7 @@ pub trait Net: Send + Sync + fmt::Debug + 'static {
 
 /// A bound socket.
 pub trait Listener: Send + fmt::Debug + 'static {
-    /// The next connection, and the address it comes from.
+    /// Waits for the next connection. Returns it with the address it comes from.
     fn accept(&mut self) -> BoxFuture<'_, io::Result<(Connection, String)>>;
     /// The address bound, `host:port`.
     fn local_address(&self) -> String;

@@ -1,10 +1,10 @@
-//! The judgement of a registration before it is proposed, by the node that leads the metadata group: it
-//! knows which nodes live. [`super::nodes`] applies what comes of it, and knows nothing of time.
+//! Admission of registrations by the leader of the metadata group, before it proposes them. The leader knows
+//! which nodes are alive. [`super::nodes`] applies the command and knows nothing of time.
 //!
-//! **A registration changes only what the node says of itself at the address it names**: the leader asks there
-//! before it proposes. A call alone moves no node, gives it no other version and no other external address.
-//! One address, one node: a new node may have the address of a dead one or of nobody. One identity, one
-//! process: a start that lives keeps its place against a copy.
+//! **A registration changes only what the node itself says at the address that it names.** The leader asks
+//! there before it proposes. A call alone moves no node and changes neither its version nor its external
+//! address. One address belongs to one node: a new node may take a free address, or that of a dead node. One
+//! identity belongs to one process: a start that is alive keeps its place against a copy.
 
 use std::time::Duration;
 
@@ -20,11 +20,11 @@ use super::machine::{address_of, state_of};
 use super::shared::{Meta, Shared};
 use super::{naming, nodes};
 
-/// Bound of one question to an address.
+/// Maximum time for one question to an address.
 const PROBE_WITHIN: Duration = Duration::from_secs(1);
 
-/// Refuses a registration that would take a living node's address or identity, and fills in what the
-/// command says of either, as far as every node understands it.
+/// Refuses a registration that would take a living node's address or identity. Sets the command's fields
+/// about both, if every node understands them.
 pub(super) async fn admit(
     shared: &Shared,
     meta: &Meta,
@@ -59,7 +59,8 @@ pub(super) async fn admit(
 
 type Known = (NodeId, MetaNode);
 
-/// The node that registers, if it is known; the others at its address; and what all nodes understand.
+/// The registering node, if it is known; the other nodes at its address; and the lowest command version of
+/// all nodes.
 fn look(meta: &Meta, command: &RegisterNode) -> (Option<Known>, Vec<Known>, u32) {
     let machine = meta.state.machine();
     let (mut known, mut holders) = (None, Vec::new());
@@ -76,7 +77,7 @@ fn look(meta: &Meta, command: &RegisterNode) -> (Option<Known>, Vec<Known>, u32)
     (known, holders, understood)
 }
 
-/// Another start of the node that answers where the node is known to be keeps its place.
+/// Refuses a second start of a node while its known start answers at the node's known address.
 async fn check_start(
     shared: &Shared,
     id: NodeId,
@@ -99,8 +100,8 @@ async fn check_start(
     }
 }
 
-/// A node that understands less than all others do would stop at what the log may hold already, and would keep
-/// the others from going on.
+/// Refuses a node with a lower command version than every node of the cluster. It would stop at a command
+/// that the log may already hold, and it would block newer commands for the others.
 fn check_version(command: &RegisterNode, understood: u32) -> Result<(), WireError> {
     match command.command_version < understood {
         true => Err(nodes::too_old(command, understood)),
@@ -108,8 +109,8 @@ fn check_version(command: &RegisterNode, understood: u32) -> Result<(), WireErro
     }
 }
 
-/// The dead node whose place a new one takes; 0 if the address is free. Nobody reaches a node elsewhere than
-/// at its address: replicas there would be lost from the beginning.
+/// The dead node that a new node replaces; 0 if the address is free. The new node must answer at its address:
+/// peers reach it only there, and replicas placed on an unreachable node are lost from the start.
 async fn check_newcomer(
     shared: &Shared,
     holders: &[Known],
@@ -129,8 +130,8 @@ async fn check_newcomer(
     Ok(first.unwrap_or(NodeId(0)))
 }
 
-/// Asks at the address of a registration whether the node there says the same of itself. `holder` is another
-/// node that has the address in the metadata.
+/// Asks at the address of a registration whether the node there sends the same registration. `holder` is
+/// another node that has the address in the metadata.
 async fn check_word(
     shared: &Shared,
     command: &RegisterNode,
@@ -146,7 +147,8 @@ async fn check_word(
     }
 }
 
-/// True if a node registers this, as far as it is new enough to say, and as far as the command tells it.
+/// True if the answering node's own registration matches the command. Nodes too old to send theirs pass, and
+/// fields that the command leaves out match.
 fn says(answer: &HelloAnswer, command: &RegisterNode) -> bool {
     let Some(own) = answer.registration.clone() else {
         return true;

@@ -1,8 +1,7 @@
-//! Which partitions should move next: away from nodes that are gone or going, and onto nodes that
-//! hold less than their share.
+//! The choice of the next moves: away from nodes that are lost or leaving, and onto nodes that hold less than
+//! their share.
 //!
-//! Pure. It says what is wished for now, not how fast: the controller takes as many moves at a
-//! time as it wants and asks again.
+//! Pure. It sets no pace: the controller starts as many moves at a time as it allows, and asks again.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,9 +11,9 @@ use ropewalk_proto::v1::NodeState;
 use super::placement::{Key, Ring, Slot, even_leaders, next_slot};
 use super::view::ClusterView;
 
-/// The moves that should happen next, each a group and the nodes it should be on, the preferred
-/// leader first. `lost` are nodes that have been silent for too long. First what was held by nodes
-/// that are gone or going, then each node's share, then the preferred leaders.
+/// The moves to make next: each a group and its desired nodes, the preferred leader first. `lost` are nodes
+/// that have been silent for too long. Replicas on lost or leaving nodes move first. Then come moves that
+/// even out the replicas of each node, then those that even out the preferred leaders.
 pub fn rebalance(view: &ClusterView, lost: &BTreeSet<NodeId>) -> Vec<(GroupId, Vec<NodeId>)> {
     let mut plan = Plan::of(view, lost);
     plan.replace_bad();
@@ -33,7 +32,7 @@ struct Plan {
     /// The nodes that can take replicas.
     slots: Vec<Slot>,
     racks: BTreeMap<NodeId, String>,
-    /// The nodes that may go on holding what they hold.
+    /// The nodes that may keep the replicas they hold.
     keep: BTreeSet<NodeId>,
     ring: Ring,
 }
@@ -44,7 +43,7 @@ struct Partition {
     key: Key,
     was: Vec<NodeId>,
     now: Vec<NodeId>,
-    /// A move is under way already.
+    /// True if a move is already in progress.
     moving: bool,
 }
 
@@ -78,7 +77,7 @@ impl Plan {
         changed.map(|p| (p.group, p.now.clone())).collect()
     }
 
-    /// Gives what nodes that are gone or going hold to the ones that stay.
+    /// Reassigns the replicas on nodes that are lost or leaving to the remaining ones.
     fn replace_bad(&mut self) {
         for partition in &mut self.partitions {
             for position in 0..partition.now.len() {
@@ -102,7 +101,7 @@ impl Plan {
         }
     }
 
-    /// Moves replicas, one by one, from the nodes that hold most to those that hold least.
+    /// Moves replicas, one by one, from the nodes with the most to those with the fewest.
     fn share_out(&mut self) {
         let even = |slots: &[Slot]| {
             let most = slots.iter().map(|slot| slot.replicas).max();
@@ -117,7 +116,7 @@ impl Plan {
         while !even(&self.slots) && self.move_one(&turns) {}
     }
 
-    /// Moves one replica to where it is missed most; says whether one could be.
+    /// Moves one replica from a node with many to one with few. False if no replica can move.
     fn move_one(&mut self, turns: &[BTreeMap<NodeId, usize>]) -> bool {
         let mut order: Vec<usize> = (0..self.slots.len()).collect();
         order.sort_by_key(|&slot| self.slots[slot].replicas);
@@ -152,7 +151,8 @@ impl Plan {
         false
     }
 
-    /// How little a partition is suited to move from one node to another; `None`: not at all.
+    /// Cost of moving a replica of a partition between two nodes, lower is better; `None` if it must not
+    /// move.
     fn rank(&self, partition: &Partition, from: NodeId, to: NodeId) -> Option<(bool, bool)> {
         let now = &partition.now;
         if partition.moving || !now.contains(&from) || now.contains(&to) {

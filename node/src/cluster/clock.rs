@@ -1,11 +1,11 @@
-//! The time of day that a cluster goes by: what most of its nodes' clocks say.
+//! The cluster's time of day: the time that most of its nodes' clocks agree on.
 //!
-//! A leader stamps records by it, and decides by it what is too old to keep. By its own clock alone, one
-//! that was set wrong would trim what it took in a minute ago, and forget where groups were.
+//! A leader stamps records by it, and decides by it which records are too old to keep. By its own clock alone,
+//! a leader with a wrong clock would trim records of a minute ago and expire committed offsets.
 //!
-//! **A jump that would make records older counts only once it has lasted for [`JUMP_HELD`]**: most clocks may
-//! be set wrong together, and reports may be forged. Such jumps are those ahead in decisions and those back
-//! in stamps; the others count at once, since they only keep records for longer.
+//! **A jump that would make records older counts only after it has lasted for [`JUMP_HELD`].** Most clocks
+//! may be set wrong together, and reports may be forged. Such jumps go ahead in decisions and back in stamps.
+//! Jumps the other way count at once, since they only keep records for longer.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,55 +19,55 @@ use tokio::time::Instant;
 use crate::env::Clock;
 use crate::valve::Valve;
 
-/// How far off the others' a node's own clock may be and still be gone by: more than reports take.
+/// Tolerated distance of a node's own clock from the others'. More than the delay of a report.
 const TOLERATED_MS: i64 = 5_000;
-/// A clock last heard of this long ago counts no more. Until then it is taken to have gone on: a node
-/// that is away for a while keeps its vote.
+/// Time after which a clock that is not heard from loses its vote. Until then its time is extrapolated: a
+/// node that is away for a while keeps its vote.
 const HEARD_WITHIN: Duration = Duration::from_secs(3_600);
-/// Below this many clocks nobody can say which of them is wrong.
+/// Minimum number of clocks at which a wrong one can be identified.
 const ENOUGH_TO_BLAME: usize = 3;
-/// Time for which a jump must last: enough for whoever is woken by the warning to mend the clocks.
+/// Time for which a jump must last before it counts. Enough for an operator to react to the warning.
 const JUMP_HELD: Duration = Duration::from_secs(1_800);
-/// Clocks that are kept drift by less than one part in this many.
+/// Synchronized clocks drift by less than one part in this number.
 const DRIFT_ONE_IN: i64 = 100;
-/// Between two steps by which a base follows the clocks: long enough for a step to be one.
+/// Minimum interval between two drift steps of a base. Long enough for a step of at least 1 ms.
 const FOLLOW_EVERY: Duration = Duration::from_secs(1);
 
 /// The clocks of a cluster, as one node knows them from reports.
 #[derive(Debug)]
 pub struct ClusterClock {
     own: Arc<dyn Clock>,
-    /// The other nodes, and what they said; none until it is known which there are.
+    /// The other nodes and their clocks. None until the set of nodes is known.
     others: Mutex<Option<BTreeMap<NodeId, Option<Heard>>>>,
     held: Mutex<Held>,
     warnings: Valve,
 }
 
-/// The times that jumps are held against.
+/// The reference times against which jumps are measured.
 #[derive(Debug)]
 struct Held {
     decisions: Steady,
-    /// None until enough clocks are known: a node's own, or one of two, says little before.
+    /// None until enough clocks are known: one clock, or one of two, proves little.
     stamps: Option<Steady>,
 }
 
 impl Held {
-    /// When the jump that is held began, if one is.
+    /// Start of the jump that is being held, if there is one.
     fn since(&self) -> Option<Instant> {
         let stamps = self.stamps.as_ref().and_then(|stamps| stamps.since);
         self.decisions.since.or(stamps)
     }
 }
 
-/// A time that goes on evenly, and jumps one way only once the jump has lasted.
+/// A time that advances evenly. It follows a jump in one direction only after the jump has lasted.
 #[derive(Debug)]
 struct Steady {
     base: Heard,
-    /// When the jump that is held began.
+    /// Start of the jump that is being held.
     since: Option<Instant>,
 }
 
-/// The way that a jump goes.
+/// The direction of a jump.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
     Ahead,
@@ -83,7 +83,7 @@ impl Steady {
         }
     }
 
-    /// The time now, of which the clocks say `told_ms`; a jump in the way of `held` waits.
+    /// The time now, if the clocks say `told_ms`. A jump in the direction of `held` waits.
     fn next(&mut self, told_ms: i64, held: Way) -> i64 {
         let expected_ms = self.base.now_ms();
         let toward_ms = match held {
@@ -103,8 +103,8 @@ impl Steady {
         told_ms
     }
 
-    /// Moves the base toward what the clocks say, in the way of `held` no faster than clocks drift: many
-    /// small steps are no way around the wait.
+    /// Moves the base toward the time of the clocks. In the direction of `held` it moves no faster than
+    /// clocks drift, so that small steps cannot bypass the wait.
     fn follow(&mut self, told_ms: i64, toward_ms: i64, expected_ms: i64, held: Way) {
         if toward_ms <= 0 {
             self.base = Steady::from(told_ms).base;
@@ -120,7 +120,7 @@ impl Steady {
     }
 }
 
-/// What a node's clock said.
+/// A node's clock, as reported.
 #[derive(Debug, Clone, Copy)]
 struct Heard {
     time_ms: i64,
@@ -134,17 +134,17 @@ impl Heard {
     }
 }
 
-/// What all clocks say that are known of, the earliest first.
+/// The times of all known clocks, the earliest first.
 struct Said {
     own_ms: i64,
     all_ms: Vec<i64>,
     is_majority: bool,
-    /// One that is wrong can be told from the others, or there are no more.
+    /// True if enough clocks are known to identify a wrong one, or if the cluster has no more.
     is_telling: bool,
 }
 
 impl Said {
-    /// A node's own clock, as far as it is about what another says.
+    /// The node's own time, if it is near `other_ms`; otherwise the tolerated distance from that.
     fn near(&self, other_ms: i64) -> i64 {
         if made(Mistake::TrustTheClocks) {
             return self.own_ms;
@@ -154,12 +154,12 @@ impl Said {
             .clamp(earliest_ms, other_ms.saturating_add(TOLERATED_MS))
     }
 
-    /// By the median; of two that are in the middle, the later.
+    /// The median; of two in the middle, the later.
     fn latest_ms(&self) -> i64 {
         self.near(self.all_ms[self.all_ms.len() / 2])
     }
 
-    /// By the median; of two that are in the middle, the earlier.
+    /// The median; of two in the middle, the earlier.
     fn earliest_ms(&self) -> i64 {
         self.near(self.all_ms[(self.all_ms.len() - 1) / 2])
     }
@@ -179,12 +179,12 @@ impl ClusterClock {
         }
     }
 
-    /// What this node's own clock says, to be told to the others.
+    /// This node's own clock, for its reports to the others.
     pub(super) fn own_ms(&self) -> i64 {
         self.own.now_ms()
     }
 
-    /// Which other nodes there are: nobody else has a vote.
+    /// Sets the other nodes. Only their clocks have a vote.
     pub(super) fn set_others(&self, nodes: impl Iterator<Item = NodeId>) {
         let mut others = self.others.lock();
         let known = others.take().unwrap_or_default();
@@ -192,7 +192,7 @@ impl ClusterClock {
         *others = Some(nodes.collect());
     }
 
-    /// A node has just said what time it is; `None` from one that is too old to say.
+    /// Records a node's clock from its report. `None` comes from a node that is too old to report it.
     pub(super) fn heard(&self, node: NodeId, time_ms: Option<i64>) {
         let at = Instant::now();
         if let Some(others) = self.others.lock().as_mut()
@@ -200,7 +200,8 @@ impl ClusterClock {
         {
             *other = time_ms.map(|time_ms| Heard { time_ms, at });
         }
-        // A jump that one report ends has not lasted, even if nobody asks for the time between.
+        // A jump that a report ends must not count as lasting, even if no caller asks for the time in
+        // between.
         self.now_ms();
         self.earliest_ms();
         self.warn();
@@ -249,8 +250,8 @@ impl ClusterClock {
 }
 
 impl Clock for ClusterClock {
-    /// What most clocks say; where half of them say otherwise, the later: a record that is stamped too late
-    /// is kept too long.
+    /// The time of most clocks. If half of them differ, the later: a record with too late a stamp is only
+    /// kept too long.
     fn now_ms(&self) -> i64 {
         let said = self.said();
         let told_ms = said.latest_ms();
@@ -264,8 +265,8 @@ impl Clock for ClusterClock {
         }
     }
 
-    /// What most clocks say; where half of them say otherwise, the earlier. While most are not known of,
-    /// nothing has passed.
+    /// The time of most clocks. If half of them differ, the earlier. While most clocks are unknown, no time
+    /// has passed.
     fn earliest_ms(&self) -> i64 {
         let said = self.said();
         match said.is_majority {
@@ -295,7 +296,7 @@ mod tests {
         }
     }
 
-    /// A node, and what the other nodes of its cluster have said, if they have.
+    /// A node's own clock, and the cluster clock with the other nodes' reports so far.
     fn among(own_ms: i64, others_ms: &[Option<i64>]) -> (Arc<Set>, ClusterClock) {
         let own = Arc::new(Set(own_ms.into()));
         let clock = ClusterClock::new(own.clone());
@@ -306,7 +307,7 @@ mod tests {
         (own, clock)
     }
 
-    /// Stamps and decisions.
+    /// The times for stamps and for decisions.
     fn goes_by(own_ms: i64, others_ms: &[Option<i64>]) -> (i64, i64) {
         let (_, clock) = among(own_ms, others_ms);
         (clock.now_ms(), clock.earliest_ms())
@@ -319,7 +320,7 @@ mod tests {
             let (stamp_ms, decision_ms) = goes_by(wrong_ms, &[Some(0), Some(1_000)]);
             let about = -TOLERATED_MS..=TOLERATED_MS + 1_000;
             assert!(about.contains(&stamp_ms));
-            // A node that began with its clock behind decides by that for a while.
+            // A node that starts with its clock behind decides by its own clock for a while.
             assert!(decision_ms <= TOLERATED_MS && (wrong_ms < 0 || about.contains(&decision_ms)));
         }
     }
@@ -365,8 +366,8 @@ mod tests {
         assert_eq!(clock.earliest_ms(), i64::MIN);
     }
 
-    /// Reports of two of three nodes, each second, for this long; how far decisions and stamps moved beside
-    /// what has passed.
+    /// Lets two of three nodes report each second for `lasts`. Returns the movement of stamps and decisions
+    /// beyond the time that passed.
     async fn moved_ms(clock: &ClusterClock, own: &Set, off_ms: i64, lasts: Duration) -> (i64, i64) {
         let (stamp_ms, decision_ms) = (clock.now_ms(), clock.earliest_ms());
         let began_ms = own.0.load(Ordering::Relaxed);
@@ -391,7 +392,8 @@ mod tests {
         for off_ms in [YEAR_MS, -YEAR_MS] {
             let (own, clock) = among(0, &[Some(0), Some(0)]);
             let (stamps_ms, decisions_ms) = moved_ms(&clock, &own, off_ms, almost).await;
-            // Ahead, stamps follow at once; back, decisions do: both only keep records longer.
+            // With clocks ahead, stamps follow at once; with clocks behind, decisions do. Both only keep
+            // records longer.
             let followed_ms = off_ms - off_ms.signum() * TOLERATED_MS;
             let (want_stamps_ms, want_decisions_ms) = match off_ms > 0 {
                 true => (followed_ms, 0),

@@ -58,7 +58,7 @@ fn config(address: &str, seeds: &[String]) -> Config {
 }
 
 impl TestNode {
-    /// Serves, but is not started.
+    /// Serves the node without starting it.
     async fn serve(config: Config, listener: Box<dyn Listener>, disk: Arc<MemoryDisk>) -> TestNode {
         let env = Env {
             clock: Arc::new(SystemClock),
@@ -95,7 +95,7 @@ impl TestNode {
         }
     }
 
-    /// One node of a cluster whose other nodes may be anywhere in their lives.
+    /// Starts one node. The other nodes of its cluster may be in any state.
     async fn start(address: &str, seeds: &[String], disk: Arc<MemoryDisk>) -> TestNode {
         let listener = listen(address).await;
         let address = listener.local_address();
@@ -124,12 +124,12 @@ impl TestNode {
         self.cluster.view().borrow().cluster_id.clone()
     }
 
-    /// Ends the node and gives back its disk.
+    /// Stops the node and returns its configuration and disk.
     async fn stop(self) -> (Config, Arc<MemoryDisk>) {
         self.cluster.shutdown().await;
         self.inbound.close();
         self.serving.cancel();
-        // Connections outlive a server that is not waited for, and would answer for the next one.
+        // Connections outlive a server that is not awaited, and would answer for the next one.
         let served = tokio::time::timeout(PATIENCE, self.server).await;
         served.expect("connections stay open").unwrap();
         self.store.close().await;
@@ -144,7 +144,7 @@ impl TestNode {
     }
 }
 
-/// Nodes with one seed list, which is all of them.
+/// Starts nodes with one seed list that names all of them.
 async fn start_cluster(count: usize) -> Vec<TestNode> {
     start_cluster_with(count, limits()).await
 }
@@ -165,9 +165,9 @@ async fn start_cluster_with(count: usize, limits: Limits) -> Vec<TestNode> {
     nodes
 }
 
-/// The leader of the metadata group gives its lead away, and is taken from `nodes`.
+/// Has the leader of the metadata group transfer its leadership, and takes it from `nodes`.
 async fn hand_over(nodes: &mut Vec<TestNode>) -> TestNode {
-    // Who alone votes has nobody to give it to.
+    // A single voter could not transfer the leadership.
     eventually("voters", || {
         let mut voters = nodes.iter().map(|node| node.cluster.metadata_voters());
         voters.all(|voters| voters.len() == nodes.len())
@@ -306,7 +306,7 @@ async fn a_change_is_made_though_the_node_that_led_the_metadata_dies() {
         .sees("the change", |view| view.topics.contains_key("after"))
         .await;
 
-    // Its seeds are no seeds any more: it must come back by itself.
+    // Its seeds are no longer valid: it must return by itself.
     let back = TestNode::start(&config.advertise, &["127.0.0.1:1".into()], disk).await;
     assert_eq!(back.id(), leader);
     back.sees("what it missed", |view| view.topics.contains_key("after"))
@@ -325,7 +325,7 @@ async fn a_node_left_alone_knows_of_no_controller() {
     let leader = nodes[0].cluster.controller().unwrap();
     let last = nodes.iter().position(|node| node.id() != leader).unwrap();
     let last = nodes.remove(last);
-    // The one that leads goes second, and has nobody to hand over to.
+    // The leader stops last, and has no node to transfer the leadership to.
     nodes.sort_by_key(|node| node.id() == leader);
     for node in nodes {
         node.stop().await;
@@ -362,7 +362,7 @@ async fn a_node_without_its_data_takes_the_place_of_the_one_it_was() {
         })
         .await;
     }
-    // The heir votes: with it, one of the others can be missed.
+    // The replacement votes: with it, one of the others may be down.
     eventually("vote", || {
         let voters = nodes[0].cluster.metadata_voters();
         voters.contains(&NodeId(4)) && !voters.contains(&lost_id)
@@ -371,11 +371,11 @@ async fn a_node_without_its_data_takes_the_place_of_the_one_it_was() {
     nodes.pop().unwrap().stop().await;
     let made = async {
         while let Err(error) = heir.cluster.propose(create("later", 1, 2)).await {
-            // An earlier attempt may have come through unheard.
+            // An earlier attempt may have succeeded without an answer.
             if error.code == ErrorCode::TopicExists {
                 break;
             }
-            // As long as a busy machine takes to elect.
+            // A busy machine may need several rounds to elect.
             assert_ne!(error.code.retry(), Retry::Never, "{error}");
         }
     };

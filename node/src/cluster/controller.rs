@@ -1,7 +1,7 @@
-//! What the node that leads the metadata group does beyond leading it: compares what the cluster
-//! should be with what it is, and takes the next step of each kind.
+//! The controller: runs on the leader of the metadata group. It compares the cluster's desired state with its
+//! actual state and takes the next step of each kind.
 //!
-//! It keeps nothing between two rounds but when it began to lead, so any node can go on with it.
+//! Between two rounds it keeps only the time at which it began to lead, so any node can take over.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -24,14 +24,14 @@ use super::raise;
 use super::shared::{Meta, Shared};
 use super::view::{ClusterView, PartitionView};
 
-/// Partitions that are on their way from one node to another at a time.
+/// Maximum number of partitions that move at a time.
 const MOVES_AT_ONCE: usize = 8;
 /// A replica at most this many entries behind the leader counts as caught up.
 const CAUGHT_UP_ENTRIES: u64 = 64;
-/// How long a follower gets to take over the lead before it is asked again.
+/// Time for a follower to take over the leadership before it is asked again.
 const TAKE_OVER_WITHIN: Duration = Duration::from_millis(500);
 
-/// Acts whenever this node leads the metadata group, until its replica stops.
+/// Runs rounds whenever this node leads the metadata group, until its replica stops.
 pub(super) async fn control(shared: Arc<Shared>, meta: Meta) {
     let pause = Duration::from_millis(shared.config.limits.reconcile_interval_ms.max(1));
     loop {
@@ -51,7 +51,7 @@ pub(super) async fn control(shared: Arc<Shared>, meta: Meta) {
     }
 }
 
-/// One look at everything. The first error ends it; the next round begins anew.
+/// One round over the whole cluster. The first error ends it; the next round starts from the beginning.
 async fn round(shared: &Shared, meta: &Meta, since: Instant) -> Result<(), WireError> {
     refresh_view(shared, meta);
     let view = shared.view.borrow().clone();
@@ -67,7 +67,7 @@ async fn round(shared: &Shared, meta: &Meta, since: Instant) -> Result<(), WireE
     settle_members(shared, meta, &view, &lost).await;
     let own = view.nodes.get(&shared.node_id());
     if own.is_some_and(|own| own.state != NodeState::Active) {
-        // A node that is on its way out leads nothing, as long as another can.
+        // A node that drains or leaves gives up its leadership while another node can take it.
         offer_lead(shared, meta, |_, state| state == NodeState::Active).await;
     }
     for node in emptied(&view) {
@@ -78,7 +78,7 @@ async fn round(shared: &Shared, meta: &Meta, since: Instant) -> Result<(), WireE
         tracing::info!(%node, "the node holds nothing any more and is removed");
         change(shared, meta, meta_command::Kind::SetNodeState(command)).await?;
     }
-    // Before any move: one that is under way would have to end first.
+    // Before any move: a move in progress would have to finish first.
     let raises = raise::due(&view, |node| shared.leaders.alive(node));
     let raised = !raises.is_empty();
     for more in raises {
@@ -95,7 +95,7 @@ async fn round(shared: &Shared, meta: &Meta, since: Instant) -> Result<(), WireE
             group_id: group.0,
             node_ids: nodes.into_iter().map(|node| node.0).collect(),
         };
-        // One that can't be moved must not hold up the others.
+        // A partition that cannot move must not block the others.
         if let Err(error) = change(shared, meta, meta_command::Kind::MoveReplicas(command)).await {
             tracing::info!(%group, %error, "the replicas stay where they are for now");
         }
@@ -105,7 +105,7 @@ async fn round(shared: &Shared, meta: &Meta, since: Instant) -> Result<(), WireE
 
 async fn change(shared: &Shared, meta: &Meta, kind: meta_command::Kind) -> Result<(), WireError> {
     let command = MetaCommand {
-        leader_time_ms: 0, // stamped where it is proposed
+        leader_time_ms: 0, // the proposing node sets it
         kind: Some(kind),
     };
     let answer = propose_here(shared, meta, command).await?;
@@ -115,8 +115,8 @@ async fn change(shared: &Shared, meta: &Meta, kind: meta_command::Kind) -> Resul
     }
 }
 
-/// The nodes that have been silent for too long, counted from when this node began to listen for
-/// all of them at the earliest.
+/// The nodes that have been silent for too long. Silence counts from the start of this node's leadership at
+/// the earliest.
 fn lost(shared: &Shared, view: &ClusterView, since: Instant) -> BTreeSet<NodeId> {
     let bound = Duration::from_millis(shared.config.limits.node_lost_after_ms);
     let own = shared.node_id();
@@ -129,7 +129,7 @@ fn lost(shared: &Shared, view: &ClusterView, since: Instant) -> BTreeSet<NodeId>
     nodes.map(|node| node.id).filter(silent).collect()
 }
 
-/// The nodes that were told to go and hold no replica any more.
+/// The nodes that are being decommissioned and no longer hold a replica.
 fn emptied(view: &ClusterView) -> Vec<NodeId> {
     let holders: BTreeSet<NodeId> = view
         .partitions()
@@ -142,7 +142,7 @@ fn emptied(view: &ClusterView) -> Vec<NodeId> {
     empty.map(|node| node.id).collect()
 }
 
-/// The moves to begin now: none onto a node that is silent, and few at a time.
+/// The moves to begin now: none onto a silent node, and few at a time.
 fn next_moves(
     view: &ClusterView,
     lost: &BTreeSet<NodeId>,
@@ -163,11 +163,11 @@ fn next_moves(
     possible.take(room).collect()
 }
 
-/// Takes the next step towards the metadata group's right membership.
+/// Takes the next step toward the metadata group's desired membership.
 async fn settle_members(shared: &Shared, meta: &Meta, view: &ClusterView, lost: &BTreeSet<NodeId>) {
     let membership = meta.membership();
     let members = Members::of(&membership, caught_up(meta));
-    // By an older picture it would let go of a replica that was taken in since.
+    // With an older view the step could drop a replica that was added since.
     if !view.knows(members.brokers.keys()) {
         return;
     }
@@ -175,8 +175,8 @@ async fn settle_members(shared: &Shared, meta: &Meta, view: &ClusterView, lost: 
         return;
     };
     tracing::info!(?step, "the metadata group's membership changes");
-    // openraft goes on speaking to where a replica was: a learner is dropped and learns anew, and
-    // after a voter's move somebody else leads, who has yet to connect.
+    // openraft keeps sending to the replica's old address. A learner is therefore removed and added again.
+    // After a voter moves, another replica takes the leadership and opens new connections.
     let moved = match &step {
         Step::Readdress(replica, _) if *replica != meta.replica => Some(*replica),
         _ => None,
@@ -197,7 +197,7 @@ async fn settle_members(shared: &Shared, meta: &Meta, view: &ClusterView, lost: 
     let still = Precondition::LastMembershipLogId {
         last_membership_log_id: *membership.log_id(),
     };
-    // Voters that are no more stay as learners: a node that leaves is to see that it did.
+    // Former voters stay as learners, so that a leaving node sees its own removal.
     let changed = meta.raft.change_membership_if(change, true, [still]);
     match timeout(shared.call_timeout() * 2, changed).await {
         Ok(Ok(_)) => {
@@ -210,7 +210,7 @@ async fn settle_members(shared: &Shared, meta: &Meta, view: &ClusterView, lost: 
     }
 }
 
-/// The replicas whose log is about as long as the leader's; none if this one does not lead.
+/// The replicas whose log is nearly as long as the leader's. Empty if this replica does not lead.
 fn caught_up(meta: &Meta) -> BTreeSet<ReplicaId> {
     let metrics = meta.raft.metrics();
     let metrics = metrics.borrow_watched();
@@ -223,19 +223,19 @@ fn caught_up(meta: &Meta) -> BTreeSet<ReplicaId> {
         .collect()
 }
 
-/// Gives the lead to another voter; returns when this node leads no more, or when there is nobody
-/// to give it to.
+/// Transfers the leadership to another voter. Returns once this node no longer leads, or if no voter can take
+/// over.
 pub(super) async fn hand_over(shared: &Shared, meta: &Meta) {
     while meta.leads() && offer_lead(shared, meta, |_, _| true).await {
         let left = meta.raft.wait(Some(TAKE_OVER_WITHIN));
         let left = left.metrics(|metrics| !metrics.state.is_leader(), "not to lead");
-        // Too slow is asked again; a stopped replica leads no more.
+        // A follower that is too slow is asked again; a stopped replica no longer leads.
         let _ = left.await;
     }
 }
 
-/// Asks a voter that has caught up and lives, preferably on a node that stays, to take the lead;
-/// false if there is none.
+/// Asks a voter that is alive and has caught up to take the leadership, preferably one on an active node.
+/// False if there is none.
 async fn offer_lead(
     shared: &Shared,
     meta: &Meta,

@@ -1,11 +1,11 @@
-//! How a node gets its place in a cluster: it comes back to the one it was in, joins one that
-//! lives, or founds one together with the other nodes of its seed list.
+//! Formation: a node returns to the cluster it was in, joins a running one, or founds one together with the
+//! other nodes of its seed list.
 //!
-//! Founding: the node with the smallest address draws the cluster's id and the plan, keeps it, and
-//! sends it to the others, each of which keeps it too. From then on they are equal: each of the
-//! voters named in the plan begins the metadata group with the same membership, each goes on
-//! spreading the plan, and whoever is elected proposes `FoundCluster`. So any of them may crash at
-//! any moment. A node the plan did not reach learns of the cluster from its seeds and joins.
+//! Founding: the node with the smallest address draws the cluster's id and the plan, persists the plan, and
+//! sends it to the others, which persist it too. From then on they are equal. Each voter named in the plan
+//! initializes the metadata group with the same membership, and each founding node keeps sending the plan.
+//! The elected leader proposes `FoundCluster`. So any of them may crash at any moment. A node that did not
+//! get the plan learns of the cluster from its seeds and joins.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error as _;
@@ -30,16 +30,16 @@ use super::shared::{Meta, Shared, StartError};
 use super::starts;
 use super::survey::{Heard, Verdict, judge};
 
-/// Between two rounds of asking the seeds, at first and at most.
+/// Pause between two rounds of asking the seeds: the first and the longest.
 const ASK_AGAIN: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(2)];
-/// Between two log lines about what is being waited for.
+/// Interval between two log lines about the reason for the wait.
 const SAY_AGAIN: Duration = Duration::from_secs(5);
-/// How long the one who began the metadata group asks for votes without waiting for a timeout.
+/// Time for which the node that initialized the metadata group asks for votes without waiting for a timeout.
 const EAGER_FOR: Duration = Duration::from_secs(10);
-/// Between two such requests.
+/// Interval between two such requests.
 const ELECT_AGAIN: Duration = Duration::from_millis(200);
 
-/// Returns once this node has a place in a cluster.
+/// Waits until this node has a place in a cluster.
 pub(super) async fn find_place(shared: &Arc<Shared>) -> Result<NodeIdentity, StartError> {
     let mut changes = shared.identity.subscribe();
     let placed = changes.wait_for(identity::placed);
@@ -70,7 +70,7 @@ pub(super) async fn find_place(shared: &Arc<Shared>) -> Result<NodeIdentity, Sta
         }
     };
     tokio::select! {
-        // A node that has its place looks for none.
+        // A node that has its place does not search.
         biased;
         found = placed => found.map(|identity| identity.clone()).map_err(|_| StartError::Stopping),
         failed = search => failed,
@@ -78,8 +78,8 @@ pub(super) async fn find_place(shared: &Arc<Shared>) -> Result<NodeIdentity, Sta
     }
 }
 
-/// One round; says what is missing. Fails where there can be no other round: a copy of this node's data
-/// directory has the place already.
+/// Runs one round and returns the reason for the wait. Fails if no further round can help: another process
+/// runs with a copy of this node's data directory.
 async fn search_once(shared: &Arc<Shared>) -> Result<String, WireError> {
     let own = shared.own();
     Ok(match judge(&own, &ask_seeds(shared, &own.seeds).await) {
@@ -126,7 +126,7 @@ async fn ask_seeds(shared: &Arc<Shared>, seeds: &[String]) -> Vec<Heard> {
     .await
 }
 
-/// Asks the node at an address who it is.
+/// Asks the node at an address for its identity.
 pub(super) async fn hello(shared: &Shared, seed: &str) -> Result<HelloAnswer, WireError> {
     let call = HelloCall {
         address: shared.config.advertise.clone(),
@@ -137,8 +137,8 @@ pub(super) async fn hello(shared: &Shared, seed: &str) -> Result<HelloAnswer, Wi
     bounded(shared.call_timeout(), client.hello(Request::new(call))).await
 }
 
-/// Asks the node at `address`, which is in a cluster, for a place, and takes it. A node that has
-/// its place already makes itself known again.
+/// Asks the node at `address`, which is in a cluster, for a place, and persists it. For a node that has its
+/// place already, this registers it again.
 pub(super) async fn join(shared: &Arc<Shared>, address: &str) -> Result<(), WireError> {
     let own = shared.registration();
     let now = shared.identity();
@@ -178,7 +178,7 @@ pub(super) async fn join(shared: &Arc<Shared>, address: &str) -> Result<(), Wire
         .await
 }
 
-/// Tells the metadata group where this node, which has its place, is now.
+/// Registers this node, which has its place, with the metadata group at its current address.
 pub(super) async fn make_known(shared: &Arc<Shared>) -> Result<(), WireError> {
     let command = meta_command::Kind::RegisterNode(shared.registration());
     let mut error = match propose(shared, command, shared.call_timeout()).await {
@@ -186,7 +186,7 @@ pub(super) async fn make_known(shared: &Arc<Shared>) -> Result<(), WireError> {
         Err(error) if error.code.retry() == Retry::Never => return Err(error),
         Err(error) => error,
     };
-    // If this node has moved, the leader does not reach it, and it does not know the leader.
+    // If this node has moved, the leader cannot reach it, and it may not know the leader.
     let (view, identity) = (shared.view.borrow().clone(), shared.identity());
     let nodes = view.nodes.values();
     let nodes = nodes.filter(|node| node.state != NodeState::Removed);
@@ -201,9 +201,9 @@ pub(super) async fn make_known(shared: &Arc<Shared>) -> Result<(), WireError> {
     for address in known {
         match join(shared, address).await {
             Ok(()) => return Ok(()),
-            // Only its own cluster may end this node for good.
+            // Only its own cluster may end this node permanently.
             Err(other) if is_final(other.code) && !members.contains(address) => {}
-            // A refusal says more than a silence; yet an address may be another cluster's by now.
+            // A refusal says more than a timeout. Yet the address may belong to another cluster by now.
             Err(other) if error.code.retry() != Retry::Never => error = other,
             Err(_) => {}
         }
@@ -216,9 +216,9 @@ pub(super) fn is_final(code: ErrorCode) -> bool {
     matches!(code, ErrorCode::NodeRemoved | ErrorCode::StartedTwice)
 }
 
-/// Begins the metadata group with the membership of the plan. Every voter may do so, since all
-/// begin it with the same; the first does at once, each other one only if those before it don't,
-/// so that they need not contend for the lead.
+/// Initializes the metadata group with the membership of the plan. Every voter may do so, since all use the
+/// same membership. The first voter starts at once. Each other one starts only if those before it do not, so
+/// that they do not compete for the leadership.
 pub(super) async fn begin(shared: Arc<Shared>, identity: NodeIdentity, meta: Meta) {
     let voters: Vec<&FoundingNode> = identity.founding.iter().take(MAX_VOTERS).collect();
     let place = voters
@@ -251,7 +251,7 @@ pub(super) async fn begin(shared: Arc<Shared>, identity: NodeIdentity, meta: Met
         tracing::debug!(%error, "the metadata group was begun by another");
         return;
     }
-    // The others may have got their place a moment too late for the first election.
+    // The others may have got their place too late for the first election.
     let begun = Instant::now();
     while begun.elapsed() < EAGER_FOR && !is_led(&meta, ELECT_AGAIN).await {
         if meta.raft.trigger().elect(true).await.is_err() {
@@ -260,15 +260,15 @@ pub(super) async fn begin(shared: Arc<Shared>, identity: NodeIdentity, meta: Met
     }
 }
 
-/// Whether the metadata group has a leader, or gets one within a bound.
+/// True if the metadata group has a leader, or gets one within a bound.
 async fn is_led(meta: &Meta, within: Duration) -> bool {
     let wait = meta.raft.wait(Some(within));
     let led = wait.metrics(|metrics| metrics.current_leader.is_some(), "a leader");
     led.await.is_ok()
 }
 
-/// Sends the plan to every node in it until it has it, or until the cluster is founded: from then
-/// on a node that missed it joins by itself.
+/// Sends the plan to every node in it until each has it or the cluster is founded. After that, a node without
+/// the plan joins by itself.
 pub(super) async fn spread_plan(shared: Arc<Shared>, identity: NodeIdentity) {
     let mut views = shared.view.subscribe();
     let founded = views.wait_for(|view| !view.cluster_id.is_empty());
@@ -304,8 +304,8 @@ async fn give_plan(shared: &Arc<Shared>, identity: &NodeIdentity, to: &FoundingN
     }
 }
 
-/// The answer of a call, or why there is none, within a bound. A node that could not be connected
-/// to is [`ErrorCode::NotServing`]: it surely did nothing.
+/// The answer of a call within a bound, or the error. [`ErrorCode::NotServing`] means that no connection was
+/// made: the call has certainly done nothing.
 pub(super) async fn bounded<A>(
     bound: Duration,
     call: impl Future<Output = Result<tonic::Response<A>, tonic::Status>>,
@@ -334,7 +334,7 @@ fn never_sent(status: &tonic::Status) -> bool {
     false
 }
 
-/// Waits longer each time, up to a bound.
+/// A pause that doubles each time, up to a bound.
 #[derive(Debug)]
 pub(super) struct Pause(Duration);
 

@@ -1,9 +1,10 @@
-//! Numbers that `apply` of the metadata group goes by, and how it fills in what old commands leave open.
+//! Limits that `apply` of the metadata group enforces, and its defaults for fields that old commands leave
+//! open.
 //!
-//! FROZEN: nothing here ever changes. A replica applies each entry of the log to the same end, whatever
-//! build it runs: an entry that one build refused must be refused by all later ones. Other numbers need a
-//! command of a newer version. A build's own defaults (`settings::defaults`, `config::Limits`) never come
-//! in here: proposers write them into commands.
+//! FROZEN: nothing here ever changes. Every replica must apply each entry of the log with the same result, in
+//! every build. An entry that one build refused must be refused by all later ones. Other numbers need a
+//! command of a newer version. A build's own defaults (`settings::defaults`, `config::Limits`) must never be
+//! used here: proposers write them into commands.
 
 use std::ops::RangeInclusive;
 
@@ -13,21 +14,21 @@ use ropewalk_proto::v1::{Cleanup, Partitioner, TopicSettings};
 use super::invalid;
 use super::settings::UNLIMITED;
 
-/// The most partitions a topic can have.
+/// Maximum number of partitions of a topic.
 pub const MAX_PARTITIONS: u32 = 10_000;
-/// The most replicas a partition can have.
+/// Maximum number of replicas of a partition.
 pub const MAX_REPLICAS: u32 = 7;
-/// The most replicas, of all topics, for each node of the cluster, where a command names no fewer.
+/// Maximum number of replicas, of all topics, for each node of the cluster, if a command sets no lower limit.
 pub(super) const MAX_REPLICAS_PER_NODE: u64 = 10_000;
-/// The longest topic name.
+/// Maximum length of a topic name.
 pub(super) const MAX_NAME_BYTES: usize = 249;
-/// Growths of one topic that are remembered: groups that never read it so far go by them.
+/// Maximum number of a topic's growths. A group that reads the topic for the first time needs them.
 pub(super) const MAX_GROWTHS: usize = 100;
-/// Replicas of one partition that may be on their way out at a time.
+/// Maximum number of retiring replicas of one partition.
 pub(super) const MAX_RETIRING: usize = 16;
-/// Nodes that a cluster remembers, the removed ones too.
+/// Maximum number of nodes in the metadata, including the removed ones.
 pub(super) const MAX_NODES: usize = 10_000;
-/// The largest batch that a topic can allow.
+/// The highest value of `max_batch_bytes`.
 pub const LARGEST_BATCH_BYTES: usize = 8 << 20;
 
 const SEGMENT_BYTES: RangeInclusive<u64> = 16 << 10..=1 << 30;
@@ -48,15 +49,15 @@ const FIRST_DEFAULTS: TopicSettings = TopicSettings {
     max_timestamp_ahead_ms: 0,
 };
 
-/// Settings as a command has them, with what it leaves at 0 as the first version filled it in.
+/// Settings of a command, with the first version's defaults for fields that are 0.
 pub(super) fn resolve(settings: Option<&TopicSettings>) -> Result<TopicSettings, WireError> {
     let full = filled(settings, FIRST_DEFAULTS);
     check(&full)?;
     Ok(full)
 }
 
-/// Settings with `defaults` where they are 0. Of compaction and of timestamps 0 is a
-/// value of its own.
+/// Settings with `defaults` for fields that are 0. For the fields of compaction and of timestamps, 0 is a
+/// value.
 pub(super) fn filled(settings: Option<&TopicSettings>, defaults: TopicSettings) -> TopicSettings {
     let mut full = defaults;
     if let Some(given) = settings {
@@ -81,7 +82,7 @@ fn fill<T: Default + PartialEq>(field: &mut T, given: T) {
     }
 }
 
-/// The first of these fields that no setting of this build has.
+/// The first of these fields that is not a setting in this build.
 pub(super) fn unknown_setting(fields: &[u32]) -> Option<u32> {
     let from = TopicSettings::default();
     let mut to = TopicSettings::default();
@@ -89,7 +90,7 @@ pub(super) fn unknown_setting(fields: &[u32]) -> Option<u32> {
     fields.find(|field| !overlay(&mut to, &from, *field))
 }
 
-/// Takes one setting over, by the number of its field. False for one that this build does not know.
+/// Copies one setting, by its field number. False for a field that this build does not know.
 pub(super) fn overlay(settings: &mut TopicSettings, from: &TopicSettings, field: u32) -> bool {
     match field {
         1 => settings.replicas = from.replicas,
@@ -108,7 +109,7 @@ pub(super) fn overlay(settings: &mut TopicSettings, from: &TopicSettings, field:
     true
 }
 
-/// Refuses settings that no topic can have.
+/// Refuses settings that are out of range.
 pub(super) fn check(settings: &TopicSettings) -> Result<(), WireError> {
     if !(1..=MAX_REPLICAS).contains(&settings.replicas) {
         let replicas = settings.replicas;

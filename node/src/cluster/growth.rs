@@ -1,9 +1,10 @@
-//! What the metadata group does when a topic grows.
+//! Growth of a topic, as the metadata group applies it.
 //!
-//! The new partitions are made at once, and keys go on mapping to the old ones. The leader of each old
-//! partition writes a fence into its log (`partition/growth.rs`) and tells its offset here; **keys map
-//! to the new partitions only when every old one is fenced.** So all that was routed the old way lies
-//! before the fences, and all that is routed the new way was published after it.
+//! The metadata group creates the new partitions at once, and keys keep mapping to the old ones. The leader
+//! of each old partition writes a routing barrier into its log (`partition/growth.rs`) and reports the
+//! barrier's offset here. **Keys map to the new partitions only when every old partition has its barrier.**
+//! So every record routed the old way comes before the barriers, and every record routed the new way is
+//! published after them.
 
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::ids::GroupId;
@@ -60,7 +61,7 @@ impl MetaMachine {
         Ok(Some(meta_reply::Kind::Topic(topic_info(topic))))
     }
 
-    /// Takes down a fence; with the last one keys map to the new partitions.
+    /// Records a routing barrier. After the last one, keys map to the new partitions.
     pub(super) fn partition_fenced(&mut self, fact: &PartitionFenced) -> Outcome {
         let place = self.state.groups.get(&GroupId(fact.group_id)).cloned();
         let Some((name, partition)) = place else {
@@ -127,7 +128,7 @@ fn check_count(topic: &MetaTopic, to: u32) -> Result<(), WireError> {
     Ok(())
 }
 
-/// Refuses what must wait until a topic has grown.
+/// Refuses a change that must wait until a topic has grown.
 pub(super) fn check_done(topic: &MetaTopic) -> Result<(), WireError> {
     match topic.growths.last() {
         Some(growth) if growth.ring_version > topic.ring_version => Err(WireError::new(

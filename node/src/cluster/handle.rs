@@ -1,4 +1,4 @@
-//! The handle by which the rest of the node sees the cluster, and the tasks that keep it true.
+//! The handle by which the rest of the node uses the cluster, and the tasks that keep the handle current.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -25,22 +25,22 @@ use crate::config::Config;
 use crate::env::{Clock, Env};
 use crate::peer::{Inbound, Peers};
 
-/// Between two looks at whether the metadata group's log can be purged.
+/// Interval between two attempts to purge the metadata group's log.
 const PURGE_EVERY: Duration = Duration::from_secs(10);
-/// How long a node whose registration was refused for good waits before it says so again.
+/// Pause before the next registration attempt after a refusal that no retry can change.
 const REFUSED_AGAIN: Duration = Duration::from_secs(30);
-/// How long a stopping node waits for the tasks of this room.
+/// Maximum time that a stopping node waits for the tasks of this room.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
 
-/// The cluster, as this node sees it. Cheap to clone.
+/// The cluster from this node's point of view. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Cluster {
     shared: Arc<Shared>,
 }
 
 impl Cluster {
-    /// Reads from the store who this node is, or draws who it will be. Nothing runs yet; the
-    /// [`Cluster::service`] must be served before [`Cluster::start`] can come to an end.
+    /// Reads the node's identity from the store, or draws a new one. Starts no task. [`Cluster::start`] can
+    /// return only while the [`Cluster::service`] is served.
     pub async fn new(
         config: &Config,
         env: &Env,
@@ -81,9 +81,9 @@ impl Cluster {
         })
     }
 
-    /// Comes back to the cluster this node was in, joins the one its seeds are in, or founds one
-    /// with them. Returns once the node has its id and its view shows it; waits as long as that
-    /// takes, saying what for.
+    /// Returns the node to the cluster it was in, joins the cluster of its seeds, or founds one with them.
+    /// Completes once the node has its id and its view contains it. Waits without a bound, and logs the
+    /// reason for the wait.
     pub async fn start(&self) -> Result<(), StartError> {
         let shared = &self.shared;
         starts::begin(shared).await?;
@@ -106,8 +106,8 @@ impl Cluster {
         }
     }
 
-    /// Returns once the metadata replica was found damaged, with what was found. Peers do not reach
-    /// it from then on; the node can't go on with it.
+    /// Completes once the metadata replica is found damaged, and returns the damage. Peers no longer reach
+    /// the replica from then on, and the node cannot continue with it.
     pub async fn damaged(&self) -> String {
         let Some(meta) = self.shared.meta.get() else {
             return std::future::pending().await;
@@ -120,26 +120,26 @@ impl Cluster {
         found.unwrap_or_default()
     }
 
-    /// Returns once the cluster has said that another process is this node, with what it said. This one
-    /// must end.
+    /// Completes once the cluster has answered that another process runs under this node's identity, and
+    /// returns that answer. This process must end.
     pub async fn superseded(&self) -> String {
         let mut superseded = self.shared.superseded.subscribe();
         let why = superseded.wait_for(Option::is_some).await;
         why.ok().and_then(|why| why.clone()).unwrap_or_default()
     }
 
-    /// Returns once the metadata group has taken this start of the node.
+    /// Completes once the metadata group has accepted this start of the node.
     pub async fn registered(&self) {
         self.shared.registered.cancelled().await;
     }
 
-    /// A pass over all that is stored of the metadata replica, to find what is damaged.
+    /// A pass over everything stored for the metadata replica that looks for damage.
     pub(crate) fn scrub(&self) -> Option<Scrub> {
         Some(self.shared.meta.get()?.state.scrub())
     }
 
-    /// Returns if the metadata replica's Raft has ended without saying why, as a panic does. What
-    /// says why, the disk's failure and damage, is told elsewhere.
+    /// Completes if the Raft core of the metadata replica ends without an error, as after a panic. A failed
+    /// disk and damage come with an error and are reported elsewhere.
     pub async fn ended(&self) {
         if let Some(meta) = self.shared.meta.get() {
             let mut role = meta.raft.server_metrics();
@@ -170,7 +170,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// What other nodes ask of this one; to be served before it is started.
+    /// The gRPC service for other nodes. The caller must serve it before it starts the cluster.
     pub fn service(&self) -> ClusterServer<ClusterService> {
         let service = ClusterService {
             shared: self.shared.clone(),
@@ -185,24 +185,24 @@ impl Cluster {
         self.shared.node_id()
     }
 
-    /// The first producer id that was not given out, as far as this node has heard.
+    /// The lowest producer id that is not allocated, as far as this node has applied.
     pub fn next_producer_id(&self) -> u64 {
         let meta = self.shared.meta.get();
         meta.map_or(0, |meta| meta.state.machine().next_producer_id())
     }
 
-    /// The time of day that leaders go by: what most nodes' clocks say.
+    /// The clock that leaders use: the time that most nodes' clocks agree on.
     pub fn clock(&self) -> Arc<dyn Clock> {
         self.shared.clock.clone()
     }
 
-    /// The cluster's metadata, as of the newest entry applied here.
+    /// The cluster's metadata as of the newest entry applied here.
     pub fn view(&self) -> watch::Receiver<Arc<ClusterView>> {
         self.shared.view.subscribe()
     }
 
-    /// The cluster's metadata, and the index up to which it is at least: the same on every node that
-    /// has applied as much, whether or not all of it changed anything.
+    /// The cluster's metadata, and the log index that it covers. Two nodes that have applied the same entries
+    /// return the same index, even where some of the entries changed nothing.
     pub fn view_as_of(&self) -> (Arc<ClusterView>, u64) {
         let applied = self.shared.meta.get();
         let applied = applied.map(|meta| refresh_view(&self.shared, meta));
@@ -211,32 +211,32 @@ impl Cluster {
         (view, applied)
     }
 
-    /// Who leads which group.
+    /// The leader of each group.
     pub fn leaders(&self) -> &LeaderTable {
         &self.shared.leaders
     }
 
-    /// Whether a node was heard from lately.
+    /// True if a node was heard from recently.
     pub fn alive(&self, node: NodeId) -> bool {
         self.shared.leaders.alive(node)
     }
 
-    /// Whether this node was removed from its cluster and has heard it only from who refused it: what
-    /// it knows of the cluster ends before that, and nobody tells it more.
+    /// True if this node was removed from its cluster and knows it only from a refusal. Its metadata ends
+    /// before the removal, and no other node sends it the rest.
     pub fn is_forsaken(&self) -> bool {
         let known = |view: &ClusterView| view.nodes.get(&self.node_id()).map(|own| own.state);
         self.shared.removed.load(Ordering::Relaxed)
             && known(&self.shared.view.borrow()) != Some(NodeState::Removed)
     }
 
-    /// The node that leads the metadata group, if one is known and was heard from lately.
+    /// The node that leads the metadata group, if its leader is known and was heard from recently.
     pub fn controller(&self) -> Option<NodeId> {
         let leader = self.shared.meta.get()?.leader()?.node_id;
         self.alive(leader).then_some(leader)
     }
 
-    /// How far this node's metadata replica has applied its log, and how long that is; `None` before it
-    /// runs.
+    /// Index up to which this node's metadata replica has applied its log, and the last index of that log.
+    /// `None` before the replica runs.
     pub fn metadata_progress(&self) -> Option<(u64, u64)> {
         let metrics = self.shared.meta.get()?.raft.metrics();
         let metrics = metrics.borrow_watched();
@@ -250,9 +250,9 @@ impl Cluster {
         voters.unwrap_or_default()
     }
 
-    /// Has the metadata group apply a command, wherever it is led, and returns its answer: the
-    /// reply's kind, or none where there is nothing to say. What the group refuses comes back as
-    /// the error it gave. Elections are waited for, within a bound.
+    /// Has the metadata group apply a command, whichever node leads it. Returns the kind of the reply, or
+    /// `None` if the reply has no content. A refusal by the group comes back as its error. Waits for
+    /// elections, within a bound.
     pub async fn propose(
         &self,
         command: meta_command::Kind,
@@ -269,8 +269,8 @@ impl Cluster {
         propose::propose(&self.shared, command, within).await
     }
 
-    /// Gives the lead of the metadata group, if it is here, to another node. What could not be
-    /// handed over `within` that time is left to an election.
+    /// Transfers the leadership of the metadata group to another node, if this node leads it. If that takes
+    /// longer than `within`, an election follows.
     pub async fn hand_over(&self, within: Duration) {
         let Some(meta) = self.shared.meta.get() else {
             return;
@@ -284,7 +284,7 @@ impl Cluster {
         }
     }
 
-    /// Stops all that this room runs, and waits for it. What is on the disk stays.
+    /// Stops all tasks of this room and waits for them. Data on the disk stays.
     pub async fn shutdown(&self) {
         let shared = &self.shared;
         shared.stop.cancel();
@@ -304,7 +304,7 @@ impl Cluster {
     }
 }
 
-/// Follows the metadata replica with the view.
+/// Updates the view as the metadata replica applies entries.
 async fn keep_view(shared: Arc<Shared>, meta: Meta) {
     let mut applied = meta.state.applied();
     loop {
@@ -316,7 +316,7 @@ async fn keep_view(shared: Arc<Shared>, meta: Meta) {
     }
 }
 
-/// Brings the view up to what the metadata replica has applied, and says which log index that is.
+/// Brings the view up to the last entry that the metadata replica has applied, and returns its log index.
 pub(super) fn refresh_view(shared: &Shared, meta: &Meta) -> u64 {
     let (view, applied): (Arc<ClusterView>, u64) = {
         let machine = meta.state.machine();
@@ -352,14 +352,14 @@ pub(super) fn refresh_view(shared: &Shared, meta: &Meta) -> u64 {
     applied
 }
 
-/// Tells the metadata group of this start of the node: where it is now, and what it understands; and
-/// its external address, once all nodes understand that.
+/// Registers this start of the node with the metadata group: its address and its command version. The
+/// external address follows once all nodes understand it.
 async fn register(shared: Arc<Shared>) {
     let mut view = shared.view.subscribe();
     loop {
         registered(&shared).await;
         loop {
-            // A change, since the view is behind what was just told.
+            // Waits for a change, since the view may not show this registration yet.
             if view.changed().await.is_err() {
                 return;
             }
@@ -389,7 +389,7 @@ async fn registered(shared: &Arc<Shared>) {
     }
 }
 
-/// Keeps the metadata group's log short: what a checkpoint stands in for goes.
+/// Keeps the metadata group's log short: purges the entries that a checkpoint covers.
 async fn purge(meta: Meta, limit: Duration) {
     loop {
         sleep(PURGE_EVERY).await;

@@ -1,4 +1,4 @@
-//! Who this node is: drawn once, kept in its own store, never taken from a host name.
+//! This node's identity: drawn once, kept in its own store, never derived from a host name.
 
 use rand::rngs::StdRng;
 use rand::{RngCore, SeedableRng};
@@ -9,10 +9,10 @@ use super::machine::first_replica_id;
 use super::nodes::INCARNATION_BYTES;
 use crate::env::Env;
 
-/// Under which name the store keeps it.
+/// The name under which the store keeps it.
 pub(super) const STORED_AS: &str = "identity";
 
-/// A node that is in no cluster yet.
+/// The identity of a node that is in no cluster yet.
 pub(super) fn fresh(env: &Env, address: &str) -> NodeIdentity {
     NodeIdentity {
         incarnation: draw(env, address).to_vec().into(),
@@ -20,14 +20,14 @@ pub(super) fn fresh(env: &Env, address: &str) -> NodeIdentity {
     }
 }
 
-/// A name for a new cluster.
+/// A new cluster id.
 pub(super) fn draw_cluster_id(env: &Env, address: &str) -> String {
     let bytes = draw(env, &format!("cluster founded by {address}"));
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Random bytes. The time goes in beside the seed, so that a data directory that is emptied and
-/// begun again under the same seed is told apart from the one that was.
+/// Random bytes. The time is mixed into the seed: a data directory that is emptied and started again with the
+/// same seed gets different bytes.
 fn draw(env: &Env, purpose: &str) -> [u8; INCARNATION_BYTES] {
     let mixed = purpose.bytes().fold(env.seed, |mixed, byte| {
         (mixed ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
@@ -41,7 +41,7 @@ fn draw(env: &Env, purpose: &str) -> [u8; INCARNATION_BYTES] {
     bytes
 }
 
-/// A start of the node at this address, which is not counted yet.
+/// A start of the node at this address, not counted yet.
 pub(super) fn draw_start(env: &Env, address: &str) -> NodeStart {
     let bytes = draw(env, &format!("start at {address}"));
     NodeStart {
@@ -52,12 +52,12 @@ pub(super) fn draw_start(env: &Env, address: &str) -> NodeStart {
     }
 }
 
-/// Whether the node has a place in a cluster.
+/// True if the node has a place in a cluster.
 pub(super) fn placed(identity: &NodeIdentity) -> bool {
     !identity.cluster_id.is_empty()
 }
 
-/// The identity of one of the nodes a cluster is founded with; `None` if it is not one of them.
+/// The identity of one of a cluster's founding nodes; `None` for any other node.
 pub(super) fn founding(
     incarnation: &[u8],
     cluster_id: &str,
@@ -73,7 +73,7 @@ pub(super) fn founding(
     })
 }
 
-/// The replica of the metadata group that a founding node has.
+/// A founding node's replica of the metadata group.
 pub(super) fn founding_replica(cluster_id: &str, node: &FoundingNode) -> ReplicaId {
     ReplicaId(first_replica_id(cluster_id).0.wrapping_add(node.node_id))
 }

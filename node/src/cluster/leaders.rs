@@ -1,6 +1,6 @@
-//! Who leads which group, as the leaders themselves say, and which nodes have been heard from.
+//! The leaders of all groups, as they report themselves, and the time each node was last heard from.
 //!
-//! A hint for routing, never a proof: only Raft knows who leads. Nothing here is kept on a disk.
+//! Routing hints, never proofs: only Raft knows the leader. Nothing here is kept on the disk.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -11,25 +11,25 @@ use ropewalk_proto::ids::{GroupId, NodeId};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-/// What the leader of a group last said of it.
+/// The last report of a group by its leader.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeaderInfo {
     /// The node that leads.
     pub node: NodeId,
     /// Its Raft term.
     pub epoch: u64,
-    /// The nodes whose replicas keep up with it, itself among them.
+    /// The nodes whose replicas are in sync with it, including itself.
     pub in_sync: Vec<NodeId>,
     /// The first offset that can be read.
     pub log_start_offset: u64,
     /// The offset after the last committed record.
     pub high_watermark: u64,
-    /// Bytes of its log; 0 where a node of an older version leads.
+    /// Bytes of its log; 0 if a node of an older version leads.
     pub log_bytes: u64,
 }
 
 impl LeaderInfo {
-    /// Whether the other nodes should hear of the difference at once.
+    /// True if the other nodes should hear of the difference at once.
     fn differs(&self, other: &LeaderInfo) -> bool {
         (self.node, self.epoch) != (other.node, other.epoch) || self.in_sync != other.in_sync
     }
@@ -44,27 +44,27 @@ pub struct LeaderTable {
 #[derive(Debug)]
 struct Inner {
     dead_after: Duration,
-    /// Time from which this process has listened.
+    /// Start of this process's listening.
     began: Instant,
     state: RwLock<State>,
-    /// Counts the changes of what this node leads that others should hear of at once.
+    /// Counts the changes to this node's leaderships that others should hear of at once.
     changes: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     own: NodeId,
-    /// What this node leads.
+    /// The groups that this node leads.
     local: BTreeMap<GroupId, LeaderInfo>,
-    /// What other nodes say they lead.
+    /// The groups that other nodes report to lead.
     remote: HashMap<GroupId, LeaderInfo>,
     heard: BTreeMap<NodeId, Instant>,
-    /// Nodes that take no writes.
+    /// Nodes whose disks take no writes.
     full: BTreeSet<NodeId>,
 }
 
 impl LeaderTable {
-    /// An empty table; a node not heard from for `dead_after_ms` leads nothing.
+    /// An empty table. A node not heard from for `dead_after_ms` counts as leading nothing.
     pub fn new(dead_after_ms: u64) -> LeaderTable {
         LeaderTable {
             inner: Arc::new(Inner {
@@ -85,7 +85,7 @@ impl LeaderTable {
         state.local.get(&group).or(remote).cloned()
     }
 
-    /// Called by the room that leads `group`, whenever what it would say of it changes.
+    /// Sets the report of `group`. Called by the leader's room whenever its report changes.
     pub fn lead(&self, group: GroupId, info: LeaderInfo) {
         let old = self.inner.state.write().local.insert(group, info.clone());
         if old.is_none_or(|old| old.differs(&info)) {
@@ -100,7 +100,7 @@ impl LeaderTable {
         }
     }
 
-    /// What this node leads.
+    /// The groups that this node leads.
     pub fn led(&self) -> BTreeMap<GroupId, LeaderInfo> {
         self.inner.state.read().local.clone()
     }
@@ -110,7 +110,7 @@ impl LeaderTable {
         self.inner.state.read().local.len()
     }
 
-    /// Whether a node was heard from within the bound; this node always was.
+    /// True if a node was heard from within the bound. Always true for this node.
     pub fn alive(&self, node: NodeId) -> bool {
         self.fresh(&self.inner.state.read(), node)
     }
@@ -120,23 +120,23 @@ impl LeaderTable {
         self.alive(node) || self.inner.began.elapsed() < self.inner.dead_after
     }
 
-    /// When a node was last heard from, if ever since this process began.
+    /// Time at which a node was last heard from, if ever since this process began.
     pub fn last_heard(&self, node: NodeId) -> Option<Instant> {
         self.inner.state.read().heard.get(&node).copied()
     }
 
-    /// Changes when this node began or ceased to lead something, or who is in sync changed.
+    /// Changes when this node begins or ceases to lead a group, or when a group's in-sync replicas change.
     pub(super) fn changes(&self) -> watch::Receiver<u64> {
         self.inner.changes.subscribe()
     }
 
-    /// Names the node this table stands on.
+    /// Sets the node that owns this table.
     pub(super) fn set_own(&self, node: NodeId) {
         self.inner.state.write().own = node;
     }
 
-    /// Takes in what `node` says it leads; `full` means that it leads nothing else. A node is believed
-    /// against what it said before, so a report that was forged in its name lasts until its next one.
+    /// Records the groups that `node` reports to lead; `full` means that it leads no others. A report
+    /// replaces the node's previous one, so a report forged in its name lasts only until its next one.
     pub(super) fn heard(&self, node: NodeId, leading: Vec<(GroupId, LeaderInfo)>, full: bool) {
         let mut state = self.inner.state.write();
         state.heard.insert(node, Instant::now());
@@ -157,7 +157,7 @@ impl LeaderTable {
         }
     }
 
-    /// Takes in whether `node` says that its disk takes no writes.
+    /// Records `node`'s report about its disk; `full` means that the disk takes no writes.
     pub(super) fn heard_of_disk(&self, node: NodeId, full: bool) {
         let mut state = self.inner.state.write();
         if full {
@@ -167,12 +167,12 @@ impl LeaderTable {
         }
     }
 
-    /// Whether another node's disk takes writes, as far as it has said.
+    /// True unless another node has reported that its disk takes no writes.
     pub fn takes_writes(&self, node: NodeId) -> bool {
         !self.inner.state.read().full.contains(&node)
     }
 
-    /// Forgets groups and nodes that are no more.
+    /// Forgets groups and nodes that no longer exist.
     pub(super) fn retain(&self, groups: impl Fn(GroupId) -> bool, nodes: impl Fn(NodeId) -> bool) {
         let mut state = self.inner.state.write();
         state

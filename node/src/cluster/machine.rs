@@ -1,7 +1,7 @@
-//! The metadata group's state machine: nodes, topics, and which node holds which replica.
+//! The metadata group's state machine: nodes, topics, and the placement of replicas on nodes.
 //!
-//! Pure: commands in, effects and replies out. What a command means is in `nodes`, `topics` and
-//! `moves`; what the state looks like on the disk is in `mirror`.
+//! Pure: commands in, effects and replies out. `nodes`, `topics` and `moves` apply the commands; `mirror`
+//! defines the state's format on the disk.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,26 +20,26 @@ use super::mirror::Touched;
 use super::producers::Epochs;
 use super::view::ClusterView;
 
-/// Entries between two checkpoints of the metadata group.
+/// Number of entries between two checkpoints of the metadata group.
 const CHECKPOINT_EVERY: u64 = 1_000;
 
-/// The kind byte of a metadata command, as a message names it (see `proto/src/command.rs`).
+/// The kind byte of a metadata command, for error messages (see `proto/src/command.rs`).
 const KIND_META: u8 = 4;
 
-/// What a command answers: a reply's kind, nothing, or why it was refused.
+/// The result of a command: a reply's kind, no content, or the reason for a refusal.
 pub(super) type Outcome = Result<Option<meta_reply::Kind>, WireError>;
 
 /// The state of the metadata group.
 #[derive(Debug, Default)]
 pub struct MetaMachine {
     pub(super) state: State,
-    /// What the entry under way changed, for the disk.
+    /// Changes by the current entry, for the disk.
     pub(super) touched: Touched,
     /// The log index of the last entry applied.
     pub(super) applied: u64,
     /// The log index of the newest checkpoint.
     pub(super) checkpointed: u64,
-    /// The log index of the last entry that changed what a view shows.
+    /// The log index of the last entry that changed the content of a view.
     changed: u64,
 }
 
@@ -48,15 +48,15 @@ pub struct MetaMachine {
 pub(super) struct State {
     pub cluster_id: String,
     pub nodes: BTreeMap<NodeId, MetaNode>,
-    /// By name; their `partitions` are complete and in order.
+    /// By name. The `partitions` of each are complete and in order.
     pub topics: BTreeMap<String, MetaTopic>,
     pub next: Counters,
     pub epochs: Epochs,
-    /// Where a group's partition is found; follows from `topics`.
+    /// The topic and number of each group's partition. Derived from `topics`.
     pub groups: BTreeMap<GroupId, (String, u32)>,
 }
 
-/// The next number of each kind: none is ever given out twice.
+/// The next number of each kind. No number is given out twice.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Counters {
     pub node: u64,
@@ -64,7 +64,7 @@ pub(super) struct Counters {
     pub group: u64,
     pub replica: u64,
     pub producer: u64,
-    /// Of the ring that the next topic begins with; 0 while no topic was deleted.
+    /// Ring version of the next topic; 0 while no topic was deleted.
     pub ring_version: u32,
 }
 
@@ -79,25 +79,24 @@ impl MetaMachine {
         &self.state.cluster_id
     }
 
-    /// One node, as the metadata knows it.
+    /// One node, as the metadata has it.
     pub fn node(&self, node: NodeId) -> Option<&MetaNode> {
         self.state.nodes.get(&node)
     }
 
-    /// True if a node holds a replica of a group, or has to give one up; `None` for an unknown group.
+    /// True if a node holds a replica of a group, also one that is retiring. `None` for an unknown group.
     pub(super) fn holds(&self, node: NodeId, group: GroupId) -> Option<bool> {
         let partition = self.state.partition(group)?;
         let mut replicas = partition.replicas.iter().chain(&partition.retiring);
         Some(replicas.any(|replica| replica.node_id == node.0))
     }
 
-    /// All nodes, as the metadata knows them.
+    /// All nodes, as the metadata has them.
     pub(super) fn nodes(&self) -> impl Iterator<Item = (NodeId, &MetaNode)> {
         self.state.nodes.iter().map(|(id, node)| (*id, node))
     }
 
-    /// The node that understands the fewest commands, of those that are not removed, and up to which
-    /// version it does.
+    /// Of the nodes that are not removed, the one with the lowest command version, and that version.
     pub(super) fn oldest_understood(&self) -> Option<(NodeId, u32)> {
         let nodes = self.state.nodes.iter();
         let nodes = nodes.filter(|(_, node)| state_of(node) != NodeState::Removed);
@@ -105,12 +104,12 @@ impl MetaMachine {
         versions.min().map(|(version, id)| (id, version))
     }
 
-    /// The log index of the last entry that changed what [`MetaMachine::to_view`] shows.
+    /// The log index of the last entry that changed the content of [`MetaMachine::to_view`].
     pub fn changed(&self) -> u64 {
         self.changed
     }
 
-    /// The state as every other room of the node reads it.
+    /// The state in the form that the other rooms of the node read.
     pub fn to_view(&self) -> ClusterView {
         let understood = self.oldest_understood();
         let understood = understood.map_or(0, |(_, version)| version);
@@ -146,7 +145,7 @@ impl MetaMachine {
         })
     }
 
-    /// A replica id that no replica ever had.
+    /// A new replica id. No replica had it before.
     pub(super) fn draw_replica(&mut self, node: NodeId) -> MetaReplica {
         let replica_id = self.state.next.replica;
         self.state.next.replica += 1;
@@ -165,19 +164,19 @@ impl State {
         self.topics.get(topic)?.partitions.get(*partition as usize)
     }
 
-    /// The partition of a group, to be changed.
+    /// The partition of a group, mutable.
     pub fn partition_mut(&mut self, group: GroupId) -> Option<&mut MetaPartition> {
         let (topic, partition) = self.groups.get(&group)?;
         let topic = self.topics.get_mut(topic)?;
         topic.partitions.get_mut(*partition as usize)
     }
 
-    /// Every partition there is.
+    /// Every partition.
     pub fn partitions(&self) -> impl Iterator<Item = &MetaPartition> {
         self.topics.values().flat_map(|topic| &topic.partitions)
     }
 
-    /// The nodes that new replicas may be given to.
+    /// The nodes that can get new replicas.
     pub fn placeable(&self) -> impl Iterator<Item = (NodeId, &MetaNode)> {
         self.nodes
             .iter()
@@ -185,7 +184,7 @@ impl State {
             .map(|(id, node)| (*id, node))
     }
 
-    /// Derives what follows from the topics.
+    /// Rebuilds the index that is derived from the topics.
     pub fn index_groups(&mut self) {
         self.groups = BTreeMap::new();
         for topic in self.topics.values() {
@@ -197,7 +196,7 @@ impl State {
     }
 }
 
-/// The end of a machine that met a command of a newer build.
+/// The error for a command of a newer build. The machine stops at it.
 pub(super) fn newer() -> CommandError {
     CommandError::Newer {
         version: COMMAND_VERSION,
@@ -205,7 +204,7 @@ pub(super) fn newer() -> CommandError {
     }
 }
 
-/// The state of a node; what cannot be read counts as active.
+/// The state of a node. A missing or unknown one counts as active.
 pub(super) fn state_of(node: &MetaNode) -> NodeState {
     match node.info.as_ref().map(|info| info.state()) {
         None | Some(NodeState::Unspecified) => NodeState::Active,
@@ -218,8 +217,8 @@ pub(super) fn address_of(node: &MetaNode) -> &str {
     node.info.as_ref().map_or("", |info| &info.address)
 }
 
-/// The first replica id of a cluster. Clusters begin at different places, so that a node whose
-/// address a node of another cluster once had is never taken for that node's replica.
+/// The first replica id of a cluster. Clusters begin at different ids. So a node at an address that once was
+/// another cluster's is never taken for the replica that was there.
 pub fn first_replica_id(cluster_id: &str) -> ReplicaId {
     // FNV-1a. The result stays below 2^52, which every JSON reader can hold.
     let hash = cluster_id.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, b| {

@@ -1,5 +1,5 @@
-//! The membership of the metadata group: every node of the cluster, at most [`MAX_VOTERS`] of them
-//! with a vote. Pure: one step at a time towards what it should be.
+//! The desired membership of the metadata group: every node of the cluster, at most [`MAX_VOTERS`] of them as
+//! voters. Pure: it returns one step at a time.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,7 @@ use ropewalk_raft_store::types::StoredMembership;
 
 use super::view::{ClusterView, NodeView};
 
-/// Replicas of the metadata group that vote; the rest learn.
+/// Maximum number of voters of the metadata group. The other replicas are learners.
 pub(super) const MAX_VOTERS: usize = 5;
 
 /// The membership as Raft has it.
@@ -18,27 +18,27 @@ pub(super) const MAX_VOTERS: usize = 5;
 pub(super) struct Members {
     pub brokers: BTreeMap<ReplicaId, Broker>,
     pub voters: BTreeSet<ReplicaId>,
-    /// A change of voters has been begun and not ended.
+    /// True while the membership is joint: a change of voters has begun and not ended.
     pub joint: bool,
     /// Replicas whose log has caught up with the leader's.
     pub caught_up: BTreeSet<ReplicaId>,
 }
 
-/// One step.
+/// One step of a membership change.
 #[derive(Debug, PartialEq)]
 pub(super) enum Step {
-    /// Begin to replicate to this one.
+    /// Start to replicate to this replica.
     Learn(ReplicaId, Broker),
-    /// This one has moved.
+    /// This replica has a new address.
     Readdress(ReplicaId, Broker),
-    /// These vote from now on; voters that are no more are dropped.
+    /// These replicas vote from now on; all other voters lose their vote.
     Vote(BTreeSet<ReplicaId>),
-    /// Cease to replicate to these.
+    /// Stop replicating to these replicas.
     Drop(BTreeSet<ReplicaId>),
 }
 
 impl Members {
-    /// What a Raft membership says.
+    /// The members of a Raft membership.
     pub fn of(stored: &StoredMembership, caught_up: BTreeSet<ReplicaId>) -> Members {
         let brokers = stored.nodes().map(|(id, broker)| (*id, broker.clone()));
         let joint = stored.get_joint_config();
@@ -50,8 +50,8 @@ impl Members {
         }
     }
 
-    /// The next step, if there is one. Nodes that are `lost` or leaving give up their vote where
-    /// another can take it.
+    /// The next step, if there is one. Nodes that are `lost` or decommissioning lose their vote if another
+    /// node can have it.
     pub fn next(&self, view: &ClusterView, lost: &BTreeSet<NodeId>) -> Option<Step> {
         let staying = || {
             let nodes = view.nodes.values();

@@ -1,5 +1,5 @@
-//! The metadata on the disk: one small keyed value for each thing that can change by itself, and
-//! the whole as one message for a checkpoint.
+//! The metadata's format on the disk. Each thing that can change by itself has a small keyed value; a
+//! checkpoint is one message with the whole state.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,15 +25,15 @@ const TOPIC: u8 = b't';
 /// A partition, by topic id and number.
 const PARTITION: u8 = b'u';
 
-/// What one entry changed.
+/// The changes by one entry.
 #[derive(Debug, Default)]
 pub(super) struct Touched {
     pub counters: bool,
     pub checkpointed: bool,
     pub nodes: BTreeSet<NodeId>,
-    /// Producers whose epochs are others now, or are forgotten.
+    /// Producers whose epochs were changed or forgotten.
     pub producers: BTreeSet<u64>,
-    /// The topics without their partitions, by name.
+    /// Topics, without their partitions, by name.
     pub topics: BTreeSet<String>,
     pub groups: BTreeSet<GroupId>,
     /// Deleted topics: id and number of partitions.
@@ -41,7 +41,7 @@ pub(super) struct Touched {
 }
 
 impl Touched {
-    /// Whether a view of the cluster is different now.
+    /// True if the entry changed the content of a view.
     pub fn shows(&self) -> bool {
         !(self.nodes.is_empty()
             && self.topics.is_empty()
@@ -49,7 +49,7 @@ impl Touched {
             && self.deleted.is_empty())
     }
 
-    /// The changes as the disk keeps them.
+    /// The changes as effects for the disk.
     pub fn effects(&self, state: &State, checkpointed: u64) -> Vec<Effect> {
         let mut effects = Vec::new();
         if self.counters {
@@ -88,7 +88,7 @@ impl Touched {
     }
 }
 
-/// All of the state as effects.
+/// The whole state as effects.
 pub(super) fn everything(state: &State, checkpointed: u64) -> Vec<Effect> {
     let touched = Touched {
         counters: true,
@@ -102,7 +102,7 @@ pub(super) fn everything(state: &State, checkpointed: u64) -> Vec<Effect> {
     touched.effects(state, checkpointed)
 }
 
-/// The state from its effects, and the log index of the newest checkpoint.
+/// Rebuilds the state, and the log index of the newest checkpoint, from stored values.
 pub(super) fn load(effects: Vec<(Bytes, Bytes)>) -> Result<(State, u64), MachineError> {
     let mut whole = MetaState::default();
     let mut topics: BTreeMap<u64, MetaTopic> = BTreeMap::new();
@@ -152,7 +152,7 @@ pub(super) fn checkpoint(state: &State, applied: u64) -> Bytes {
     message.encode_to_vec().into()
 }
 
-/// The state of a checkpoint, and the log index it is of.
+/// The state in a checkpoint, and its log index.
 pub(super) fn restore(checkpoint: Bytes) -> Result<(State, u64), MachineError> {
     let message: MetaState = read(checkpoint)?;
     let applied = message.applied_index;

@@ -1,7 +1,7 @@
-//! What the cluster is and should be: the metadata group, formation, placement, the controller.
+//! The cluster's actual and desired state: the metadata group, formation, placement, the controller.
 //!
-//! [`Cluster`] is what the other rooms see of it. Records, clients and partitions' own logs never
-//! come in here: the controller writes wishes, and each partition's leader carries them out.
+//! [`Cluster`] is the interface to the other rooms. Records, clients and partitions' own logs do not belong
+//! here. The controller writes the desired state; each partition's leader brings its own Raft group to it.
 
 mod admission;
 pub mod balance;
@@ -52,7 +52,7 @@ pub use service::ClusterService;
 pub use shared::StartError;
 pub use view::ClusterView;
 
-/// The refusal of a request that makes no sense, with its sentence.
+/// The error for a request that is not valid, with its message.
 pub(crate) fn invalid(message: impl Into<String>) -> WireError {
     WireError::new(ErrorCode::InvalidRequest, message)
 }

@@ -1,5 +1,5 @@
-//! What the metadata group does with wishes and facts about replicas: which nodes should hold a
-//! partition, which replicas its Raft membership consists of, and which of them are damaged.
+//! Replicas of partitions, as the metadata group applies commands about them. It keeps the nodes that should
+//! hold a partition, the replicas in its Raft membership, and the damaged ones.
 
 use std::collections::BTreeSet;
 
@@ -11,8 +11,8 @@ use super::frozen::MAX_RETIRING;
 use super::machine::{MetaMachine, Outcome, state_of};
 
 impl MetaMachine {
-    /// The wish. A node that holds a replica already keeps it; any other gets a new one, even if
-    /// an older one there is still on its way out: a replica id is used once.
+    /// Sets the desired nodes. A node that holds a replica keeps it. Any other node gets a new replica, even
+    /// if it has a retiring one: a replica id is used once.
     pub(super) fn move_replicas(&mut self, command: &MoveReplicas) -> Outcome {
         let group = GroupId(command.group_id);
         let partition = self.state.partition(group).ok_or_else(|| unknown(group))?;
@@ -96,9 +96,9 @@ impl MetaMachine {
         Ok(())
     }
 
-    /// The fact: replicas on their way out that are in the membership no more are gone. One of before
-    /// the newest wish says nothing of that: until what was wished for last stands in it, a leader with
-    /// an older picture may yet take in what is on its way out.
+    /// Removes retiring replicas that are no longer in the reported membership. Ignores a membership without
+    /// all desired replicas, if the command asks for that. Until the membership has them all, a leader with
+    /// an older view may still add a retiring replica.
     pub(super) fn settle_replicas(&mut self, command: &SettleReplicas) -> Outcome {
         let group = GroupId(command.group_id);
         let partition = self.state.partition_mut(group);
@@ -120,7 +120,7 @@ impl MetaMachine {
         Ok(None)
     }
 
-    /// The fact: a replica is damaged. It is kept in mind until the replica is gone.
+    /// Marks a replica as damaged until it is gone.
     pub(super) fn replica_damaged(&mut self, command: &ReplicaDamaged) -> Outcome {
         let group = GroupId(command.group_id);
         let partition = self.state.partition_mut(group);
@@ -136,9 +136,9 @@ impl MetaMachine {
         Ok(None)
     }
 
-    /// Wishes for a new replica wherever a damaged one is wished for, on the same node. Where a
-    /// majority may be damaged nothing is wished: the group could not carry it out, and what the
-    /// damaged replicas hold is all there is.
+    /// Replaces each damaged replica in the desired state by a new one on the same node. Replaces none if a
+    /// majority may be damaged: the group could not change its membership, and the damaged replicas hold the
+    /// only data.
     fn replace_damaged(&mut self, group: GroupId) {
         let Some(partition) = self.state.partition(group) else {
             return;
@@ -165,8 +165,8 @@ impl MetaMachine {
     }
 }
 
-/// Whether so many nodes have damaged replicas of a partition that the others may be no majority.
-/// Nodes are counted, and not replicas: the successor of a damaged one, damaged too, adds nothing.
+/// True if the nodes without damaged replicas of a partition may not be a majority. It counts nodes, not
+/// replicas: a damaged successor of a damaged replica adds nothing.
 fn beyond_repair(partition: &MetaPartition) -> bool {
     let held = partition.replicas.iter().chain(&partition.retiring);
     let damaged = held.filter(|replica| partition.damaged.contains(&replica.replica_id));
@@ -174,7 +174,7 @@ fn beyond_repair(partition: &MetaPartition) -> bool {
     nodes.len() * 2 >= partition.replicas.len()
 }
 
-/// Drops the damaged replicas that are neither wished for nor on their way out any more.
+/// Drops the marks of damaged replicas that are neither desired nor retiring.
 fn forget_gone(partition: &mut MetaPartition) {
     let held = partition.replicas.iter().chain(&partition.retiring);
     let held: BTreeSet<u64> = held.map(|replica| replica.replica_id).collect();

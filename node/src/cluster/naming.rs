@@ -1,17 +1,18 @@
-//! Bounds and characters of what nodes say of themselves: the metadata keeps it, clients are sent it, and
-//! logs show it. Pure. Commands in the log are never judged by it: those of older builds stay as they are.
+//! Limits on the strings that nodes report about themselves: the metadata keeps them, clients receive them,
+//! and logs show them. Pure. Commands in the log are never checked by these limits: those of older builds
+//! stay valid.
 
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::v1::{FoundCluster, RegisterNode};
 
 use crate::config::Config;
 
-/// The longest address, in bytes: a domain name of full length, a colon and a port.
+/// Maximum length of an address in bytes: a domain name of full length, a colon and a port.
 const ADDRESS_BYTES: usize = 260;
-/// The longest rack or version, in bytes.
+/// Maximum length of a rack or version in bytes.
 const NAME_BYTES: usize = 255;
 
-/// Refuses settings with which no cluster would take the node.
+/// Refuses settings that no cluster would accept from the node.
 pub fn check_config(config: &Config) -> Result<(), WireError> {
     let external = config.external.as_ref();
     check_registration(&RegisterNode {
@@ -23,7 +24,7 @@ pub fn check_config(config: &Config) -> Result<(), WireError> {
     })
 }
 
-/// Refuses a registration with a field that is too long, or not of the kind it must be.
+/// Refuses a registration with a field that is too long or malformed.
 pub(super) fn check_registration(node: &RegisterNode) -> Result<(), WireError> {
     check_address("address", &node.address)?;
     let optional = [
@@ -39,14 +40,14 @@ pub(super) fn check_registration(node: &RegisterNode) -> Result<(), WireError> {
     check_name("version", &node.version)
 }
 
-/// Refuses a founding with an address that is none.
+/// Refuses a founding plan with a malformed address.
 pub(super) fn check_founding(plan: &FoundCluster) -> Result<(), WireError> {
     check_name("cluster id", &plan.cluster_id)?;
     let mut nodes = plan.nodes.iter();
     nodes.try_for_each(|node| check_address("address", &node.address))
 }
 
-/// Refuses what is no `host:port`.
+/// Refuses a string that is not a `host:port`.
 pub(super) fn check_address(name: &str, address: &str) -> Result<(), WireError> {
     let wrong = |why: &str| Err(refused(name, address, why));
     if address.len() > ADDRESS_BYTES {
@@ -81,12 +82,12 @@ fn check_name(name: &str, text: &str) -> Result<(), WireError> {
     }
 }
 
-/// Control characters, and those that break or turn around a line.
+/// True for control characters, and for those that break a line or change its direction.
 fn is_unprintable(c: char) -> bool {
     c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// Quotes only the beginning of what was sent.
+/// The refusal of a string. It quotes only the beginning.
 fn refused(name: &str, text: &str, why: &str) -> WireError {
     let shown: String = text.chars().take(64).collect();
     WireError::new(

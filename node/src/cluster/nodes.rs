@@ -1,4 +1,4 @@
-//! What the metadata group does with commands about nodes.
+//! Commands about nodes, as the metadata group applies them.
 
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::ids::{GroupId, NodeId};
@@ -12,10 +12,11 @@ use super::frozen::MAX_NODES;
 use super::machine::{MetaMachine, Outcome, address_of, first_replica_id, state_of};
 use super::{invalid, starts};
 
-/// Bytes of a node's incarnation.
+/// Length of a node's incarnation in bytes.
 pub const INCARNATION_BYTES: usize = 16;
 
-/// What a node is told that was removed. It may not have heard: the others speak to it no more.
+/// The refusal of a node that was removed. It may not know of its removal, since the others no longer contact
+/// it.
 pub(super) fn removed(id: NodeId) -> WireError {
     WireError::new(
         ErrorCode::NodeRemoved,
@@ -26,8 +27,8 @@ pub(super) fn removed(id: NodeId) -> WireError {
     )
 }
 
-/// The refusal of a process whose node is another process, or was one since: its data directory is a copy, or
-/// an older state of the node's own.
+/// The refusal of a process while another one runs under the node's identity, or after one has. Its data
+/// directory is a copy, or an older state of the node's own.
 pub(super) fn started_twice(id: NodeId, address: &str) -> WireError {
     WireError::new(
         ErrorCode::StartedTwice,
@@ -53,7 +54,7 @@ pub(super) fn address_in_use(holder: NodeId, command: &RegisterNode) -> WireErro
     )
 }
 
-/// The refusal of a new node that does not answer at the address it names.
+/// The refusal of a new node that does not answer at its registered address.
 pub(super) fn not_at_its_address(command: &RegisterNode) -> WireError {
     let incarnation = beginning_of(&command.incarnation);
     let address = &command.address;
@@ -66,7 +67,7 @@ pub(super) fn not_at_its_address(command: &RegisterNode) -> WireError {
     )
 }
 
-/// The refusal of a registration that is not its node's own.
+/// The refusal of a registration that differs from the node's own.
 pub(super) fn says_otherwise(command: &RegisterNode) -> WireError {
     let incarnation = beginning_of(&command.incarnation);
     let address = &command.address;
@@ -79,7 +80,7 @@ pub(super) fn says_otherwise(command: &RegisterNode) -> WireError {
     )
 }
 
-/// The refusal of a node that is older than what the cluster may have written.
+/// The refusal of a node with an older command version than the cluster may have written.
 pub(super) fn too_old(command: &RegisterNode, understood: u32) -> WireError {
     let (version, known) = (&command.version, command.command_version);
     WireError::new(
@@ -93,15 +94,15 @@ pub(super) fn too_old(command: &RegisterNode, understood: u32) -> WireError {
     )
 }
 
-/// First bytes of an incarnation, as messages and logs show it.
+/// The first bytes of an incarnation, for messages and logs.
 fn beginning_of(incarnation: &[u8]) -> String {
     let bytes = incarnation.iter().take(4);
     bytes.map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl MetaMachine {
-    /// The first command of a cluster's life. The same plan again changes nothing, since every
-    /// founding node proposes it until it is applied.
+    /// Founds the cluster. It is the first command of a cluster. The same plan again changes nothing, since
+    /// every founding node proposes it until it is applied.
     pub(super) fn found_cluster(&mut self, command: &FoundCluster) -> Outcome {
         if self.state.cluster_id == command.cluster_id && !command.cluster_id.is_empty() {
             return Ok(None);
@@ -131,8 +132,8 @@ impl MetaMachine {
         Ok(None)
     }
 
-    /// A node tells where it is. An unknown incarnation is a new node; at an address that another
-    /// node held, it takes that node's place if the proposer has found it dead.
+    /// Registers a node at its address. An unknown incarnation is a new node. At an address of another node,
+    /// it replaces that node if the proposer has found it dead.
     pub(super) fn register_node(&mut self, command: &RegisterNode) -> Outcome {
         if command.incarnation.len() != INCARNATION_BYTES || command.address.is_empty() {
             return Err(invalid(
@@ -195,8 +196,8 @@ impl MetaMachine {
         Ok(id)
     }
 
-    /// The node whose place a new one takes. Only the proposer knows who is dead, and names it; commands
-    /// of before version 9 mean whoever holds the address.
+    /// The node that a new one replaces. Only the proposer knows which nodes are dead, and it names the node.
+    /// Commands before version 9 mean the holder of the address.
     fn lost_by(&self, command: &RegisterNode) -> Result<Option<NodeId>, WireError> {
         let at_address = self.state.nodes.iter().find(|(_, node)| {
             address_of(node) == command.address && state_of(node) != NodeState::Removed
@@ -210,7 +211,7 @@ impl MetaMachine {
         }
     }
 
-    /// Gives every replica of a node that lost its data to the node that stands in its place.
+    /// Gives every replica of a node that lost its data to the node that replaces it.
     fn hand_over(&mut self, lost: NodeId, heir: NodeId) {
         let held = self.state.partitions().filter(|partition| {
             let mut replicas = partition.replicas.iter();
@@ -234,7 +235,7 @@ impl MetaMachine {
         self.put_state(lost, NodeState::Removed);
     }
 
-    /// What the operator, or the controller, wants of a node.
+    /// Sets the state that the operator, or the controller, wants for a node.
     pub(super) fn set_node_state(&mut self, command: &SetNodeState) -> Outcome {
         let id = NodeId(command.node_id);
         let node = self.state.nodes.get(&id).ok_or_else(|| unknown(id))?;
@@ -268,7 +269,7 @@ impl MetaMachine {
         }
     }
 
-    /// What stays must be able to hold every topic's replicas.
+    /// Checks that the remaining nodes can hold every topic's replicas.
     fn check_decommission(&self, id: NodeId) -> Result<(), WireError> {
         let stays = |state| matches!(state, NodeState::Active | NodeState::Draining);
         let nodes = self.state.nodes.iter();
@@ -363,7 +364,7 @@ fn info_of(id: NodeId, command: &RegisterNode, state: NodeState) -> NodeInfo {
     }
 }
 
-/// A known node as it would be after its registration.
+/// The metadata of a known node after its registration.
 pub(super) fn refreshed(node: &MetaNode, id: NodeId, command: &RegisterNode) -> MetaNode {
     let before = node.info.as_ref().map_or("", |info| &info.external);
     MetaNode {

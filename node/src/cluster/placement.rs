@@ -1,12 +1,12 @@
-//! Which nodes hold a partition: a consistent ring, with the load bounded as tightly as it can be.
+//! Placement of a partition's replicas: a consistent hash ring with the tightest possible bound on load.
 //!
-//! Every node stands on the ring at [`POINTS_PER_NODE`] points; a partition walks clockwise from
-//! its own point. It takes the nodes it meets, save that a rack it has no replica in goes before
-//! one it has, and a node that holds less before one that holds more. Replicas and preferred
-//! leaders come out even to within one, and a node that joins or leaves touches only its share.
+//! Every node has [`POINTS_PER_NODE`] points on the ring; a partition walks clockwise from its own point. It
+//! prefers nodes in racks without a replica of the partition, then nodes that hold less, then those that the
+//! walk meets first. Replicas and preferred leaders differ by at most one between nodes, and a node that
+//! joins or leaves moves only its share.
 //!
-//! Pure, and the same on every node and in every version: SipHash-2-4 with a zero key over the
-//! big-endian bytes of the ids.
+//! Pure, and the same on every node and in every version: SipHash-2-4 with a zero key over the big-endian
+//! bytes of the ids.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::{Hash, Hasher};
@@ -14,10 +14,10 @@ use std::hash::{Hash, Hasher};
 use hashring::HashRing;
 use ropewalk_proto::ids::NodeId;
 
-/// Points of one node on the ring.
+/// Points of each node on the ring.
 const POINTS_PER_NODE: u32 = 32;
 
-/// A node that can take replicas, and what it holds already.
+/// A node that can take replicas, with its present load.
 #[derive(Debug, Clone)]
 pub struct Slot {
     /// The node.
@@ -26,7 +26,7 @@ pub struct Slot {
     pub rack: String,
     /// Replicas it holds, of all topics.
     pub replicas: usize,
-    /// Partitions it should lead, of all topics.
+    /// Partitions whose preferred leader it is, of all topics.
     pub leaders: usize,
 }
 
@@ -42,7 +42,7 @@ impl Slot {
     }
 }
 
-/// The ring of some nodes.
+/// The hash ring of a set of nodes.
 #[derive(Debug)]
 pub(super) struct Ring {
     ring: HashRing<Point>,
@@ -61,7 +61,7 @@ impl Hash for Point {
     }
 }
 
-/// A partition's place on the ring.
+/// The position of a partition on the ring.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Key {
     pub topic: u64,
@@ -85,7 +85,7 @@ impl Ring {
         Ring { ring }
     }
 
-    /// The turn at which a partition meets each node, walking clockwise.
+    /// The rank of each node in the clockwise walk from a partition's position.
     pub fn turns(&self, key: Key) -> BTreeMap<NodeId, usize> {
         let points = self.ring.get_with_replicas(&key, self.ring.len() + 1);
         let mut turns = BTreeMap::new();
@@ -97,8 +97,8 @@ impl Ring {
     }
 }
 
-/// The nodes of each partition of a new topic, the preferred leader first. There are at least as
-/// many slots as replicas.
+/// The nodes of each partition of a new topic, the preferred leader first. The caller passes at least as many
+/// slots as replicas.
 pub fn place(topic: u64, partitions: u32, replicas: u32, slots: &[Slot]) -> Vec<Vec<NodeId>> {
     let ring = Ring::new(slots.iter().map(|slot| slot.node));
     let mut of_topic: BTreeMap<NodeId, usize> = BTreeMap::new();
@@ -136,7 +136,8 @@ pub fn place(topic: u64, partitions: u32, replicas: u32, slots: &[Slot]) -> Vec<
     places
 }
 
-/// The node that should hold one more replica of a partition that `taken` hold already, in `racks`.
+/// The best node for one more replica of a partition. The nodes in `taken`, in the racks of `racks`, hold the
+/// others.
 pub(super) fn next_slot<'a>(
     slots: &'a mut [Slot],
     taken: &[NodeId],
@@ -150,8 +151,8 @@ pub(super) fn next_slot<'a>(
     })
 }
 
-/// Reorders each partition's nodes, whose first is its preferred leader, until no node of `led`
-/// leads two partitions more than another that could take one over, directly or in a chain.
+/// Reorders each partition's nodes, the first of which is its preferred leader. It ends when no node leads
+/// two partitions more than another that could take one over, directly or through a chain.
 pub(super) fn even_leaders<'a>(
     places: impl Iterator<Item = &'a mut Vec<NodeId>>,
     led: &mut BTreeMap<NodeId, usize>,
@@ -164,7 +165,7 @@ pub(super) fn even_leaders<'a>(
             .iter()
             .find_map(|(_, from)| chain_from(*from, &places, led));
         let Some(chain) = chain else { return };
-        // From the far end, so that each partition is still led by whom the chain says.
+        // From the far end of the chain, so that each partition still has the leader that the chain expects.
         for (partition, to) in chain.into_iter().rev() {
             let Some(nodes) = places.get_mut(partition) else {
                 return;
@@ -183,8 +184,8 @@ pub(super) fn even_leaders<'a>(
     }
 }
 
-/// Partitions and their new leaders, each led by the new leader of the one before, that take one
-/// partition off `from` and give one to a node that leads at least two fewer.
+/// A chain of partitions and their new leaders that takes one partition from `from` and gives one to a node
+/// that leads at least two fewer. The new leader of one partition gives up the next one.
 fn chain_from(
     from: NodeId,
     places: &[&mut Vec<NodeId>],

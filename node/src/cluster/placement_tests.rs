@@ -1,4 +1,4 @@
-//! What placement promises, over many shapes of cluster.
+//! The properties of placement, for many shapes of cluster.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -73,7 +73,7 @@ fn view(places: &[Vec<NodeId>], nodes: u64, racks: u64) -> ClusterView {
     }
 }
 
-/// Carries moves out at once.
+/// Applies moves at once.
 fn carry_out(view: &mut ClusterView, moves: &[(GroupId, Vec<NodeId>)]) {
     let topics = view.topics.values_mut();
     for partition in topics.flat_map(|topic| &mut topic.partitions) {
@@ -88,7 +88,7 @@ fn carry_out(view: &mut ClusterView, moves: &[(GroupId, Vec<NodeId>)]) {
     }
 }
 
-/// Asks for moves and carries them out until there are none; returns the replicas that moved.
+/// Computes and applies moves until there are none. Returns the number of replicas that moved.
 fn settle(view: &mut ClusterView, lost: &BTreeSet<NodeId>) -> usize {
     let mut moved = 0;
     for _ in 0..20 {
@@ -214,7 +214,7 @@ proptest! {
         prop_assert!(spread(&counts(places.iter().flatten()), nodes) <= 1);
         prop_assert!(spread(&counts(places.iter().filter_map(|p| p.first())), nodes) <= 1);
         prop_assert_eq!(&places, &place(topic, partitions, replicas, &slots(nodes, 1)));
-        // Nothing is left to be moved.
+        // No move is left.
         prop_assert_eq!(rebalance(&view(&places, nodes, 1), &BTreeSet::new()), vec![]);
     }
 

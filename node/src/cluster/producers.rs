@@ -1,7 +1,8 @@
-//! Producer ids and their epochs, each of which the metadata group gives out once.
+//! Producer ids and their epochs. The metadata group allocates each of them once.
 //!
-//! Most producers have only an id, and epoch 0. Epochs of the producers that renewed theirs last are kept. No
-//! other epoch is above the highest forgotten one, and the next epoch of such a producer is above that.
+//! Most producers have only an id and epoch 0. The metadata keeps the epochs of the producers that renewed
+//! theirs most recently. No other epoch is above the highest forgotten one, and the next epoch of such a
+//! producer is above that.
 
 use std::collections::BTreeMap;
 
@@ -13,14 +14,14 @@ use ropewalk_proto::v1::{
 use super::invalid;
 use super::machine::{MetaMachine, Outcome};
 
-/// The most producer ids one command draws.
+/// Maximum number of producer ids in one allocation.
 const MAX_PRODUCER_IDS: u64 = 100_000;
-/// Producers whose epochs are kept; the one that renewed its own longest ago makes room.
+/// Maximum number of producers whose epochs are kept. The least recently renewed one is forgotten first.
 const EPOCHS_KEPT: usize = 10_000;
-/// The last epoch of a producer: an i16 in the batch header.
+/// The highest epoch of a producer: an i16 in the batch header.
 pub const LAST_PRODUCER_EPOCH: u32 = i16::MAX as u32;
 
-/// The epochs of producers that renewed theirs.
+/// The epochs of producers that have renewed theirs.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Epochs {
     by_id: BTreeMap<u64, MetaProducer>,
@@ -30,7 +31,7 @@ pub(super) struct Epochs {
     pub forgotten: Forgotten,
 }
 
-/// Bounds on the epochs that were forgotten.
+/// Bounds on the forgotten epochs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Forgotten {
     /// All forgotten ids are below this.
@@ -54,8 +55,8 @@ impl Epochs {
         self.by_id.insert(producer.producer_id, producer);
     }
 
-    /// The epoch behind all that a producer had, also behind the one it says it has: an older node may have
-    /// given it that. `None` once there is none left.
+    /// The next epoch: above every epoch that the producer had, and above the one that it claims, which an
+    /// older node may have given it. `None` if no epoch is left.
     fn next(&self, id: u64, claimed: u32) -> Option<u32> {
         let forgotten = match id < self.forgotten.below_id {
             true => self.forgotten.epoch,
@@ -69,7 +70,8 @@ impl Epochs {
         (next <= LAST_PRODUCER_EPOCH).then_some(next)
     }
 
-    /// Keeps an epoch; returns the producer whose epoch is forgotten for it. `next_id` was not given out.
+    /// Keeps an epoch. Returns the producer whose epoch is forgotten to make room. Id `next_id` is not
+    /// allocated yet.
     fn keep(&mut self, id: u64, epoch: u32, next_id: u64) -> Option<u64> {
         if let Some(before) = self.by_id.remove(&id) {
             self.by_renewal.remove(&before.renewal);
@@ -95,7 +97,7 @@ impl Epochs {
 }
 
 impl MetaMachine {
-    /// The first producer id that was not given out.
+    /// The lowest producer id that is not allocated.
     pub fn next_producer_id(&self) -> u64 {
         self.state.next.producer
     }
@@ -114,8 +116,8 @@ impl MetaMachine {
         })))
     }
 
-    /// Gives a producer an epoch that nobody had. One whose id was never given out, or has no epoch left,
-    /// gets a new id.
+    /// Gives a producer an epoch that no producer has had with its id. A producer whose id was never
+    /// allocated, or that has no epoch left, gets a new id.
     pub(super) fn renew_producer(&mut self, command: &RenewProducer) -> Outcome {
         let id = command.producer_id;
         let next_id = self.state.next.producer;
@@ -168,7 +170,7 @@ mod tests {
             assert_eq!(renew(id, 0), Some((1, None)));
         }
         assert_eq!(renew(500_000, 0), Some((1, Some(1))));
-        // What is known of all that are forgotten holds for those that never had an epoch, too.
+        // The bound on the forgotten epochs also covers producers that never had one.
         assert_eq!(renew(1, 0), Some((9, Some(2))));
         assert_eq!(renew(600_000, 0), Some((9, Some(3))));
         assert_eq!(renew(1_000_001, 0), Some((1, Some(4))));

@@ -1,4 +1,4 @@
-//! Commands on their way to the metadata group, wherever it is led.
+//! Proposals to the metadata group, whichever node leads it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,12 +24,12 @@ use super::shared::{Meta, Shared};
 use super::{admission, naming};
 use crate::raft_outcome::Unanswered;
 
-/// Between two attempts while there is no leader.
+/// Pause between two attempts while there is no leader.
 const RETRY: Duration = Duration::from_millis(50);
-/// How long a proposer waits to see its own command applied on its own node.
+/// Maximum time that a proposer waits until its own node has applied its command.
 const SEEN_WITHIN: Duration = Duration::from_secs(1);
 
-/// Proposes until the group has answered or `within` is over.
+/// Proposes until the group has answered or `within` has passed.
 pub(super) async fn propose(
     shared: &Arc<Shared>,
     kind: meta_command::Kind,
@@ -63,8 +63,8 @@ pub(super) async fn propose(
     }
 }
 
-/// Whether a command may be proposed again though it may have been applied: it then changes
-/// nothing, or wastes a few numbers. A deletion may not: by then another topic may have the name.
+/// True if a command may be proposed again after an unknown outcome: a second time it changes nothing, or
+/// wastes a few numbers. False for a deletion: by then another topic may have the name.
 fn repeatable(kind: &meta_command::Kind) -> bool {
     use meta_command::Kind;
     match kind {
@@ -85,7 +85,7 @@ fn repeatable(kind: &meta_command::Kind) -> bool {
     }
 }
 
-/// The version of a node that applies this command.
+/// The lowest command version of a node that can apply this command.
 fn version_of(kind: &meta_command::Kind) -> u32 {
     match kind {
         meta_command::Kind::ReplicaDamaged(_) => 2,
@@ -103,7 +103,7 @@ fn version_of(kind: &meta_command::Kind) -> u32 {
         meta_command::Kind::GrowTopic(_) | meta_command::Kind::PartitionFenced(_) => 3,
         meta_command::Kind::RaiseReplicas(_) => RAISE_SINCE_VERSION,
         meta_command::Kind::RenewProducer(_) => PRODUCERS_SINCE_VERSION,
-        // What is written there is understood by no older build.
+        // Older builds do not understand the contents of this topic.
         meta_command::Kind::CreateTopic(topic) if topic.name == GROUPS_TOPIC => {
             GROUPS_SINCE_VERSION
         }
@@ -137,7 +137,8 @@ fn version_of(kind: &meta_command::Kind) -> u32 {
     }
 }
 
-/// Refuses a command that some node of the cluster could not apply: its metadata would stop there.
+/// Refuses a command that some node of the cluster cannot apply. That node's metadata replica would stop
+/// there.
 fn check_version(meta: &Meta, command: &MetaCommand) -> Result<(), WireError> {
     if let Some(meta_command::Kind::AlterTopic(topic)) = &command.kind
         && let Some(setting) = frozen::unknown_setting(&topic.changed)
@@ -155,7 +156,7 @@ fn check_version(meta: &Meta, command: &MetaCommand) -> Result<(), WireError> {
         _ => meta.state.machine().oldest_understood(),
     };
     match oldest {
-        // Of a node that founded the cluster nothing is known until it registers.
+        // The version of a founding node is unknown until it registers.
         Some((node, 0)) => Err(WireError::new(
             ErrorCode::NoLeader,
             format!("node {node} has not registered yet; try again shortly"),
@@ -171,7 +172,7 @@ fn check_version(meta: &Meta, command: &MetaCommand) -> Result<(), WireError> {
     }
 }
 
-/// A topic that exists, and is as asked for, was created by the attempt that got no answer.
+/// Turns `TopicExists` into success if the topic is as requested: the attempt without an answer created it.
 fn made_before(
     shared: &Shared,
     kind: &meta_command::Kind,
@@ -193,7 +194,7 @@ fn made_before(
     }
 }
 
-/// Whether another leader, soon, may answer where this attempt found none.
+/// True if a leader elsewhere may accept the command soon.
 fn is_elsewhere(code: ErrorCode) -> bool {
     matches!(
         code,
@@ -271,8 +272,8 @@ pub(super) async fn propose_here(
     })
 }
 
-/// Waits until this node has applied what it proposed, so that it sees its own changes, and turns
-/// the answer into what the proposer wants to know.
+/// Waits until this node has applied its own command, so that its view shows the change. Converts the answer
+/// into the proposer's result.
 async fn finish(
     shared: &Shared,
     answer: ProposeMetaAnswer,

@@ -1,8 +1,9 @@
-//! Sizes and durations as an operator writes them, for settings of topics and for the command line.
+//! Parsers for sizes and durations in an operator's notation, for topic settings and the command line.
 
 use std::time::Duration;
 
-/// Units of a size, and bytes of each. With a `B` alone they are decimal; all others are powers of two.
+/// Units of a size, with their bytes. Those that end in a plain `B` are decimal; all others are powers of
+/// two.
 const SIZE_UNITS: &[(&str, u64)] = &[
     ("", 1),
     ("B", 1),
@@ -23,12 +24,12 @@ const SIZE_UNITS: &[(&str, u64)] = &[
 /// A size in bytes, more than zero (`65536`, `64KiB`, `64K`, `1GB`). Whole numbers only: `1536KiB`, not `1.5MiB`.
 ///
 /// # Errors
-/// Description of the mistake, without the text itself.
+/// A description of the error, without the text itself.
 pub fn size(text: &str) -> Result<u64, &'static str> {
     signed_size(text).map(i64::unsigned_abs)
 }
 
-/// A size for a field of the wire that is signed.
+/// A size for a signed field of the wire format.
 ///
 /// # Errors
 /// As for [`size`].
@@ -55,7 +56,7 @@ pub fn signed_size(text: &str) -> Result<i64, &'static str> {
 /// A duration with its unit, longer than zero (`250ms`, `30s`, `7d`).
 ///
 /// # Errors
-/// Description of the mistake, without the text itself.
+/// A description of the error, without the text itself.
 pub fn duration(text: &str) -> Result<Duration, &'static str> {
     let parsed = humantime::parse_duration(text.trim())
         .map_err(|_| "not a duration; write a number and its unit, as in 250ms, 30s or 7d")?;
@@ -77,7 +78,7 @@ pub fn duration_ms(text: &str) -> Result<i64, &'static str> {
     }
 }
 
-/// Either no limit (`unlimited`, `none`, `-1`), as -1, or what `parse` reads.
+/// -1 for no limit (`unlimited`, `none`, `-1`); otherwise the value that `parse` returns.
 ///
 /// # Errors
 /// As for `parse`.

@@ -1,9 +1,9 @@
-//! Internal topics get more replicas as nodes come.
+//! Internal topics get more replicas as nodes join.
 //!
-//! What groups have committed is acknowledged, so it must outlive a node; but the internal topic is made
-//! for the first group, perhaps when there is one node only. So the controller wishes for more replicas
-//! of it as soon as there are nodes to hold them, and the partitions' leaders bring them in as in any
-//! move. How many replicas other topics have is their owners' business, and never changed here.
+//! Committed offsets of groups are acknowledged, so they must survive the loss of a node. But the internal
+//! topic is created for the first group, possibly while there is only one node. Therefore the controller
+//! requests more replicas of it as soon as there are nodes for them, and the partitions' leaders add them as
+//! in any move. The owners of other topics set their number of replicas; it never changes here.
 
 use std::collections::BTreeSet;
 
@@ -18,11 +18,11 @@ use super::placement::{Key, Ring, Slot, next_slot};
 use super::topics::unknown;
 use super::view::{ClusterView, TopicView};
 
-/// The replicas of each partition of an internal topic, as far as there are nodes.
+/// Number of replicas of each partition of an internal topic, if there are enough nodes.
 pub const INTERNAL_REPLICAS: usize = 3;
 
-/// What internal topics should have beyond what they have, now that these nodes are there. None onto a
-/// node that is silent: while it is, its replica would only be one more that a majority is counted of.
+/// The increases that internal topics need, with the nodes that are available now. Silent nodes get no
+/// replica: it would only raise the size of a majority.
 pub(super) fn due(view: &ClusterView, alive: impl Fn(NodeId) -> bool) -> Vec<RaiseReplicas> {
     if view.understood < RAISE_SINCE_VERSION {
         return Vec::new();
@@ -43,14 +43,14 @@ pub(super) fn due(view: &ClusterView, alive: impl Fn(NodeId) -> bool) -> Vec<Rai
     raise.collect()
 }
 
-/// Whether no replica is on its way out. Two of one partition on one node, an old one and a new one, would
-/// be two voters that are lost together.
+/// True if no replica is retiring. Otherwise a node could hold a retiring and a new replica of one partition:
+/// two voters that would be lost together.
 fn is_settled(topic: &TopicView) -> bool {
     topic.partitions.iter().all(|one| one.retiring.is_empty())
 }
 
 impl MetaMachine {
-    /// The wish. All partitions get what is missing, or none.
+    /// Adds the missing replicas to the desired state of all partitions, or of none.
     pub(super) fn raise_replicas(&mut self, command: &RaiseReplicas) -> Outcome {
         let name = &command.topic;
         let topic = self.state.topics.get(name).ok_or_else(|| unknown(name))?;
@@ -81,7 +81,7 @@ impl MetaMachine {
         Ok(None)
     }
 
-    /// The nodes that each partition of a topic gets beyond those it has.
+    /// The additional nodes for each partition of a topic.
     fn additions(
         &self,
         topic: &MetaTopic,

@@ -1,5 +1,5 @@
-//! What this node leads, told to every other node: at once when it changes, and each second, which
-//! is also how the others know that it lives.
+//! Reports of this node's leaderships to every other node: at once after a change, and every second. They
+//! also serve as heartbeats.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -21,14 +21,14 @@ use super::shared::{Meta, Shared};
 use super::view::ClusterView;
 use crate::config::REPORT_EVERY;
 
-/// Limit on the groups that one report may name and this node does not know.
+/// Maximum number of groups in one report that this node does not know.
 const UNKNOWN_GROUPS: usize = 4_096;
-/// How long a change waits for others to go along with it.
+/// Time that a change waits for further changes to join its report.
 const GATHER: Duration = Duration::from_millis(10);
-/// Extra time for each group this node leads: a report names all of them.
+/// Extra wait for each group that this node leads: a report contains all of them.
 const GATHER_EACH: Duration = Duration::from_micros(50);
 
-/// Keeps one task for each other node of the cluster.
+/// Runs one reporting task for each other node of the cluster.
 pub(super) async fn report_to_all(shared: Arc<Shared>) {
     let mut views = shared.view.subscribe();
     let mut tasks: BTreeMap<NodeId, (String, AbortOnDropHandle<()>)> = BTreeMap::new();
@@ -48,15 +48,15 @@ pub(super) async fn report_to_all(shared: Arc<Shared>) {
                 (address, AbortOnDropHandle::new(tokio::spawn(task)))
             });
         }
-        // The voters of the metadata group change without a change of the view.
+        // The voters of the metadata group can change without a change of the view.
         if let Ok(Err(_)) = timeout(REPORT_EVERY, views.changed()).await {
             return;
         }
     }
 }
 
-/// The nodes that hold replicas, of partitions or with a vote of the metadata group: only their clocks count.
-/// A replica that is being added counts once it is complete, so joining alone gives no node a say.
+/// The nodes that hold replicas of partitions or vote in the metadata group: only their clocks count. A
+/// replica that is being added counts once it has caught up, so a node gets no vote just by joining.
 pub(super) fn holders(view: &ClusterView, voters: BTreeSet<NodeId>) -> BTreeSet<NodeId> {
     let settled = view.partitions().flat_map(|partition| {
         let arrived = partition.retiring.is_empty();
@@ -135,8 +135,8 @@ fn to_wire(group: GroupId, info: LeaderInfo) -> PartitionReport {
     }
 }
 
-/// The plausible leaderships of a report: those of groups the node holds a replica of, as far as is known
-/// here.
+/// The plausible leaderships of a report: those of groups that the node holds a replica of. A bounded number
+/// of groups that this node does not know pass too.
 pub(super) fn believed(
     machine: &MetaMachine,
     node: NodeId,
@@ -149,7 +149,7 @@ pub(super) fn believed(
             .map_err(|error| WireError::new(ErrorCode::InvalidRequest, error.to_string()))?;
         let (group, info) = from_wire(node, report);
         let holds = machine.holds(node, group);
-        // One that is unknown is one that this node is about to hear of.
+        // This node may not have applied the creation of the group yet.
         unknown += usize::from(holds.is_none());
         if holds.unwrap_or(unknown <= UNKNOWN_GROUPS) {
             believed.push((group, info));

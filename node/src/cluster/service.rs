@@ -1,5 +1,5 @@
-//! What other nodes ask of this room. `Hello` and `Form` are answered from the first moment on,
-//! the rest once the node is in a cluster.
+//! The service for other nodes. It answers `Hello` and `Form` from the first moment on, the other calls once
+//! the node is in a cluster.
 
 use std::sync::Arc;
 
@@ -55,7 +55,7 @@ impl cluster_server::Cluster for ClusterService {
         naming::check_founding(&plan)?;
         let FoundCluster { cluster_id, nodes } = plan;
         if let Some(cluster) = &self.shared.config.member_of {
-            // The plan of its own cluster it would have kept, had it not lost it.
+            // A plan of its own cluster would be on its disk, had it not lost its data.
             return Err(Status::from(invalid(format!(
                 "this node belongs to cluster {cluster}, and founds no other"
             ))));
@@ -82,7 +82,7 @@ impl cluster_server::Cluster for ClusterService {
             version: call.version,
             command_version: call.command_version,
             external: call.external,
-            in_place_of: None, // for who leads the metadata group to say
+            in_place_of: None, // set by the leader of the metadata group
             start: call.start,
         };
         naming::check_registration(&node)?;
@@ -108,7 +108,7 @@ impl cluster_server::Cluster for ClusterService {
         self.check_cluster(&call.cluster_id, &cluster_id)?;
         let command = call.command.unwrap_or_default();
         if command.kind.is_none() {
-            // An entry that some nodes can't apply would stop their metadata.
+            // An entry that some nodes cannot apply would stop their metadata replicas.
             return Err(Status::from(WireError::new(
                 ErrorCode::UnsupportedVersion,
                 "the node that leads the metadata group is older than this command; upgrade it",
@@ -136,13 +136,15 @@ impl cluster_server::Cluster for ClusterService {
             _ => Some(nodes::started_twice(node, address_of(&known))),
         };
         if let Some(refusal) = refusal {
-            // Only who leads the metadata group is believed in this, so nobody else says it.
+            // Other nodes accept this refusal only from the leader of the metadata group, so no other node
+            // sends it.
             return Err(Status::from(match meta.leads() {
                 true => refusal,
                 false => WireError::new(ErrorCode::NotServing, refusal.message),
             }));
         }
-        // A start that is not registered yet may be a copy's: it ends nothing that another one leads.
+        // A start that is not registered yet may be a copy's. Its report must not end the leaderships of
+        // another start.
         let full = call.full && (known.start.is_none() || known.start == call.start);
         let leading = report::believed(&meta.state.machine(), node, call.leading)?;
         self.shared.leaders.heard(node, leading, full);
@@ -156,7 +158,7 @@ impl cluster_server::Cluster for ClusterService {
 }
 
 impl ClusterService {
-    /// Address of the caller in the metadata.
+    /// The address of the caller in the metadata.
     fn known_address(&self, call: &HelloCall) -> Option<String> {
         let machine = self.shared.meta().ok()?.state.machine();
         let mut nodes = machine.nodes();
@@ -164,7 +166,8 @@ impl ClusterService {
         known.map(|(_, node)| address_of(node).to_owned())
     }
 
-    /// A node of another cluster may find this one at an address it once knew.
+    /// Refuses a call meant for another cluster. A node of that cluster may find this node at an address it
+    /// once knew.
     fn check_cluster(&self, called: &str, own: &str) -> Result<(), WireError> {
         if called.is_empty() || called == own {
             return Ok(());

@@ -1,5 +1,5 @@
-//! A topic's settings: their defaults in this build, and how an operator writes them. Their ranges are
-//! in `frozen`.
+//! A topic's settings: this build's defaults, and their names and values in an operator's notation. Their
+//! ranges are in `frozen`.
 
 use ropewalk_proto::error::WireError;
 use ropewalk_proto::v1::{Cleanup, Partitioner, TopicSettings};
@@ -10,15 +10,15 @@ use super::{frozen, invalid, quantity};
 pub const UNLIMITED: i64 = -1;
 const DAY_MS: i64 = 24 * 3_600 * 1_000;
 const MIB: u64 = 1 << 20;
-/// How long a record without a value stays readable once it is compacted, if nobody says otherwise.
+/// Default time for which a tombstone stays readable after its compaction.
 const DELETE_HORIZON_MS: i64 = DAY_MS;
-/// How much of a log is to be compacted before it is, in percent, if nobody says otherwise.
+/// Default share of a log, in percent, that must be uncompacted before compaction starts.
 const MIN_DIRTY_PERCENT: u32 = 50;
 /// Default bound on the time by which a record's timestamp may be ahead of its leader's clock.
 const MAX_TIMESTAMP_AHEAD_MS: i64 = 3_600 * 1_000;
 
-/// Settings of a new topic where its creator names none. The proposer writes them into the command:
-/// another build may have others, so `apply` never reads them.
+/// Defaults for the settings that the creator of a topic leaves out. The proposer writes them into the
+/// command. `apply` never reads them, since another build may have others.
 pub fn defaults() -> TopicSettings {
     #[cfg(test)]
     if let Some(others) = tests::TOMORROW.get() {
@@ -31,33 +31,33 @@ pub fn defaults() -> TopicSettings {
         segment_bytes: 64 * MIB,
         max_batch_bytes: MIB as u32,
         partitioner: Partitioner::Ring as i32,
-        // Of compaction 0 is the default: what nodes of older versions keep, too.
+        // For the compaction settings, 0 is the default. Nodes of older versions keep 0, too.
         ..TopicSettings::default()
     }
 }
 
-/// Whether of each key only the last record is to stay.
+/// True if compaction keeps only the last record of each key.
 pub fn compacts(settings: &TopicSettings) -> bool {
     settings.cleanup() != Cleanup::Delete
 }
 
-/// Whether records go when they are too old or too many.
+/// True if records are deleted by age or by size.
 pub fn deletes(settings: &TopicSettings) -> bool {
     settings.cleanup() != Cleanup::Compact
 }
 
-/// How long a record without a value stays readable once it is compacted, in ms.
+/// Time in ms for which a tombstone stays readable after its compaction.
 pub fn delete_horizon_ms(settings: &TopicSettings) -> i64 {
     or_default(settings.delete_horizon_ms, DELETE_HORIZON_MS)
 }
 
-/// How much of a log is to be compacted before it is, in percent.
+/// Share of a log, in percent, that must be uncompacted before compaction starts.
 pub fn min_dirty_percent(settings: &TopicSettings) -> u32 {
     or_default(settings.min_dirty_percent, MIN_DIRTY_PERCENT)
 }
 
-/// Time by which a record's timestamp may be ahead of its leader's clock, in ms, or [`UNLIMITED`]. The leader
-/// resolves the default when a batch comes.
+/// Time in ms by which a record's timestamp may be ahead of its leader's clock, or [`UNLIMITED`]. The leader
+/// resolves the default for each batch.
 pub fn max_timestamp_ahead_ms(settings: &TopicSettings) -> i64 {
     or_default(settings.max_timestamp_ahead_ms, MAX_TIMESTAMP_AHEAD_MS)
 }
@@ -75,7 +75,7 @@ fn or_default<T: Default + PartialEq>(given: T, default: T) -> T {
     }
 }
 
-/// What is written of cleanup, as an operator writes it.
+/// The cleanup setting in an operator's notation.
 pub fn cleanup_name(settings: &TopicSettings) -> &'static str {
     match settings.cleanup() {
         Cleanup::Delete => "delete",
@@ -84,7 +84,7 @@ pub fn cleanup_name(settings: &TopicSettings) -> &'static str {
     }
 }
 
-/// Whether anything is set that only a node with compaction understands.
+/// True if a setting is given that only nodes with compaction understand.
 pub(super) fn needs_compaction(settings: &TopicSettings) -> bool {
     let TopicSettings {
         cleanup,
@@ -101,29 +101,29 @@ pub(super) fn needs_compaction(settings: &TopicSettings) -> bool {
     ) != (0, 0, 0, 0)
 }
 
-/// Settings for a new topic: fills what is 0 or absent with the defaults, and checks every range.
+/// Settings for a new topic: replaces missing fields and zeros by the defaults and checks every range.
 pub fn resolve(settings: Option<&TopicSettings>) -> Result<TopicSettings, WireError> {
     let full = frozen::filled(settings, defaults());
     frozen::check(&full)?;
     Ok(full)
 }
 
-/// Settings that a command changes; the others stay as they are when it is applied.
+/// The settings that a command changes. Applying it keeps the others.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Changes {
     /// The new values; those of other settings are 0.
     pub values: TopicSettings,
-    /// Fields of `TopicSettings` that are changed, by their numbers.
+    /// Numbers of the changed fields of `TopicSettings`.
     pub fields: Vec<u32>,
 }
 
 impl Changes {
-    /// Reads names and values as an operator writes them: `retention=7d`, `retention_size=10GiB`,
+    /// Parses names and values in an operator's notation: `retention=7d`, `retention_size=10GiB`,
     /// `segment_bytes=64MiB`, `max_batch_bytes=1MiB`, `partitioner=murmur2`, `cleanup=compact`,
     /// `delete_horizon=24h`, `min_compaction_lag=10m`, `min_dirty_percent=50`, `max_timestamp_ahead=1h`.
     ///
     /// # Errors
-    /// `InvalidRequest` that names the setting.
+    /// `InvalidRequest` with the name of the setting.
     pub fn parse<'a>(
         set: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Result<Changes, WireError> {
@@ -138,7 +138,7 @@ impl Changes {
     }
 }
 
-/// Settings with the named ones replaced by what an operator wrote, as [`Changes::parse`] reads it.
+/// The current settings with an operator's changes, in the notation of [`Changes::parse`].
 pub fn merge<'a>(
     current: &TopicSettings,
     set: impl IntoIterator<Item = (&'a str, &'a str)>,
@@ -152,7 +152,7 @@ pub fn merge<'a>(
     Ok(merged)
 }
 
-/// Sets one setting, and returns the number of its field.
+/// Sets one setting and returns the number of its field.
 fn set_one(settings: &mut TopicSettings, name: &str, value: &str) -> Result<u32, WireError> {
     let wrong = |why: &str| invalid(format!("{name}={value:?} is {why}"));
     let size = || quantity::size(value).map_err(wrong);
@@ -210,7 +210,7 @@ fn set_one(settings: &mut TopicSettings, name: &str, value: &str) -> Result<u32,
     Ok(field)
 }
 
-/// The refusal of a name that [`set_one`] does not set.
+/// The refusal of a name that [`set_one`] does not know.
 fn no_setting(name: &str) -> WireError {
     invalid(match name {
         "replicas" => {

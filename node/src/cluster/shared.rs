@@ -1,4 +1,4 @@
-//! What the tasks and services of this room have in common.
+//! State shared by the tasks and services of this room.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,26 +30,26 @@ use crate::env::Env;
 use crate::peer::{Inbound, Peers};
 use crate::raft_config::raft_config;
 
-/// The largest message between nodes about the cluster: a report of all that a node leads.
+/// The largest message between nodes about the cluster: a report of every group that a node leads.
 pub(super) const MESSAGE_BYTES: usize = 16 << 20;
 
-/// Why a node cannot take part in a cluster.
+/// A reason for which a node cannot take part in a cluster.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The node's own store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The identity on the disk does not parse.
+    /// The identity on the disk cannot be decoded.
     #[error("the identity kept in the data directory is damaged: {0}")]
     Identity(String),
-    /// The database is not the one that belongs in this data directory.
+    /// The database and the data directory belong to different clusters.
     #[error(
         "the database is of cluster {is}, and the data directory of cluster {remembered}: they do not belong together; nothing was changed"
     )]
     OtherCluster {
-        /// The database's.
+        /// The cluster of the database.
         is: String,
-        /// The data directory's.
+        /// The cluster of the data directory.
         remembered: String,
     },
     /// The metadata replica is damaged.
@@ -67,7 +67,7 @@ pub enum StartError {
 }
 
 impl StartError {
-    /// What is damaged, if that is why.
+    /// The damage, if damage is the reason.
     pub fn damage(&self) -> Option<&str> {
         match self {
             StartError::Store(error) => error.damage(),
@@ -84,18 +84,18 @@ pub(super) struct Shared {
     pub store: Store,
     pub peers: Peers,
     pub inbound: Inbound,
-    /// Who this node is; changes once, when it gets its place in a cluster.
+    /// This node's identity. Changes once, when the node gets its place in a cluster.
     pub identity: watch::Sender<NodeIdentity>,
-    /// This start of the node; counted once it has looked for other processes of its identity.
+    /// This start of the node. The node counts it after it has looked for other processes of its identity.
     pub start: watch::Sender<NodeStart>,
-    /// Why this process must end, once another one is this node.
+    /// The reason why this process must end, once another process runs under its identity.
     pub superseded: watch::Sender<Option<String>>,
-    /// Cancelled once the metadata group has taken this start of the node.
+    /// Cancelled once the metadata group has accepted this start of the node.
     pub registered: CancellationToken,
     placing: Mutex<()>,
     pub view: watch::Sender<Arc<ClusterView>>,
     pub leaders: LeaderTable,
-    /// The leader of the metadata group said that this node was removed from the cluster.
+    /// True once the leader of the metadata group has answered that this node was removed from the cluster.
     pub removed: AtomicBool,
     pub whereabouts: Whereabouts,
     pub clock: Arc<ClusterClock>,
@@ -147,7 +147,7 @@ impl Shared {
         }
     }
 
-    /// Who this node is now.
+    /// This node's current identity.
     pub fn identity(&self) -> NodeIdentity {
         self.identity.borrow().clone()
     }
@@ -156,7 +156,7 @@ impl Shared {
         identity::node_id(&self.identity.borrow())
     }
 
-    /// Takes a place in a cluster, durably. The first place wins; the same one again is fine.
+    /// Persists a place in a cluster. The first place stays: later calls succeed only for the same place.
     pub async fn take_place(&self, place: NodeIdentity) -> Result<(), WireError> {
         let _alone = self.placing.lock().await;
         let now = self.identity();
@@ -186,8 +186,9 @@ impl Shared {
         Ok(())
     }
 
-    /// Takes to heart what the node `from`, or the metadata group itself, answered to who this one is. Only
-    /// who leads the group is believed; while nobody is heard of as its leader, whoever says so.
+    /// Records a refusal of this node's identity by the node `from`, or by the metadata group itself. If the
+    /// leader of the metadata group is known and alive, only its refusal counts. Otherwise that of any node
+    /// does.
     pub async fn heed(&self, from: Option<NodeId>, refusal: &WireError) {
         let leader = self.meta().ok().and_then(Meta::leader);
         let leader = leader.filter(|leader| self.leaders.alive(leader.node_id));
@@ -204,14 +205,14 @@ impl Shared {
         }
     }
 
-    /// Notes that the leader of the metadata group takes this node for one of its cluster's.
+    /// Records that the leader of the metadata group counts this node as a member of its cluster.
     pub fn welcomed(&self) {
         if self.removed.swap(false, Ordering::Relaxed) {
             tracing::warn!("the cluster has this node after all; who said otherwise was wrong");
         }
     }
 
-    /// Introduction of this node to whoever asks.
+    /// This node's introduction, as its answer to any caller.
     pub fn introduction(&self) -> HelloAnswer {
         let identity = self.identity();
         HelloAnswer {
@@ -229,7 +230,7 @@ impl Shared {
         }
     }
 
-    /// What this node knows of itself before it knows any cluster.
+    /// This node's knowledge of itself before it knows any cluster.
     pub fn own(&self) -> Own {
         Own {
             address: self.config.advertise.clone(),
@@ -239,7 +240,7 @@ impl Shared {
         }
     }
 
-    /// What this node tells the metadata group of itself.
+    /// This node's registration, as it sends it to the metadata group.
     pub fn registration(&self) -> RegisterNode {
         RegisterNode {
             incarnation: self.identity.borrow().incarnation.clone(),
@@ -249,12 +250,13 @@ impl Shared {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             command_version: UNDERSTOOD_VERSION,
             external: self.untold_external(&self.view.borrow()),
-            in_place_of: None, // for who leads the metadata group to say
+            in_place_of: None, // set by the leader of the metadata group
             start: Some(*self.start.borrow()),
         }
     }
 
-    /// True if the metadata lacks something of this node that every node would keep, or has it elsewhere.
+    /// True if the metadata has another address of this node, or an outdated field that every node
+    /// understands.
     pub fn untold(&self, view: &ClusterView) -> bool {
         let Ok(meta) = self.meta() else {
             return false;
@@ -269,8 +271,7 @@ impl Shared {
                 && known_start != Some(Some(*self.start.borrow())))
     }
 
-    /// This node's external address, where the metadata has another one, or none, and every node would
-    /// keep it.
+    /// This node's external address, if the metadata has another one or none, and every node understands it.
     fn untold_external(&self, view: &ClusterView) -> Option<String> {
         let wanted = self.wanted_external();
         let known = view.nodes.get(&self.node_id())?;
@@ -278,7 +279,7 @@ impl Shared {
         news.then(|| wanted.to_owned())
     }
 
-    /// The address for clients outside; empty if there is none.
+    /// The address for external clients; empty if there is none.
     fn wanted_external(&self) -> &str {
         let external = self.config.external.as_ref();
         external.map_or("", |external| &external.advertise)
@@ -290,12 +291,12 @@ impl Shared {
             .max_encoding_message_size(MESSAGE_BYTES)
     }
 
-    /// The bound of one call to another node.
+    /// Maximum time of one call to another node.
     pub fn call_timeout(&self) -> Duration {
         Duration::from_millis(self.config.limits.peer_rpc_timeout_ms.max(1))
     }
 
-    /// Runs until it ends or the node stops.
+    /// Runs a task until it ends or the node stops.
     pub fn spawn(self: &Arc<Self>, task: impl Future<Output = ()> + Send + 'static) {
         let stop = self.stop.clone();
         self.tasks.spawn(async move {
@@ -303,7 +304,7 @@ impl Shared {
         });
     }
 
-    /// The replica of the metadata group that runs here.
+    /// The replica of the metadata group on this node.
     pub fn meta(&self) -> Result<&Meta, WireError> {
         self.meta.get().ok_or_else(|| {
             WireError::new(
@@ -315,7 +316,7 @@ impl Shared {
 }
 
 impl Meta {
-    /// Opens the replica of the metadata group that the identity names, and lets peers reach it.
+    /// Opens the replica of the metadata group that the identity names, and registers it for calls by peers.
     pub async fn open(shared: &Shared, identity: &NodeIdentity) -> Result<Meta, StartError> {
         let replica = ReplicaId(identity.meta_replica_id);
         let opened = shared
@@ -344,7 +345,7 @@ impl Meta {
         })
     }
 
-    /// Who leads the metadata group, as far as this replica knows.
+    /// The leader of the metadata group, as far as this replica knows.
     pub fn leader(&self) -> Option<Broker> {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
@@ -364,13 +365,13 @@ impl Meta {
         brokers.map(|broker| broker.node_id).collect()
     }
 
-    /// Whether this replica leads the metadata group.
+    /// True if this replica leads the metadata group.
     pub fn leads(&self) -> bool {
         let metrics = self.raft.metrics();
         metrics.borrow_watched().state.is_leader()
     }
 
-    /// The membership as last decided.
+    /// The newest membership that this replica knows.
     pub fn membership(&self) -> Arc<StoredMembership> {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();

@@ -1,9 +1,9 @@
-//! One identity, one living process. A data directory that was copied makes two processes of one node: each
-//! start is counted in the directory. A random number beside it distinguishes copies of one count.
+//! One identity, one living process. A copied data directory makes two processes of one node. The directory
+//! counts each start, and a random number distinguishes copies with the same count.
 //!
-//! Before a node does anything in its cluster it looks for another process of its own identity. What it
-//! can't see from here, the metadata group decides when the node registers. A directory whose start was
-//! refused is marked, and never runs again: it lacks what the other process did meanwhile.
+//! Before a node does anything in its cluster, it looks for another process of its own identity. The metadata
+//! group decides the cases that the node cannot see, when the node registers. A directory whose start was
+//! refused is marked and never runs again: it lacks the other process's later writes.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -23,12 +23,12 @@ use super::shared::{Shared, StartError};
 
 /// The name under which the store keeps the newest start.
 const STORED_AS: &str = "start";
-/// The name under which the store keeps why the node must not start again.
+/// The name under which the store keeps the reason why the node must not start again.
 const REFUSED_AS: &str = "start-refused";
-/// Bound of the search for another process of the same identity.
+/// Maximum time to wait for one address in the search for another process of the same identity.
 const LOOK_WITHIN: Duration = Duration::from_secs(1);
 
-/// Fails where an earlier start on this data directory was refused for good.
+/// Fails if an earlier start on this data directory was refused permanently.
 pub(super) async fn check_refused(store: &Store) -> Result<(), StartError> {
     match store.get_local(REFUSED_AS).await? {
         Some(why) => Err(StartError::StartedTwice(
@@ -38,8 +38,8 @@ pub(super) async fn check_refused(store: &Store) -> Result<(), StartError> {
     }
 }
 
-/// Keeps that the data directory must not be started again. A disk that fails now is met again at the next
-/// start, which is refused once more.
+/// Marks the data directory so that it is never started again. If the disk fails now, the next start is
+/// refused again by the cluster.
 pub(super) async fn refuse(store: &Store, why: &str) {
     let kept = store.put_local(REFUSED_AS, why.as_bytes().to_vec().into());
     if let Err(error) = kept.await {
@@ -47,8 +47,8 @@ pub(super) async fn refuse(store: &Store, why: &str) {
     }
 }
 
-/// Looks for another process of this node's identity, and counts this start, durably. A node that is in no
-/// cluster yet only counts. Done once a process, however often it is asked for.
+/// Looks for another process of this node's identity, then counts this start durably. A node without a
+/// cluster only counts. Later calls in the same process do nothing.
 pub(super) async fn begin(shared: &Arc<Shared>) -> Result<(), StartError> {
     if shared.start.borrow().count > 0 {
         return Ok(());
@@ -77,8 +77,8 @@ pub(super) async fn begin(shared: &Arc<Shared>) -> Result<(), StartError> {
     Ok(())
 }
 
-/// Address at which another process of this node's identity answers. It may be that of the start before,
-/// this node's own, or one that the other nodes know.
+/// The address at which another process of this node's identity answers. It asks at the previous start's
+/// address, at this node's own, and at those that other nodes know.
 async fn look_for_twin(shared: &Arc<Shared>, before: &str) -> Option<String> {
     let identity = shared.identity();
     let founders = identity.founding.iter().map(|node| node.address.as_str());
@@ -116,8 +116,8 @@ async fn ask(shared: &Arc<Shared>, addresses: &BTreeSet<String>) -> Vec<(String,
     join_all(asked).await.into_iter().flatten().collect()
 }
 
-/// True if a process of this start may speak for its node: its start is the newest that the metadata knows,
-/// or a newer one. A start that either side does not know passes.
+/// True if a process with this start may act for its node: its start is the newest that the metadata has, or
+/// a newer one. A start that either side does not know passes.
 pub(super) fn check(known: Option<NodeStart>, told: Option<NodeStart>) -> bool {
     let (Some(known), Some(told)) = (known, told) else {
         return true;
@@ -126,7 +126,7 @@ pub(super) fn check(known: Option<NodeStart>, told: Option<NodeStart>) -> bool {
 }
 
 impl Shared {
-    /// Ends this node's process, which must not go on: another one of its identity does.
+    /// Ends this node's process: another process runs under its identity.
     pub async fn supersede(&self, refusal: &WireError) {
         if self.superseded.borrow().is_some() {
             return;
@@ -151,7 +151,7 @@ mod tests {
         assert!(check(start(5, 1), start(6, 2)));
         assert!(!check(start(5, 1), start(4, 3)));
         assert!(!check(start(5, 1), start(5, 2)));
-        // A node of before, on either side, says nothing of it.
+        // A node of an older version, on either side, sends no start.
         assert!(check(None, start(1, 1)) && check(start(5, 1), None));
     }
 }

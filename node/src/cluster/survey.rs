@@ -1,48 +1,48 @@
-//! What a fresh node makes of what its seeds say: pure, so that every case can be tried.
+//! A fresh node's decision from its seeds' answers. Pure, so that tests can cover every case.
 
 use std::collections::BTreeSet;
 
 use ropewalk_proto::v1::{FoundingNode, HelloAnswer};
 
-/// What a fresh node knows of itself.
+/// A fresh node's knowledge of itself.
 #[derive(Debug, Clone)]
 pub(super) struct Own {
     pub address: String,
     pub incarnation: Vec<u8>,
-    /// As [`normalized`] gives them.
+    /// In the form that [`normalized`] returns.
     pub seeds: Vec<String>,
-    /// The cluster this node belongs to, though it has no data of it any more.
+    /// The cluster this node belongs to, if it has lost its data.
     pub member_of: Option<String>,
 }
 
-/// What one seed said, or why it said nothing.
+/// One seed's address with its answer, or the reason why there is none.
 pub(super) type Heard = (String, Result<HelloAnswer, String>);
 
-/// What to do next.
+/// The node's next step.
 #[derive(Debug, PartialEq)]
 pub(super) enum Verdict {
     /// Ask one of these nodes, which are in a cluster, for a place.
     Join(Vec<String>),
     /// Found a cluster of these nodes.
     Found(Vec<FoundingNode>),
-    /// Ask again later; why.
+    /// Ask again later, for this reason.
     Wait(String),
-    /// Ask again later, but only an operator can mend it.
+    /// Ask again later, but only an operator can fix the cause.
     Misconfigured(String),
 }
 
-/// A seed list as it is compared: in order, each once.
+/// A seed list in its normal form for comparison: sorted, each seed once.
 pub(super) fn normalized(seeds: &[String]) -> Vec<String> {
     let seeds: BTreeSet<&str> = seeds.iter().map(|seed| seed.trim()).collect();
     let seeds = seeds.into_iter().filter(|seed| !seed.is_empty());
     seeds.map(str::to_owned).collect()
 }
 
-/// Judges what the seeds other than this node's own address have said.
+/// Decides from the answers of all seeds other than this node's own address.
 ///
-/// A cluster is founded only when every seed has answered, none is in a cluster, all have the same
-/// list, and then by one node alone, that of the smallest address. So one seed list gives one
-/// cluster, whatever the order of starts and crashes.
+/// A node founds a cluster only if every seed has answered, none is in a cluster, and all have the same list.
+/// Of these nodes only the one with the smallest address founds. So one seed list gives one cluster, in any
+/// order of starts and crashes.
 pub(super) fn judge(own: &Own, heard: &[Heard]) -> Verdict {
     let answers: Vec<(&String, &HelloAnswer)> = heard
         .iter()
@@ -58,7 +58,7 @@ pub(super) fn judge(own: &Own, heard: &[Heard]) -> Verdict {
     if !in_cluster.is_empty() {
         return Verdict::Join(in_cluster);
     }
-    // Its records are somewhere; a new cluster beside them would be taken for it.
+    // That cluster's records exist somewhere. Clients would take a new cluster for the old one.
     let waiting = answers.iter().find(|(_, said)| !said.member_of.is_empty());
     if let Some((seed, said)) = waiting {
         return Verdict::Misconfigured(format!(
@@ -104,7 +104,7 @@ pub(super) fn judge(own: &Own, heard: &[Heard]) -> Verdict {
     )
 }
 
-/// What a node does that lost the data of its cluster: it joins that one again, and founds none.
+/// The decision of a node that lost the data of its cluster: it rejoins that one and founds none.
 fn come_back(cluster: &str, answers: &[(&String, &HelloAnswer)]) -> Verdict {
     let in_it = answers
         .iter()
@@ -209,7 +209,7 @@ mod tests {
         assert_eq!(verdict, Verdict::Join(strings(&["c"])));
         let verdict = judge(&lost, &[says("b", "c2", &ALL), silent("c")]);
         assert!(matches!(verdict, Verdict::Misconfigured(_)), "{verdict:?}");
-        // Two of three lost theirs, and the third is down, or was emptied by hand.
+        // Two of three lost their data, and the third is down or was emptied by hand.
         for third in [silent("c"), says("c", "", &ALL)] {
             let verdict = judge(&lost, &[waits_for("c1", "b"), third]);
             assert!(matches!(verdict, Verdict::Wait(_)), "{verdict:?}");

@@ -17,7 +17,7 @@ use super::placement::{self, Slot};
 const FIRST_RING: u32 = 1;
 
 impl MetaMachine {
-    /// One topic, as its creator is told of it.
+    /// The description of one topic for its creator.
     pub(super) fn topic(&self, name: &str) -> Option<TopicInfo> {
         self.state.topics.get(name).map(topic_info)
     }
@@ -60,7 +60,7 @@ impl MetaMachine {
             name: name.clone(),
             topic_id,
             settings: Some(settings),
-            // What was routed to an earlier topic of this name must not pass for routed to this one.
+            // Requests routed for an earlier topic of this name must not pass as routed for this one.
             ring_version: self.state.next.ring_version.max(FIRST_RING),
             partitions,
             ring_partitions: 0,
@@ -92,7 +92,7 @@ impl MetaMachine {
         }
     }
 
-    /// The nodes that can take replicas, and what they hold.
+    /// The nodes that can take replicas, with their present load.
     pub(super) fn slots(&self) -> Vec<Slot> {
         let mut slots: Vec<Slot> = self
             .state
@@ -157,8 +157,8 @@ impl MetaMachine {
         Ok(())
     }
 
-    /// Changes the settings that a command names. The others keep their current values, whatever its proposer
-    /// knew of them. A command that names none replaces all of them.
+    /// Changes the settings that a command names. The others keep their current values, even if the proposer
+    /// knew other ones. A command that names none replaces all of them.
     pub(super) fn alter_topic(&mut self, command: &AlterTopic) -> Result<Outcome, CommandError> {
         let Some(topic) = self.state.topics.get_mut(&command.name) else {
             return Ok(Err(unknown(&command.name)));
@@ -187,7 +187,7 @@ impl MetaMachine {
             self.state.groups.remove(&GroupId(partition.group_id));
         }
         if command.keep_ring_version {
-            // A growth under way has fenced partitions by its ring already.
+            // A growth in progress may already have barriers with its ring version in the old partitions.
             let growth = topic.growths.last().map_or(0, |growth| growth.ring_version);
             let above = topic.ring_version.max(growth).saturating_add(1);
             self.state.next.ring_version = self.state.next.ring_version.max(above);

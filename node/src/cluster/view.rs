@@ -1,4 +1,4 @@
-//! The cluster as the metadata group last told it: what every other room of the node reads.
+//! The cluster's metadata in the form that every other room of the node reads.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,22 +11,22 @@ use ropewalk_proto::v1::{
 
 use super::machine::{State, state_of};
 
-/// One consistent picture, as of one applied index of the metadata group.
+/// A consistent snapshot of the metadata, as of one applied index of the metadata group.
 #[derive(Debug, Clone, Default)]
 pub struct ClusterView {
-    /// The log index of the metadata group this picture is of.
+    /// The snapshot's log index in the metadata group.
     pub applied: u64,
     /// Empty until the cluster is founded.
     pub cluster_id: String,
-    /// Every node that ever was, the removed ones too.
+    /// Every node that ever joined, including the removed ones.
     pub nodes: BTreeMap<NodeId, NodeView>,
-    /// The newest commands that every node understands; 0 while one has not said it yet.
+    /// The highest command version that every node understands; 0 while the version of a node is unknown.
     pub understood: u32,
     /// By name.
     pub topics: BTreeMap<String, TopicView>,
-    /// Topics with lower ids have been created; those not among `topics` are gone.
+    /// Ids below this are allocated. Topics with such an id that are missing from `topics` were deleted.
     pub next_topic: TopicId,
-    /// Replicas with lower ids have been wished for, if only for a while; no other has.
+    /// Ids below this are allocated, though some replicas with such an id may be gone. No other id is.
     pub next_replica: ReplicaId,
 }
 
@@ -39,13 +39,13 @@ pub struct NodeView {
     pub address: String,
     /// Its HTTP address; empty if off.
     pub http: String,
-    /// Its gRPC address for clients elsewhere; empty if it has none.
+    /// Its gRPC address for external clients; empty if it has none.
     pub external: String,
     /// Its rack.
     pub rack: String,
     /// The version it runs.
     pub version: String,
-    /// What the operator, or the controller, wants of it.
+    /// The state that the operator, or the controller, wants for it.
     pub state: NodeState,
     /// Its replica of the metadata group.
     pub meta_replica: ReplicaId,
@@ -60,30 +60,30 @@ pub struct TopicView {
     pub id: TopicId,
     /// Its settings, every field filled in.
     pub settings: TopicSettings,
-    /// Which mapping of keys to partitions is in force.
+    /// The version of the mapping of keys to partitions that is in force.
     pub ring_version: u32,
     /// Keys map to partitions below this.
     pub ring_partitions: u32,
-    /// Partitions it gained; the last time may be under way.
+    /// Its growths; the last one may be in progress.
     pub growths: Vec<TopicGrowth>,
     /// By number, without gaps.
     pub partitions: Vec<PartitionView>,
 }
 
-/// One partition: the wish, and what is still on its way out.
+/// One partition: its desired replicas, and the retiring ones.
 #[derive(Debug, Clone)]
 pub struct PartitionView {
     /// Its number within the topic.
     pub partition: u32,
     /// Its Raft group.
     pub group: GroupId,
-    /// Where its replicas should be; the first is the preferred leader.
+    /// Its desired replicas; the first is the preferred leader.
     pub replicas: Vec<Place>,
-    /// Replicas that must run until the membership is settled without them.
+    /// Replicas that must run until the group's membership is confirmed without them.
     pub retiring: Vec<Place>,
-    /// Of all these, the ones whose data was found damaged: they must not run.
+    /// Those of the replicas above that were found damaged: they must not run.
     pub damaged: Vec<ReplicaId>,
-    /// The replicas the group began with: its first Raft membership.
+    /// The group's first replicas: its initial Raft membership.
     pub founding: Vec<Place>,
 }
 
@@ -97,7 +97,7 @@ pub struct Place {
 }
 
 impl ClusterView {
-    /// The picture of a state of the metadata group.
+    /// The snapshot of a state of the metadata group.
     pub(super) fn of(state: &State, applied: u64, understood: u32) -> ClusterView {
         let topics = state.topics.iter();
         ClusterView {
@@ -115,23 +115,22 @@ impl ClusterView {
         }
     }
 
-    /// Every partition there is, in order of topic and number.
+    /// Every partition, in order of topic and number.
     pub fn partitions(&self) -> impl Iterator<Item = &PartitionView> {
         self.topics.values().flat_map(|topic| &topic.partitions)
     }
 
-    /// Whether this picture shows the wishes by which these replicas came into a group. Each wish that
-    /// lets go of replicas draws new ones, with higher ids than all before, and they come in before any
-    /// goes: so no picture that knows all that are in a group is older than who brought them in.
+    /// True if this view is at least as new as the membership with these members: every member id is below
+    /// `next_replica`. New replicas always get higher ids and join before old ones leave.
     pub fn knows<'a>(&self, mut members: impl Iterator<Item = &'a ReplicaId>) -> bool {
         members.all(|replica| *replica < self.next_replica)
     }
 
-    /// The topic that a request means, by its name and its id. Id 0 means whichever topic has the name.
+    /// The topic that a request means, by its name and its id. Id 0 means any topic with the name.
     ///
     /// # Errors
-    /// `TopicRecreated` if a later topic has the name. `UnknownTopic` if none has it, or an earlier one:
-    /// ids are drawn in order, so that this picture is older than the topic.
+    /// `TopicRecreated` if a later topic has the name. `UnknownTopic` if none has it, or if an earlier one
+    /// has it: ids are allocated in order, so this view is older than the topic.
     pub fn meant(&self, name: &str, id: u64) -> Result<&TopicView, WireError> {
         let found = self.topics.get(name).ok_or_else(|| unknown_topic(name))?;
         let has_it = found.id.0;
@@ -156,7 +155,7 @@ impl ClusterView {
 }
 
 impl TopicView {
-    /// The growth under way: not all old partitions are fenced yet.
+    /// The growth in progress: not every old partition has its routing barrier yet.
     pub fn growing(&self) -> Option<&TopicGrowth> {
         self.growths
             .last()
@@ -165,8 +164,8 @@ impl TopicView {
 }
 
 impl PartitionView {
-    /// The nodes whose replicas' data is gone or damaged, if they are so many that the others may be
-    /// no majority: such a partition can't have a leader.
+    /// The nodes whose replicas are lost or damaged, if the others may not be a majority. Such a partition
+    /// cannot have a leader.
     pub fn lost_majority(&self, view: &ClusterView) -> Option<BTreeSet<NodeId>> {
         let held = self.replicas.iter().chain(&self.retiring);
         let lost = held.filter(|place| self.is_lost(place.replica, view));
@@ -174,7 +173,7 @@ impl PartitionView {
         (!lost.is_empty() && lost.len() * 2 >= self.replicas.len()).then_some(lost)
     }
 
-    /// Whether a replica is damaged, or its node removed.
+    /// True if a replica is damaged, or its node removed.
     pub fn is_lost(&self, replica: ReplicaId, view: &ClusterView) -> bool {
         let removed = |node: NodeId| {
             let node = view.nodes.get(&node);
@@ -186,7 +185,7 @@ impl PartitionView {
     }
 }
 
-/// The refusal of a request for a topic that there is not.
+/// The refusal of a request for a topic that does not exist.
 pub fn unknown_topic(name: &str) -> WireError {
     WireError::new(
         ErrorCode::UnknownTopic,

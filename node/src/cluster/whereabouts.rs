@@ -1,6 +1,7 @@
-//! Addresses of the other nodes while those in the metadata are wrong: nodes have moved, and too few of them
-//! reach each other to write it down. A node asks at all addresses it knows who answers there, and hands
-//! that to the transport. Nothing of it is kept: once a node has registered, the metadata knows better.
+//! Discovery of other nodes while their addresses in the metadata are wrong: nodes have moved, and too few of
+//! them reach each other to register the change. A node asks at all addresses it knows, and gives the found
+//! addresses to the transport. It keeps none of them on the disk: once a node has registered, the metadata
+//! has its address.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,24 +19,24 @@ use super::machine::{address_of, state_of};
 use super::naming;
 use super::shared::Shared;
 
-/// Between two rounds of asking, while a node is not reached.
+/// Pause between two rounds of asking while a node is not reached.
 const ASK_EVERY: Duration = Duration::from_millis(500);
-/// The same, once nobody new was found for a while.
+/// The longest pause, after rounds that found no node.
 const ASK_RARELY: Duration = Duration::from_secs(4);
-/// Addresses of callers that are remembered.
+/// Maximum number of remembered caller addresses.
 const CALLERS: usize = 256;
 
-/// The nodes that are not at their known address, and addresses at which they may be.
+/// The nodes that do not answer at their known address, and addresses at which they may be.
 #[derive(Debug, Default)]
 pub(super) struct Whereabouts {
-    /// Nodes whose last report was answered by nobody, or by another.
+    /// Nodes whose last report was not answered, or was answered by another node.
     missed: Mutex<BTreeSet<NodeId>>,
-    /// Addresses at which those who said hello say they are.
+    /// Addresses that callers of `Hello` gave as their own.
     callers: Mutex<BTreeSet<String>>,
 }
 
 impl Whereabouts {
-    /// Takes in whether a node itself answered where it was looked for.
+    /// Records whether the node itself answered at the address used.
     pub fn reached(&self, node: NodeId, itself: bool) {
         let mut missed = self.missed.lock();
         match itself {
@@ -44,7 +45,7 @@ impl Whereabouts {
         };
     }
 
-    /// Takes in where a caller says it is.
+    /// Remembers the address that a caller gave.
     pub fn called_from(&self, address: &str) {
         if naming::check_address("address", address).is_err() {
             return;
@@ -57,7 +58,7 @@ impl Whereabouts {
     }
 }
 
-/// Asks who answers at which address, for as long as a node is not reached.
+/// Asks for the node at each known address, while a node is not reached.
 pub(super) async fn look(shared: Arc<Shared>) {
     let mut pause = ASK_EVERY;
     let mut missed = BTreeSet::new();
@@ -72,7 +73,7 @@ pub(super) async fn look(shared: Arc<Shared>) {
     }
 }
 
-/// Asks all addresses once; whether somebody who is missed has answered.
+/// Asks at all addresses once. True if a missed node has answered.
 async fn ask_all(shared: &Shared, missed: &BTreeSet<NodeId>) -> bool {
     let (sought, mut addresses) = known(shared, missed);
     if sought.is_empty() {
@@ -92,7 +93,7 @@ async fn ask_all(shared: &Shared, missed: &BTreeSet<NodeId>) -> bool {
     found
 }
 
-/// The nodes that are missed, by incarnation, and the addresses of all nodes.
+/// The missed nodes by incarnation, and the addresses of all nodes.
 fn known(
     shared: &Shared,
     missed: &BTreeSet<NodeId>,
@@ -114,8 +115,8 @@ fn known(
     (sought, addresses)
 }
 
-/// The node of this cluster that answers at an address, and its best address: the one it names itself, if
-/// that leads to it too.
+/// The answer of the node of this cluster at an address, with the better address: its own, if that reaches it
+/// too.
 async fn who(shared: &Shared, address: &str) -> Option<(String, HelloAnswer)> {
     let answer = hello(shared, address).await.ok()?;
     if answer.cluster_id != shared.identity.borrow().cluster_id {

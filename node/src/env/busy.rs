@@ -1,10 +1,10 @@
-//! Work that keeps a processor busy for long.
+//! Work that occupies a processor for a long time.
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 
-/// Does work that may take long without waiting for anything. Where the runtime has threads to spare,
-/// other tasks go on on another one meanwhile. Where it has one thread only, as in the simulator, they
-/// wait: nothing there depends on when a thread is done.
+/// Runs CPU-bound work. If the runtime has several threads, other tasks continue on another one meanwhile. If
+/// it has one thread, as in the simulator, they wait: nothing there depends on the time at which a thread
+/// finishes.
 #[allow(
     clippy::disallowed_methods,
     reason = "only where there are threads; the simulator has none, and takes the other way"
@@ -26,7 +26,7 @@ mod tests {
     async fn others_go_on_meanwhile_though_there_is_one_worker() {
         let (tell, told) = mpsc::channel();
         let other = tokio::spawn(async move { tell.send(7) });
-        // Waits for the other without letting go of the thread.
+        // Waits for the other task without releasing the thread.
         let heard = tokio::spawn(async move { busy(|| told.recv()) });
         assert_eq!(heard.await.unwrap(), Ok(7));
         other.await.unwrap().unwrap();

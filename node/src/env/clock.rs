@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::Clock;
 
-/// Wall time as the operating system tells it.
+/// The operating system's wall time.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
 

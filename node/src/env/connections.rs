@@ -1,5 +1,5 @@
-//! Open connections, counted by port and by address. When a port or an address is full, the connection idle
-//! for longest is closed to make room.
+//! Open connections, counted by port and by address. If a port or an address is full, the connection that was
+//! idle for longest is closed to make room.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -13,14 +13,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::valve::Valve;
 
-/// Time for which a connection without a call is kept: it may have only just begun.
+/// Time for which a connection without a call is kept: it may be new.
 const IDLE_AFTER: Duration = Duration::from_secs(1);
-/// Connections beyond the bound, for addresses from which nodes have called before.
+/// Extra connections beyond the bound, for addresses from which nodes have called.
 const RESERVED_FOR_PEERS: usize = 64;
-/// The most such addresses.
+/// Maximum number of such addresses.
 const PEER_ADDRESSES: usize = 1_024;
 
-/// The most connections of one listener.
+/// Limits on the connections of one listener.
 #[derive(Debug, Clone, Copy)]
 pub struct ConnectionBounds {
     /// Connections in all.
@@ -57,7 +57,7 @@ struct Table {
     peers: BTreeSet<String>,
 }
 
-/// Remote host, with its connections and calls.
+/// A remote host, with its connections and calls.
 #[derive(Debug, Default)]
 struct Address {
     host: String,
@@ -81,14 +81,14 @@ struct Idle {
     since: Instant,
 }
 
-/// The other end of a connection, as seen by the services that answer its calls.
+/// The remote end of a connection, for the services that answer its calls.
 #[derive(Clone)]
 pub struct Caller {
     line: Arc<Line>,
     listener: Option<Arc<Connections>>,
 }
 
-/// A call under way on a connection, until it is dropped.
+/// A call in progress on a connection, until it is dropped.
 #[derive(Debug)]
 pub struct Call(Arc<Line>);
 
@@ -105,12 +105,12 @@ impl Connections {
         }
     }
 
-    /// Number of open connections, and its bound.
+    /// Number of open connections, and its limit.
     pub fn open(&self) -> (usize, usize) {
         (self.table.lock().open.len(), self.bounds.all)
     }
 
-    /// Number of accepted connections, and of those closed at once.
+    /// Number of accepted connections, and number of those refused.
     pub fn taken(&self) -> (u64, u64) {
         let taken = self.opened.load(Ordering::Relaxed);
         (taken, self.refused.load(Ordering::Relaxed))
@@ -121,7 +121,7 @@ impl Connections {
         self.made_room.load(Ordering::Relaxed)
     }
 
-    /// Lines of the log left out.
+    /// Number of suppressed log lines.
     pub fn lines_left_out(&self) -> u64 {
         self.refusals.left_out() + self.failures.left_out()
     }
@@ -150,7 +150,7 @@ impl Connections {
         })
     }
 
-    /// Closes the connection that has been idle for longest, of this host or of any.
+    /// Closes the connection that was idle for longest, of this host or of any. False if none is idle.
     fn make_room(&self, table: &mut Table, host: Option<&str>) -> bool {
         let now = Instant::now();
         let idle_since = |line: &Arc<Line>| {
@@ -212,7 +212,7 @@ impl Line {
 }
 
 impl Caller {
-    /// The other end of a connection that no listener took, for tests.
+    /// The remote end of a connection without a listener, for tests.
     #[cfg(test)]
     pub fn of(from: &str) -> Caller {
         let address = Address {
@@ -233,7 +233,7 @@ impl Caller {
         Call(self.line.clone())
     }
 
-    /// Begins a call, unless its address has that number of calls under way. Nodes are exempt.
+    /// Begins a call, unless its address has that number of calls in progress. Nodes are exempt.
     pub fn begin_within(&self, calls: usize) -> Option<Call> {
         let address = &self.line.address;
         let is_exempt = address.is_peer.load(Ordering::Relaxed);
@@ -241,7 +241,7 @@ impl Caller {
         has_room.then(|| self.begin())
     }
 
-    /// Marks the caller as a node. Its address has a reserve from now on.
+    /// Marks the caller as a node. Its address can use the reserve from now on.
     pub fn is_peer(&self) {
         let address = &self.line.address;
         if address.is_peer.swap(true, Ordering::Relaxed) {
@@ -274,12 +274,12 @@ impl Caller {
         self.line.cut.is_cancelled()
     }
 
-    /// Returns once this node ends the connection.
+    /// Completes once this node ends the connection.
     pub fn ended(&self) -> impl Future<Output = ()> + Send + 'static {
         self.line.cut.clone().cancelled_owned()
     }
 
-    /// The connection is closed.
+    /// Removes the closed connection from its listener.
     pub(super) fn leaves(&self) {
         if let Some(listener) = &self.listener {
             listener.table.lock().remove(self.line.number);
@@ -343,7 +343,7 @@ mod tests {
         let _third = admit("c:1").expect("room");
         assert!(admit("d:1").is_none(), "each may have only just begun");
         tokio::time::advance(IDLE_AFTER).await;
-        // It has called since.
+        // It has made a call since.
         drop(first.begin());
         tokio::time::advance(IDLE_AFTER).await;
         let busy = first.begin();

@@ -1,7 +1,7 @@
-//! The connections a server is given: bounded in number, and ended with their server, whatever the
-//! other end makes of it, or once the other end has fallen silent.
+//! Connections for a server: limited in number. They end with their server, even if the remote end does
+//! nothing, or once the remote end is silent for too long.
 //!
-//! Only what every listener shares may stand here; what is said on a connection may not.
+//! Only code that every listener shares may be here; nothing about the protocol on a connection may.
 
 use std::fmt;
 use std::io;
@@ -20,12 +20,11 @@ use tonic::transport::server::Connected;
 use super::connections::{Caller, ConnectionBounds, Connections};
 use super::{Connection, Listener};
 
-/// How long accepting rests after an error such as "too many open files", which would otherwise
-/// come back at once, for ever.
+/// Pause after an error such as "too many open files". Without it the error would return at once, forever.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// A connection on which nothing has come for this long is over. Whoever speaks HTTP/2 answers the
-/// server's pings, which come far more often; this is for those who never began to, or take nothing of
-/// what they asked for, and would keep their place for ever.
+/// Time without input after which a connection ends. HTTP/2 clients answer the server's pings, which come far
+/// more often. The limit is for clients that never begin to speak it, or that do not read their answers: they
+/// would hold their connection forever.
 const SILENT_AFTER: Duration = Duration::from_secs(60);
 
 /// The connections of one listener.
@@ -37,8 +36,8 @@ pub struct Incoming {
 }
 
 impl Incoming {
-    /// The connections of `listener`, within these bounds at any time. They break once `cut` is
-    /// cancelled: a client that holds a stream open must not keep alive what it was served from.
+    /// The connections of `listener`, within these limits. They break once `cut` is cancelled: a client that
+    /// holds a stream open must not keep its server's resources alive.
     pub fn new(
         listener: Box<dyn Listener>,
         bounds: ConnectionBounds,
@@ -51,7 +50,7 @@ impl Incoming {
         }
     }
 
-    /// What its connections are counted by.
+    /// The counters of its connections.
     pub fn seen(&self) -> Arc<Connections> {
         self.seen.clone()
     }
@@ -61,8 +60,8 @@ impl Incoming {
         self.listener.local_address()
     }
 
-    /// The next connection, and the address it comes from. One too many is closed at once, so that
-    /// its owner hears of it instead of waiting.
+    /// Waits for the next connection. Returns it with the address it comes from. A connection above the limit
+    /// is closed at once, so that its client notices instead of waiting.
     pub async fn next(&mut self) -> (Accepted, String) {
         loop {
             let (connection, from) = match self.listener.accept().await {
@@ -99,7 +98,7 @@ impl Incoming {
         }
     }
 
-    /// All connections, as tonic's `serve_with_incoming_shutdown` takes them; it never ends.
+    /// All connections in the form that tonic's `serve_with_incoming_shutdown` expects; it never ends.
     pub fn into_stream(self) -> impl futures_util::Stream<Item = io::Result<Accepted>> + Send {
         futures_util::stream::unfold(self, async |mut incoming| {
             let (accepted, _) = incoming.next().await;
@@ -108,19 +107,19 @@ impl Incoming {
     }
 }
 
-/// A connection that counts towards its listener's bound until it is dropped. Whoever serves it reads
-/// from it or waits to write, so it is enough that those fail when it is over.
+/// A connection that counts towards its listener's limit until it is dropped. Its server always reads or
+/// waits to write, so the connection ends once both fail.
 pub struct Accepted {
     connection: Connection,
     cut: BoxFuture<'static, ()>,
-    /// When something last came.
+    /// Time of the last input.
     heard: Instant,
     silence: Pin<Box<Sleep>>,
     caller: Caller,
 }
 
 impl Accepted {
-    /// The other end of it.
+    /// The remote end of the connection.
     pub fn caller(&self) -> Caller {
         self.caller.clone()
     }
@@ -129,8 +128,8 @@ impl Accepted {
         self.caller.is_cut() || self.cut.poll_unpin(cx).is_ready()
     }
 
-    /// Whether nothing has come for too long. Set anew only when it seems so, since connections are
-    /// read far more often than that.
+    /// True if nothing has arrived for too long. The timer is reset only when it fires, since reads are far
+    /// more frequent.
     fn is_silent(&mut self, cx: &mut Context<'_>) -> bool {
         while self.silence.poll_unpin(cx).is_ready() {
             let until = self.heard + SILENT_AFTER;
@@ -142,7 +141,7 @@ impl Accepted {
         false
     }
 
-    /// Gives up a write on a connection that is over, or that waits for somebody who is silent: HTTP/1 does
+    /// Fails a pending write if the connection is over or its remote end is silent for too long: HTTP/1 does
     /// not read meanwhile.
     fn unless_over<T>(
         &mut self,
@@ -273,7 +272,7 @@ mod tests {
         let _idle = TcpNet.connect(&address).await.unwrap();
         let (mut served, _) = connections.next().await;
         let reading = tokio::spawn(async move { served.read_u8().await });
-        // Longer than one that has only just begun is left alone.
+        // Longer than the time for which a new connection is kept.
         sleep(Duration::from_millis(1_100)).await;
         let _second = TcpNet.connect(&address).await.unwrap();
         connections.next().await;
@@ -299,7 +298,7 @@ mod tests {
         assert!(client.read_u8().await.is_err());
     }
 
-    /// Hands out one connection, and then waits.
+    /// A listener that returns one connection and then none.
     #[derive(Debug)]
     struct Once(Option<DuplexStream>);
 
@@ -319,7 +318,7 @@ mod tests {
         }
     }
 
-    /// The other end of a connection over which 64 bytes go at a time, and what is served.
+    /// The remote end of a connection that buffers 64 bytes, and its served end.
     async fn connected() -> (DuplexStream, Accepted) {
         let (client, server) = tokio::io::duplex(64);
         let listener = Box::new(Once(Some(server)));

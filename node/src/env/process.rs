@@ -1,32 +1,32 @@
-//! What the operating system says of this process. Only asked for where a node serves HTTP, which it
-//! does not in the simulator.
+//! The operating system's figures about this process. They are read only if a node serves HTTP, which it does
+//! not in the simulator.
 
 use std::fs;
 
-/// What the process takes of the machine.
+/// The process's use of the machine.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct ProcessUse {
-    /// Processor time, in seconds.
+    /// CPU time, in seconds.
     pub cpu_seconds: f64,
-    /// Memory held, in bytes.
+    /// Resident memory, in bytes.
     pub resident_bytes: u64,
-    /// Files and sockets open.
+    /// Open files and sockets.
     pub open_fds: u64,
-    /// The most that may be open, if there is a bound.
+    /// Limit on open files and sockets, if there is one.
     pub max_fds: Option<u64>,
-    /// When it began, in seconds since 1970.
+    /// Start time of the process, in seconds since 1970.
     pub began_s: f64,
 }
 
-/// What Linux counts time in here: part of its interface to programs, whatever its own clock.
+/// Linux's unit of time in `/proc`. It is part of the kernel's interface and independent of its own clock.
 const TICKS_A_SECOND: f64 = 100.0;
-/// Places in `/proc/self/stat` behind the process's name, which may hold anything: time in the program,
-/// time in the system, and when it began after the machine did.
+/// Positions in `/proc/self/stat` after the process's name, which may contain any characters: user time,
+/// system time, and the start time since boot.
 const USER: usize = 11;
 const SYSTEM: usize = 12;
 const BEGAN: usize = 19;
 
-/// What the process takes now; `None` where the system does not say it in Linux's way.
+/// The process's present use; `None` on systems without Linux's `/proc`.
 pub fn process_use() -> Option<ProcessUse> {
     let read = |name: &str| fs::read_to_string(name).unwrap_or_default();
     let process = parse(
@@ -58,7 +58,7 @@ fn parse(stat: &str, status: &str, machine: &str, limits: &str) -> Option<Proces
     })
 }
 
-/// The first word behind what a line begins with.
+/// The first word after a prefix, in the first line that begins with it.
 fn after<'a>(text: &'a str, begins: &str) -> Option<&'a str> {
     let mut lines = text.lines();
     let rest = lines.find_map(|line| line.strip_prefix(begins))?;

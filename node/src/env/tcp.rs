@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::{Connection, Listener, Net};
 
-/// TCP with Nagle's algorithm off: what is written is sent at once, since batching is done above.
+/// TCP with Nagle's algorithm off: data is sent at once, since higher layers batch it.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct TcpNet;
 

@@ -1,9 +1,9 @@
-//! What a node counts of itself. Handles are made once and passed down; recording is an addition to an
-//! atomic, never a look-up by label, and takes no time but tokio's.
+//! Counters and histograms of a node. Handles are created once and passed down. Recording adds to an atomic
+//! and never looks up a label. Times come from tokio's clock.
 //!
-//! `names` has every family there is, `page` writes them down. What is looked at rather than counted -
-//! leaders, lag, the disk - is gathered by `ops/` when it is asked for. Nothing here is global: several
-//! nodes of one process each have their own.
+//! `names` lists every metric family, `page` writes them out. `ops/` samples values that are not counted,
+//! such as leaders, lag and the disk, at each scrape. Nothing here is global: several nodes in one process
+//! each have their own.
 
 pub mod names;
 pub mod page;
@@ -23,67 +23,67 @@ pub use peers::{PeerNode, PeerTraffic};
 pub use requests::{Requests, Rpc};
 pub use topics::{Topic, Topics};
 
-/// A count that only grows.
+/// A counter. It only grows, unless it is used as a level.
 #[derive(Debug, Default)]
 pub struct Count(AtomicU64);
 
 impl Count {
-    /// One more.
+    /// Adds one.
     pub fn one(&self) {
         self.add(1);
     }
 
-    /// So many more.
+    /// Adds this count.
     pub fn add(&self, count: u64) {
         self.0.fetch_add(count, Ordering::Relaxed);
     }
 
-    /// As it is set, where it is a level and no count.
+    /// Sets the value, for a level.
     pub fn set(&self, level: u64) {
         self.0.store(level, Ordering::Relaxed);
     }
 
-    /// How many there are.
+    /// The current value.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// How long a batch spends where, on its way from the connection and back. What a disk and a follower
-/// take is counted where it is measured: in the store, and with the peers.
+/// Time that a batch spends in each stage from its arrival to its acknowledgement. The store measures the
+/// time of the disk, and `PeerTraffic` that of followers.
 #[derive(Debug)]
 pub struct Stages {
-    /// From the request's bytes in hand until Raft is asked: the checks, and the wait for room.
+    /// From the arrival of the request until its proposal to Raft: the checks, and the wait for room.
     pub receive: Histogram,
-    /// Until Raft has taken it into its queue.
+    /// Until Raft has queued it.
     pub propose: Histogram,
-    /// From there until it is applied: a majority has it on its disks.
+    /// Until it is applied: a majority has it on disk.
     pub commit: Histogram,
-    /// From applied until the answer is in the connection's hands.
+    /// From its application until the answer is passed to the connection.
     pub acknowledge: Histogram,
-    /// All of it.
+    /// The whole time.
     pub whole: Histogram,
 }
 
-/// One for each line of the log that could come without end.
+/// Limiters for log lines that could repeat without end.
 #[derive(Debug, Default)]
 pub struct Valves {
-    /// A member's session has ended.
+    /// A member's session ended.
     pub session_ended: Valve,
     /// A partition was taken from a member.
     pub taken_away: Valve,
-    /// A group has no room for what it was to keep.
+    /// A group has no room for more state.
     pub group_full: Valve,
-    /// A replica could not be started.
+    /// A replica did not start.
     pub not_started: Valve,
-    /// A log could not be compacted.
+    /// A log was not compacted.
     pub not_compacted: Valve,
-    /// A log could not be purged.
+    /// A log was not purged.
     pub not_purged: Valve,
 }
 
 impl Valves {
-    /// Lines left out by all of them.
+    /// Number of log lines suppressed by all of them.
     pub fn left_out(&self) -> u64 {
         let all = [
             &self.session_ended,
@@ -97,39 +97,39 @@ impl Valves {
     }
 }
 
-/// What a node counts.
+/// All metrics of a node.
 #[derive(Debug)]
 pub struct Metrics {
-    /// Where batches spend their time.
+    /// Time of batches, by stage.
     pub stages: Stages,
     /// Answers, by call and by error.
     pub requests: Requests,
     /// Records and bytes, by topic.
     pub topics: Topics,
-    /// Leaderships taken up here.
+    /// Number of leaderships that this node gained.
     pub leaderships_won: Count,
-    /// Leaderships given up here, or lost.
+    /// Number of leaderships that this node gave up or lost.
     pub leaderships_lost: Count,
-    /// Bytes of log that retention has let go here.
+    /// Bytes of log that this node purged.
     pub retention_bytes: Count,
-    /// Bytes that compaction has looked at, and those that it left.
+    /// Bytes of log that compaction has read.
     pub compaction_before_bytes: Count,
-    /// The latter.
+    /// Bytes of log that compaction has left of them.
     pub compaction_after_bytes: Count,
-    /// Replicas that were found damaged since the start.
+    /// Replicas found damaged since the start.
     pub damage_found: Count,
-    /// Replicas that stand in quarantine now.
+    /// Replicas in quarantine now.
     pub quarantined: Count,
-    /// Bytes the scrubber has read.
+    /// Bytes that the scrubber has read.
     pub scrub_bytes: Count,
-    /// Its passes over everything.
+    /// Complete passes of the scrubber.
     pub scrub_passes: Count,
-    /// What keeps lines of the log from becoming a flood.
+    /// Limiters for repeated log lines.
     pub valves: Valves,
 }
 
 impl Metrics {
-    /// All at nothing.
+    /// All values at zero.
     pub fn new(limits: &Limits) -> Arc<Metrics> {
         Arc::new(Metrics {
             stages: Stages {

@@ -1,34 +1,34 @@
-//! Every family of metrics there is: its name, its kind, its labels, and what it says. The table in
-//! `docs/observe.md` has the same rows; a test compares them.
+//! Every metric family: its name, its kind, its labels, and its help text. The table in `docs/observe.md` has
+//! the same rows; a test compares them.
 
 use prometheus_client::metrics::MetricType;
 
-/// What a family's values are.
+/// The kind of a family's values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Only grows, but for a new start of the node.
+    /// Only grows, except for a restart of the node.
     Counter,
-    /// Goes up and down.
+    /// Rises and falls.
     Gauge,
-    /// Counts by size.
+    /// Counts values by size.
     Histogram,
 }
 
 /// One family.
 #[derive(Debug)]
 pub struct Family {
-    /// As it is asked for; that of a histogram without `_bucket`, `_sum` and `_count`.
+    /// The name in queries; for a histogram, without `_bucket`, `_sum` and `_count`.
     pub name: &'static str,
-    /// What its values are.
+    /// The kind of its values.
     pub kind: Kind,
     /// Its labels, in order.
     pub labels: &'static [&'static str],
-    /// What it says.
+    /// Its help text.
     pub help: &'static str,
 }
 
 impl Family {
-    /// The name without the suffix that the format itself gives to counters.
+    /// The name without the suffix that the format itself adds to counters.
     pub fn stem(&self) -> &'static str {
         match self.kind {
             Kind::Counter => self.name.strip_suffix("_total").unwrap_or(self.name),
@@ -59,7 +59,7 @@ macro_rules! families {
             };
         )*
 
-        /// All of them.
+        /// All families.
         pub const ALL: &[Family] = &[$($id),*];
     };
 }

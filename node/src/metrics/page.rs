@@ -1,4 +1,4 @@
-//! One answer to a scrape, as it is being written. A family is written once, with all its rows.
+//! The response to a scrape while it is written. Each family is written once, with all its rows.
 
 use std::fmt;
 
@@ -9,20 +9,20 @@ use ropewalk_raft_store::Histogram;
 
 use super::names::{Family, Kind};
 
-/// Nanoseconds of a second.
+/// Nanoseconds in a second.
 const NANOS: f64 = 1e9;
 
-/// What a family is written to.
+/// The destination of families.
 #[derive(Debug)]
 pub struct Page<'a>(DescriptorEncoder<'a>);
 
 impl<'a> Page<'a> {
-    /// A page that is empty yet.
+    /// An empty page.
     pub fn new(encoder: DescriptorEncoder<'a>) -> Page<'a> {
         Page(encoder)
     }
 
-    /// A family of one value.
+    /// Writes a family with a single value.
     pub fn one(&mut self, family: &Family, value: f64) -> fmt::Result {
         let encoder =
             self.0
@@ -34,7 +34,7 @@ impl<'a> Page<'a> {
         }
     }
 
-    /// A family of a value a set of labels.
+    /// Writes a family with one value for each set of labels.
     pub fn rows<L: EncodeLabelSet>(
         &mut self,
         family: &Family,
@@ -54,7 +54,7 @@ impl<'a> Page<'a> {
         Ok(())
     }
 
-    /// Latencies, in seconds.
+    /// Writes a family of latencies, in seconds.
     pub fn latencies<'h, L: EncodeLabelSet>(
         &mut self,
         family: &Family,
@@ -63,7 +63,7 @@ impl<'a> Page<'a> {
         self.histograms(family, rows, NANOS)
     }
 
-    /// Sizes, in bytes.
+    /// Writes a family of sizes, in bytes.
     pub fn sizes<'h, L: EncodeLabelSet>(
         &mut self,
         family: &Family,

@@ -1,4 +1,4 @@
-//! What is counted of the way to other nodes. A handle is taken once for each of them.
+//! Metrics of the traffic to other nodes. Callers take a handle once for each node.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,17 +11,17 @@ use ropewalk_raft_store::Histogram;
 use super::Count;
 use crate::valve::Valve;
 
-/// What is counted of all other nodes.
+/// Metrics for all other nodes.
 #[derive(Debug)]
 pub struct PeerTraffic {
-    /// From an AppendEntries with entries in it until its answer: the follower has them on its disk.
+    /// Time from sending an AppendEntries with entries to its answer: the follower has them on disk.
     pub replicate: Histogram,
-    /// A checkpoint is too large to be sent.
+    /// Limiter for the log line about a checkpoint that is too large to send.
     pub checkpoint_not_sent: Valve,
     nodes: Mutex<BTreeMap<NodeId, Arc<PeerNode>>>,
 }
 
-/// What is counted of one other node.
+/// Metrics for one other node.
 #[derive(Debug, Default)]
 pub struct PeerNode {
     round_trip_nanos: Count,
@@ -44,7 +44,7 @@ impl PeerTraffic {
         self.nodes.lock().entry(node).or_default().clone()
     }
 
-    /// All handles that are held, and what was left by those that are not is forgotten.
+    /// All handles in use. Forgets those that are no longer in use.
     pub fn all(&self) -> Vec<(NodeId, Arc<PeerNode>)> {
         let mut nodes = self.nodes.lock();
         nodes.retain(|_, node| Arc::strong_count(node) > 1);
@@ -53,24 +53,24 @@ impl PeerTraffic {
 }
 
 impl PeerNode {
-    /// A report arrived, and this is how long it took, there and back.
+    /// Records an answered report and its round-trip time.
     pub fn answered(&self, took: Duration) {
         let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
         self.round_trip_nanos.set(nanos.max(1));
     }
 
-    /// A report did not arrive.
+    /// Records a report without an answer.
     pub fn failed(&self) {
         self.failures.one();
     }
 
-    /// How long the last one took, if any arrived.
+    /// Round-trip time of the last answered report, if there was one.
     pub fn round_trip(&self) -> Option<Duration> {
         let nanos = self.round_trip_nanos.get();
         (nanos > 0).then(|| Duration::from_nanos(nanos))
     }
 
-    /// How many did not arrive.
+    /// Number of reports without an answer.
     pub fn failures(&self) -> u64 {
         self.failures.get()
     }

@@ -1,4 +1,4 @@
-//! Answers, by call and by error: a table of counts, one for each pair.
+//! Answers by RPC and by error: a table with one counter for each pair.
 
 use ropewalk_proto::error::ErrorCode;
 
@@ -6,16 +6,16 @@ use super::Count;
 
 macro_rules! rpcs {
     ($($name:ident = $text:literal,)*) => {
-        /// A call of the client service.
+        /// An RPC of the client service.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         #[allow(missing_docs)]
         pub enum Rpc { $($name),* }
 
         impl Rpc {
-            /// Every call there is, in order.
+            /// Every RPC, in order.
             pub const ALL: &[Rpc] = &[$(Rpc::$name),*];
 
-            /// As the service names it.
+            /// Its name in the service.
             pub fn name(self) -> &'static str {
                 match self { $(Rpc::$name => $text),* }
             }
@@ -50,25 +50,25 @@ rpcs! {
 }
 
 impl Rpc {
-    /// The call a path names, if there is one of the name.
+    /// The RPC that a path names, if it exists.
     pub fn of_path(path: &str) -> Option<Rpc> {
         let name = path.rsplit('/').next()?;
         Rpc::ALL.iter().copied().find(|rpc| rpc.name() == name)
     }
 
-    /// Whether it is answered many times.
+    /// True if one call has many answers.
     pub fn is_stream(self) -> bool {
         matches!(self, Rpc::Produce | Rpc::Fetch | Rpc::JoinGroup)
     }
 }
 
-/// What stands for an error where there was none.
+/// The label for an answer without an error.
 pub const OK: &str = "Ok";
 
-/// How many codes there are: those of the table, and none.
+/// Number of codes: those of the table, and the absence of an error.
 const CODES: usize = ErrorCode::ALL.len() + 1;
 
-/// How often each call was answered, and how. For a stream, every answer in it counts.
+/// Number of answers of each RPC, by error. For a stream, each answer in it counts.
 #[derive(Debug)]
 pub struct Requests(Vec<Count>);
 
@@ -80,7 +80,7 @@ impl Default for Requests {
 }
 
 impl Requests {
-    /// One more answer.
+    /// Counts one answer.
     pub fn answered(&self, rpc: Rpc, error: Option<ErrorCode>) {
         // The numbers of codes begin with 1 and have no gap.
         let code = error.map_or(0, |code| code as usize);
@@ -89,7 +89,7 @@ impl Requests {
         }
     }
 
-    /// How often each error was answered, whatever the call: all errors there are.
+    /// Number of answers with each error, of all RPCs. Includes every error.
     pub fn refusals(&self) -> impl Iterator<Item = (&'static str, u64)> {
         ErrorCode::ALL.iter().map(|code| {
             let of_rpc = |at: usize| {
@@ -101,7 +101,7 @@ impl Requests {
         })
     }
 
-    /// What was answered at all: the call, the error's name or [`OK`], and how often.
+    /// The counts above zero, and every success count: the RPC, the error's name or [`OK`], and the count.
     pub fn seen(&self) -> impl Iterator<Item = (Rpc, &'static str, u64)> {
         let names = [OK]
             .into_iter()

@@ -7,15 +7,15 @@ use parking_lot::Mutex;
 
 use super::Count;
 
-/// What stands for the topics past the bound. No topic can have the name.
+/// The label for topics beyond the bound. No topic can have this name.
 pub const OTHERS: &str = "(others)";
 
-/// What went through one topic on this node.
+/// The traffic of one topic on this node.
 #[derive(Debug, Default)]
 pub struct Topic {
-    /// Records acknowledged, duplicates not among them.
+    /// Acknowledged records, without duplicates.
     pub produced_records: Count,
-    /// Bytes of their batches, as they came.
+    /// Bytes of their batches, as received.
     pub produced_bytes: Count,
     /// Records in the batches sent to readers.
     pub fetched_records: Count,
@@ -23,17 +23,17 @@ pub struct Topic {
     pub fetched_bytes: Count,
 }
 
-/// The topics that replicas here are of.
+/// The topics that have replicas on this node.
 #[derive(Debug)]
 pub struct Topics {
     bound: usize,
-    /// What no replica holds any more is gone: its topic was deleted, or has left this node.
+    /// A topic without a replica is gone: it was deleted, or has left this node.
     known: Mutex<BTreeMap<String, Weak<Topic>>>,
     others: Arc<Topic>,
 }
 
 impl Topics {
-    /// No topics, and never more than `bound` under their own names.
+    /// An empty table. At most `bound` topics get their own names.
     pub fn new(bound: usize) -> Topics {
         Topics {
             bound,
@@ -42,7 +42,7 @@ impl Topics {
         }
     }
 
-    /// The handle of a topic; that of all others once there are too many.
+    /// The handle of a topic. Beyond the bound, topics share one.
     pub fn of(&self, name: &str) -> Arc<Topic> {
         let mut known = self.known.lock();
         if let Some(topic) = known.get(name).and_then(Weak::upgrade) {
@@ -59,7 +59,7 @@ impl Topics {
         topic
     }
 
-    /// All there are, by name, and the others if there are any.
+    /// All topics by name, and the shared handle if it is in use.
     pub fn all(&self) -> Vec<(String, Arc<Topic>)> {
         let mut known = self.known.lock();
         known.retain(|_, topic| topic.strong_count() > 0);

@@ -1,5 +1,5 @@
-//! One page of metrics: what is counted, and what is looked at now. It asks nobody, waits for nobody,
-//! and reads no disk.
+//! One page of metrics: counters, and values sampled now. It calls no other node, waits for nothing, and
+//! reads no disk.
 
 mod cluster;
 mod partitions;
@@ -17,7 +17,7 @@ use crate::env::process_use;
 use crate::metrics::page::Page;
 use crate::metrics::{Count, names};
 
-/// The commit this was built from, if whoever built it said so.
+/// The commit of this build, if the build provides it.
 const COMMIT: Option<&str> = option_env!("ROPEWALK_COMMIT");
 
 /// Writes the page of one node.
@@ -42,7 +42,7 @@ impl Collector for Collect {
     }
 }
 
-/// 1 for what is so, and 0 for what is not.
+/// 1 for true, 0 for false.
 fn flag(is: bool) -> f64 {
     f64::from(u8::from(is))
 }

@@ -1,5 +1,5 @@
-//! HTTP over the seam's sockets. A request has a bounded time to come, and the connection it comes on is
-//! in use from then until it is answered.
+//! HTTP over the seam's sockets. A request must arrive within a bounded time. Its connection counts as in use
+//! until the answer.
 
 use std::time::Duration;
 
@@ -15,10 +15,10 @@ use tower::ServiceExt;
 
 use crate::env::{Accepted, Incoming};
 
-/// The longest head of a request.
+/// Maximum size of a request's head.
 const HEAD_BYTES: usize = 16 << 10;
 
-/// Serves requests until `stop`, and those under way after it.
+/// Serves requests until `stop`, then finishes those in progress.
 pub(super) async fn serve(
     mut incoming: Incoming,
     router: Router,

@@ -1,5 +1,5 @@
-//! What operators and orchestrators see over HTTP. Liveness is about this process alone: a node
-//! that is cut off from the others must not be restarted for it. Readiness is about this node alone.
+//! The HTTP endpoints for operators and orchestrators. Liveness is about this process alone: a node cut off
+//! from the others must not be restarted for it. Readiness is about this node alone.
 
 mod collect;
 mod listener;
@@ -25,43 +25,43 @@ use crate::peer::Peers;
 
 pub use ready::Returning;
 
-/// What a node is seen by.
+/// The sources of a node's health and metrics.
 #[derive(Debug)]
 pub struct Seen {
     /// The node's store.
     pub store: Store,
     /// The node's cluster.
     pub cluster: Cluster,
-    /// The way to other nodes.
+    /// The connections to other nodes.
     pub peers: Peers,
-    /// Sockets, and what they are secured with.
+    /// Sockets and their security.
     pub net: Arc<dyn Net>,
     /// Wall time.
     pub clock: Arc<dyn Clock>,
-    /// How many lines of the log there was no room for.
+    /// Number of log lines that the log's writer had no room for.
     pub log_lines_lost: fn() -> u64,
-    /// What it counts.
+    /// Its metrics.
     pub metrics: Arc<Metrics>,
-    /// Bounds.
+    /// Its limits.
     pub limits: Limits,
-    /// The rack it stands in.
+    /// Its rack.
     pub rack: String,
     /// The connections of each port, by the port's name.
     pub connections: Vec<(&'static str, Arc<Connections>)>,
     /// Cancelled once the node is asked to stop.
     pub stopping: CancellationToken,
-    /// What there is once it is in its cluster.
+    /// Parts that exist once it is in its cluster.
     pub joined: OnceLock<Joined>,
 }
 
-/// What a node has once it is in its cluster.
+/// The parts of a node that exist once it is in its cluster.
 #[derive(Debug)]
 pub struct Joined {
     /// Its replicas.
     pub partitions: Partitions,
-    /// How far its groups are behind.
+    /// The lag of its groups.
     pub lag: LagWatch,
-    /// Which replicas are still on their way back since the node began.
+    /// The replicas that have not caught up since the node began.
     pub returning: Mutex<Returning>,
 }
 

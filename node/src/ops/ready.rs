@@ -1,5 +1,6 @@
-//! Whether a node can do its part, and if not, why: about this node only, never about its cluster. A
-//! node whose peers are gone is as ready as it can be, and to take its traffic away would help nobody.
+//! Readiness: whether the node can serve, with the reasons if it cannot. It is about this node only, never
+//! about its cluster. A node whose peers are gone is as ready as it can be; taking its traffic away would not
+//! help.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -17,16 +18,16 @@ use super::Seen;
 use crate::cluster::view::PartitionView;
 use crate::cluster::{Cluster, ClusterView};
 
-/// A metadata replica with so much left to apply shows a cluster that is no more.
+/// Number of unapplied entries above which a metadata replica's view is too old.
 const METADATA_BEHIND: u64 = 1_000;
-/// How long a partition may have no leader that is known here before a node that has just begun is
-/// ready without its replica of it.
+/// Time that a newly started node waits for a partition's leader to be known. After that it is ready without
+/// its replica of the partition.
 const LEADER_WITHIN: Duration = Duration::from_secs(30);
-/// The most partitions named in a reason.
+/// Maximum number of partitions named in a reason.
 const NAMED: usize = 5;
 
-/// The replicas that were placed here when the node began, and have not been seen to keep up since. One
-/// that has, or comes later, never makes the node unready: it would come and go with every move.
+/// The replicas that were placed here when the node began and have not caught up since. Replicas that have
+/// caught up, or that are added later, never make the node unready: readiness would change with every move.
 #[derive(Debug)]
 pub struct Returning {
     since: Instant,
@@ -34,7 +35,7 @@ pub struct Returning {
 }
 
 impl Returning {
-    /// Those of a node that has just come to its cluster.
+    /// The replicas of a node that has just joined or rejoined its cluster.
     pub fn new(cluster: &Cluster) -> Returning {
         let view = cluster.view().borrow().clone();
         let placed = placed(&view, cluster.node_id());
@@ -68,7 +69,7 @@ pub(super) async fn readyz(State(seen): State<Arc<Seen>>) -> (StatusCode, Json<R
     (status, Json(readiness))
 }
 
-/// Everything that keeps the node from its part.
+/// All reasons why the node is not ready.
 pub(super) fn why_not(seen: &Seen) -> Vec<String> {
     let view = seen.cluster.view().borrow().clone();
     let own = seen.cluster.node_id();
@@ -95,13 +96,13 @@ pub(super) fn why_not(seen: &Seen) -> Vec<String> {
     why_not
 }
 
-/// What readiness hangs on, but for the replicas.
+/// The conditions of readiness, except for the replicas.
 #[derive(Debug)]
 struct Condition {
     stopping: bool,
     in_cluster: bool,
     controller_known: bool,
-    /// How much of the metadata log is applied here, and how long it is.
+    /// The applied index and the last index of the metadata log.
     metadata: Option<(u64, u64)>,
     disk: DiskStatus,
 }
@@ -134,7 +135,7 @@ impl Condition {
     }
 }
 
-/// The partitions this node should hold a replica of, and that is not damaged.
+/// The partitions of which this node should hold a replica that is not damaged.
 fn placed(view: &ClusterView, own: NodeId) -> impl Iterator<Item = (&str, &PartitionView)> {
     let all = view.topics.values().flat_map(|topic| {
         let partitions = topic.partitions.iter();
@@ -146,15 +147,15 @@ fn placed(view: &ClusterView, own: NodeId) -> impl Iterator<Item = (&str, &Parti
     })
 }
 
-/// How a replica of this node is doing.
+/// The state of a replica of this node.
 struct Standing {
     runs: bool,
-    /// Whether its leader counts it in; `None` without a leader.
+    /// True if its leader counts it as in sync; `None` without a leader.
     keeps_up: Option<bool>,
 }
 
 impl Returning {
-    /// Says which replicas the node began with are not back yet, if any.
+    /// A reason that names the initial replicas that have not caught up yet, if there are any.
     fn behind<'a>(
         &mut self,
         placed: impl Iterator<Item = (&'a str, &'a PartitionView)>,
@@ -174,7 +175,7 @@ impl Returning {
                 continue;
             }
             still.insert(partition.group);
-            // Who has no leader can't be behind it: that is another's fault.
+            // A replica without a leader cannot be behind it: the fault is elsewhere.
             if !runs || keeps_up == Some(false) || patient {
                 count += 1;
                 if names.len() < NAMED {
@@ -246,7 +247,7 @@ mod tests {
         }
     }
 
-    /// So many partitions; each is its own group.
+    /// This number of partitions; each is its own group.
     fn partitions(count: u32) -> Vec<PartitionView> {
         let partition = |partition| PartitionView {
             partition,

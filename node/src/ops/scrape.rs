@@ -1,6 +1,6 @@
-//! Answers to scrapes. A page is written at most once in a while and given to everybody who asks
-//! meanwhile, and so many are on their way at a time, each for so long: neither many scrapers nor slow
-//! ones cost the node more than that, or keep others from theirs.
+//! Responses to scrapes. A page is written at most once per interval and shared by all scrapers in it. A
+//! bounded number of responses is sent at a time, each for a bounded time. So neither many scrapers nor slow
+//! ones cost the node more than that, or block others.
 
 use std::io;
 use std::sync::Arc;
@@ -23,18 +23,18 @@ use super::Seen;
 use super::collect::Collect;
 use crate::metrics::Count;
 
-/// How old a page may be that is given once more.
+/// Maximum age of a page that is served again.
 const AS_OLD_AS: Duration = Duration::from_millis(500);
-/// Answers on their way at a time.
+/// Maximum number of responses sent at a time.
 const AT_ONCE: usize = 16;
-/// Who has not taken an answer by then gets no more of it. Prometheus gives up as soon.
+/// Maximum time for a client to take a response. Prometheus's own timeout is as short.
 const TAKEN_WITHIN: Duration = Duration::from_secs(10);
-/// What is given to a connection in one piece.
+/// Size of the pieces in which a response is sent.
 const PIECE_BYTES: usize = 64 << 10;
-/// The format, as the field names it.
+/// The content type of the format.
 const FORMAT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Pages, and who is being given one.
+/// The latest page, and the limit on responses in progress.
 #[derive(Debug)]
 pub(super) struct Scrapes {
     registry: Registry,
@@ -59,7 +59,7 @@ impl Scrapes {
         }
     }
 
-    /// The page, as it is or as it was a moment ago. Who comes while one is written waits for it.
+    /// The page, current or recent. Callers that arrive while it is written wait for it.
     async fn page(&self) -> Result<Bytes, std::fmt::Error> {
         let mut last = self.last.lock().await;
         if let Some((at, page)) = &*last
@@ -98,16 +98,16 @@ pub(super) async fn metrics(State(scrapes): State<Arc<Scrapes>>) -> Response {
     }
 }
 
-/// What is left of an answer, and its place among those on their way; `None` once it took too long.
+/// The rest of a response, and its permit; `None` once it took too long.
 type Left = Arc<ShortMutex<Option<(Bytes, OwnedSemaphorePermit)>>>;
 
-/// A page in pieces. The permit is held until the last of them was taken, or time is up.
+/// A page in pieces. The permit is held until the last piece is taken or the time is up.
 fn pieces(
     page: Bytes,
     permit: OwnedSemaphorePermit,
 ) -> impl stream::Stream<Item = io::Result<Bytes>> + Send {
     let left: Left = Arc::new(ShortMutex::new(Some((page, permit))));
-    // A connection that takes nothing asks for nothing: somebody else has to look at the time.
+    // A stalled connection polls for no further pieces, so a separate task must check the time.
     let late = Arc::downgrade(&left);
     let late = AbortOnDropHandle::new(tokio::spawn(async move {
         tokio::time::sleep(TAKEN_WITHIN).await;

@@ -1,17 +1,17 @@
-//! How fast a node brings up replicas that do not vote yet. What is published must not wait for a node
-//! that joins, so all of its newcomers share one rate.
+//! A rate limit for entries to replicas that do not vote yet. Produce traffic must not wait for a joining
+//! node, so all learners share one rate.
 
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep_until};
 
-/// A rate that all who ask share, in the order in which they ask.
+/// A rate limiter that serves its callers in the order in which they ask.
 #[derive(Debug)]
 pub(super) struct Allowance {
-    /// 0: as fast as it goes.
+    /// 0 means no limit.
     bytes_per_s: usize,
-    /// When all that was taken is paid for.
+    /// Time at which all bytes taken so far are within the rate.
     paid: Mutex<Instant>,
 }
 
@@ -23,8 +23,8 @@ impl Allowance {
         }
     }
 
-    /// Takes so many bytes, and waits until those taken before are paid for. What was not taken in
-    /// time is not saved up.
+    /// Takes this number of bytes, and waits until the bytes taken before are within the rate. Unused rate
+    /// does not accumulate.
     pub(super) async fn take(&self, bytes: usize) {
         if self.bytes_per_s == 0 {
             return;

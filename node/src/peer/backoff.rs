@@ -1,4 +1,4 @@
-//! How long to leave alone what has just failed.
+//! Pauses after failures.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use tokio::time::Instant;
 const FIRST: Duration = Duration::from_millis(25);
 const LONGEST: Duration = Duration::from_millis(500);
 
-/// Every pause after the first failure, the second, and so on, without end.
+/// The pauses after the first failure, the second, and so on, without end.
 pub(super) fn pauses() -> impl Iterator<Item = Duration> {
     std::iter::successors(Some(FIRST), |pause| Some((*pause * 2).min(LONGEST)))
 }
@@ -26,7 +26,7 @@ struct Failure {
 }
 
 impl Backoff {
-    /// Notes a failure and begins the next, longer pause.
+    /// Records a failure and starts the next, longer pause.
     pub(super) fn failed(&mut self, why: String) {
         let pause = match &self.failure {
             Some(last) => (last.pause * 2).min(LONGEST),
@@ -36,12 +36,12 @@ impl Backoff {
         self.failure = Some(Failure { why, pause, until });
     }
 
-    /// Notes a success: the next pause is a short one.
+    /// Records a success: the next pause is a short one.
     pub(super) fn succeeded(&mut self) {
         self.failure = None;
     }
 
-    /// Why not to try now; `None` when trying is fine.
+    /// The last failure, while its pause lasts; `None` if an attempt may be made now.
     pub(super) fn refusal(&self) -> Option<&str> {
         let failure = self.failure.as_ref()?;
         (Instant::now() < failure.until).then_some(&failure.why)
@@ -52,7 +52,7 @@ impl Backoff {
         Some(&self.failure.as_ref()?.why)
     }
 
-    /// Whether the last failure was so long ago that it says nothing about now.
+    /// True if the last failure is too old to predict the next attempt.
     pub(super) fn is_stale(&self) -> bool {
         let stale = |failure: &Failure| Instant::now() >= failure.until + LONGEST * 10;
         self.failure.as_ref().is_some_and(stale)

@@ -1,7 +1,7 @@
-//! openraft's messages as they cross the wire, and back.
+//! Conversion of openraft's messages to and from the wire format.
 //!
-//! What comes from the wire is checked for all that openraft takes for granted, since it would
-//! stop the replica over a message that a correct peer never sends. No I/O here.
+//! Messages from the wire are checked for everything that openraft assumes: it would stop the replica over a
+//! message that a correct peer never sends. No I/O here.
 
 use bytes::Bytes;
 use openraft::EntryPayload;
@@ -17,7 +17,7 @@ use ropewalk_raft_store::convert::{
 };
 use ropewalk_raft_store::types::{Entry, LogId, SnapshotMeta, Vote};
 
-// What lies on the disk as it crosses the wire is converted in one place.
+// Types in both the disk format and the wire format are converted in one place.
 pub use ropewalk_raft_store::convert::{log_id as log_id_to_wire, vote as vote_to_wire};
 
 /// A message that no correct peer sends, or one of a newer version.
@@ -35,8 +35,8 @@ fn malformed(what: impl Into<String>) -> Malformed {
     Malformed(what.into())
 }
 
-/// The largest term that is believed from the wire. A replica takes it over, and goes on from there by
-/// elections of its own: they must never reach the largest term that a disk may hold.
+/// The highest term that is accepted from the wire. A replica adopts it and counts on from it in its own
+/// elections. Those must never reach the highest term that a disk may hold.
 const LARGEST_TERM_BELIEVED: u64 = LARGEST_TERM >> 8;
 
 /// A vote from the wire.
@@ -51,19 +51,19 @@ pub fn vote_from_wire(vote: Option<v1::Vote>) -> Result<Vote, Malformed> {
     Ok(from_vote(vote)?)
 }
 
-/// A log id from the wire, where there is one.
+/// A log id from the wire, if there is one.
 pub fn log_id_from_wire(log_id: Option<v1::LogId>) -> Result<Option<LogId>, Malformed> {
     Ok(log_id.map(from_log_id).transpose()?)
 }
 
-/// A snapshot's place in the log and its membership, for the wire.
+/// A snapshot's log id and membership, for the wire.
 pub fn snapshot_meta_to_wire(meta: &SnapshotMeta) -> (Option<v1::LogId>, v1::StoredMembership) {
     let stored = stored_membership(&meta.last_membership);
     (meta.last_log_id.as_ref().map(log_id_to_wire), stored)
 }
 
-/// A snapshot's place in the log and its membership, from the wire. `vote` is that of the leader
-/// who sends it, and who can't know of terms after its own.
+/// A snapshot's log id and membership, from the wire. `vote` is that of the leader that sends it, which
+/// cannot know of later terms.
 pub fn snapshot_meta_from_wire(
     vote: &Vote,
     last_log_id: Option<v1::LogId>,
@@ -82,7 +82,7 @@ pub fn snapshot_meta_from_wire(
     })
 }
 
-/// An entry for the wire; a batch in it is shared, not copied.
+/// An entry for the wire. It shares the memory of a batch in it.
 pub fn entry_to_wire(entry: &Entry) -> v1::Entry {
     let (payload, command_body) = match &entry.payload {
         EntryPayload::Blank => (None, Bytes::new()),
@@ -104,7 +104,7 @@ pub fn entry_to_wire(entry: &Entry) -> v1::Entry {
     }
 }
 
-/// An entry from the wire; a batch in it shares the message's memory.
+/// An entry from the wire. A batch in it shares the message's memory.
 pub fn entry_from_wire(entry: v1::Entry) -> Result<Entry, Malformed> {
     let payload = match entry.payload {
         None => EntryPayload::Blank,
@@ -139,8 +139,8 @@ pub fn append_to_wire(request: &AppendEntriesRequest<TypeConfig>) -> v1::AppendE
     }
 }
 
-/// AppendEntries from the wire: sent by a leader, its entries without a gap and in terms that
-/// never fall nor pass the leader's.
+/// AppendEntries from the wire. A leader must have sent it. Its entries have no gap, and their terms never
+/// fall and never exceed the leader's.
 pub fn append_from_wire(
     request: v1::AppendEntries,
 ) -> Result<AppendEntriesRequest<TypeConfig>, Malformed> {
@@ -188,7 +188,7 @@ fn check_not_after_vote(vote: &Vote, id: Option<&LogId>) -> Result<(), Malformed
     }
 }
 
-/// The answer to AppendEntries for the wire. `prev` is the request's, which a conflict is about.
+/// The answer to AppendEntries for the wire. `prev` is the request's: a conflict is about that entry.
 pub fn appended_to_wire(
     response: AppendEntriesResponse<TypeConfig>,
     prev: Option<&LogId>,
@@ -212,8 +212,8 @@ pub fn appended_to_wire(
     result
 }
 
-/// The answer to AppendEntries from the wire. `prev` is the request's: nothing can conflict with
-/// the log's start.
+/// The answer to AppendEntries from the wire. `prev` is the request's: an answer cannot report a conflict
+/// with the start of the log.
 pub fn appended_from_wire(
     result: &v1::AppendResult,
     prev: Option<&LogId>,

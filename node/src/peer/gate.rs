@@ -1,8 +1,8 @@
-//! The way to one address: connects, and remembers that the peer is dead.
+//! The connector for one address: it connects, and remembers that the peer is dead.
 //!
-//! The first attempt is waited for. Once it has failed, callers are refused at once, and attempts
-//! go on behind their backs, as long as there are callers; what such an attempt brings is given to
-//! the next one who asks. So a peer whose machine is gone costs nobody a connect timeout each.
+//! The first caller waits for its attempt. After a failure, callers are refused at once. Attempts continue in
+//! the background while there are callers, and the next caller gets a connection that such an attempt made.
+//! So callers of a dead machine do not wait for a connect timeout each.
 
 use std::fmt;
 use std::io;
@@ -20,9 +20,9 @@ use super::{CONNECTION_WINDOW_BYTES, FRAME_BYTES, KEEP_ALIVE, STREAM_WINDOW_BYTE
 use crate::config::Limits;
 use crate::env::{Connection, Net};
 
-/// The longest an attempt to connect takes.
+/// Maximum time of an attempt to connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long a connection that nobody waited for is worth keeping.
+/// Maximum age of a background connection when a caller takes it.
 const KEEP_FOUND: Duration = Duration::from_secs(2);
 
 struct Gate {
@@ -45,8 +45,8 @@ enum Decision {
     Refuse(String),
 }
 
-/// A channel to `address`: one connection, made when it is first used, kept alive, and made again
-/// after it broke. It never waits long for a peer that is known to be dead.
+/// A channel to `address`: one connection, made at its first use, kept alive, and remade after it broke.
+/// Calls to a peer that is known to be dead fail quickly.
 pub(super) fn channel(net: Arc<dyn Net>, address: &str, limits: &Limits) -> Channel {
     let gate = Arc::new(Gate {
         net,
@@ -54,7 +54,7 @@ pub(super) fn channel(net: Arc<dyn Net>, address: &str, limits: &Limits) -> Chan
         timeout: CONNECT_TIMEOUT.min(call_timeout(limits)),
         state: Mutex::default(),
     });
-    // An address that is no URI fails when it is connected to, with an error that names it.
+    // An address that is not a URI fails at the first connect, with an error that names it.
     Endpoint::from_shared(format!("http://{address}"))
         .unwrap_or_else(|_| Endpoint::from_static("http://peer"))
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
@@ -116,7 +116,7 @@ impl Gate {
         Decision::Refuse(why)
     }
 
-    /// One attempt that nobody waits for.
+    /// One background attempt.
     async fn look(gate: Weak<Gate>) {
         let Some((net, address, timeout)) = gate
             .upgrade()

@@ -1,4 +1,4 @@
-//! Many small messages in one.
+//! Coalescing of many small messages into one.
 
 use std::time::Duration;
 
@@ -6,8 +6,8 @@ use futures_util::Stream;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
-/// What comes out of `queue`, in order, gathered: as many at a time as have queued, up to `most`.
-/// Groups are at least `pause` apart; after a longer silence the first item goes at once.
+/// The items of `queue`, in order, in groups: each group has all items that are queued, up to `most`. Groups
+/// are at least `pause` apart; after a longer silence the first item goes at once.
 pub(super) fn gather<T: Send>(
     queue: mpsc::Receiver<T>,
     most: usize,

@@ -1,4 +1,4 @@
-//! What the peers of a replica may ask of it.
+//! The calls that a replica accepts from its peers.
 
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -13,10 +13,10 @@ use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_raft_store::TypeConfig;
 use ropewalk_raft_store::types::{SnapshotMeta, Vote};
 
-/// One replica, whatever its state machine is.
+/// One replica, with any state machine.
 pub trait RaftGroup: Send + Sync + 'static {
-    /// AppendEntries. Requests reach the replica in the order in which the futures are first
-    /// polled; their answers may be awaited together.
+    /// AppendEntries. Requests reach the replica in the order in which the futures are first polled. The
+    /// caller may await their answers together.
     fn append(
         &self,
         request: AppendEntriesRequest<TypeConfig>,
@@ -31,13 +31,13 @@ pub trait RaftGroup: Send + Sync + 'static {
         request: VoteRequest<TypeConfig>,
     ) -> BoxFuture<'_, Result<VoteResponse<TypeConfig>, WireError>>;
 
-    /// A question whether it would give its vote.
+    /// A question whether this replica would grant its vote.
     fn pre_vote(
         &self,
         request: VoteRequest<TypeConfig>,
     ) -> BoxFuture<'_, Result<VoteResponse<TypeConfig>, WireError>>;
 
-    /// A checkpoint to begin from.
+    /// A checkpoint for this replica to install.
     fn install(
         &self,
         vote: Vote,
@@ -45,7 +45,8 @@ pub trait RaftGroup: Send + Sync + 'static {
         checkpoint: Bytes,
     ) -> BoxFuture<'_, Result<SnapshotResponse<TypeConfig>, WireError>>;
 
-    /// A leader's wish to be followed. The inner error is the reason for declining.
+    /// A leader's request that this replica take over the leadership. The inner error is the reason for a
+    /// refusal.
     fn transfer(
         &self,
         request: TransferLeaderRequest<TypeConfig>,
@@ -113,7 +114,7 @@ where
     }
 }
 
-/// openraft answers with an error only when the replica has stopped.
+/// The error of a stopped replica. openraft answers with an error only after it has stopped.
 fn stopped(error: impl std::fmt::Display) -> WireError {
     WireError::new(
         ErrorCode::NotServing,

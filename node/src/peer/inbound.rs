@@ -1,7 +1,7 @@
-//! The replicas of this node, as their peers find them.
+//! The replicas of this node, as targets of their peers' calls.
 //!
-//! Each replica has a queue of its own, so AppendEntries of one group are taken in order and never
-//! wait for another group's.
+//! Each replica has its own queue. So AppendEntries of one group are handled in order and never wait for
+//! those of another group.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -35,7 +35,7 @@ use super::trace;
 use super::{MESSAGE_BYTES, PIPELINE, REPLICA_QUEUE, call_timeout};
 use crate::config::Limits;
 
-/// The replicas of this node that peers may speak to.
+/// The replicas of this node that peers can call.
 #[derive(Clone)]
 pub struct Inbound {
     shared: Arc<Shared>,
@@ -45,7 +45,7 @@ struct Shared {
     call_timeout: Duration,
     replicas: RwLock<BTreeMap<ReplicaId, Replica>>,
     refuse_appends: Arc<AtomicBool>,
-    /// Checkpoints that come in parts.
+    /// Checkpoints that arrive in parts.
     gathering: Gathering,
     stop: CancellationToken,
 }
@@ -54,39 +54,39 @@ struct Replica {
     group: GroupId,
     raft: Arc<dyn RaftGroup>,
     queue: mpsc::Sender<Job>,
-    /// What its answers say it has compacted.
+    /// The offset up to which the replica's answers report it as compacted.
     compacted_to: Arc<AtomicU64>,
     _worker: AbortOnDropHandle<()>,
 }
 
-/// One AppendEntries to be answered.
+/// One AppendEntries call and the reply to it.
 pub(super) struct Job {
     pub(super) call: AppendCall,
     pub(super) reply: Reply,
 }
 
-/// The duty to answer one call, which holds its place in the lane until the answer has left. If it
-/// is dropped, the answer is that the replica is gone.
+/// The obligation to answer one call. It holds the call's room in the lane until the answer is sent. If it is
+/// dropped, the answer is that the replica is gone.
 pub(super) struct Reply {
     call_id: u64,
     answers: mpsc::Sender<Answer>,
     permits: Option<Permits>,
 }
 
-/// An answer on its way out, with the room it takes in the lane.
+/// An answer to be sent, with the room it takes in the lane.
 pub(super) struct Answer {
     pub(super) wire: AppendAnswer,
     _permits: Permits,
 }
 
-/// Room in a lane: one call, and its bytes.
+/// Room in a lane for one call and its bytes.
 pub(super) struct Permits {
     pub(super) _call: OwnedSemaphorePermit,
     pub(super) _bytes: OwnedSemaphorePermit,
 }
 
 impl Inbound {
-    /// No replicas yet.
+    /// An empty set of replicas.
     pub fn new(limits: &Limits) -> Inbound {
         Inbound {
             shared: Arc::new(Shared {
@@ -99,7 +99,7 @@ impl Inbound {
         }
     }
 
-    /// Lets peers reach `replica` of `group`, until it is deregistered.
+    /// Lets peers call `replica` of `group` until it is deregistered.
     pub fn register(&self, group: GroupId, replica: ReplicaId, raft: impl RaftGroup) {
         let raft: Arc<dyn RaftGroup> = Arc::new(raft);
         let (queue, jobs) = mpsc::channel(REPLICA_QUEUE);
@@ -121,13 +121,12 @@ impl Inbound {
         self.shared.replicas.write().insert(replica, replica_here);
     }
 
-    /// Peers reach `replica` no longer: what it has not answered yet is answered with an error.
+    /// Stops calls to `replica`. Calls without an answer get an error.
     pub fn deregister(&self, replica: ReplicaId) {
         self.shared.replicas.write().remove(&replica);
     }
 
-    /// From now on, `replica` tells its leader that nothing below this offset is left in it that
-    /// compaction was to take.
+    /// Sets the offset that `replica` reports to its leader: compaction has nothing left to remove below it.
     pub fn compacted(&self, replica: ReplicaId, to_offset: u64) {
         if let Some(replica) = self.shared.replicas.read().get(&replica) {
             replica.compacted_to.store(to_offset, Ordering::Relaxed);
@@ -141,8 +140,8 @@ impl Inbound {
         found.unwrap_or(0)
     }
 
-    /// While set, new entries that carry records are refused, as a full disk can't take them;
-    /// heartbeats, votes, and the small entries go on: trims, which free space, are among them.
+    /// While set, refuses new entries with records, since a full disk cannot store them. Heartbeats, votes
+    /// and small entries continue. Trims are among them, and they free space.
     pub fn refuse_appends(&self, refuse: bool) {
         self.shared.refuse_appends.store(refuse, Ordering::Relaxed);
     }
@@ -154,7 +153,7 @@ impl Inbound {
             .max_encoding_message_size(MESSAGE_BYTES)
     }
 
-    /// Ends the lanes that peers hold open, which a server that shuts down would wait for.
+    /// Ends the lanes that peers hold open. A server that shuts down would wait for them.
     pub fn close(&self) {
         self.shared.stop.cancel();
     }
@@ -167,12 +166,12 @@ impl Inbound {
         &self.shared.stop
     }
 
-    /// The replica that a call names, if it is here.
+    /// The replica that a call names, if it is on this node.
     pub(super) fn find(&self, group: u64, replica: u64) -> Result<Arc<dyn RaftGroup>, WireError> {
         self.named(group, replica, |replica| replica.raft.clone())
     }
 
-    /// Queues a call behind those that came before it for the same replica.
+    /// Queues a call after the earlier calls for the same replica.
     pub(super) fn dispatch(&self, job: Job) {
         let (group, replica) = (job.call.group_id, job.call.to_replica_id);
         let queue = self.named(group, replica, |replica| replica.queue.clone());
@@ -187,7 +186,7 @@ impl Inbound {
         }
     }
 
-    /// Answers a heartbeat, which waits for no entries.
+    /// Answers a heartbeat without waiting for entries.
     pub(super) async fn heartbeat(&self, job: Job) {
         let Job { call, reply } = job;
         let entries = call.request.as_ref().map_or(0, |r| r.entries.len());
@@ -200,8 +199,8 @@ impl Inbound {
         reply.send(told(answer, compacted_to));
     }
 
-    /// What a replica answers, or an error when it takes too long: a replica that hangs must not
-    /// fill the lanes that the others share.
+    /// A replica's answer, or an error if it takes too long: a replica that hangs must not fill the lanes
+    /// that all replicas share.
     pub(super) async fn bounded<T>(
         &self,
         answer: impl Future<Output = Result<T, WireError>>,
@@ -223,11 +222,11 @@ impl Inbound {
     }
 }
 
-/// Hands one replica's calls to it in order, several at a time, and answers in order.
+/// Passes one replica's calls to it in order, several at a time, and answers in order.
 ///
-/// A call is handed over when it is first polled, so nothing may turn it away then: tokio would,
-/// when the task has done its share of work, and wakes those it turned away in any order. A replica
-/// that gets its entries out of order tells its leader that it has lost some.
+/// A call takes effect in the order of its first poll. It is polled with `unconstrained`: tokio's cooperative
+/// budget could otherwise reorder the calls. A replica that gets entries out of order reports to its leader
+/// that it has lost some.
 async fn work(
     jobs: mpsc::Receiver<Job>,
     raft: Arc<dyn RaftGroup>,
@@ -236,7 +235,7 @@ async fn work(
     bound: Duration,
 ) {
     ReceiverStream::new(jobs)
-        // Whoever asked may be gone by now: a lane that broke will send again what is missing.
+        // The caller may be gone by now. A lane that broke sends again the entries that are missing.
         .filter(|job| std::future::ready(!job.reply.answers.is_closed()))
         .map(|Job { call, reply }| {
             let raft = raft.clone();
@@ -253,7 +252,7 @@ async fn work(
         .await;
 }
 
-/// An answer that also tells how far the replica is compacted.
+/// An answer with the offset up to which the replica is compacted.
 fn told(answer: Result<AppendResult, WireError>, to: u64) -> Result<AppendResult, WireError> {
     answer.map(|result| AppendResult {
         compacted_to: to,
@@ -279,7 +278,7 @@ async fn append(
     let request = call.request.ok_or_else(|| Malformed("no request".into()))?;
     let _spans = trace::replicating(&request.entries);
     let request = append_from_wire(request)?;
-    // A new leader finds out what its followers have by sending again what they may have already.
+    // A new leader probes its followers' logs by sending again entries that they may have already.
     let is_new = |entry: &Entry| {
         let last = raft.last_log_index();
         last.is_none_or(|last| entry.log_id.index > last)
@@ -302,8 +301,8 @@ async fn append(
 }
 
 impl Reply {
-    /// The duty to answer `call_id` into `answers`, which has room for as many answers as there
-    /// can be `permits`.
+    /// The obligation to answer `call_id` through `answers`, which has room for as many answers as there can
+    /// be `permits`.
     pub(super) fn new(call_id: u64, answers: mpsc::Sender<Answer>, permits: Permits) -> Reply {
         Reply {
             call_id,
@@ -324,7 +323,7 @@ impl Reply {
             Ok(result) => Answered::Appended(result),
             Err(error) => Answered::Error(error.into()),
         };
-        // Fails only when the lane is gone, and the other side knows.
+        // Fails only if the lane is gone, and the other side knows that.
         let _ = self.answers.try_send(Answer {
             wire: AppendAnswer {
                 call_id: self.call_id,

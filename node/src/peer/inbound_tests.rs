@@ -1,4 +1,4 @@
-//! What peers rely on of a replica's queue.
+//! The guarantees of a replica's queue to its peers.
 
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -15,10 +15,10 @@ use tokio::task::coop;
 use super::super::convert::append_to_wire;
 use super::*;
 
-/// More calls than a task may take steps before it has to let others run.
+/// More calls than a task may handle before tokio's cooperative budget makes it yield.
 const CALLS: u64 = 5_000;
 
-/// Takes AppendEntries through a channel, as openraft's core does, and answers when asked again.
+/// Queues AppendEntries through a channel, as openraft's core does, and answers when polled again.
 struct Recorder(mpsc::Sender<u64>);
 
 impl RaftGroup for Recorder {

@@ -1,9 +1,8 @@
-//! One lane to one peer: the AppendEntries of all groups on one stream, each answer matched to its
-//! call by number.
+//! A lane to one peer: the AppendEntries of all groups on one stream. Call ids match answers to their calls.
 //!
-//! Calls go out in the order in which they were submitted. When the stream breaks, everything that
-//! waits on it fails at once, and the next call opens another. A lane belongs to its peer: its task
-//! ends when the [`Lane`] is dropped.
+//! Calls are sent in the order of their submission. If the stream breaks, all waiting calls fail at once, and
+//! the next call opens another stream. A lane belongs to its peer: its task ends when the [`Lane`] is
+//! dropped.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,33 +27,33 @@ use super::backoff::Backoff;
 use super::gather::gather;
 use super::{GATHER_CALLS, GATHER_PAUSE, LANE_BYTES, LANE_QUEUE, MESSAGE_BYTES};
 
-/// Messages between the lane and the connection.
+/// Messages queued between the lane and the connection.
 const OUTBOUND: usize = 16;
 
-/// Why a call brought no answer.
+/// A reason why a call has no answer.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(super) enum LaneError {
-    /// The peer can't be reached, or the stream to it broke.
+    /// The peer cannot be reached, or the stream to it broke.
     #[error("{0}")]
     Down(String),
     /// No answer within the call's time.
     #[error("no answer within {0} ms")]
     Timeout(u128),
-    /// The peer answered that it won't.
+    /// The peer refused the call.
     #[error(transparent)]
     Refused(#[from] WireError),
 }
 
-/// What a lane carries.
+/// The content of a lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// Entries: a message a call.
+    /// Entries: one message for each call.
     Data,
-    /// Heartbeats: all that have queued in one message.
+    /// Heartbeats: one message for all that are queued.
     Heartbeat,
 }
 
-/// One lane. Dropping it fails what waits on it.
+/// One lane. If it is dropped, its waiting calls fail.
 #[derive(Debug)]
 pub(super) struct Lane {
     calls: mpsc::Sender<Call>,
@@ -68,7 +67,7 @@ struct Call {
     done: oneshot::Sender<Result<AppendResult, LaneError>>,
 }
 
-/// An answer that is on its way.
+/// A pending answer.
 #[derive(Debug)]
 pub(super) struct Waiting {
     done: oneshot::Receiver<Result<AppendResult, LaneError>>,
@@ -78,8 +77,8 @@ pub(super) struct Waiting {
 }
 
 impl Lane {
-    /// A lane on `channel`. Nothing is sent before the first call. When calls wait and nothing at
-    /// all is heard for `silence`, the stream counts as broken.
+    /// A lane on `channel`. It sends nothing before the first call. The stream counts as broken if calls wait
+    /// and nothing arrives for `silence`.
     pub(super) fn new(kind: Kind, channel: Channel, silence: Duration) -> Lane {
         let (calls, queue) = mpsc::channel(LANE_QUEUE);
         let runner = Runner {
@@ -97,8 +96,8 @@ impl Lane {
         }
     }
 
-    /// Sends a call after those submitted before it; waits only for room. The answer comes, or
-    /// fails, within `bound` of now.
+    /// Sends a call after those submitted before it; waits only for room. The answer arrives or fails within
+    /// `bound` from now.
     pub(super) async fn submit(
         &self,
         wire: AppendCall,
@@ -112,7 +111,7 @@ impl Lane {
         let deadline = Instant::now() + bound;
         let (done, answer) = oneshot::channel();
         let send = async {
-            // LANE_BYTES is far below what a permit count can hold.
+            // LANE_BYTES is far below the maximum number of permits.
             let bytes = self.bytes.clone().acquire_many_owned(size as u32).await;
             let sent = self.calls.send(Call { wire, done }).await;
             bytes.ok().filter(|_| sent.is_ok())
@@ -131,7 +130,7 @@ impl Lane {
 }
 
 impl Waiting {
-    /// The answer.
+    /// Waits for the answer.
     pub(super) async fn answer(self) -> Result<AppendResult, LaneError> {
         match timeout_at(self.deadline, self.done).await {
             Ok(Ok(answer)) => answer,
@@ -147,7 +146,7 @@ impl Call {
     }
 }
 
-/// The task behind a lane.
+/// The task of a lane.
 struct Runner {
     kind: Kind,
     client: RaftClient<Channel>,
@@ -228,13 +227,13 @@ struct Session {
     outbound: mpsc::Sender<AppendCall>,
     answers: Answers,
     waiting: BTreeMap<u64, oneshot::Sender<Result<AppendResult, LaneError>>>,
-    /// When the peer last had nothing to answer, or answered.
+    /// Time of the last answer, or of the last call sent while no other was waiting.
     heard: Instant,
     answered: bool,
 }
 
 impl Session {
-    /// Carries calls until the stream breaks, and tells why it did.
+    /// Carries calls until the stream breaks, and returns the reason.
     async fn run(
         &mut self,
         first: Call,
@@ -277,7 +276,7 @@ impl Session {
     fn send(&mut self, call: Call, place: mpsc::Permit<'_, AppendCall>, next_call_id: &mut u64) {
         let Call { mut wire, done } = call;
         if done.is_closed() {
-            return; // whoever asked has given up
+            return; // the caller has given up
         }
         if self.waiting.is_empty() {
             self.heard = Instant::now();
@@ -292,7 +291,7 @@ impl Session {
         self.heard = Instant::now();
         self.answered = true;
         let Some(done) = self.waiting.remove(&answer.call_id) else {
-            return; // whoever asked has given up
+            return; // the caller has given up
         };
         let _ = done.send(match answer.result {
             Some(Answered::Appended(result)) => Ok(result),
@@ -312,7 +311,7 @@ fn fail(call: Option<Call>, why: String) -> String {
     why
 }
 
-/// A status with the causes that tonic keeps beneath it.
+/// A status with the causes that tonic keeps behind it.
 pub(super) fn describe(status: &Status) -> String {
     let mut text = format!("{}: {}", status.code(), status.message());
     let mut cause = std::error::Error::source(status);

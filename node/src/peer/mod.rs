@@ -1,11 +1,12 @@
 //! Raft between nodes: one connection to each peer, shared by all groups.
 //!
-//! Outgoing: [`Peers`] keeps a connection to each address ([`gate`]), and on it two lanes
-//! ([`lane`]): one for entries, one on which the heartbeats of all groups travel together. openraft
-//! speaks through a [`network`] per replica. Incoming: [`Inbound`] hands what the [`service`]
-//! receives to the replica it names ([`group`]). [`convert`] stands between the two, and checks.
+//! Outgoing: [`Peers`] keeps a connection to each address ([`gate`]). On it are two lanes ([`lane`]): one for
+//! entries, one for the heartbeats of all groups. openraft sends through one [`network`] per replica.
 //!
-//! Nothing of topics, records or clients may come in here: a replica is a number, a command bytes.
+//! Incoming: [`Inbound`] passes each call that the [`service`] receives to the replica that it names
+//! ([`group`]). [`convert`] converts and checks messages in both directions.
+//!
+//! Nothing about topics, records or clients belongs here: a replica is a number, a command is bytes.
 
 mod allowance;
 mod backoff;
@@ -33,38 +34,38 @@ pub use network::{Claims, Network, Networks, Newcomers};
 pub use peers::Peers;
 pub use service::RaftService;
 
-/// AppendEntries of one group that may be on their way to one replica at a time.
+/// Maximum number of AppendEntries of one group in flight to one replica.
 const PIPELINE: usize = 8;
-/// Bytes of AppendEntries under way on one lane, each way.
+/// Maximum bytes of AppendEntries in flight on one lane, each way.
 const LANE_BYTES: usize = 64 << 20;
-/// Calls waiting to be written to one lane.
+/// Maximum number of calls that wait to be written to one lane.
 const LANE_QUEUE: usize = 1024;
-/// Calls of one lane that a node has taken in and not answered yet.
+/// Maximum number of calls of one lane that a node has received and not answered.
 const LANE_CALLS: usize = 8192;
-/// AppendEntries waiting for one replica here, those of its [`PIPELINE`] apart.
+/// Maximum number of AppendEntries that wait for one replica here, beyond its [`PIPELINE`].
 const REPLICA_QUEUE: usize = 32;
-/// The largest checkpoint sent in one message; larger ones go in parts.
+/// Maximum size of a checkpoint in one message; larger ones are sent in parts.
 const CHECKPOINT_BYTES: usize = 64 << 20;
-/// Bytes of a checkpoint in one part of it.
+/// Size of one part of a checkpoint.
 const PART_BYTES: usize = 1 << 20;
-/// The largest message on the wire: a checkpoint with what goes along.
+/// The largest message on the wire: a checkpoint with its other fields.
 const MESSAGE_BYTES: usize = CHECKPOINT_BYTES + (1 << 20);
-/// Heartbeats, or answers to them, in one message.
+/// Maximum number of heartbeats, or of answers to them, in one message.
 const GATHER_CALLS: usize = 2048;
-/// Messages of heartbeats are at least this far apart, so that those of many groups meet.
+/// Minimum interval between heartbeat messages, so that those of many groups share one.
 const GATHER_PAUSE: Duration = Duration::from_millis(5);
-/// How much a peer may send ahead of our reading it, on one stream.
+/// Maximum bytes that a peer may send ahead on one stream before this node reads them.
 const STREAM_WINDOW_BYTES: u32 = 8 << 20;
 /// The same for all streams of a connection together.
 const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
-/// The largest HTTP/2 frame: large enough to be cheap, small enough not to hold up a heartbeat.
+/// The largest HTTP/2 frame: large enough to be cheap, small enough not to delay a heartbeat.
 const FRAME_BYTES: u32 = 128 << 10;
-/// How often a connection is asked whether it lives.
+/// Interval between keep-alive pings on a connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(1);
-/// Addresses remembered; those in use are never forgotten.
+/// Maximum number of remembered addresses; those in use are never forgotten.
 const PEERS: usize = 1024;
 
-/// The bound of one call to a peer.
+/// Maximum time of one call to a peer.
 fn call_timeout(limits: &Limits) -> Duration {
     Duration::from_millis(limits.peer_rpc_timeout_ms.max(1))
 }

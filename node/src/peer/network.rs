@@ -1,4 +1,4 @@
-//! openraft's network: one replica speaking to another.
+//! openraft's network: calls from one replica to another.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -49,18 +49,18 @@ pub struct Networks {
     traces: Traces,
 }
 
-/// How far other replicas of a group have said that they are compacted; what they said stays true.
-/// Clones are the same.
+/// Compaction offsets that other replicas of a group have reported. A report stays true. Clones share the
+/// same state.
 #[derive(Debug, Clone, Default)]
 pub struct Claims(Arc<Mutex<BTreeMap<ReplicaId, u64>>>);
 
 impl Claims {
-    /// Below which offset a replica holds nothing that compaction was to take, as far as it has said.
+    /// Reported offset of a replica: compaction has nothing left to remove below it. 0 without a report.
     pub fn of(&self, replica: ReplicaId) -> u64 {
         self.0.lock().get(&replica).copied().unwrap_or(0)
     }
 
-    /// Forgets replicas that are no longer of the group.
+    /// Forgets replicas that have left the group.
     pub fn retain(&self, keep: impl Fn(ReplicaId) -> bool) {
         self.0.lock().retain(|replica, _| keep(*replica));
     }
@@ -72,12 +72,12 @@ impl Claims {
     }
 }
 
-/// The replicas of a group that do not vote yet. Clones are the same.
+/// The learners of a group. Clones share the same state.
 #[derive(Debug, Clone, Default)]
 pub struct Newcomers(Arc<Mutex<BTreeSet<ReplicaId>>>);
 
 impl Newcomers {
-    /// These are, from now on.
+    /// Replaces the set of learners.
     pub fn set(&self, newcomers: BTreeSet<ReplicaId>) {
         *self.0.lock() = newcomers;
     }
@@ -87,7 +87,7 @@ impl Newcomers {
     }
 }
 
-/// One replica's way to another.
+/// The connection of one replica to another.
 #[derive(Debug)]
 pub struct Network {
     pub(super) peers: Peers,
@@ -115,17 +115,17 @@ impl Networks {
         }
     }
 
-    /// The same, for a replica whose batches may be followed.
+    /// The same networks, with the traces of sampled batches.
     pub fn traced(self, traces: Traces) -> Networks {
         Networks { traces, ..self }
     }
 
-    /// What the other replicas say while this one leads.
+    /// The other replicas' reports while this one leads.
     pub fn claims(&self) -> Claims {
         self.claims.clone()
     }
 
-    /// Whom this one brings up while it leads.
+    /// The learners of this replica while it leads.
     pub fn newcomers(&self) -> Newcomers {
         self.newcomers.clone()
     }
@@ -157,18 +157,18 @@ impl RaftNetworkFactory<TypeConfig> for Networks {
     }
 }
 
-/// What is needed to understand an answer: where its request began and ended.
+/// The data needed to read an answer: the first and the last log id of its request.
 struct Sent {
     prev: Option<LogId>,
     last: Option<LogId>,
-    /// When, if there are entries in it.
+    /// Start time, if the request has entries.
     began: Option<Instant>,
     waiting: Result<Waiting, LaneError>,
 }
 
 impl Network {
-    /// Where the replica's node is now: openraft keeps a stream, and with it the address it was
-    /// begun with, for as long as a leader leads.
+    /// The present address of the replica's node. openraft keeps a stream, and the address it was opened
+    /// with, for as long as a leader leads.
     pub(super) fn peer(&self) -> Arc<Peer> {
         self.peers.peer_of(&self.node)
     }
@@ -180,7 +180,7 @@ impl Network {
         let mut append = append_to_wire(&request);
         trace::pass_on(&self.traces, &request.entries, &mut append.entries);
         let call = v1::AppendCall {
-            call_id: 0, // given by the lane
+            call_id: 0, // set by the lane
             group_id: self.group.0,
             from_replica_id: self.from.0,
             to_replica_id: self.to.0,
@@ -197,7 +197,7 @@ impl Network {
         }
     }
 
-    /// Waits where entries go to a replica that does not vote: nobody's acknowledgement waits for it.
+    /// Applies the rate limit to entries for a learner: no acknowledgement waits for them.
     async fn keep_to_the_rate(&self, call: &v1::AppendCall) {
         let has_entries = |request: &v1::AppendEntries| !request.entries.is_empty();
         if call.request.as_ref().is_some_and(has_entries) && self.newcomers.are(self.to) {
@@ -205,8 +205,8 @@ impl Network {
         }
     }
 
-    /// How long an AppendEntries may take. openraft gives entries the time of a heartbeat, which a
-    /// follower's disk may well need longer than; heartbeats themselves keep to it.
+    /// Maximum time for an AppendEntries. openraft allows entries the time of a heartbeat, but a follower's
+    /// disk may need longer. Heartbeats keep to openraft's time.
     fn append_bound(&self, option: &RPCOption) -> Duration {
         match self.kind {
             Kind::Data => self.peers.call_timeout().max(option.soft_ttl()),
@@ -214,7 +214,7 @@ impl Network {
         }
     }
 
-    /// A call outside the lanes, bounded in time.
+    /// A bounded call outside the lanes.
     pub(super) async fn unary<T>(
         &self,
         what: RPCTypes,
@@ -299,9 +299,8 @@ impl RaftNetworkV2<TypeConfig> for Network {
         self.read(sent).await.map(|(response, _)| response)
     }
 
-    /// Up to [`PIPELINE`] requests are under way at a time, in order; their answers come in order.
-    /// The stream ends with the first answer that is not a full success, as what was sent after
-    /// that one was sent in vain.
+    /// Sends up to [`PIPELINE`] requests at a time, in order; their answers arrive in order. The stream ends
+    /// with the first answer that is not a full success: the requests sent after it were in vain.
     fn stream_append<'s, S>(
         &'s mut self,
         input: S,
@@ -405,14 +404,14 @@ impl RaftNetworkV2<TypeConfig> for Network {
         }
         tracing::info!(group = %self.group, target = %self.to, why = answer.reason,
             "a replica declined to take over leadership");
-        // The reason crosses the wire as a sentence: openraft only logs which kind it was.
+        // The reason crosses the wire as text: openraft only logs the kind of the error.
         Ok(Err(TransferLeaderError::LogNotFlushed {
             expected: request.last_log_id().copied(),
             actual: None,
         }))
     }
 
-    /// How long openraft leaves a replica alone that could not be reached.
+    /// openraft's pauses before it tries an unreachable replica again.
     fn backoff(&self) -> Option<Backoff> {
         Some(Backoff::new(pauses()))
     }
@@ -443,13 +442,13 @@ impl Network {
     }
 }
 
-/// The log ids between which a request's entries lie: after `prev`, up to `last`.
+/// The log ids around a request's entries: after `prev`, up to `last`.
 struct SentRange {
     prev: Option<LogId>,
     last: Option<LogId>,
 }
 
-/// Unreachable makes openraft pause before it tries again, whatever the cause was.
+/// Reports every cause as unreachable, so that openraft pauses before it tries again.
 pub(super) fn unreachable_error<E: std::error::Error + 'static>(error: &E) -> RpcError {
     RPCError::Unreachable(Unreachable::new(error))
 }

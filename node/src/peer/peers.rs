@@ -18,8 +18,8 @@ use crate::config::Limits;
 use crate::env::Net;
 use crate::metrics::PeerTraffic;
 
-/// All connections to other nodes: one an address, made when it is first used, shared by all
-/// groups and by whoever else has something to say to that node.
+/// All connections to other nodes: one for each address, made at its first use, and shared by all groups and
+/// all other callers.
 #[derive(Clone)]
 pub struct Peers {
     inner: Arc<Inner>,
@@ -39,11 +39,11 @@ struct Inner {
 struct Addresses {
     /// The address of each node's last registration.
     registered: BTreeMap<NodeId, String>,
-    /// Addresses at which nodes were met that have not registered there yet.
+    /// Addresses at which nodes answered without being registered there.
     met: BTreeMap<NodeId, String>,
 }
 
-/// One address: a connection and the lanes on it.
+/// One address, with its connection and lanes.
 pub(super) struct Peer {
     pub(super) channel: Channel,
     call_timeout: Duration,
@@ -52,7 +52,7 @@ pub(super) struct Peer {
 }
 
 impl Peers {
-    /// No connections yet.
+    /// An empty set of connections.
     pub fn new(net: Arc<dyn Net>, limits: &Limits) -> Peers {
         Peers {
             inner: Arc::new(Inner {
@@ -66,34 +66,34 @@ impl Peers {
         }
     }
 
-    /// The connection to the node at `address` (host:port). A dead node's calls fail at once, with
-    /// status `Unavailable`; the caller bounds how long a live one may take.
+    /// The connection to the node at `address` (host:port). Calls to a dead node fail at once with status
+    /// `Unavailable`. The caller bounds the time of calls to a live one.
     pub fn channel(&self, address: &str) -> Channel {
         self.peer(address).channel.clone()
     }
 
-    /// What is counted of the way to them.
+    /// The counters of the traffic to other nodes.
     pub fn traffic(&self) -> &PeerTraffic {
         &self.inner.traffic
     }
 
-    /// What replica `from` of `group` speaks to its peers through.
+    /// The networks for calls from replica `from` of `group`.
     pub fn network(&self, group: GroupId, from: ReplicaId) -> Networks {
         Networks::new(self.clone(), group, from)
     }
 
-    /// Where the nodes are from now on. A node that is not named is looked for where its group's
-    /// membership says.
+    /// Sets the registered addresses of the nodes. For any other node, the address in its group's membership
+    /// is used.
     pub fn found_at(&self, addresses: BTreeMap<NodeId, String>) {
         let mut known = self.inner.addresses.write();
         let Addresses { registered, met } = &mut *known;
-        // A node that has registered elsewhere since is there by now.
+        // A node that has registered another address since is at that address now.
         met.retain(|node, _| registered.get(node) == addresses.get(node));
         *registered = addresses;
     }
 
-    /// A node of the cluster has answered at this address, whatever the metadata says: it is reached there
-    /// until it registers somewhere.
+    /// Records that a node of the cluster answered at this address. It overrides the metadata until the node
+    /// registers.
     pub fn met_at(&self, node: NodeId, address: &str) {
         let mut known = self.inner.addresses.write();
         if known.address_of(node, "") != address {
@@ -102,7 +102,7 @@ impl Peers {
         }
     }
 
-    /// Address of a node; `otherwise` if nothing is known of it.
+    /// The address of a node; `otherwise` if none is known.
     pub fn address_of(&self, node: NodeId, otherwise: &str) -> String {
         let addresses = self.inner.addresses.read();
         addresses.address_of(node, otherwise).to_owned()
@@ -113,17 +113,17 @@ impl Peers {
         self.peer(addresses.address_of(node.node_id, &node.address))
     }
 
-    /// How fast replicas that do not vote yet are brought up.
+    /// The rate limit for entries to learners.
     pub(super) fn rebalancing(&self) -> &Allowance {
         &self.inner.rebalancing
     }
 
-    /// Bound of one call to a peer.
+    /// Maximum time of one call to a peer.
     pub(super) fn call_timeout(&self) -> Duration {
         call_timeout(&self.inner.limits)
     }
 
-    /// The most bytes of a checkpoint that is sent.
+    /// Maximum size of a checkpoint that this node sends.
     pub(super) fn checkpoint_bytes(&self) -> usize {
         self.inner.limits.checkpoint_bytes
     }

@@ -1,4 +1,4 @@
-//! The gRPC service that peers call: takes calls in, within bounds, and hands them on.
+//! The gRPC service for peers: accepts calls within bounds and passes them on.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ use super::inbound::{Answer, Inbound, Job, Permits, Reply};
 use super::snapshot::Gathered;
 use super::{GATHER_CALLS, GATHER_PAUSE, LANE_BYTES, LANE_CALLS};
 
-/// `ropewalk.v1.Raft`, for the replicas of an [`Inbound`].
+/// The service `ropewalk.v1.Raft` for the replicas of an [`Inbound`].
 #[derive(Debug, Clone)]
 pub struct RaftService {
     inbound: Inbound,
@@ -52,7 +52,7 @@ impl RaftService {
         }))
     }
 
-    /// Answers until this node stops; `reader` takes in the calls, and ends with the answers.
+    /// A stream of answers until this node stops. `reader` accepts the calls, and ends with the stream.
     fn lane<T: Send + 'static>(
         &self,
         answers: impl Stream<Item = T> + Send + 'static,
@@ -202,8 +202,7 @@ fn intake() -> (Intake, mpsc::Receiver<Answer>) {
 }
 
 impl Intake {
-    /// Waits for room for `call`, which it keeps until its answer has left. None when the lane has
-    /// ended.
+    /// Waits for room for `call`, which keeps it until its answer is sent. None once the lane has ended.
     async fn admit(&self, call: v1::AppendCall) -> Option<Job> {
         let size = call.encoded_len().min(LANE_BYTES) as u32;
         let permits = Permits {
@@ -215,7 +214,7 @@ impl Intake {
     }
 }
 
-/// The answers of a lane, and the task that takes in its calls, which ends with them.
+/// The answers of a lane, and the task that accepts its calls. The task ends with them.
 struct Owned<T> {
     answers: BoxStream<'static, Result<T, Status>>,
     _reader: AbortOnDropHandle<()>,

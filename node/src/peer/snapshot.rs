@@ -1,5 +1,6 @@
-//! Checkpoints on their way from node to node, in parts. A node gathers a checkpoint in memory within a bound
-//! over all that it gathers, and installs it when it is whole: of one that breaks off, nothing is left.
+//! Transfer of checkpoints between nodes, in parts. The receiver collects a checkpoint in memory, within a
+//! bound over all checkpoints that it collects, and installs it once it is complete. A broken transfer leaves
+//! nothing behind.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,30 +19,30 @@ use super::convert::Malformed;
 use super::network::{Network, RpcError, unreachable_error};
 use super::{CHECKPOINT_BYTES, MESSAGE_BYTES, PART_BYTES};
 
-/// Parts for which a receiver has the time of one call to install them.
+/// Number of parts that a receiver must be able to install within the time of one call.
 const INSTALLED_A_CALL: usize = 16;
 
-/// A checkpoint that has come as a whole.
+/// A checkpoint that has arrived completely.
 pub(super) struct Gathered {
     /// The call, with the checkpoint.
     pub call: v1::SnapshotCall,
-    /// Its room, until it is installed.
+    /// The memory reserved for it until it is installed.
     pub _room: OwnedSemaphorePermit,
 }
 
-/// Room for the checkpoints that a node gathers.
+/// Memory for the checkpoints that a node collects.
 #[derive(Debug, Clone)]
 pub(super) struct Gathering {
     room: Arc<Semaphore>,
     bytes: usize,
-    /// Time that each part may take to come.
+    /// Maximum time until each part arrives.
     within: Duration,
 }
 
 impl Gathering {
-    /// Room for so many bytes at a time.
+    /// Memory for this number of bytes in total.
     pub fn new(bytes: usize, within: Duration) -> Gathering {
-        // A checkpoint takes its room as a `u32`.
+        // A checkpoint's reservation is a `u32`.
         let bytes = bytes.min(u32::MAX as usize >> 1);
         Gathering {
             room: Arc::new(Semaphore::new(bytes)),
@@ -50,11 +51,11 @@ impl Gathering {
         }
     }
 
-    /// Takes in all parts. `check` looks at the call before there is room for any more of it.
+    /// Receives all parts. `check` validates the call before memory is reserved for the rest.
     ///
     /// # Errors
-    /// `TooLarge` and `Overloaded` for what there is no room for; `InvalidRequest` for parts that are no whole;
-    /// `Timeout`, and what `check` says.
+    /// `TooLarge` or `Overloaded` if there is no memory for it; `InvalidRequest` if the parts do not form a
+    /// checkpoint; `Timeout`; and any error of `check`.
     pub async fn gather(
         &self,
         parts: &mut Streaming<v1::SnapshotPart>,
@@ -72,7 +73,7 @@ impl Gathering {
         let mut bytes = first.bytes;
         loop {
             let left = whole - checkpoint.len();
-            // Smaller ones would hold the room for longer than the checkpoint needs.
+            // Smaller parts would hold the memory for longer than the checkpoint needs.
             if bytes.len() != left.min(PART_BYTES) {
                 return Err(no_whole("one of its parts has the wrong length").into());
             }
@@ -108,7 +109,8 @@ impl Gathering {
         }
     }
 
-    /// Room for a whole checkpoint. Nobody waits for it: of several that wait half-way none would come to an end.
+    /// Reserves memory for a whole checkpoint. It never waits: if several transfers waited halfway, none
+    /// could finish.
     fn room_for(&self, bytes: usize) -> Result<OwnedSemaphorePermit, WireError> {
         if bytes > self.bytes {
             return Err(too_large(bytes, self.bytes));
@@ -124,8 +126,8 @@ impl Gathering {
 }
 
 impl Network {
-    /// Sends a checkpoint: in one message if it has one part, or the other node knows of no parts and it is
-    /// not too large for that; otherwise in parts. Each part, or the one message, may take as long as `bound`.
+    /// Sends a checkpoint in parts. One message carries a checkpoint of one part, and any within its limit to
+    /// a node that does not support parts. Each part, or the one message, may take as long as `bound`.
     pub(super) async fn send_snapshot(
         &self,
         call: v1::SnapshotCall,
@@ -172,7 +174,7 @@ impl Network {
                     return bound;
                 }
             }
-            // Nothing more comes.
+            // No further parts follow.
             drop(to_send);
             tokio::time::sleep(install).await;
             install
@@ -191,7 +193,7 @@ impl Network {
         }
     }
 
-    /// Reports that a replica can't be brought up, to the log as well: nothing else shows it.
+    /// The error for a replica that cannot catch up. It is also logged, since nothing else shows it.
     fn not_sent(&self, error: WireError) -> RpcError {
         let (group, target) = (self.group, self.to);
         if let Some(left_out) = self.peers.traffic().checkpoint_not_sent.pass() {
@@ -201,9 +203,9 @@ impl Network {
     }
 }
 
-/// Why parts were not taken.
+/// A reason why the parts were not accepted.
 enum Sending {
-    /// The other node is too old for them.
+    /// The other node does not support parts.
     NoParts,
     Failed(RpcError),
 }

@@ -27,7 +27,7 @@ const FROM: ReplicaId = ReplicaId(10);
 const TO: ReplicaId = ReplicaId(20);
 const BOUND: Duration = Duration::from_secs(20);
 
-/// Keeps the checkpoints that it is to begin from.
+/// Keeps the checkpoints that it was asked to install.
 #[derive(Clone, Default)]
 struct Installed(Arc<Mutex<Vec<Bytes>>>);
 
@@ -75,7 +75,7 @@ impl RaftGroup for Installed {
     }
 }
 
-/// The service of a node that knows of no parts.
+/// The service of a node that does not support parts.
 struct Older(RaftService);
 
 #[tonic::async_trait]
@@ -126,7 +126,7 @@ impl Raft for Older {
     }
 }
 
-/// A node with a replica, and another's way to it.
+/// A node with a replica, and another node's network to it.
 struct Bench {
     inbound: Inbound,
     installed: Installed,
@@ -178,7 +178,7 @@ impl Bench {
         }
     }
 
-    /// Sends parts by hand; the call ends with them.
+    /// Sends parts by hand. The call ends after them.
     async fn send(&self, parts: Vec<v1::SnapshotPart>) -> ErrorCode {
         let mut client = self.client.clone();
         let sent = client.install_snapshot_parts(stream::iter(parts));
@@ -189,7 +189,7 @@ impl Bench {
         self.inbound.gathering().room.available_permits()
     }
 
-    /// Waits until all room is free: what a call held goes shortly after its answer.
+    /// Waits until all memory is free: a call frees its memory shortly after its answer.
     async fn is_free(&self, bytes: usize) {
         let free = async {
             while self.free_bytes() != bytes {
@@ -262,7 +262,7 @@ async fn a_checkpoint_that_breaks_off_leaves_nothing() {
     cut.truncate(3);
     assert_eq!(bench.send(cut.clone()).await, ErrorCode::InvalidRequest);
     bench.is_free(room).await;
-    // Its sender stops in the middle, and its connection stays.
+    // The sender stops halfway, and its connection stays open.
     let silent = stream::iter(cut).chain(stream::pending());
     let mut client = bench.client.clone();
     let sending = tokio::spawn(async move { client.install_snapshot_parts(silent).await });

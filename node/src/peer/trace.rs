@@ -1,4 +1,5 @@
-//! A followed batch on its way to other nodes: what a replica does to it belongs to its trace.
+//! Trace contexts of sampled batches on their way to other nodes: a replica's work on them belongs to their
+//! trace.
 
 use ropewalk_proto::trace::TraceContext;
 use ropewalk_proto::v1;
@@ -6,7 +7,7 @@ use ropewalk_raft_store::Traces;
 use ropewalk_raft_store::types::Entry;
 use tracing::Span;
 
-/// Has entries say which trace they belong to.
+/// Adds the trace context of each sampled entry to the message.
 pub(super) fn pass_on(traces: &Traces, entries: &[Entry], wire: &mut [v1::Entry]) {
     for (entry, wire) in entries.iter().zip(wire) {
         if let Some(context) = traces.of(entry) {
@@ -15,7 +16,7 @@ pub(super) fn pass_on(traces: &Traces, entries: &[Entry], wire: &mut [v1::Entry]
     }
 }
 
-/// The spans of what came from a leader, until it is on the disk here and answered.
+/// The spans of a leader's sampled entries, until the entries are on the disk here and answered.
 pub(super) fn replicating(entries: &[v1::Entry]) -> Vec<Span> {
     let traced = entries.iter().filter(|entry| !entry.traceparent.is_empty());
     let contexts =

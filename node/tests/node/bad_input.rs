@@ -1,5 +1,5 @@
-//! What comes from outside and makes no sense is refused with a clear error, and costs nothing that
-//! was acknowledged: the node under each of these goes on serving.
+//! Invalid input gets a clear error and costs no acknowledged record: the node in each of these tests
+//! continues to serve.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,7 +54,7 @@ async fn batches_that_do_not_hold_up_are_refused() {
 #[tokio::test]
 async fn a_producer_that_is_fenced_or_left_something_out_is_told_so() {
     let mut node = Node::start().await;
-    // Ids are given out a thousand at a time.
+    // A node allocates ids in blocks of a thousand.
     let given = node
         .client
         .init_producer(v1::InitProducerRequest::default())
@@ -109,7 +109,7 @@ async fn topics_and_partitions_that_cannot_be_are_refused() {
     node.still_serves().await;
 }
 
-/// The first line of the answer to a GET, and the rest.
+/// The status line of the answer to a GET, and the rest.
 async fn get(address: &str, path: &str) -> String {
     let mut connection = TcpNet.connect(address).await.expect("a connection");
     let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
@@ -159,7 +159,7 @@ async fn connections_over_the_bound_are_closed_on_every_port() {
     let node = Node::start_with(config).await;
     for address in [&node.config.listen, node.config.http.as_ref().unwrap()] {
         let mut open = Vec::new();
-        // Half of them may come from one address.
+        // One address may have half of the connections.
         for _ in 0..20 {
             open.push(node.connect(address).await);
         }
@@ -181,7 +181,7 @@ async fn garbage_on_every_port_ends_only_its_own_connection() {
             b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\xff\xff\xff\xff\xff\xff\xff\xff\xff",
         ] {
             let mut connection = node.connect(address).await;
-            // The other end may close before all of it is written.
+            // The node may close the connection before all of it is written.
             let _ = connection.write_all(garbage).await;
             let mut answer = Vec::new();
             let _ = timeout(Duration::from_secs(2), connection.read_to_end(&mut answer)).await;

@@ -1,5 +1,5 @@
-//! Bounds on what one caller can make a node hold: the size of a request, the fields in it, streams,
-//! connections, and unread answers. The node goes on serving others.
+//! Limits on the resources that one caller can hold on a node: the size of a request, its fields, streams,
+//! connections, and unread answers. The node continues to serve others.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -140,7 +140,7 @@ async fn groups_begun_by_a_seek_count_as_others_do() {
             Ok(_) => begun += 1,
             Err(status) => match WireError::from(&status) {
                 error if error.code == ErrorCode::Overloaded => refused = Some(error),
-                // The internal topic is being made.
+                // The internal topic is being created.
                 error => assert!(Instant::now() < until, "{error}"),
             },
         }
@@ -157,7 +157,7 @@ async fn streams_are_bounded_and_a_place_is_free_again_when_one_ends() {
     let mut client = RopewalkClient::new(channel(&node));
     let mut open = Vec::new();
     let refused = loop {
-        // A client ends its side of a stream, too.
+        // A client also ends its side of a stream.
         let (held, ended) = oneshot::channel::<()>();
         let requests = futures_util::stream::pending().take_until(ended);
         match client.produce(requests).await {
@@ -196,7 +196,7 @@ async fn readers_that_take_nothing_make_room_for_those_that_do() {
     };
     let mut stalled = Vec::new();
     for _ in 0..20 {
-        // It takes the first bytes of an answer, and no more.
+        // It reads the first bytes of an answer, and no more.
         let endpoint = Endpoint::from_shared(format!("http://{}", node.config.listen));
         let endpoint = endpoint.expect("an address").initial_stream_window_size(1);
         let mut client = RopewalkClient::new(endpoint.connect_lazy());
@@ -241,7 +241,7 @@ async fn a_probe_is_answered_while_others_send_their_headers_slowly() {
             sleep(Duration::from_millis(100)).await;
         }
     });
-    // One that has only just begun is left alone.
+    // Longer than the time for which a new connection is kept.
     sleep(Duration::from_millis(1_200)).await;
     let mut probe = node.connect(&http).await;
     let ask = b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
@@ -254,13 +254,13 @@ async fn a_probe_is_answered_while_others_send_their_headers_slowly() {
     ended.expect("the slow ones are ended").expect("no panic");
 }
 
-/// The answer to a request; empty from a port that is full.
+/// The answer to a request; empty if the port is full.
 async fn ask(address: &str, method: &str, path: &str) -> String {
     let mut connection = TcpNet.connect(address).await.expect("a connection");
     let request = format!("{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
     let mut answer = Vec::new();
     let asking = async {
-        // Both fail on a connection that is closed at once.
+        // Both fail if the node closes the connection at once.
         let _ = connection.write_all(request.as_bytes()).await;
         let _ = connection.read_to_end(&mut answer).await;
     };
@@ -268,7 +268,8 @@ async fn ask(address: &str, method: &str, path: &str) -> String {
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-/// Keeps a port full: half of the connections send half a head, half of them read none of many answers.
+/// Keeps a port full. Half of the connections send part of a request's head; the other half read none of many
+/// answers.
 async fn fill(address: String) {
     let half_a_head = b"GET /healthz HTTP/1.1\r\nx: ".to_vec();
     let many = b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n".repeat(600);

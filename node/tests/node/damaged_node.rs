@@ -1,5 +1,5 @@
-//! A node that finds damage which no partition can be blamed for stops by itself and says so: whoever
-//! runs it sets the database aside. It never goes on as a voter that may have forgotten.
+//! A node stops with an error if it finds damage outside its partitions; its supervisor then sets the
+//! database aside. It never continues as a voter that may have forgotten its vote.
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 const PATIENCE: Duration = Duration::from_secs(20);
-/// The first byte of the keys of the node's own values, and of what it holds of replicas.
+/// The first byte of the keys of the node's own values, and of those of its replicas.
 const OWN: u8 = 1;
 const REPLICA: u8 = 3;
 
@@ -31,7 +31,7 @@ fn config() -> Config {
     config
 }
 
-/// Runs a node, and when it serves damages what is stored under keys that begin so.
+/// Runs a node. Once it serves, damages the values under keys that begin with `first`.
 async fn ends_damaged(disk: &Arc<MemoryDisk>, config: &Config, first: Option<u8>) -> RunError {
     let env = Env {
         clock: Arc::new(SystemClock),

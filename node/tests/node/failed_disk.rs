@@ -1,5 +1,5 @@
-//! A node whose disk fails before it has its place in a cluster asks to be started again on it, as one
-//! that serves does: until it is opened anew such a disk keeps nothing, and so no place either.
+//! A node whose disk fails before the node has its place in a cluster must be restarted, as a serving node
+//! must. Until the disk is reopened it persists nothing, and so no place either.
 
 use std::net::TcpListener;
 use std::ops::Range;
@@ -14,7 +14,7 @@ use ropewalk_raft_store::disk::{Batch, Disk, DiskError, MemoryDisk, ScanLimit};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-/// A disk that is full once it has taken so many batches.
+/// A disk that is full after this number of batches.
 #[derive(Debug)]
 struct FullAfter {
     disk: Arc<MemoryDisk>,
@@ -56,7 +56,7 @@ impl Disk for FullAfter {
     }
 }
 
-/// Runs a node until it ends by itself, or serves.
+/// Runs a node until it ends by itself or serves.
 async fn run(disk: Arc<dyn Disk>) -> Result<Ready, RunError> {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("an address").to_string();
@@ -89,7 +89,7 @@ async fn run(disk: Arc<dyn Disk>) -> Result<Ready, RunError> {
 #[tokio::test(start_paused = true)]
 async fn a_node_whose_disk_fills_up_before_it_has_its_place_gets_it_once_started_again() {
     let disk = Arc::new(MemoryDisk::new());
-    // Who it is has been kept, and which cluster it founds is not.
+    // The node's identity is persisted, and the cluster it founds is not.
     let full = FullAfter {
         disk: disk.clone(),
         batches: AtomicU32::new(1),

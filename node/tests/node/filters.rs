@@ -1,4 +1,4 @@
-//! Fetches with a filter, as they are on the wire.
+//! Fetches with a filter, at the level of the wire protocol.
 
 use bytes::Bytes;
 use ropewalk_proto::batch::{BatchBuilder, BatchView, Compression, Header};
@@ -7,7 +7,7 @@ use ropewalk_proto::v1;
 
 use crate::support::{Node, TOPIC};
 
-/// A batch of records of these types, whose values are `size` bytes long.
+/// A batch of records with these types, each with a value of `size` bytes.
 fn typed(codec: Compression, types: &[&str], size: usize) -> Bytes {
     let mut builder = BatchBuilder::new(codec, 1 << 20);
     for kind in types {
@@ -22,7 +22,7 @@ fn typed(codec: Compression, types: &[&str], size: usize) -> Bytes {
     builder.build()
 }
 
-/// A node with a batch of each codec behind its first record: `a b a` at 1, 4, 7, 10 and 13.
+/// A node with a batch of each codec after its first record: `a b a` at 1, 4, 7, 10 and 13.
 async fn with_batches() -> Node {
     let mut node = Node::start().await;
     for codec in Compression::ALL {
@@ -130,7 +130,7 @@ async fn a_record_that_costs_too_much_is_named_and_neither_sent_nor_passed() {
     let mut node = with_batches().await;
     let large = typed(Compression::Zstd, &["a", "large", "a"], 100_000);
     assert_eq!(node.produce(0, large).await, Ok(16));
-    // What stands behind it must not be found instead of it.
+    // The fetch must not return the next record in place of it.
     let behind = typed(Compression::None, &["a"], 10);
     assert_eq!(node.produce(0, behind).await, Ok(19));
     let filter = "type != 'large' || value.matches('y')";

@@ -1,4 +1,5 @@
-//! Raft messages that no peer sends are refused with no effect: their numbers would be counted on from.
+//! Raft messages that no peer sends are refused without effect. A replica would adopt their numbers and count
+//! on from them.
 
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::support::*;
 
-/// A vote of a term that no group reaches.
+/// A vote with a term that no group reaches.
 fn vote(committed: bool) -> v1::Vote {
     v1::Vote {
         term: u64::MAX,
@@ -97,7 +98,7 @@ async fn a_forged_term_is_refused_and_the_metadata_goes_on() {
         let refused = append(&mut peer, replica, forged).await;
         assert_eq!(refused, ErrorCode::InvalidRequest);
     }
-    // Nobody was deposed: a change of the metadata, and an election of it after a restart, go on.
+    // No leader was deposed: the metadata can change, and the group elects a leader after a restart.
     node.create_topic("after", 1).await.expect("a topic");
     node.shutdown.cancel();
     node.running.await.expect("it ends").expect("in good order");

@@ -1,4 +1,4 @@
-//! Bounds on the bytes that consumer groups keep, as members and operators meet them.
+//! Limits on the bytes of a consumer group's state, as its members and operators meet them.
 
 use ropewalk_node::Config;
 use ropewalk_proto::error::{ErrorCode, WireError};
@@ -34,7 +34,7 @@ fn join(group: &str, member_id: &str) -> v1::Join {
     }
 }
 
-/// Commits one position in each of these partitions; returns what was refused, by partition.
+/// Commits one offset in each of these partitions. Returns the refusals by partition.
 async fn commit(
     member: &mut Member,
     partitions: &[u32],
@@ -107,7 +107,7 @@ async fn groups_past_the_bound_of_their_coordinator_are_refused_until_one_is_del
     let sought = node.client.seek_group(seek.clone()).await;
     let sought = WireError::from(&sought.expect_err("no room for its positions"));
     assert_eq!(sought.code, ErrorCode::Overloaded, "{sought}");
-    // Whoever is in may come back, and go.
+    // A member may rejoin and leave.
     let mut member = Member::join(&node, join(GROUP, "a")).await;
     member.ask(Asked::Leave(v1::Leave {})).await;
     let deleted = node.client.delete_group(v1::DeleteGroupRequest {

@@ -1,5 +1,5 @@
-//! Topics that are created, grow, are deleted and created again under a consumer group, as its members see it
-//! on the wire.
+//! Topics that are created, grow, and are deleted and recreated while a consumer group reads them. The tests
+//! use the wire protocol of its members.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::support::member::*;
 
 const OTHER: &str = "returns";
 
-/// A member that may be silent for as long as a test takes.
+/// A member that may be silent for the whole test.
 fn patient(member_id: &str) -> v1::Join {
     v1::Join {
         session_ms: 60_000,
@@ -30,7 +30,7 @@ fn join_both(member_id: &str) -> v1::Join {
     }
 }
 
-/// Start offset of a member, by topic and partition.
+/// Start offsets of a member, by topic and partition.
 fn beginnings(member: &Member) -> BTreeMap<(String, u32), Option<u64>> {
     let owned = member.assignment.partitions.iter();
     owned
@@ -144,7 +144,7 @@ async fn an_operator_moves_no_group_that_does_not_exist_unless_it_may_create_it(
             let refused = node.client.seek_group(seek.clone()).await;
             let error = WireError::from(&refused.expect_err("refused"));
             match error.code {
-                // Its coordinator is not elected yet.
+                // The coordinator is not elected yet.
                 ErrorCode::NoLeader | ErrorCode::NotLeader => {
                     sleep(Duration::from_millis(50)).await
                 }

@@ -1,4 +1,4 @@
-//! Consumer groups as a member sees them on the wire, and what makes no sense there.
+//! Consumer groups at the level of the wire protocol, with valid and invalid requests.
 
 use std::time::Duration;
 
@@ -79,7 +79,7 @@ async fn a_member_whose_connection_broke_comes_back_to_what_it_had() {
     drop(before);
     let mut after = Member::join(&node, join_as("a")).await;
     assert_eq!(after.assignment, had);
-    // Longer than a member that was cut off has to come back: the first session's end must not count.
+    // Longer than the time for a disconnected member to return: the end of the first session must not count.
     for _ in 0..4 {
         tokio::time::sleep(Duration::from_millis(100)).await;
         assert_eq!(
@@ -100,7 +100,7 @@ async fn a_member_that_is_back_loses_nothing_when_its_first_connection_ends_late
     before.owns(4).await;
     let mut after = Member::join(&node, join_as("a")).await;
     drop(before);
-    // Longer than who was cut off has to come back, and no longer than a session may be silent.
+    // Longer than the time for a disconnected member to return, and shorter than the session timeout.
     tokio::time::sleep(Duration::from_millis(400)).await;
     assert_eq!(
         after.ask(Asked::Heartbeat(v1::Heartbeat {})).await,
@@ -122,7 +122,7 @@ async fn a_static_member_whose_connection_broke_has_its_whole_session_to_come_ba
     first.owns(4).await;
     let had = first.assignment.clone();
     drop(first);
-    // Longer than any other member that was cut off has.
+    // Longer than the time for any other disconnected member to return.
     tokio::time::sleep(Duration::from_millis(800)).await;
     let again = v1::Join {
         again: true,
@@ -371,7 +371,7 @@ async fn members_past_the_bound_are_refused_and_the_others_stay() {
     }
     let refused = Member::try_join(&node, patient("d")).await.err();
     assert_eq!(refused.expect("refused").code, ErrorCode::Overloaded);
-    // Whoever is in may come again.
+    // A member may rejoin.
     Member::join(&node, patient("a")).await;
     first.ask(Asked::Leave(v1::Leave {})).await;
     Member::join(&node, patient("d")).await;

@@ -1,5 +1,4 @@
-//! Nodes by their doors: what callers send, and what they are answered. One program, since each is linked
-//! with all of the node.
+//! Tests of nodes through their public ports. They are one program, since each program links the whole node.
 
 mod support;
 

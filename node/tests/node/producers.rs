@@ -1,4 +1,4 @@
-//! Producer ids and epochs as clients see them: given out once, and known from those that were made up.
+//! Producer ids and epochs as clients see them: allocated once, and distinct from made-up ones.
 
 use std::time::Duration;
 
@@ -84,7 +84,7 @@ async fn of_two_who_take_over_a_producer_the_later_fences_the_other() {
     assert_eq!(node.produce(0, batch((id, 2, 0), &[b"b"])).await, Ok(2));
     let fenced = node.produce(0, batch((id, 1, 1), &[b"c"])).await;
     assert_eq!(fenced.expect_err("refused").0, ErrorCode::ProducerFenced);
-    // None is left behind the last: a new id begins.
+    // No epoch is left after the last one: the producer gets a new id.
     let (new, epoch) = init(&node, id as u64, i16::MAX as u32).await;
     assert_ne!(new, id as u64);
     assert_eq!(epoch, 0);

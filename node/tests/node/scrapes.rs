@@ -1,4 +1,4 @@
-//! Those who read metrics: many of them, slow ones, and a node with much to tell.
+//! Scrapers: many of them, slow ones, and a node with a large page.
 
 use std::time::Duration;
 
@@ -11,16 +11,16 @@ use tokio::time::{Instant, timeout};
 use crate::support::*;
 
 const CROWD: usize = 100;
-/// Fewer than may be answered at a time.
+/// Fewer than the limit on responses sent at a time.
 const DEAF: usize = 8;
-/// So many answers to one scraper find room nowhere if it reads none.
+/// The answers to this number of requests fit in no buffer if the scraper reads none.
 const PIPELINED: usize = 600;
-/// Partitions of a node that has many, and can be started in a test; a page of 5,000 is written in
-/// `ops/collect/partitions.rs`.
+/// Partitions of a node that has many, and can start in a test. `ops/collect/partitions.rs` tests a page of
+/// 5,000.
 const MANY: u32 = 200;
-/// How long a slow machine may take until all of them are led.
+/// Maximum time until all of them have leaders, on a slow machine.
 const STARTED_WITHIN: Duration = Duration::from_secs(120);
-/// How long a page of theirs may take on it.
+/// Maximum time for their page on such a machine.
 const AT_ONCE: Duration = Duration::from_secs(5);
 
 async fn send(address: &str, request: &[u8]) -> Connection {
@@ -29,7 +29,7 @@ async fn send(address: &str, request: &[u8]) -> Connection {
     connection
 }
 
-/// The status line and what follows of one scrape.
+/// The status line, headers and body of one scrape.
 async fn scrape(address: &str) -> String {
     let request = b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
     let mut connection = send(address, request).await;
@@ -73,7 +73,7 @@ async fn a_crowd_of_scrapers_is_served_or_told_to_wait_and_holds_nobody_up() {
     }
     assert!(served > 0);
     assert_eq!(served + refused, CROWD);
-    // The page may be as old as half a second.
+    // A page may be half a second old.
     tokio::time::sleep(Duration::from_millis(600)).await;
     let page = scrape(&http).await;
     let counted = value(&page, "ropewalk_scrapes_refused_total ");

@@ -1,4 +1,4 @@
-//! Settings and topics through the doors of a node that runs.
+//! Settings and topics through the public ports of a running node.
 
 use futures_util::future::join_all;
 use ropewalk_proto::error::{ErrorCode, WireError};
@@ -86,7 +86,7 @@ async fn a_topic_that_was_created_takes_records_at_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_topic_past_the_nodes_bound_on_replicas_is_refused_and_one_that_fits_is_not() {
     let mut node = Node::start_with(|config| config.limits.replicas_per_node = 20).await;
-    // Until the node has registered there is no bound; a change of a setting waits for that.
+    // Until the node has registered there is no limit; a change of a setting waits for that.
     let alter = v1::AlterTopicRequest {
         name: TOPIC.to_owned(),
         set: [("retention".to_owned(), "1h".to_owned())].into(),

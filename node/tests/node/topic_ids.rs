@@ -1,4 +1,4 @@
-//! A topic that is deleted, and created again under its name, takes no request for the one of before.
+//! A topic that is deleted and recreated with its name accepts no request for the earlier topic.
 
 use bytes::Bytes;
 use ropewalk_proto::error::{ErrorCode, WireError};
@@ -23,7 +23,7 @@ async fn recreate(node: &mut Node) {
     assert_eq!(node.produce_until_led(again).await, 0);
 }
 
-/// The answers of all calls that name a topic by this id: nothing, or the error.
+/// The results of all calls that name a topic by this id: no error, or the error.
 async fn ask(node: &mut Node, topic_id: u64) -> Vec<(&'static str, Option<WireError>)> {
     let topic = TOPIC.to_owned();
     let produced = v1::ProduceRequest {
@@ -98,7 +98,7 @@ async fn every_call_that_names_the_topic_of_before_is_refused_with_the_id_of_the
             assert_eq!(error, None, "{call} with id {id}");
         }
     }
-    // Nothing of what was refused is there: the one of the beginning, and two each of the two rounds.
+    // No refused request left a record: the topic has the first record, and two from each of the two rounds.
     assert_eq!(node.fetch(0, 0).await.high_watermark, 5);
     node.still_serves().await;
 }
@@ -112,7 +112,7 @@ async fn a_topic_that_is_gone_for_good_is_unknown_by_its_id_too() {
     deleted.await.expect("deleted");
     for (call, error) in ask(&mut node, before.topic_id).await {
         let code = error.map(|error| error.code);
-        // What is behind in a topic is asked of its leader, and there is none.
+        // The topic's leader answers for its backlog, and there is none.
         let expected = match call {
             "backlog" => ErrorCode::NoLeader,
             _ => ErrorCode::UnknownTopic,

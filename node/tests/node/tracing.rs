@@ -1,4 +1,5 @@
-//! One trace from a producer over the broker to a handler and on, with OpenTelemetry in the process.
+//! One trace from a producer through the broker to a handler and its own records, with OpenTelemetry in the
+//! process.
 
 use std::sync::Arc;
 
@@ -20,7 +21,7 @@ use crate::support::{Node, PATIENCE, TOPIC, batch};
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const SPAN: &str = "b7ad6b7169203331";
 
-/// The spans of this thread, on which all of a test runs.
+/// The spans of this thread, which runs the whole test.
 struct Spans {
     exporter: InMemorySpanExporter,
     _provider: SdkTracerProvider,
@@ -143,7 +144,7 @@ async fn a_trace_goes_from_the_producer_over_the_broker_to_the_handler_and_on() 
     let process = of("process", &ask);
     assert_eq!(process.span_kind, SpanKind::Consumer);
     assert_eq!(attribute(&process, "event_type"), "asked");
-    // What the handler sent is a part of its span, up to the broker's.
+    // The records that the handler sent belong to its span, up to the broker's.
     let answered = of("produce", &process);
     assert_eq!(
         attribute(&answered, "messaging.destination.name"),
@@ -172,7 +173,7 @@ async fn what_comes_without_a_sampled_trace_leaves_no_span_and_what_is_malformed
     }
     spans.none("produce");
     spans.none("publish");
-    // A state that is none is left out of a trace that is one.
+    // An invalid trace state is dropped from a valid trace.
     produce(&mut node, TOPIC, &sampled, "\n").await.unwrap();
     assert_eq!(attribute(&spans.one("produce"), "trace_id"), TRACE);
 }

@@ -1,4 +1,4 @@
-//! Batches that unpack to much, or to nothing anybody can read, against a living node.
+//! Batches that decompress to a large size or to unreadable data, against a running node.
 
 use bytes::Bytes;
 use ropewalk_proto::batch::{BatchBuilder, BatchView, Compression, HEADER_BYTES};
@@ -8,7 +8,7 @@ use ropewalk_proto::v1::list_offsets_request::Position;
 
 use crate::support::*;
 
-/// A batch of one record of zeros, which takes a few KiB.
+/// A batch with one record of zeros, which compresses to a few KiB.
 fn zeros(codec: Compression, bytes: usize) -> Bytes {
     let mut builder = BatchBuilder::new(codec, 64 << 20);
     let value = vec![0; bytes];
@@ -17,7 +17,7 @@ fn zeros(codec: Compression, bytes: usize) -> Bytes {
     builder.build()
 }
 
-/// A good header and CRC over bytes that are no records of any kind.
+/// A valid header and CRC over bytes that are not records.
 fn garbage(codec: Compression) -> Bytes {
     let mut bytes = zeros(codec, 10_000).to_vec();
     bytes[HEADER_BYTES..].fill(0xa5);
@@ -82,7 +82,7 @@ async fn batches_of_one_stream_keep_their_order_whatever_must_be_unpacked() {
 
 #[tokio::test]
 async fn lookups_that_unpack_past_the_budget_wait_and_publishing_goes_on() {
-    // A lookup is over its pace for long after the first.
+    // The first lookup exceeds the rate for a long time.
     let mut node = Node::start_with(|config| {
         config.limits.unpack_bytes_per_s = 16 << 20;
     })

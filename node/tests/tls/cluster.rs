@@ -1,4 +1,4 @@
-//! Three nodes that talk TLS to each other, and that are switched to it while they serve.
+//! Three nodes that use TLS between them, and that change to it while they serve.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,7 +12,7 @@ use crate::support::{AT_ONCE, Node, builder, healthy, identity, nodes, on, own_f
 
 const TOPIC: &str = "flights";
 const REPLICAS: usize = 3;
-/// Between two records of the steady producer.
+/// Interval between two records of the steady producer.
 const PACE: Duration = Duration::from_millis(5);
 
 async fn create_topic(client: &Client) {
@@ -49,7 +49,7 @@ async fn three_nodes_with_tls_on_serve_those_who_show_a_certificate_and_nobody_e
     drop(ours);
 }
 
-/// Publishes without a pause, and counts; ends with the first record that fails.
+/// Publishes continuously and counts; ends with the first record that fails.
 struct Steady {
     stop: Arc<AtomicBool>,
     sent: Arc<AtomicU64>,
@@ -119,7 +119,7 @@ async fn a_cluster_goes_from_plain_to_tls_in_two_rolls_without_a_failed_publish(
     let secured = secured.await.expect("all speak TLS as well");
     let steady = Steady::start(&secured).await;
     roll(&mut cluster, &on(&folder, ClientAuth::Required), &secured).await;
-    // And the first steps back.
+    // The first node returns to the previous mode.
     cluster[0].restart(&both).await;
     healthy(&secured, TOPIC, REPLICAS).await;
     assert!(steady.end().await > 0);

@@ -1,4 +1,4 @@
-//! Clients that reach nodes by a second port only, as from outside of a Kubernetes cluster.
+//! Clients that reach nodes only by a second port, as from outside a Kubernetes cluster.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -34,7 +34,7 @@ fn external(node: &Node) -> &str {
     external.map_or("", |external| &external.advertise)
 }
 
-/// Waits until the cluster knows these external addresses of its nodes.
+/// Waits until the metadata has these external addresses of the nodes.
 async fn known(client: &Client, wanted: &BTreeSet<&str>) {
     let waiting = async {
         loop {
@@ -61,7 +61,7 @@ fn channel(address: &str) -> Channel {
     endpoint.expect("an address").connect_lazy()
 }
 
-/// The addresses by which a node tells its clients to go on.
+/// The node addresses that a node gives to its clients.
 async fn told(address: &str) -> BTreeSet<String> {
     let mut client = RopewalkClient::new(channel(address));
     let answer = client.metadata(v1::MetadataRequest::default()).await;
@@ -127,8 +127,8 @@ async fn who_comes_in_by_the_external_port_is_told_external_addresses_and_nodes_
     assert!(externals.contains(&named), "{named}");
 }
 
-/// The address at which a follower tells who came in by its external port to find the leader: it may not
-/// know of one yet.
+/// The leader's address that a follower gives to a client of its external port. Waits until the follower
+/// knows a leader.
 async fn leader_named_by_the_follower(cluster: &[Node]) -> String {
     let asking = async {
         loop {

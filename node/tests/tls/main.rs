@@ -1,5 +1,4 @@
-//! Nodes whose connections are secured, and those who connect to them in the right way and in wrong
-//! ones.
+//! Nodes with secured connections, and clients that connect to them with valid and invalid settings.
 
 mod cluster;
 mod external;

@@ -1,4 +1,4 @@
-//! Certificates that change under a running node.
+//! Certificates that change while a node runs.
 
 use std::fs;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use crate::certificates::{Authority, Folder, HOST};
 use crate::support::{Node, PATIENCE, builder, on, one};
 
-/// Longer than the node needs to look at its files twice.
+/// Longer than two intervals between the node's checks of its files.
 const TWO_LOOKS: Duration = Duration::from_secs(5);
 
 fn not_after_ms(node: &Node) -> Option<i64> {
@@ -49,7 +49,7 @@ async fn a_new_certificate_serves_new_connections_and_a_bad_one_changes_nothing(
     connect(&nodes, &trusts_new).await.expect("trusted by now");
     let error = connect(&nodes, &trusts_old).await.expect_err("no more");
     assert_eq!(error.kind(), ErrorKind::Tls, "{error}");
-    // Who was connected stays so.
+    // An open connection stays open.
     before.admin().topics().await.expect("the old connection");
 
     fs::write(folder.path("cert.pem"), "half a certifi").expect("written");

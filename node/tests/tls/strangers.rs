@@ -1,4 +1,4 @@
-//! Those who speak the wrong language, show the wrong certificate, or say nothing at all.
+//! Clients that speak the wrong protocol, have the wrong certificate, or send nothing at all.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use crate::certificates::{Authority, Folder, HOST};
 use crate::support::{AT_ONCE, Node, builder, identity, on, one, own_files};
 
-/// More than the connections a node lets in at once in these tests would be too many.
+/// Connections to each port. Fewer than the node's limit, so it accepts all of them.
 const CROWD: usize = 100;
 
 async fn refused(nodes: &[Node], tls: Option<Tls>) -> Error {
@@ -125,12 +125,12 @@ async fn a_crowd_that_says_nothing_or_nonsense_holds_nobody_up() {
     drop(open);
 }
 
-/// What the HTTP port answers to somebody without a certificate.
+/// The HTTP port's answer to a client without a certificate.
 async fn ask(mut stream: impl AsyncReadExt + AsyncWriteExt + Unpin) -> String {
     let request = b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
     stream.write_all(request).await.expect("taken");
     let mut answer = Vec::new();
-    // Some end without saying so.
+    // Some servers end the connection without a close notification.
     let _ = timeout(Duration::from_secs(5), stream.read_to_end(&mut answer)).await;
     String::from_utf8_lossy(&answer).into_owned()
 }

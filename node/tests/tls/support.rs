@@ -1,4 +1,4 @@
-//! Nodes in this process, on sockets of this machine, that can be started again with other settings.
+//! Nodes in this process, on sockets of this machine, that can restart with other settings.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,21 +17,21 @@ use tokio_util::sync::CancellationToken;
 use crate::certificates::{Authority, Folder, HOST};
 
 pub const PATIENCE: Duration = Duration::from_secs(60);
-/// For those who are to be told at once what is wrong.
+/// Maximum time for a client to get its error at once.
 pub const AT_ONCE: Duration = Duration::from_secs(5);
 
 pub fn free_address() -> String {
     format!("127.0.0.1:{}", free_port().expect("a free port"))
 }
 
-/// An authority, and the files of somebody it has signed for.
+/// A certificate authority, and the files of a client that it has signed for.
 pub fn own_files() -> (Authority, Folder) {
     let ours = Authority::new("ours");
     let folder = Folder::new(&[&ours], &ours.issue(HOST, 100));
     (ours, folder)
 }
 
-/// What a client shows that has files of its own.
+/// The client settings for these files.
 pub fn identity(files: &TlsFiles) -> Tls {
     let own = files.own.as_ref().expect("a certificate");
     Tls::new(&files.ca).identity(&own.cert, &own.key)
@@ -49,7 +49,7 @@ pub struct Node {
     running: Option<(CancellationToken, JoinHandle<Result<(), RunError>>)>,
 }
 
-/// So many nodes of one cluster; none runs yet.
+/// This number of nodes of one cluster, not started.
 pub fn nodes(count: usize) -> Vec<Node> {
     let addresses: Vec<String> = (0..count).map(|_| free_address()).collect();
     let node = |address: &String| {
@@ -73,7 +73,7 @@ pub fn nodes(count: usize) -> Vec<Node> {
     addresses.iter().map(node).collect()
 }
 
-/// One node that runs with these settings.
+/// Starts one node with these settings.
 pub async fn one(tls: TlsSettings) -> Vec<Node> {
     let mut nodes = nodes(1);
     start_all(&mut nodes, &tls).await;
@@ -114,7 +114,7 @@ impl Node {
         is_ready
     }
 
-    /// Stops it, and starts it with these settings on the same disk.
+    /// Stops the node, and starts it with these settings on the same disk.
     pub async fn restart(&mut self, tls: &TlsSettings) {
         self.stop().await;
         start_all(std::slice::from_mut(self), tls).await;
@@ -128,7 +128,7 @@ impl Node {
     }
 }
 
-/// Waits until every partition of the topic has a leader and all its replicas in sync.
+/// Waits until every partition of the topic has a leader and all its replicas are in sync.
 pub async fn healthy(client: &Client, topic: &str, replicas: usize) {
     let admin = client.admin();
     let waiting = async {

@@ -1,4 +1,4 @@
-//! One identity, one living process; one address, one node; and nodes that are found again wherever they are.
+//! One identity, one living process; one address, one node; and nodes that are found again at any address.
 
 use ropewalk_proto::error::WireError;
 use ropewalk_proto::v1::cluster_server::{self, ClusterServer};
@@ -11,7 +11,7 @@ use tonic::{Request, Response, Status};
 use super::*;
 use crate::cluster::StartError;
 
-/// A node that does not get a place as long as it is watched.
+/// Checks that a node gets no place during this time.
 async fn stays_out(node: &TestNode, watched: Duration) {
     let started = tokio::time::timeout(watched, node.cluster.start()).await;
     assert!(started.is_err(), "{started:?}");
@@ -23,7 +23,7 @@ async fn a_new_node_does_not_get_the_address_of_one_that_lives_or_is_elsewhere_f
     let mut nodes = start_cluster(3).await;
     let holder = nodes.pop().unwrap();
     let (holder_id, address) = (holder.id(), holder.address().to_owned());
-    // A unit file that was copied: it listens elsewhere.
+    // A copied unit file: the node listens at another address.
     let stray = TestNode::serve(
         config(&address, &holder.config.seeds),
         listen("127.0.0.1:0").await,
@@ -40,7 +40,7 @@ async fn a_new_node_does_not_get_the_address_of_one_that_lives_or_is_elsewhere_f
             .iter()
             .all(|node| lives(&node.cluster.view().borrow()))
     );
-    // Down, and dead for the others: the address still does not lead to the stray.
+    // The holder is down, and the others count it as dead. Its address still does not lead to the stray.
     let (config, disk) = holder.stop().await;
     stays_out(&stray, longer_than_dead).await;
     assert!(
@@ -82,7 +82,7 @@ async fn a_new_node_gets_its_place_once_its_address_leads_to_it() {
     stop_all(nodes).await;
 }
 
-/// A copy of a disk, as of now.
+/// A copy of the disk's present contents.
 fn copy_of(disk: &MemoryDisk) -> Arc<MemoryDisk> {
     Arc::new(disk.reopened())
 }
@@ -107,7 +107,7 @@ async fn a_copy_of_a_data_directory_ends_and_what_it_is_a_copy_of_goes_on() {
     let started = copy.cluster.start().await;
     assert!(is_refused(&started), "{started:?}");
     let (config, disk) = copy.stop().await;
-    // It is not used later either, as when the original is restarted: it lacks what that one did.
+    // The copy is not used later either, when the original restarts: it lacks the original's later writes.
     nodes.remove(0).stop().await;
     let store = Store::open(disk.clone(), StoreOptions::default())
         .await
@@ -162,7 +162,7 @@ async fn of_two_copies_of_one_count_at_new_addresses_exactly_one_survives() {
     }
 }
 
-/// Starts nodes again on their disks, at other addresses, each with all of these as its seeds.
+/// Restarts nodes on their disks at other addresses, each with all of these as its seeds.
 async fn start_at(addresses: Vec<Box<dyn Listener>>, disks: Vec<Arc<MemoryDisk>>) -> Vec<TestNode> {
     let seeds: Vec<String> = addresses.iter().map(|one| one.local_address()).collect();
     let mut nodes = Vec::new();
@@ -251,7 +251,7 @@ async fn two_nodes_whose_addresses_were_swapped_are_told_apart() {
     stop_all(nodes).await;
 }
 
-/// A process that says to everybody that they were removed.
+/// A process that answers every node that it was removed.
 struct Liar;
 
 #[tonic::async_trait]
@@ -280,7 +280,7 @@ fn lie() -> Status {
     WireError::new(ErrorCode::NodeRemoved, "you were removed").into()
 }
 
-/// Answers for a node that is gone until the guard goes.
+/// Answers at the address of a stopped node until the guard is dropped.
 async fn lie_at(address: &str) -> tokio_util::task::AbortOnDropHandle<()> {
     let listener = listen(address).await;
     let served = peer::server(&limits())

@@ -1,4 +1,4 @@
-//! Nodes that leave, told to or not: their replicas go elsewhere.
+//! Nodes that leave, by command or by failure: their replicas move to other nodes.
 
 use ropewalk_proto::v1::SetNodeState;
 

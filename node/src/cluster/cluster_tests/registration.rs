@@ -1,4 +1,4 @@
-//! Registrations that are not their nodes' own.
+//! Registrations that do not come from the nodes that they name.
 
 use ropewalk_proto::command::UNDERSTOOD_VERSION;
 use ropewalk_proto::error::WireError;
@@ -12,7 +12,7 @@ async fn peer(node: &TestNode) -> ClusterClient<tonic::transport::Channel> {
     ClusterClient::connect(address).await.unwrap()
 }
 
-/// The registration that anybody can make of what a node answers to anybody.
+/// The registration that any process can build from a node's public answer.
 async fn overheard(of: &TestNode) -> JoinCall {
     let hello = peer(of).await.hello(HelloCall::default()).await.unwrap();
     let own = hello.into_inner().registration.unwrap();

@@ -1,4 +1,4 @@
-//! Nodes that lost their data, and remember which cluster they are of.
+//! Nodes that lost their data, and remember the cluster they belong to.
 
 use std::collections::BTreeSet;
 
@@ -30,7 +30,7 @@ async fn two_of_three_that_lost_their_data_wait_for_their_cluster_and_found_none
         "the third is down, and nobody else knows their cluster"
     );
 
-    // The third is back: alone it is no majority, and can't take them in.
+    // The third is back. Alone it is not a majority, and cannot admit them.
     let listener = listen(&whole.advertise).await;
     let third = TestNode::serve(whole, listener, disk).await;
     let all = async { tokio::join!(started(), third.cluster.start()) };
@@ -69,7 +69,7 @@ async fn a_database_of_another_cluster_than_the_directory_remembers_is_refused()
     assert!(refused.contains("of cluster another"), "{refused}");
 }
 
-/// Found by the simulator: who asked a node that was started again believed no other from then on.
+/// Found by the simulator: callers of a restarted node believed no other node from then on.
 #[tokio::test]
 async fn nodes_that_have_applied_as_much_say_so_also_if_one_was_started_again() {
     let mut nodes = start_cluster(3).await;
@@ -87,7 +87,7 @@ async fn nodes_that_have_applied_as_much_say_so_also_if_one_was_started_again() 
     }
 }
 
-/// Found by the simulator: who asked it first believed for ever that nobody led anything.
+/// Found by the simulator: a caller that asked this node first believed forever that no node led anything.
 #[tokio::test]
 async fn a_node_that_could_not_hear_of_its_removal_is_told_by_whom_it_speaks_to() {
     let mut nodes = start_cluster(3).await;
@@ -95,7 +95,7 @@ async fn a_node_that_could_not_hear_of_its_removal_is_told_by_whom_it_speaks_to(
     let leader = nodes[0].cluster.controller().unwrap();
     let deaf = nodes.iter().position(|node| node.id() != leader).unwrap();
     let deaf = nodes.remove(deaf);
-    // It reaches the others, and nobody reaches it.
+    // It reaches the others, but they cannot reach it.
     deaf.inbound.close();
     deaf.serving.cancel();
     let leave = ropewalk_proto::v1::SetNodeState {

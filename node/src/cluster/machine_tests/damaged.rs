@@ -1,4 +1,4 @@
-//! Replicas that were found damaged, and what is wished for in their place.
+//! Damaged replicas and their replacements.
 
 use super::*;
 
@@ -64,7 +64,7 @@ fn where_a_majority_may_be_damaged_nothing_is_wished_until_the_first_is_replaced
     assert_eq!(two.retiring, [first]);
     assert_eq!(two.damaged, [first.replica, second.replica]);
     assert!(bench.is_lost());
-    // The group could go on after all: the first successor had its vote already.
+    // The group could continue after all: the first successor had its vote already.
     let settled = bench.settle();
     assert_eq!(settled.retiring, [second]);
     assert_eq!(settled.damaged, [second.replica]);

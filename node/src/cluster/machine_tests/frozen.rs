@@ -1,9 +1,9 @@
-//! Commands written under one build's defaults and bounds mean the same under another's.
+//! Commands written with one build's defaults and limits have the same result in another build.
 
 use super::*;
 use crate::cluster::settings::tests::TOMORROW;
 
-/// A log of command version 8, one entry a line in hex, and behind `=` the state it comes to.
+/// A log of command version 8, one entry a line in hex, and after `=` the resulting state.
 const LOG: &str = include_str!("log-of-version-8.hex");
 
 #[test]
@@ -47,7 +47,7 @@ fn changes_of_different_settings_that_crossed_each_other_are_all_made() {
     let mut bench = Bench::cluster(3);
     bench.create("t", 1, 3).unwrap();
     let before = bench.machine.to_view().topics["t"].settings;
-    // Each proposer knows the settings of before, and none of the other changes.
+    // Each proposer knows the settings before the changes, and none of the other changes.
     for (name, value) in [
         ("retention", "1h"),
         ("retention_size", "1GiB"),
@@ -66,7 +66,7 @@ fn changes_of_different_settings_that_crossed_each_other_are_all_made() {
         ..before
     };
     assert_eq!(bench.machine.to_view().topics["t"].settings, wanted);
-    // A setting can be put back to a value that is 0.
+    // A setting can be set back to a value that is 0.
     bench.run(single("t", "cleanup", "delete")).unwrap();
     assert_eq!(bench.machine.to_view().topics["t"].settings.cleanup, 0);
 }

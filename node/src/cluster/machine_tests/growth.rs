@@ -83,7 +83,7 @@ fn one_growth_at_a_time_and_no_shrinking() {
         ..TopicSettings::default()
     };
     assert_eq!(bench.run(alter("t", murmur2)), Err(ErrorCode::Unsafe));
-    // The same again is what was asked already: the answer may have been lost.
+    // The same command again is no error: the first answer may have been lost.
     bench.run(grow("t", 3)).unwrap();
     bench.fence("t", 0, 2, 1);
     bench.fence("t", 1, 2, 1);

@@ -1,4 +1,4 @@
-//! Every metadata command, and every way it is refused.
+//! Every metadata command, and every reason for its refusal.
 
 mod damaged;
 mod frozen;
@@ -27,7 +27,7 @@ use super::machine::{MetaMachine, first_replica_id};
 use super::settings;
 use super::view::PartitionView;
 
-/// A machine under test, and the effects it has given as a disk would hold them.
+/// A machine under test, and its effects in the form that a disk would keep.
 #[derive(Debug, Default)]
 struct Bench {
     machine: MetaMachine,
@@ -36,7 +36,7 @@ struct Bench {
 }
 
 impl Bench {
-    /// A founded cluster of so many nodes.
+    /// A founded cluster with this number of nodes.
     fn cluster(nodes: u64) -> Bench {
         let mut bench = Bench::default();
         assert_eq!(bench.run(found("c1", nodes)), Ok(None));

@@ -106,7 +106,7 @@ fn a_wiped_node_at_a_known_address_takes_the_lost_ones_place() {
     }
     let position = before.replicas.iter().position(|p| p.node.0 == 2).unwrap();
     assert_eq!(bench.partition("t", 0).replicas[position].node.0, 4);
-    // And what was removed stays removed.
+    // A removed node stays removed.
     assert_eq!(bench.register(2, "host2:1"), Err(ErrorCode::NodeRemoved));
     assert_eq!(
         bench.run(set_state(2, NodeState::Active)),
@@ -114,7 +114,7 @@ fn a_wiped_node_at_a_known_address_takes_the_lost_ones_place() {
     );
 }
 
-/// A registration as the newest builds propose it.
+/// A registration in the form that the newest builds propose.
 fn register_as(
     incarnation: u8,
     address: &str,
@@ -143,7 +143,7 @@ fn a_new_node_takes_only_the_place_that_its_proposer_found_to_be_a_dead_ones() {
     assert_eq!(bench.machine.state, before);
     bench.run(register_as(9, "host2:1", Some(2), None)).unwrap();
     assert_eq!(bench.state(2), NodeState::Removed);
-    // At a free address nobody's place is taken.
+    // At a free address the new node replaces no other.
     bench
         .run(register_as(8, "elsewhere:1", Some(0), None))
         .unwrap();
@@ -159,7 +159,7 @@ fn of_two_processes_of_one_node_the_older_start_is_refused_and_so_is_the_second_
     assert_eq!(tell(Some((5, 50))), Ok(()), "the same again");
     assert_eq!(tell(Some((4, 40))), Err(ErrorCode::StartedTwice));
     assert_eq!(tell(Some((5, 51))), Err(ErrorCode::StartedTwice));
-    // An older build's registration says nothing of it, and takes nothing back.
+    // An older build's registration has no start, and does not reset the known one.
     assert_eq!(tell(None), Ok(()));
     assert_eq!(tell(Some((4, 40))), Err(ErrorCode::StartedTwice));
     assert_eq!(tell(Some((6, 60))), Ok(()));
@@ -193,7 +193,7 @@ fn an_external_address_stays_until_another_or_none_is_told() {
     };
     assert_eq!(tell(None), "");
     assert_eq!(tell(Some("outside:1")), "outside:1");
-    // An older build's restart, or one that can't tell yet, says nothing of it.
+    // The registration of an older build, or of one that cannot send it yet, leaves it unchanged.
     assert_eq!(tell(None), "outside:1");
     assert_eq!(tell(Some("outside:2")), "outside:2");
     assert_eq!(tell(Some("")), "");

@@ -1,4 +1,4 @@
-//! Internal topics that get more replicas as nodes come.
+//! Internal topics that get more replicas as nodes join.
 
 use std::collections::BTreeSet;
 
@@ -17,7 +17,7 @@ pub(super) fn raise(topic: &str, replicas: u32, nodes: &[u64]) -> Kind {
     })
 }
 
-/// A node that begins, of a build that understands so much.
+/// Registers a node whose build has this command version.
 fn joins(bench: &mut Bench, id: u8, command_version: u32) {
     let Kind::RegisterNode(mut node) = register(id, &format!("host{id}:1")) else {
         return;
@@ -31,7 +31,7 @@ fn held_by(bench: &Bench, topic: &str, partition: u32) -> Vec<u64> {
     places.iter().map(|place| place.node.0).collect()
 }
 
-/// What the controller would do, if these nodes live.
+/// Applies the commands that the controller would propose if these nodes are alive.
 fn controller(bench: &mut Bench, living: &[u64]) -> usize {
     let view = bench.machine.to_view();
     let due = due(&view, |node| living.contains(&node.0));
@@ -71,7 +71,7 @@ fn the_internal_topic_of_one_node_gets_three_replicas_as_nodes_come_and_others_k
     let disk = bench.disk.clone().into_iter().collect();
     replica.load(bench.index, disk).unwrap();
     assert_eq!(replica.state, bench.machine.state);
-    // What has three replicas is moved as three.
+    // The partition now moves with three replicas.
     let group = bench.partition(GROUPS_TOPIC, 0).group;
     assert_eq!(bench.run(moved(group, &[2, 3, 4])), Ok(None));
 }

@@ -1,4 +1,4 @@
-//! What is refused or checkpointed, and what must come out the same on every replica.
+//! Refused commands, checkpoints, and results that must be the same on every replica.
 
 use super::*;
 

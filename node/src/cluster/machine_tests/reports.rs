@@ -1,4 +1,4 @@
-//! Reports of nodes: the part of them that is believed.
+//! The parts of a node's report that others accept.
 
 use std::collections::BTreeSet;
 
@@ -59,7 +59,7 @@ fn the_clock_of_a_node_counts_once_it_holds_a_replica() {
         [holder, 9],
         "holders, and voters of the metadata"
     );
-    // One that its partition is only on the way to has no say yet.
+    // A node to which the partition is still moving has no vote yet.
     let heir = holder % 3 + 1;
     bench.run(moved(partition.group, &[heir])).unwrap();
     assert_eq!(counted(&bench), [holder, 9]);

@@ -1,4 +1,4 @@
-//! Topics, settings, and replicas on the move.
+//! Topics, settings, and moves of replicas.
 
 use super::growth::grow;
 use super::*;
@@ -140,7 +140,7 @@ fn a_producers_epoch_is_given_out_once_whoever_asks() {
     assert_eq!(bench.run(renew(4, 0)), given(4, 1));
     assert_eq!(bench.run(renew(4, 0)), given(4, 2));
     assert_eq!(bench.run(renew(5, 0)), given(5, 1));
-    // One without an epoch left, and ids that nobody has, come back as new producers.
+    // A producer without an epoch left, and ids that were never allocated, become new producers.
     assert_eq!(bench.run(renew(4, i16::MAX as u32)), given(11, 0));
     assert_eq!(bench.run(renew(12, 0)), given(12, 0));
     assert_eq!(bench.run(renew(0, 3)), given(13, 0));
@@ -169,14 +169,14 @@ fn a_move_keeps_the_replicas_that_stay_and_retires_those_that_go() {
     assert!(after.replicas[0].replica > goes.replica);
     assert_eq!(after.founding, before.founding);
 
-    // Back again, before the first move was carried out: a new replica beside the old one.
+    // Back again, before the first move is complete: a new replica beside the old one.
     let back = [goes.node.0, stays.node.0];
     assert_eq!(bench.run(moved(before.group, &back)), Ok(None));
     let again = bench.partition("t", 0);
     assert!(again.replicas[0].replica > after.replicas[0].replica);
     assert_eq!(again.retiring, vec![goes, after.replicas[0]]);
 
-    // The old one has left the group; the one in between is still in it, and then it is not.
+    // The old replica has left the group. The one in between is still a member at first, and then is not.
     let wished = again.replicas.iter().map(|place| place.replica.0);
     let members = wished.clone().chain([after.replicas[0].replica.0]);
     assert_eq!(bench.run(settled(before.group, members)), Ok(None));
@@ -198,12 +198,13 @@ fn a_membership_of_before_the_newest_wish_lets_go_of_nobody() {
     let retiring = bench.partition("t", 0).retiring;
     assert_eq!(retiring.len(), 2);
 
-    // By the first wish a leader may yet take in what that drew, and the second let go.
+    // With the view of the first move, a leader may still add the replicas that it drew and the second move
+    // let go.
     let members = before.replicas.iter().map(|place| place.replica.0);
     let mut fact = settled(before.group, members);
     assert_eq!(bench.run(fact.clone()), Ok(None));
     assert_eq!(bench.partition("t", 0).retiring, retiring);
-    // As it was applied before there was such a condition.
+    // As applied before this condition existed.
     if let Kind::SettleReplicas(fact) = &mut fact {
         fact.only_with_all_wished = false;
     }
@@ -219,7 +220,7 @@ fn the_same_wish_again_draws_no_new_replica() {
     let same: Vec<u64> = before.replicas.iter().map(|place| place.node.0).collect();
     bench.run(moved(before.group, &same)).unwrap();
     assert_eq!(bench.partition("t", 0).replicas, before.replicas);
-    // Another order is another preferred leader, and no new replica either.
+    // Another order changes the preferred leader and draws no new replica.
     let turned: Vec<u64> = same.iter().rev().copied().collect();
     bench.run(moved(before.group, &turned)).unwrap();
     let after = bench.partition("t", 0);
@@ -279,14 +280,14 @@ fn a_topic_created_again_begins_above_every_ring_its_name_has_had() {
     let mut bench = Bench::cluster(3);
     let ring = |info: TopicInfo| info.ring_version;
     assert_eq!(bench.create("t", 2, 3).map(ring), Ok(1));
-    // Its partitions may be fenced by the new ring already.
+    // The partitions may already have barriers with the new ring version.
     bench.run(grow("t", 3)).unwrap();
     bench.run(delete("t")).unwrap();
     assert_eq!(bench.create("t", 2, 3).map(ring), Ok(3));
     bench.run(delete("t")).unwrap();
     assert_eq!(bench.create("t", 2, 3).map(ring), Ok(4));
 
-    // The state of a replica that was restored, and of one that was started again, goes on there.
+    // The state of a restored replica, and of a restarted one, continues from there.
     let checkpoint = bench.machine.checkpoint();
     bench.machine.restore(checkpoint).unwrap();
     bench.run(delete("t")).unwrap();

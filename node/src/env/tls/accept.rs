@@ -1,4 +1,4 @@
-//! Who connects: the first bytes say whether it speaks TLS.
+//! Incoming connections: the first bytes show if the client speaks TLS.
 
 use std::io;
 use std::sync::Arc;
@@ -12,36 +12,36 @@ use tokio::time::timeout;
 use crate::env::Connection;
 use crate::valve::Valve;
 
-/// Who has not said enough by then is not waited for.
+/// Maximum time for a TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long somebody who speaks the wrong language may take to hear so.
+/// Maximum time to send an error to a client that speaks the wrong protocol.
 const GOODBYE_WITHIN: Duration = Duration::from_secs(1);
-/// How much of what they say meanwhile is taken: unread bytes would make the system drop the goodbye.
+/// Maximum input that is read meanwhile: unread bytes would make the system drop the error.
 const GOODBYE_BYTES: u64 = 256 << 10;
-/// The first byte of a TLS handshake; no request of HTTP begins with it.
+/// The first byte of a TLS handshake. No HTTP request begins with it.
 const TLS_HANDSHAKE: u8 = 0x16;
-/// Room for what is looked at to tell languages apart.
+/// Size of the buffer for the first bytes.
 const FIRST_BYTES: usize = 512;
 
-/// HTTP/2 begins so; the rest of the line says no more.
+/// The beginning of an HTTP/2 connection. The rest of the line carries no information.
 const HTTP_2_BEGINS: &[u8] = b"PRI";
-/// SETTINGS without any, and GOAWAY with INADEQUATE_SECURITY and these words.
+/// Empty SETTINGS, and GOAWAY with INADEQUATE_SECURITY and this text.
 const HTTP_2_TLS_ONLY: &[u8] = b"\
     \0\0\0\x04\0\0\0\0\0\
     \0\0\x37\x07\0\0\0\0\0\0\0\0\0\0\0\0\x0cthis port takes TLS only: connect with --tls-ca";
 const HTTP_1_TLS_ONLY: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\n\
     content-length: 40\r\nconnection: close\r\n\r\nthis port takes TLS only: use https://\r\n";
-/// What a TLS client can't take for TLS, and so tells a port that has none from a broken one.
+/// Bytes that a TLS client rejects as not TLS. They let it distinguish a port without TLS from a broken one.
 const NO_TLS: &[u8] = b"\0\0\0\x04\0\0\0\0\0";
 
-/// What is spoken on a port.
+/// The protocol of a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Port {
     Grpc,
     Http,
 }
 
-/// How those who connect are met.
+/// The acceptor of connections, with or without TLS.
 #[derive(Debug)]
 pub(super) struct Welcome {
     keeper: Option<Arc<Keeper>>,
@@ -60,12 +60,12 @@ impl Welcome {
         }
     }
 
-    /// Lines of the log left out.
+    /// Number of suppressed log lines.
     pub fn lines_left_out(&self) -> u64 {
         self.refused.left_out() + self.plain.left_out()
     }
 
-    /// Makes of a connection what may be served.
+    /// Secures a connection, so that it can be served.
     pub async fn secure(
         self: Arc<Self>,
         connection: Connection,
@@ -99,7 +99,7 @@ impl Welcome {
         let mut first = BytesMut::with_capacity(FIRST_BYTES);
         while first.len() < HTTP_2_BEGINS.len() && first.first() != Some(&TLS_HANDSHAKE) {
             match connection.read_buf(&mut first).await {
-                // Who only looks whether the port is open ends like this.
+                // A client that only checks if the port is open ends like this.
                 Ok(0) | Err(_) if first.is_empty() => return Err(Refusal(None)),
                 Ok(0) | Err(_) => return Err(Refusal::new("it left within its first bytes")),
                 Ok(_) => {}
@@ -165,7 +165,7 @@ impl Welcome {
     }
 }
 
-/// Why a connection is not served; `None` where that is worth no line.
+/// The reason why a connection is not served; `None` for one that is not worth a log line.
 struct Refusal(Option<String>);
 
 impl Refusal {
@@ -174,7 +174,7 @@ impl Refusal {
     }
 }
 
-/// Says these words, and waits until they had time to arrive.
+/// Sends this text, and waits until it has had time to arrive.
 async fn goodbye(connection: Prefixed<Connection>, words: &'static [u8], why: &str) -> Refusal {
     let saying = async {
         let (mut reads, mut writes) = tokio::io::split(connection);
@@ -183,7 +183,7 @@ async fn goodbye(connection: Prefixed<Connection>, words: &'static [u8], why: &s
         let mut rest = (&mut reads).take(GOODBYE_BYTES);
         tokio::io::copy(&mut rest, &mut tokio::io::sink()).await
     };
-    // Whoever does not listen is told nothing.
+    // A client that does not read gets no text.
     let _ = timeout(GOODBYE_WITHIN, saying).await;
     Refusal::new(why)
 }

@@ -1,4 +1,4 @@
-//! Whom this node dials: TLS where it is on; while both are, plain with a peer that speaks no TLS.
+//! Outgoing connections: TLS if it is on. In mode `both`, a peer without TLS is dialed in plaintext.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -12,9 +12,9 @@ use tokio::time::Instant;
 use crate::env::{Connection, Net};
 use crate::valve::Valve;
 
-/// How long a peer that spoke no TLS is dialed plain at once. Short: it may be started again with TLS.
+/// Time for which a peer without TLS is dialed in plaintext at once. Short: it may be restarted with TLS.
 const PLAIN_FOR: Duration = Duration::from_secs(3);
-/// Addresses remembered so; past that all are forgotten.
+/// Maximum number of such remembered addresses; beyond it, all are forgotten.
 const ADDRESSES: usize = 1_024;
 
 /// Connects to peers.
@@ -38,7 +38,7 @@ impl Dialer {
         }
     }
 
-    /// Lines of the log left out.
+    /// Number of suppressed log lines.
     pub fn lines_left_out(&self) -> u64 {
         self.failed.left_out() + self.fell_back.left_out()
     }
@@ -88,7 +88,8 @@ impl Dialer {
     }
 }
 
-/// Not for a certificate that is none: what is wrong with it must show before TLS is all there is.
+/// True if the peer does not speak TLS. False for a bad certificate: the fault must show before TLS becomes
+/// mandatory.
 fn speaks_no_tls(error: &io::Error) -> bool {
     TlsError::find(error).is_some_and(|error| error.fault() == Fault::NotTls)
 }

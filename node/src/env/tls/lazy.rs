@@ -1,4 +1,4 @@
-//! A connection that is secured when it is first used.
+//! A connection whose handshake runs at its first use.
 
 use std::io;
 use std::pin::Pin;
@@ -9,8 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::env::Connection;
 
-/// Reads and writes wait until the connection is secured, and drive that. Whoever uses it does so from
-/// one task.
+/// A connection whose reads and writes first complete the handshake. Its user must use it from one task.
 pub(super) enum Lazy {
     Securing(BoxFuture<'static, io::Result<Connection>>),
     Open(Connection),
@@ -69,7 +68,8 @@ impl AsyncWrite for Lazy {
     fn is_write_vectored(&self) -> bool {
         match self {
             Lazy::Open(connection) => connection.is_write_vectored(),
-            // Asked once, at the beginning; what can't take many buffers at once takes the first.
+            // The caller asks once, at the beginning. A stream without vectored writes takes the first
+            // buffer.
             _ => true,
         }
     }
@@ -78,7 +78,7 @@ impl AsyncWrite for Lazy {
         ready!(self.poll_open(cx))?.poll_flush(cx)
     }
 
-    /// There is nothing to say goodbye to before the connection is secured.
+    /// Before the handshake is complete, there is no session to close.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut *self {
             Lazy::Open(connection) => Pin::new(connection).poll_shutdown(cx),

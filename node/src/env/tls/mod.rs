@@ -1,8 +1,8 @@
-//! TLS around any [`Net`]: every port takes TLS, plain bytes, or both while a cluster goes from one to
-//! the other; peers are dialed the same way. The port for probes stays plain.
+//! TLS around any [`Net`]. Every port accepts TLS, plaintext, or both while a cluster migrates; peers are
+//! dialed the same way. The port for probes stays in plaintext.
 //!
-//! Which connections are secured how is decided here alone; nobody above the seam knows. What is said
-//! on a connection must not come in, but for a word of goodbye to who speaks the wrong language.
+//! Only this room decides how a connection is secured; nothing above the seam knows it. The content of
+//! connections does not belong here, except for the error to a client that speaks the wrong protocol.
 
 mod accept;
 mod dial;
@@ -23,18 +23,18 @@ use self::accept::{Port, Welcome};
 use self::dial::Dialer;
 use super::{Clock, Connection, Listener, Net};
 
-/// What connections are secured with, made and accepted.
+/// Security of incoming and outgoing connections.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TlsSettings {
-    /// All is plain.
+    /// Plaintext only.
     Off,
-    /// TLS with whoever speaks it, plain with the rest: for the time of a switch.
+    /// TLS with peers and clients that speak it, plaintext with the others: for the time of a migration.
     Both(TlsFiles, ClientAuth),
-    /// TLS with everybody.
+    /// TLS only.
     On(TlsFiles, ClientAuth),
 }
 
-/// A [`Net`] whose connections are secured.
+/// A [`Net`] with secured connections.
 pub struct TlsNet {
     inner: Arc<dyn Net>,
     keeper: Option<Arc<Keeper>>,
@@ -44,10 +44,10 @@ pub struct TlsNet {
 }
 
 impl TlsNet {
-    /// Secures what `inner` connects, and follows the files for as long as this lives.
+    /// Secures the connections of `inner`, and follows changes of the files for as long as this value lives.
     ///
     /// # Errors
-    /// The files can't be used, or hold no certificate of this node's own.
+    /// The files cannot be used, or contain no certificate for this node.
     pub async fn new(
         inner: Arc<dyn Net>,
         settings: TlsSettings,
@@ -124,8 +124,8 @@ struct TlsListener {
 }
 
 impl Listener for TlsListener {
-    /// Returns before the handshake, which is made by whoever serves the connection: so it holds nobody
-    /// up, and is bounded, counted and cut off as the connection is.
+    /// Returns before the handshake. The connection's server drives the handshake, so it delays no other
+    /// connection. It is bounded, counted and cut off like the connection.
     fn accept(&mut self) -> BoxFuture<'_, io::Result<(Connection, String)>> {
         async move {
             let (connection, from) = self.inner.accept().await?;

@@ -1,4 +1,4 @@
-//! Follows the certificates' files, and says in time that a certificate ends.
+//! Reloads changed certificate files, and warns before a certificate expires.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,14 +8,14 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::env::Clock;
 
-/// How often the files are looked at.
+/// Interval between two checks of the files.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// How long before its end a certificate is warned of, and how often.
+/// Time before its expiry from which a certificate is warned about, and the interval between two warnings.
 const WARN_BEFORE_MS: i64 = 14 * DAY_MS;
 const WARN_EVERY: Duration = Duration::from_secs(24 * 3_600);
 const DAY_MS: i64 = 24 * 3_600_000;
 
-/// Looks at the files until it is dropped.
+/// Checks the files until it is dropped.
 pub(super) async fn run(keeper: Arc<Keeper>, clock: Arc<dyn Clock>) {
     let mut look = interval(LOOK_EVERY);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -31,7 +31,7 @@ pub(super) async fn run(keeper: Arc<Keeper>, clock: Arc<dyn Clock>) {
     }
 }
 
-/// Says so if the certificate has not long to go.
+/// Logs a warning if the certificate expires soon. True if it has logged one.
 fn warn(keeper: &Keeper, clock: &dyn Clock) -> bool {
     let Some(not_after_ms) = keeper.current().not_after_ms else {
         return false;

@@ -1,4 +1,4 @@
-//! What a node knows of its cluster.
+//! Metrics about the cluster, as this node knows it.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use crate::metrics::names;
 use crate::metrics::page::Page;
 use crate::ops::Seen;
 
-/// The states a node can be in, as the command line names them.
+/// The states of a node, with the command line's names.
 const STATES: [(NodeState, &str); 3] = [
     (NodeState::Active, "active"),
     (NodeState::Draining, "draining"),

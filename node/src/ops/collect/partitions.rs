@@ -1,5 +1,5 @@
-//! What a node knows of its replicas and of the groups it coordinates. This is what could be long: past
-//! a bound partitions are shown by topic only.
+//! Metrics about the node's replicas and the groups it coordinates. This part of the page could be long:
+//! beyond a bound, partitions are shown by topic only.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,10 +12,10 @@ use crate::ops::{Joined, Seen};
 
 use super::flag;
 
-/// A family, and what it says of each row.
+/// A family, and its value for each row.
 type Column<T> = (&'static Family, fn(&T) -> f64);
 
-/// What the replicas of one topic come to here.
+/// Sums over the replicas of one topic on this node.
 #[derive(Debug, Default)]
 struct OfTopic {
     replicas: usize,
@@ -40,7 +40,7 @@ fn replicas(page: &mut Page, seen: &Seen, joined: &Joined) -> fmt::Result {
     let (mut topics, mut stopped) = (BTreeMap::<&str, OfTopic>::new(), 0);
     for partition in &all {
         let id = partition.id();
-        // The bound of topics holds here too: there are no more of them than replicas.
+        // The map has at most one entry for each replica. The rows below are limited to `metrics_topics`.
         let of_topic = topics.entry(&id.topic).or_default();
         of_topic.replicas += 1;
         of_topic.leaders += usize::from(led.contains_key(&id.group));
@@ -69,7 +69,7 @@ fn replicas(page: &mut Page, seen: &Seen, joined: &Joined) -> fmt::Result {
     if left_out {
         return Ok(());
     }
-    // From the leader, so that each partition has one of each in the cluster.
+    // Only from the leader, so that each partition has one row in the cluster.
     let led: Vec<Led> = all
         .iter()
         .filter_map(|partition| {
@@ -81,10 +81,10 @@ fn replicas(page: &mut Page, seen: &Seen, joined: &Joined) -> fmt::Result {
     each(page, &led)
 }
 
-/// A partition led here: its topic, its number, and what is told of it.
+/// A partition led here: its topic, its number, and its report.
 type Led<'a> = (&'a str, String, &'a LeaderInfo);
 
-/// The families with a row for each partition.
+/// Writes the families with one row for each partition.
 fn each(page: &mut Page, led: &[Led]) -> fmt::Result {
     let families: [Column<LeaderInfo>; 3] = [
         (&names::PARTITION_HIGH_WATERMARK, |told| {
@@ -150,7 +150,7 @@ mod tests {
 
     use super::*;
 
-    /// A node that leads so many partitions of topics with long names.
+    /// A node that leads this many partitions of topics with long names.
     #[derive(Debug)]
     struct Many(Vec<(String, u32, LeaderInfo)>);
 

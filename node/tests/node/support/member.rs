@@ -1,4 +1,4 @@
-//! A member of a consumer group, as raw requests and answers.
+//! A member of a consumer group, by its raw requests and answers.
 
 use std::time::Duration;
 
@@ -80,7 +80,7 @@ impl Member {
         }
     }
 
-    /// Joins; the coordinator may have to be elected first.
+    /// Joins. The coordinator may have to be elected first.
     pub async fn join(node: &Node, join: v1::Join) -> Member {
         let joined = async {
             loop {
@@ -107,7 +107,7 @@ impl Member {
             .expect("no end")
     }
 
-    /// Asks, and takes up what is said beside the answer.
+    /// Sends a request, and applies the messages that arrive before its answer.
     pub async fn ask(&mut self, kind: Asked) -> Told {
         self.last_id += 1;
         self.requests
@@ -159,7 +159,7 @@ impl Member {
         assert_eq!(answer, Told::Done(v1::GroupDone {}));
     }
 
-    /// Waits until it owns so many partitions, and none of them is to be given up.
+    /// Waits until it owns this number of partitions, and none of them is being revoked.
     pub async fn owns(&mut self, count: usize) {
         let settled = |assignment: &v1::Assignment| {
             assignment.partitions.len() == count
@@ -174,7 +174,7 @@ impl Member {
         }
     }
 
-    /// The end of its session, and why.
+    /// Waits for the end of its session, and returns the error.
     pub async fn ends(&mut self) -> ErrorCode {
         loop {
             match self.next().await.kind {

@@ -1,4 +1,4 @@
-//! A cluster of one node in this process, and the raw calls a client makes.
+//! A cluster of one node in this process, and the raw calls of a client.
 
 pub mod member;
 
@@ -164,7 +164,7 @@ impl Node {
         }
     }
 
-    /// A new partition has no leader for a moment.
+    /// Retries until the new partition has a leader.
     pub async fn produce_until_led(&mut self, batch: Bytes) -> u64 {
         let produced = async {
             loop {
@@ -177,7 +177,7 @@ impl Node {
         timeout(PATIENCE, produced).await.expect("a leader in time")
     }
 
-    /// One request, after which the stream is closed on this side.
+    /// Sends one request and then closes this side of the stream.
     pub async fn fetch(&mut self, partition: u32, offset: u64) -> v1::FetchResponse {
         let request = v1::FetchRequest {
             topic: TOPIC.to_string(),
@@ -203,7 +203,7 @@ impl Node {
         TcpNet.connect(address).await.expect("a connection")
     }
 
-    /// What was acknowledged at the start is still there, and more can be written.
+    /// Checks that the record acknowledged at the start is still there, and that writes succeed.
     pub async fn still_serves(mut self) {
         let fetched = self.fetch(0, 0).await;
         assert_eq!(fetched.error, None);
