@@ -113,7 +113,7 @@ impl<M: Machine> StateMachine<M> {
         let LogId { index, .. } = entry.log_id;
         let before = self.position.log_id.map(|before| before.index);
         assert!(
-            before.is_none_or(|before| index == before + 1),
+            before.is_none_or(|before| before < index),
             "entry {index} is applied after entry {before:?}"
         );
         let term = entry.log_id.committed_leader_id().term;

@@ -321,7 +321,8 @@ mod tests {
             let about = -TOLERATED_MS..=TOLERATED_MS + 1_000;
             assert!(about.contains(&stamp_ms));
             // A node that starts with its clock behind decides by its own clock for a while.
-            assert!(decision_ms <= TOLERATED_MS && (wrong_ms < 0 || about.contains(&decision_ms)));
+            assert!(decision_ms <= *about.end());
+            assert!(wrong_ms < 0 || about.contains(&decision_ms));
         }
     }
 
