@@ -264,15 +264,12 @@ impl Flights {
         }
     }
 
-    /// Renumbers all batches, from `next` on; none of them may have been written. Returns the next free
-    /// sequence number.
+    /// Renumbers all batches, from `next` on, where the one before them was not written: so none of them is.
+    /// None is under way. Returns the next free sequence number.
     pub fn renumber(&mut self, identity: Identity, mut next: i32) -> i32 {
         self.queue.retain(|flight| !matches!(flight.at, At::Done));
         for flight in &mut self.queue {
-            assert!(
-                !flight.maybe_written(),
-                "a written batch keeps its sequence"
-            );
+            assert!(!flight.is_sent(), "a batch under way keeps its sequence");
             flight.base_sequence = next;
             // This client built the batch, so it has the form of one.
             if let Ok(view) = BatchView::trusted(flight.bytes.clone()) {

@@ -170,7 +170,7 @@ impl Injector {
             Identities::CopiedDirectory { node } => {
                 let ended = scene.cluster.dismiss(scene.sim);
                 let mut reasons = ended.iter().flatten();
-                let refused = reasons.any(|why| why.contains("copy of this data directory"));
+                let refused = reasons.any(|why| why.contains("this data directory is a copy"));
                 if in_time && !refused {
                     let what =
                         format!("a copy of node {node}'s directory ran beside it: {ended:?}");
