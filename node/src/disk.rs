@@ -1,5 +1,5 @@
-//! What a node does about its disk: full, it takes no more writes and goes on reading; failed, it
-//! goes on reading until the disk looks well again, and then asks to be run anew.
+//! Reactions of a node to its disk. While the disk is full, the node refuses writes and serves reads. After
+//! the disk failed, the node serves reads until the disk answers again, and then asks for a restart.
 
 use std::time::Duration;
 
@@ -10,19 +10,19 @@ use crate::config::Limits;
 use crate::env::Env;
 use crate::peer::Inbound;
 
-/// How often a failed disk is looked at, and so how long it stays failed at least.
+/// Interval of the checks of a failed disk, and so the minimum time that it counts as failed.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
-/// How often a full disk is looked at.
+/// Interval of the checks of a full disk.
 const LOOK_WHILE_FULL: Duration = Duration::from_secs(1);
-/// The part of the floor below which records from peers are refused too.
+/// Fraction of the floor below which the node also refuses records from peers.
 const LAST_PART: u64 = 2;
 
-/// Follows the disk's status until it has failed and looks well again; returns why it failed.
+/// Follows the disk's status until it has failed and answers again. Returns the reason of the failure.
 ///
-/// Below the floor a node leads no more writes; below half of it, it takes no records from peers
-/// either: a follower that did would fill the last of the disk and then fail, votes and all. What
-/// lies between is for what was on its way when the floor was reached, and could otherwise never be
-/// committed, nor anything behind it: no trim, and no new leader's first entry.
+/// Below the floor, a node accepts no writes for the partitions it leads. Below half of the floor, it accepts
+/// no records from peers either: a follower that did would fill the disk and then fail, and could no longer
+/// vote. The space between is for entries that were in flight when the disk reached the floor. Without it
+/// these could never be committed, nor anything behind them: no trim, and no new leader's first entry.
 pub(crate) async fn watch(limits: &Limits, env: &Env, store: &Store, inbound: &Inbound) -> String {
     let mut status = store.disk_status();
     loop {
@@ -53,7 +53,7 @@ pub(crate) async fn watch(limits: &Limits, env: &Env, store: &Store, inbound: &I
     }
 }
 
-/// While the disk is full: refuses records from peers as soon as little is left.
+/// Refuses records from peers, while the disk is full, as soon as little space is left.
 async fn keep_the_last<T>(limits: &Limits, env: &Env, inbound: &Inbound) -> T {
     loop {
         let free = env.disk.free_bytes();

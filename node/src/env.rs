@@ -1,5 +1,5 @@
-//! The one seam to the world: wall time, disk, network, randomness. Everything above it is the
-//! same code in production and in the simulator. Monotonic time is tokio's.
+//! The one seam to the world: wall time, disk, network, randomness. Everything above it is the same code in
+//! production and in the simulator. Monotonic time comes from tokio.
 
 mod busy;
 mod clock;
@@ -24,18 +24,18 @@ pub use incoming::{Accepted, Incoming};
 pub use process::{ProcessUse, process_use};
 pub use tcp::TcpNet;
 
-/// What a node is given instead of reaching for it.
+/// The outside world, as handed to a node.
 #[derive(Debug, Clone)]
 pub struct Env {
     /// Wall time.
     pub clock: Arc<dyn Clock>,
-    /// The data directory's database, already open.
+    /// Database of the data directory, already open.
     pub disk: Arc<dyn Disk>,
     /// Sockets.
     pub net: Arc<dyn Net>,
-    /// Where all randomness comes from.
+    /// Seed of all randomness.
     pub seed: u64,
-    /// How many lines of the log whoever writes it had no room for.
+    /// Returns the number of log lines that the log writer dropped for want of room.
     pub log_lines_lost: fn() -> u64,
 }
 
@@ -44,7 +44,7 @@ pub trait Clock: Send + Sync + fmt::Debug + 'static {
     /// Milliseconds since 1970.
     fn now_ms(&self) -> i64;
 
-    /// The earliest it may be, in the same unit: what is too old to keep is decided by this.
+    /// Earliest time that it may be, in the same unit. Expiry of old data uses this.
     fn earliest_ms(&self) -> i64 {
         self.now_ms()
     }
@@ -54,14 +54,14 @@ pub trait Clock: Send + Sync + fmt::Debug + 'static {
 pub trait Net: Send + Sync + fmt::Debug + 'static {
     /// Listens at `host:port`; port 0 takes a free one.
     fn listen<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Listener>>>;
-    /// The same, for probes and scrapers, which have no certificate to show.
+    /// Listens likewise, for probes and scrapers, which have no client certificate.
     fn listen_for_operators<'a>(
         &'a self,
         address: &'a str,
     ) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
         self.listen(address)
     }
-    /// The same without TLS, for a kubelet's probes.
+    /// Listens likewise without TLS, for a kubelet's probes.
     fn listen_for_probes<'a>(
         &'a self,
         address: &'a str,
@@ -70,11 +70,11 @@ pub trait Net: Send + Sync + fmt::Debug + 'static {
     }
     /// Connects to `host:port`.
     fn connect<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Connection>>;
-    /// When the certificate this node shows ends to be valid, in ms since 1970; `None` without one.
+    /// End of the validity of this node's certificate, in ms since 1970; `None` without one.
     fn certificate_not_after_ms(&self) -> Option<i64> {
         None
     }
-    /// Lines of the log on its connections that were left out.
+    /// Log lines about connections that the rate limit left out.
     fn log_lines_left_out(&self) -> u64 {
         0
     }
@@ -82,9 +82,9 @@ pub trait Net: Send + Sync + fmt::Debug + 'static {
 
 /// A bound socket.
 pub trait Listener: Send + fmt::Debug + 'static {
-    /// The next connection, and the address it comes from.
+    /// Returns the next connection, and the address it comes from.
     fn accept(&mut self) -> BoxFuture<'_, io::Result<(Connection, String)>>;
-    /// The address bound, `host:port`.
+    /// Bound address, `host:port`.
     fn local_address(&self) -> String;
 }
 
