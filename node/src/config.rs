@@ -167,7 +167,7 @@ pub struct Limits {
     pub groups_per_coordinator: usize,
     /// Members of one consumer group.
     pub group_members: usize,
-    /// Bytes of one consumer group: committed offsets and their metadata, members and their subscriptions,
+    /// Bytes of one consumer group: committed offsets and their notes, members and their subscriptions,
     /// and assignments.
     pub group_bytes: u64,
     /// Bytes of all consumer groups of one coordinator together. A new replica of a coordinator receives all
