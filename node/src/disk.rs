@@ -1,5 +1,5 @@
-//! Reactions of a node to its disk. While the disk is full, the node refuses writes and serves reads. After
-//! the disk failed, the node serves reads until the disk answers again, and then asks for a restart.
+//! The node's reaction to its disk's state. With a full disk it refuses writes and continues to serve reads.
+//! With a failed disk it serves reads until the disk works again, and then must be restarted.
 
 use std::time::Duration;
 
@@ -10,19 +10,20 @@ use crate::config::Limits;
 use crate::env::Env;
 use crate::peer::Inbound;
 
-/// Interval of the checks of a failed disk, and so the minimum time that it counts as failed.
+/// Interval between two checks of a failed disk, and so the minimum time that it counts as failed.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
-/// Interval of the checks of a full disk.
+/// Interval between two checks of a full disk.
 const LOOK_WHILE_FULL: Duration = Duration::from_secs(1);
-/// Fraction of the floor below which the node also refuses records from peers.
+/// Divisor of the floor. Below that part of it, records from peers are refused too.
 const LAST_PART: u64 = 2;
 
-/// Follows the disk's status until it has failed and answers again. Returns the reason of the failure.
+/// Follows the disk's status until the disk has failed and has space again. Returns the reason of the
+/// failure.
 ///
-/// Below the floor, a node accepts no writes for the partitions it leads. Below half of the floor, it accepts
-/// no records from peers either: a follower that did would fill the disk and then fail, and could no longer
-/// vote. The space between is for entries that were in flight when the disk reached the floor. Without it
-/// these could never be committed, nor anything behind them: no trim, and no new leader's first entry.
+/// Below the floor a node leads no writes. Below half of it, it takes no records from peers either: a
+/// follower that did would fill the disk completely, fail, and lose its vote. The space between is for
+/// records in flight when the floor was reached. Without it they could never be committed, nor anything after
+/// them: no trim, and no new leader's first entry.
 pub(crate) async fn watch(limits: &Limits, env: &Env, store: &Store, inbound: &Inbound) -> String {
     let mut status = store.disk_status();
     loop {
@@ -53,7 +54,7 @@ pub(crate) async fn watch(limits: &Limits, env: &Env, store: &Store, inbound: &I
     }
 }
 
-/// Refuses records from peers, while the disk is full, as soon as little space is left.
+/// While the disk is full, refuses records from peers once little space is left.
 async fn keep_the_last<T>(limits: &Limits, env: &Env, inbound: &Inbound) -> T {
     loop {
         let free = env.disk.free_bytes();

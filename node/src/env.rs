@@ -1,5 +1,5 @@
-//! The one seam to the world: wall time, disk, network, randomness. Everything above it is the same code in
-//! production and in the simulator. Monotonic time comes from tokio.
+//! The one seam to the environment: wall time, disk, network, randomness. Everything above it is the same
+//! code in production and in the simulator. Monotonic time is tokio's.
 
 mod busy;
 mod clock;
@@ -24,27 +24,27 @@ pub use incoming::{Accepted, Incoming};
 pub use process::{ProcessUse, process_use};
 pub use tcp::TcpNet;
 
-/// The outside world, as handed to a node.
+/// The environment of a node, passed in by its caller.
 #[derive(Debug, Clone)]
 pub struct Env {
     /// Wall time.
     pub clock: Arc<dyn Clock>,
-    /// Database of the data directory, already open.
+    /// The data directory's database, already open.
     pub disk: Arc<dyn Disk>,
     /// Sockets.
     pub net: Arc<dyn Net>,
     /// Seed of all randomness.
     pub seed: u64,
-    /// Returns the number of log lines that the log writer dropped for want of room.
+    /// Number of log lines that the log's writer had no room for.
     pub log_lines_lost: fn() -> u64,
 }
 
-/// Wall time. It may jump, in both directions.
+/// Wall time. It may jump in both directions.
 pub trait Clock: Send + Sync + fmt::Debug + 'static {
     /// Milliseconds since 1970.
     fn now_ms(&self) -> i64;
 
-    /// Earliest time that it may be, in the same unit. Expiry of old data uses this.
+    /// The earliest time it may be, in the same unit. It decides which records are too old to keep.
     fn earliest_ms(&self) -> i64 {
         self.now_ms()
     }
@@ -54,14 +54,14 @@ pub trait Clock: Send + Sync + fmt::Debug + 'static {
 pub trait Net: Send + Sync + fmt::Debug + 'static {
     /// Listens at `host:port`; port 0 takes a free one.
     fn listen<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Listener>>>;
-    /// Listens likewise, for probes and scrapers, which have no client certificate.
+    /// The same for probes and scrapers, which have no certificate.
     fn listen_for_operators<'a>(
         &'a self,
         address: &'a str,
     ) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
         self.listen(address)
     }
-    /// Listens likewise without TLS, for a kubelet's probes.
+    /// The same without TLS, for a kubelet's probes.
     fn listen_for_probes<'a>(
         &'a self,
         address: &'a str,
@@ -70,11 +70,11 @@ pub trait Net: Send + Sync + fmt::Debug + 'static {
     }
     /// Connects to `host:port`.
     fn connect<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Connection>>;
-    /// End of the validity of this node's certificate, in ms since 1970; `None` without one.
+    /// Expiry of this node's certificate, in ms since 1970; `None` without one.
     fn certificate_not_after_ms(&self) -> Option<i64> {
         None
     }
-    /// Log lines about connections that the rate limit left out.
+    /// Number of suppressed log lines about its connections.
     fn log_lines_left_out(&self) -> u64 {
         0
     }
@@ -82,9 +82,9 @@ pub trait Net: Send + Sync + fmt::Debug + 'static {
 
 /// A bound socket.
 pub trait Listener: Send + fmt::Debug + 'static {
-    /// Returns the next connection, and the address it comes from.
+    /// Waits for the next connection. Returns it with the address it comes from.
     fn accept(&mut self) -> BoxFuture<'_, io::Result<(Connection, String)>>;
-    /// Bound address, `host:port`.
+    /// The address bound, `host:port`.
     fn local_address(&self) -> String;
 }
 

@@ -1,5 +1,5 @@
-//! Background work of a coordinator: ends expired sessions, revokes partitions by force from members that
-//! keep them too long, updates groups after topic changes, and deletes idle groups.
+//! Background work of a coordinator. It ends expired sessions, and revokes partitions by force from members
+//! that keep them too long. It updates groups after topic changes, and deletes idle groups.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -72,8 +72,8 @@ impl Group {
         new
     }
 
-    /// Number of partitions with a start offset before rule 1 counted them: those that members read, or those
-    /// the topic had at the group's last commit.
+    /// Number of partitions with a start offset before rule 1 counted them. These are the partitions that
+    /// members read, or those the topic had at the group's last commit.
     fn begun_before_rules(&self, topic: &GroupTopic) -> Option<u32> {
         if let Some(known) = self.topics.get(&topic.topic_id) {
             return Some(known.partitions);

@@ -1,7 +1,7 @@
 //! Evens out assignments that single moves cannot. Along a chain, each member passes on a partition of one
-//! topic, and its receiver one of another topic in turn, until the last receiver has room. An assignment that
-//! no such chain improves is as even as subscriptions allow. The result is the same on every replica: the
-//! search goes in order, and bounds its work by a count, not by time.
+//! topic, and its receiver one of another topic, until a receiver has room. An assignment that no such chain
+//! improves is as even as subscriptions allow. The result is the same on every replica: the search goes in
+//! order, and bounds its work by a count, not by time.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 

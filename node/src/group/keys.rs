@@ -1,5 +1,6 @@
-//! The key space of groups, among the keys of a partition's state: `g` and a group's name, or `o`, a group's
-//! name, a zero byte, a topic's id and a partition's number. No name contains a zero byte.
+//! The key space of groups, among the keys of a partition's state. A group has the key `g` and its name. A
+//! committed offset has the key `o`, the group's name, a zero byte, the topic's id and the partition's
+//! number. No name contains a zero byte.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use ropewalk_raft_store::machine::MachineError;

@@ -209,8 +209,8 @@ impl Group {
 
     /// Assigns partitions without an owner to their targets; returns true if there were any.
     ///
-    /// **A partition that a topic gained is assigned only once all old ones are read up to their fences**,
-    /// because they may hold earlier records of its keys up to there.
+    /// **A partition that a topic gained is assigned only once all old ones are read up to their fences.** Up
+    /// to there, they may hold earlier records of its keys.
     pub(super) fn give_out(&mut self) -> bool {
         let mut given = false;
         for (place, share) in &mut self.shares {

@@ -1,6 +1,6 @@
-//! Bounds on the resources that callers can hold, around every service: calls in flight, the size of
-//! requests, the number of their fields, the bytes of incomplete requests, and the bytes of unsent answers.
-//! The meaning of a call must not come in here.
+//! Bounds on the resources that callers can hold, around every service: calls in flight, the size of requests
+//! and the number of their fields, incomplete requests, and unsent answers. The meaning of a call must not
+//! come in here.
 
 mod answer;
 mod charge;

@@ -119,7 +119,7 @@ impl Partition {
     }
 
     /// Returns the epoch to read in: the leader's own. A replica whose Raft has stopped, for example on a
-    /// full or failed disk, still serves its records, unless it knows of a leader on another node.
+    /// failed disk, still serves its records. It does not if it knows of a leader on another node.
     pub(super) fn reading_epoch(&self) -> Result<u64, WireError> {
         if made(Mistake::ReadAnywhere) {
             return Ok(self.view.machine().latest_epoch());

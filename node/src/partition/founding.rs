@@ -12,8 +12,8 @@ use super::Partition;
 use crate::cluster::ClusterView;
 use crate::cluster::view::{PartitionView, Place};
 
-/// Time for which a replica that has founded its group requests votes at every check, instead of after the
-/// election timeout: its peers may start a moment later.
+/// Time for which a replica that has founded its group requests votes at every check. It does not wait for
+/// the election timeout, because its peers may start a moment later.
 const EAGER_FOR: Duration = Duration::from_secs(10);
 
 /// State of a replica in the founding of its group.

@@ -438,9 +438,9 @@ impl Machine for PartitionMachine {
         })
     }
 
-    /// Builds the state for a replica that begins right after this index, with nothing of the log before it,
-    /// because it will never have that part. A leader sends this only once its own log start has passed this
-    /// point. The trim that raised the log start follows in the log.
+    /// Builds the state for a replica that begins right after this index. It needs nothing of the log before
+    /// it, because it will never have that part. A leader sends this only once its own log start has passed
+    /// this point. The trim that raised the log start follows in the log.
     fn checkpoint(&self) -> Bytes {
         let last_time_ms = self.last_boundary().last_time_ms;
         let mut effects = Effects::default();

@@ -155,9 +155,9 @@ impl Partition {
         if made(Mistake::AcknowledgeBeforeCommit) {
             return Ok(Ticket(std::future::ready(Ok(self.guess(epoch))).boxed()));
         }
-        // A separate task, because the room must be released even if no caller polls the ticket: a caller
-        // that waits for room may hold the tickets. The task ends when the batch is applied, the replica
-        // stops, or the time is up.
+        // A separate task, because the room must be released even if no caller polls the ticket. A caller
+        // that waits for room may itself hold the tickets. The task ends when the batch is applied, the
+        // replica stops, or the time is up.
         let partition = self.clone();
         let outcome = tokio::spawn(async move {
             let answered = tokio::time::timeout(COMMIT_WITHIN, answer).await;

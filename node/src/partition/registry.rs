@@ -1,5 +1,5 @@
-//! The replicas of this node. It starts those that the metadata places here, stops those that it no longer
-//! names, and destroys them once they are certain to be out of their groups.
+//! The replicas of this node. It starts the replicas that the metadata places here, and stops those that it
+//! no longer names. It destroys a replica on disk only when it is certain that the group has removed it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -398,8 +398,8 @@ impl Registrar {
         self.turns.take(missing, &on_disk, &leaderless, at_once)
     }
 
-    /// Destroys unwanted replicas on disk. Metadata that is older than the creation of a replica does not
-    /// name it: after a power loss the metadata may lag a little, and absence alone proves nothing.
+    /// Destroys unwanted replicas on disk. Metadata older than the creation of a replica does not name it,
+    /// and after a power loss the metadata may lag a little. So absence alone proves nothing.
     async fn destroy_unwanted(
         &self,
         as_of: u64,

@@ -1,7 +1,7 @@
-//! Retention by age and size. The leader decides from its settings and clock; every replica trims from the
-//! log.
+//! Retention by age and size. The leader decides from its settings and clock; every replica trims by the
+//! leader's entries in the log.
 //!
-//! Age counts from the append of a record, in leader time, rather than from its own timestamp: old records
+//! Age counts from the append of a record, in leader time, and not from its own timestamp. So old records
 //! that are published today are kept as long as any others.
 
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! The order in which new replicas are opened: few at a time, so that a topic of thousands of partitions does
-//! not take processors from replicas that serve.
+//! The order in which new replicas are opened: few at a time. So a topic of thousands of partitions does not
+//! take processors from replicas that serve.
 //!
 //! Every node follows the order of replica ids. So the replicas of one partition open at about the same time,
 //! and their group soon has a leader.

@@ -1,5 +1,5 @@
-//! Progress of one replica in compacting its own log: stored on its disk, and unknown to others, except for
-//! the offset that it reports to the leader.
+//! Progress of one replica in compacting its own log, stored on its disk. Other nodes do not know it, except
+//! for the offset that the replica reports to the leader.
 
 use bytes::Bytes;
 use prost::Message;
