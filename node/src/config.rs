@@ -1,183 +1,187 @@
-//! What an operator can set: flags, environment and file, in that order of precedence, and the
-//! named bounds of everything that could grow.
+//! Settings of a node, and the named bounds of everything that could grow. Flags override the environment,
+//! and the environment overrides the file.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use serde::Deserialize;
 
-/// Longest silence between two reports of a node: its other nodes are told within it that it lives.
+/// Longest time between two reports of a node to every other node. They also show that the node is alive.
 pub(crate) const REPORT_EVERY: Duration = Duration::from_secs(1);
-/// The shortest and the longest session of a group's member, in ms.
+/// Shortest and longest session timeout of a group member, in ms.
 pub(crate) const SESSION_MS: RangeInclusive<u32> = 500..=30 * 60_000;
-/// The longest that a member may take to give a partition up, in ms.
+/// Longest time that a member may take to give up a partition, in ms.
 pub(crate) const MAX_REBALANCE_MS: u32 = 60 * 60_000;
 
-/// The settings of one node. As a file it is TOML with these names as keys.
+/// Settings of one node. The file is TOML, with these names as keys.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// The address other nodes and clients reach this node at, host:port.
+    /// Address at which other nodes and clients reach this node, `host:port`.
     pub advertise: String,
-    /// The address of the gRPC listener, host:port.
+    /// Address of the gRPC listener, `host:port`.
     pub listen: String,
-    /// The address of metrics and health, if on.
+    /// Address of the HTTP listener for metrics and health, if on.
     pub http: Option<String>,
-    /// The address of health alone, for probes, if on. It is plain whatever the other ports take.
+    /// Address of the HTTP listener that serves only health probes, if on. It never uses TLS, whatever the
+    /// other listeners use.
     pub probes: Option<String>,
-    /// A second way in for clients that don't reach `advertise`, if there is one.
+    /// Second listener, for clients that cannot reach `advertise`.
     pub external: Option<External>,
-    /// The nodes to form or find a cluster through.
+    /// Seed nodes, through which the node forms or finds a cluster.
     pub seeds: Vec<String>,
-    /// The rack (zone) this node stands in.
+    /// Rack (zone) of this node.
     pub rack: String,
-    /// The cluster this node's data directory belongs to, if it was in one already: the node joins no
-    /// other and founds none, even if its database is empty. Nothing an operator sets; it is kept
-    /// beside the database.
+    /// Cluster that this node's data directory belongs to, if any. The node then joins no other cluster and
+    /// founds none, even if its database is empty. Not set by operators: it is stored beside the database.
     #[serde(skip)]
     pub member_of: Option<String>,
-    /// All nodes of the cluster stop when this one does: there is nobody to hand leaderships over to. Not for
-    /// operators to set: true where all nodes share a process.
+    /// True if all nodes of the cluster share a process, and so stop together. A stopping node then has no
+    /// successor for its leaderships. Not set by operators.
     #[serde(skip)]
     pub stops_with_all: bool,
     /// Timings and bounds.
     pub limits: Limits,
 }
 
-/// Where clients from elsewhere come in, as those outside of the Kubernetes cluster a node is in. They
-/// are told the other nodes' external addresses; nodes talk to each other by `advertise` all the same,
-/// and what they say to each other is not served here.
+/// Listener for clients outside the nodes' network, for example outside their Kubernetes cluster. These
+/// clients get the other nodes' external addresses. Nodes still reach each other by `advertise`, and this
+/// listener does not serve calls between nodes.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct External {
-    /// The address of this listener, host:port.
+    /// Address of this listener, `host:port`.
     pub listen: String,
-    /// The address those clients reach it at, host:port.
+    /// Address at which those clients reach it, `host:port`.
     pub advertise: String,
 }
 
-/// Timings and bounds. Every queue, buffer and loop of a node is held by one of these.
+/// Timings and bounds. One of these limits every queue, buffer and loop of a node.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// How often a leader tells its followers that it lives.
+    /// Interval of a leader's heartbeats to its followers, in ms.
     pub heartbeat_ms: u64,
-    /// A follower that hears nothing for this long, or up to twice this long, stands for election.
+    /// Leader lease, in ms. A follower without a heartbeat for 1.5 to 2 times this long starts an election.
     pub election_timeout_ms: u64,
-    /// Bound of one peer RPC.
+    /// Timeout of one RPC between nodes, in ms.
     pub peer_rpc_timeout_ms: u64,
-    /// The most entry bytes in one AppendEntries.
+    /// Maximum bytes of entries in one AppendEntries.
     pub append_bytes: usize,
-    /// Memory for the tails of all logs together: what replication and tailing readers are served
-    /// from without the disk.
+    /// Memory for the log tails of all replicas together. Replication and tailing readers read from it
+    /// without the disk.
     pub log_tail_bytes: usize,
-    /// Bytes of writes waiting for the committer before producers are made to wait.
+    /// Bytes of writes that may wait for the committer before producers have to wait.
     pub commit_queue_bytes: usize,
-    /// Bytes of log for each byte of a checkpoint that follows them, unless it has 4 KiB or less; 0: a
-    /// checkpoint at each end of a segment, whatever it costs.
+    /// Bytes of log that must follow a checkpoint before the next one, for each byte of the checkpoint. Checkpoints
+    /// of at most 4 KiB need none, and after ten minutes no checkpoint does. 0: a checkpoint at the end of every
+    /// segment, whatever its cost.
     pub checkpoint_factor: u64,
-    /// The most bytes of a checkpoint that is sent to another node, and of those from others that are taken in
-    /// at a time.
+    /// Maximum bytes of one checkpoint sent to another node. It also bounds the checkpoints that a node
+    /// receives at a time.
     pub checkpoint_bytes: usize,
-    /// The block cache and memtables of the database, together.
+    /// Block cache and memtables of the database together.
     pub database_bytes: usize,
-    /// Below this much free space, writes are refused.
+    /// Free disk space below which the node refuses writes.
     pub free_space_floor_bytes: u64,
-    /// Bytes of produce requests under way in the whole node before new ones wait.
+    /// Bytes of produce requests in flight in the whole node before new ones wait.
     pub produce_inflight_bytes: usize,
-    /// The most bytes the records of one batch may unpack to, whatever its topic allows.
+    /// Maximum unpacked bytes of one batch's records, whatever its topic allows.
     pub unpack_batch_bytes: usize,
-    /// The most bytes they may unpack to, as a multiple of the topic's `max_batch_bytes`.
+    /// Maximum unpacked bytes of one batch's records, as a multiple of the topic's `max_batch_bytes`.
     pub unpack_factor: usize,
-    /// Bytes of records that may be unpacked at a time in the whole node, to be checked, filtered or
-    /// searched: half of them for producers, half for readers. Beside them, one batch for each that
-    /// unpacks to over 64 times its size.
+    /// Unpacked bytes of records that the whole node may check, filter or search at a time. Half is for
+    /// producers, half for readers. Each half may also hold one batch that unpacks to over 64 times its size.
     pub unpack_inflight_bytes: usize,
     /// Rate at which the node unpacks batches that unpack to over 64 times their size, in unpacked bytes.
     /// Half of it is for producers, half for readers; 0: unlimited.
     pub unpack_bytes_per_s: usize,
-    /// The most bytes one fetch returns.
+    /// Maximum bytes that one fetch returns.
     pub fetch_bytes: usize,
-    /// The longest a fetch may wait for records.
+    /// Maximum time that a fetch may wait for records, in ms.
     pub fetch_wait_ms: u64,
-    /// Requests under way on one client stream before the next is not read yet.
+    /// Requests in flight on one client stream before the node stops reading from it.
     pub stream_inflight: usize,
-    /// Connections to each port; half of them from one address, unless a node called from there. When all are
-    /// open, the one idle for longest is closed.
+    /// Open connections of each port. One address gets at most half, unless a node calls from it. If all are
+    /// open, a new one closes the one that was idle for longest.
     pub connections: usize,
-    /// Connections to the port for probes, likewise.
+    /// Open connections of the port for probes, by the same rules.
     pub probe_connections: usize,
-    /// Calls and streams of clients under way; half of them from one address. The calls of other nodes have a
-    /// bound of the same size.
+    /// Calls and streams of clients in flight. One address gets at most half. Calls of other nodes have a
+    /// separate bound of the same size.
     pub streams: usize,
     /// Streams of one connection.
     pub streams_per_connection: u32,
-    /// The most bytes of the headers of one call.
+    /// Maximum bytes of the headers of one call.
     pub header_bytes: u32,
-    /// The most bytes of one request of a client, except those with records: these may be as large as the
-    /// largest batch of any topic.
+    /// Maximum bytes of one client request. Requests with records may be as large as the largest batch that
+    /// any topic allows.
     pub request_bytes: usize,
-    /// The most fields of one request of a client, those of messages in it included.
+    /// Maximum fields of one client request, nested messages included.
     pub request_fields: usize,
-    /// Time one request may take to come, in ms.
+    /// Time within which one request must arrive, in ms.
     pub request_within_ms: u64,
-    /// Bytes of requests that are not whole, or not answered yet, before the next are not read.
+    /// Bytes of requests that are incomplete or unanswered, before the node stops reading further ones.
     pub request_inflight_bytes: usize,
-    /// Bytes of answers to clients that are not sent yet; past it, those that no client reads are dropped
-    /// with their connections, and others wait.
+    /// Bytes of unsent answers to clients. Past it, the node closes the connections of clients that read
+    /// nothing, and other answers wait.
     pub answer_inflight_bytes: usize,
-    /// Time that the head of an HTTP request may take to come, and a connection may wait for the next, in ms.
+    /// Time within which the head of an HTTP request must arrive, and maximum idle time of a connection
+    /// between requests, in ms.
     pub http_head_within_ms: u64,
-    /// A node with more replicas than this shows metrics of them by topic only.
+    /// Replicas with metrics of their own. A node with more shows these metrics per topic only.
     pub metrics_partitions: usize,
-    /// Topics with metrics under their own names; those of the others are added up.
+    /// Topics with metrics under their own names. Further topics are added up.
     pub metrics_topics: usize,
     /// Consumer groups, and partitions read by consumer groups, with metrics of their own.
     pub metrics_groups: usize,
-    /// How often a coordinator looks how far its groups are behind, for metrics.
+    /// Interval at which a coordinator measures the lag of its groups for metrics, in ms.
     pub metrics_lag_interval_ms: u64,
-    /// How often retention looks at each partition.
+    /// Interval at which retention checks each partition, in ms.
     pub retention_interval_ms: u64,
-    /// A node silent for this long is shown as dead, and leads nothing as far as routing goes.
+    /// Silence after which a node counts as dead, in ms. Clients are not routed to a dead node as a leader.
     pub node_dead_after_ms: u64,
-    /// A node silent for this long gets its replicas rebuilt elsewhere.
+    /// Silence after which the replicas of a node are rebuilt on other nodes, in ms.
     pub node_lost_after_ms: u64,
-    /// The most replicas each node holds before further topics and partitions are refused.
+    /// Replicas each node holds before the cluster refuses further topics and partitions.
     pub replicas_per_node: u32,
-    /// New replicas a node opens at a time: the next ones wait until these have a leader.
+    /// New replicas that a node opens at a time. Further ones wait until these have a leader.
     pub founding_replicas: usize,
-    /// How often the controller compares wish and fact.
+    /// Interval at which the controller compares the desired state with the actual one, in ms.
     pub reconcile_interval_ms: u64,
-    /// How fast a node that leads sends records to replicas that are new, all together; 0: as fast as it
-    /// goes.
+    /// Rate at which a node sends records to new replicas of the partitions it leads, for all of them
+    /// together; 0: unlimited.
     pub rebalance_bytes_per_s: usize,
-    /// How fast a node reads what it has stored, only to find what has been damaged; 0: not at all.
+    /// Rate at which a node reads its stored data in search of damage; 0: off.
     pub scrub_bytes_per_s: usize,
-    /// Between two such passes over everything.
+    /// Pause between two such passes over all data, in ms.
     pub scrub_interval_ms: u64,
-    /// How fast a node reads and writes to compact its topics, all together; 0: not at all.
+    /// Rate at which a node reads and writes for compaction, for all its topics together; 0: off.
     pub compaction_bytes_per_s: usize,
-    /// Memory for the keys of the partition that is being compacted; with less, the log is gone through
-    /// more often.
+    /// Memory for the keys of the partition under compaction. With less, compaction needs more passes over
+    /// the log.
     pub compaction_memory_bytes: usize,
-    /// Partitions of the internal topic that consumer groups are spread over; once, when it is made.
+    /// Partitions of the internal topic that stores consumer groups. Used only when the topic is created.
     pub group_partitions: u32,
     /// Consumer groups of one coordinator.
     pub groups_per_coordinator: usize,
     /// Members of one consumer group.
     pub group_members: usize,
-    /// Bytes of one consumer group: its positions with their notes, its members with what they subscribe to,
-    /// and who owns what.
+    /// Bytes of one consumer group: committed offsets and their notes, members and their subscriptions,
+    /// and assignments.
     pub group_bytes: u64,
-    /// Bytes of all consumer groups of one coordinator together. A replica of them is replaced by sending all.
+    /// Bytes of all consumer groups of one coordinator together. A new replica of a coordinator receives all
+    /// of them in one checkpoint.
     pub coordinator_group_bytes: u64,
-    /// A member that says nothing for this long is out of its group, if it asks for nothing else.
+    /// Session timeout of a member that asks for none, in ms. The coordinator removes a member that is silent
+    /// for longer.
     pub group_session_ms: u32,
-    /// A member whose connection ended has this long to come back, unless it is a static one.
+    /// Time that a member has to reconnect after its connection ended, in ms. Static members have their whole
+    /// session.
     pub group_return_ms: u64,
-    /// How long a member may take to give a partition up, if it asks for nothing else.
+    /// Time that a member has to give up a partition, if it asks for none, in ms.
     pub group_rebalance_ms: u32,
-    /// A group without members is forgotten after this long.
+    /// Time after which a group without members is deleted, in ms.
     pub group_retention_ms: i64,
 }
 
@@ -245,7 +249,7 @@ impl Limits {
     /// Refuses limits with which no node can work, each by its name and value.
     ///
     /// # Errors
-    /// The mistake, and what to do about it.
+    /// Describes the mistake, and how to correct it.
     pub fn check(&self) -> Result<(), String> {
         self.check_positive()?;
         let heartbeats = ("heartbeat_ms", self.heartbeat_ms);
@@ -287,7 +291,7 @@ impl Limits {
         Ok(())
     }
 
-    /// Refuses 0 where it would let nothing through, or leave no time.
+    /// Refuses 0 for limits that would then admit nothing, or leave no time.
     fn check_positive(&self) -> Result<(), String> {
         let zero = |name: &'static str, is_zero: bool| is_zero.then_some(name);
         let zeros = [
@@ -331,7 +335,7 @@ impl Limits {
     }
 }
 
-/// Refuses a time in which its beats are not heard: one of them may be lost.
+/// Refuses a time shorter than two beats, because one beat may be lost.
 fn at_least_twice(time: (&str, u64), beat: (&str, u64)) -> Result<(), String> {
     if time.1 >= beat.1.saturating_mul(2) {
         return Ok(());

@@ -1,9 +1,10 @@
-//! One Ropewalk node. [`run`] is the only way in, for the binary and for the simulator alike.
+//! One Ropewalk node. [`run`] is the only way to start it, for the binary and for the simulator.
 //!
-//! The rooms: `cluster/` what the cluster is and should be; `partition/` one replica of one
-//! partition; `group/` what its log says of consumer groups; `coordinator/` who looks after them;
-//! `filter/` which records a reader wants; `peer/` Raft between nodes; `grpc/` what clients see;
-//! `guard/` bounds around every service; `metrics/` what a node counts of itself; `ops/` what operators see.
+//! The rooms: `cluster/` metadata of the cluster, desired and actual; `partition/` one replica of one
+//! partition; `group/` the state of consumer groups, as applied from a log; `coordinator/` sessions and
+//! timers of consumer groups; `filter/` selection of the records that a reader wants; `peer/` Raft between
+//! nodes; `grpc/` the API for clients; `guard/` bounds around every service; `metrics/` counters of a node;
+//! `ops/` health and metrics pages for operators.
 
 pub mod cluster;
 pub mod config;

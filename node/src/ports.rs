@@ -1,4 +1,5 @@
-//! The ports of a node: all are bound before anything else is done, so that one that is taken is said at once.
+//! The ports of a node. The node binds all of them before it does anything else, so that it reports an
+//! occupied one at once.
 
 use std::io;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use crate::run::RunError;
 pub(crate) struct Ports {
     /// For clients and peers.
     pub grpc: Incoming,
-    /// For clients from outside of the cluster's network.
+    /// For clients outside the cluster's network.
     pub external: Option<Incoming>,
     /// For operators.
     pub http: Option<Incoming>,
@@ -21,7 +22,7 @@ pub(crate) struct Ports {
 }
 
 impl Ports {
-    /// Binds them; their connections break once `cut` is cancelled.
+    /// Binds all ports. Their connections break once `cut` is cancelled.
     pub async fn open(
         config: &Config,
         env: &Env,
@@ -63,7 +64,7 @@ impl Ports {
         })
     }
 
-    /// The connections of each port, by the port's name.
+    /// Connections of each port, with the port's name.
     pub fn connections(&self) -> Vec<(&'static str, Arc<Connections>)> {
         let external = self.external.as_ref().map(|port| ("external", port.seen()));
         let http = self.http.as_ref().map(|port| ("http", port.seen()));

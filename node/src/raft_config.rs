@@ -1,4 +1,4 @@
-//! The one configuration every Raft group of a node runs with.
+//! The one configuration of all Raft groups of a node.
 
 use std::sync::Arc;
 
@@ -6,11 +6,11 @@ use openraft::{Config, SnapshotPolicy};
 
 use crate::config::Limits;
 
-/// openraft's settings for one group; `name` shows in its logs.
+/// Returns openraft's settings for one group; `name` shows in its logs.
 ///
-/// A follower stands for election when it has heard nothing for the leader's lease plus a random
-/// timeout. The lease is `election_timeout_ms`, and the timeout between half of that and all of it:
-/// an election comes 1.5 to 2 `election_timeout_ms` after the last heartbeat.
+/// A follower starts an election when it has received no heartbeat for the leader's lease plus a random
+/// timeout. The lease is `election_timeout_ms`, and the timeout between half of that and all of it. So an
+/// election comes 1.5 to 2 `election_timeout_ms` after the last heartbeat.
 pub fn raft_config(limits: &Limits, name: &str) -> Arc<Config> {
     let heartbeat_ms = limits.heartbeat_ms.max(1);
     let timeout_min_ms = (limits.election_timeout_ms / 2).max(heartbeat_ms + 1);
@@ -21,15 +21,15 @@ pub fn raft_config(limits: &Limits, name: &str) -> Arc<Config> {
         election_timeout_min: timeout_min_ms,
         election_timeout_max: timeout_max_ms,
         install_snapshot_timeout: limits.peer_rpc_timeout_ms.saturating_mul(5),
-        // Checkpoints are made by the state machine, at places it chooses; logs are purged by
-        // retention alone.
+        // The state machine takes checkpoints, at positions it chooses. Only retention purges logs.
         snapshot_policy: SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: u64::MAX,
         // A node that was cut off must not depose a healthy leader when it comes back.
         enable_pre_vote: Some(true),
-        // A leader that restarts may have applied less than it acknowledged: it stands again.
+        // A restarted leader may have applied less than it acknowledged: it must be elected again.
         enable_leader_restore: Some(false),
-        // A leader without a quorum falls silent, so that followers that still hear it can elect.
+        // A leader without a quorum stops its heartbeats, so that followers that still receive them can
+        // elect.
         quorum_loss_probe_interval: Some(timeout_max_ms.saturating_mul(2)),
         log_stage_capacity: Some(1),
         ..Config::default()

@@ -1,15 +1,15 @@
-//! The fate of a write that openraft answered with an error. No other place decides it: each proposer asks
+//! The outcome of a write that openraft answered with an error. No other place decides it: each proposer asks
 //! here, and words the answer for its own callers.
 
 use openraft::errors::{ClientWriteError, ForwardToLeader, RaftError};
 use ropewalk_raft_store::TypeConfig;
 
-/// The fate of a write that Raft answered with an error.
+/// Outcome of a write that Raft answered with an error.
 #[derive(Debug)]
 pub enum Unanswered {
-    /// It never became an entry: this replica does not lead, or may not write now.
+    /// The write never became an entry: this replica is not the leader, or may not write now.
     NotProposed(ForwardToLeader<TypeConfig>),
-    /// It may be an entry, here or elsewhere, and may yet be committed. The text says why.
+    /// The write may be an entry, here or elsewhere, and may yet be committed. The text is the reason.
     InDoubt(String),
 }
 
@@ -20,7 +20,7 @@ impl From<ClientWriteError<TypeConfig>> for Unanswered {
             ClientWriteError::LogEntryDiscarded(_) => {
                 Unanswered::InDoubt("another node took over while it was under way".to_owned())
             }
-            // Of writes that change no membership and set no condition: never.
+            // Never returned for writes that change no membership and set no condition.
             other => Unanswered::InDoubt(other.to_string()),
         }
     }
@@ -30,7 +30,7 @@ impl From<RaftError<TypeConfig, ClientWriteError<TypeConfig>>> for Unanswered {
     fn from(error: RaftError<TypeConfig, ClientWriteError<TypeConfig>>) -> Unanswered {
         match error {
             RaftError::APIError(error) => error.into(),
-            // The core may have ended with the entry on its way to the others.
+            // The Raft core may have stopped after it sent the entry to other nodes.
             RaftError::Fatal(fatal) => {
                 Unanswered::InDoubt(format!("its replica here has stopped: {fatal}"))
             }

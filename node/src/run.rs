@@ -28,55 +28,55 @@ use crate::peer::{Inbound, Peers};
 use crate::ports::Ports;
 use crate::scrub;
 
-/// How long a stopping node tries to hand its leaderships over.
+/// Maximum time that a stopping node spends on transferring its leaderships.
 const HAND_OVER_WITHIN: Duration = Duration::from_secs(5);
-/// How long a stopping node waits for calls under way.
+/// Maximum time that a stopping node waits for calls in flight.
 const DRAIN_WITHIN: Duration = Duration::from_secs(3);
-/// HTTP/2 keep-alive towards clients and peers: how often, and how long until a silent one is dropped.
+/// Interval and timeout of HTTP/2 keep-alive pings to clients and peers.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
-/// HTTP/2 flow-control windows, large enough that a batch of the largest size needs no pause.
+/// HTTP/2 flow-control windows, large enough for a batch of the largest size without a pause.
 const STREAM_WINDOW_BYTES: u32 = 4 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 
-/// What a node says once it serves.
+/// Facts about a node, sent once it serves.
 #[derive(Debug, Clone)]
 pub struct Ready {
-    /// The id the cluster gave it.
+    /// Id that the cluster assigned to the node.
     pub node_id: u64,
-    /// The gRPC address it is reached at.
+    /// Advertised gRPC address.
     pub address: String,
-    /// The HTTP address, if on.
+    /// Address of the HTTP listener, if on.
     pub http: Option<String>,
-    /// The cluster it belongs to.
+    /// Cluster that the node belongs to.
     pub cluster_id: String,
-    /// True once the cluster has taken this start of the node. It is refused to a copy of a data directory, and
-    /// there is no answer while no majority is up. Closed when the node ends.
+    /// True once the cluster has accepted this start of the node. The cluster refuses a copy of a data
+    /// directory, and gives no answer while no majority is up. Closed when the node ends.
     pub registered: watch::Receiver<bool>,
 }
 
-/// Why a node could not start, or stopped by itself.
+/// Reason why a node could not start, or stopped by itself.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// An address is taken, or not this machine's.
+    /// The address is in use, or does not belong to this machine.
     #[error("cannot listen on {address}: {source}; choose another address, or stop what uses it")]
     Listen {
-        /// The address asked for.
+        /// Configured address.
         address: String,
-        /// What the system said.
+        /// Error of the operating system.
         source: io::Error,
     },
     /// The data directory could not be read.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The disk failed under the node, and may be well again: run the node again on the disk opened
-    /// anew, since what a failed sync left behind is unknown until then.
+    /// The disk failed under the node, and may have recovered. The node must be run again on a reopened disk,
+    /// because the effect of a failed sync is unknown until then.
     #[error("the disk failed: {0}; the node must be started again on it")]
     DiskFailed(String),
-    /// The database, or the metadata replica in it, was found damaged while the node ran: it is to be
-    /// set aside, and the node run on an empty one.
+    /// The database, or the metadata replica in it, was found damaged while the node ran. The caller must set
+    /// the database aside and run the node on an empty one.
     #[error("the database is damaged: {0}")]
     Damaged(String),
-    /// The metadata replica panicked: a bug, and nothing but a new start brings it back.
+    /// The metadata replica panicked, which is a bug. Only a restart of the node brings it back.
     #[error(
         "this node's metadata replica has ended without a reason, which is a bug: please report its log; start the node again"
     )]
@@ -87,7 +87,7 @@ pub enum RunError {
 }
 
 impl RunError {
-    /// What is damaged, if the node can't go on because its database is.
+    /// Returns a description of the damage, if the node cannot go on because of a damaged database.
     pub fn damage(&self) -> Option<&str> {
         match self {
             RunError::Store(error) => error.damage(),
@@ -98,7 +98,7 @@ impl RunError {
     }
 }
 
-/// Runs a node until `shutdown`, then hands over its leaderships, flushes and returns.
+/// Runs a node until `shutdown`, then transfers its leaderships, flushes and returns.
 pub async fn run(
     config: Config,
     env: Env,
@@ -121,7 +121,7 @@ pub async fn run(
     outcome
 }
 
-/// What a node has from its first moment to its last.
+/// Parts of a node that live from its start to its end.
 struct Node {
     config: Config,
     env: Env,
@@ -159,8 +159,7 @@ impl Node {
         })
     }
 
-    /// Serves every port. From the first moment: a node may wait for its cluster for long, and is alive
-    /// meanwhile.
+    /// Serves every port from the start: a node may wait long for its cluster, and is alive meanwhile.
     fn serve(&self, ports: Ports, shutdown: &CancellationToken) -> Option<Arc<ops::Seen>> {
         let connections = ports.connections();
         let limits = &self.config.limits;
@@ -191,7 +190,7 @@ impl Node {
         Some(seen)
     }
 
-    /// The view of this node that operators get.
+    /// Builds the view of this node that the HTTP pages show.
     fn seen(
         &self,
         connections: Vec<(&'static str, Arc<Connections>)>,
@@ -213,7 +212,7 @@ impl Node {
         })
     }
 
-    /// Takes the node's place in its cluster; `false` if it was asked to stop before.
+    /// Joins or founds the cluster; returns `false` if the node was asked to stop before.
     async fn join(&self, shutdown: &CancellationToken) -> Result<bool, RunError> {
         tokio::select! {
             joined = self.cluster.start() => match joined {
@@ -223,7 +222,7 @@ impl Node {
                 }
                 Err(_) => Err(self.disk_failed().await),
             },
-            // A place that can't be kept would be asked for again for ever.
+            // A node that cannot store its identity would ask the cluster for one again and again.
             error = self.disk_failed() => Err(error),
             () = shutdown.cancelled() => Ok(false),
         }
@@ -277,7 +276,7 @@ impl Node {
             async move { scrub::run(&limits, &store, &cluster, &partitions, &metrics).await }
         }));
         let (known, registered) = watch::channel(false);
-        // Nobody has to listen for it.
+        // The receiver may be gone.
         let _ = ready.send(Ready {
             node_id: cluster.node_id().0,
             address: config.advertise.clone(),
@@ -299,7 +298,8 @@ impl Node {
         outcome
     }
 
-    /// Returns once the node is to stop, or can't go on, and what it led is led by others where it may be.
+    /// Returns once the node should stop or cannot go on. Before that it transfers its leaderships, if it
+    /// can.
     async fn until_over(
         &self,
         partitions: &Partitions,
@@ -331,14 +331,14 @@ impl Node {
         RunError::DiskFailed(disk::watch(limits, &self.env, &self.store, &self.inbound).await)
     }
 
-    /// Ends all that was served, and then the connections.
+    /// Ends all services, and then the connections.
     async fn stop(self, connections: DropGuard) {
-        // Peers keep their lanes open; without this, serving would not end.
+        // Peers keep their append streams open; without this, serving would not end.
         self.inbound.close();
         self.stop_serving.cancel();
         self.tasks.close();
         let _ = tokio::time::timeout(DRAIN_WITHIN, self.tasks.wait()).await;
-        // Who still holds a connection holds the disk, which may have to be opened again.
+        // An open connection keeps the disk open, and the caller may have to reopen it.
         drop(connections);
         self.cluster.shutdown().await;
         self.store.close().await;
@@ -356,12 +356,12 @@ fn watch_lag(
         lag: lag.clone(),
         returning: ops::Returning::new(&seen.cluster).into(),
     };
-    // Nobody else sets it.
+    // No other code sets it.
     let _ = seen.joined.set(joined);
     AbortOnDropHandle::new(tokio::spawn(lag.run(coordinator.clone())))
 }
 
-/// Lets in the largest batches that any topic allows.
+/// Admits batches up to the largest size that any topic allows.
 async fn allow_batches(guard: Guard, mut view: watch::Receiver<Arc<ClusterView>>) {
     loop {
         let largest = {
@@ -380,7 +380,7 @@ fn has_failed(store: &Store) -> bool {
     matches!(*store.disk_status().borrow(), DiskStatus::Failed(_))
 }
 
-/// Returns once what no replica of a partition can be blamed for was found damaged.
+/// Returns once damage is found that belongs to no single partition replica.
 async fn damaged(store: &Store, cluster: &Cluster) -> String {
     let mut damage = store.damage();
     let found = async {

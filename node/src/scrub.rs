@@ -1,5 +1,5 @@
-//! Reads, slowly and again and again, all that this node has stored. What it finds damaged is told
-//! to whoever owns it, and goes the way of all damage; nothing is decided here.
+//! Reads all stored data of this node slowly, again and again, to find damage. The owner of the damaged data
+//! handles it like any other damage; nothing is decided here.
 
 use std::time::Duration;
 
@@ -11,9 +11,9 @@ use crate::config::Limits;
 use crate::metrics::Metrics;
 use crate::partition::Partitions;
 
-/// The longest a node that has just started is left alone.
+/// Longest pause before the first pass after a start.
 const FIRST_AFTER: Duration = Duration::from_secs(60);
-/// The most read in one go, and so the most memory this takes.
+/// Maximum bytes of one read, and so of memory.
 const STEP_BYTES: usize = 1 << 20;
 
 /// Works until it is dropped.
@@ -36,7 +36,7 @@ pub(crate) async fn run(
             None => 0,
         };
         let mut bytes = own + metadata;
-        // Those there are now: one that comes later was written just before.
+        // A replica added during the pass was written just before, and can wait for the next one.
         for partition in partitions.all() {
             bytes += pass(limits, metrics, partition.scrub()).await;
         }
@@ -49,7 +49,7 @@ pub(crate) async fn run(
     }
 }
 
-/// Reads all of one thing at the pace that is allowed, up to the first damage; says how many bytes.
+/// Reads one log and its state at the allowed pace, up to the first damage. Returns the number of bytes.
 pub(crate) async fn pass(limits: &Limits, metrics: &Metrics, mut scrub: Scrub) -> u64 {
     let rate = limits.scrub_bytes_per_s.max(1);
     let step_bytes = rate.min(STEP_BYTES);
@@ -64,7 +64,7 @@ pub(crate) async fn pass(limits: &Limits, metrics: &Metrics, mut scrub: Scrub) -
                 sleep_until(next).await;
             }
             Ok(None) => return all,
-            // Whoever owns it says so, once.
+            // The owner reports the damage, once.
             Err(DiskError::Damaged(what)) => {
                 tracing::debug!(what, "damage was found");
                 return all;

@@ -1,9 +1,9 @@
 //! The node's budget for unpacking batches, counted in unpacked bytes.
 //!
-//! A few bytes on the wire or the disk may unpack to many. So all unpacking is done here, in steps that do
-//! not block a serving thread, and within a memory bound. Its pace is bounded too where records unpack to far
-//! more than their packed size. Producers and readers have a half each, so that neither waits for the other.
-//! A batch that is done, or whose caller is gone, gives its share back.
+//! A few bytes on the wire or the disk may unpack to many. So all unpacking happens here, in steps that do
+//! not block a serving thread, and within a memory bound. Records that unpack to far more than their packed
+//! size also unpack at a bounded rate. Producers and readers have half of the budget each, so that neither
+//! waits for the other. A batch that is done, or whose caller is gone, returns its share.
 //!
 //! Topics, filters, and the meaning of records must never come in.
 
@@ -21,32 +21,32 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::config::Limits;
 use crate::env::busy;
 
-/// Bytes to unpack between two looks at the budget.
+/// Unpacked bytes between two checks of the budget.
 const STEP_BYTES: usize = 1 << 20;
-/// A batch of up to this many bytes that unpacks to no more than [`SMALL_UNPACKED_BYTES`] is cheaper
-/// to unpack than to give to another thread. No codec but snappy unpacks past that in its first step,
-/// and snappy gives at most 22 bytes for one.
+/// Batch size up to which a batch with at most [`SMALL_UNPACKED_BYTES`] is cheaper to unpack in place than on
+/// another thread. No codec but snappy unpacks past that in its first step, and snappy yields at most 22
+/// bytes for one.
 const SMALL_BYTES: usize = 8 << 10;
 const SMALL_UNPACKED_BYTES: usize = 64 << 10;
-/// A batch that unpacks to at most this many times its size is an ordinary one: its cost is in proportion to
-/// the bytes sent or stored for it. The others unpack one at a time, at a bounded pace.
+/// Expansion up to which a batch is an ordinary one: its cost is in proportion to the bytes sent or stored
+/// for it. The others unpack one at a time, at a bounded rate.
 const ORDINARY_RATIO: usize = 64;
-/// Idle time that counts as credit for later, at most.
+/// Maximum idle time that counts as credit for later.
 const BURST: Duration = Duration::from_secs(1);
-/// Total time a batch may wait for the budget.
+/// Maximum total time that a batch waits for the budget.
 const WITHIN: Duration = Duration::from_secs(5);
 
-/// The budget of one node.
+/// Unpacking budget of one node.
 #[derive(Debug)]
 pub struct Unpackers {
-    /// For batches that come from producers.
+    /// For batches from producers.
     pub producers: Unpacker,
-    /// For filters and lookups of times.
+    /// For filters and lookups by timestamp.
     pub readers: Unpacker,
 }
 
 impl Unpackers {
-    /// A budget within the node's bounds, none of it used.
+    /// Creates an unused budget within the node's bounds.
     pub fn new(limits: &Limits) -> Unpackers {
         let room_bytes = (limits.unpack_inflight_bytes / 2).clamp(1, Semaphore::MAX_PERMITS);
         let half = || Unpacker {
@@ -76,7 +76,7 @@ fn turns() -> usize {
 #[derive(Debug)]
 pub struct Unpacker {
     turns: Semaphore,
-    /// One permit a byte that ordinary batches may unpack to at a time.
+    /// One permit per byte to which ordinary batches may unpack at a time.
     room: Arc<Semaphore>,
     room_bytes: usize,
     /// Semaphore of the other batches, which unpack one at a time.
@@ -84,13 +84,13 @@ pub struct Unpacker {
     pace: Pace,
 }
 
-/// Why a batch was not unpacked.
+/// Reason why a batch was not unpacked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UnpackError {
-    /// The batch can't be unpacked, or not within its bound.
+    /// The batch cannot be unpacked, or exceeds its bound.
     #[error(transparent)]
     Batch(#[from] BatchError),
-    /// There was no room, or no time, for it.
+    /// The budget had no memory or no time for it.
     #[error(transparent)]
     Overloaded(#[from] Overloaded),
 }
@@ -100,7 +100,7 @@ pub enum UnpackError {
 #[error("unpacking is over this node's budget")]
 pub struct Overloaded;
 
-/// The records of a batch, unpacked. Their share of the memory is given back when this is dropped.
+/// Unpacked records of a batch. Dropping this returns their share of the memory.
 #[derive(Debug)]
 pub struct Unpacked {
     payload: Bytes,
@@ -134,7 +134,7 @@ impl Unpacker {
         unpacked.unwrap_or(Err(Overloaded.into()))
     }
 
-    /// Works on unpacked records, off the serving threads unless they are few.
+    /// Runs work on unpacked records, off the serving threads unless they are few.
     ///
     /// # Errors
     /// [`Overloaded`] if the budget is used up.
@@ -152,7 +152,7 @@ impl Unpacker {
 
     /// Waits for a turn to keep a processor busy.
     pub async fn turn(&self) -> Option<SemaphorePermit<'_>> {
-        // It is never closed.
+        // The semaphore is never closed.
         self.turns.acquire().await.ok()
     }
 
@@ -163,7 +163,7 @@ impl Unpacker {
         self.turns.acquire_many(all).await.unwrap()
     }
 
-    /// Bytes that may be unpacked beside those that are.
+    /// Unpacked bytes that are still free.
     #[cfg(test)]
     pub fn free_bytes(&self) -> usize {
         self.room.available_permits()
@@ -202,7 +202,7 @@ impl Unpacker {
             let whole = busy(|| unpacking.step(STEP_BYTES));
             drop(turn);
             if let Some(pace) = pace {
-                // A failure has cost what it took, too.
+                // A failed batch pays for its work, too.
                 let bytes = unpacking.unpacked_bytes();
                 pace.pay(bytes - paid_bytes).await;
                 paid_bytes = bytes;
@@ -224,7 +224,7 @@ impl Unpacked {
     }
 }
 
-/// Pace at which batches that are not ordinary unpack.
+/// Rate at which batches that are not ordinary unpack.
 #[derive(Debug)]
 struct Pace {
     /// 0: unlimited.
@@ -234,7 +234,7 @@ struct Pace {
 }
 
 impl Pace {
-    /// Puts bytes on the bill, and waits until all of it is paid.
+    /// Adds bytes to the bill, and waits until the bill is paid.
     async fn pay(&self, bytes: usize) {
         if self.bytes_per_s == 0 {
             return;
@@ -273,7 +273,7 @@ mod tests {
         Unpackers::new(&limits).readers
     }
 
-    /// A batch whose records are about as long packed as unpacked.
+    /// Returns a batch whose records are about as long packed as unpacked.
     fn ordinary() -> BatchView {
         let mut noise: Vec<u8> = (0..100_000_u32)
             .flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes())

@@ -1,21 +1,21 @@
-//! Keeps a line of the log from being written as often as somebody outside likes: so many in a while, and
-//! then a count of what was left out with the next one that is written.
+//! Rate limit of log lines that clients can trigger. It admits a few lines per window; the next admitted line
+//! carries the number of suppressed ones.
 //!
-//! One valve a place in the code: a flood there must not silence what is said elsewhere.
+//! Each place in the code has its own limit: a flood there must not silence lines from elsewhere.
 
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// How many lines of one kind, in how long.
+/// Number of lines, and the window in which they may be written.
 type Pace = (u32, Duration);
 
 const OFTEN: Pace = (5, Duration::from_secs(1));
 const RARELY: Pace = (1, Duration::from_secs(30));
 const SELDOM: Pace = (1, Duration::from_secs(60));
 
-/// Lets through five lines a second, unless it was made to let through fewer.
+/// Rate limit of one log line: five a second by default.
 #[derive(Debug)]
 pub struct Valve {
     pace: Pace,
@@ -37,12 +37,12 @@ struct Inside {
 }
 
 impl Valve {
-    /// One for what is as it should be: a line in half a minute.
+    /// Creates a limit for normal events: one line per 30 seconds.
     pub fn rare() -> Valve {
         Valve::of(RARELY)
     }
 
-    /// One for what goes wrong again at every attempt until somebody does something: a line a minute.
+    /// Creates a limit for errors that recur at every attempt until an operator acts: one line a minute.
     pub fn seldom() -> Valve {
         Valve::of(SELDOM)
     }
@@ -54,7 +54,7 @@ impl Valve {
         }
     }
 
-    /// Whether a line may be written now; if so, how many were left out since the last.
+    /// Returns the number of lines suppressed since the last one if a line may be written now, else `None`.
     pub fn pass(&self) -> Option<u64> {
         let (lines, window) = self.pace;
         let mut inside = self.inside.lock();
@@ -71,7 +71,7 @@ impl Valve {
         Some(std::mem::take(&mut inside.untold))
     }
 
-    /// How many lines were left out since the start.
+    /// Number of lines suppressed since the start.
     pub fn left_out(&self) -> u64 {
         self.inside.lock().left_out
     }

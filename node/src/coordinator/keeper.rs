@@ -1,5 +1,5 @@
-//! What a coordinator does by itself: ends sessions, takes partitions from who keeps them too long,
-//! tells groups of topics that changed, and forgets groups that nobody uses.
+//! Background work of a coordinator. It ends expired sessions, and revokes partitions by force from members
+//! that keep them too long. It updates groups after topic changes, and deletes idle groups.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,29 +19,29 @@ use crate::cluster::view::ClusterView;
 use crate::group::{Group, Groups, Place};
 use crate::partition::Partition;
 
-/// How often sessions are looked at.
+/// Interval of the checks of sessions.
 const TICK: Duration = Duration::from_millis(200);
-/// How often idle groups are looked for.
+/// Interval of the searches for idle groups.
 const IDLE_TICK: Duration = Duration::from_secs(30);
-/// Commands of one partition under way at once.
+/// Commands of all partitions in flight at a time.
 const AT_ONCE: usize = 32;
 
-/// What is to be written to one group.
+/// A command to write, with its group.
 type Due = (String, group_command::Kind);
 
-/// A partition of a topic that a member is to give up: its group, and the epoch it was given in.
+/// A partition that a member must give up: its group, and the epoch in which it was assigned.
 type Revoked = (String, Place, u64);
 
 #[derive(Default)]
 struct Keeper {
-    /// Since when each partition is to be given up, by partition of the internal topic.
+    /// Time since which each partition must be given up, by partition of the internal topic.
     revoked: BTreeMap<u32, BTreeMap<Revoked, Instant>>,
-    /// The metadata that groups were last compared with, and the epoch in which they were.
+    /// Version of the metadata that groups were last compared with, and the leader epoch at that time.
     compared: BTreeMap<u32, (u64, u64)>,
     idle_looked: Option<Instant>,
 }
 
-/// Looks after the groups this node coordinates; never returns.
+/// Maintains the groups that this node coordinates; never returns.
 pub(super) async fn run(coordinator: &Coordinator) {
     let mut keeper = Keeper::default();
     let mut ticks = tokio::time::interval(TICK);
@@ -85,7 +85,7 @@ impl Keeper {
                     Some(resolve::matching(patterns, &view).await)
                 }
             };
-            // Meanwhile another may have led it: what is known would be that of another epoch.
+            // The leader may have changed meanwhile, and the local state would then belong to another epoch.
             if partition.coordinates().ok() != Some(epoch) {
                 continue;
             }
@@ -107,14 +107,14 @@ impl Keeper {
             stream::iter(due).for_each_concurrent(AT_ONCE, |(partition, due)| async move {
                 let (group, kind) = due;
                 if let Err(error) = coordinator.write(&partition, &group, kind).await {
-                    // It is found again at the next look, here or by the next coordinator.
+                    // The next round finds it again, here or on the next coordinator.
                     tracing::debug!(group, %error, "a group waits for its coordinator");
                 }
             });
         written.await;
     }
 
-    /// Takes partitions from members that have had long enough to give them up.
+    /// Revokes partitions by force from members that have not given them up in time.
     fn take_away(
         &mut self,
         coordinator: &Coordinator,
@@ -166,7 +166,7 @@ impl Keeper {
 }
 
 impl Coordinator {
-    /// Ends the sessions of members that were not heard of in time.
+    /// Ends the sessions of members whose heartbeats stopped.
     fn expire(&self, number: u32, epoch: u64, groups: &Groups, due: &mut Vec<Due>) {
         let mut led = self.0.led.lock();
         let led = led.entry(number).or_insert_with(|| Led::new(epoch));
@@ -192,14 +192,14 @@ impl Coordinator {
                 due.push((name.to_owned(), group_command::Kind::Leave(leave)));
             }
         }
-        // Of members that are not in yet, or not any more.
+        // Keeps unexpired entries without a member, since that member may be about to join.
         led.heard.retain(|(group, id), heard| {
             let group = groups.get(group);
             heard.until > now || group.is_some_and(|group| group.members.contains_key(id))
         });
     }
 
-    /// Groups without members that were last used before retention began.
+    /// Finds groups without members that were last used before retention began.
     fn find_idle(&self, groups: &Groups, due: &mut Vec<Due>) {
         let idle_since_ms = self
             .0
@@ -218,7 +218,7 @@ impl Coordinator {
     }
 }
 
-/// All patterns that members of groups have.
+/// Returns all patterns of the groups' members.
 fn patterns_of(groups: &Groups) -> BTreeSet<String> {
     let members = groups.iter().flat_map(|(_, group)| group.members.values());
     let patterns = members.map(|member| &member.told.pattern);
@@ -226,8 +226,8 @@ fn patterns_of(groups: &Groups) -> BTreeSet<String> {
     patterns.cloned().collect()
 }
 
-/// Finds groups that read topics which are not as they were: grown, made, deleted. False if a group has a
-/// member with a pattern that came meanwhile: it is looked at the next time.
+/// Finds groups whose topics have changed: grown, created, deleted. Returns false if a group has a member
+/// whose pattern was added meanwhile; the next round compares it again.
 fn compare_topics(
     groups: &Groups,
     view: &ClusterView,
@@ -248,8 +248,7 @@ fn compare_topics(
     all_known
 }
 
-/// What of a group's topics is not as the group knows it. Nothing is known of a pattern that is not in
-/// `matching`.
+/// Returns the changes of a group's topics. Returns `None` if `matching` lacks a pattern of the group.
 fn compare(
     group: &Group,
     view: &ClusterView,
@@ -261,7 +260,7 @@ fn compare(
     let mut differs = false;
     for (id, member) in &group.members {
         let found = resolve::topics_of(&member.told, view, matching)?;
-        // What was made after this picture was taken stays.
+        // Topics created after this view are kept.
         let newer = member
             .topic_ids
             .iter()
@@ -314,7 +313,7 @@ mod tests {
     use super::*;
     use crate::group::{Member, Topic};
 
-    /// A group that reads topic 9, as a node sees it that knows of all topics below this one.
+    /// A group that reads topic 9, on a node whose metadata has all topics below this one.
     fn seen(next_topic: u64) -> Option<TopicsChanged> {
         let member = Member {
             told: GroupMember {

@@ -1,4 +1,4 @@
-//! How far behind a group is: its positions beside what the leaders of the partitions have.
+//! Lag of a group: its committed offsets compared with the offsets that partition leaders report.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,12 +19,12 @@ use crate::cluster::view::{ClusterView, TopicView};
 use crate::group::{Group, Place, unknown_group};
 use crate::partition::Position;
 
-/// Bound of a question to another node.
+/// Timeout of a question to another node.
 const ASK_WITHIN: Duration = Duration::from_secs(5);
-/// Nodes asked at once.
+/// Nodes asked at a time.
 const AT_ONCE: usize = 16;
 
-/// What a group has of one partition.
+/// Committed offset and owner of one partition of a group.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Row {
     pub(super) committed: Option<u64>,
@@ -35,7 +35,7 @@ pub(super) struct Row {
 pub(super) type Rows = BTreeMap<(String, u32), Row>;
 
 impl Coordinator {
-    /// What there is to read of partitions that this node leads.
+    /// Returns the backlog in partitions that this node leads.
     pub async fn backlog(&self, request: BacklogRequest) -> BacklogResponse {
         let view = self.view();
         let topic = (request.topic.as_str(), request.topic_id);
@@ -78,7 +78,7 @@ impl Coordinator {
         })
     }
 
-    /// How far a group is behind, partition by partition; for its coordinator.
+    /// Returns the lag of a group, partition by partition. Only its coordinator can answer.
     ///
     /// # Errors
     /// `UnknownGroup`; `NotLeader` and `NoLeader` of the group's own partition.
@@ -130,7 +130,7 @@ impl Coordinator {
             .map(|told| told.node)
     }
 
-    /// Asks a leader; who can't be asked answers for each partition that it can't.
+    /// Asks a leader for its backlogs. If that fails, returns an error for each partition.
     pub(super) async fn ask(
         &self,
         view: &ClusterView,
@@ -141,7 +141,7 @@ impl Coordinator {
         let request = BacklogRequest {
             topic: topic.to_owned(),
             from: from.clone(),
-            // The offsets are those of the topic that this picture shows.
+            // The offsets belong to the topic in this view.
             topic_id: view.topics.get(topic).map_or(0, |topic| topic.id.0),
         };
         let node = leader.and_then(|leader| view.nodes.get(&leader));
@@ -172,7 +172,8 @@ impl Coordinator {
         failed.collect()
     }
 
-    /// An end of a partition, in records: the last one heard of if that is `enough`, or the true one now.
+    /// Returns the high watermark of a partition in records. A reported value of at least `enough` will do;
+    /// otherwise the leader is asked.
     pub(super) async fn end_of(&self, place: Place, enough: u64) -> Option<u64> {
         let view = self.view();
         let mut topics = view.topics.values();
@@ -188,7 +189,7 @@ impl Coordinator {
         }
     }
 
-    /// The offset of a position, from the partition's leader.
+    /// Returns the offset of a position, from the partition's leader.
     pub(super) async fn offset_at(
         &self,
         view: &ClusterView,
@@ -228,7 +229,7 @@ impl Coordinator {
     }
 }
 
-/// Everything a group reads or has read.
+/// Returns all partitions that a group reads or has read.
 pub(super) fn rows(group: &Group, view: &ClusterView) -> Rows {
     let names: BTreeMap<u64, &str> = view
         .topics
@@ -254,7 +255,7 @@ pub(super) fn rows(group: &Group, view: &ClusterView) -> Rows {
 }
 
 fn lag_of(topic: &str, backlog: &Backlog, row: Row) -> PartitionLag {
-    // What retention took is not there to be read any more.
+    // Records that retention deleted do not count as lag.
     let next = row.committed.unwrap_or(0).max(backlog.log_start_offset);
     let waited_ms = backlog
         .appended_ms

@@ -1,9 +1,9 @@
-//! How far the groups of this node are behind, for metrics: looked at again and again in the background,
-//! so that no scrape asks anybody anything.
+//! Lag of this node's groups, for metrics. A background task samples it, so that no scrape causes a question
+//! to another node.
 //!
-//! Lag in records comes from what leaders tell everybody each second. Only of partitions with a lag the
-//! leader is asked how long it has lasted. All of it is bounded: groups and partitions by a limit, one
-//! look by a deadline; what finds no room is counted.
+//! Lag in records comes from the reports that leaders send every second. For partitions with a lag, the
+//! leader is also asked how long the next record has waited. All of it is bounded: groups and partitions by a
+//! limit, one sample by a deadline. The rest is only counted.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,26 +19,26 @@ use super::lag::rows;
 use crate::cluster::view::ClusterView;
 use crate::group::Group;
 
-/// What a group is doing.
+/// State of a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GroupPhase {
-    /// Nobody is in it.
+    /// The group has no members.
     Empty,
-    /// Partitions are on their way from member to member.
+    /// Partitions are moving between members.
     Rebalancing,
-    /// Everybody has what they should have.
+    /// Every partition is with its target owner.
     Stable,
 }
 
 impl GroupPhase {
-    /// All of them.
+    /// All phases.
     pub const ALL: [GroupPhase; 3] = [
         GroupPhase::Empty,
         GroupPhase::Rebalancing,
         GroupPhase::Stable,
     ];
 
-    /// As metrics show it.
+    /// Name of the phase in metrics.
     pub fn name(self) -> &'static str {
         match self {
             GroupPhase::Empty => "empty",
@@ -62,57 +62,57 @@ impl GroupPhase {
 /// One group.
 #[derive(Debug, Clone)]
 pub struct GroupSeen {
-    /// Its name.
+    /// Name of the group.
     pub name: String,
-    /// How many members it has.
+    /// Number of its members.
     pub members: usize,
-    /// What it is doing.
+    /// Its phase.
     pub phase: GroupPhase,
 }
 
 /// One partition that a group reads.
 #[derive(Debug, Clone)]
 pub struct LagSeen {
-    /// The group.
+    /// Name of the group.
     pub group: String,
-    /// The topic.
+    /// Name of the topic.
     pub topic: String,
-    /// The partition's number.
+    /// Number of the partition.
     pub partition: u32,
-    /// How far the group has read.
+    /// Committed offset of the group.
     pub committed: u64,
-    /// Records behind.
+    /// Lag in records.
     pub records: u64,
-    /// How long the next one has waited, in ms; `None` if its leader could not be asked.
+    /// Time that the next record has waited, in ms; `None` if its leader could not be asked.
     pub waited_ms: Option<i64>,
 }
 
-/// One look at all groups.
+/// One sample of all groups.
 #[derive(Debug, Clone)]
 pub struct Seen {
-    /// When.
+    /// Time of the sample.
     pub at: Instant,
-    /// How many groups are coordinated here.
+    /// Number of groups that this node coordinates.
     pub count: usize,
-    /// Those within the bound.
+    /// Groups within the bound.
     pub groups: Vec<GroupSeen>,
-    /// What they read, within the same bound.
+    /// Partitions that they read, within the same bound.
     pub lags: Vec<LagSeen>,
-    /// Groups and partitions past it.
+    /// Number of groups and partitions beyond the bound.
     pub left_out: usize,
 }
 
-/// The last look.
+/// The last sample.
 #[derive(Debug, Clone, Default)]
 pub struct LagWatch(Arc<Mutex<Option<Arc<Seen>>>>);
 
 impl LagWatch {
-    /// What was seen last, once something was.
+    /// Returns the last sample, if there is one.
     pub fn last(&self) -> Option<Arc<Seen>> {
         self.0.lock().clone()
     }
 
-    /// Looks at the groups of a coordinator, until it is dropped.
+    /// Samples the groups of a coordinator, until it is dropped.
     pub async fn run(self, coordinator: Coordinator) {
         let every = Duration::from_millis(coordinator.0.limits.metrics_lag_interval_ms.max(100));
         let mut ticks = tokio::time::interval(every);
@@ -121,7 +121,7 @@ impl LagWatch {
             ticks.tick().await;
             let mut seen = coordinator.look();
             let deadline = Instant::now() + every;
-            // What is not known by then is told without its time.
+            // Answers that miss the deadline leave the waiting time unknown.
             let asked = coordinator.ask_how_long(&mut seen.lags);
             let _ = tokio::time::timeout_at(deadline, asked).await;
             *self.0.lock() = Some(Arc::new(seen));
@@ -130,7 +130,7 @@ impl LagWatch {
 }
 
 impl Coordinator {
-    /// What is known here without asking anybody.
+    /// Samples the local knowledge, without a question to another node.
     fn look(&self) -> Seen {
         let view = self.view();
         let bound = self.0.limits.metrics_groups;
@@ -183,7 +183,7 @@ impl Coordinator {
             let found = view.partition(&topic, partition);
             let told = found.and_then(|found| self.0.cluster.leaders().get(found.group));
             let Some(told) = told else { continue };
-            // What retention took is not there to be read any more.
+            // Records that retention deleted do not count as lag.
             let next = row.committed.unwrap_or(0).max(told.log_start_offset);
             seen.lags.push(LagSeen {
                 group: name.to_owned(),
@@ -196,7 +196,7 @@ impl Coordinator {
         }
     }
 
-    /// Asks the leaders how long what is behind has waited.
+    /// Asks the leaders how long the next record of each lagging partition has waited.
     async fn ask_how_long(&self, lags: &mut [LagSeen]) {
         let view = self.view();
         let mut questions: BTreeMap<(String, Option<NodeId>), Vec<usize>> = BTreeMap::new();
@@ -211,7 +211,7 @@ impl Coordinator {
                 .or_default()
                 .push(at);
         }
-        // One after the other: nobody waits for it, and others do for the leaders.
+        // One after the other: no caller waits for the answers, while leaders have clients to serve.
         for ((topic, leader), places) in questions {
             let from = places.iter().filter_map(|at| lags.get(*at));
             let from = from.map(|lag| BacklogFrom {

@@ -1,18 +1,18 @@
-//! Coordinators of consumer groups: who is alive, who must give what up, and what is said to members.
+//! Coordinators of consumer groups: sessions of members, revocation of partitions, and messages to members.
 //!
-//! A group's coordinator is the leader of one partition of the internal topic `_groups`. What must
-//! outlive it - members, owners, positions - is in that partition's log (`group/`). What is here dies
-//! with it: when members were last heard of.
+//! A group's coordinator is the leader of one partition of the internal topic `_groups`. State that must
+//! outlive it - members, owners, committed offsets - is in that partition's log (`group/`). The state here
+//! dies with it: the times of the members' last heartbeats.
 //!
-//! **A coordinator that has just begun ends nobody's session before that member could have found it.** It
-//! does not know when anybody was last heard of, and the log can't tell: clocks of two nodes are not
-//! compared. But it need not give a whole session. A member that lives says something every heartbeat
-//! interval, whoever it believes its coordinator to be, and looks for another as soon as that one's stream
-//! ends or answers no more. So it has one interval and [`FIND_WITHIN`], or its session if that is shorter:
-//! one that is silent already is given up that much after the coordinator moved at the latest, and not a
-//! session after. A member thrown out too early loses nothing (its commits are refused, and what it did not
-//! commit comes again to others), but partitions move twice. A static member may be on its way to its next
-//! life, for which it has a whole session.
+//! **A new coordinator ends no session before that member could have found it.** It does not know the times
+//! of earlier heartbeats, and the log does not either, because nobody compares clocks of two nodes. But the
+//! grace period can be shorter than a session. A live member sends a heartbeat every heartbeat interval, to
+//! the node that it takes for its coordinator. It looks for another as soon as that stream ends or stops
+//! answering. So a member has one interval and [`FIND_WITHIN`], or its session if that is shorter. A member
+//! that was silent before is removed at most that long after the coordinator moved, and not a session after.
+//! A member removed too early loses nothing: its commits are refused, and records it did not commit are
+//! delivered to others again. But partitions move twice. A static member may be restarting, and has a whole
+//! session for it.
 
 mod keeper;
 mod lag;
@@ -55,22 +55,21 @@ use room::{Reserved, UnderWay};
 pub use lag_watch::{GroupPhase, LagSeen, LagWatch, Seen};
 pub use session::Session;
 
-/// Commands of groups are small; so often their log is cut.
+/// Segment size of the internal topic. Group commands are small, so its log is cut often.
 const SEGMENT_BYTES: u64 = 16 << 20;
-/// How long the internal topic, just made, may take to be seen here.
+/// Maximum time until this node's own view shows the new internal topic.
 const VISIBLE_WITHIN: Duration = Duration::from_secs(5);
-/// A member says something so many times a session.
+/// Heartbeats that a member sends per session timeout.
 const HEARTBEATS_PER_SESSION: u32 = 3;
-/// How long a member may take to find that its coordinator is gone, and which is the next, beside one
-/// heartbeat interval. It counts from when the next one has a majority, and the others waited for an
-/// election until then.
+/// Time that a member has, besides one heartbeat interval, to notice the loss of its coordinator and find the
+/// next one. It counts from the moment the next one has a majority; the election itself comes before that.
 const FIND_WITHIN: Duration = Duration::from_secs(4);
-/// The longest group name, and of what a member tells of itself.
+/// Maximum length of the names of groups and members, and of a client's name.
 const MAX_NAME_BYTES: usize = 249;
-/// The most places in one request: as many as a topic can have partitions.
+/// Maximum partitions in one request: as many as a topic can have.
 const MAX_PLACES: usize = MAX_PARTITIONS as usize;
 
-/// The coordinator of the groups whose partitions this node leads.
+/// Coordinator of the groups whose partitions this node leads.
 #[derive(Clone)]
 pub struct Coordinator(Arc<Inner>);
 
@@ -82,46 +81,46 @@ struct Inner {
     limits: Limits,
     metrics: Arc<Metrics>,
     mapping: Mutex<Option<(u32, Arc<Partitioner>)>>,
-    /// One at a time makes the internal topic.
+    /// Lock that lets only one task create the internal topic.
     making: AsyncMutex<()>,
-    /// What is known of members, by partition of the internal topic.
+    /// Known sessions, by partition of the internal topic.
     led: Mutex<BTreeMap<u32, Led>>,
-    /// Rung when a group is not as it was; for those somebody waits for.
+    /// Channels that signal changes of a group, for groups with a waiting session.
     changes: Mutex<BTreeMap<String, watch::Sender<u64>>>,
-    /// What commands under way will add to groups.
+    /// Bytes that commands in flight will add to groups.
     under_way: UnderWay,
-    /// Counts sessions, to tell one of a member from the next.
+    /// Counter of sessions, to distinguish successive sessions of a member.
     sessions: AtomicU64,
 }
 
-/// What a coordinator knows as long as it leads one partition.
+/// Sessions that a coordinator knows while it leads one partition.
 #[derive(Debug)]
 struct Led {
     epoch: u64,
-    /// By group and member id.
+    /// Last heartbeats, by group and member id.
     heard: BTreeMap<(String, String), Heard>,
 }
 
-/// When a member was last heard of.
+/// Last heartbeat of a member.
 #[derive(Debug, Clone, Copy)]
 struct Heard {
-    /// Its session ends unless it is heard of again before.
+    /// End of the session, unless another heartbeat arrives before.
     until: Instant,
-    /// The session it was heard of in.
+    /// Session of the heartbeat.
     session: u64,
 }
 
-/// Where a group is coordinated.
+/// Coordinating partition of a group.
 #[derive(Debug, Clone, Copy)]
 pub struct Home {
-    /// The number of the internal topic's partition.
+    /// Number of the internal topic's partition.
     pub partition: u32,
-    /// Its Raft group.
+    /// Raft group of the partition.
     pub group: GroupId,
 }
 
 impl Coordinator {
-    /// Begins to look after the groups of this node, until `stop`.
+    /// Starts to maintain the groups of this node, until `stop`.
     pub fn start(
         cluster: &Cluster,
         partitions: &Partitions,
@@ -154,10 +153,10 @@ impl Coordinator {
         coordinator
     }
 
-    /// Where a group is coordinated, once the internal topic is there; it is made for the first group.
+    /// Returns the coordinating partition of a group. The first group creates the internal topic.
     ///
     /// # Errors
-    /// `InvalidRequest` for what is no group's name; what the metadata group says.
+    /// `InvalidRequest` for an invalid group name; the errors of the metadata group.
     pub async fn home(&self, group: &str) -> Result<Home, WireError> {
         check_name("group", group)?;
         if let Some(home) = self.home_in(&self.view(), group)? {
@@ -217,7 +216,7 @@ impl Coordinator {
             name: GROUPS_TOPIC.to_owned(),
             partitions: self.0.limits.group_partitions,
             settings: Some(settings::resolve(Some(&wanted))?),
-            // What the cluster needs for itself is not refused for what users hold.
+            // Limits on user topics must not refuse the cluster's own.
             max_replicas_per_node: 0,
         });
         match self.0.cluster.propose(kind).await {
@@ -226,12 +225,12 @@ impl Coordinator {
         }
         let mut view = self.0.cluster.view();
         let seen = view.wait_for(|view| view.topics.contains_key(GROUPS_TOPIC));
-        // Who comes too early asks again.
+        // A caller that comes too early must retry.
         let _ = tokio::time::timeout(VISIBLE_WITHIN, seen).await;
         Ok(())
     }
 
-    /// The partition of a group's home, if it is led here.
+    /// Returns the coordinating partition, if this node leads it.
     fn led(&self, home: Home) -> Result<Arc<Partition>, WireError> {
         let partition = self.0.partitions.get(home.group).ok_or_else(|| {
             WireError::new(
@@ -246,7 +245,7 @@ impl Coordinator {
         Ok(partition)
     }
 
-    /// Writes down what happens to a group, if there is room for it.
+    /// Writes a command of a group, if there is room for it.
     async fn write(
         &self,
         partition: &Partition,
@@ -257,8 +256,8 @@ impl Coordinator {
         self.write_reserved(partition, group, kind, room).await
     }
 
-    /// Writes down what happens to a group, and tells its members if that changed who owns what. The room for
-    /// it is kept until the outcome is known.
+    /// Writes a command of a group, and notifies its sessions if that changed the assignment. The room for it
+    /// is kept until the outcome is known.
     async fn write_reserved(
         &self,
         partition: &Partition,
@@ -292,7 +291,7 @@ impl Coordinator {
         }
     }
 
-    /// Rung when the group is not as it was.
+    /// Subscribes to changes of a group.
     fn watch(&self, group: &str) -> watch::Receiver<u64> {
         let mut changes = self.0.changes.lock();
         changes.retain(|_, sender| sender.receiver_count() > 0);
@@ -302,7 +301,7 @@ impl Coordinator {
             .subscribe()
     }
 
-    /// The member was heard of in this session, and has this long to be heard of again.
+    /// Records a heartbeat of the member in this session, valid for this long.
     fn hear(&self, home: Home, epoch: u64, member: (&str, &str), session: u64, within: Duration) {
         let mut led = self.0.led.lock();
         let led = led.entry(home.partition).or_insert_with(|| Led::new(epoch));
@@ -312,7 +311,8 @@ impl Coordinator {
         led.heard.insert(key, Heard { until, session });
     }
 
-    /// The member's session was cut off: it has no longer than this to come back in another.
+    /// Shortens the member's session after its stream broke: it has at most this long to come back in another
+    /// session.
     fn cut_off(
         &self,
         home: Home,
@@ -337,7 +337,7 @@ impl Coordinator {
     }
 }
 
-/// How long a coordinator that has just begun waits for a member whose session is so long.
+/// Time that a new coordinator waits for a member before it ends the session.
 fn first_wait(member: &GroupMember) -> Duration {
     let session = Duration::from_millis(member.session_ms.into());
     match member.instance_id.is_empty() {
@@ -354,7 +354,7 @@ impl Led {
         }
     }
 
-    /// Forgets what was known in an earlier epoch: another has coordinated since.
+    /// Clears sessions of an earlier epoch, since another node has coordinated meanwhile.
     fn renew(&mut self, epoch: u64) {
         if self.epoch != epoch {
             *self = Led::new(epoch);
@@ -368,7 +368,7 @@ impl fmt::Debug for Coordinator {
     }
 }
 
-/// Names of groups and members are as those of topics.
+/// Checks a name of a group or member, by the same rules as topic names.
 fn check_name(what: &str, name: &str) -> Result<(), WireError> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     if (1..=MAX_NAME_BYTES).contains(&name.len()) && name.bytes().all(allowed) {
@@ -380,7 +380,7 @@ fn check_name(what: &str, name: &str) -> Result<(), WireError> {
     )))
 }
 
-/// Refuses more places in one request than a topic can have partitions.
+/// Refuses a request with more partitions than a topic can have.
 ///
 /// # Errors
 /// `InvalidRequest`.

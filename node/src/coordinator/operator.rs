@@ -1,4 +1,4 @@
-//! Groups as an operator sees and changes them.
+//! Group calls of operators.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -17,11 +17,11 @@ use crate::cluster::view::{ClusterView, TopicView};
 use crate::group::{Group, Place, unknown_group};
 use crate::partition::Position;
 
-/// Bound of a question to another node.
+/// Timeout of a question to another node.
 const ASK_WITHIN: Duration = Duration::from_secs(5);
 
 impl Coordinator {
-    /// The groups coordinated here.
+    /// Lists the groups that this node coordinates.
     pub fn list_here(&self) -> Vec<GroupSummary> {
         let view = self.view();
         let topic = view.topics.get(GROUPS_TOPIC);
@@ -43,10 +43,11 @@ impl Coordinator {
         found
     }
 
-    /// All groups, by name.
+    /// Lists all groups, by name.
     ///
     /// # Errors
-    /// `NoLeader` if a coordinator is not known now; what it said if it could not be asked.
+    /// `NoLeader` if a coordinator is not known now; otherwise the error of the coordinator that could not be
+    /// asked.
     pub async fn list(&self) -> Result<Vec<GroupSummary>, WireError> {
         let view = self.view();
         let Some(topic) = view.topics.get(GROUPS_TOPIC) else {
@@ -80,12 +81,12 @@ impl Coordinator {
             found.extend(answer.into_inner().groups);
         }
         found.sort_by(|a, b| a.group.cmp(&b.group));
-        // A partition that changed its leader meanwhile answers twice.
+        // A partition whose leader changed meanwhile answers twice.
         found.dedup_by(|a, b| a.group == b.group);
         Ok(found)
     }
 
-    /// One group, in full; for its coordinator.
+    /// Describes one group in full. Only its coordinator can answer.
     ///
     /// # Errors
     /// `UnknownGroup`; `NotLeader` and `NoLeader`.
@@ -122,7 +123,8 @@ impl Coordinator {
         })
     }
 
-    /// Moves the positions of a group without members; returns where to. For its coordinator.
+    /// Changes the committed offsets of a group without members; returns the new ones. Only its coordinator
+    /// can do this.
     ///
     /// # Errors
     /// `UnknownGroup`, unless the request may create it; `GroupInUse`, `Overloaded`; `UnknownTopic`,
@@ -130,7 +132,7 @@ impl Coordinator {
     pub async fn seek(&self, request: &SeekGroupRequest) -> Result<Vec<SeekTo>, WireError> {
         check_places(request.to.len())?;
         let partition = self.led(self.home(&request.group).await?)?;
-        // Older rules would create any group.
+        // Under older rules, the command would create any group.
         partition.groups_caught_up().await?;
         let exists = partition.with_groups(|groups| groups.get(&request.group).is_some());
         if !exists {
@@ -172,7 +174,7 @@ impl Coordinator {
         Ok(to)
     }
 
-    /// The offset of one position in every partition.
+    /// Resolves one position to an offset in every partition.
     async fn everywhere(
         &self,
         view: &ClusterView,
@@ -228,7 +230,7 @@ impl Coordinator {
         ))
     }
 
-    /// Forgets a group without members, and its positions; for its coordinator.
+    /// Deletes a group without members, and its committed offsets. Only its coordinator can do this.
     ///
     /// # Errors
     /// `UnknownGroup`, `GroupInUse`; `NotLeader` and `NoLeader`.
@@ -279,8 +281,8 @@ fn partition_info(group: &Group, place: Place, view: &ClusterView) -> GroupParti
     }
 }
 
-/// The name of a topic, and the one it had if it was deleted. Either is empty, and both are if the group has
-/// forgotten a deleted one.
+/// Returns the name of a topic and the former name of a deleted one. At most one of them is set; neither is
+/// if the group no longer knows a deleted topic.
 fn names<'a>(group: &'a Group, topic_id: u64, view: &'a ClusterView) -> (&'a str, &'a str) {
     let mut topics = view.topics.values();
     if let Some(topic) = topics.find(|topic| topic.id.0 == topic_id) {
@@ -288,7 +290,7 @@ fn names<'a>(group: &'a Group, topic_id: u64, view: &'a ClusterView) -> (&'a str
     }
     let known = group.topics.get(&topic_id);
     let known = known.map_or("", |topic| topic.name.as_str());
-    // What was made after this picture was taken is not deleted.
+    // A topic created after this view is not deleted.
     match topic_id < view.next_topic.0 {
         true => ("", known),
         false => (known, ""),

@@ -1,4 +1,4 @@
-//! What a member's subscription means: the topics it names, and those its pattern matches now.
+//! Topics of a member's subscription: those it names, and those its pattern matches now.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,14 +14,14 @@ use crate::cluster::view::{ClusterView, TopicView};
 use crate::env::busy;
 use crate::group::Group;
 
-/// The most memory a compiled pattern may take.
+/// Maximum memory of a compiled pattern.
 const MAX_PATTERN_BYTES: usize = 1 << 20;
 
-/// The topics that patterns match in one picture of the cluster, by pattern.
+/// Topics that patterns match in one view of the cluster, by pattern.
 pub(super) type Matching = BTreeMap<String, BTreeSet<u64>>;
 
-/// Compiles patterns, and says what they match. This may take long: never while a machine is held, which
-/// its partition waits for.
+/// Compiles patterns, and returns the topics they match. This may take long. Never call it with a machine
+/// locked, because its partition waits for that lock.
 pub(super) async fn matching(patterns: BTreeSet<String>, view: &ClusterView) -> Matching {
     let mut matching = Matching::new();
     for pattern in patterns {
@@ -32,7 +32,7 @@ pub(super) async fn matching(patterns: BTreeSet<String>, view: &ClusterView) -> 
     matching
 }
 
-/// The topics that a pattern matches; it compiled when its member joined.
+/// Returns the topics that a pattern matches. The pattern compiled when its member joined.
 fn matched(text: &str, view: &ClusterView) -> BTreeSet<u64> {
     let Ok(Some(pattern)) = pattern(text) else {
         return BTreeSet::new();
@@ -42,7 +42,7 @@ fn matched(text: &str, view: &ClusterView) -> BTreeSet<u64> {
     matched.map(|topic| topic.id.0).collect()
 }
 
-/// The topics of a member that there are, by name. None if what its pattern matches is not known.
+/// Returns the existing topics of a member, by name. `None` if the matches of its pattern are not known.
 pub(super) fn topics_of(
     member: &GroupMember,
     view: &ClusterView,
@@ -61,12 +61,12 @@ pub(super) fn topics_of(
     Some(topics.map(as_group_knows).collect())
 }
 
-/// A topic as a group has it.
+/// Converts a topic to its form in group commands.
 pub(super) fn as_group_knows(topic: &TopicView) -> GroupTopic {
     GroupTopic {
         topic_id: topic.id.0,
         name: topic.name.clone(),
-        // Those that the topic is growing into hold no key yet.
+        // Partitions that the topic is growing into hold no key yet.
         partitions: topic.ring_partitions,
         growths: done(topic),
     }
@@ -77,8 +77,8 @@ fn done(topic: &TopicView) -> Vec<TopicGrowth> {
     topic.growths.iter().filter(done).cloned().collect()
 }
 
-/// The topics that the group reads and that were made after this picture was taken: of those, the ones
-/// that the member names or has.
+/// Returns topics that were created after this view, and that the group reads: those that the member names or
+/// already has.
 pub(super) fn newer(
     group: &Group,
     member: &GroupMember,
@@ -93,7 +93,7 @@ pub(super) fn newer(
     topics.map(|(id, topic)| topic.told(*id))
 }
 
-/// A regular expression for whole names; none for the empty one.
+/// Compiles a regular expression for whole names; `None` for an empty one.
 pub(super) fn pattern(text: &str) -> Result<Option<Regex>, WireError> {
     if text.is_empty() {
         return Ok(None);

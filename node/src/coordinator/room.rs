@@ -1,5 +1,5 @@
-//! Room for what groups keep. What commands under way will add counts as if it were there, so that many at a
-//! time fit no better than one after the other.
+//! Room for the state of groups. Bytes that commands in flight will add count as if they were stored, so that
+//! concurrent commands fit no better than consecutive ones.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,20 +14,20 @@ use crate::config::Limits;
 use crate::group::{Groups, Place};
 use crate::partition::Partition;
 
-/// Bytes that commands under way will add, by partition of the internal topic. Clones are the same.
+/// Bytes that commands in flight will add, by partition of the internal topic. Clones share the counters.
 #[derive(Debug, Clone, Default)]
 pub(super) struct UnderWay(Arc<Mutex<BTreeMap<GroupId, Adding>>>);
 
 /// Bytes that commands of one partition will add.
 #[derive(Debug, Default)]
 struct Adding {
-    /// All of them.
+    /// Bytes of all groups.
     bytes: u64,
-    /// By group.
+    /// Bytes by group.
     groups: BTreeMap<String, u64>,
 }
 
-/// Room that is kept for one command until its outcome is known.
+/// Room kept for one command until its outcome is known.
 #[derive(Debug)]
 pub(super) struct Reserved {
     under_way: UnderWay,
@@ -36,7 +36,7 @@ pub(super) struct Reserved {
     bytes: u64,
 }
 
-/// Positions of a commit that fit, the room kept for them, and those that do not fit.
+/// Offsets of a commit that fit, the room kept for them, and those that do not fit.
 pub(super) struct Fitting {
     pub committed: PositionsCommitted,
     pub room: Option<Reserved>,
@@ -44,7 +44,7 @@ pub(super) struct Fitting {
 }
 
 impl UnderWay {
-    /// Keeps room for so many bytes more, if there is some.
+    /// Keeps room for this many more bytes, if there is some.
     fn reserve(
         &self,
         partition: GroupId,
@@ -101,8 +101,8 @@ impl Drop for Reserved {
 }
 
 impl Coordinator {
-    /// Room for what a command adds to a group. None is needed where the group gets no larger: that passes
-    /// even where a bound was lowered since.
+    /// Reserves room for the bytes that a command adds to a group. A command that adds none needs no room,
+    /// and passes even after a bound was lowered.
     pub(super) fn reserve(
         &self,
         partition: &Partition,
@@ -134,7 +134,7 @@ impl Coordinator {
         reserved.transpose()
     }
 
-    /// Positions of a member's commit that there is room for. Those that get no larger are always among them.
+    /// Splits a member's commit by the room there is. Offsets that take no more bytes than before always fit.
     pub(super) fn fitting(
         &self,
         partition: &Partition,

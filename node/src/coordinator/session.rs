@@ -1,4 +1,4 @@
-//! One member's session: it joins, is told what it owns, commits, gives up, leaves.
+//! One member's session: it joins, receives its assignment, commits, gives up partitions, leaves.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,16 +21,16 @@ use crate::config::{MAX_REBALANCE_MS, SESSION_MS};
 use crate::group::{Group, Groups, Place, unknown_member};
 use crate::partition::Partition;
 
-/// The most topics one member names.
+/// Maximum topics that one member names.
 const MAX_TOPICS: usize = 1_000;
-/// The most positions in one commit.
+/// Maximum offsets in one commit.
 const MAX_POSITIONS: usize = 10_000;
-/// The longest note beside a position.
+/// Maximum length of the note beside a committed offset.
 const MAX_NOTE_BYTES: usize = 4_096;
-/// The most partitions whose ends are asked for at a time.
+/// Maximum partitions whose end is asked for at a time.
 const ENDS_AT_ONCE: usize = 64;
 
-/// Positions to commit, and those that are refused.
+/// Offsets to commit, and refused ones.
 type Sorted = (Vec<GroupPosition>, Vec<(Place, WireError)>);
 
 /// One member's session with its coordinator.
@@ -44,16 +44,16 @@ pub struct Session {
     changes: watch::Receiver<u64>,
     leads: watch::Receiver<Option<u64>>,
     number: u64,
-    /// How the group's log has this session.
+    /// Number of this session in the group's log.
     written: u64,
     told: Option<Assignment>,
-    /// Ends of partitions as last heard of: what a commit may name.
+    /// Last known ends of partitions, the highest offsets that a commit may name.
     ends: BTreeMap<Place, u64>,
     has_left: bool,
 }
 
 impl Coordinator {
-    /// Takes a member in, or back.
+    /// Adds a member to its group, or readmits it.
     ///
     /// # Errors
     /// `InvalidRequest`, `UnknownTopic` of an internal one, `Overloaded`; `NotLeader` and `NoLeader`.
@@ -67,7 +67,8 @@ impl Coordinator {
             partition.with_groups(|groups| standing(groups, &join.group, &member).map(drop))?;
         }
         self.check_room(&partition, &join.group, &member.member_id)?;
-        // Heard of before it is in: a keeper that sees it must not take it for one of before.
+        // Recorded before the join: otherwise the keeper would treat the member as one from before this
+        // epoch.
         let number = self.0.sessions.fetch_add(1, Ordering::Relaxed);
         let (epoch, session) = (
             partition.coordinates()?,
@@ -107,7 +108,7 @@ impl Coordinator {
         })
     }
 
-    /// The topics that a member of a group subscribes to now.
+    /// Returns the topics that a member of a group subscribes to now.
     async fn topics(
         &self,
         partition: &Partition,
@@ -116,8 +117,8 @@ impl Coordinator {
     ) -> Vec<GroupTopic> {
         let view = self.view();
         let matching = resolve::matching([member.pattern.clone()].into(), &view).await;
-        // A name without a topic waits for one. Members that were here before it was deleted must be able
-        // to come back, and go on with their other topics.
+        // A name without a topic waits for one. Members that joined before their topic was deleted must be
+        // able to rejoin, and go on with their other topics.
         let mut topics = resolve::topics_of(member, &view, &matching).unwrap_or_default();
         partition.with_groups(|groups| {
             let group = groups.get(group).into_iter();
@@ -201,7 +202,7 @@ impl Coordinator {
         }
     }
 
-    /// Refuses a group that is new and one too many, whoever begins it.
+    /// Refuses a new group beyond the limit, whether a member or an operator creates it.
     pub(super) fn check_room_for_group(
         &self,
         partition: &Partition,
@@ -222,16 +223,16 @@ impl Coordinator {
 }
 
 impl Session {
-    /// Which partition of the internal topic coordinates the group.
+    /// Returns the partition of the internal topic that coordinates the group.
     pub fn home(&self) -> Home {
         self.home
     }
 
-    /// What the member owns now.
+    /// Returns the member's current assignment.
     ///
     /// # Errors
-    /// `UnknownMember` if its session has ended; `NotOwner` if another has taken the place of this
-    /// static member; `NotLeader` and `NoLeader`.
+    /// `UnknownMember` if its session has ended; `NotOwner` if another member has replaced this static
+    /// member; `NotLeader` and `NoLeader`.
     pub fn assignment(&mut self) -> Result<Assignment, WireError> {
         self.partition.coordinates()?;
         let assignment = self.partition.with_groups(|groups| {
@@ -250,13 +251,13 @@ impl Session {
         Ok(assignment)
     }
 
-    /// Waits until the member owns, or misses, something else than it was told last.
+    /// Waits until the member's partitions or missing topics differ from the last assignment returned.
     ///
     /// # Errors
     /// As for [`Session::assignment`]: the session has ended.
     pub async fn changed(&mut self) -> Result<Assignment, WireError> {
         loop {
-            // Never an error: both senders are held by what this session holds.
+            // Never an error: this session keeps both senders alive.
             tokio::select! {
                 _ = self.changes.changed() => {}
                 _ = self.leads.changed() => {}
@@ -272,7 +273,7 @@ impl Session {
         }
     }
 
-    /// The member lives.
+    /// Records a heartbeat of the member.
     ///
     /// # Errors
     /// As for [`Session::assignment`].
@@ -287,10 +288,10 @@ impl Session {
         Ok(())
     }
 
-    /// Writes positions down; each stands or falls by itself.
+    /// Commits offsets; each succeeds or fails by itself.
     ///
     /// # Errors
-    /// Nothing was committed, or the outcome is unknown, as the code says.
+    /// Nothing was committed, or the outcome is unknown, depending on the code.
     pub async fn commit(&mut self, commit: Commit) -> Result<Committed, WireError> {
         if commit.positions.len() > MAX_POSITIONS {
             return Err(invalid(format!(
@@ -305,7 +306,7 @@ impl Session {
                 error: Some(error.into()),
             });
         };
-        // Who owns what first: a member is to cause no questions about what is not its own.
+        // Checks owners first: a member must not cause questions about partitions of others.
         let (owned, not_owned) = self.owned(commit.positions)?;
         not_owned
             .into_iter()
@@ -314,7 +315,7 @@ impl Session {
         let mut positions = Vec::with_capacity(owned.len());
         for position in owned {
             let place = Place::from(&position);
-            // Of a topic or leader that is not known here nothing can be said.
+            // An offset is not checked if its topic or leader is not known here.
             match ends.get(&place) {
                 Some(end) if position.offset > *end => {
                     refuse(place, past_the_end(&position, *end));
@@ -344,8 +345,8 @@ impl Session {
         Ok(Committed { refused })
     }
 
-    /// Those positions that are the member's to commit, and why the others are not. The log decides
-    /// in the end: until then a partition may go to another.
+    /// Splits offsets into those the member may commit, and refused ones with their errors. The log makes the
+    /// final decision, because a partition may change its owner until then.
     fn owned(&self, positions: Vec<GroupPosition>) -> Result<Sorted, WireError> {
         self.partition.with_groups(|groups| {
             let group = standing(groups, &self.group, &self.member)?;
@@ -366,8 +367,8 @@ impl Session {
         })
     }
 
-    /// The ends of partitions, as far as they must be known: a position beyond what its partition
-    /// holds would skip what comes next.
+    /// Returns the ends of partitions, as far as needed. An offset beyond the end of its partition would skip
+    /// later records.
     async fn look_up_ends(&mut self, positions: &[GroupPosition]) -> BTreeMap<Place, u64> {
         let mut asked = BTreeMap::new();
         for position in positions {
@@ -393,7 +394,7 @@ impl Session {
         ends.collect()
     }
 
-    /// Gives partitions up.
+    /// Gives up partitions.
     ///
     /// # Errors
     /// As for [`Session::commit`].
@@ -405,7 +406,7 @@ impl Session {
         self.write(kind).await.map(drop)
     }
 
-    /// Takes the member out of its group.
+    /// Removes the member from its group.
     ///
     /// # Errors
     /// As for [`Session::commit`].
@@ -438,12 +439,12 @@ fn past_the_end(position: &GroupPosition, end: u64) -> WireError {
     )
 }
 
-/// How a group's log has a session: later ones of a member are higher, whichever node they are with.
+/// Number of a session in a group's log. It increases with each session of a member, on whichever node.
 fn written(epoch: u64, number: u64) -> u64 {
     (epoch << 32) | (number & u64::from(u32::MAX))
 }
 
-/// The group of a member, if it is in it.
+/// Returns the group of a member, if the member is in it.
 fn standing<'a>(
     groups: &'a Groups,
     name: &str,
@@ -468,7 +469,8 @@ fn standing<'a>(
 }
 
 impl Drop for Session {
-    /// A member that is gone without a word has less time to come back than one that is only silent.
+    /// Shortens the session: a member whose stream ended without a leave request has less time to return than
+    /// a silent one.
     fn drop(&mut self) {
         let Ok(epoch) = self.partition.coordinates() else {
             return;

@@ -1,17 +1,17 @@
-//! Which member should read which partition: as even as subscriptions allow, and as it was as far as
-//! that allows. The same on every replica: ties are broken by order.
+//! The target assignment of partitions to members: as even as subscriptions allow, with as few moves as that
+//! allows. The result is the same on every replica: order breaks ties.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Place;
 use super::chains::{self, STEPS};
 
-/// Who subscribes to each topic, by topic id.
+/// Subscribed members of each topic, by topic id.
 pub(super) type Subscribers<'a> = BTreeMap<u64, BTreeSet<&'a str>>;
 
-/// The owner each partition should have. `before` is who should have had it, or has it; that stays
-/// unless it is gone or has more than its share. Partitions nobody subscribes to are left out.
-/// Before rules 1 only single moves make it even.
+/// Returns the target owner of each partition. `before` is the former target, or else the owner. It stays the
+/// target unless it is gone or has more than its share. Partitions without subscribers are left out. Before
+/// rules 1, only single moves even out the assignment.
 pub(super) fn targets<'a>(
     subscribers: &Subscribers<'a>,
     places: impl Iterator<Item = (Place, Option<&'a str>)>,
@@ -49,8 +49,8 @@ pub(super) fn targets<'a>(
     targets
 }
 
-/// Moves partitions from who has most to who has least, each only if that makes it more even. It ends
-/// since each move makes the sum of the squares of all loads smaller.
+/// Moves partitions from the members with most to those with fewest, each only if that evens out the
+/// assignment. It ends because each move reduces the sum of the squares of all loads.
 fn even_out<'a>(
     subscribers: &Subscribers<'a>,
     targets: &mut BTreeMap<Place, &'a str>,
@@ -75,7 +75,7 @@ fn even_out<'a>(
     }
 }
 
-/// Who has least; of several the first.
+/// Returns the member with the fewest partitions; the first, if there are several.
 fn least<'a>(able: &BTreeSet<&'a str>, load: &BTreeMap<&'a str, usize>) -> Option<&'a str> {
     able.iter()
         .copied()

@@ -1,6 +1,6 @@
 //! Start offsets of a group. In partitions that a topic had when the group first used it, members choose the
-//! start offset. The group reads a partition that came later from offset 0, since all of its records came
-//! after the group. Lookups of the end of a partition must never come in: it changes meanwhile.
+//! start offset. The group reads a later partition from offset 0, since all of its records came after the
+//! group. Lookups of the end of a partition must never come in, because it moves meanwhile.
 
 use ropewalk_proto::mistake::{Mistake, made};
 use ropewalk_proto::v1::{GroupPositionState, GroupTopic, MemberJoins, group_command};
@@ -9,7 +9,7 @@ use super::{Group, Place};
 
 impl Group {
     /// Records the partitions that a command names, before it is applied, and gives those that came after the
-    /// group a position of 0. Returns those partitions, and true if anything was recorded.
+    /// group an offset of 0. Returns those partitions, and true if anything was recorded.
     pub(super) fn begin(
         &mut self,
         name: &str,
@@ -28,7 +28,7 @@ impl Group {
         for topic in topics {
             let awaited = match joins {
                 Some(joins) => self.awaits(topic, joins),
-                // Members subscribe as before: only the topic can be new.
+                // Subscriptions stay as they were: only the topic can be new.
                 None => !by_operator,
             };
             begun.extend(self.begin_topic(name, topic, awaited, now_ms));
@@ -72,8 +72,8 @@ impl Group {
         new
     }
 
-    /// Number of partitions with a start offset before rule 1 counted them: those that members read, or
-    /// those the topic had at the group's last commit.
+    /// Number of partitions with a start offset before rule 1 counted them. These are the partitions that
+    /// members read, or those the topic had at the group's last commit.
     fn begun_before_rules(&self, topic: &GroupTopic) -> Option<u32> {
         if let Some(known) = self.topics.get(&topic.topic_id) {
             return Some(known.partitions);

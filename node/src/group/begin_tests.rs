@@ -7,13 +7,13 @@ use super::*;
 
 const OTHER: u64 = 8;
 
-/// Start offsets of a member in its partitions, in order; `None` where the member chooses.
+/// Start offsets of a member in its partitions, in order; `None` if the member chooses.
 fn beginnings(bench: &Bench, member_id: &str) -> Vec<Option<u64>> {
     let owned = bench.owned(member_id).into_iter();
     owned.map(|one| one.committed).collect()
 }
 
-/// Lets a member join that names topics or has a pattern; `topics` are those that exist.
+/// Joins a member that names topics or has a pattern; `topics` are those that exist.
 fn join(bench: &mut Bench, told: GroupMember, topics: Vec<GroupTopic>) -> GroupReply {
     bench.apply(group_command::Kind::Joins(MemberJoins {
         member: Some(told),
@@ -31,7 +31,7 @@ fn named(member_id: &str, topics: &[u64]) -> GroupMember {
     }
 }
 
-/// Tells the group that its members read these topics now.
+/// Applies a change of the topics that members read.
 fn find(bench: &mut Bench, member_id: &str, topics: Vec<GroupTopic>, gone: &[u64]) {
     let topic_ids = topics.iter().map(|topic| topic.topic_id).collect();
     bench.apply(group_command::Kind::Topics(TopicsChanged {
@@ -75,7 +75,7 @@ fn a_group_that_meets_a_topic_after_its_growth_begins_where_members_say() {
     };
     join(&mut bench, named("a", &[TOPIC]), vec![grown]);
     assert_eq!(beginnings(&bench, "a"), [None; 3]);
-    // One that subscribes to it later was not waiting for it either.
+    // A later subscriber was not waiting for the topic either.
     let both = vec![topic(TOPIC, 3), topic(OTHER, 1)];
     join(&mut bench, named("a", &[TOPIC, OTHER]), both);
     assert_eq!(beginnings(&bench, "a"), [None; 4]);
@@ -96,7 +96,7 @@ fn a_topic_that_its_members_waited_for_begins_at_0() {
     assert_eq!(beginnings(&found, "a"), [None, Some(0), Some(0)]);
     let group = found.groups.get(GROUP).unwrap();
     assert_eq!(group.missing(&group.members["a"]).count(), 0);
-    // A member that comes back may be the first to say so.
+    // A rejoining member may be the first to name the topic.
     join(&mut bench, told, both);
     assert_eq!(beginnings(&bench, "a"), [None, Some(0), Some(0)]);
 }
@@ -141,7 +141,7 @@ fn before_rules_1_nothing_is_decided_and_what_was_read_then_is_not_begun_again()
     bench.commit("a", &first, 0);
     bench.leave("a");
     bench.older = false;
-    // It grew once more meanwhile: the last position says how many there were.
+    // The topic grew once more meanwhile: the last commit shows how many partitions it had.
     let grown = GroupTopic {
         growths: vec![growth(2, &[0, 0], 3), growth(3, &[0, 0, 0], 4)],
         ..topic(TOPIC, 4)

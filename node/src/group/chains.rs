@@ -1,25 +1,25 @@
-//! Evening out where single moves can't: a member passes a partition of one topic on, and its receiver one of
-//! another topic in turn, until the last has room. An assignment that no such chain improves is as even as
-//! subscriptions allow. The result is the same on every replica: the search goes in order, and its work is
-//! counted, not timed.
+//! Evens out assignments that single moves cannot. Along a chain, each member passes on a partition of one
+//! topic, and its receiver one of another topic, until a receiver has room. An assignment that no such chain
+//! improves is as even as subscriptions allow. The result is the same on every replica: the search goes in
+//! order, and bounds its work by a count, not by time.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::Place;
 use super::assign::Subscribers;
 
-/// Bound of the work for one assignment: members looked at on the way of a chain. What is uneven by then
-/// stays so. The bound is part of rules 1.
+/// Bound of the work for one assignment: members visited in the search for chains. The assignment stays as it
+/// is by then. The bound is part of rules 1.
 pub(super) const STEPS: u64 = 4_000_000;
 
 /// Partitions of each topic that each member has.
 type Held<'a> = BTreeMap<&'a str, BTreeMap<u64, BTreeSet<Place>>>;
 
-/// Member that would give a partition to each member, and its topic.
+/// Member, and its topic, that would give a partition to each member.
 type Givers<'a> = BTreeMap<&'a str, (&'a str, u64)>;
 
-/// Passes partitions on along chains, each from a member with most to one with at least two fewer. Those
-/// that nobody had before are passed on first.
+/// Passes partitions on along chains, each from a member with most to one with at least two fewer. Partitions
+/// that had no owner before are passed on first.
 pub(super) fn even_out<'a>(
     subscribers: &Subscribers<'a>,
     targets: &mut BTreeMap<Place, &'a str>,
@@ -52,20 +52,20 @@ pub(super) fn even_out<'a>(
 
 struct Search<'s, 'a> {
     subscribers: &'s Subscribers<'a>,
-    /// Members from whom no chain improves the assignment, now or after any other chain: all that they reach
-    /// have at most one fewer.
+    /// Members from which no chain improves the assignment, now or after any other chain: all members that
+    /// they reach have at most one partition fewer.
     settled: BTreeSet<&'a str>,
     steps: u64,
 }
 
 impl<'a> Search<'_, 'a> {
-    /// The highest load of a member that is not settled.
+    /// Highest load of a member that is not settled.
     fn most(&self, load: &BTreeMap<&'a str, usize>) -> Option<usize> {
         let open = load.iter().filter(|(id, _)| !self.settled.contains(*id));
         open.map(|(_, count)| *count).max()
     }
 
-    /// The shortest chain from a member with `most`. Without one, all members reached are settled.
+    /// Finds the shortest chain from a member with `most`. If there is none, settles all members reached.
     fn chain(
         &mut self,
         most: usize,
@@ -106,7 +106,7 @@ impl<'a> Search<'_, 'a> {
     }
 }
 
-/// Passes a partition on at each link of the chain that ends with `heir`; returns the member at its
+/// Passes on a partition at each link of the chain that ends with `heir`. Returns the member at its
 /// beginning.
 fn pass_on<'a>(
     heir: &'a str,
@@ -171,7 +171,7 @@ mod tests {
         loads.iter().map(|load| load * load).sum()
     }
 
-    /// The least sum of squares of any assignment, by trying all.
+    /// Finds the least sum of squares of any assignment, by trying all.
     fn best(open: &[Place], subscribers: &Subscribers<'static>, loads: &mut [usize; 4]) -> usize {
         let Some((first, rest)) = open.split_first() else {
             return squares(loads);

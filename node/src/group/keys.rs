@@ -1,5 +1,6 @@
-//! The key space of groups, among the keys of a partition's state: `g` and a group's name, or `o`, a
-//! group's name, a zero byte, a topic's id and a partition's number. No name holds a zero byte.
+//! The key space of groups, among the keys of a partition's state. A group has the key `g` and its name. A
+//! committed offset has the key `o`, the group's name, a zero byte, the topic's id and the partition's
+//! number. No name contains a zero byte.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use ropewalk_raft_store::machine::MachineError;
@@ -11,19 +12,19 @@ const POSITION: u8 = b'o';
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Key<'a> {
-    /// All of a group but its positions.
+    /// State of a group without its committed offsets.
     Group(&'a str),
-    /// One position of a group.
+    /// One committed offset of a group.
     Position(&'a str, Place),
 }
 
-/// Whether a key of a partition's state is a group's.
+/// Returns true if a key of a partition's state belongs to a group.
 pub fn is_key(key: &[u8]) -> bool {
     matches!(key.first(), Some(&GROUP | &POSITION))
 }
 
 impl<'a> Key<'a> {
-    /// The group that it is of.
+    /// Returns the group that the key belongs to.
     pub fn group(self) -> &'a str {
         match self {
             Key::Group(name) | Key::Position(name, _) => name,

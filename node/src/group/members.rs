@@ -1,7 +1,7 @@
-//! What happens to one group: members come and go, partitions are given out and given up.
+//! Membership and assignment of one group: members join and leave, partitions are assigned and given up.
 //!
-//! **A partition has one owner at a time.** Who is to have it gets it only when its owner has given it
-//! up, has left, or was taken it from; from then on no commit of the former owner counts.
+//! **A partition has one owner at a time.** Its next owner gets it only once the former one has given it up,
+//! has left, or has lost it by force. From then on, no commit of the former owner is accepted.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,7 +17,7 @@ use super::assign::{Subscribers, targets};
 use super::{Group, Member, Place, Share, Size, Stamp, Topic};
 
 impl Topic {
-    /// The topic as commands have it.
+    /// Converts the topic to its form in commands.
     pub fn told(&self, topic_id: u64) -> GroupTopic {
         GroupTopic {
             topic_id,
@@ -58,7 +58,7 @@ impl Group {
         changed()
     }
 
-    /// Puts a static member in the place of the one before it of the same name.
+    /// Replaces the former member with the same static name.
     fn replace_instance(&mut self, member: &Member) {
         let (id, instance) = (&member.told.member_id, &member.told.instance_id);
         let former = self
@@ -134,7 +134,7 @@ impl Group {
         changed()
     }
 
-    /// Drops the positions in topics that are no more; returns which.
+    /// Deletes the committed offsets in deleted topics; returns their partitions.
     pub(super) fn forget(&mut self, name: &str, gone_topic_ids: &[u64]) -> Vec<Place> {
         self.begun.retain(|id, _| !gone_topic_ids.contains(id));
         let gone = |place: &&Place| gone_topic_ids.contains(&place.topic_id);
@@ -145,7 +145,7 @@ impl Group {
         gone
     }
 
-    /// Takes in how many partitions topics have; says whether there are more than were known.
+    /// Records the partitions of topics; returns true if a topic has more than before.
     fn learn(&mut self, topics: &[GroupTopic]) -> bool {
         let mut grown = false;
         for told in topics {
@@ -163,7 +163,7 @@ impl Group {
         grown
     }
 
-    /// Decides anew who should own what, and gives out what is free.
+    /// Computes the target assignment again, and assigns free partitions.
     fn rebalance(&mut self, stamp: Stamp) {
         let mut subscribers = Subscribers::new();
         for (id, member) in &self.members {
@@ -207,10 +207,10 @@ impl Group {
         self.give_out();
     }
 
-    /// Gives what nobody owns to whom it should belong; says whether there was any such thing.
+    /// Assigns partitions without an owner to their targets; returns true if there were any.
     ///
-    /// **A partition that a topic gained is given to nobody before all old ones are read up to their
-    /// fences**: up to there they may hold earlier records of its keys.
+    /// **A partition that a topic gained is assigned only once all old ones are read up to their fences.** Up
+    /// to there, they may hold earlier records of its keys.
     pub(super) fn give_out(&mut self) -> bool {
         let mut given = false;
         for (place, share) in &mut self.shares {
@@ -228,10 +228,10 @@ impl Group {
         given
     }
 
-    /// Whether this member may commit this position.
+    /// Checks that a member may commit this offset.
     ///
     /// # Errors
-    /// `NotOwner`, and who owns its partition.
+    /// `NotOwner`, with the owner of the partition.
     pub fn check_owner(&self, member_id: &str, position: &GroupPosition) -> Result<(), WireError> {
         let share = self.shares.get(&Place::from(position));
         let owner = share.and_then(|share| share.owner.as_deref());
@@ -261,7 +261,7 @@ impl Group {
         }
     }
 
-    /// What a member owns, and how far it was read.
+    /// Partitions that a member owns, with their committed offsets.
     pub fn assigned(&self, member_id: &str) -> Vec<Assigned> {
         let own = self
             .shares
@@ -281,7 +281,7 @@ impl Group {
         assigned.collect()
     }
 
-    /// The topics that a member names and that do not exist, as far as the group has heard.
+    /// Topics that a member names and that do not exist, as far as the group knows.
     pub fn missing<'a>(&'a self, member: &'a Member) -> impl Iterator<Item = &'a str> {
         let read = member.topic_ids.iter();
         let read: BTreeSet<&str> = read
@@ -370,15 +370,15 @@ impl Group {
     }
 }
 
-/// The growth that brought a partition.
+/// Returns the growth that added a partition.
 fn growth_of(topic: &Topic, partition: u32) -> Option<&TopicGrowth> {
     let brought =
         |growth: &&TopicGrowth| (growth.from_partitions..growth.to_partitions).contains(&partition);
     topic.growths.iter().find(brought)
 }
 
-/// Whether every old partition was read up to its fence. Partitions that an earlier growth brought wait
-/// for that one's fences in turn.
+/// Returns true if every old partition was read up to its fence. Partitions that an earlier growth added have
+/// waited for that one's fences themselves.
 fn is_read(
     positions: &BTreeMap<Place, GroupPositionState>,
     topic_id: u64,

@@ -1,6 +1,6 @@
-//! Consumer groups as a coordinator's partition keeps them: who is a member, who owns which partition,
-//! and how far each was read. Pure, like every state machine: sessions, streams and clocks are the
-//! coordinator's, which writes here only what came of them.
+//! Consumer groups, as the log of a coordinator's partition defines them: members, owners of partitions, and
+//! committed offsets. Pure, like every state machine. Sessions, streams and clocks belong to the coordinator,
+//! which only writes their results here.
 
 mod assign;
 mod begin;
@@ -31,66 +31,66 @@ use keys::Key;
 pub use keys::is_key;
 pub use size::Size;
 
-/// One partition of a topic, by the topic's id: a topic made anew under the name is another one.
+/// One partition of a topic. The id tells the topic apart from a later one with the same name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
-    /// The topic.
+    /// Id of the topic.
     pub topic_id: u64,
-    /// The partition's number.
+    /// Number of the partition.
     pub partition: u32,
 }
 
-/// The groups of one coordinator's partition.
+/// Groups of one coordinator's partition.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Groups {
     by_name: BTreeMap<String, Group>,
-    /// The sizes of all of them.
+    /// Size of all groups together.
     bytes: u64,
 }
 
 /// One group.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Group {
-    /// Raised whenever who is in it, or what they read, changes.
+    /// Incremented whenever the members, or the topics they read, change.
     pub generation: u64,
-    /// By member id.
+    /// Members by id.
     pub members: BTreeMap<String, Member>,
-    /// What members subscribe to, by topic id.
+    /// Subscribed topics, by id.
     pub topics: BTreeMap<u64, Topic>,
-    /// Who owns what.
+    /// Owner and target of each partition.
     pub shares: BTreeMap<Place, Share>,
-    /// How far each partition was read.
+    /// Committed offset of each partition.
     pub positions: BTreeMap<Place, GroupPositionState>,
     /// Number of partitions of a topic that have a start offset in the group, by topic id. It outlives
     /// members.
     pub begun: BTreeMap<u64, u32>,
-    /// Leader time since when it is idle, if it has no members.
+    /// Leader time since which the group is idle, if it has no members.
     pub used_ms: i64,
-    /// Bytes it takes.
+    /// Size of the group.
     pub size: Size,
 }
 
 /// One member.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Member {
-    /// As it joined.
+    /// Join request of the member.
     pub told: GroupMember,
-    /// How long it may take to give a partition up, in ms.
+    /// Maximum time to give up a partition, in ms.
     pub rebalance_ms: u32,
-    /// What it subscribes to.
+    /// Ids of the subscribed topics.
     pub topic_ids: Vec<u64>,
-    /// The latest of its sessions: what it said in an earlier one may come late.
+    /// Latest session of the member. Requests of an earlier one may arrive late.
     pub session: u64,
 }
 
 /// A topic as the group last knew it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Topic {
-    /// Its name.
+    /// Name of the topic.
     pub name: String,
-    /// How many partitions it has.
+    /// Number of its partitions.
     pub partitions: u32,
-    /// How it came to have them.
+    /// Growths that added partitions.
     pub growths: Vec<TopicGrowth>,
 }
 
@@ -101,19 +101,19 @@ struct Stamp {
     rules: u32,
 }
 
-/// Who owns one partition, and who is to.
+/// Owner and target of one partition.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Share {
-    /// The member that reads it now.
+    /// Member that reads the partition now.
     pub owner: Option<String>,
-    /// The generation in which the owner got it: what its commits must name.
+    /// Generation in which the owner got the partition. Its commits must carry it.
     pub epoch: u64,
-    /// The member that should read it. It gets it once the owner has given it up.
+    /// Member that should read the partition. It becomes the owner once the former one has given it up.
     pub target: Option<String>,
 }
 
 impl Groups {
-    /// One group.
+    /// Returns one group.
     pub fn get(&self, group: &str) -> Option<&Group> {
         self.by_name.get(group)
     }
@@ -125,13 +125,13 @@ impl Groups {
             .map(|(name, group)| (name.as_str(), group))
     }
 
-    /// How many there are.
+    /// Number of groups.
     pub fn count(&self) -> usize {
         self.by_name.len()
     }
 
-    /// Carries a command out; what changes on the disk goes to `effects`. `None` for a command of a
-    /// kind or of rules that a newer build knows.
+    /// Applies a command; changes to stored state go to `effects`. `None` for a command of a kind or of rules
+    /// that only a newer build knows.
     pub fn apply(
         &mut self,
         command: &GroupCommand,
@@ -191,7 +191,7 @@ impl Groups {
         self.get(name).map_or(0, |group| group.size.bytes())
     }
 
-    /// Takes in that a group of this name has another size than before.
+    /// Updates the total size after a change of one group.
     fn resized(&mut self, name: &str, before: u64) {
         let others = self.bytes.saturating_sub(before);
         self.bytes = others + self.bytes_of(name);
@@ -266,7 +266,7 @@ impl Groups {
         if by_operator {
             group.used_ms = stamp.now_ms;
         } else {
-            // Whoever waited for this position, behind a fence, may have its partition now.
+            // A partition that waited for this offset, behind a fence, may now be assigned.
             reply.changed = group.give_out();
         }
         if by_operator || reply.changed {
@@ -275,7 +275,8 @@ impl Groups {
         reply
     }
 
-    /// Why an operator can't move the group's positions. Otherwise the group is there afterwards.
+    /// Returns the reason why an operator cannot change the group's offsets. Otherwise creates the group if
+    /// it does not exist.
     fn refuse_operator(&mut self, name: &str, create: bool, stamp: Stamp) -> Option<WireError> {
         match self.by_name.get(name) {
             Some(group) if !group.members.is_empty() => Some(in_use(
@@ -320,7 +321,7 @@ impl Groups {
         }
     }
 
-    /// Takes up one pair from the disk.
+    /// Loads one stored pair.
     pub fn load(&mut self, key: &[u8], value: &Bytes) -> Result<(), MachineError> {
         let key = Key::decode(key)?;
         let name = key.group();
@@ -340,7 +341,7 @@ impl Groups {
         Ok(())
     }
 
-    /// All pairs there are.
+    /// Writes all pairs to `effects`.
     pub fn store(&self, effects: &mut Vec<Effect>) {
         for (name, group) in self.iter() {
             effects.push(put(Key::Group(name), &group.to_state()));
@@ -351,7 +352,7 @@ impl Groups {
 }
 
 impl Group {
-    /// Writes down everything but its positions.
+    /// Writes the group without its committed offsets.
     fn write(&mut self, name: &str, effects: &mut Vec<Effect>) {
         self.measure(name);
         effects.push(put(Key::Group(name), &self.to_state()));
@@ -407,7 +408,7 @@ fn refused(error: WireError) -> GroupReply {
     }
 }
 
-/// The error of a group that is not there.
+/// Error for a group that does not exist.
 pub fn unknown_group(name: &str) -> WireError {
     WireError::new(
         ErrorCode::UnknownGroup,
@@ -415,7 +416,7 @@ pub fn unknown_group(name: &str) -> WireError {
     )
 }
 
-/// The error of a member whose session has ended.
+/// Error for a member whose session has ended.
 pub fn unknown_member(group: &str, member_id: &str) -> WireError {
     WireError::new(
         ErrorCode::UnknownMember,

@@ -1,5 +1,5 @@
-//! Bytes that groups keep, as a checkpoint of their partition holds them: an upper bound. Offsets, epochs
-//! and times count as if they were as long as they get, so that a position that only moves stays as large.
+//! Upper bound of the bytes that groups take in a checkpoint of their partition. Offsets, epochs and times
+//! count at their maximum length, so that an offset can advance without a change of size.
 
 use std::collections::BTreeMap;
 
@@ -14,36 +14,36 @@ use super::{Group, Groups, Member, Place, Topic};
 
 /// A pair of a checkpoint: tags and lengths of key and value.
 const PAIR_BYTES: u64 = 16;
-/// A group without anything in it, and without its name.
+/// An empty group, without its name.
 const GROUP_BYTES: u64 = 40 + PAIR_BYTES;
-/// A position without its note, and without the group's name.
+/// A committed offset, without its note and the group's name.
 const POSITION_BYTES: u64 = 40 + PAIR_BYTES;
-/// A member without what it told.
+/// A member, without its join request.
 const MEMBER_BYTES: u64 = 32 + PAIR_BYTES;
 /// One topic of a member, by its id.
 const TOPIC_ID_BYTES: u64 = 8;
-/// A topic, without its name and growths, and how many of its partitions have begun.
+/// A topic, without its name and growths, with the number of its partitions that have a start offset.
 const TOPIC_BYTES: u64 = 32 + PAIR_BYTES;
-/// A share, without the members it names.
+/// An assignment of one partition, without the members it names.
 const SHARE_BYTES: u64 = 32 + PAIR_BYTES;
 
-/// The size of one group, kept up as it changes.
+/// Size of one group, updated as it changes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Size {
-    /// Of all positions.
+    /// Bytes of all committed offsets.
     pub positions: u64,
-    /// Of everything else, as of its last change.
+    /// Bytes of everything else, as of its last change.
     pub rest: u64,
 }
 
 impl Size {
-    /// Of all of it.
+    /// Bytes of the whole group.
     pub fn bytes(self) -> u64 {
         self.positions + self.rest
     }
 }
 
-/// The size of one position of a group.
+/// Size of one committed offset of a group.
 pub(super) fn of_position(group: &str, note: &str) -> u64 {
     POSITION_BYTES + group.len() as u64 + note.len() as u64
 }
@@ -66,18 +66,19 @@ fn of_told(topic: &GroupTopic) -> u64 {
     of_topic(&topic.name, growths)
 }
 
-/// The size of a share of a group whose longest member id has so many bytes: it names two at most.
+/// Size of one partition's assignment in a group whose longest member id has this many bytes. It names at
+/// most two members.
 fn of_share(longest: u64) -> u64 {
     SHARE_BYTES + 2 * longest
 }
 
 impl Groups {
-    /// The size of all groups together.
+    /// Size of all groups together.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// Bytes that a command adds to a group at most.
+    /// Maximum bytes that a command adds to a group.
     pub fn growth(&self, name: &str, kind: &Kind) -> u64 {
         match kind {
             Kind::Joins(joins) => self.grown(name, |group| group.growth_by_join(name, joins)),
@@ -87,7 +88,7 @@ impl Groups {
         }
     }
 
-    /// Bytes that positions add to a group at most.
+    /// Maximum bytes that a commit adds to a group.
     pub fn growth_by_commit(&self, name: &str, committed: &PositionsCommitted) -> u64 {
         self.grown(name, |group| group.growth_by_commit(name, committed))
     }
@@ -101,7 +102,7 @@ impl Groups {
 }
 
 impl Group {
-    /// Measures everything but the positions.
+    /// Measures everything but the committed offsets.
     pub(super) fn measure(&mut self, name: &str) {
         let members = self.members.values();
         let members = members.map(|member| of_member(&member.told, member.topic_ids.len()));
@@ -146,7 +147,7 @@ impl Group {
         topics.sum::<u64>() + members.sum::<u64>()
     }
 
-    /// A topic that may be new here, or may have more partitions than it had.
+    /// Growth by a topic that may be new here, or may have more partitions than before.
     fn growth_by_topic(&self, name: &str, topic: &GroupTopic, longest: u64) -> u64 {
         let known = self.topics.get(&topic.topic_id);
         let more = of_told(topic).saturating_sub(known.map_or(0, of_known));
@@ -155,7 +156,7 @@ impl Group {
         more + of_share(longest) * u64::from(shares) + self.growth_by_begun(name, topic)
     }
 
-    /// Partitions of a topic that the group may be given a position in.
+    /// Growth by the start offsets that the group may get in a topic.
     fn growth_by_begun(&self, name: &str, topic: &GroupTopic) -> u64 {
         let begun = self.begun.get(&topic.topic_id).copied();
         let recorded = begun.map_or(TOPIC_BYTES, |_| 0);
@@ -175,7 +176,7 @@ impl Group {
     }
 
     fn growth_by_commit(&self, name: &str, committed: &PositionsCommitted) -> u64 {
-        // Of one place that is named twice, the last word counts.
+        // If a commit names a partition twice, the last offset counts.
         let notes = committed.positions.iter();
         let notes: BTreeMap<Place, &str> = notes
             .map(|position| (Place::from(position), position.note.as_str()))
@@ -188,7 +189,7 @@ impl Group {
         after.saturating_sub(before) + begun
     }
 
-    /// True if a position would be larger than it is.
+    /// True if the new offset would take more bytes than the stored one.
     pub fn grows_by(&self, position: &GroupPosition) -> bool {
         let known = self.positions.get(&Place::from(position));
         known.is_none_or(|known| position.note.len() > known.note.len())

@@ -1,4 +1,4 @@
-//! Sizes of groups: what is counted, and what a command is said to add.
+//! Sizes of groups: the measured bytes, and the predicted growth of each command.
 
 use ropewalk_proto::v1::{GroupTopic, MemberJoins};
 
@@ -21,7 +21,7 @@ fn joins(member_id: &str, topics: Vec<GroupTopic>) -> group_command::Kind {
     })
 }
 
-/// Positions in the first partitions that a member owns.
+/// Commits in the first partitions that a member owns.
 fn commits(
     bench: &Bench,
     member_id: &str,
@@ -44,7 +44,7 @@ fn commits(
     })
 }
 
-/// Applies a command, after a look at what it is said to add.
+/// Applies a command; returns its predicted growth and the actual one.
 fn apply(bench: &mut Bench, kind: group_command::Kind) -> (u64, u64) {
     let before = bench.groups.bytes();
     let said = bench.groups.growth(GROUP, &kind);

@@ -9,15 +9,15 @@ use super::*;
 pub(super) const GROUP: &str = "billing";
 pub(super) const TOPIC: u64 = 7;
 
-/// Groups, and a copy that knows only what was written down.
+/// Groups, checked after each command against a copy loaded from their writes.
 #[derive(Default)]
 pub(super) struct Bench {
     pub(super) groups: Groups,
     disk: BTreeMap<Bytes, Bytes>,
     now_ms: i64,
-    /// In which members speak.
+    /// Session that members' commands carry.
     session: u64,
-    /// Commands are of before rules 1.
+    /// True for commands from before rules 1.
     pub(super) older: bool,
 }
 
@@ -56,7 +56,7 @@ impl Bench {
         reply
     }
 
-    /// Nobody who is not in the group owns anything, and what is owned by nobody is meant for nobody.
+    /// Checks that owners and targets are members of the group.
     fn check_owners(&self) {
         let Some(group) = self.groups.get(GROUP) else {
             return;
@@ -91,7 +91,7 @@ impl Bench {
         self.join_as(member_id, "", 4)
     }
 
-    /// A node tells that the topic has grown, and the one member reads all of it.
+    /// Applies a growth of the topic; member `a` reads all of it.
     pub(super) fn grow(&mut self, growths: Vec<TopicGrowth>) {
         let partitions = growths.last().map_or(0, |growth| growth.to_partitions);
         let grown = GroupTopic {
@@ -167,7 +167,7 @@ pub(super) fn topic(topic_id: u64, partitions: u32) -> GroupTopic {
     }
 }
 
-/// A growth with a fence at each of these offsets, from the first partition on.
+/// Builds a growth with a fence at each of these offsets, from the first partition on.
 pub(super) fn growth(ring_version: u32, fences: &[u64], to_partitions: u32) -> TopicGrowth {
     let fences = fences.iter().zip(0..);
     let fences: Vec<Fence> = fences
@@ -376,7 +376,7 @@ fn a_node_that_lags_makes_no_topic_smaller_and_no_fence_forgotten() {
     let mut bench = Bench::default();
     bench.join_as("a", "", 2);
     bench.grow(vec![growth(2, &[10, 20], 4)]);
-    // It knows of the topic as it was before.
+    // This node knows the topic as it was before the growth.
     bench.join_as("b", "", 2);
     let group = bench.groups.get(GROUP).unwrap();
     assert_eq!(group.shares.len(), 4);

@@ -1,5 +1,5 @@
-//! Topics, leaders and nodes at an operator's wish. Any node takes these calls and sends each on to
-//! where it can be carried out.
+//! Calls of operators about topics, leaders and nodes. Any node accepts these calls, and forwards each to the
+//! node that can carry it out.
 
 use std::time::Duration;
 
@@ -17,13 +17,13 @@ use super::{Serving, metadata};
 use crate::cluster::settings;
 use crate::cluster::view::{ClusterView, TopicView, unknown_topic};
 
-/// How long a change of the metadata may take to reach the node that was asked for it.
+/// Maximum time until the node that handled a metadata change sees the change itself.
 const VISIBLE_WITHIN: Duration = Duration::from_secs(5);
-/// Time for which the creation of a topic waits for its partitions to have leaders.
+/// Maximum time that the creation of a topic waits for its partitions to have leaders.
 const LED_WITHIN: Duration = Duration::from_secs(5);
-/// Interval between two checks of them.
+/// Interval between two checks for them.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
-/// Bound of a call sent on to another node.
+/// Timeout of a call forwarded to another node.
 const FORWARD_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(super) async fn create_topic(
@@ -42,8 +42,8 @@ pub(super) async fn create_topic(
     led(serving, &name).await
 }
 
-/// The bound on replicas that a command carries. Older nodes would ignore it, so it is left out while there
-/// are any.
+/// Bound on replicas that a command carries. Older nodes would ignore it, so it is left out while the cluster
+/// has any.
 fn replicas_bound(serving: &Serving) -> u32 {
     match serving.cluster.view().borrow().understood >= SETTINGS_SINCE_VERSION {
         true => serving.limits.replicas_per_node,
@@ -74,8 +74,8 @@ pub(super) async fn alter_topic(
     Ok(info)
 }
 
-/// The command that carries the changes. Until every node merges them when it is applied it carries all
-/// settings, merged here: then the later of two changes at a time undoes the earlier.
+/// Builds the command with the changes. It carries all settings, merged here, until every node can merge
+/// changes while it applies them. In such a cluster, the later of two concurrent changes undoes the earlier.
 fn alteration(
     view: &ClusterView,
     topic: &TopicView,
@@ -161,7 +161,7 @@ pub(super) async fn set_node_state(
     Ok(())
 }
 
-/// Only the leader can hand over; another node sends the call on to it, once.
+/// Transfers leadership. Only the leader can do so; any other node forwards the call to it, once.
 pub(super) async fn transfer_leader(
     serving: &Serving,
     request: v1::TransferLeaderRequest,
@@ -194,8 +194,8 @@ pub(super) async fn transfer_leader(
     }
 }
 
-/// Waits until every partition of a new topic has a leader, within a bound. Those that have none by then
-/// show it in the answer.
+/// Waits, for a bounded time, until every partition of a new topic has a leader. The answer shows partitions
+/// that still have none.
 async fn led(serving: &Serving, name: &str) -> Result<v1::TopicInfo, WireError> {
     let deadline = Instant::now() + LED_WITHIN;
     loop {
@@ -208,12 +208,12 @@ async fn led(serving: &Serving, name: &str) -> Result<v1::TopicInfo, WireError> 
     }
 }
 
-/// Waits until this node's own view has the topic, so that what follows on this connection sees it.
+/// Waits until this node's own view has the topic, so that later calls on this connection see it.
 async fn visible(serving: &Serving, name: &str) -> Result<v1::TopicInfo, WireError> {
     seen(serving, name, |_| true).await
 }
 
-/// Waits until this node's own view has the topic as it is to be.
+/// Waits until this node's own view has the topic in the expected state.
 async fn seen(
     serving: &Serving,
     name: &str,
@@ -237,7 +237,7 @@ async fn seen(
     Ok(metadata::topic_info(serving, topic))
 }
 
-/// Refuses to touch the cluster's own topics.
+/// Refuses calls on the cluster's internal topics.
 pub(super) fn check_internal(topic: &str) -> Result<(), WireError> {
     if !is_internal(topic) {
         return Ok(());

@@ -1,29 +1,29 @@
-//! Who is told which address of a node: a client that came in by the external listener can't reach the
-//! one that nodes use among themselves.
+//! The address of a node that a client gets. A client of the external listener cannot reach the addresses
+//! that nodes use among themselves.
 //!
-//! Every answer leaves through here with the addresses its client can use; inside the node there is
-//! only the one of its own kind.
+//! Every answer passes through here, and leaves with the addresses that its client can use. Everything inside
+//! the node knows only the internal address.
 
 use futures_util::TryStreamExt;
 use ropewalk_proto::v1;
 
 use super::AnswerStream;
 
-/// By which listener the clients of a service came.
+/// Listener through which the clients of a service connect.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Audience {
     Inside,
     Outside,
 }
 
-/// An answer on a stream, which may say why not, and who leads.
+/// An answer on a stream that may carry an error with the leader.
 pub(super) trait Redirects {
     fn error(&mut self) -> Option<&mut v1::Error>;
 }
 
 impl Audience {
-    /// Puts the address there that this audience reaches the node at, if there is one: an address that
-    /// leads nowhere, or somewhere else, is worse than none.
+    /// Replaces the node's address by the one that this audience can reach. Returns `None` if there is no
+    /// such address, because a wrong address is worse than none.
     pub(super) fn reach(self, mut node: v1::NodeInfo) -> Option<v1::NodeInfo> {
         match self {
             Audience::Inside => Some(node),
@@ -35,7 +35,7 @@ impl Audience {
         }
     }
 
-    /// Does so in every answer of a stream.
+    /// Replaces the leader's address in every answer of a stream.
     pub(super) fn redirect<T: Redirects + 'static>(
         self,
         answers: AnswerStream<T>,

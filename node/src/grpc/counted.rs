@@ -1,5 +1,5 @@
-//! Counts the answers of the client service: those to single calls, and those that refuse a stream.
-//! What is answered within a stream, the stream counts itself.
+//! Counts the answers of the client service: those to unary calls, and those that refuse a stream. A stream
+//! counts the answers within it itself.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -15,7 +15,7 @@ use tower::Service;
 
 use crate::metrics::{Metrics, Rpc};
 
-/// A service whose answers are counted.
+/// A service that counts its answers.
 #[derive(Debug, Clone)]
 pub struct Counted<S> {
     inner: S,
@@ -63,8 +63,7 @@ where
     }
 }
 
-/// The error of an answer. A refusal has its status in the headers, where nothing follows; what follows
-/// is an answer.
+/// Returns the error of an answer. A refusal has its status in the headers and no body; a body is an answer.
 fn error(response: &Response<Body>) -> Option<ErrorCode> {
     let status = Status::from_header_map(response.headers())?;
     (status.code() != tonic::Code::Ok).then(|| WireError::from(&status).code)

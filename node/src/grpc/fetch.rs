@@ -1,4 +1,4 @@
-//! Batches to readers, and the offsets of positions and times.
+//! Batches for readers, and offset lookups by position and time.
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -19,13 +19,13 @@ use crate::guard::{Held, Outbox, Room};
 use crate::metrics::Rpc;
 use crate::partition::{FetchSpec, Fetched, LEAST_READ_BYTES, Partition, Position};
 
-/// Fetches under way on one stream. Each holds at most `fetch_bytes` of memory.
+/// Fetches in flight on one stream. Each holds at most `fetch_bytes` of memory.
 const STREAM_FETCHES: usize = 64;
 
-/// An answer on its way, and the room it has until it is sent.
+/// An answer, and the room that it holds until it is sent.
 type Answer = (Result<v1::FetchResponse, Status>, Option<Held>);
 
-/// Serves one fetch stream: one answer a request, each as soon as it is ready.
+/// Serves one fetch stream: one answer per request, each as soon as it is ready.
 pub(super) fn stream(
     service: Service,
     request: Request<Streaming<v1::FetchRequest>>,
@@ -63,13 +63,13 @@ async fn serve(
                     let room = (service.guard.answers(), caller.clone());
                     waiting.push(fetch(serving, room, &last, request));
                 }
-                // The reader is gone, or sent what is refused: what still waits for records has nobody to
-                // go to.
+                // The reader is gone, or sent a refused message: the answers of waiting fetches no longer
+                // have a receiver.
                 Some(Err(status)) => {
                     let _ = answers.send((Err(status), None)).await;
                     return;
                 }
-                // It has nothing more to ask, and waits for its answers.
+                // The reader asks for nothing more, but still waits for its answers.
                 None => open = false,
             },
             Some(answer) = waiting.next() => {
@@ -106,12 +106,12 @@ async fn fetch(
     }
 }
 
-/// Counts what a reader is sent.
+/// Counts the records and bytes that a reader gets.
 fn count(partition: &Partition, fetched: &Fetched) {
     let (mut records, mut bytes) = (0, 0);
     for (.., batch) in &fetched.batches {
         bytes += batch.len() as u64;
-        // Of a batch only the header is looked at.
+        // Only the header of a batch is read.
         let count = BatchView::trusted(batch.clone()).map_or(0, |batch| batch.record_count());
         records += u64::from(count.unsigned_abs());
     }
@@ -135,7 +135,7 @@ async fn try_fetch(
         max_wait: Duration::from_millis(max_wait_ms),
         last_epoch: request.leader_epoch,
     };
-    // One batch comes even if it is larger.
+    // One batch is returned even if it is larger.
     let batch_bytes = serving.batch_bytes(&request.topic);
     let bytes = spec.max_bytes.max(LEAST_READ_BYTES).max(batch_bytes);
     let hold = || room.hold(bytes, caller.clone());

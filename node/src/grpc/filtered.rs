@@ -1,4 +1,4 @@
-//! Filters in fetches: read once a stream, and applied with the node's other work in mind.
+//! Filters in fetches: compiled once per stream, and applied so that the node's other work is not held up.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,15 +16,15 @@ use crate::filter::{Budget, Filter, Origin, Outcome, unreadable};
 use crate::partition::Fetched;
 use crate::unpack::UnpackError;
 
-/// How long a fetch waits for its turn, before its reader is told to come back later.
+/// Maximum time that a fetch waits for its turn. After that its reader must retry later.
 const TURN_WITHIN: Duration = Duration::from_secs(2);
 
-/// The filter last used on a stream: a reader always sends the same one.
+/// Filter last used on a stream: a reader always sends the same one.
 #[derive(Debug, Default)]
 pub(super) struct LastFilter(Mutex<Option<Arc<Filter>>>);
 
 impl LastFilter {
-    /// The filter of a request, if it has one.
+    /// Returns the filter of a request, if it has one.
     ///
     /// # Errors
     /// `InvalidFilter`.
@@ -43,12 +43,12 @@ impl LastFilter {
     }
 }
 
-/// Leaves in an answer to a fetch from `from` on what the filter wants. The answer is the offset to read
-/// on from.
+/// Removes batches from the answer to a fetch from offset `from` that the filter does not select. Returns the
+/// next offset to read from.
 ///
 /// # Errors
-/// `CorruptBatch`, `FilterTooCostly` and `Overloaded`, if that is so right at the beginning: else the next fetch says
-/// it, and this one is short.
+/// `CorruptBatch`, `FilterTooCostly` and `Overloaded`, if the first batch fails. A later failure ends this
+/// answer early, and the next fetch reports it.
 pub(super) async fn apply(
     serving: &Serving,
     filter: &Filter,
@@ -83,7 +83,7 @@ pub(super) async fn apply(
     Ok(next)
 }
 
-/// Filters one batch, in a turn of its own, so that others have theirs.
+/// Filters one batch in a turn of its own, so that other work gets its turns.
 async fn one(
     serving: &Serving,
     filter: &Filter,
@@ -114,7 +114,7 @@ fn overloaded() -> WireError {
     )
 }
 
-/// Says whether a filter can be used.
+/// Checks whether a filter can be used.
 ///
 /// # Errors
 /// `InvalidFilter`.

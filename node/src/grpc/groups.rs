@@ -1,5 +1,6 @@
-//! Consumer groups: a member's session as a stream, and what operators ask. Any node takes an operator's
-//! call and sends it on to the group's coordinator; a member must ask there itself.
+//! Consumer groups: a member's session as a stream, and the calls of operators. Any node accepts an
+//! operator's call and forwards it to the group's coordinator. A member must connect to the coordinator
+//! itself.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,19 +21,19 @@ use super::{AnswerStream, Service, Serving};
 use crate::coordinator::Session;
 use crate::metrics::{Metrics, Rpc};
 
-/// How long a member may take to say who it is.
+/// Maximum time between the opening of a session and the member's join request.
 const JOIN_WITHIN: Duration = Duration::from_secs(10);
-/// Bound of a call sent on to another node.
+/// Timeout of a call forwarded to another node.
 const FORWARD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The way back to a member, on which every answer counts.
+/// Answer channel to a member, which counts every answer.
 struct Answers {
     to: mpsc::Sender<Result<v1::GroupResponse, Status>>,
     metrics: Arc<Metrics>,
 }
 
 impl Answers {
-    /// Sends one; says whether the member is still there.
+    /// Sends one answer; returns false if the member is gone.
     async fn send(&self, answer: v1::GroupResponse) -> bool {
         let code = match &answer.kind {
             Some(group_response::Kind::Error(error)) => Some(ErrorCode::from_number(error.code)),
@@ -42,8 +43,8 @@ impl Answers {
         self.to.send(Ok(answer)).await.is_ok()
     }
 
-    /// Ends the session of a member that sent what is refused, or is gone. A member that takes no answers
-    /// is not waited for. Not counted: most of those are members that went without a word.
+    /// Ends the session of a member that sent a refused message, or is gone. Does not wait for a member that
+    /// reads no answers. Not counted: most such members disconnected without a leave request.
     fn refuse(&self, status: Status) {
         let _ = self.to.try_send(Err(status));
     }
@@ -97,7 +98,7 @@ async fn serve(serving: &Serving, mut requests: Streaming<v1::GroupRequest>, ans
             },
             changed = session.changed() => match changed {
                 Ok(assignment) => response(0, group_response::Kind::Assignment(assignment)),
-                // The session is over; the member must know why.
+                // The session is over; the member must learn the reason.
                 Err(error) => {
                     let last = failed(0, at_home(serving, &session, error));
                     answers.send(last).await;
@@ -252,7 +253,8 @@ pub(super) async fn delete(
     }
 }
 
-/// The node that coordinates a group, if another one does; a call is sent on once.
+/// Returns a client of the group's coordinator if that is another node. A forwarded call is not forwarded
+/// again.
 async fn elsewhere<T>(
     serving: &Serving,
     group: &str,

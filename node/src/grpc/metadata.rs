@@ -1,5 +1,5 @@
-//! What the cluster looks like to a client: the metadata group's view, joined with what the
-//! leaders last reported of themselves.
+//! The cluster's metadata as clients see it: the metadata group's view, joined with the last reports of the
+//! leaders.
 
 use std::collections::BTreeSet;
 
@@ -18,7 +18,7 @@ pub(super) fn metadata(serving: &Serving, request: v1::MetadataRequest) -> v1::M
     }
 }
 
-/// The named topics that exist, each once, or all of them where none is named.
+/// Returns the named topics that exist, each once; without names, all topics.
 pub(super) fn topics(serving: &Serving, names: &[String]) -> Vec<v1::TopicInfo> {
     let view = serving.cluster.view().borrow().clone();
     if names.is_empty() {

@@ -1,5 +1,5 @@
-//! What clients see: one file a family of calls. Requests are checked and routed here; what they
-//! mean is decided in `partition/` and `cluster/`.
+//! The client API: one file per family of calls. This room checks and routes requests; `partition/` and
+//! `cluster/` decide what they mean.
 
 mod admin;
 mod audience;
@@ -33,14 +33,14 @@ use crate::peer::Peers;
 use audience::Audience;
 use counted::Counted;
 
-/// The most bytes of one request, whatever `request_bytes` is set to. The guard decides what a call may have
-/// before that.
+/// Maximum bytes of one request, whatever the value of `request_bytes`. The guard has checked the bound of
+/// the call before that.
 const MAX_REQUEST_BYTES: usize = 33 << 20;
 
 type AnswerStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
-/// The client service. It answers `NotServing` until the node has joined its cluster, and once the
-/// cluster has gone on without it.
+/// The client service. It answers `NotServing` until the node has joined its cluster, and after the cluster
+/// has removed the node.
 #[derive(Debug, Clone)]
 pub struct Service {
     serving: Arc<OnceLock<Serving>>,
@@ -49,27 +49,27 @@ pub struct Service {
     audience: Audience,
 }
 
-/// What the service serves from, once there is a cluster.
+/// Parts of a node that calls are served from, once it has joined its cluster.
 #[derive(Debug)]
 pub struct Serving {
-    /// What the cluster is.
+    /// Metadata of the cluster.
     pub cluster: Cluster,
-    /// The replicas on this node.
+    /// Replicas on this node.
     pub partitions: Partitions,
-    /// The consumer groups whose partitions this node leads.
+    /// Consumer groups whose partitions this node leads.
     pub coordinator: Coordinator,
-    /// The way to other nodes, for the calls that are forwarded.
+    /// Channels to other nodes, for forwarded calls.
     pub peers: Peers,
     /// Bounds.
     pub limits: Limits,
-    /// Producer ids taken from the metadata group and not given out yet.
+    /// Producer ids taken from the metadata group and not yet assigned.
     pub producer_ids: producers::ProducerIds,
-    /// How `Publish` chooses partitions.
+    /// Partitioner of `Publish`.
     pub router: publish::Router,
 }
 
 impl Service {
-    /// A service that has nothing to serve from yet.
+    /// Creates a service that cannot serve yet.
     pub fn new(metrics: Arc<Metrics>, guard: Guard) -> Service {
         Service {
             serving: Arc::default(),
@@ -79,7 +79,7 @@ impl Service {
         }
     }
 
-    /// The same service, for clients that reach nodes at their external addresses.
+    /// Returns the same service for clients that reach nodes at their external addresses.
     pub fn for_outside(&self) -> Service {
         Service {
             audience: Audience::Outside,
@@ -87,7 +87,7 @@ impl Service {
         }
     }
 
-    /// The tonic service.
+    /// Builds the tonic service.
     pub fn server(&self) -> Counted<Guarded<RopewalkServer<Service>>> {
         let server = RopewalkServer::new(self.clone())
             .max_decoding_message_size(MAX_REQUEST_BYTES)
@@ -119,7 +119,7 @@ impl Service {
 }
 
 impl Serving {
-    /// The local replica of a partition of the topic with this name, and this id if it is not 0.
+    /// Returns the local replica of a partition of the topic with this name, and with this id unless it is 0.
     fn local(
         &self,
         topic: &str,
@@ -144,7 +144,7 @@ impl Serving {
         })
     }
 
-    /// The most bytes of one batch of a topic; 0 if there is no such topic.
+    /// Maximum bytes of one batch of a topic; 0 if the topic does not exist.
     fn batch_bytes(&self, topic: &str) -> usize {
         let view = self.cluster.view();
         let view = view.borrow();
@@ -152,7 +152,7 @@ impl Serving {
         topic.map_or(0, |topic| topic.settings.max_batch_bytes as usize)
     }
 
-    /// An error as it travels inside a stream, with the leader where that helps.
+    /// Converts an error for use inside a stream, with the leader if that helps the client.
     fn stream_error(&self, topic: &str, partition: u32, error: WireError) -> v1::Error {
         let not_leader = error.code == ErrorCode::NotLeader;
         let mut wire = v1::Error::from(error);
@@ -170,7 +170,7 @@ impl Serving {
     }
 }
 
-/// The code of an error inside a stream.
+/// Returns the code of an error inside a stream.
 fn code(error: &Option<v1::Error>) -> Option<ErrorCode> {
     let error = error.as_ref()?;
     Some(ErrorCode::from_number(error.code))

@@ -1,4 +1,4 @@
-//! Batches from producers: checked, proposed in the order they came, answered as they commit.
+//! Batches from producers: checked, proposed in order of arrival, answered as they commit.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -18,8 +18,8 @@ use super::{AnswerStream, Service, Serving, admin, trace};
 use crate::metrics::Rpc;
 use crate::partition::{Appended, Ticket};
 
-/// Serves one produce stream: one answer a request. At most `stream_inflight` requests are under
-/// way; past that the stream is not read, and the client's own flow control holds it back.
+/// Serves one produce stream: one answer per request. At most `stream_inflight` requests are in flight. Past
+/// that the stream is not read, and the client's own flow control holds it back.
 pub(super) fn stream(
     service: Service,
     requests: Streaming<v1::ProduceRequest>,
@@ -39,7 +39,7 @@ async fn serve(
     };
     let metrics = &service.metrics;
     let mut waiting = FuturesUnordered::new();
-    // One at a time, so that none overtakes another. Meanwhile earlier ones are answered.
+    // One batch at a time, so that none overtakes another. Meanwhile earlier batches are answered.
     let mut beginning = pin!(Fuse::terminated());
     let mut open = true;
     let mut refused = None;
@@ -53,7 +53,7 @@ async fn serve(
                 None => open = false,
             },
             answer = &mut beginning, if !beginning.is_terminated() => waiting.push(answer),
-            // The producer is gone: what is not proposed yet has nobody to be answered to.
+            // The producer is gone: a batch that is not proposed yet no longer has a receiver for its answer.
             () = answers.closed() => return,
             Some(answered) = waiting.next() => {
                 let Answered { response, arrived, known } = answered;
@@ -69,20 +69,20 @@ async fn serve(
         }
     }
     if let Some(status) = refused {
-        // All that was read is answered by now: this is about the message that was not.
+        // All accepted requests are answered by now; this status is about the refused one.
         let _ = answers.send(Err(status)).await;
     }
 }
 
-/// An answer, and when its batch came and was done with.
+/// An answer, with the times at which its batch arrived and was committed.
 struct Answered {
     response: v1::ProduceResponse,
     arrived: Instant,
-    /// `None` if it was not written.
+    /// `None` if the batch was not written.
     known: Option<Instant>,
 }
 
-/// Proposes one batch now, so that the log's order is the stream's, and leaves its answer for later.
+/// Proposes one batch now, so that log order is stream order, and returns its later answer.
 async fn begin(serving: &Serving, request: v1::ProduceRequest) -> impl Future<Output = Answered> {
     let arrived = Instant::now();
     let request_id = request.request_id;
@@ -124,7 +124,7 @@ async fn propose(serving: &Serving, request: v1::ProduceRequest) -> Result<Ticke
     } = &request;
     let partition: Arc<_> = serving.local(topic, *topic_id, *partition)?;
     serving.check_producer(&request.batch).await?;
-    // Whether the ring is too old is told by the log: the batch may be there already.
+    // The log decides whether the ring is too old: the batch may already be in it.
     partition.propose(request.ring_version, request.batch).await
 }
 

@@ -1,4 +1,5 @@
-//! Ids and epochs for producers: taken from the metadata group, and told from those that nobody was given.
+//! Ids and epochs for producers. They come from the metadata group, and this node refuses ids that nobody
+//! allocated.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -14,17 +15,17 @@ use tokio::time::Instant;
 use super::Serving;
 use crate::cluster::LAST_PRODUCER_EPOCH;
 
-/// Producer ids a node takes from the metadata group at a time.
+/// Producer ids that a node takes from the metadata group at a time.
 const PRODUCER_ID_BLOCK: u64 = 1_000;
-/// Renewals that a node has under way at the metadata group; others wait.
+/// Renewals that a node has in flight at the metadata group; others wait.
 const RENEWALS_AT_ONCE: usize = 16;
-/// A node asks the metadata group this often at most whether an id was given out that it has not heard of.
+/// Minimum interval between a node's questions to the metadata group about unknown ids.
 const ASK_EVERY: Duration = Duration::from_millis(250);
 
-/// The ids of producers, as far as a node knows them.
+/// Producer ids known to a node.
 #[derive(Debug)]
 pub struct ProducerIds {
-    /// A block of ids to give out.
+    /// Block of ids left to assign.
     block: Mutex<Range<u64>>,
     renewals: Semaphore,
     heard: Mutex<Heard>,
@@ -40,16 +41,16 @@ impl Default for ProducerIds {
     }
 }
 
-/// The last answer of the metadata group's leader.
+/// Last answer of the metadata group's leader.
 #[derive(Debug, Default)]
 struct Heard {
-    /// Ids from here on were given to nobody.
+    /// Lowest id that was not allocated yet.
     next_id: u64,
     /// Time of the question.
     asked: Option<Instant>,
 }
 
-/// Gives a new producer its id, or an old one its next epoch, which fences its earlier life.
+/// Gives a new producer its id, or a known one its next epoch, which fences its earlier instance.
 pub(super) async fn init_producer(
     serving: &Serving,
     request: v1::InitProducerRequest,
@@ -96,7 +97,7 @@ async fn renew(
     }
 }
 
-/// As long as a node of the cluster could not apply a renewal, epochs are counted on from what callers say.
+/// Derives the next epoch from the caller's own. Used while any node of the cluster cannot apply a renewal.
 async fn renew_here(
     serving: &Serving,
     request: v1::InitProducerRequest,
@@ -139,8 +140,8 @@ fn unexpected() -> WireError {
 }
 
 impl Serving {
-    /// Refuses a batch of a producer whose id was never given out: whoever makes ids up could push what
-    /// partitions remember of others out.
+    /// Refuses a batch whose producer id was never allocated. A client with invented ids could evict the
+    /// state that partitions keep of other producers.
     pub(super) async fn check_producer(&self, batch: &Bytes) -> Result<(), WireError> {
         let Some(id) = BatchView::unchecked_producer_id(batch) else {
             return Ok(());
@@ -152,8 +153,8 @@ impl Serving {
         }
     }
 
-    /// Asks the metadata group's leader, since this node may only be behind. An allocation says it, and costs
-    /// an id. One answer serves all who waited for it.
+    /// Asks the metadata group's leader, since this node may only lag behind. The question is an allocation,
+    /// and costs an id. One answer serves all callers that waited for it.
     async fn ask_for(&self, id: u64) -> Result<(), WireError> {
         let arrived = Instant::now();
         let mut heard = self.producer_ids.heard.lock().await;

@@ -1,5 +1,5 @@
-//! One record at a time, for callers without a batching client: any node takes it, chooses the
-//! partition, and sends it on to the leader.
+//! Single records, for callers without a batching client. Any node accepts them, chooses the partition, and
+//! forwards them to the leader.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,19 +20,19 @@ use tracing::{Instrument, Span};
 use super::{Serving, admin, trace};
 use crate::cluster::view::TopicView;
 
-/// Marks a call that one node sends on to another; it is not sent on a second time.
+/// Marks a call that one node forwards to another; it is not forwarded a second time.
 pub(super) const FORWARDED: &str = "ropewalk-forwarded";
-/// Time for which a record waits until this node has heard of its topic's next ring, or of the topic that
-/// has taken the name.
+/// Maximum time that a record waits until this node learns of its topic's next ring, or of the topic that
+/// took over the name.
 const RING_WITHIN: Duration = Duration::from_secs(10);
 const RING_RETRY: Duration = Duration::from_millis(50);
-/// Bound of a call sent on to another node.
+/// Timeout of a call forwarded to another node.
 const FORWARD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Mappings kept; past that others make room.
+/// Maximum number of cached mappings; further ones evict others.
 const MAPPINGS: usize = 64;
 
-/// The mappings of keys to partitions in use, kept since building a ring is not cheap.
+/// Mappings of keys to partitions in use, cached since a ring is costly to build.
 #[derive(Debug, Default)]
 pub struct Router {
     mappings: Mutex<BTreeMap<(i32, u32), Arc<Partitioner>>>,
@@ -107,7 +107,7 @@ async fn publish_until_routed(
     }
 }
 
-/// True for a record that is nowhere, because a node has yet to hear of its ring or topic.
+/// True for a record that was not written because a node has yet to learn of its ring or topic.
 fn is_early(serving: &Serving, record: &v1::PublishRequest, error: &WireError) -> bool {
     match error.code {
         ErrorCode::StaleRing => record.partition.is_none() && record.key.is_some(),
@@ -129,7 +129,7 @@ async fn publish_once(
 ) -> Result<v1::PublishResponse, WireError> {
     let view = serving.cluster.view().borrow().clone();
     let topic = view.meant(&record.topic, record.topic_id)?;
-    // The partition is one of this topic, wherever the record is sent on to.
+    // The partition belongs to this topic, on whichever node the record is written.
     record.topic_id = topic.id.0;
     let number = match record.partition {
         Some(number) => number,

@@ -1,5 +1,5 @@
-//! The broker's part of a trace: spans for what comes with a context that is sampled. What comes without
-//! one costs nothing. A context is never looked for inside a batch.
+//! The broker's part of a trace: spans for requests that carry a sampled context. Other requests cost
+//! nothing. A context is never looked for inside a batch.
 
 use ropewalk_proto::batch::Header;
 use ropewalk_proto::error::WireError;
@@ -10,7 +10,7 @@ use tonic::metadata::MetadataMap;
 use tracing::Span;
 use tracing::field::Empty;
 
-/// The span of a batch, from when it came until it is answered.
+/// Creates the span of a batch, from its arrival to its answer.
 pub(super) fn of_batch(request: &v1::ProduceRequest) -> Span {
     if request.traceparent.is_empty() {
         return Span::none();
@@ -36,7 +36,7 @@ pub(super) fn of_batch(request: &v1::ProduceRequest) -> Span {
     span
 }
 
-/// The span of a single record.
+/// Creates the span of a single record.
 pub(super) fn of_record(trace: &TraceContext, record: &v1::PublishRequest) -> Span {
     let span = tracing::info_span!(
         parent: None,
@@ -53,7 +53,7 @@ pub(super) fn of_record(trace: &TraceContext, record: &v1::PublishRequest) -> Sp
     span
 }
 
-/// The batch is looked at, and proposed to its partition's log.
+/// Creates the span of checking a batch and proposing it to its partition's log.
 pub(super) fn proposing(batch: &Span) -> Span {
     match batch.is_none() {
         true => Span::none(),
@@ -61,7 +61,7 @@ pub(super) fn proposing(batch: &Span) -> Span {
     }
 }
 
-/// A majority writes the batch, and the leader applies it.
+/// Creates the span in which a majority writes the batch and the leader applies it.
 pub(super) fn committing(batch: &Span) -> Span {
     match batch.is_none() {
         true => Span::none(),
@@ -69,7 +69,7 @@ pub(super) fn committing(batch: &Span) -> Span {
     }
 }
 
-/// How it ended.
+/// Records the outcome in a span.
 pub(super) fn ended(span: &Span, offset: Result<u64, &WireError>) {
     if span.is_none() {
         return;
@@ -83,7 +83,7 @@ pub(super) fn ended(span: &Span, offset: Result<u64, &WireError>) {
     };
 }
 
-/// The trace of a call that publishes a record, or else that of the record.
+/// Returns the trace of a call that publishes a record, or else that of the record.
 pub(super) fn of_call(metadata: &MetadataMap, record: &v1::PublishRequest) -> Option<TraceContext> {
     let value = |name| metadata.get(name).map(|value| value.as_bytes());
     if let Some(parent) = value(TRACEPARENT) {
@@ -100,7 +100,7 @@ pub(super) fn of_call(metadata: &MetadataMap, record: &v1::PublishRequest) -> Op
     trace.filter(TraceContext::is_sampled)
 }
 
-/// Has a call to another node belong to the current span, or at least to the trace it came with.
+/// Adds the current span to a call to another node, or at least the trace that the request came with.
 pub(super) fn pass_on(trace: TraceContext, metadata: &mut MetadataMap) {
     let trace = TraceContext::current().unwrap_or(trace);
     let mut put = |name, text: &str| {

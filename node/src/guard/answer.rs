@@ -18,10 +18,10 @@ use super::request::Kept;
 use super::room::{Outbox, Room, bind};
 use crate::env::{Call, Caller};
 
-/// The place of a call among all that are under way.
+/// Place of one call among all calls in flight.
 pub(super) type Place = (OwnedSemaphorePermit, Option<Call>);
 
-/// The answers of a stream.
+/// Answers of a stream.
 pub(super) struct Streamed {
     body: Body,
     outbox: Outbox,
@@ -55,10 +55,10 @@ impl http_body::Body for Streamed {
     }
 }
 
-/// The one answer of a call, encoded.
+/// Answer of a unary call, encoded.
 struct Whole {
     frames: VecDeque<Frame<Bytes>>,
-    /// `None` if its bytes have it.
+    /// `None` if the answer's bytes own it.
     _place: Option<Place>,
 }
 
@@ -99,13 +99,13 @@ pub(super) async fn whole<'a>(
             Err(status) => return status.into_http(),
         }
     }
-    // It is answered, and what it was asked with is gone.
+    // The call is answered, and its request is no longer needed.
     drop(asked);
     if bytes > 0 {
         let held = match room(bytes).hold(bytes, caller).await {
-            // Its place is in use until the last byte of the answer is written.
+            // The call keeps its place until the last byte of the answer is written.
             Ok(held) => Arc::new((held, place.take())),
-            // It is done already, so the refusal must not promise that it is not.
+            // The call is already carried out, so the refusal must not promise that it is not.
             Err(error) => {
                 let why = format!(
                     "call that may have been carried out, and is not answered: {}",

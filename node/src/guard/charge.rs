@@ -1,5 +1,5 @@
-//! Room for requests that are not whole, or not answered yet, over all calls of one kind. Charges that
-//! hold room for too long while others wait lose their connections.
+//! Room for requests that are incomplete or unanswered, over all calls of one kind. Calls that hold room for
+//! too long while others wait lose their connections.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,8 +22,8 @@ pub(super) struct Requests(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     free: Arc<Semaphore>,
-    /// One message at a time passes without room: else messages that are all half could wait for each
-    /// other.
+    /// Permit to go on without room, for one message at a time. Without it, incomplete messages that fill the
+    /// room could wait for each other.
     turn: Arc<Semaphore>,
     began: Instant,
     held_within: Duration,
@@ -41,7 +41,7 @@ struct Held {
 #[derive(Debug)]
 struct Holder {
     caller: Option<Caller>,
-    /// Milliseconds after `began` since which it holds room; `u64::MAX` while it holds none.
+    /// Milliseconds between `began` and the moment it took room; `u64::MAX` while it holds none.
     since_ms: AtomicU64,
 }
 
@@ -56,7 +56,8 @@ pub(super) struct Charge {
 }
 
 impl Requests {
-    /// Room for so many bytes. A charge held for longer than `held_within` makes room for others.
+    /// Creates room for this many bytes. Others may evict a charge that was held for longer than
+    /// `held_within`.
     pub fn new(bytes: usize, held_within: Duration) -> Requests {
         let began = Instant::now();
         Requests(Arc::new(Shared {
@@ -72,17 +73,17 @@ impl Requests {
         }))
     }
 
-    /// The room itself, to wait for.
+    /// Semaphore of the room, to wait for.
     pub fn free(&self) -> Arc<Semaphore> {
         self.0.free.clone()
     }
 
-    /// The turn to pass without room, to wait for.
+    /// Semaphore of the turn to go on without room, to wait for.
     pub fn turn(&self) -> Arc<Semaphore> {
         self.0.turn.clone()
     }
 
-    /// A charge of nothing yet, for one call.
+    /// Creates an empty charge for one call.
     pub fn charge(&self, caller: Option<Caller>) -> Charge {
         let holder = Arc::new(Holder {
             caller,
@@ -101,7 +102,8 @@ impl Requests {
         }
     }
 
-    /// Ends the connections of calls that have held their room for too long. For whoever finds none.
+    /// Closes the connections of calls that have held their room for too long. Called by a call that finds no
+    /// room.
     pub fn give_up_stalled(&self) {
         let mut held = self.0.held.lock();
         let now = Instant::now();
@@ -137,7 +139,7 @@ impl Charge {
 
     /// Adds room.
     pub fn add(&mut self, room: Option<OwnedSemaphorePermit>) {
-        // Nobody closes it.
+        // The semaphore is never closed.
         let Some(room) = room else {
             return;
         };
@@ -148,18 +150,18 @@ impl Charge {
         self.hold();
     }
 
-    /// Lets the message under way pass without room.
+    /// Lets the message in progress go on without room.
     pub fn take_turn(&mut self, turn: OwnedSemaphorePermit) {
         self.turn = Some(turn);
         self.hold();
     }
 
-    /// True while the message under way passes without room.
+    /// True while the message in progress goes on without room.
     pub fn has_turn(&self) -> bool {
         self.turn.is_some()
     }
 
-    /// Keeps at most the room of so many bytes, those of a message that is not whole.
+    /// Keeps at most room for this many bytes, those of an incomplete message.
     pub fn settle(&mut self, unfinished: usize) {
         let bytes = self.bytes();
         if let Some(permit) = &mut self.permit {
@@ -177,12 +179,12 @@ impl Charge {
         }
     }
 
-    /// Ends the turn: the message that passed without room is whole.
+    /// Ends the turn: the message that went on without room is complete.
     pub fn end_turn(&mut self) {
         self.turn = None;
     }
 
-    /// Counts the time that room is held, or waited for, from now on, unless it counts already.
+    /// Starts the time that room is held or waited for, unless it runs already.
     pub fn hold(&self) {
         let since_ms = &self.holder.since_ms;
         if since_ms.load(Ordering::Relaxed) == u64::MAX {

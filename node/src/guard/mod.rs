@@ -1,6 +1,6 @@
-//! Bounds on what callers can make a node hold, before and behind every service: calls under way, the size of
-//! requests and the number of their fields, bytes of requests that are not whole and of answers that are not
-//! sent. The meaning of a call must not come in here.
+//! Bounds on the resources that callers can hold, around every service: calls in flight, the size of requests
+//! and the number of their fields, incomplete requests, and unsent answers. The meaning of a call must not
+//! come in here.
 
 mod answer;
 mod charge;
@@ -32,28 +32,28 @@ use charge::Requests;
 use request::{Bounds, Inspected, Kept};
 pub use room::{Held, Outbox, Room};
 
-/// The largest batch accepted at first; larger ones once a topic allows them.
+/// Largest batch accepted at first. A topic that allows larger ones raises it.
 const LEAST_BATCH_BYTES: usize = 4 << 20;
 /// Room in a message for everything besides its batch or record.
 const ENVELOPE_BYTES: usize = 64 << 10;
-/// The largest message between nodes: a checkpoint with its envelope.
+/// Largest message between nodes: a checkpoint with its envelope.
 const PEER_BYTES: usize = 65 << 20;
-/// The largest answer of a unary call that counts as small.
+/// Largest answer of a unary call that counts as small.
 const SMALL_ANSWER_BYTES: usize = 64 << 10;
-/// The largest part of a checkpoint, besides what goes along.
+/// Largest part of a checkpoint, without its envelope.
 const PART_BYTES: usize = 1 << 20;
 /// Room for small answers of unary calls.
 const SMALL_ANSWERS_BYTES: usize = 16 << 20;
 /// Room for messages between nodes other than entries and snapshots.
 const URGENT_BYTES: usize = PEER_BYTES + ENVELOPE_BYTES;
-/// Fields of a message between nodes: a report of all that a node may lead.
+/// Fields of a message between nodes: enough for a report of all partitions that a node may lead.
 const PEER_FIELDS: usize = 500_000;
-/// The largest message of heartbeats, which hold no entries.
+/// Largest message of heartbeats, which hold no entries.
 const HEARTBEAT_BYTES: usize = 4 << 20;
-/// Fields of a message of heartbeats: as many heartbeats as are sent at a time.
+/// Fields of a message of heartbeats: enough for all heartbeats that are sent at a time.
 const HEARTBEAT_FIELDS: usize = 2_048 * 64;
 
-/// The bounds of one kind of callers, shared by all services they reach.
+/// Bounds of one kind of caller, shared by all services it reaches.
 #[derive(Debug, Clone)]
 pub struct Guard(Arc<Shared>);
 
@@ -63,21 +63,21 @@ struct Shared {
     request_bytes: usize,
     request_fields: usize,
     within: Duration,
-    /// The largest batch that a topic has allowed since this node began.
+    /// Largest batch that any topic has allowed since this node started.
     batch_bytes: AtomicUsize,
     streams: Arc<Semaphore>,
     streams_per_address: usize,
     /// Room for requests.
     requests: Requests,
-    /// Room for what must not wait behind entries and snapshots: heartbeats, votes, and the like.
+    /// Room for requests that must not wait behind entries and snapshots, such as heartbeats and votes.
     urgent: Requests,
     answers: Room,
-    /// Room for small answers of unary calls, which must not wait behind records that nobody reads.
+    /// Room for small answers of unary calls, which must not wait behind unread records.
     small_answers: Room,
 }
 
 impl Guard {
-    /// The bounds of clients. No topic can allow a batch above `largest_batch_bytes`.
+    /// Bounds of clients. No topic can allow a batch above `largest_batch_bytes`.
     pub fn for_clients(limits: &Limits, largest_batch_bytes: usize) -> Guard {
         let largest = limits
             .request_bytes
@@ -85,12 +85,13 @@ impl Guard {
         Guard::new(limits, false, largest)
     }
 
-    /// The bounds of other nodes, which clients can't use up.
+    /// Bounds of other nodes, separate so that clients cannot use them up.
     pub fn for_peers(limits: &Limits) -> Guard {
         Guard::new(limits, true, PEER_BYTES)
     }
 
-    /// Bounds with room for at least one message of `largest` bytes: it would wait for ever otherwise.
+    /// Creates bounds with room for at least one message of `largest` bytes, which would otherwise wait
+    /// forever.
     fn new(limits: &Limits, is_for_peers: bool, largest: usize) -> Guard {
         let permits = |count: usize| Arc::new(Semaphore::new(count.min(u32::MAX as usize >> 1)));
         let within = Duration::from_millis(limits.request_within_ms);
@@ -111,8 +112,8 @@ impl Guard {
         }))
     }
 
-    /// Accepts batches of this size from now on, as a topic allows them. The bound never shrinks: the topic
-    /// must refuse a batch itself if the producer does not know its new limit.
+    /// Accepts batches of this size from now on, because a topic allows them. The bound never shrinks: a
+    /// producer may not know the topic's new limit yet, and then the topic itself must refuse the batch.
     pub fn allow_batches_of(&self, bytes: usize) {
         self.0.batch_bytes.fetch_max(bytes, Ordering::Relaxed);
     }
@@ -129,7 +130,7 @@ impl Guard {
         }
     }
 
-    /// A service within these bounds.
+    /// Wraps a service in these bounds.
     pub fn around<S>(&self, inner: S) -> Guarded<S> {
         Guarded {
             inner,
@@ -161,7 +162,7 @@ impl Guard {
         Ok((streams, call))
     }
 
-    /// The room that the requests of a call are charged to.
+    /// Returns the room that the requests of a call are charged to.
     fn room(&self, path: &str) -> &Requests {
         let bulk = ["/Append", "/InstallSnapshot", "/InstallSnapshotParts"];
         let is_bulk = bulk.iter().any(|call| path.ends_with(call));

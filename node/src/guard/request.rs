@@ -1,5 +1,5 @@
-//! The bytes of requests as they come. They are checked against the bounds of their call before anything
-//! decodes them, and charged to the node until the call is done with them.
+//! The bytes of requests as they arrive. The guard checks them against the bounds of their call before
+//! anything decodes them. It charges them to the node until the call no longer needs them.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -22,42 +22,42 @@ use crate::env::Caller;
 use super::charge::{Charge, Requests};
 use super::walk::{Stop, Walk};
 
-/// Bytes before each message: a flag, and its length.
+/// Bytes before each message: a compression flag and the length.
 const HEAD_BYTES: usize = 5;
-/// Time that a message may take from when it passes without room.
+/// Time within which a message must be complete once it goes on without room.
 const TURN_WITHIN: Duration = Duration::from_secs(5);
 
 /// Bounds of the requests of one call.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bounds {
-    /// The most bytes of one message.
+    /// Maximum bytes of one message.
     pub bytes: usize,
-    /// The most fields of one message, at every depth together.
+    /// Maximum fields of one message, nested messages included.
     pub fields: usize,
     pub shape: Option<Shape>,
-    /// Time a message may take to come.
+    /// Time within which a message must arrive.
     pub within: Duration,
-    /// The call is one message, and its time runs from the beginning.
+    /// True for a call with one request message. Its time runs from the start of the call.
     pub is_unary: bool,
 }
 
 /// Charge of a unary call, kept until it is answered.
 pub(super) type Kept = Arc<Mutex<Option<Charge>>>;
 
-/// The body of a request.
+/// Body of a request.
 pub(super) struct Inspected {
     body: Body,
     bounds: Bounds,
     head: Vec<u8>,
-    /// The message under way.
+    /// Message in progress.
     walk: Option<Walk>,
-    /// The head of a message was whole.
+    /// True once the head of a message was complete.
     has_begun: bool,
     requests: Requests,
     room: PollSemaphore,
     turn: PollSemaphore,
     charged: Option<Charge>,
-    /// Bytes that have come, and that found no room yet.
+    /// Bytes that have arrived and found no room yet.
     next: Option<Bytes>,
     until: Instant,
     late: Pin<Box<Sleep>>,
@@ -89,13 +89,13 @@ impl Inspected {
         }
     }
 
-    /// Bytes of the message that is not whole.
+    /// Bytes of the incomplete message.
     fn unfinished(&self) -> usize {
         let taken = self.walk.as_ref().map_or(0, Walk::taken);
         self.head.len() + usize::try_from(taken).unwrap_or(usize::MAX)
     }
 
-    /// Gives back what was charged for messages that are whole: a reader that asks for more has taken them.
+    /// Releases the charge for complete messages: a reader that asks for more has taken them.
     fn settle(&mut self) {
         let unfinished = self.unfinished();
         let Some(charged) = &mut self.charged else {
@@ -103,7 +103,7 @@ impl Inspected {
         };
         match self.bounds.is_unary {
             false => charged.settle(unfinished),
-            // The message is charged until it is answered; the poll behind it looks for the end only.
+            // The message is charged until it is answered; this poll only looks for the end of the body.
             true if unfinished == 0 => charged.end_turn(),
             true => {}
         }
@@ -136,7 +136,7 @@ impl Inspected {
         Ok(())
     }
 
-    /// Begins a message once its head is whole.
+    /// Begins a message once its head is complete.
     fn begin(&mut self) -> Result<(), WireError> {
         let Some([packed, length @ ..]) = self.head.first_chunk::<HEAD_BYTES>() else {
             return Ok(());
@@ -158,15 +158,15 @@ impl Inspected {
                 ),
             ));
         }
-        // What is packed is refused where it would be unpacked.
+        // The decoder refuses compressed messages.
         let shape = self.bounds.shape.filter(|_| *packed == 0);
         self.walk = (bytes > 0).then(|| Walk::new(shape, bytes as u64, self.bounds.fields));
         self.head.clear();
         Ok(())
     }
 
-    /// Takes room for what has come. If there is none, a message that holds some already may pass without,
-    /// one at a time. So incomplete messages never wait for each other.
+    /// Takes room for the bytes that have arrived. If there is none, a message that already holds some may go
+    /// on without, one at a time. So incomplete messages never wait for each other.
     fn has_room(&mut self, cx: &mut Context<'_>) -> bool {
         let bytes = self.next.as_ref().map_or(0, Bytes::len);
         let Some(charged) = &mut self.charged else {
@@ -177,12 +177,12 @@ impl Inspected {
         }
         if let Poll::Ready(room) = self.room.poll_acquire_many(cx, bytes as u32) {
             charged.add(room);
-            // A place in the queue for the turn would keep it from those that need it.
+            // Leaves the queue for the turn, so that messages that need it get it.
             self.turn = PollSemaphore::new(self.requests.turn());
             return true;
         }
         self.requests.give_up_stalled();
-        // A message that waits may be given room while nobody polls it.
+        // A waiting message may be granted room while nothing polls it.
         charged.hold();
         if charged.bytes() == 0 {
             return false;
@@ -191,7 +191,7 @@ impl Inspected {
             return false;
         };
         charged.take_turn(turn);
-        // A wait that is begun keeps its place, and whatever it is given.
+        // Leaves the queue for room, because a wait keeps its position and all permits that it was granted.
         self.room = PollSemaphore::new(self.requests.free());
         self.until = self.until.min(Instant::now() + TURN_WITHIN);
         self.late.as_mut().reset(self.until);
@@ -202,7 +202,7 @@ impl Inspected {
         self.next.is_some() || self.bounds.is_unary || self.unfinished() > 0
     }
 
-    /// Reports that nothing has come yet, or an error if that took too long.
+    /// Reports that nothing has arrived yet, or an error if that took too long.
     fn unless_late(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         if !self.is_waited_for() {
             return Poll::Pending;

@@ -1,9 +1,9 @@
-//! Room for answers that are not sent yet, over the whole node. When it is full, callers that have read
-//! nothing for longest make room.
+//! Room for unsent answers, over the whole node. When it is full, callers that have read nothing for longest
+//! lose their connections.
 //!
-//! **One address holds no more than there is left for the others** (the dynamic thresholds of Choudhury and
-//! Hahne, "Dynamic queue length thresholds for shared-memory packet switches", 1998): one alone gets half of the
-//! room, two get a third each, and whoever comes next finds some.
+//! **One address holds no more than is left for the others** (the dynamic thresholds of Choudhury and Hahne,
+//! "Dynamic queue length thresholds for shared-memory packet switches", 1998). One address alone gets half of
+//! the room, two get a third each, and a further one still finds some.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -18,9 +18,9 @@ use tokio::time::{Instant, timeout};
 
 use crate::env::Caller;
 
-/// Time after which an answer that no caller reads may be dropped, with its connection, for others.
+/// Time after which others may evict an answer that its caller does not read, with its connection.
 const STALLED_AFTER: Duration = Duration::from_secs(5);
-/// Time an answer waits for room.
+/// Maximum time that an answer waits for room.
 const ROOM_WITHIN: Duration = Duration::from_secs(7);
 /// Interval between checks for stalled callers while an answer waits.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -35,11 +35,11 @@ struct Shared {
     free: Arc<Semaphore>,
     waiting: Mutex<Waiting>,
     claims: Mutex<Claims>,
-    /// Told when a claim has become smaller.
+    /// Notified when a claim has become smaller.
     unclaimed: Notify,
 }
 
-/// Bytes that answers have, or wait for.
+/// Bytes that answers hold or wait for.
 #[derive(Debug, Default)]
 struct Claims {
     all: usize,
@@ -53,7 +53,7 @@ struct Claim {
     bytes: usize,
 }
 
-/// Answers that are not sent yet, the oldest first.
+/// Unsent answers, the oldest first.
 #[derive(Debug, Default)]
 struct Waiting {
     last: u64,
@@ -104,7 +104,7 @@ impl Drop for Claim {
 }
 
 impl Room {
-    /// Room for this number of bytes.
+    /// Creates room for this many bytes.
     pub fn new(bytes: usize) -> Room {
         let bytes = bytes.clamp(1, u32::MAX as usize >> 1);
         Room(Arc::new(Shared {
@@ -116,7 +116,7 @@ impl Room {
         }))
     }
 
-    /// Takes room for an answer of this many bytes; one that is larger than all the room takes all of it.
+    /// Takes room for an answer of this many bytes. An answer larger than the whole room takes all of it.
     ///
     /// # Errors
     /// `Overloaded` if there is none for too long.
@@ -139,7 +139,8 @@ impl Room {
         Err(no_room())
     }
 
-    /// Waits until the caller's address has no more than is left. Answers without a caller are the node's own.
+    /// Waits until the caller's address holds no more than is left. Answers without a caller are the node's
+    /// own.
     async fn claim(
         &self,
         bytes: usize,
@@ -193,7 +194,8 @@ impl Room {
         }
     }
 
-    /// Ends the connections of the oldest answers that no caller reads, of one host or of all, as far as needed.
+    /// Closes the connections of the oldest answers that their callers do not read, of one host or of all, as
+    /// far as needed.
     fn give_up_stalled(&self, bytes: usize, host: Option<&str>) {
         let now = Instant::now();
         let waiting = self.0.waiting.lock();
@@ -210,7 +212,7 @@ impl Room {
         }
     }
 
-    /// Bytes of answers that are not sent yet.
+    /// Bytes of unsent answers.
     #[cfg(test)]
     fn used(&self) -> usize {
         self.0.bytes.saturating_sub(self.0.free.available_permits())
@@ -218,7 +220,7 @@ impl Room {
 }
 
 impl Held {
-    /// Gives back what is not needed, now that the size is known.
+    /// Returns unneeded room, now that the size is known.
     pub fn shrink(&mut self, bytes: usize) {
         let over = self.permit.num_permits().saturating_sub(bytes);
         drop(self.permit.split(over));
@@ -250,17 +252,17 @@ fn no_room() -> WireError {
     )
 }
 
-/// Room of answers that a stream has handed over to be encoded, on their way to the bytes they become.
+/// Room of answers that a stream has passed on for encoding, until it is bound to their bytes.
 #[derive(Debug, Clone, Default)]
 pub struct Outbox(Arc<Mutex<Vec<Held>>>);
 
 impl Outbox {
-    /// Hands over the room of an answer together with it.
+    /// Passes on the room of an answer together with it.
     pub fn push(&self, held: Held) {
         self.0.lock().push(held);
     }
 
-    /// Binds the room of what was handed over to the bytes made of it.
+    /// Binds the room that was passed on to the bytes encoded from it.
     pub(super) fn bind(&self, bytes: Bytes) -> Bytes {
         let held = std::mem::take(&mut *self.0.lock());
         match held.is_empty() {
@@ -270,7 +272,7 @@ impl Outbox {
     }
 }
 
-/// Bytes that hold their room until they are written, or given up.
+/// Returns bytes that hold their room until they are written or dropped.
 pub(super) fn bind<T: Send + Sync + 'static>(bytes: Bytes, held: Arc<T>) -> Bytes {
     struct Bound<T>(
         Bytes,

@@ -1,4 +1,4 @@
-//! Bodies as they come from the network, piece by piece.
+//! Request bodies that arrive from the network piece by piece.
 
 use futures_util::{StreamExt, stream};
 use http_body::Body as _;
@@ -9,13 +9,13 @@ use super::*;
 
 const WITHIN: Duration = Duration::from_secs(30);
 
-/// A message as it crosses the network.
+/// Frames a message as it crosses the network.
 fn framed(message: &[u8]) -> Vec<u8> {
     let length = (message.len() as u32).to_be_bytes();
     [&[0][..], &length, message].concat()
 }
 
-/// The body of a stream of metadata requests that comes in these pieces, and then pauses for ever.
+/// Returns the body of a stream of metadata requests that arrives in these pieces, and then pauses forever.
 fn inspected(pieces: Vec<Vec<u8>>, bytes: usize, room: &Requests) -> Inspected {
     let bounds = Bounds {
         bytes,
@@ -59,7 +59,7 @@ async fn a_message_is_charged_until_the_next_is_asked_for() {
     assert_eq!(room.free().available_permits(), 100);
 }
 
-/// The body of a unary call that ends behind these pieces.
+/// Returns the body of a unary call that ends behind these pieces.
 fn unary(pieces: Vec<Vec<u8>>, room: &Requests, kept: &Kept) -> Inspected {
     let bounds = Bounds {
         bytes: 50,
@@ -160,7 +160,7 @@ async fn while_there_is_no_room_nothing_more_is_read() {
 async fn messages_that_are_all_half_do_not_wait_for_each_other() {
     let message = names(3);
     let half = message.len() / 2;
-    // All of the room goes to halves.
+    // Incomplete messages take all of the room.
     let room = Requests::new(2 * half, WITHIN);
     let pieces = || vec![message[..half].to_vec(), message[half..].to_vec()];
     let mut bodies = [(); 2].map(|()| inspected(pieces(), 50, &room));

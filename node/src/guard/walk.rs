@@ -1,19 +1,19 @@
-//! Counts the fields of a message while its bytes come: a few bytes on the wire can be hundreds once
-//! they are decoded, so the count is known before that.
+//! Counts the fields of a message while its bytes arrive. A few bytes on the wire can decode to hundreds, so
+//! the count must be known before decoding.
 
 use ropewalk_proto::shape::{Content, Shape};
 
-/// Messages inside messages, as deep as the decoder goes.
+/// Maximum nesting of messages, the same as the decoder's.
 const DEPTH: usize = 100;
 
-/// Reason to go no further.
+/// Reason to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stop {
     TooManyFields,
     Malformed,
 }
 
-/// One message on its way.
+/// Position in one message.
 #[derive(Debug)]
 pub(super) struct Walk {
     /// Bytes taken so far.
@@ -30,7 +30,7 @@ pub(super) struct Walk {
 enum Step {
     Key,
     Varint,
-    /// The length of a field of this number.
+    /// Length of the field with this number.
     Length(u32),
     Skip(u64),
 }
@@ -43,7 +43,8 @@ struct Level {
 }
 
 impl Walk {
-    /// A message of so many bytes, which may have so many fields in all. Without a shape it is passed over.
+    /// Creates a walk over a message of this many bytes with at most this many fields. Without a shape, the
+    /// walk counts nothing.
     pub fn new(shape: Option<Shape>, bytes: u64, most: usize) -> Walk {
         Walk {
             at: 0,
@@ -59,19 +60,19 @@ impl Walk {
         }
     }
 
-    /// Bytes that have come.
+    /// Bytes taken.
     pub fn taken(&self) -> u64 {
         self.at
     }
 
-    /// Bytes that are missing.
+    /// Bytes still missing.
     pub fn left(&self) -> u64 {
         self.levels
             .first()
             .map_or(0, |whole| whole.end.saturating_sub(self.at))
     }
 
-    /// Takes the next bytes, at most those that are missing.
+    /// Takes the next bytes, at most the missing ones.
     pub fn take(&mut self, mut bytes: &[u8]) -> Result<(), Stop> {
         while let Some((byte, rest)) = bytes.split_first() {
             if let Step::Skip(left) = self.step {
@@ -113,7 +114,7 @@ impl Walk {
                     0 => self.step = Step::Varint,
                     1 => self.skip(8),
                     2 => self.step = Step::Length(number),
-                    // Groups, which nothing uses: their fields are counted as any others.
+                    // Protobuf groups, which no message uses: their fields count like any others.
                     3 | 4 => {}
                     5 => self.skip(4),
                     _ => return Err(Stop::Malformed),
@@ -128,7 +129,7 @@ impl Walk {
         }
     }
 
-    /// Goes into a field of so many bytes, or past it.
+    /// Enters a field of this many bytes, or skips it.
     fn enter(&mut self, number: u32, bytes: u64) -> Result<(), Stop> {
         let level = self.levels.last().ok_or(Stop::Malformed)?;
         let end = self.at.checked_add(bytes).ok_or(Stop::Malformed)?;
@@ -145,7 +146,7 @@ impl Walk {
                 self.step = Step::Key;
             }
             Some(Content::Packed) => {
-                // A number takes a byte at least.
+                // A packed number takes at least one byte.
                 self.count(usize::try_from(bytes).unwrap_or(usize::MAX))?;
                 self.skip(bytes);
             }
@@ -197,7 +198,7 @@ mod tests {
     const PUBLISH: &str = "/ropewalk.v1.Ropewalk/Publish";
     const HEARTBEAT: &str = "/ropewalk.v1.Raft/Heartbeat";
 
-    /// Counts a message that comes in pieces of this size.
+    /// Counts a message that arrives in pieces of this size.
     fn walk(path: &str, bytes: &[u8], piece: usize, most: usize) -> Result<usize, Stop> {
         let shape = Shape::of_request(path).expect("a call");
         let mut walk = Walk::new(Some(shape), bytes.len() as u64, most);

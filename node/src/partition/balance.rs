@@ -1,4 +1,4 @@
-//! Who should lead: the first of the replicas the metadata names, as long as it can.
+//! The preferred leader: the first replica that the metadata names, as long as it can lead.
 
 use std::time::Duration;
 
@@ -9,18 +9,19 @@ use crate::cluster::view::Place;
 
 use super::followers::Group;
 
-/// How long the preferred replica must have been fit to lead before it is given the lead, so that
-/// a node that comes and goes does not take leadership with it each time.
+/// Time that the preferred replica must have been fit to lead before leadership moves to it. So a node that
+/// is often down does not move leadership each time.
 const FIT_FOR: Duration = Duration::from_secs(10);
 
-/// Watches for how long the preferred replica has been fit.
+/// Tracks how long the preferred replica has been fit.
 #[derive(Debug, Default)]
 pub(super) struct Balance {
     fit_since: Option<(ReplicaId, Instant)>,
 }
 
 impl Balance {
-    /// The replica to hand over to, if any. `may_lead` tells whether a node is meant to lead at all.
+    /// Returns the replica to transfer leadership to, if any. `may_lead` returns true for nodes that should
+    /// lead at all.
     pub(super) fn heir(
         &mut self,
         places: &[Place],
@@ -52,7 +53,7 @@ impl Balance {
         }
     }
 
-    /// The preferred replica is not fit, or was just given the lead.
+    /// Starts over, because the preferred replica is not fit, or has just become the leader.
     pub(super) fn reset(&mut self) {
         self.fit_since = None;
     }

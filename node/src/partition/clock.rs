@@ -1,30 +1,30 @@
-//! The clock by which a partition tells how long its producers have been silent.
+//! The partition's own clock, which measures how long its producers have been silent.
 //!
-//! Leaders' wall clocks may be wrong by years, and the next leader's right again. A producer that is at
-//! work must not be forgotten for that, so this clock goes by theirs, but never back, and on by no more
-//! than a step between two batches. In a partition that gets few batches it is slow: such a one has few
-//! producers to forget.
+//! A leader's wall clock may be wrong by years, and the next leader's right again. An active producer must
+//! not be forgotten for that. So this clock follows the leaders' clocks, but never goes back, and advances by
+//! a bounded step between two batches. It is slow in a partition with few batches, which has few producers to
+//! forget.
 
 use prost::Message;
 use ropewalk_proto::command::Stamp;
 use ropewalk_proto::mistake::{Mistake, made};
 
-/// Ten minutes: no leader can make the partition a week older with fewer than a thousand batches.
+/// Maximum step, ten minutes: no leader can age the partition by a week with fewer than a thousand batches.
 const LONGEST_STEP_MS: i64 = 600_000;
 
-/// As of the last batch.
+/// The clock as of the last batch.
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
 pub(super) struct Clock {
-    /// What it says, in ms since 1970 or so.
+    /// Time of this clock, in ms since about 1970.
     #[prost(sint64, tag = "1")]
     pub time_ms: i64,
-    /// What the leader's wall clock said, in ms since 1970.
+    /// Time of the leader's wall clock, in ms since 1970.
     #[prost(sint64, tag = "2")]
     pub leader_time_ms: i64,
 }
 
 impl Clock {
-    /// The clock as of the next batch; none as long as only leaders that know of none have written.
+    /// Returns the clock as of the next batch; `None` until a leader that knows this clock writes a batch.
     pub(super) fn next(
         clock: Option<Clock>,
         stamp: Stamp,
@@ -34,7 +34,7 @@ impl Clock {
         match clock {
             _ if made(Mistake::TrustTheClocks) => None,
             Some(clock) => Some(clock.after(leader_time_ms)),
-            // A clock that was wrong before would count against those at work from here on.
+            // A wall clock that was wrong before would age the producers that are active from here on.
             None => stamp.own_clock.then(|| Clock {
                 time_ms: newest_ms
                     .map_or(leader_time_ms, |newest_ms| newest_ms.min(leader_time_ms)),
@@ -110,7 +110,7 @@ mod tests {
         }
     }
 
-    /// What a fresh partition answers to these, one after the other.
+    /// Applies these to a fresh partition, one after the other, and returns its replies.
     fn answers(appends: impl IntoIterator<Item = Command>) -> Vec<Reply> {
         let mut machine = PartitionMachine::default();
         let answers = (1..).zip(appends);
@@ -118,7 +118,7 @@ mod tests {
         answers.map(|applied| applied.unwrap().reply).collect()
     }
 
-    /// The answers to a producer's batches when another comes between them, from a leader whose clock is 100
+    /// Returns the replies to a producer's batches around a batch from another, whose leader's clock is 100
     /// days ahead.
     fn answers_around_a_jump(own_clock: bool) -> Vec<Reply> {
         let batches = [

@@ -1,4 +1,4 @@
-//! What partitions promise, seen from outside: on the cluster of `test_cluster`.
+//! Guarantees of partitions, seen from outside, on the cluster of `test_cluster`.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -32,7 +32,7 @@ pub(super) fn anonymous(values: &[&[u8]]) -> Bytes {
     batch((-1, -1, -1), values)
 }
 
-/// Sends a batch, and again as long as a leader on a busy machine waits for its followers.
+/// Sends a batch, and retries while a leader on a busy machine waits for its followers.
 pub(super) async fn produce(
     partition: &Arc<Partition>,
     batch: Bytes,
@@ -59,7 +59,7 @@ pub(super) fn spec(offset: u64) -> FetchSpec {
     }
 }
 
-/// Everything that can be read, batch by batch, straight from one replica.
+/// Reads all batches straight from one replica.
 pub(super) async fn contents(partition: &Arc<Partition>) -> Vec<(u64, u64, Bytes)> {
     let (start, applied) = {
         let machine = partition.view.machine();
@@ -195,7 +195,7 @@ async fn duplicates_get_the_first_offset_and_wrong_sequences_get_none() {
         .await
         .unwrap();
     assert_eq!((again.base_offset, again.duplicate), (0, true));
-    // Sent twice before either is committed: decided in the log.
+    // Sent twice before either copy is committed: the log decides.
     let twice = batch((5, 0, 2), &[b"c"]);
     let (one, other) = (
         leader.propose(0, twice.clone()).await.unwrap(),
@@ -383,7 +383,7 @@ async fn a_new_replica_of_a_trimmed_log_becomes_equal_to_its_leader() {
     })
     .await;
 
-    // Node 4 takes the place of a follower that is gone for good.
+    // Node 4 replaces a follower that is gone for good.
     let lost = (1..=3)
         .find(|node| NodeId(*node) != leader.host.node_id)
         .unwrap();
@@ -464,7 +464,7 @@ async fn replicas_are_removed_with_their_topic_but_not_by_an_older_picture() {
     let leader = cluster.leader().await;
     produce(&leader, anonymous(&[b"a"])).await.unwrap();
     let node = &cluster.nodes[&NodeId(1)];
-    // As after a power loss that took the latest metadata: older, and without the topic.
+    // Simulates a power loss that took the latest metadata: an older view, without the topic.
     cluster.view.send_modify(|view| {
         let nodes = view.nodes.clone();
         *view = Arc::new(ClusterView {
@@ -474,7 +474,7 @@ async fn replicas_are_removed_with_their_topic_but_not_by_an_older_picture() {
         });
     });
     eventually("stopped replica", || node.partitions.get(GROUP).is_none()).await;
-    // Time for several looks at what lies on the disk: nothing may come of them.
+    // Enough time for several reconciliations, which must not delete anything.
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(node.store.replicas(), [(GROUP, place(1).replica)]);
     cluster.change(|view| view.applied = 5);

@@ -1,4 +1,4 @@
-//! Which leader gave out which offsets. A leader epoch is a Raft term.
+//! The leader epochs of offsets. A leader epoch is a Raft term.
 
 use std::collections::VecDeque;
 
@@ -12,7 +12,7 @@ pub(super) struct Epochs {
 }
 
 impl Epochs {
-    /// Takes note of the term an entry came from.
+    /// Records the term of an entry.
     pub(super) fn observe(&mut self, term: u64, next_offset: u64, effects: &mut Effects) {
         let latest = self.latest();
         assert!(
@@ -29,7 +29,7 @@ impl Epochs {
         }
     }
 
-    /// The term of the latest entry; 0 before the first.
+    /// Term of the latest entry; 0 before the first.
     pub(super) fn latest(&self) -> u64 {
         self.starts.back().map_or(0, |epoch| epoch.term)
     }
@@ -38,7 +38,7 @@ impl Epochs {
         self.starts.back()
     }
 
-    /// Forgets the epochs whose every offset lies below `log_start`.
+    /// Drops the epochs whose offsets are all below `log_start`.
     pub(super) fn forget(&mut self, log_start: u64, effects: &mut Effects) {
         while self
             .starts
@@ -51,7 +51,7 @@ impl Epochs {
         }
     }
 
-    /// The epoch an offset was, or will be, given out in; 0 if that is no longer known.
+    /// Returns the epoch in which an offset was, or will be, assigned; 0 if it is no longer known.
     pub(super) fn of(&self, offset: u64) -> u64 {
         let behind = self
             .starts

@@ -1,4 +1,4 @@
-//! The way out: batches as they lie in the log, from an offset, as soon as they are committed.
+//! The read path: returns batches as they are stored, from an offset on, as soon as they are committed.
 
 use std::time::Duration;
 
@@ -11,57 +11,57 @@ use tokio::time::Instant;
 use super::Partition;
 use super::walk::{Walk, WalkError};
 
-/// The least to read at once: what lies between two points of the sparse index.
+/// Minimum bytes of one read: the distance between two points of the sparse index.
 pub const LEAST_READ_BYTES: usize = 64 << 10;
 
-/// What a reader asks for.
+/// Parameters of a fetch.
 #[derive(Debug, Clone, Copy)]
 pub struct FetchSpec {
-    /// The first offset wanted.
+    /// First offset wanted.
     pub offset: u64,
-    /// About how many bytes of batches; one comes even if it is larger.
+    /// Approximate bytes of batches to return; one batch is returned even if it is larger.
     pub max_bytes: usize,
-    /// How long to wait at the end of the log for more.
+    /// Maximum wait for more records at the end of the log.
     pub max_wait: Duration,
-    /// The epoch the reader last saw; 0 if none.
+    /// Last epoch that the reader saw; 0 if none.
     pub last_epoch: u64,
 }
 
-/// What a reader gets.
+/// Result of a fetch.
 #[derive(Debug, Clone, Default)]
 pub struct Fetched {
-    /// Base offset, leader epoch and bytes of each batch. The first may begin before the offset
-    /// asked for.
+    /// Base offset, leader epoch and bytes of each batch. The first may begin before the requested offset.
     pub batches: Vec<(u64, u64, Bytes)>,
-    /// The offset after the last committed record.
+    /// Offset after the last committed record.
     pub high_watermark: u64,
-    /// The first offset that can be read.
+    /// First offset that can be read.
     pub log_start_offset: u64,
-    /// The epoch of the leader that answered.
+    /// Epoch of the leader that answered.
     pub epoch: u64,
 }
 
-/// Whether compaction has left nothing of a batch but its header.
+/// Returns true if compaction has left nothing of a batch but its header.
 fn is_empty(batch: &Bytes) -> bool {
     batch.len() <= HEADER_BYTES
 }
 
 impl Partition {
-    /// Batches from an offset on. At the end of the log it waits up to `max_wait` for more, and
-    /// comes back empty if none come.
+    /// Returns batches from an offset on. At the end of the log it waits up to `max_wait` for more, and
+    /// returns none if none arrive.
     ///
     /// # Errors
-    /// `NotLeader` and `NoLeader`; `OffsetOutOfRange` with the range there is; `StaleEpoch` if the
-    /// reader has seen a newer leader than this one; `DiskFailed` and `DamagedData`.
+    /// `NotLeader` and `NoLeader`; `OffsetOutOfRange` with the valid range; `StaleEpoch` if the reader has
+    /// seen a newer leader than this one; `DiskFailed` and `DamagedData`.
     pub async fn fetch(&self, spec: FetchSpec) -> Result<Fetched, WireError> {
         let (fetched, _) = self.fetch_held(spec, || std::future::ready(Ok(()))).await?;
         Ok(fetched)
     }
 
-    /// The same. Before anything is read, `hold` takes room for it; what it returns comes along.
+    /// Fetches like [`Partition::fetch`], and calls `hold` for room before anything is read. Returns the
+    /// result of `hold` as well.
     ///
     /// # Errors
-    /// As above, and those of `hold`.
+    /// As for [`Partition::fetch`], and those of `hold`.
     pub async fn fetch_held<T, H, F>(
         &self,
         spec: FetchSpec,
@@ -92,16 +92,15 @@ impl Partition {
             }
             tokio::select! {
                 changed = applied.changed() => if changed.is_err() { return Ok((fetched, None)) },
-                // A leader that lost its place must not keep its readers waiting.
-                // Never an error: the sender is this partition's. It keeps nobody waiting for a
-                // leader that lost its place.
+                // A deposed leader must not keep its readers waiting. Never an error: this partition owns the
+                // sender.
                 _ = leads.changed() => {}
                 () = tokio::time::sleep_until(deadline) => return Ok((fetched, None)),
             }
         }
     }
 
-    /// What there is to read, and whether it may be read here.
+    /// Returns the readable range, or an error if this replica may not serve reads.
     fn bounds(&self, last_epoch: u64) -> Result<Fetched, WireError> {
         let epoch = self.reading_epoch()?;
         if last_epoch > epoch {
@@ -119,9 +118,8 @@ impl Partition {
         })
     }
 
-    /// The epoch to read in: the leader's own. A replica whose Raft has stopped, as it does when
-    /// the disk takes no more writes, goes on to serve what it has unless it knows of a leader
-    /// elsewhere.
+    /// Returns the epoch to read in: the leader's own. A replica whose Raft has stopped, for example on a
+    /// failed disk, still serves its records. It does not if it knows of a leader on another node.
     pub(super) fn reading_epoch(&self) -> Result<u64, WireError> {
         if made(Mistake::ReadAnywhere) {
             return Ok(self.view.machine().latest_epoch());
@@ -151,7 +149,7 @@ impl Partition {
         ))
     }
 
-    /// Reads batches; `None` if retention took them away meanwhile.
+    /// Reads batches; returns `None` if retention trimmed them meanwhile.
     async fn read(
         &self,
         spec: &FetchSpec,
@@ -159,7 +157,7 @@ impl Partition {
     ) -> Result<Option<Fetched>, WireError> {
         let (start, applied) = {
             let machine = self.view.machine();
-            // The end may have moved on: what is handed out never lies past what is told.
+            // The high watermark may have risen: returned records must never be beyond the reported one.
             fetched.high_watermark = machine.next_offset();
             fetched.log_start_offset = machine.log_start();
             (machine.locate(spec.offset), machine.applied())
@@ -192,7 +190,8 @@ impl Partition {
                     return Ok(Some(fetched));
                 }
                 bytes += more;
-                // Of batches that compaction has emptied the last is enough to say how far this goes.
+                // Of consecutive batches that compaction has emptied, the last one is enough to show the end
+                // offset.
                 let batches = &mut fetched.batches;
                 if batches.last().is_some_and(|(.., batch)| is_empty(batch)) {
                     batches.pop();

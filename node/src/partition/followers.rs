@@ -1,4 +1,4 @@
-//! What a leader knows of its followers: who keeps up, and who lives on which node.
+//! The leader's view of its followers: which of them keep up, and on which nodes they are.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -8,8 +8,8 @@ use ropewalk_proto::ids::{NodeId, ReplicaId};
 use ropewalk_raft_store::types::{LogId, StoredMembership};
 use ropewalk_raft_store::{Broker, TypeConfig};
 
-/// How far the log had come at the last two looks. A follower is in sync if it was heard from
-/// lately and has what was in the log a look ago: under load it is always a little behind.
+/// Log end at the last two samples. A follower is in sync if it answered lately and has everything that was
+/// in the log one sample ago. Under load it always lags a little.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Pace {
     term: u64,
@@ -18,7 +18,7 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// Takes a look; to be called at even intervals.
+    /// Takes a sample; must be called at even intervals.
     pub(super) fn look(&mut self, term: u64, last_log_index: u64) {
         self.before = if self.term == term {
             self.now
@@ -34,20 +34,20 @@ impl Pace {
 pub(super) struct Group {
     /// This replica, the leader.
     pub own: ReplicaId,
-    /// Voters; while a change is under way, of both configurations.
+    /// Voters; during a change, those of both configurations.
     pub voters: BTreeSet<ReplicaId>,
-    /// Those whose vote counts whichever membership holds in the end: they are in every configuration
-    /// of the one in force and of the last one committed.
+    /// Voters whose vote counts whichever membership prevails: they are in every configuration of the
+    /// membership in force and of the last committed one.
     pub settled: BTreeSet<ReplicaId>,
-    /// Voters and learners, and where they are.
+    /// Voters and learners, with their nodes.
     pub members: BTreeMap<ReplicaId, Broker>,
-    /// The entry that made it so.
+    /// Entry of the membership in force.
     pub since: Option<LogId>,
-    /// No membership change is under way.
+    /// True if no membership change is in progress.
     pub quiet: bool,
-    /// The voters a change that was left half-way was going to.
+    /// Target voters of an unfinished joint change.
     pub half_way_to: Option<BTreeSet<ReplicaId>>,
-    /// The replicas that keep up, the leader among them.
+    /// Replicas that keep up, including the leader.
     pub in_sync: BTreeSet<ReplicaId>,
 }
 
@@ -93,9 +93,9 @@ impl Group {
         }
     }
 
-    /// The nodes of the voters that keep up. While voters change, one that comes has no vote yet that
-    /// would help, should another be lost, and one that goes may be gone in a moment: who counts on
-    /// either sees a whole group where one more loss is the end of it.
+    /// Returns the nodes of the voters that keep up. During a change of voters, it counts only those in every
+    /// configuration. A new voter has no vote yet that would help, and a leaving one may be gone in a moment.
+    /// With either counted, the group would look healthy when one more loss would cost the majority.
     pub(super) fn in_sync_nodes(&self) -> Vec<NodeId> {
         let voters = self
             .in_sync
@@ -107,7 +107,7 @@ impl Group {
             .collect()
     }
 
-    /// Whether a replica could lead at once.
+    /// Returns true if a replica could lead at once.
     pub(super) fn could_lead(&self, replica: ReplicaId) -> bool {
         self.voters.contains(&replica) && self.in_sync.contains(&replica)
     }
@@ -147,7 +147,7 @@ mod tests {
         }
     }
 
-    /// A leader and followers that all keep up, in the middle of a change of voters or not.
+    /// Returns the in-sync nodes of a group whose members all keep up, during a change of voters or not.
     fn in_sync(in_force: &[&[u64]], committed: &[&[u64]]) -> Vec<u64> {
         let (in_force, committed) = (membership(in_force), membership(committed));
         let members = in_force.nodes().map(|(id, broker)| (*id, broker.clone()));
@@ -165,7 +165,7 @@ mod tests {
         nodes.map(|node| node.0).collect()
     }
 
-    /// Three keep up at each moment, one of them without a vote that would help. Replica 3 is dead.
+    /// Three replicas keep up at each moment, one of them without a vote that would help. Replica 3 is dead.
     #[test]
     fn a_group_in_the_middle_of_a_change_is_not_whole() {
         let (old, new): (&[u64], &[u64]) = (&[1, 2, 3], &[1, 2, 4]);

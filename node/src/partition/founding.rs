@@ -1,5 +1,5 @@
-//! The first membership of a new group. Every founding replica may write it, since they all write
-//! the same; a replica that came later never does, for the group has a history it must be given.
+//! The first membership of a new group. Every founding replica may write it, since all of them write the
+//! same. A replica that was added later never does, because the group has a history that it must receive.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,11 +12,11 @@ use super::Partition;
 use crate::cluster::ClusterView;
 use crate::cluster::view::{PartitionView, Place};
 
-/// How long a replica that has founded its group asks for votes again at each look, instead of
-/// waiting for the election timeout: its peers may have been placed a moment later.
+/// Time for which a replica that has founded its group requests votes at every check. It does not wait for
+/// the election timeout, because its peers may start a moment later.
 const EAGER_FOR: Duration = Duration::from_secs(10);
 
-/// Where a replica stands with the founding of its group.
+/// State of a replica in the founding of its group.
 #[derive(Debug)]
 pub(super) struct Founding {
     begun: Instant,
@@ -33,13 +33,13 @@ impl Founding {
         }
     }
 
-    /// Founds the group if it is this replica's turn; to be called until the group has a leader.
+    /// Founds the group if it is this replica's turn; called until the group has a leader.
     pub(super) async fn look(&mut self, partition: &Partition, wish: &PartitionView) {
         if self.done {
             return;
         }
-        // The first entry is the founding membership; any other came from a leader. A replica that
-        // has just handed over knows none for a moment, and must not stand again because of it.
+        // The first entry is the founding membership; any other came from a leader. A replica that has just
+        // transferred leadership knows no leader for a moment, and must not start an election because of it.
         let led = partition.with_metrics(|metrics| {
             metrics.current_leader.is_some() || metrics.last_log_index.is_some_and(|last| last > 0)
         });
@@ -59,7 +59,8 @@ impl Founding {
         }
     }
 
-    /// The preferred replica founds at once, each other one later than the one before it.
+    /// Returns true if this replica may found the group now: the preferred replica at once, and each other
+    /// one later than the one before it.
     fn is_turn(&self, partition: &Partition, wish: &PartitionView) -> bool {
         let place = wish
             .founding
@@ -71,8 +72,8 @@ impl Founding {
     }
 }
 
-/// The founding members. They have no addresses: those may change between two founding replicas' looks at
-/// them, and the first entry must be the same on all. Peers look addresses up in the metadata.
+/// Returns the founding members. They have no addresses: an address may change between two founding replicas'
+/// reads, and the first entry must be the same on all. Peers find addresses in the metadata.
 fn founders(places: &[Place]) -> BTreeMap<ReplicaId, Broker> {
     let broker = |place: &Place| Broker {
         node_id: place.node,
@@ -84,7 +85,7 @@ fn founders(places: &[Place]) -> BTreeMap<ReplicaId, Broker> {
         .collect()
 }
 
-/// Places as Raft members; without an address if the metadata knows none of the node.
+/// Returns places as Raft members; without an address if the metadata does not know the node.
 pub(super) fn brokers(places: &[Place], view: &ClusterView) -> BTreeMap<ReplicaId, Broker> {
     let broker = |place: &Place| Broker {
         node_id: place.node,

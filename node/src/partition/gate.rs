@@ -1,9 +1,9 @@
-//! The leader's gate before the log: a batch that the log would refuse is refused here, so that a producer
-//! that is broken costs no disk.
+//! The leader's check before the log: it refuses a batch that the log would refuse, so that a broken producer
+//! costs no disk.
 //!
-//! The gate judges by what is applied, and by what this leader has proposed since. Where neither decides,
-//! as for a copy of a batch that is under way, the answer waits and nothing is proposed. The log judges
-//! again whatever passes: nothing rests on this gate but the length of the log.
+//! The gate decides by the applied state, and by the batches that this leader has proposed since. For some
+//! batches neither decides, for example a copy of a batch in flight: then nothing is proposed, and the answer
+//! waits. The log checks every batch again. Nothing depends on this gate but the length of the log.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -18,36 +18,37 @@ use super::produce::COMMIT_WITHIN;
 use super::producers::{Claim, Verdict, is_behind};
 use super::{Appended, Partition, PartitionMachine};
 
-/// The batches that this leader has proposed and not answered yet, by producer: as many as have room among
-/// the produce requests of the node.
+/// Proposed and unanswered batches of this leader, by producer. The node's room for produce requests bounds
+/// them.
 #[derive(Debug, Default)]
 pub(super) struct Gate {
     under_way: Mutex<BTreeMap<i64, Ahead>>,
 }
 
-/// Batches of one producer under way.
+/// Batches in flight of one producer.
 #[derive(Debug)]
 struct Ahead {
     epoch: i16,
-    /// The sequence that follows once all of them are written.
+    /// Sequence that follows once all of them are written.
     next_sequence: i32,
     batches: usize,
-    /// One of them was not written, so the others may not be.
+    /// True if one of them was not written, so that the others may not be either.
     broken: bool,
-    /// Rung when one of them is answered.
+    /// Notified when one of them is answered.
     answered: Arc<Notify>,
 }
 
 /// The gate's verdict on a batch.
 #[derive(Debug)]
 pub(super) enum Admission {
-    /// It follows what is applied or under way.
+    /// The batch follows the applied batches, or those in flight.
     Next,
-    /// It is in the log already, at this offset.
+    /// The batch is in the log already, at this offset.
     Known(u64),
-    /// That is decided once what is under way has been answered.
+    /// The decision must wait for answers to batches in flight.
     Later(Arc<Notify>),
-    /// The log refuses it, unless it holds what is not applied here: another may lead by now.
+    /// The log refuses the batch, unless it has entries that are not applied here: another replica may lead
+    /// by now.
     Refused(WireError),
 }
 
@@ -56,7 +57,7 @@ pub(super) enum Admission {
 pub(super) struct Pass {
     gate: Arc<Gate>,
     producer: i64,
-    /// It is in the log, with its records.
+    /// True if the batch is in the log, with its records.
     pub written: bool,
 }
 
@@ -64,7 +65,7 @@ impl Gate {
     /// Judges a batch.
     ///
     /// # Errors
-    /// The log's refusal, which holds whatever the log has that is not applied here.
+    /// The log's refusal, if it holds whatever entries are not applied here yet.
     pub(super) fn judge(
         &self,
         machine: &PartitionMachine,
@@ -77,7 +78,7 @@ impl Gate {
             Verdict::Refuse(error) if is_final(error.code) => return Err(error.clone()),
             Verdict::Accept | Verdict::Refuse(_) => {}
         }
-        // A copy that is under way stands behind the fence, too, if its entry is not applied yet.
+        // A copy of a batch in flight also comes after the fence, if its entry is not applied yet.
         if let Some(error) = machine.refuses_ring(ring_version) {
             return Err(error);
         }
@@ -104,7 +105,7 @@ impl Gate {
         }
     }
 
-    /// Counts a batch as under way from here on; it must be proposed in the order of these calls.
+    /// Counts a batch as in flight from here on; batches must be proposed in the order of these calls.
     pub(super) fn pass(self: &Arc<Self>, claim: &Claim) -> Pass {
         let mut under_way = self.under_way.lock();
         let ahead = under_way.entry(claim.producer).or_insert_with(|| Ahead {
@@ -156,8 +157,8 @@ fn is_final(code: ErrorCode) -> bool {
 }
 
 impl Partition {
-    /// Judges a batch before it is proposed. A leader that has not applied yet what those before it wrote
-    /// does so first.
+    /// Judges a batch before it is proposed. A new leader first applies the entries of its predecessors, if
+    /// the verdict depends on them.
     pub(super) async fn admit(
         &self,
         claim: Option<&Claim>,
@@ -173,7 +174,7 @@ impl Partition {
         }
     }
 
-    /// Judges a batch by what is applied here and what is under way.
+    /// Judges a batch by the applied state and the batches in flight.
     fn judge(&self, claim: Option<&Claim>, ring_version: u32) -> Result<Admission, WireError> {
         self.leading_epoch()?;
         let machine = self.view.machine();
@@ -181,8 +182,8 @@ impl Partition {
         judged.map_err(|error| self.error(error.code, error.message))
     }
 
-    /// The answer to a batch that is not proposed: most often it is a copy of one under way, and waits for
-    /// that; or it is refused, once it is sure that no other replica leads and knows better.
+    /// Answers a batch that is not proposed. Most often it is a copy of a batch in flight, and waits for
+    /// that. A refusal waits until it is certain that no other replica leads.
     pub(super) async fn decided(
         self: Arc<Self>,
         claim: Option<Claim>,
@@ -193,7 +194,7 @@ impl Partition {
         let mut waits_for: Option<Arc<Notify>> = None;
         let mut confirmed = false;
         loop {
-            // Before it is judged, so that what happens meanwhile is heard.
+            // Enabled before the verdict, so that no notification is missed.
             let heard = waits_for.clone().unwrap_or_default();
             let mut heard = std::pin::pin!(heard.notified());
             heard.as_mut().enable();
@@ -221,8 +222,9 @@ impl Partition {
         }
     }
 
-    /// Returns once it is known that nobody else led when a batch arrived, and all that was acknowledged
-    /// before is applied. One question to the others answers for all batches that came before it.
+    /// Returns once it is certain that no other replica led when a batch arrived, and that all acknowledged
+    /// entries from before are applied. One round to the followers confirms this for all batches that arrived
+    /// before it.
     async fn confirm(&self, arrived: Instant) -> Result<(), WireError> {
         let mut confirmed = self.confirmed.lock().await;
         if confirmed.is_some_and(|asked| asked >= arrived) {
@@ -255,7 +257,7 @@ mod tests {
         }
     }
 
-    /// The verdict of a gate before an empty log.
+    /// Returns the verdict of a gate before an empty log.
     fn judge(gate: &Gate, claim: Claim) -> Result<Admission, ErrorCode> {
         let machine = PartitionMachine::default();
         match gate.judge(&machine, Some(&claim), 0) {

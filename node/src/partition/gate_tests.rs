@@ -1,4 +1,4 @@
-//! The cost of a producer that is broken, on partitions that run.
+//! Cost of a broken producer, on running partitions.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What a coordinator of consumer groups writes to its partition's log, and reads of what came of it.
+//! Writes and reads of a consumer group coordinator in its partition's log.
 
 use std::time::Duration;
 
@@ -14,8 +14,8 @@ use super::steward::has_quorum;
 use crate::group::Groups;
 
 impl Partition {
-    /// The epoch in which this replica leads, with a majority that has answered it lately: without
-    /// one another may lead by now, and end sessions that this one believes in.
+    /// Returns the epoch in which this replica leads, if a majority has answered it lately. Without one,
+    /// another replica may lead by now, and end sessions that are valid here.
     ///
     /// # Errors
     /// `NotLeader` and `NoLeader`.
@@ -31,22 +31,22 @@ impl Partition {
         }
     }
 
-    /// The epoch this replica was last told to lead in, as it changes.
+    /// Subscribes to the epoch in which this replica leads.
     pub fn leads(&self) -> watch::Receiver<Option<u64>> {
         self.leads.subscribe()
     }
 
-    /// The Raft group that keeps its log.
+    /// Raft group of the partition's log.
     pub fn raft_group(&self) -> GroupId {
         self.id.group
     }
 
-    /// Looks at the groups as they are applied here.
+    /// Calls `look` with the groups as applied here.
     pub fn with_groups<R>(&self, look: impl FnOnce(&Groups) -> R) -> R {
         look(self.view.machine().groups())
     }
 
-    /// Returns when everything any leader has answered so far is applied here.
+    /// Returns when everything that any leader has answered so far is applied here.
     ///
     /// # Errors
     /// `NotLeader` and `NoLeader`.
@@ -55,7 +55,7 @@ impl Partition {
         self.catch_up().await
     }
 
-    /// Proposes a command of a group, and returns what came of it once a majority has it on its disks.
+    /// Proposes a command of a group, and returns its reply once a majority has it on disk.
     ///
     /// # Errors
     /// As for a batch of records.

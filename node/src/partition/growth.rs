@@ -1,4 +1,5 @@
-//! The old partitions of a topic that grows: each gets a fence in its log, and says where it stands.
+//! The old partitions of a topic that grows: the leader of each writes a fence into its log, and reports its
+//! offset.
 
 use std::time::Duration;
 
@@ -11,14 +12,14 @@ use super::Partition;
 use super::quarantine::due;
 use crate::cluster::view::{ClusterView, TopicView};
 
-/// A fence that is not in the metadata after this long is told again: what told it may have been lost.
+/// Interval of the reports of a fence that is not in the metadata yet. An earlier report may have been lost.
 const TELL_AGAIN: Duration = Duration::from_secs(1);
-/// The version of a topic's first ring, by which no older one is refused.
+/// Version of a topic's first ring, which has no fence: no older ring exists.
 const FIRST_RING: u32 = 1;
 
 impl Partition {
-    /// Does what the topic's ring asks of the leader of this partition; says whether that is under way.
-    /// `told` is when its fence was told last.
+    /// Writes or reports the fence that the topic's ring requires from the leader of this partition. Returns
+    /// true while the growth is in progress. `told` is the time of the last report.
     pub(super) async fn fence(&self, view: &ClusterView, told: &mut Option<Instant>) -> bool {
         let Some(topic) = view.topics.get(&self.id.topic) else {
             return false;
@@ -29,7 +30,7 @@ impl Partition {
         let wanted = growing.map_or(topic.ring_version, |growth| growth.ring_version);
         let (ring_version, offset) = self.view.machine().fence();
         if ring_version < wanted {
-            // A topic begins with its first ring, which is behind nothing.
+            // A topic starts with its first ring, which needs no fence.
             if wanted > FIRST_RING && (growing.is_none() || self.is_awaited(topic)) {
                 self.housekeeping(Command::Fence {
                     leader_time_ms: self.host.clock.now_ms(),
@@ -50,7 +51,7 @@ impl Partition {
                 ring_version,
                 offset,
             };
-            // What finds no room is told again.
+            // If the queue is full, the report is repeated.
             let _ = self
                 .host
                 .facts
@@ -59,11 +60,11 @@ impl Partition {
         true
     }
 
-    /// The ring of a batch as its entry may have it: none as long as a node would stop at it. Without
-    /// such a node a topic may grow, and what was routed by an older ring is to be refused.
+    /// Returns the ring version to write into a batch's entry: 0 while the cluster has a node that would stop
+    /// at it. Without such a node a topic may grow, and then batches of an older ring must be refused.
     ///
     /// # Errors
-    /// `NoLeader` while a fence may be in the log that is not applied here.
+    /// `NoLeader` while the log may hold a fence that is not applied here.
     pub(super) fn written_ring(&self, ring_version: u32, epoch: u64) -> Result<u32, WireError> {
         let understood = self.host.view.borrow().understood;
         if ring_version == 0 || understood >= GROUPS_SINCE_VERSION {
@@ -75,19 +76,20 @@ impl Partition {
                 "its leader has only just been elected; try again shortly",
             ));
         }
-        // A fence says that all nodes understand it, whatever the view that lags has.
+        // A fence proves that all nodes understand it, even if this view lags.
         let fenced = self.view.machine().fence().0 > FIRST_RING;
         Ok(if fenced { ring_version } else { 0 })
     }
 
-    /// Whether all partitions of the topic are led: until the last fence is known, keys wait.
+    /// Returns true if all partitions of the topic have leaders. Keys wait from the first fence until the
+    /// last one is known.
     fn is_awaited(&self, topic: &TopicView) -> bool {
         let mut partitions = topic.partitions.iter();
         partitions.all(|partition| self.host.leaders.get(partition.group).is_some())
     }
 }
 
-/// The error of a batch whose keys may belong elsewhere by now.
+/// Error for a batch whose keys may belong to other partitions by now.
 pub(super) fn stale_ring(ring_version: u32, oldest: u32) -> WireError {
     WireError::new(
         ErrorCode::StaleRing,
@@ -170,7 +172,7 @@ mod tests {
             let topic = view.topics.get_mut(TOPIC).unwrap();
             let mut partition = topic.partitions[0].clone();
             (partition.partition, partition.group) = (1, new);
-            // Nobody here holds it.
+            // No node here holds a replica of it.
             partition.replicas.clear();
             partition.founding.clear();
             topic.partitions.push(partition);

@@ -1,4 +1,4 @@
-//! What all partitions of one node share.
+//! Shared state of all partitions of one node.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -25,23 +25,23 @@ pub(super) struct Host {
     pub leaders: LeaderTable,
     pub view: watch::Receiver<Arc<ClusterView>>,
     pub limits: Limits,
-    /// One permit a byte of produce requests under way.
+    /// One permit per byte of produce requests in flight.
     pub produce_room: Arc<Semaphore>,
     /// Budget for unpacking batches.
     pub unpackers: Arc<Unpackers>,
-    /// What the metadata group is to know of replicas here, on its way there: memberships that came
-    /// to what is wished, replicas that are damaged. What finds no room is told again.
+    /// Queue of facts about replicas for the metadata group: memberships that match the desired one, and
+    /// damaged replicas. A fact that does not fit is reported again.
     pub facts: mpsc::Sender<meta_command::Kind>,
-    /// What is counted of all of them.
+    /// Metrics of all partitions.
     pub metrics: Arc<Metrics>,
-    /// Rung when a replica here was found damaged.
+    /// Notified when a replica here is found damaged.
     pub damage_found: Notify,
-    /// The node is stopping: it leads nothing any more.
+    /// True once the node is stopping and must no longer lead.
     pub leaving: AtomicBool,
 }
 
 impl Host {
-    /// Whether the disk takes writes.
+    /// Returns true if the disk accepts writes.
     pub(super) fn is_writable(&self) -> bool {
         matches!(*self.store.disk_status().borrow(), DiskStatus::Healthy)
     }

@@ -1,4 +1,4 @@
-//! The offsets of positions and times.
+//! Lookups of offsets by position and time.
 
 use ropewalk_proto::batch::Records;
 use ropewalk_proto::error::{ErrorCode, WireError};
@@ -10,47 +10,47 @@ use super::offsets::Start;
 use super::walk::{Found, Walk, WalkError};
 use crate::unpack::UnpackError;
 
-/// What a reader that stands at an offset has before it.
+/// Backlog of a reader at an offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backlog {
-    /// The offset after the last committed record.
+    /// Offset after the last committed record.
     pub high_watermark: u64,
-    /// The first offset that can be read.
+    /// First offset that can be read.
     pub log_start_offset: u64,
-    /// Leader time at which the first of them was appended, in ms; `None` if there is none.
+    /// Leader time at which the first record of the backlog was appended, in ms; `None` if there is none.
     pub appended_ms: Option<i64>,
     /// Leader time now, in ms.
     pub now_ms: i64,
 }
 
-/// How much of the log one step of a search reads.
+/// Bytes of the log that one step of a search reads.
 const SEARCH_BYTES: usize = 1 << 20;
 
-/// A place in the log, by what it means.
+/// A position in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Position {
     /// The first record that can be read.
     Beginning,
-    /// Behind the last committed record.
+    /// The offset after the last committed record.
     End,
-    /// The first record at or after a time, ms since 1970.
+    /// The first record at or after a time, in ms since 1970.
     AtOrAfter(i64),
 }
 
-/// A place in the log, by its offset.
+/// A position in the log, resolved to an offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Listed {
     /// The offset; for a time past the last record, the high watermark.
     pub offset: u64,
-    /// The timestamp of the record there; -1 if none was looked at.
+    /// Timestamp of the record there; -1 if the lookup read none.
     pub timestamp_ms: i64,
-    /// The epoch of the leader that answered.
+    /// Epoch of the leader that answered.
     pub epoch: u64,
 }
 
 impl Partition {
-    /// The offset of a position. The end is linearizable: every record acknowledged before the
-    /// call lies below it.
+    /// Returns the offset of a position. The end is linearizable: every record acknowledged before the call
+    /// is below it.
     ///
     /// # Errors
     /// As for [`Partition::fetch`]; also `NotServing`, if the replica has stopped.
@@ -62,8 +62,8 @@ impl Partition {
             epoch,
         };
         if position != Position::Beginning && !made(Mistake::StaleEnd) {
-            // A replica that has stopped serves what it has, but can't tell what others have
-            // acknowledged since.
+            // A stopped replica serves its records, but cannot know which records others have acknowledged
+            // since.
             if !self.is_running() {
                 return Err(self.not_leader_now());
             }
@@ -82,7 +82,7 @@ impl Partition {
                         });
                     }
                     Ok(None) => return Ok(at(self.view.machine().next_offset())),
-                    // Each turn the log start is further on, and ends at the high watermark.
+                    // The loop ends: the log start rises with each turn, at most to the high watermark.
                     Err(WalkError::Gone) => continue,
                     Err(WalkError::Failed(error)) => return Err(error),
                 }
@@ -90,7 +90,7 @@ impl Partition {
         }
     }
 
-    /// What there is to read from an offset on; from the log's start, if that has passed it.
+    /// Returns the backlog from an offset on, or from the log start if that is higher.
     ///
     /// # Errors
     /// `NotLeader` and `NoLeader`; `DiskFailed` and `DamagedData`.
@@ -123,7 +123,7 @@ impl Partition {
         }
     }
 
-    /// When the batch that holds an offset was appended.
+    /// Returns the time at which the batch with an offset was appended.
     async fn appended_at(
         &self,
         start: Start,
@@ -169,8 +169,8 @@ impl Partition {
         }
     }
 
-    /// The first record of a batch at or after a time. A batch whose records do not unpack is answered
-    /// as a whole: the reader meets its damage, or its size, when it reads it.
+    /// Returns the first record of a batch at or after a time. For a batch whose records do not unpack it
+    /// returns the start of the batch: the reader gets the error when it reads the batch.
     async fn record_at(
         &self,
         found: &Found,

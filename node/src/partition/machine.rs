@@ -1,8 +1,8 @@
-//! A partition's state machine: gives out offsets, remembers producers, knows where the log may be
-//! cut. Pure: the same entries make the same state on every replica, so no setting and no clock
-//! may come in here; what depends on those is decided by the leader and written in the log.
+//! A partition's state machine: assigns offsets, remembers producers, and knows up to where the log may be
+//! purged. Pure: the same entries produce the same state on every replica, so no setting and no clock may
+//! come in here. The leader makes the decisions that depend on those, and writes them into the log.
 //!
-//! Records are not here: they stay in the Raft log, which is the only place they are ever written.
+//! Records are not here: they stay in the Raft log, which is the only place they are ever written to.
 
 use bytes::Bytes;
 use prost::Message;
@@ -25,7 +25,7 @@ use super::state::{
 };
 use crate::group::{self, Groups};
 
-/// The state of one partition as of one applied log index.
+/// State of one partition as of one applied log index.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PartitionMachine {
     core: Core,
@@ -52,46 +52,46 @@ impl Default for PartitionMachine {
     }
 }
 
-/// What readers and the leader's housekeeping ask.
+/// Queries of readers and of the leader's housekeeping.
 impl PartitionMachine {
-    /// The log index this is the state of.
+    /// Log index of this state.
     pub fn applied(&self) -> u64 {
         self.core.applied
     }
 
-    /// The offset the next record gets. Everything below it is committed: the high watermark.
+    /// Offset of the next record: the high watermark, since everything below it is committed.
     pub fn next_offset(&self) -> u64 {
         self.core.next_offset
     }
 
-    /// The first offset that may still be read.
+    /// First offset that may still be read.
     pub fn log_start(&self) -> u64 {
         self.core.log_start
     }
 
-    /// The term of the latest entry.
+    /// Term of the latest entry.
     pub fn latest_epoch(&self) -> u64 {
         self.epochs.latest()
     }
 
-    /// The epoch `offset` was, or will be, given out in; 0 if that is no longer known.
+    /// Epoch in which `offset` was, or will be, assigned; 0 if it is no longer known.
     pub fn epoch_of(&self, offset: u64) -> u64 {
         self.epochs.of(offset)
     }
 
-    /// The highest record timestamp there ever was.
+    /// Highest record timestamp so far.
     pub fn max_timestamp_ms(&self) -> Option<i64> {
         self.core.max_timestamp_ms
     }
 
-    /// Where to begin walking to find `offset`; `None` if it is not in the log.
+    /// Returns the log position from which to look for `offset`; `None` if it is not in the log.
     pub fn locate(&self, offset: u64) -> Option<Start> {
         let kept = (self.core.log_start..self.core.next_offset).contains(&offset);
         kept.then(|| self.offsets.before(offset)).flatten()
     }
 
-    /// Where to begin walking to find the first record at or after `time_ms`; `None` if the log is
-    /// empty.
+    /// Returns the log position from which to look for the first record at or after `time_ms`; `None` if the
+    /// log is empty.
     pub fn locate_time(&self, time_ms: i64) -> Option<Start> {
         let first = self.locate(self.core.log_start)?;
         let start = self.offsets.before_time(time_ms)?;
@@ -102,22 +102,22 @@ impl PartitionMachine {
         })
     }
 
-    /// Whether the append at `log_index` was refused, and so holds no offset.
+    /// Returns true if the append at `log_index` was refused, and so has no offset.
     pub fn is_refused(&self, log_index: u64) -> bool {
         self.offsets.is_refused(log_index)
     }
 
-    /// The oldest ring that batches may be routed by, and the offset from which on that holds.
+    /// Oldest ring by which batches may be routed, and the offset from which on that holds.
     pub fn fence(&self) -> (u32, u64) {
         (self.core.ring_version, self.core.fence_offset)
     }
 
-    /// How far the log is to be compacted, on every replica.
+    /// Target of compaction, the same on every replica.
     pub fn compaction(&self) -> Compaction {
         self.core.compaction.unwrap_or_default()
     }
 
-    /// The log index, and the offset, that the log begins behind once all is purged that may be.
+    /// Log index and offset at which the log begins once everything purgeable is purged.
     pub(super) fn beginning(&self) -> Start {
         let purgeable = self.core.purgeable;
         Start {
@@ -126,12 +126,12 @@ impl PartitionMachine {
         }
     }
 
-    /// The consumer groups whose coordinator leads this partition.
+    /// Consumer groups coordinated by the leader of this partition.
     pub fn groups(&self) -> &Groups {
         &self.groups
     }
 
-    /// The offset of a batch that is in the log already, if its producer says so.
+    /// Returns the offset of a batch that is in the log already, as known from its producer's state.
     pub fn committed_duplicate(&self, batch: &BatchView) -> Option<u64> {
         match self.producers.judge(&Claim::of(batch)?) {
             Verdict::Duplicate(base_offset) => Some(base_offset),
@@ -144,24 +144,24 @@ impl PartitionMachine {
         self.producers.judge(claim)
     }
 
-    /// Refusal of a batch that was routed by this ring, if a fence precedes it.
+    /// Returns the refusal of a batch routed by this ring, if a later fence excludes it.
     pub(super) fn refuses_ring(&self, ring_version: u32) -> Option<WireError> {
         let oldest = self.core.ring_version;
         let stale = ring_version != 0 && ring_version < oldest;
         (stale && !made(Mistake::FenceIgnored)).then(|| stale_ring(ring_version, oldest))
     }
 
-    /// The ends of the segments kept, the oldest first; the one under way is not among them.
+    /// Ends of the kept segments, the oldest first, without the active one.
     pub fn segments(&self) -> impl Iterator<Item = &Boundary> {
         self.segments.iter()
     }
 
-    /// Bytes of the whole log, the trimmed part too: to be compared with [`Boundary::log_bytes`].
+    /// Bytes of the whole log, including the trimmed part; comparable with [`Boundary::log_bytes`].
     pub fn log_bytes(&self) -> u64 {
         self.core.log_bytes
     }
 
-    /// Bytes of the segment under way; 0 as long as it holds no batch and no group's command.
+    /// Bytes of the active segment; 0 while it holds no batch and no group command.
     pub fn active_bytes(&self) -> u64 {
         match self.core.active {
             Some(_) => self.core.log_bytes - self.last_boundary().log_bytes,
@@ -169,12 +169,12 @@ impl PartitionMachine {
         }
     }
 
-    /// Leader time at which the first batch of the active segment was appended.
+    /// Leader time of the first append to the active segment.
     pub fn active_since_ms(&self) -> Option<i64> {
         self.core.active.map(|active| active.first_time_ms)
     }
 
-    /// The end of the last whole segment; the beginning of the log if there is none.
+    /// End of the last ended segment; the beginning of the log if there is none.
     pub fn last_boundary(&self) -> Boundary {
         self.segments
             .last()
@@ -184,7 +184,7 @@ impl PartitionMachine {
     }
 }
 
-/// What entries do.
+/// Effects of entries.
 impl PartitionMachine {
     fn append(
         &mut self,
@@ -196,7 +196,7 @@ impl PartitionMachine {
         let index = self.core.applied;
         let batch = BatchView::trusted(batch.clone())
             .map_err(|error| damaged(format!("entry {index}: {error}")))?;
-        // Not the count of its records: compaction may have taken any of them.
+        // Not the number of records: compaction may have removed any of them.
         if batch.offset_count() == 0 {
             return Err(damaged(format!("entry {index} holds no record")));
         }
@@ -211,10 +211,10 @@ impl PartitionMachine {
         Ok(self.accept(log_bytes_before, stamp, &batch, claim.as_ref(), effects))
     }
 
-    /// The reply to a batch that gets no offset: it is in the log already, or refused.
+    /// Returns the reply to a batch that gets no offset, because it is a duplicate or is refused.
     fn without_offset(&self, claim: Option<&Claim>, stamp: Stamp) -> Option<Reply> {
         match claim.map_or(Verdict::Accept, |claim| self.producers.judge(claim)) {
-            // After the duplicates: one that was written before the fence is where it was.
+            // Checked after duplicates: a batch written before the fence keeps its offset.
             Verdict::Accept => self.refuses_ring(stamp.ring_version).map(Reply::Refused),
             Verdict::Duplicate(base_offset) => Some(Reply::Appended {
                 base_offset,
@@ -224,7 +224,7 @@ impl PartitionMachine {
         }
     }
 
-    /// Gives a batch its offsets, and remembers its producer.
+    /// Assigns offsets to a batch, and remembers its producer.
     fn accept(
         &mut self,
         log_bytes_before: u64,
@@ -258,8 +258,8 @@ impl PartitionMachine {
         }
     }
 
-    /// Gives a batch no offset. Its bytes are in the log all the same, so its segment ends and is deleted as
-    /// if it held records.
+    /// Records a batch without offset. Its bytes are in the log all the same, so its segment ends and is
+    /// deleted as if it held records.
     fn pass_over(&mut self, stamp: Stamp, effects: &mut Effects) {
         self.offsets.refused(self.core.applied, effects);
         if self.has_long_memory() {
@@ -272,7 +272,7 @@ impl PartitionMachine {
         self.core.version >= MEMORY_VERSION
     }
 
-    /// The time by which producers grow old, as a batch is taken in.
+    /// Advances the clock for producer expiry to a new batch, and returns its time.
     fn tick(&mut self, stamp: Stamp) -> i64 {
         let clock = Clock::next(self.core.clock, stamp, self.producers.newest_ms());
         if clock.is_some() {
@@ -282,7 +282,7 @@ impl PartitionMachine {
         clock.map_or(stamp.leader_time_ms, |clock| clock.time_ms)
     }
 
-    /// The segment under way holds something of this time.
+    /// Extends the active segment, or begins it, with an append at this time.
     fn begin_segment(&mut self, time_ms: i64) {
         let active = self.core.active.get_or_insert(Active {
             first_time_ms: time_ms,
@@ -291,8 +291,8 @@ impl PartitionMachine {
         active.last_time_ms = active.last_time_ms.max(time_ms);
     }
 
-    /// A command of a consumer group. Nothing of it is read from the log again, so that what it
-    /// came to is in every checkpoint.
+    /// Applies a command of a consumer group. The command is never read from the log again, so its result is
+    /// in every checkpoint.
     fn group(
         &mut self,
         command: &GroupCommand,
@@ -307,7 +307,7 @@ impl PartitionMachine {
         Ok(Reply::Group(reply.ok_or_else(newer)?))
     }
 
-    /// Ends the segment under way; does nothing if it holds nothing.
+    /// Ends the active segment; does nothing if it is empty.
     fn roll(&mut self, effects: &mut Effects) -> bool {
         let Some(active) = self.core.active.take() else {
             return false;
@@ -438,9 +438,9 @@ impl Machine for PartitionMachine {
         })
     }
 
-    /// What a replica needs that begins right behind this index: nothing of the log before it, for
-    /// it will never have that. A leader hands this out only when its own log start has passed
-    /// this point, and the trim that raised it follows in the log.
+    /// Builds the state for a replica that begins right after this index. It needs nothing of the log before
+    /// it, because it will never have that part. A leader sends this only once its own log start has passed
+    /// this point. The trim that raised the log start follows in the log.
     fn checkpoint(&self) -> Bytes {
         let last_time_ms = self.last_boundary().last_time_ms;
         let mut effects = Effects::default();

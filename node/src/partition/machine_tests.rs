@@ -1,5 +1,5 @@
-//! Whatever entries come: offsets are dense, replicas are equal however they got there, and every
-//! offset and time is found from the sparse index.
+//! Whatever the entries: offsets are dense, replicas are equal however they reached their state, and the
+//! sparse index finds every offset and time.
 
 use std::collections::BTreeMap;
 
@@ -97,7 +97,7 @@ struct Accepted {
     max_timestamp_ms: i64,
 }
 
-/// One replica with its disk, and what a reader should find.
+/// One replica with its disk, and the expected records.
 #[derive(Default)]
 struct Replica {
     machine: PartitionMachine,
@@ -237,7 +237,8 @@ impl Replica {
         }
     }
 
-    /// Walks from where the index says, as a reader does, and finds the batch of every offset.
+    /// Reads from the position that the index returns, as a reader does, and checks that it finds the batch
+    /// of every offset.
     fn check_every_offset(&self) {
         for offset in 0..self.machine.next_offset() + 2 {
             let found = self
@@ -289,7 +290,7 @@ impl Replica {
         }
     }
 
-    /// What a new replica becomes that got the snapshot a leader would send, and the log behind it.
+    /// Builds a new replica from the snapshot that a leader would send, and the log behind it.
     fn rebuilt(&self) -> PartitionMachine {
         let purgeable = self.machine.purgeable_index();
         let snapshot = self
@@ -412,7 +413,7 @@ fn behind_a_fence_only_what_was_routed_by_the_new_ring_is_taken() {
         panic!("a batch of the old ring was taken behind the fence");
     };
     assert_eq!(refused.code, ErrorCode::StaleRing);
-    // What was written before, and is sent again since its answer was lost, is where it was.
+    // A batch from before the fence, repeated because its answer was lost, keeps its offset.
     assert_eq!(apply(append(1, 0)), placed(0, true));
     assert_eq!(apply(append(2, 1)), placed(1, false));
     assert_eq!(apply(append(0, 2)), placed(2, false));

@@ -1,8 +1,9 @@
-//! From the membership a group has to the one the metadata wishes: one small step at a time, each
-//! decided afresh from what is, so that it can stop anywhere and any later leader can go on.
+//! Changes of a group's membership, from the actual one to the one that the metadata desires. A leader goes
+//! one small step at a time, and derives each from the current state. So it can stop anywhere, and any later
+//! leader can go on.
 //!
-//! Replicas that are to go need not be alive; replicas that are to come must have caught up before
-//! they vote. A step is for one membership: if that is another by the time it is taken, it is not.
+//! Replicas to be removed need not be alive; replicas to be added must catch up before they vote. **A step is
+//! valid for one membership only**: it is not taken if the membership has changed meanwhile.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -14,29 +15,29 @@ use ropewalk_raft_store::Broker;
 use super::Partition;
 use super::followers::Group;
 
-/// How long one membership step may take before the leader looks at the matter afresh.
+/// Maximum time of one membership step before the leader evaluates the state again.
 const STEP_WITHIN: Duration = Duration::from_secs(10);
 
-/// The next thing to do.
+/// The next step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Step {
-    /// Let a change under way, or a replica that is catching up, come to its end.
+    /// Waits for a membership change in progress, or for a replica that is catching up.
     Wait,
-    /// Bring a new replica into the group; it does not vote yet.
+    /// Adds a new replica as a learner.
     AddLearner(ReplicaId, Broker),
-    /// A replica's node has another address now.
+    /// Updates the address of a replica's node.
     MoveMember(ReplicaId, Broker),
-    /// Let these vote, and only these.
+    /// Makes exactly these replicas voters.
     SetVoters(BTreeSet<ReplicaId>),
-    /// This leader is to go: let another lead, which then removes it.
+    /// Transfers leadership away from this leader, which must be removed. The next leader then removes it.
     HandOver(ReplicaId),
-    /// Let go of replicas that no longer vote.
+    /// Removes learners that are not desired.
     RemoveLearners(BTreeSet<ReplicaId>),
-    /// The group is as it should be.
+    /// The group is as desired.
     Settled,
 }
 
-/// What to do next to bring `group` to `wish`.
+/// Returns the next step to bring `group` to `wish`.
 pub(super) fn next_step(wish: &BTreeMap<ReplicaId, Broker>, group: &Group) -> Step {
     if !group.quiet || wish.is_empty() {
         return Step::Wait;
@@ -48,8 +49,8 @@ pub(super) fn next_step(wish: &BTreeMap<ReplicaId, Broker>, group: &Group) -> St
         match group.members.get(replica) {
             None if broker.address.is_empty() => return Step::Wait,
             None => return Step::AddLearner(*replica, broker.clone()),
-            // A founding member has no address, and needs none. A node the metadata has no address of is
-            // looked for where it was.
+            // A founding member has no address, and needs none. If the metadata has no address of a node, its
+            // old address stays.
             Some(known)
                 if !known.address.is_empty()
                     && !broker.address.is_empty()
@@ -60,8 +61,8 @@ pub(super) fn next_step(wish: &BTreeMap<ReplicaId, Broker>, group: &Group) -> St
             Some(_) => {}
         }
     }
-    // Before anybody is waited for: one that was found damaged before it voted has a successor, and
-    // never answers.
+    // Before any wait for learners: a replica that was found damaged before it became a voter has a
+    // successor, and never catches up.
     let strangers: BTreeSet<ReplicaId> = group
         .members
         .keys()
@@ -80,7 +81,7 @@ pub(super) fn next_step(wish: &BTreeMap<ReplicaId, Broker>, group: &Group) -> St
     {
         return Step::Wait;
     }
-    // The leader can't go before another leads.
+    // The leader stays a voter until another replica leads.
     let voters: BTreeSet<ReplicaId> = wish.keys().copied().chain([group.own]).collect();
     if group.voters != voters {
         return Step::SetVoters(voters);
@@ -93,7 +94,7 @@ pub(super) fn next_step(wish: &BTreeMap<ReplicaId, Broker>, group: &Group) -> St
 }
 
 impl Partition {
-    /// Takes one step that was decided for `group`; what fails is tried again when the leader next looks.
+    /// Takes one step that was derived for `group`; the leader retries a failed step at its next check.
     pub(super) async fn take_step(&self, step: Step, group: &Group) {
         let id = &self.id;
         if step != Step::Wait {
@@ -161,7 +162,7 @@ mod tests {
         }
     }
 
-    /// Carries a step out as Raft would, with replicas that catch up unless they are dead.
+    /// Applies a step as Raft would; new replicas catch up unless they are dead.
     fn take(step: &Step, group: &mut Group, dead: &[u64]) {
         match step {
             Step::AddLearner(replica, broker) | Step::MoveMember(replica, broker) => {

@@ -1,4 +1,4 @@
-//! Who changes a partition's membership, and by what, on the cluster of `test_cluster`.
+//! Authority over a partition's membership changes, on the cluster of `test_cluster`.
 
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ async fn a_leader_with_an_older_picture_takes_nobody_in_again() {
     let before = leader.group();
     assert!(before.voters.contains(&place(4).replica));
 
-    // As after a restart, or cut off from the metadata: the leader knows nothing of the move yet.
+    // Simulates a leader after a restart, or cut off from the metadata: it does not know of the move yet.
     cluster.view.send_replace(older);
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert_eq!(leader.group().since, before.since);
@@ -69,7 +69,7 @@ async fn a_step_that_was_decided_for_another_membership_is_not_taken() {
     cluster.stop().await;
 }
 
-/// The group of a partition that comes later.
+/// Raft group of a partition that is added later.
 const LATER: GroupId = GroupId(8);
 
 fn later_place(node: u64) -> Place {
@@ -79,7 +79,7 @@ fn later_place(node: u64) -> Place {
     }
 }
 
-/// The founding entry of the later group, once this node's replica has written it.
+/// Waits for the founding entry of the later group in this node's replica, and returns its digest.
 async fn founding_entry(disk: &MemoryDisk, node: u64) -> Digest {
     let written = async {
         loop {

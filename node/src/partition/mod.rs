@@ -1,11 +1,10 @@
-//! One partition: an ordered log of record batches, kept by a Raft group.
+//! One partition: an ordered log of record batches, replicated by a Raft group.
 //!
-//! `machine` is the pure state every replica of the group agrees on; it never sees a clock, a
-//! setting or a socket. Around it: `produce` the way in, `fetch` and `lookup` the way out,
-//! `steward` and what it calls the leader's housekeeping, `registry` the replicas of a node. `groups`
-//! is what a coordinator of consumer groups writes and reads.
-//! Cluster metadata is read here as a picture of what should be; the one thing said back to it is
-//! that a membership has come to be as wished.
+//! `machine` is the pure state that every replica of the group agrees on; it never sees a clock, a setting or
+//! a socket. Around it: `produce` is the write path, `fetch` and `lookup` the read path, `steward` and its
+//! helpers the leader's housekeeping, `registry` the replicas of a node. `groups` holds the reads and writes
+//! of a group coordinator. Code here reads cluster metadata as the desired state. It writes only facts back:
+//! reached memberships, damaged replicas and fences.
 
 mod balance;
 mod clock;

@@ -1,5 +1,4 @@
-//! Which log entry holds an offset: a sparse index, and the appends that were refused and
-//! therefore hold none.
+//! Log entries of offsets: a sparse index, and the refused appends, which have no offset.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -7,17 +6,17 @@ use ropewalk_raft_store::machine::MachineError;
 
 use super::state::{Effects, Key, Point, damaged};
 
-/// A new point at the latest after this many bytes of log,
+/// Maximum bytes of log between two points of the index.
 const POINT_EVERY_BYTES: u64 = 64 << 10;
-/// or this many entries: what a reader walks over at most to find an offset.
+/// Maximum entries between two points, and so the most that a reader scans to find an offset.
 const POINT_EVERY_ENTRIES: u64 = 256;
 
-/// Where to begin walking: the entry at `log_index` holds the batch that begins at `base_offset`.
+/// Start of a scan: the entry at `log_index` has the batch that begins at `base_offset`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Start {
-    /// The log index.
+    /// Log index of the entry.
     pub log_index: u64,
-    /// The offset of the first record in it.
+    /// Offset of its first record.
     pub base_offset: u64,
 }
 
@@ -28,9 +27,8 @@ pub(super) struct Offsets {
 }
 
 impl Offsets {
-    /// Takes note of an accepted append; `point` describes it. The first append behind a segment
-    /// boundary always becomes a point, so that none is ever missing when the segments before it
-    /// are gone.
+    /// Records an accepted append, described by `point`. The first append behind a segment boundary always
+    /// becomes a point of the index, so that one is left when the segments before it are gone.
     pub(super) fn accepted(&mut self, point: Point, last_boundary: u64, effects: &mut Effects) {
         let due = self.points.back().is_none_or(|last| {
             last.log_index <= last_boundary
@@ -44,7 +42,7 @@ impl Offsets {
         }
     }
 
-    /// Takes note of an append that got no offset.
+    /// Records an append that got no offset.
     pub(super) fn refused(&mut self, log_index: u64, effects: &mut Effects) {
         effects.mark(Key::Refused(log_index));
         self.refused.insert(log_index);
@@ -54,7 +52,7 @@ impl Offsets {
         self.refused.contains(&log_index)
     }
 
-    /// The last point at or before `offset`.
+    /// Returns the last point at or before `offset`.
     pub(super) fn before(&self, offset: u64) -> Option<Start> {
         let behind = self
             .points
@@ -62,7 +60,7 @@ impl Offsets {
         self.start(behind.checked_sub(1)?)
     }
 
-    /// The last point before which no record is as late as `time_ms`.
+    /// Returns the last point before which all records are earlier than `time_ms`.
     pub(super) fn before_time(&self, time_ms: i64) -> Option<Start> {
         let behind = self.points.partition_point(|point| {
             point
@@ -80,7 +78,7 @@ impl Offsets {
         })
     }
 
-    /// Forgets everything at or below `log_index`.
+    /// Drops everything at or below `log_index`.
     pub(super) fn forget(&mut self, log_index: u64, effects: &mut Effects) {
         let gone = self
             .points

@@ -1,5 +1,5 @@
-//! The way in: a batch is checked, stamped, proposed, and answered when it is applied, which is
-//! after a majority has it on its disks.
+//! The write path: a batch is checked, stamped, proposed, and answered once it is applied, which is after a
+//! majority has it on disk.
 
 use std::fmt;
 use std::pin::Pin;
@@ -32,27 +32,27 @@ use super::gate::{Admission, Pass};
 use super::producers::Claim;
 use crate::raft_outcome::Unanswered;
 
-/// How long a batch waits for room among the produce requests under way.
+/// Maximum time that a batch waits for room among the produce requests in flight.
 const ROOM_WITHIN: Duration = Duration::from_secs(5);
-/// How long a proposed batch may take to commit before its outcome is called unknown.
+/// Maximum time for a proposed batch to commit. After that, its outcome counts as unknown.
 pub(super) const COMMIT_WITHIN: Duration = Duration::from_secs(15);
 
-/// Where a batch lies in the log.
+/// Result of an append.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Appended {
-    /// The offset of its first record.
+    /// Offset of the batch's first record.
     pub base_offset: u64,
-    /// The epoch of the leader that answered.
+    /// Epoch of the leader that answered.
     pub epoch: u64,
-    /// It was there already.
+    /// True if the batch was in the log already.
     pub duplicate: bool,
-    /// The first offset that can be read.
+    /// First offset that can be read.
     pub log_start_offset: u64,
-    /// When the answer was known here.
+    /// Time at which this node learned the outcome.
     pub known: Instant,
 }
 
-/// A batch on its way. Dropping the ticket does not call the batch back.
+/// A batch in flight. Dropping the ticket does not cancel the batch.
 pub struct Ticket(BoxFuture<'static, Result<Appended, WireError>>);
 
 impl fmt::Debug for Ticket {
@@ -70,13 +70,13 @@ impl Future for Ticket {
 }
 
 impl Partition {
-    /// Proposes one batch and returns without waiting for it to commit. The order of calls is the
-    /// order in the log. `ring_version` is that of the ring its keys were routed by; 0 if by none.
+    /// Proposes one batch and returns without waiting for it to commit. The order of calls is the order in
+    /// the log. `ring_version` is the version of the ring by which its keys were routed; 0 if by none.
     ///
     /// # Errors
-    /// Here, nothing was appended: a batch that does not hold up, `NotLeader`, `NoLeader`,
-    /// `DiskFull`, `DiskFailed`, `Overloaded`. The ticket's errors say in their code whether the
-    /// outcome is known.
+    /// An error of this call means that nothing was appended: an invalid batch, `NotLeader`, `NoLeader`,
+    /// `DiskFull`, `DiskFailed`, `Overloaded`. For errors of the ticket, the code shows whether the outcome
+    /// is known.
     pub async fn propose(
         self: &Arc<Self>,
         ring_version: u32,
@@ -92,7 +92,7 @@ impl Partition {
             return Ok(Ticket(std::future::ready(Ok(known)).boxed()));
         }
         self.check_records(&checked, &limits).await?;
-        // That may have taken a while.
+        // The check may have taken long, and leadership may have moved.
         let epoch = self.leading_epoch()?;
         self.check_disk()?;
         let room = self.room(checked.bytes().len()).await?;
@@ -143,7 +143,7 @@ impl Partition {
         stages.receive.took(checked_at - arrived);
         let (responder, answer) = ProgressResponder::complete_only();
         let proposed = self.raft.client_write_ff(command, Some(responder)).await;
-        // It did not get into the queue of the core.
+        // The batch did not enter the queue of the Raft core.
         proposed.map_err(|fatal| {
             self.error(
                 ErrorCode::NotServing,
@@ -155,9 +155,9 @@ impl Partition {
         if made(Mistake::AcknowledgeBeforeCommit) {
             return Ok(Ticket(std::future::ready(Ok(self.guess(epoch))).boxed()));
         }
-        // In a task of its own, since the room is to be given back whether or not the ticket is
-        // looked at: who waits for room may be the one who holds the tickets. It ends when the
-        // batch is applied, the replica stops, or time is up.
+        // A separate task, because the room must be released even if no caller polls the ticket. A caller
+        // that waits for room may itself hold the tickets. The task ends when the batch is applied, the
+        // replica stops, or the time is up.
         let partition = self.clone();
         let outcome = tokio::spawn(async move {
             let answered = tokio::time::timeout(COMMIT_WITHIN, answer).await;
@@ -173,27 +173,28 @@ impl Partition {
             }
             appended
         });
-        // Only now: a producer that leaves meanwhile must not take the batch's room with it.
+        // Only after the task owns the room: a producer that disconnects during this call must not take the
+        // batch's room with it.
         self.roll_if_full().await;
         let partition = self.clone();
         let ticket = async move { outcome.await.unwrap_or_else(|_| Err(partition.stopped())) };
         Ok(Ticket(ticket.boxed()))
     }
 
-    /// The outcome of a batch, by the answer of the Raft core within the time.
+    /// Converts the answer of the Raft core, or a timeout, into the outcome of a batch.
     fn outcome<E>(
         &self,
         answered: Result<Result<ClientWriteResult<TypeConfig>, E>, Elapsed>,
     ) -> Result<Appended, WireError> {
         match answered {
             Ok(Ok(result)) => self.appended(result),
-            // The core ended with the batch in hand.
+            // The core ended while it had the batch.
             Ok(Err(_)) => Err(self.stopped()),
             Err(_) => Err(self.late()),
         }
     }
 
-    /// Counts what was acknowledged, and how long it took from its proposal.
+    /// Counts an acknowledged batch, and its time since the proposal.
     fn count(&self, appended: &Appended, proposed: Instant, (records, bytes): (u32, usize)) {
         let took = appended.known.saturating_duration_since(proposed);
         self.host.metrics.stages.commit.took(took);
@@ -217,7 +218,7 @@ impl Partition {
         )
     }
 
-    /// The answer to a batch that is committed already.
+    /// Builds the answer to a batch that is committed already.
     pub(super) fn known(&self, base_offset: u64, epoch: u64) -> Appended {
         let machine = self.view.machine();
         let base_offset = match made(Mistake::NewOffsetForDuplicates) {
@@ -257,7 +258,7 @@ impl Partition {
         })
     }
 
-    /// Waits for room for `bytes` among the produce requests of the node.
+    /// Waits for room for `bytes` among the node's produce requests.
     async fn room(&self, bytes: usize) -> Result<OwnedSemaphorePermit, WireError> {
         let permits = bytes.min(self.host.limits.produce_inflight_bytes);
         let permits = u32::try_from(permits).unwrap_or(u32::MAX);
@@ -274,8 +275,8 @@ impl Partition {
         }
     }
 
-    /// Ends the segment under way once it is full. The leader decides and the log records it, so
-    /// that every replica cuts at the same place.
+    /// Ends the active segment once it is full. The leader decides and the log records it, so that every
+    /// replica cuts at the same index.
     pub(super) async fn roll_if_full(&self) {
         let segment_bytes = self.settings.read().segment_bytes;
         let asked = {
@@ -320,7 +321,7 @@ impl Partition {
         }
     }
 
-    /// For mistakes only: an answer that nothing stands behind.
+    /// For planted bugs only: an answer without a commit.
     fn guess(&self, epoch: u64) -> Appended {
         let machine = self.view.machine();
         Appended {
@@ -332,7 +333,7 @@ impl Partition {
         }
     }
 
-    /// The error of a write that Raft did not answer with a reply.
+    /// Error for a write to which Raft returned no reply.
     pub(super) fn unanswered(&self, fate: Unanswered) -> WireError {
         let forward = match fate {
             Unanswered::NotProposed(forward) => forward,
@@ -359,7 +360,7 @@ impl Partition {
     }
 }
 
-/// State that goes with a batch on its way into the log.
+/// State that accompanies a batch until it is applied.
 struct Entry {
     stamp: Stamp,
     epoch: u64,
@@ -367,7 +368,7 @@ struct Entry {
     room: OwnedSemaphorePermit,
 }
 
-/// Follows a batch whose trace is sampled: then this is called in a span that belongs to it.
+/// Tracks a batch whose trace is sampled. The caller must be in the batch's span.
 fn follow(traces: &Traces, batch: &Bytes) -> Option<Followed> {
     if Span::current().is_none() {
         return None;

@@ -1,5 +1,5 @@
-//! What idempotent producers wrote last: enough to answer a batch sent twice with its first
-//! offset, and to refuse one that comes after a gap. The rules are Kafka's.
+//! The last batches of idempotent producers: enough to answer a duplicate batch with its first offset, and to
+//! refuse a batch after a gap. The rules are Kafka's.
 //!
 //! The table is part of the replicated state, so its bounds are constants and its only clock is the
 //! partition's own.
@@ -12,18 +12,18 @@ use ropewalk_proto::mistake::{Mistake, made};
 
 use super::state::{BATCHES_REMEMBERED, Effects, Key, Remembered};
 
-/// Producers of which one partition remembers more than the last batch; of the one silent for longest
-/// only that stays.
+/// Producers for which one partition remembers more than the last batch. Past that, it drops all but the last
+/// batch of the producer that was silent for longest.
 const PRODUCERS_REMEMBERED: usize = 10_000;
-/// Producers beyond those of which it remembers the last batch, in about 40 bytes; the one silent for
-/// longest makes room.
+/// Producers for which one partition remembers at least the last batch, in about 40 bytes. Past that, it
+/// forgets the one that was silent for longest.
 const TRACES_REMEMBERED: usize = 100_000;
-/// A producer silent for this long is forgotten.
+/// Silence after which a producer is forgotten.
 const FORGOTTEN_AFTER_MS: i64 = 7 * 24 * 3_600_000;
-/// Producers forgotten at most, and cut down to their last batch at most, while one entry is applied.
+/// Maximum producers that one entry forgets, and maximum that it reduces to their last batch.
 const FORGOTTEN_AT_ONCE: usize = 8;
 
-/// Who a batch says it is from.
+/// Producer identity of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Claim {
     pub producer: i64,
@@ -32,23 +32,23 @@ pub(super) struct Claim {
     pub count: u32,
 }
 
-/// What may be done with a batch.
+/// Verdict on a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// It is the next one.
+    /// The batch is the next one.
     Accept,
-    /// It is in the log already, at this offset.
+    /// The batch is in the log already, at this offset.
     Duplicate(u64),
-    /// It must not be in the log.
+    /// The batch must not be in the log.
     Refuse(WireError),
 }
 
 /// Bounds of the table, which follow from the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Most {
-    /// Producers of which more than the last batch is remembered.
+    /// Producers with more than their last batch.
     pub whole: usize,
-    /// Producers of which anything is.
+    /// All producers.
     pub all: usize,
 }
 
@@ -69,14 +69,14 @@ impl Most {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Producers {
     by_id: BTreeMap<i64, Producer>,
-    /// Time of the last batch, and id.
+    /// Producers by the time of their last batch: time and id.
     by_time: BTreeSet<(i64, i64)>,
-    /// The same of those with more than one batch.
+    /// The same, for producers with more than one batch.
     whole_by_time: BTreeSet<(i64, i64)>,
 }
 
-/// One producer: the batches of its current epoch, the oldest first. On the disk they lie in a
-/// ring of slots, so that an append writes one small value.
+/// One producer: the batches of its current epoch, the oldest first. On disk they are in a ring of slots, so
+/// that an append writes one small value.
 #[derive(Debug, Clone, Default, PartialEq)]
 struct Producer {
     newest_slot: u8,
@@ -84,7 +84,7 @@ struct Producer {
 }
 
 impl Producers {
-    /// Judges a batch by what is committed; changes nothing.
+    /// Judges a batch by the committed state; changes nothing.
     pub(super) fn judge(&self, claim: &Claim) -> Verdict {
         match self
             .by_id
@@ -101,8 +101,8 @@ impl Producers {
         }
     }
 
-    /// Remembers an accepted batch, and forgets of producers that have been silent for longest what is
-    /// past `most`.
+    /// Remembers an accepted batch. Past the bounds of `most`, drops state of the producers that were silent
+    /// for longest.
     pub(super) fn remember(
         &mut self,
         claim: &Claim,
@@ -142,12 +142,12 @@ impl Producers {
         }
     }
 
-    /// When the producer that wrote last did so.
+    /// Time of the latest batch of any producer.
     pub(super) fn newest_ms(&self) -> Option<i64> {
         self.by_time.last().map(|(time_ms, _)| *time_ms)
     }
 
-    /// Leaves of the producers silent for longest, past `most`, the last batch.
+    /// Reduces producers past `most` to their last batch, those silent for longest first.
     fn cut_down(&mut self, writing: i64, most: usize, effects: &mut Effects) {
         for _ in 0..FORGOTTEN_AT_ONCE {
             if self.whole_by_time.len() <= most {
@@ -184,7 +184,7 @@ impl Producers {
         }
     }
 
-    /// Takes one value from the disk; [`Producers::loaded`] comes after the last.
+    /// Loads one value from disk; [`Producers::loaded`] must follow the last.
     pub(super) fn load(&mut self, producer: i64, slot: u8, batch: Remembered) {
         let known = self.by_id.entry(producer).or_default();
         if known
@@ -197,7 +197,7 @@ impl Producers {
         known.batches.push_back(batch);
     }
 
-    /// Puts what was loaded in order. Slots that still hold an older epoch count for nothing.
+    /// Sorts the loaded state. Slots that still hold an older epoch are ignored.
     pub(super) fn loaded(&mut self) {
         for (producer, known) in &mut self.by_id {
             known
@@ -215,7 +215,7 @@ impl Producers {
         }
     }
 
-    /// Everything, slot by slot.
+    /// Writes everything to `effects`, slot by slot.
     pub(super) fn store(&self, effects: &mut Effects) {
         for (&producer, known) in &self.by_id {
             for (age, batch) in (0u8..).zip(known.batches.iter().rev()) {
@@ -225,7 +225,7 @@ impl Producers {
     }
 }
 
-/// Time and id of the producer silent for longest, other than the one that writes.
+/// Returns time and id of the producer that was silent for longest, except the one that is writing.
 fn oldest(by_time: &BTreeSet<(i64, i64)>, writing: i64) -> Option<(i64, i64)> {
     let mut oldest = by_time.iter();
     oldest.find(|(_, producer)| *producer != writing).copied()
@@ -237,12 +237,12 @@ impl Producer {
         self.batches.len() > 1
     }
 
-    /// The slot of the batch that came so many before the newest.
+    /// Slot of the batch that came this many before the newest.
     fn slot(&self, age: u8) -> u8 {
         (self.newest_slot + BATCHES_REMEMBERED - age) % BATCHES_REMEMBERED
     }
 
-    /// Forgets all but the last batch; returns the slots of the others.
+    /// Drops all but the last batch; returns the slots of the others.
     fn cut_down(&mut self) -> Vec<u8> {
         let slots = self.slots(1);
         self.batches.drain(..self.batches.len().saturating_sub(1));
@@ -250,13 +250,13 @@ impl Producer {
         slots
     }
 
-    /// The slots of the batches that came this many before the newest, or earlier.
+    /// Slots of the batches that came this many before the newest, or earlier.
     fn slots(&self, from_age: u8) -> Vec<u8> {
         let count = u8::try_from(self.batches.len()).unwrap_or(BATCHES_REMEMBERED);
         (from_age..count).map(|age| self.slot(age)).collect()
     }
 
-    /// Forgets the batches of another epoch; returns their slots.
+    /// Drops the batches of another epoch; returns their slots.
     fn begin_epoch(&mut self, epoch: i32) -> Vec<u8> {
         let last = self.batches.back();
         if last.is_none_or(|last| last.epoch == epoch) {
@@ -277,7 +277,7 @@ impl Producer {
 }
 
 impl Claim {
-    /// The claim of a batch; `None` for a producer without idempotence.
+    /// Returns the claim of a batch; `None` for a producer without idempotence.
     pub(super) fn of(batch: &BatchView) -> Option<Claim> {
         (batch.producer_id() >= 0).then(|| Claim {
             producer: batch.producer_id(),
@@ -287,12 +287,12 @@ impl Claim {
         })
     }
 
-    /// The sequence of the batch behind it.
+    /// Sequence of the batch that follows.
     pub(super) fn next_sequence(&self) -> i32 {
         sequence_after(self.first_sequence, self.count)
     }
 
-    /// A new producer, or a new epoch of one, begins at sequence 0.
+    /// Judges the first batch of a producer or epoch, which must have sequence 0.
     fn begins(&self) -> Verdict {
         if self.first_sequence == 0 {
             return Verdict::Accept;
@@ -336,7 +336,7 @@ impl Claim {
         self.gap(next)
     }
 
-    /// The refusal of a batch where another comes next.
+    /// Refusal of a batch that is not the next one.
     pub(super) fn gap(&self, next: i32) -> Verdict {
         self.refuse(
             ErrorCode::OutOfOrderSequence,
@@ -355,13 +355,13 @@ impl Claim {
     }
 }
 
-/// Sequences are 31 bits; after the highest comes 0.
+/// Sequences have 31 bits; after the highest comes 0.
 fn sequence_after(first: i32, count: u32) -> i32 {
     let next = (first as u32).wrapping_add(count) & i32::MAX as u32;
     next as i32
 }
 
-/// Whether `sequence` is nearer behind `next` than before it, on the ring of 31 bits.
+/// Returns true if `sequence` is nearer behind `next` than before it, on the ring of 31 bits.
 pub(super) fn is_behind(sequence: i32, next: i32) -> bool {
     let distance = (next as u32).wrapping_sub(sequence as u32) & i32::MAX as u32;
     distance < 1 << 30

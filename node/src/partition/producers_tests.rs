@@ -1,4 +1,4 @@
-//! Producer state that is kept, and the order in which it is dropped.
+//! State kept of producers, and the order in which it is dropped.
 
 use super::*;
 

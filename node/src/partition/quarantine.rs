@@ -1,9 +1,9 @@
-//! Replicas whose data is damaged: they leave their group at once, are marked on the disk so that
-//! they never run again, and are told to the metadata group, which gives this node a new replica in
-//! their place.
+//! Replicas whose data is damaged. **A damaged replica never runs again.** It leaves its group at once, and
+//! is marked on disk. The node reports it to the metadata group, which places a new replica on this node
+//! instead.
 //!
-//! What they hold stays until the committed membership of their group is without them, like that of
-//! any replica that was let go. Nothing here deletes.
+//! The data of a damaged replica stays until the committed membership of its group no longer has it, like
+//! that of any other removed replica. Nothing here deletes.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,23 +22,23 @@ use super::replica::{Partition, PartitionId};
 use super::steward::may_lead;
 use crate::cluster::ClusterView;
 
-/// How long a damaged leader tries to hand over before it just stops.
+/// Maximum time that a damaged leader tries to transfer leadership before it stops.
 const HAND_OVER_WITHIN: Duration = Duration::from_millis(500);
-/// How long a damaged replica waits for its Raft to stop.
+/// Maximum time that a damaged replica waits for its Raft to stop.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
-/// Between two reports of damage in the same group: the next may be of the same replica, or of its
-/// successor, where nothing that is written stays whole.
+/// Interval of damage reports of the same group. The next report may be for the same replica. It may also be
+/// for its successor, on a disk that damages all writes.
 const TELL_AGAIN: Duration = Duration::from_secs(5);
-/// Between two log lines about a partition that can't be repaired.
+/// Interval of the log lines about a partition that cannot be repaired.
 pub(super) const SAY_AGAIN: Duration = Duration::from_secs(60);
 
-/// The damaged replicas of a node that the metadata still names.
+/// Damaged replicas of a node that the metadata still names.
 #[derive(Debug, Default)]
 pub(super) struct Quarantine {
     held: BTreeMap<ReplicaId, Held>,
-    /// When damage was told of last, by group.
+    /// Time of the last damage report, by group.
     told: BTreeMap<GroupId, Instant>,
-    /// How many were ever taken in.
+    /// Number of replicas ever quarantined.
     taken: u64,
 }
 
@@ -46,28 +46,28 @@ pub(super) struct Quarantine {
 struct Held {
     id: PartitionId,
     why: String,
-    /// The mark is on the disk.
+    /// True once the mark is on disk.
     marked: bool,
     said: Option<Instant>,
 }
 
 impl Quarantine {
-    /// Whether a replica must not run.
+    /// Returns true if a replica must not run.
     pub(super) fn holds(&self, replica: ReplicaId) -> bool {
         self.held.contains_key(&replica)
     }
 
-    /// How many are held.
+    /// Number of quarantined replicas.
     pub(super) fn len(&self) -> usize {
         self.held.len()
     }
 
-    /// How many were ever taken in.
+    /// Number of replicas ever quarantined.
     pub(super) fn taken(&self) -> u64 {
         self.taken
     }
 
-    /// Takes in a replica, which has been stopped or never ran.
+    /// Quarantines a replica, which must be stopped, or never have run.
     pub(super) fn take(&mut self, id: PartitionId, why: String) {
         tracing::error!(
             partition = %id,
@@ -88,8 +88,8 @@ impl Quarantine {
         }
     }
 
-    /// Marks what is not marked yet, tells what the metadata does not know yet, and forgets what it
-    /// names no more.
+    /// Marks replicas that are not marked yet, reports damage that the metadata does not know yet, and drops
+    /// replicas that the metadata no longer names.
     pub(super) async fn settle(
         &mut self,
         host: &Host,
@@ -130,7 +130,7 @@ impl Held {
                     group_id: self.id.group.0,
                     replica_id: self.id.replica.0,
                 });
-                // If there is no room now, it is told again.
+                // If the queue is full, the report is repeated.
                 let _ = host.facts.try_send(fact);
             }
         } else if let Some(nodes) = wish.lost_majority(view)
@@ -141,7 +141,7 @@ impl Held {
     }
 }
 
-/// Whether it is time again, counted from the last time it was.
+/// Returns true, and restarts the interval, if it is over.
 pub(super) fn due(last: &mut Option<Instant>, every: Duration) -> bool {
     let due = last.is_none_or(|at| at.elapsed() >= every);
     if due {
@@ -150,7 +150,7 @@ pub(super) fn due(last: &mut Option<Instant>, every: Duration) -> bool {
     due
 }
 
-/// Why a partition serves nobody when a majority of its replicas is damaged or gone.
+/// Error of a partition that cannot serve, because a majority of its replicas is damaged or gone.
 pub(crate) fn lost_majority(id: &dyn std::fmt::Display, nodes: &BTreeSet<NodeId>) -> WireError {
     let mut names = String::new();
     for node in nodes {
@@ -169,15 +169,14 @@ pub(crate) fn lost_majority(id: &dyn std::fmt::Display, nodes: &BTreeSet<NodeId>
 }
 
 impl Partition {
-    /// Takes this replica, which was found damaged, out of its group: it votes no more, and neither
-    /// leads nor serves.
+    /// Takes this damaged replica out of its group: it no longer votes, leads or serves.
     pub(super) async fn withdraw(&self) {
         self.host.inbound.deregister(self.id.replica);
         self.host.damage_found.notify_one();
         self.raft.runtime_config().elect(false);
         let handed = async {
             if let Some(heir) = self.any_heir() {
-                // The others elect one of them if none takes over.
+                // If no replica takes over, the others hold an election.
                 let _ = self.hand_over(heir).await;
             }
         };
@@ -187,7 +186,7 @@ impl Partition {
         }
     }
 
-    /// Another voter that could lead at once, if this replica leads.
+    /// Returns another voter that could lead at once, if this replica leads.
     pub(super) fn any_heir(&self) -> Option<ReplicaId> {
         let view = self.host.view.borrow().clone();
         self.with_metrics(|metrics| {

@@ -1,4 +1,4 @@
-//! What becomes of a replica whose disk rots, on the cluster of `test_cluster`.
+//! Handling of a replica whose disk is damaged, on the cluster of `test_cluster`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,7 @@ use crate::scrub;
 
 const NO_TAIL: usize = 0;
 
-/// Three nodes that read their logs from their disks, and the batches they acknowledged.
+/// Starts three nodes that read their logs from their disks, and returns the batches they acknowledged.
 async fn three_with_records() -> (TestCluster, Vec<Bytes>) {
     let cluster = TestCluster::start_with(3, settings(), NO_TAIL).await;
     let leader = cluster.leader().await;
@@ -43,13 +43,13 @@ fn damage_record(disk: &MemoryDisk, record: &str) {
     assert_eq!(disk.damage(holds), 1);
 }
 
-/// Damages all that a node has stored of its replica.
+/// Damages all stored data of a node's replica.
 fn damage_replica(disk: &MemoryDisk, replica: ReplicaId) {
     let prefix = [&[3], &replica.0.to_be_bytes()[..]].concat();
     assert!(disk.damage(|key, _| key.starts_with(&prefix)) > 0);
 }
 
-/// What the metadata group makes of a fact; its own tests show that it does.
+/// Applies a fact as the metadata group does; its own tests show that it does.
 fn decide(partition: &mut PartitionView, fact: Kind) {
     match fact {
         Kind::ReplicaDamaged(fact) => {
@@ -73,7 +73,7 @@ fn decide(partition: &mut PartitionView, fact: Kind) {
 }
 
 impl TestCluster {
-    /// Does the metadata group's part until something holds.
+    /// Plays the metadata group until a condition holds.
     async fn decide_until(&mut self, what: &str, mut holds: impl FnMut(&TestCluster) -> bool) {
         let held = async {
             while !holds(self) {
@@ -89,7 +89,7 @@ impl TestCluster {
         held.unwrap_or_else(|_| panic!("no {what} in time"));
     }
 
-    /// Waits until the replica of a node has been replaced, and is as its leader's, byte for byte.
+    /// Waits until the replica of a node has been replaced, and equals its leader's, byte for byte.
     async fn is_replaced(&mut self, node: u64, acknowledged: &[Bytes]) {
         let [old, new] = [place(node).replica, ReplicaId(place(node).replica.0 + 1)];
         let on_disk = |cluster: &TestCluster| cluster.nodes[&NodeId(node)].store.replicas();
@@ -211,7 +211,7 @@ async fn a_replica_found_damaged_does_not_run_again_after_a_restart() {
     leader.fetch(spec(5)).await.unwrap_err();
     let store = cluster.nodes[&node].store.clone();
     let marked = async {
-        // The metadata group is silent: nothing is decided.
+        // The metadata group is silent: it decides nothing.
         while cluster.nodes[&node].partitions.get(GROUP).is_some() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
@@ -225,7 +225,7 @@ async fn a_replica_found_damaged_does_not_run_again_after_a_restart() {
         }
     };
     tokio::time::timeout(PATIENCE, marked).await.unwrap();
-    // Its beginning and end are whole: nothing but the mark can keep it from running.
+    // Its beginning and end are intact: only the mark can keep it from running.
     cluster.restart(node, |_| {}).await;
     let facts = cluster.nodes.get_mut(&node).unwrap();
     let told = tokio::time::timeout(PATIENCE, facts.facts.recv()).await;
@@ -269,7 +269,7 @@ async fn a_majority_damaged_refuses_by_name_and_keeps_everything() {
                 && error.message.contains("node 1, 2")
         })
         .await;
-    // Time for several looks at what lies on the disks: nothing may go.
+    // Enough time for several reconciliations, which must not delete anything.
     tokio::time::sleep(Duration::from_millis(300)).await;
     for node in [1, 2] {
         let Place { replica, .. } = place(node);
@@ -282,7 +282,7 @@ async fn a_majority_damaged_refuses_by_name_and_keeps_everything() {
     cluster.stop().await;
 }
 
-/// As where a disk damages whatever is written: there is room for few on their way out.
+/// Simulates a disk that damages all writes: few replicas may retire at a time.
 #[tokio::test]
 async fn a_successor_that_never_ran_is_let_go_while_the_next_one_does_not_run_either() {
     let (mut cluster, _) = three_with_records().await;

@@ -1,5 +1,5 @@
 //! Checks of the records of a batch before they are accepted. Every reader must be able to unpack and parse
-//! them within bounds, and they must have what their topic requires. A batch's place in its producer's
+//! them within bounds, and they must meet the requirements of their topic. A batch's place in its producer's
 //! sequence must never come in: only the log knows it.
 
 use ropewalk_proto::batch::{BatchError, BatchView, Compression, Limits};
@@ -10,13 +10,13 @@ use crate::cluster::settings;
 use crate::unpack::UnpackError;
 
 impl Partition {
-    /// The limits of a batch that comes now, by the time of the cluster.
+    /// Returns the limits of a batch that arrives now, by the time of the cluster.
     pub(super) fn batch_limits(&self) -> Limits {
         let settings = *self.settings.read();
         let clock = &self.host.clock;
         let latest_timestamp_ms = match settings::max_timestamp_ahead_ms(&settings) {
             settings::UNLIMITED => i64::MAX,
-            // As long as most clocks are not known of, this one alone decides nothing.
+            // While most nodes' clocks are unknown, this node's own decides nothing.
             _ if clock.earliest_ms() == i64::MIN => i64::MAX,
             ahead_ms => clock.now_ms().saturating_add(ahead_ms),
         };
@@ -26,12 +26,12 @@ impl Partition {
         }
     }
 
-    /// Checks the records of a batch whose header is valid: all of them where they are compressed, their keys
-    /// where the topic is compacted.
+    /// Checks the records of a batch whose header is valid: all of them if they are compressed, and their
+    /// keys if the topic is compacted.
     ///
     /// # Errors
-    /// `CorruptBatch`, `TooLarge`, `InvalidTimestamp`, `InvalidRequest`; `Overloaded`, if the node has
-    /// too much to unpack.
+    /// `CorruptBatch`, `TooLarge`, `InvalidTimestamp`, `InvalidRequest`; `Overloaded`, if the node has too
+    /// much to unpack.
     pub(super) async fn check_records(
         &self,
         batch: &BatchView,
@@ -67,7 +67,7 @@ impl Partition {
         checked.await.unwrap_or_else(|_| Err(self.overloaded()))
     }
 
-    /// The most bytes the records of one batch may unpack to.
+    /// Maximum unpacked bytes of one batch's records.
     fn unpacked_bytes(&self, limits: &Limits, compacts: bool) -> usize {
         let node = &self.host.limits;
         let max_batch_bytes = limits.max_batch_bytes as usize;
@@ -83,7 +83,7 @@ impl Partition {
 
     fn broken(&self, error: BatchError) -> WireError {
         match error {
-            // Its own words are for readers, who may raise their bound.
+            // The error's own text is for readers, who may raise their bound.
             BatchError::Expands { limit, codec } => self.error(
                 error.code(),
                 format!(

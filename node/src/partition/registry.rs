@@ -1,5 +1,5 @@
-//! The replicas of this node: those the metadata places here run, those it no longer names are
-//! stopped, and destroyed once it is certain that they were let go.
+//! The replicas of this node. It starts the replicas that the metadata places here, and stops those that it
+//! no longer names. It destroys a replica on disk only when it is certain that the group has removed it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -29,18 +29,18 @@ use crate::metrics::Metrics;
 use crate::peer::{Inbound, Peers};
 use crate::unpack::Unpackers;
 
-/// Replicas started or stopped at a time.
+/// Replicas that start, stop, or transfer leadership at a time.
 const AT_ONCE: usize = 16;
-/// How long a replica whose Raft has stopped is left alone before it is started again.
+/// Time after which a replica whose Raft has stopped is started again.
 const RESTART_AFTER: Duration = Duration::from_secs(5);
 /// Interval between checks of new replicas that wait for others.
 const FOUNDING_TICK: Duration = Duration::from_millis(50);
-/// Facts on their way to the metadata group.
+/// Capacity of the queue of facts for the metadata group.
 const FACTS_WAITING: usize = 64;
-/// The local value that says as of which metadata index replicas have been created here.
+/// Key of the local value with the highest metadata index as of which replicas were created here.
 const PLACED_AS_OF: &str = "placed-as-of";
 
-/// The replicas of this node. Cheap to clone.
+/// Replicas of this node. Cheap to clone.
 #[derive(Clone)]
 pub struct Partitions {
     inner: Arc<Inner>,
@@ -62,7 +62,7 @@ impl fmt::Debug for Partitions {
 }
 
 impl Partitions {
-    /// Starts what the cluster's metadata places on this node, now and from now on.
+    /// Starts the replicas that the metadata places on this node, now and from now on.
     pub fn start(
         config: &Config,
         store: &Store,
@@ -102,7 +102,7 @@ impl Partitions {
         partitions
     }
 
-    /// Starts on a host that is made up already.
+    /// Starts on an existing host.
     pub(super) fn on(host: Arc<Host>) -> Partitions {
         let inner = Inner {
             host,
@@ -125,8 +125,8 @@ impl Partitions {
         partitions
     }
 
-    /// The replica of a group on this node, if one runs here. While one is on its way out and
-    /// another on its way in there are two: the one that leads is meant, or the newer.
+    /// Returns the replica of a group on this node, if one runs here. While one is replaced by another there
+    /// are two: then the one that leads, or else the newer.
     pub fn get(&self, group: GroupId) -> Option<Arc<Partition>> {
         let running = self.inner.running.read();
         let mut here = running.range((group, ReplicaId(0))..=(group, ReplicaId(u64::MAX)));
@@ -142,7 +142,7 @@ impl Partitions {
         self.inner.running.read().values().cloned().collect()
     }
 
-    /// Bytes of produce requests under way.
+    /// Bytes of produce requests in flight.
     pub fn produce_inflight_bytes(&self) -> usize {
         let host = &self.inner.host;
         let free = host.produce_room.available_permits();
@@ -154,20 +154,20 @@ impl Partitions {
         &self.inner.host.unpackers
     }
 
-    /// The node's bounds.
+    /// Bounds of the node.
     pub(super) fn limits(&self) -> &Limits {
         &self.inner.host.limits
     }
 
-    /// Keeps every replica of this node from standing for election or taking a leadership.
+    /// Keeps every replica of this node from starting an election or becoming the leader.
     pub fn stand_down(&self) {
         self.inner.host.leaving.store(true, Ordering::Relaxed);
         let all = self.all().into_iter();
         all.for_each(|one| one.raft.runtime_config().elect(false));
     }
 
-    /// Hands over every leadership this node holds, and takes no new one. What could not be handed
-    /// over `within` that time is left to an election.
+    /// Transfers every leadership of this node, and accepts no new one. Leaderships that could not be
+    /// transferred `within` that time are left to elections.
     pub async fn hand_over_all(&self, within: Duration) {
         self.stand_down();
         let handed = async {
@@ -180,7 +180,7 @@ impl Partitions {
         }
     }
 
-    /// Stops every replica. What is on the disk stays.
+    /// Stops every replica. Data on disk stays.
     pub async fn shutdown(&self) {
         self.inner.stop.cancel();
         self.inner.host.produce_room.close();
@@ -194,7 +194,7 @@ impl Partitions {
 }
 
 impl Partition {
-    /// Gives up leadership.
+    /// Transfers leadership away, if this replica leads.
     async fn leave(&self) {
         if let Some(heir) = self.any_heir()
             && let Err(error) = self.hand_over(heir).await
@@ -204,7 +204,7 @@ impl Partition {
     }
 }
 
-/// The task that compares what runs with what should.
+/// Task that reconciles the running replicas with the metadata.
 struct Registrar {
     partitions: Partitions,
     stopped_at: BTreeMap<ReplicaId, Instant>,
@@ -287,8 +287,8 @@ impl Registrar {
         }
     }
 
-    /// Takes the replicas that were found damaged out of service: they never run again. The metadata
-    /// may know of one whose mark a crash has kept from the disk.
+    /// Quarantines damaged replicas. The metadata may also name a damaged replica whose mark on disk was lost
+    /// in a crash.
     async fn stop_damaged(&mut self, view: &ClusterView, wanted: &BTreeMap<ReplicaId, Wanted>) {
         for partition in self.partitions.all() {
             let damage = partition.view.damage().borrow().clone();
@@ -317,8 +317,8 @@ impl Registrar {
         partition.stop().await;
     }
 
-    /// Takes note of the replicas whose Raft has ended by itself. They go on serving reads, and are
-    /// started afresh when the disk takes writes again.
+    /// Notes replicas whose Raft has ended by itself. They still serve reads, and are restarted when the disk
+    /// accepts writes again.
     fn note_stopped(&mut self) {
         for partition in self
             .partitions
@@ -354,7 +354,7 @@ impl Registrar {
             return Ok(());
         }
         self.placed(as_of).await?;
-        // A node with thousands of them must be able to stop before it has started them all.
+        // A node with thousands of replicas must be able to stop before it has started all.
         let going_on = |_: &Wanted| std::future::ready(!inner.stop.is_cancelled());
         let missing = futures_util::stream::iter(missing).take_while(going_on);
         let starts = missing.map(|(id, settings)| {
@@ -383,7 +383,7 @@ impl Registrar {
         Ok(())
     }
 
-    /// Replicas to be started whose turn it is.
+    /// Returns the replicas to start now.
     fn in_turn(&mut self, missing: Vec<Wanted>) -> Vec<Wanted> {
         let inner = &self.partitions.inner;
         let running = inner.running.read();
@@ -398,9 +398,8 @@ impl Registrar {
         self.turns.take(missing, &on_disk, &leaderless, at_once)
     }
 
-    /// Destroys what lies on the disk and is not wanted. A picture of the metadata that is older
-    /// than the one a replica was created by knows nothing of it: after a power loss the metadata
-    /// may come back a little behind, and absence alone proves nothing.
+    /// Destroys unwanted replicas on disk. Metadata older than the creation of a replica does not name it,
+    /// and after a power loss the metadata may lag a little. So absence alone proves nothing.
     async fn destroy_unwanted(
         &self,
         as_of: u64,
@@ -459,14 +458,14 @@ impl Registrar {
 
 pub(super) type Wanted = (PartitionId, TopicSettings);
 
-/// What to say of a replica that the metadata has been told is damaged.
+/// Returns a reason if the metadata already lists the replica as damaged.
 fn told_damaged(view: &ClusterView, id: &PartitionId) -> Option<String> {
     let wish = view.partition(&id.topic, id.partition)?;
     let told = wish.group == id.group && wish.damaged.contains(&id.replica);
     told.then(|| "it was found damaged before, as the metadata says".to_owned())
 }
 
-/// What should run on this node.
+/// Returns the replicas that the metadata places on this node.
 fn placed_here(view: &ClusterView, host: &Host) -> BTreeMap<ReplicaId, Wanted> {
     let mut wanted = BTreeMap::new();
     for topic in view.topics.values() {
@@ -486,7 +485,7 @@ fn placed_here(view: &ClusterView, host: &Host) -> BTreeMap<ReplicaId, Wanted> {
     wanted
 }
 
-/// Carries facts about replicas to the metadata group.
+/// Sends facts about replicas to the metadata group.
 async fn tell(
     mut facts: mpsc::Receiver<meta_command::Kind>,
     cluster: Cluster,

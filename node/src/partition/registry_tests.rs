@@ -1,11 +1,11 @@
-//! What becomes of a node's replicas while it is told to stop.
+//! Shutdown of a node while its replicas start.
 
 use ropewalk_proto::ids::{GroupId, NodeId, ReplicaId};
 
 use super::test_cluster::{PATIENCE, TestCluster, settings};
 use crate::cluster::view::{PartitionView, Place};
 
-/// More than start while somebody looks away.
+/// More replicas than start before the test can react.
 const MANY: u64 = 1_000;
 
 fn partition(number: u64) -> PartitionView {

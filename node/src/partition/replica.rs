@@ -1,4 +1,4 @@
-//! One running replica: its Raft, its view of what is applied, and what it may do right now.
+//! One running replica: its Raft, its view of the applied state, and its current role.
 
 use std::fmt;
 use std::sync::Arc;
@@ -29,17 +29,17 @@ use crate::metrics::Topic;
 use crate::peer::{Claims, Newcomers};
 use crate::raft_config::raft_config;
 
-/// How long a stopping replica waits for its Raft.
+/// Maximum time that a stopping replica waits for its Raft.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
 
-/// Which replica of which partition.
+/// Identity of a replica.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PartitionId {
-    /// The topic's name.
+    /// Name of the topic.
     pub topic: String,
-    /// The partition's number within it.
+    /// Number of the partition within the topic.
     pub partition: u32,
-    /// The Raft group of the partition.
+    /// Raft group of the partition.
     pub group: GroupId,
     /// This node's replica of it.
     pub replica: ReplicaId,
@@ -51,22 +51,22 @@ impl fmt::Display for PartitionId {
     }
 }
 
-/// Why a replica could not be started.
+/// Reason why a replica could not be started.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum StartError {
-    /// Its log or state can't be read.
+    /// Its log or state cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Its log was found damaged as its Raft began.
+    /// Its log was found damaged when its Raft started.
     #[error("it is damaged: {0}")]
     Damaged(String),
-    /// Its Raft refused to begin.
+    /// Its Raft did not start.
     #[error(transparent)]
     Raft(#[from] Fatal<TypeConfig>),
 }
 
 impl StartError {
-    /// What is damaged, if that is why.
+    /// Returns a description of the damage, if that is the reason.
     pub(super) fn damage(&self) -> Option<&str> {
         match self {
             StartError::Store(error) => error.damage(),
@@ -88,30 +88,30 @@ pub struct Partition {
     pub(super) gate: Arc<Gate>,
     /// Time of the last round in which the others confirmed this replica as the leader.
     pub(super) confirmed: tokio::sync::Mutex<Option<Instant>>,
-    /// One more than the log index of the segment boundary behind which a roll was asked for.
+    /// One more than the log index of the segment boundary behind which a roll was requested.
     pub(super) roll_asked: AtomicU64,
-    /// The index that the log was purged up to, as far as its checkpoints allow.
+    /// Purgeable index up to which the log is already purged, as far as its checkpoints allow.
     pub(super) purge_done: AtomicU64,
-    /// How far this replica has compacted its log.
+    /// Compaction progress of this replica.
     pub(super) compacted: Mutex<Progress>,
-    /// How far the others have, as they told this one while it led.
+    /// Compaction progress of the others, as reported while this replica leads.
     pub(super) claims: Claims,
-    /// Those that do not vote yet, which this one brings up while it leads.
+    /// Learners that this replica brings up while it leads.
     pub(super) newcomers: Newcomers,
-    /// How fast the log grows, as its followers are measured by.
+    /// Growth of the log, against which followers are measured.
     pub(super) pace: Mutex<Pace>,
-    /// The epoch this replica was last told to lead in: what waiting readers watch.
+    /// Epoch in which this replica leads, as watched by waiting readers.
     pub(super) leads: watch::Sender<Option<u64>>,
-    /// Its Raft has ended, also if it could not say so.
+    /// True once its Raft has ended, even by a panic.
     pub(super) ended: AtomicBool,
-    /// What goes through its topic here.
+    /// Traffic counters of its topic on this node.
     pub(super) traffic: Arc<Topic>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
 
 impl Partition {
-    /// Opens the replica's log and state, and begins to take part in its group.
+    /// Opens the replica's log and state, and joins its group.
     pub(super) async fn start(
         host: Arc<Host>,
         id: PartitionId,
@@ -163,7 +163,7 @@ impl Partition {
         Ok(partition)
     }
 
-    /// Leaves the group's traffic and stops. What is on the disk stays.
+    /// Deregisters from the group's traffic and stops. Data on disk stays.
     pub(super) async fn stop(&self) {
         self.stop.cancel();
         self.host.inbound.deregister(self.id.replica);
@@ -176,38 +176,38 @@ impl Partition {
         }
     }
 
-    /// Which replica of which partition this is.
+    /// Identity of this replica.
     pub fn id(&self) -> &PartitionId {
         &self.id
     }
 
-    /// What goes through its topic here.
+    /// Traffic counters of its topic on this node.
     pub fn traffic(&self) -> &Topic {
         &self.traffic
     }
 
-    /// Bytes of its log here.
+    /// Bytes of this replica's log.
     pub fn log_bytes(&self) -> u64 {
         self.view.log_bytes()
     }
 
-    /// Whether its Raft runs: it ends for good when its disk or its state fails it.
+    /// Returns true while its Raft runs. It ends for good if its disk or its state fails.
     pub fn is_running(&self) -> bool {
         let ended = self.ended.load(Ordering::Relaxed);
         !ended && self.with_metrics(|metrics| metrics.running_state.is_ok())
     }
 
-    /// Whether this replica leads, as far as it knows.
+    /// Returns true if this replica leads, as far as it knows.
     pub fn is_leader(&self) -> bool {
         self.raft.is_leader()
     }
 
-    /// A pass over all that is stored of it, to find what is damaged.
+    /// Creates a pass over all stored data of this replica, to find damage.
     pub(crate) fn scrub(&self) -> Scrub {
         self.view.scrub()
     }
 
-    /// The epoch this replica leads in, or who leads instead.
+    /// Returns the epoch in which this replica leads, or an error with the leader.
     pub(super) fn leading_epoch(&self) -> Result<u64, WireError> {
         self.check_sound()?;
         self.with_metrics(|metrics| {
@@ -219,8 +219,8 @@ impl Partition {
         })
     }
 
-    /// The epoch of the last entry applied here. Once that is the leader's own, all that leaders before it
-    /// wrote is applied.
+    /// Returns the epoch of the last entry applied here. Once it is the leader's own epoch, all entries of
+    /// earlier leaders are applied.
     pub(super) fn applied_epoch(&self) -> Option<u64> {
         self.with_metrics(|metrics| {
             let applied = metrics.last_applied.as_ref();
@@ -228,7 +228,7 @@ impl Partition {
         })
     }
 
-    /// Refuses to serve from a replica that was found damaged.
+    /// Refuses to serve from a damaged replica.
     pub(super) fn check_sound(&self) -> Result<(), WireError> {
         if self.view.is_damaged() {
             return Err(self.error(
@@ -252,7 +252,7 @@ impl Partition {
         }
         let view = self.host.view.borrow().clone();
         let wish = view.partition(&self.id.topic, self.id.partition);
-        // Without a successor, Raft goes on to name a leader that is damaged or gone.
+        // Without a successor, Raft still names a leader that is damaged or gone.
         let lost = |leader: ReplicaId| wish.is_some_and(|wish| wish.is_lost(leader, &view));
         let leader = metrics
             .current_leader
@@ -276,7 +276,7 @@ impl Partition {
         }
     }
 
-    /// The error of a request to a replica that knows no better than to say who leads.
+    /// Error for a request to a replica that does not lead, with the leader if known.
     pub(super) fn not_leader_now(&self) -> WireError {
         self.with_metrics(|metrics| self.not_leader(metrics))
     }
@@ -285,7 +285,7 @@ impl Partition {
         WireError::new(code, format!("partition {}: {what}", self.id))
     }
 
-    /// Returns when everything any leader has acknowledged so far is applied here.
+    /// Returns when everything that any leader has acknowledged so far is applied here.
     pub(super) async fn catch_up(&self) -> Result<(), WireError> {
         let within = Duration::from_millis(self.host.limits.peer_rpc_timeout_ms);
         let read = async {
@@ -306,12 +306,11 @@ impl Partition {
         tokio::time::timeout(within, read).await.map_err(late)?
     }
 
-    /// Asks the leader here to hand over to the replica on `to`.
+    /// Transfers leadership from this replica to the one on node `to`.
     ///
     /// # Errors
-    /// `NotLeader` if another node leads; `InvalidRequest` if `to` holds no voting replica;
-    /// `Unsafe` if its replica does not keep up;
-    /// `Timeout` if it has not taken over in time.
+    /// `NotLeader` if another node leads; `InvalidRequest` if `to` has no voting replica; `Unsafe` if its
+    /// replica does not keep up; `Timeout` if it has not taken over in time.
     pub async fn transfer_leader(&self, to: NodeId) -> Result<(), WireError> {
         self.leading_epoch()?;
         let target = self.with_metrics(|metrics| {
@@ -339,7 +338,7 @@ impl Partition {
         self.hand_over(target).await
     }
 
-    /// Hands leadership to `target` and waits until it is no longer here.
+    /// Transfers leadership to `target` and waits until this replica no longer leads.
     pub(super) async fn hand_over(&self, target: ReplicaId) -> Result<(), WireError> {
         if target == self.id.replica {
             return Ok(());

@@ -1,8 +1,8 @@
-//! What is too old or too much: decided by the leader from its settings and clock, carried out by
-//! every replica from the log.
+//! Retention by age and size. The leader decides from its settings and clock; every replica trims by the
+//! leader's entries in the log.
 //!
-//! Age is counted from when a record was appended, in leader time, rather than from its own
-//! timestamp: records of long ago that were published today are kept as long as any.
+//! Age counts from the append of a record, in leader time, and not from its own timestamp. So old records
+//! that are published today are kept as long as any others.
 
 use std::time::Duration;
 
@@ -14,10 +14,10 @@ use super::state::Boundary;
 use super::{Partition, PartitionMachine, compaction};
 use crate::cluster::settings;
 
-/// How long a proposal may take; what is not done is proposed again next time.
+/// Timeout of a proposal; the next round repeats a proposal that failed.
 const PROPOSE_WITHIN: Duration = Duration::from_secs(5);
 
-/// Whether the segment under way should end: it is full, or must be cut before it can be trimmed.
+/// Returns true if the active segment should end: it is full, or must end before it can be trimmed.
 fn roll_is_due(machine: &PartitionMachine, settings: &TopicSettings, now_ms: i64) -> bool {
     let Some(since_ms) = machine.active_since_ms() else {
         return false;
@@ -29,8 +29,8 @@ fn roll_is_due(machine: &PartitionMachine, settings: &TopicSettings, now_ms: i64
     expired || too_much || bytes >= settings.segment_bytes
 }
 
-/// Where the log should start, if further on than it does, or if segments before that hold nothing but
-/// what checkpoints hold: commands of consumer groups.
+/// Returns the new log start, if it is higher than the current one. Also returns one if the oldest segments
+/// hold only group commands, whose results are in checkpoints.
 fn trim_target(machine: &PartitionMachine, settings: &TopicSettings, now_ms: i64) -> Option<u64> {
     let expired = |last_time_ms: i64| {
         settings.retention_ms >= 0 && now_ms.saturating_sub(last_time_ms) > settings.retention_ms
@@ -48,7 +48,7 @@ fn trim_target(machine: &PartitionMachine, settings: &TopicSettings, now_ms: i64
         .map(|end| end.next_offset.max(machine.log_start()))
 }
 
-/// The same settings, with nothing ever too old or too much.
+/// Returns the same settings without limits on age and size.
 fn unlimited(settings: TopicSettings) -> TopicSettings {
     TopicSettings {
         retention_ms: settings::UNLIMITED,
@@ -57,13 +57,13 @@ fn unlimited(settings: TopicSettings) -> TopicSettings {
     }
 }
 
-/// A setting of bytes, where less than 0 means no limit.
+/// Returns a limit in bytes; settings below 0 mean no limit.
 fn limit(bytes: i64) -> Option<u64> {
     u64::try_from(bytes).ok()
 }
 
 impl Partition {
-    /// Applies the topic's retention; for the leader.
+    /// Applies the topic's retention. Called on the leader.
     pub(super) async fn retain(&self) {
         let settings = *self.settings.read();
         let now_ms = self.host.clock.earliest_ms();
@@ -97,7 +97,7 @@ impl Partition {
         }
     }
 
-    /// Proposes a command of no consequence to anybody who waits.
+    /// Proposes a command on whose outcome no caller depends.
     pub(super) async fn housekeeping(&self, command: Command) {
         match tokio::time::timeout(PROPOSE_WITHIN, self.raft.client_write(command)).await {
             Ok(Ok(_)) => {}
@@ -127,8 +127,8 @@ mod tests {
         }
     }
 
-    /// Four segments of one record and 1,000 bytes each, appended at 0, 100, 200 and 300 ms, and
-    /// one such record behind them.
+    /// Four segments of one record and 1,000 bytes each, appended at 0, 100, 200 and 300 ms, and one such
+    /// record behind them.
     fn machine() -> PartitionMachine {
         let mut machine = PartitionMachine::default();
         for n in 0..5u64 {

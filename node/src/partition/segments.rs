@@ -1,5 +1,5 @@
-//! Where the log may be cut: the ends of its segments. Where a segment ends is decided by the
-//! leader and written in the log, never by a setting read here, so it is the same everywhere.
+//! The ends of segments, at which the log may be cut. The leader decides where a segment ends and writes that
+//! into the log. No setting is read here, so the ends are the same on every replica.
 
 use std::collections::VecDeque;
 
@@ -13,7 +13,7 @@ pub(super) struct Segments {
 }
 
 impl Segments {
-    /// Ends the segment under way.
+    /// Ends the active segment.
     pub(super) fn end(&mut self, boundary: Boundary, effects: &mut Effects) {
         assert!(
             self.follows(&boundary),
@@ -23,7 +23,7 @@ impl Segments {
         self.boundaries.push_back(boundary);
     }
 
-    /// Takes out the boundaries at or below `log_start`; gives back the last of them.
+    /// Removes the boundaries at or below `log_start`; returns the last of them.
     pub(super) fn forget(&mut self, log_start: u64, effects: &mut Effects) -> Option<Boundary> {
         let gone = self
             .boundaries
@@ -37,7 +37,7 @@ impl Segments {
         self.boundaries.back()
     }
 
-    /// The ends of the segments kept whole, the oldest first.
+    /// Ends of the kept segments, the oldest first.
     pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = &Boundary> {
         self.boundaries.iter()
     }

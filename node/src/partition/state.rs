@@ -1,7 +1,7 @@
-//! The partition's state as it lies on the disk: the key space, and the value beside each key.
+//! The partition's state on disk: the key space, and the value of each key.
 //!
-//! Values are small protobuf messages, so that a later version may add fields. What the fields
-//! mean together is decided in the rooms that own them; nothing here reads or changes state.
+//! Values are small protobuf messages, so that a later version may add fields. Other modules define what the
+//! fields mean together; nothing here reads or changes state.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use prost::Message;
@@ -9,14 +9,15 @@ use ropewalk_raft_store::machine::{Effect, MachineError};
 
 use super::clock::Clock;
 
-/// Batches remembered of one producer, each in a slot: as many as it may have in flight and send again.
+/// Batches remembered of one producer, each in a slot: as many as it may have in flight and repeat.
 pub(super) const BATCHES_REMEMBERED: u8 = 16;
 
-/// The layout of the state.
+/// Version of the state's layout.
 pub(super) const STATE_VERSION: u32 = 1;
-/// The same with a clock of the partition's own: a build that knows of none must not go on with it.
+/// Layout version with the partition's own clock. A build that does not know it must not go on.
 pub(super) const CLOCK_VERSION: u32 = 2;
-/// The same with a long memory of producers: a build without one would forget what others remember.
+/// Layout version with a long memory of producers. A build without it would forget producers that others
+/// remember.
 pub(super) const MEMORY_VERSION: u32 = 3;
 
 /// One key of a partition's state.
@@ -76,48 +77,48 @@ fn put_numbered(out: &mut BytesMut, kind: u8, number: u64) {
     out.put_u64(number);
 }
 
-/// What changes with every entry.
+/// State that changes with every entry.
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
 pub(super) struct Core {
     #[prost(uint32, tag = "1")]
     pub version: u32,
-    /// The log index this is the state of.
+    /// Log index of this state.
     #[prost(uint64, tag = "2")]
     pub applied: u64,
-    /// The offset the next record gets: the high watermark, since only committed entries are here.
+    /// Offset of the next record: the high watermark, since only committed entries are here.
     #[prost(uint64, tag = "3")]
     pub next_offset: u64,
-    /// The first offset that may still be read.
+    /// First offset that may still be read.
     #[prost(uint64, tag = "4")]
     pub log_start: u64,
-    /// Bytes of all entries there ever were, the trimmed ones too.
+    /// Bytes of all entries so far, including trimmed ones.
     #[prost(uint64, tag = "5")]
     pub log_bytes: u64,
-    /// The highest record timestamp there ever was.
+    /// Highest record timestamp so far.
     #[prost(sint64, optional, tag = "6")]
     pub max_timestamp_ms: Option<i64>,
-    /// The segment under way, if it holds a batch or a group's command.
+    /// The active segment, if it holds a batch or a group's command.
     #[prost(message, optional, tag = "7")]
     pub active: Option<Active>,
-    /// The last boundary at or below the log start: the log up to it may go.
+    /// Last boundary at or below the log start: the log up to it may be purged.
     #[prost(message, optional, tag = "8")]
     pub purgeable: Option<Boundary>,
-    /// The oldest ring that batches may be routed by.
+    /// Oldest ring by which batches may be routed.
     #[prost(uint32, tag = "9")]
     pub ring_version: u32,
-    /// The offset of the first record behind the last fence.
+    /// Offset of the first record behind the last fence.
     #[prost(uint64, tag = "10")]
     pub fence_offset: u64,
-    /// How far the log is to be compacted, if it ever was to be.
+    /// Target of compaction, if there ever was one.
     #[prost(message, optional, tag = "11")]
     pub compaction: Option<Compaction>,
-    /// By which producers grow old; none in a log that has gone by leader time alone so far.
+    /// Clock of producer expiry; `None` while only leader time was ever used.
     #[prost(message, optional, tag = "12")]
     pub clock: Option<Clock>,
 }
 
 impl Core {
-    /// Checks what every entry keeps true.
+    /// Checks the invariants that every entry keeps.
     pub(super) fn check(&self) -> Result<(), String> {
         let (start, end) = (self.log_start, self.next_offset);
         let purgeable = self.purgeable.map_or(0, |purgeable| purgeable.next_offset);
@@ -132,33 +133,33 @@ impl Core {
     }
 }
 
-/// What the log has been told of its compaction. Each replica carries it out by itself.
+/// Target of compaction, as recorded in the log. Each replica carries it out by itself.
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
 pub struct Compaction {
-    /// Below this offset only the last record of each key is to stay.
+    /// Offset below which only the last record of each key stays.
     #[prost(uint64, tag = "1")]
     pub to_offset: u64,
-    /// The last log index below it.
+    /// Last log index below that offset.
     #[prost(uint64, tag = "2")]
     pub end_index: u64,
-    /// Bytes of all entries up to that, from the beginning of time, as they were appended.
+    /// Bytes of all entries up to that index, from the beginning of the partition, as they were appended.
     #[prost(uint64, tag = "3")]
     pub log_bytes: u64,
-    /// Below this offset records without a value are to go, too.
+    /// Offset below which tombstones go, too.
     #[prost(uint64, tag = "4")]
     pub tombstones_below: u64,
-    /// Up to where records without a value have been the last of their keys,
+    /// Offset below which remaining tombstones have waited since `waiting_since_ms`.
     #[prost(uint64, tag = "5")]
     pub waiting_offset: u64,
-    /// since this leader time.
+    /// Leader time since which those tombstones wait.
     #[prost(sint64, tag = "6")]
     pub waiting_since_ms: i64,
 }
 
 impl Compaction {
-    /// What is asked for once it is also asked to compact up to the end of a segment, and to let records
-    /// without a value go below an offset: of those only such as an earlier compaction has passed. Neither
-    /// mark ever goes back.
+    /// Returns the target after another request: to compact up to the end of a segment, and to remove
+    /// tombstones below an offset. Only tombstones that an earlier compaction has passed may go. Neither
+    /// offset ever goes back.
     pub(super) fn after(
         self,
         end: Option<&Boundary>,
@@ -185,7 +186,7 @@ impl Compaction {
     }
 }
 
-/// The segment under way, in leader time: when its first and its latest record were appended.
+/// The active segment: when its first and its latest record were appended, in leader time.
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
 pub(super) struct Active {
     #[prost(sint64, tag = "1")]
@@ -194,24 +195,24 @@ pub(super) struct Active {
     pub last_time_ms: i64,
 }
 
-/// The end of a segment.
+/// End of a segment.
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
 pub struct Boundary {
-    /// The last log index of the segment.
+    /// Last log index of the segment.
     #[prost(uint64, tag = "1")]
     pub end_index: u64,
-    /// The offset of the first record behind it.
+    /// Offset of the first record behind it.
     #[prost(uint64, tag = "2")]
     pub next_offset: u64,
-    /// Bytes of all entries up to it, from the beginning of time.
+    /// Bytes of all entries up to it, from the beginning of the partition.
     #[prost(uint64, tag = "3")]
     pub log_bytes: u64,
-    /// When its latest record was appended, in leader time.
+    /// Leader time at which its latest record was appended.
     #[prost(sint64, tag = "4")]
     pub last_time_ms: i64,
 }
 
-/// Where in the log an offset lies: one entry in many, the rest is found by walking from it.
+/// Point of the sparse offset index: one entry in many. Readers scan from it to the others.
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
 pub(super) struct Point {
     #[prost(uint64, tag = "1")]
@@ -221,7 +222,7 @@ pub(super) struct Point {
     /// Bytes of all entries before this one.
     #[prost(uint64, tag = "3")]
     pub log_bytes: u64,
-    /// The highest record timestamp before this entry.
+    /// Highest record timestamp before this entry.
     #[prost(sint64, optional, tag = "4")]
     pub max_timestamp_before_ms: Option<i64>,
 }
@@ -237,12 +238,12 @@ pub(super) struct Remembered {
     pub count: u32,
     #[prost(uint64, tag = "4")]
     pub base_offset: u64,
-    /// When it was appended, by the time that producers grow old by.
+    /// Time of the append, by the clock of producer expiry.
     #[prost(sint64, tag = "5")]
     pub time_ms: i64,
 }
 
-/// The first offset a leader gave out, or would have.
+/// First offset that a leader assigned, or would have assigned.
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
 pub(super) struct Epoch {
     #[prost(uint64, tag = "1")]
@@ -251,7 +252,7 @@ pub(super) struct Epoch {
     pub start_offset: u64,
 }
 
-/// A whole state: the same pairs as on the disk.
+/// A whole state: the same pairs as on disk.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Checkpoint {
     #[prost(uint32, tag = "1")]
@@ -268,7 +269,7 @@ pub(super) struct Pair {
     pub value: Bytes,
 }
 
-/// Collects what one entry changes on the disk.
+/// State changes of one entry.
 #[derive(Debug, Default)]
 pub(super) struct Effects(pub Vec<Effect>);
 
@@ -295,7 +296,7 @@ impl Effects {
     }
 }
 
-/// Reads a value.
+/// Decodes a value.
 pub(super) fn value<M: Message + Default>(bytes: &Bytes) -> Result<M, MachineError> {
     M::decode(bytes.clone())
         .map_err(|error| damaged(format!("a value that does not parse: {error}")))

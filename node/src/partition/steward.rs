@@ -1,5 +1,5 @@
-//! The task that keeps one replica in order: founds its group, tells who leads, brings the
-//! membership to the metadata's wish, balances leadership, and lets retention do its work.
+//! Task that maintains one replica: founds its group, reports its leadership, changes the membership to the
+//! desired one, balances leadership, and runs retention.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -23,12 +23,12 @@ use super::quarantine::{SAY_AGAIN, due, lost_majority};
 use crate::cluster::LeaderInfo;
 use crate::cluster::view::{ClusterView, PartitionView, Place};
 
-/// How often a partition of a topic that grows is looked at: until its fence is known keys wait.
+/// Interval of the checks while the topic grows: keys wait until its fences are known.
 const GROWING_TICK: Duration = Duration::from_millis(50);
 
-/// Looks after a partition until it stops, or is found damaged: then it leaves its group at once.
+/// Maintains a partition until it stops, or is found damaged: then it leaves its group at once.
 pub(super) async fn run(partition: Arc<Partition>, stop: CancellationToken) {
-    // Side by side: a step that takes its time must not keep a change of leader from being told.
+    // In parallel: a slow step must not delay the report of a new leader.
     let work = async {
         tokio::join!(report(&partition), Steward::new(partition.clone()).work());
     };
@@ -48,7 +48,7 @@ struct Steward {
     founding: Founding,
     balance: Balance,
     retained: Instant,
-    /// The topic grows, and waits for the fence of this partition among others.
+    /// True while the topic grows, and waits for the fence of this partition among others.
     growing: bool,
     fence_told: Option<Instant>,
     said_lost: Option<Instant>,
@@ -101,7 +101,7 @@ impl Steward {
         }
     }
 
-    /// A partition that nobody can lead any more must not be so in silence.
+    /// Logs, at intervals, that the partition has lost its majority for good.
     fn say_if_lost(&mut self, wish: &PartitionView, view: &ClusterView) {
         let partition = &self.partition;
         if partition.host.leaders.get(wish.group).is_none()
@@ -114,7 +114,8 @@ impl Steward {
 
     async fn lead(&mut self, wish: &PartitionView, view: &ClusterView) {
         let group = self.partition.group();
-        // By an older picture it would take in again what was let go since, and is deleted.
+        // With older metadata, the leader would add back a replica that was removed since, and is being
+        // deleted.
         if !view.knows(group.members.keys()) {
             return;
         }
@@ -130,7 +131,7 @@ impl Steward {
         }
         let host = &self.partition.host;
         let unfit = host.leaving.load(Ordering::Relaxed) || !host.is_writable();
-        // Among full disks the lead stays where it is: it helps nobody to pass it round.
+        // While all disks are full, leadership stays: no transfer would help.
         let fit = |node| match node == host.node_id {
             true => !unfit,
             false => host.leaders.takes_writes(node),
@@ -142,15 +143,15 @@ impl Steward {
         }
     }
 
-    /// Tells which replicas on their way out are in the group no more, once those that come are in it.
-    /// That does not wait for them to catch up: one that is damaged before gets a successor only while
-    /// few are on their way out.
+    /// Reports the membership once retiring replicas have left it and all desired ones are in it. The report
+    /// does not wait for these to catch up. A replica damaged before that gets a successor only while few
+    /// replicas are retiring.
     async fn settle(&self, wish: &PartitionView, view: &ClusterView) {
         let left = |group: &Group| {
             let is_in = |place: &Place| group.members.contains_key(&place.replica);
             group.quiet && wish.replicas.iter().all(is_in) && !wish.retiring.iter().all(is_in)
         };
-        // Another may lead meanwhile, and have taken in one of them since.
+        // Another replica may lead meanwhile, and may have added one of them back.
         if !left(&self.partition.group()) || self.partition.catch_up().await.is_err() {
             return;
         }
@@ -163,12 +164,12 @@ impl Steward {
             replica_ids: group.members.keys().map(|replica| replica.0).collect(),
             only_with_all_wished: view.understood >= SETTLE_SINCE_VERSION,
         };
-        // If there is no room now there will be at the next look.
+        // If the queue is full, the next check repeats the report.
         let fact = meta_command::Kind::SettleReplicas(fact);
         let _ = self.partition.host.facts.try_send(fact);
     }
 
-    /// Retention does not wait for the membership: the disk fills meanwhile.
+    /// Retention does not wait for membership changes, because the disk fills meanwhile.
     async fn retain(&mut self) {
         let interval = Duration::from_millis(self.partition.host.limits.retention_interval_ms);
         if self.retained.elapsed() >= interval {
@@ -178,8 +179,8 @@ impl Steward {
     }
 }
 
-/// Tells the rest of the node, and through it the cluster, what this replica leads: at once when
-/// that changes, since clients wait for it, and at each look how far it has come.
+/// Reports leadership of this replica to the node, and through it to the cluster: at once when it changes,
+/// since clients wait for it. Every tick also reports the progress.
 async fn report(partition: &Partition) {
     let period = Duration::from_millis(partition.host.limits.reconcile_interval_ms.max(1));
     let mut ticks = tokio::time::interval(period);
@@ -192,8 +193,8 @@ async fn report(partition: &Partition) {
             let role = role.borrow_watched();
             (role.state, role.vote)
         };
-        // openraft tells the role first, and the metrics we go by a moment later; and a new leader
-        // takes no writes before a majority has answered it once.
+        // openraft publishes the role first, and the metrics used here a moment later. And a new leader
+        // accepts no writes before a majority has answered it once.
         let ready = |metrics: &RaftMetrics<TypeConfig>| {
             let same = metrics.state == state && metrics.vote == vote;
             same && (!state.is_leader() || has_quorum(metrics, lately))
@@ -202,7 +203,7 @@ async fn report(partition: &Partition) {
         tokio::select! {
             changed = role.changed() => {
                 if changed.is_err() {
-                    // Its core is gone: one that panicked leaves its last metrics behind.
+                    // The Raft core is gone: after a panic its last metrics remain.
                     partition.ended.store(true, Ordering::Relaxed);
                     return;
                 }
@@ -221,7 +222,7 @@ async fn report(partition: &Partition) {
     }
 }
 
-/// Whether a majority has answered this leader lately, without which it takes no writes.
+/// Returns true if a majority has answered this leader lately, without which it accepts no writes.
 pub(super) fn has_quorum(metrics: &RaftMetrics<TypeConfig>, lately: Duration) -> bool {
     let alone = metrics
         .membership_config
@@ -234,21 +235,21 @@ pub(super) fn has_quorum(metrics: &RaftMetrics<TypeConfig>, lately: Duration) ->
             .is_some_and(|at| at.elapsed() < lately)
 }
 
-/// Whether a node is meant to lead anything.
+/// Returns true if a node may lead partitions.
 pub(super) fn may_lead(view: &ClusterView, node: NodeId) -> bool {
     view.nodes
         .get(&node)
         .is_some_and(|node| node.state == NodeState::Active)
 }
 
-/// What the metadata wishes of a partition.
+/// Returns the desired state of a partition in the metadata.
 fn wish<'a>(view: &'a ClusterView, partition: &Partition) -> Option<&'a PartitionView> {
     let wish = view.partition(&partition.id.topic, partition.id.partition)?;
     (wish.group == partition.id.group).then_some(wish)
 }
 
 impl Partition {
-    /// Takes over the topic's settings as they are now.
+    /// Adopts the topic's current settings.
     pub(super) fn take_settings(&self, view: &ClusterView) {
         if let Some(topic) = view.topics.get(&self.id.topic) {
             let mut settings = self.settings.write();
@@ -258,14 +259,14 @@ impl Partition {
         }
     }
 
-    /// Takes a look at how far the log has come; to be called at even intervals.
+    /// Samples the end of the log; must be called at even intervals.
     fn look_at_pace(&self) {
         let (term, last) = self
             .with_metrics(|metrics| (metrics.current_term, metrics.last_log_index.unwrap_or(0)));
         self.pace.lock().look(term, last);
     }
 
-    /// The group as this replica sees it; of use if it leads.
+    /// Returns the group as this replica sees it; complete only on the leader.
     pub(super) fn group(&self) -> Group {
         let dead_after = Duration::from_millis(self.host.limits.node_dead_after_ms);
         let pace = *self.pace.lock();
@@ -306,9 +307,9 @@ impl Partition {
         self.host.leaders.lead(self.id.group, info);
     }
 
-    /// Lets the log go up to the last segment boundary below the log start.
+    /// Purges the log up to the last segment boundary below the log start.
     async fn purge(&self) {
-        // Asked from memory first: each replica comes here at each look.
+        // Memory is checked first, because every replica does this at every tick.
         let (purgeable, seen) = {
             let machine = self.view.machine();
             (machine.purgeable_index(), machine.applied())
@@ -323,13 +324,13 @@ impl Partition {
         let before = self.view.log_bytes();
         let purged = purge_to_boundary(&self.raft, &self.view, limit).await;
         if purged.is_ok() && is_written {
-            // No checkpoint at or below it will be written any more.
+            // No further checkpoint at or below it will be written.
             self.purge_done.store(purgeable, Ordering::Relaxed);
         }
         match purged {
             Ok(None) => {}
             Ok(Some(index)) => {
-                // What was appended meanwhile makes it a little less than it was.
+                // Concurrent appends make this a little less than the bytes purged.
                 let gone = before.saturating_sub(self.view.log_bytes());
                 self.host.metrics.retention_bytes.add(gone);
                 tracing::debug!(partition = %self.id, index, "the log was purged");

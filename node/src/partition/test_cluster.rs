@@ -1,4 +1,4 @@
-//! For tests: partitions of several replicas in one process, on memory disks, over loopback.
+//! Test fixture: partitions with several replicas in one process, on memory disks, over loopback.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -81,12 +81,12 @@ pub(super) fn settings() -> TopicSettings {
 }
 
 impl TestCluster {
-    /// `count` nodes, the first three of which hold the partition.
+    /// Starts `count` nodes; the first three hold the partition.
     pub(super) async fn start(count: u64, settings: TopicSettings) -> TestCluster {
         TestCluster::start_with(count, settings, StoreOptions::default().tail_bytes).await
     }
 
-    /// As `start`, with so much of the logs in memory; the rest is read from the disks.
+    /// Starts likewise, with this much of the logs in memory; the rest is read from the disks.
     pub(super) async fn start_with(
         count: u64,
         settings: TopicSettings,
@@ -197,7 +197,7 @@ impl TestCluster {
         );
     }
 
-    /// Stops a node without ceremony, and takes it out of this cluster.
+    /// Stops a node without a transfer of leadership, and takes it out of this cluster.
     pub(super) async fn kill(&mut self, node: NodeId) -> Node {
         let node = self.nodes.remove(&node).unwrap();
         node.serving.cancel();
@@ -206,14 +206,14 @@ impl TestCluster {
         node
     }
 
-    /// Stops a node, lets something happen to its disk, and starts it again elsewhere.
+    /// Stops a node, lets `meanwhile` change its disk, and starts it again at another address.
     pub(super) async fn restart(&mut self, id: NodeId, meanwhile: impl FnOnce(&MemoryDisk)) {
         let disk = self.kill(id).await.disk;
         meanwhile(&disk);
         self.come_back(id, disk).await;
     }
 
-    /// Starts a node that was killed, elsewhere.
+    /// Starts a killed node at another address.
     pub(super) async fn come_back(&mut self, id: NodeId, disk: Arc<MemoryDisk>) {
         let listener = TcpNet.listen("127.0.0.1:0").await.unwrap();
         let address = listener.local_address();
@@ -235,7 +235,7 @@ impl TestCluster {
         self.nodes[&NodeId(node)].partitions.get(GROUP).unwrap()
     }
 
-    /// Waits until one of the nodes leads and says so.
+    /// Waits until one of the nodes leads and reports it.
     pub(super) async fn leader(&self) -> Arc<Partition> {
         let mut found = None;
         eventually("a leader", || {

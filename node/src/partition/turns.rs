@@ -1,8 +1,8 @@
-//! The order in which new replicas are opened: few at a time, so that a topic of thousands of partitions does
-//! not take processors from those that serve.
+//! The order in which new replicas are opened: few at a time. So a topic of thousands of partitions does not
+//! take processors from replicas that serve.
 //!
-//! Every node goes by the order of replica ids. So the replicas of one partition are opened at about the
-//! same time, and their group has a leader soon.
+//! Every node follows the order of replica ids. So the replicas of one partition open at about the same time,
+//! and their group soon has a leader.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -12,13 +12,13 @@ use tokio::time::Instant;
 
 use super::registry::Wanted;
 
-/// Time a new replica may take to hear of a leader before others no longer wait for it.
+/// Time that a new replica may take to learn of a leader before others no longer wait for it.
 const FOUNDED_WITHIN: Duration = Duration::from_secs(3);
 
-/// New replicas being opened, and a flag for others that wait for them.
+/// New replicas that are opening, and a flag for others that wait for them.
 #[derive(Debug, Default)]
 pub(super) struct Turns {
-    /// Opened, and when; they have heard of no leader yet.
+    /// Opened replicas that know no leader yet, and when they were opened.
     under_way: BTreeMap<ReplicaId, Instant>,
     left: bool,
 }
@@ -34,8 +34,8 @@ impl Turns {
         self.left
     }
 
-    /// Missing replicas to be opened now: all that were on the disk before, and new ones. At most `at_once`
-    /// of the new ones are without a leader at a time.
+    /// Returns the missing replicas to open now: all that were on disk before, and new ones. At most
+    /// `at_once` of the new ones are without a leader at a time.
     pub fn take(
         &mut self,
         missing: Vec<Wanted>,
@@ -99,7 +99,7 @@ mod tests {
         assert!(turns.waits_for(ReplicaId(3)) && !turns.waits_for(ReplicaId(0)));
         let none = turns.take(wanted(6..100), &set(0..6), &set([1, 3, 4, 5]), 4);
         assert!(none.is_empty());
-        // Nobody waits for ever for a group whose other nodes are away.
+        // No replica waits forever for a group whose other nodes are away.
         tokio::time::advance(FOUNDED_WITHIN).await;
         let next = turns.take(wanted(6..100), &set(0..6), &set([1, 3, 4, 5]), 4);
         assert_eq!(taken(next), [6, 7, 8, 9]);

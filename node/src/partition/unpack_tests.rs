@@ -20,7 +20,7 @@ fn zeros(bytes: usize) -> Bytes {
     builder.build()
 }
 
-/// A good header and CRC over bytes that are no compressed records.
+/// A valid header and CRC over bytes that are no compressed records.
 fn garbage() -> Bytes {
     let mut bytes = zeros(100_000).to_vec();
     bytes[HEADER_BYTES..].fill(0xa5);
@@ -105,7 +105,7 @@ async fn a_batch_that_waits_to_be_checked_is_overtaken_by_none_of_its_stream() {
         }
         offsets
     });
-    // Others go on meanwhile.
+    // Other batches go on meanwhile.
     let other = produce(&leader, anonymous(&[b"other"])).await.unwrap();
     assert_eq!(other.base_offset, 1);
     drop(turns);

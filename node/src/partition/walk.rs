@@ -1,4 +1,4 @@
-//! Walking the log from one batch to the next: what fetches and time lookups are made of.
+//! A scan of the log from one batch to the next, as used by fetches and time lookups.
 
 use bytes::Bytes;
 use openraft::EntryPayload;
@@ -11,7 +11,7 @@ use ropewalk_raft_store::{DiskError, Machine};
 use super::Partition;
 use super::offsets::Start;
 
-/// One batch as it lies in the log.
+/// One batch in the log.
 #[derive(Debug, Clone)]
 pub(super) struct Found {
     pub base_offset: u64,
@@ -22,21 +22,21 @@ pub(super) struct Found {
 }
 
 impl Found {
-    /// The offset after its last record.
+    /// Offset after the batch's last record.
     pub(super) fn end_offset(&self) -> u64 {
         self.base_offset + u64::from(self.batch.offset_count())
     }
 }
 
-/// Why a walk ended early.
+/// Reason why a walk ended early.
 #[derive(Debug)]
 pub(super) enum WalkError {
-    /// Retention took the log from under it.
+    /// Retention purged the log during the walk.
     Gone,
     Failed(WireError),
 }
 
-/// A walk over the committed batches, from a known start to the end that stood when it began.
+/// A walk over the committed batches, from a known start to the end as of its creation.
 #[derive(Debug)]
 pub(super) struct Walk<'a> {
     partition: &'a Partition,
@@ -45,7 +45,7 @@ pub(super) struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    /// `applied` is the last log index to read.
+    /// Creates a walk; `applied` is the last log index to read.
     pub(super) fn new(partition: &'a Partition, start: Start, applied: u64) -> Walk<'a> {
         Walk {
             partition,
@@ -54,7 +54,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// The next batches, about `max_bytes` of them; none at the end.
+    /// Returns the next batches, about `max_bytes` of them; none at the end.
     pub(super) async fn step(&mut self, max_bytes: usize) -> Result<Vec<Found>, WalkError> {
         let mut found = Vec::new();
         while found.is_empty() && self.next.log_index < self.end_index {
@@ -68,7 +68,7 @@ impl<'a> Walk<'a> {
 
     fn take(&mut self, entries: Vec<Entry>, found: &mut Vec<Found>) -> Result<(), WalkError> {
         let machine = self.partition.view.machine();
-        // Below the purgeable index neither the log nor the refused indices are whole any more.
+        // Below the purgeable index, neither the log nor the refused indices are complete.
         let whole = machine.purgeable_index() < self.next.log_index;
         let first = entries.first().map(|entry| entry.log_id.index());
         if !whole {

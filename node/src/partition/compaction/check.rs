@@ -3,7 +3,7 @@
 use ropewalk_proto::batch::Records;
 use ropewalk_proto::error::{ErrorCode, WireError};
 
-/// Refuses a batch with a record that has no key, or with records that can't be looked at.
+/// Refuses a batch with a record that has no key, or with records that cannot be parsed.
 pub(in crate::partition) fn check(records: Records) -> Result<(), WireError> {
     for (number, record) in records.enumerate() {
         let record = record.map_err(|error| WireError::new(error.code(), error.to_string()))?;

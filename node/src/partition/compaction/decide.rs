@@ -1,5 +1,5 @@
-//! When a log is compacted, and up to where: the leader's to decide, from its settings, its clock, and
-//! what the replicas have told. What it decides goes into the log.
+//! The leader's decision to compact a log, and up to which offset. It depends on settings, the clock, and the
+//! progress that replicas report. The leader writes the decision into the log.
 
 use ropewalk_proto::command::{COMPACTION_SINCE_VERSION, Command};
 use ropewalk_proto::ids::ReplicaId;
@@ -9,19 +9,18 @@ use super::Progress;
 use crate::cluster::settings;
 use crate::partition::{Partition, PartitionMachine};
 
-/// A segment of a compacted topic ends after this long, though it is not full: what is in the one
-/// under way is never compacted.
+/// Maximum age of the active segment of a compacted topic. The leader then ends it even if it is not full,
+/// because the active segment is never compacted.
 const ROLL_AFTER_MS: i64 = 3_600_000;
 
-/// Whether the segment under way has lasted long enough.
+/// Returns true if the active segment is old enough to be ended.
 pub(in crate::partition) fn roll_is_due(machine: &PartitionMachine, now_ms: i64) -> bool {
     let since_ms = machine.active_since_ms();
     since_ms.is_some_and(|since_ms| now_ms.saturating_sub(since_ms) >= ROLL_AFTER_MS)
 }
 
-/// What is to be compacted next, if anything: below which offset, and below which offset records
-/// without a value are to go. `own` is what the leader itself has done, and up to `all_to` every replica
-/// is compacted.
+/// Returns the next compaction, if any: the offset below which to compact, and the offset below which
+/// tombstones go. `own` is the leader's own progress; every replica is compacted up to `all_to`.
 pub(super) fn next(
     machine: &PartitionMachine,
     own: &Progress,
@@ -30,7 +29,7 @@ pub(super) fn next(
     now_ms: i64,
 ) -> Option<(u64, u64)> {
     let asked = machine.compaction();
-    // One thing after the other: what is under way would be begun anew.
+    // One compaction at a time: a new target would restart the one in progress.
     if !own.has_done(&asked) {
         return None;
     }
@@ -47,7 +46,7 @@ pub(super) fn next(
     more.then_some((to_offset, tombstones_below))
 }
 
-/// The end of the last segment that may be compacted, if what it adds is enough to be worth it.
+/// Returns the end of the last segment that may be compacted, if the new part is worth it.
 fn next_offset(
     machine: &PartitionMachine,
     own: &Progress,
@@ -68,13 +67,14 @@ fn next_offset(
 }
 
 impl Partition {
-    /// Proposes that the log be compacted, if it is time; for the leader.
+    /// Proposes a compaction of the log, if one is due. Called on the leader.
     pub(in crate::partition) async fn ask_for_compaction(
         &self,
         settings: &TopicSettings,
         now_ms: i64,
     ) {
-        // A node that came later may understand less than those that were asked when the topic was set.
+        // A node that joined later may not support compaction, although all nodes did when the topic was
+        // altered.
         if self.host.view.borrow().understood < COMPACTION_SINCE_VERSION {
             return;
         }
@@ -93,8 +93,8 @@ impl Partition {
         .await;
     }
 
-    /// Up to where all replicas of the group are compacted, as far as they have said; those that only
-    /// learn count, too.
+    /// Returns the offset up to which all replicas of the group have reported to be compacted, learners
+    /// included.
     fn compacted_everywhere(&self, own: &Progress) -> u64 {
         let members: Vec<ReplicaId> = self.with_metrics(|metrics| {
             let membership = metrics.membership_config.membership();

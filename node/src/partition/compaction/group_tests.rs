@@ -31,7 +31,7 @@ fn compacted() -> TopicSettings {
     }
 }
 
-/// A batch of one producer, of two records; in every third the second has no value.
+/// A batch of one producer with two records; in every third batch, the second record has no value.
 fn batch(number: u64) -> Bytes {
     let codec = Compression::ALL[(number % 5) as usize];
     let mut batch = BatchBuilder::new(codec, 1 << 20);
@@ -66,7 +66,7 @@ fn add(records: &mut Records, base_offset: u64, batch: &Bytes) -> u64 {
     base_offset + u64::from(batch.offset_count())
 }
 
-/// The last value of each key; none of those that were deleted.
+/// Returns the last value of each key, without deleted ones.
 fn table(records: &Records) -> BTreeMap<Bytes, Bytes> {
     let mut table = BTreeMap::new();
     for (key, value) in records.values() {
@@ -78,7 +78,7 @@ fn table(records: &Records) -> BTreeMap<Bytes, Bytes> {
     table
 }
 
-/// Produces the batches of these numbers, and takes note of them.
+/// Produces the batches of these numbers, and records them in `all`.
 async fn write(cluster: &TestCluster, numbers: std::ops::Range<u64>, all: &mut Records) {
     for number in numbers {
         let leader = cluster.leader().await;
@@ -88,7 +88,7 @@ async fn write(cluster: &TestCluster, numbers: std::ops::Range<u64>, all: &mut R
     }
 }
 
-/// Everything a reader gets that begins at the beginning, in small fetches; and where it ends.
+/// Reads everything from the beginning, in small fetches; returns the records and the end offset.
 async fn read(leader: &Arc<Partition>) -> (Records, u64) {
     let (mut records, mut next) = (Records::new(), 0);
     loop {
@@ -106,7 +106,7 @@ async fn read(leader: &Arc<Partition>) -> (Records, u64) {
     }
 }
 
-/// Waits until all replicas have compacted as much as was asked for, and that is all segments.
+/// Waits until all replicas have carried out the requested compaction, and it covers all segments.
 async fn settled(cluster: &TestCluster, nodes: &[u64], tombstones_too: bool) {
     let next_offset = cluster.leader().await.view.machine().next_offset();
     eventually("compaction", || {
@@ -142,7 +142,7 @@ async fn entries(replica: &Arc<Partition>) -> Vec<Entry> {
     }
 }
 
-/// Batches and what stands for them, of all replicas: equal to the byte as far as all have them.
+/// Checks that the log entries of all replicas are equal, as far as all have them.
 async fn are_equal(cluster: &TestCluster, nodes: &[u64]) {
     let mut logs = Vec::new();
     for node in nodes {
@@ -174,12 +174,12 @@ async fn every_replica_keeps_the_last_value_of_each_key_and_all_are_equal() {
     );
     let unchanged = |kept: &Records| kept.iter().all(|(offset, record)| all[offset] == *record);
     assert!(unchanged(&kept));
-    // Each key that is in a segment that has ended still has a record, if only one without a value.
+    // Each key in an ended segment still has a record, if only a tombstone.
     let end = leader.view.machine().compaction().to_offset;
     for (key, _) in all.range(..end).map(|(_, record)| record) {
         assert!(kept.values().any(|(kept, _)| kept == key));
     }
-    // A duplicate of a batch of which nothing may be left is known, and a time is found.
+    // A duplicate is still recognized, even if all its records are gone, and a lookup by time still works.
     let again = produce(&leader, batch(99)).await.unwrap();
     assert_eq!((again.base_offset, again.duplicate), (198, true));
     let listed = leader
@@ -189,7 +189,7 @@ async fn every_replica_keeps_the_last_value_of_each_key_and_all_are_equal() {
     let first = kept.keys().find(|offset| **offset >= 20).unwrap();
     assert_eq!(listed.offset, *first);
 
-    // A node that was away while the log went on, and one that is new.
+    // A node that was away while the log went on, and a new one.
     let away = (1..=3)
         .find(|node| NodeId(*node) != leader.host.node_id)
         .unwrap();
@@ -226,7 +226,7 @@ async fn records_without_a_value_go_after_the_horizon_and_not_while_a_replica_is
     })
     .await;
     let killed = cluster.kill(NodeId(away)).await;
-    // What it said before it went is true, but what comes now it has not done.
+    // Its earlier report stays true, but it has not compacted the new part.
     write(&cluster, 60..160, &mut all).await;
     let there: Vec<u64> = (1..=3).filter(|node| *node != away).collect();
     settled(&cluster, &there, false).await;
@@ -239,7 +239,7 @@ async fn records_without_a_value_go_after_the_horizon_and_not_while_a_replica_is
     .await;
     cluster.clock.0.fetch_add(HORIZON_MS, Ordering::Relaxed);
     settled(&cluster, &there, false).await;
-    // Enough looks of the leader for it to ask, if it did.
+    // Long enough for the leader to ask, if it did.
     for _ in 0..20 {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         assert_eq!(leader.view.machine().compaction().tombstones_below, passed);
@@ -284,7 +284,7 @@ async fn a_topic_that_is_compacted_takes_no_record_without_a_key_and_is_not_trim
     cluster.stop().await;
 }
 
-/// Time passes until records without a value are gone, and those that a later compaction came to.
+/// Advances time until all tombstones are gone, also those that a later compaction reached.
 async fn tombstones_go(cluster: &TestCluster, nodes: &[u64]) {
     eventually("the end of records without a value", || {
         cluster
@@ -299,7 +299,7 @@ async fn tombstones_go(cluster: &TestCluster, nodes: &[u64]) {
     .await;
 }
 
-/// Enough looks of the leader for it to ask, if it did, for records without a value to go.
+/// Checks, for long enough, that the leader does not ask to remove tombstones.
 async fn asks_for_no_tombstones(leader: &Arc<Partition>) {
     for _ in 0..20 {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;

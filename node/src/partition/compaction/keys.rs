@@ -1,19 +1,18 @@
-//! Which offset is the last of each key, in a stretch of the log: as many keys as fit in the memory
-//! there is.
+//! Last offset of each key in a stretch of the log, for as many keys as fit in memory.
 
 use std::collections::BTreeMap;
 
 use ropewalk_proto::mistake::{Mistake, made};
 use sha2::{Digest, Sha256};
 
-/// What a key takes in memory, whatever its length: the hash, the offset, and their share of the tree.
+/// Memory per key, whatever its length: the hash, the offset, and their share of the tree.
 const KEY_BYTES: usize = 64;
 
-/// Stands for a key. Whoever chooses keys must not be able to choose two that are taken for one: the
-/// older record of the two would be lost.
+/// Stands for a key. It must resist collisions that clients could construct: the older of two records with
+/// the same hash would be lost.
 type Hash = [u8; 16];
 
-/// The last offset of each key.
+/// Last offset of each key.
 #[derive(Debug)]
 pub(super) struct LastOffsets {
     last: BTreeMap<Hash, u64>,
@@ -21,7 +20,7 @@ pub(super) struct LastOffsets {
 }
 
 impl LastOffsets {
-    /// For as many keys as fit in so much memory; at least one batch is always taken.
+    /// Creates a map for as many keys as fit in this much memory. It always accepts at least one batch.
     pub(super) fn new(memory_bytes: usize) -> LastOffsets {
         LastOffsets {
             last: BTreeMap::new(),
@@ -29,17 +28,17 @@ impl LastOffsets {
         }
     }
 
-    /// Whether a batch of so many records can be taken.
+    /// Returns true if a batch of this many records fits.
     pub(super) fn has_room(&self, records: usize) -> bool {
         self.last.is_empty() || self.last.len().saturating_add(records) <= self.most
     }
 
-    /// Takes note of a record; they come in order.
+    /// Records the offset of a key. Records must come in order.
     pub(super) fn put(&mut self, key: &[u8], offset: u64) {
         self.last.insert(hash(key), offset);
     }
 
-    /// Whether a later record than the one at `offset` has its key.
+    /// Returns true if a record after `offset` has the same key.
     pub(super) fn is_superseded(&self, key: &[u8], offset: u64) -> bool {
         let last = self.last.get(&hash(key));
         let after = offset + u64::from(!made(Mistake::CompactTheLast));

@@ -1,18 +1,17 @@
-//! Compaction: of each key only the last record stays.
+//! Compaction: only the last record of each key stays.
 //!
-//! The leader decides up to where (`decide`), and the log says so. Each replica then rewrites what it
-//! holds (`pass`), in its own time and in steps as small as its memory wants (`worker`). What comes of
-//! it does not depend on the steps: below the offset C of the command, a record stays if no later
-//! record below C has its key, or if it has no key; and of those that stay, one without a value (a
-//! tombstone) goes if it lies below the offset X of the command. Both offsets only ever rise, so that a
-//! replica that has missed some commands and carries out the last comes to the same as one that has
-//! carried out each.
+//! The leader decides up to which offset (`decide`), and writes that into the log. Each replica then rewrites
+//! its log (`pass`), at its own pace and in steps that fit its memory (`worker`). The result does not depend
+//! on the steps. Below the offset C of the command, a record stays if it has no key, or if no later record
+//! below C has its key. Of these, a record without a value (a tombstone) goes if it is below the offset X of
+//! the command. Both offsets only ever rise. So a replica that misses some commands and carries out the last
+//! one has the same result as a replica that carries out each.
 //!
-//! **A tombstone goes only when no replica holds an older record of its key any more.** Otherwise one
-//! that was away, and gets the log without the tombstone, would keep that record for ever. So X is an
-//! offset up to which every replica of the group has said that it is compacted.
+//! **A tombstone goes only when no replica holds an older record of its key.** Otherwise a replica that was
+//! away, and receives the log without the tombstone, would keep that record forever. So X is an offset up to
+//! which every replica of the group has reported to be compacted.
 //!
-//! Nothing here may move an entry, change a header, or look at a setting while it rewrites.
+//! Code in here must never move an entry, change a header, or read a setting during a rewrite.
 
 mod check;
 mod decide;
@@ -30,7 +29,6 @@ pub(super) use decide::roll_is_due;
 pub(super) use progress::Progress;
 pub(super) use worker::run;
 
-/// The most bytes the records of one batch may unpack to in a topic that is compacted. Never to be
-/// changed: a batch over it is refused, and one that came before the topic was compacted stays whole,
-/// which it must do on every replica.
+/// Maximum unpacked bytes of one batch in a compacted topic. **Never change it**: a larger batch is refused,
+/// and one that came before the topic was compacted stays whole, which must be so on every replica.
 pub(super) const UNPACKED_BYTES: usize = 32 << 20;

@@ -1,8 +1,8 @@
-//! One step of compaction on one replica: the keys of a stretch of the log are gathered, and all before
-//! its end is rewritten.
+//! One step of compaction on one replica: it collects the keys of a stretch of the log, and rewrites
+//! everything before its end.
 //!
-//! Written from the log's beginning on, in order: so a record without a value never goes before the
-//! older records of its key, for readers and after a crash.
+//! The rewrite goes from the beginning of the log, in order. So a tombstone never goes before the older
+//! records of its key, for readers and after a crash.
 
 use std::ops::ControlFlow;
 use std::time::Duration;
@@ -22,37 +22,37 @@ use crate::partition::PartitionMachine;
 use crate::partition::offsets::Start;
 use crate::partition::state::Compaction;
 
-/// How much of the log is read in one go.
+/// Bytes of the log read at a time.
 const CHUNK_BYTES: usize = 1 << 20;
-/// How much its batches may unpack to until others have their turn; one batch is always taken. A chunk
-/// that is packed extremely well can hold a thousand times its length.
+/// Unpacked bytes after which other tasks get their turn; one batch is always processed. A chunk that
+/// compresses extremely well can hold a thousand times its length.
 pub(super) const UNPACKED_IN_ONE_GO_BYTES: usize = 8 << 20;
 
-/// What a record takes at least, for its lengths and its time.
+/// Minimum bytes of a record, for its lengths and its timestamp.
 const RECORD_BYTES: usize = 8;
 
-/// Why a step ended early. What it wrote stands, and is done again.
+/// Reason why a step ended early. Its writes remain, and the next step repeats them.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum PassError {
-    /// The log was purged from under it.
+    /// The log was purged during the step.
     #[error("the log was trimmed meanwhile")]
     Trimmed,
-    /// The disk.
+    /// The disk failed.
     #[error(transparent)]
     Disk(#[from] DiskError),
 }
 
-/// What a step may take of the node.
+/// Budget of a step.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Allowance {
-    /// Read and written, together.
+    /// Bytes per second, reads and writes together.
     pub bytes_per_s: usize,
-    /// For keys.
+    /// Memory for keys.
     pub memory_bytes: usize,
 }
 
-/// Does one step towards `target`, and says how far that came, and what it went through; it has come all the way once
-/// [`Progress::has_done`] says so. Noted on the disk once this returns.
+/// Does one step towards `target`. Returns the progress, which is also synced to disk, and statistics. The
+/// compaction is complete once [`Progress::has_done`] returns true.
 pub(super) async fn step(
     view: &ReplicaView<PartitionMachine>,
     done: &Progress,
@@ -87,7 +87,7 @@ pub(super) async fn step(
     Ok((progress, all))
 }
 
-/// Gathers the keys behind what is done, as far as there is room for them; says up to where.
+/// Collects the keys after the compacted part, as far as they fit. Returns the end of that stretch.
 async fn gather(
     view: &ReplicaView<PartitionMachine>,
     done: &Progress,
@@ -108,7 +108,7 @@ async fn gather(
         base_offset: target.to_offset,
     };
     if from.log_index >= whole.log_index {
-        // It is all done but for the records without a value, or the log begins behind it.
+        // Only tombstones are left to remove, or the log begins after the target.
         return Ok(from);
     }
     let mut full = None;
@@ -120,7 +120,7 @@ async fn gather(
             full = Some(at);
             return Left::whole(0);
         }
-        // One that does not unpack stays as it is, and supersedes nothing.
+        // A batch that does not unpack stays as it is, and supersedes nothing.
         let Ok(records) = batch.records(UNPACKED_BYTES) else {
             return Left::whole(UNPACKED_BYTES);
         };
@@ -137,11 +137,11 @@ async fn gather(
     Ok(full.unwrap_or(whole))
 }
 
-/// What is left of one batch.
+/// The rest of one batch.
 pub(super) struct Left {
-    /// None: all of it.
+    /// `None`: the whole batch stays.
     pub batch: Option<bytes::Bytes>,
-    /// What had to be unpacked to find out.
+    /// Bytes that had to be unpacked to find out.
     pub unpacked_bytes: usize,
 }
 
@@ -154,16 +154,16 @@ impl Left {
     }
 }
 
-/// What is left of batches.
+/// Decides which records of a batch stay.
 struct Rewrite<'a> {
     keys: &'a LastOffsets,
     tombstones_below: u64,
-    /// Records without a value that stay.
+    /// Tombstones that stay.
     tombstones: u64,
 }
 
 impl Rewrite<'_> {
-    /// What is left of one batch, if that is less than there was.
+    /// Returns the rest of one batch, if any record goes.
     fn one(&mut self, base_offset: u64, batch: &BatchView) -> Left {
         let Ok(records) = batch.iter_records(UNPACKED_BYTES) else {
             return Left::whole(UNPACKED_BYTES);
@@ -190,7 +190,7 @@ impl Rewrite<'_> {
     }
 }
 
-/// About what a record takes where it is not packed.
+/// Approximate unpacked bytes of a record.
 fn record_bytes(record: &Record) -> usize {
     let parts = [&record.key, &record.value].into_iter().flatten();
     parts.map(bytes::Bytes::len).sum::<usize>() + RECORD_BYTES
@@ -200,8 +200,7 @@ fn offset_of(base_offset: u64, record: &Record) -> u64 {
     base_offset + u64::from(record.offset_delta.unsigned_abs())
 }
 
-/// Goes over the batches that have offsets, at the pace that is allowed, and puts what `left` gives in
-/// their place.
+/// Goes over the batches that have offsets, at the allowed rate, and replaces each by the result of `left`.
 pub(super) async fn walk(
     view: &ReplicaView<PartitionMachine>,
     from: Start,
@@ -225,7 +224,7 @@ pub(super) async fn walk(
             let index = entry.log_id.index;
             let (batch, refused) = {
                 let machine = view.machine();
-                // Below that it is no longer known what was refused.
+                // Below the beginning, refused appends are no longer known.
                 trimmed |= index < machine.beginning().log_index;
                 (batch_of(entry), machine.is_refused(index))
             };
@@ -255,13 +254,13 @@ pub(super) async fn walk(
             0
         };
         next = pace(next, step.before_bytes + written, allowance).await;
-        // The pace alone lets nobody else have a turn if it allows more than there was.
+        // If the rate is not the limit, only this lets other tasks run.
         yield_now().await;
     }
     Ok(all)
 }
 
-/// Waits until so many bytes more are allowed.
+/// Waits until this many more bytes are allowed.
 async fn pace(since: Instant, bytes: u64, allowance: Allowance) -> Instant {
     let rate = allowance.bytes_per_s.max(1) as f64;
     let next = since + Duration::from_secs_f64(bytes as f64 / rate);
@@ -275,11 +274,11 @@ fn batch_of(entry: &Entry) -> Option<BatchView> {
     else {
         return None;
     };
-    // It was applied, and so it has a header.
+    // Applied entries have a valid header.
     BatchView::trusted(batch.clone()).ok()
 }
 
-/// The command that stands for an append of which only `batch` is left.
+/// Builds the command that replaces an append of which only `batch` is left.
 fn compacted(entry: &Entry, batch: bytes::Bytes) -> Option<Command> {
     let EntryPayload::Normal(command) = &entry.payload else {
         return None;

@@ -1,5 +1,5 @@
-//! How far one replica has compacted its own log: noted on its disk, and nobody else's business but
-//! the leader's, who is told the offset.
+//! Progress of one replica in compacting its own log, stored on its disk. Other nodes do not know it, except
+//! for the offset that the replica reports to the leader.
 
 use bytes::Bytes;
 use prost::Message;
@@ -8,29 +8,29 @@ use ropewalk_raft_store::{DiskError, ReplicaView};
 use crate::partition::PartitionMachine;
 use crate::partition::state::Compaction;
 
-/// What a replica has done. Everything below `to_offset` is as compaction leaves it.
+/// Progress of a replica. Everything below `to_offset` is compacted.
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
 pub(in crate::partition) struct Progress {
-    /// Below this offset, each key has one record at most.
+    /// Offset below which each key has at most one record.
     #[prost(uint64, tag = "1")]
     pub to_offset: u64,
-    /// The first log index that was not rewritten.
+    /// First log index that was not rewritten.
     #[prost(uint64, tag = "2")]
     pub next_index: u64,
-    /// Below this offset there is no record without a value.
+    /// Offset below which there are no tombstones.
     #[prost(uint64, tag = "3")]
     pub tombstones_below: u64,
-    /// Bytes of the entries that were gone through, as they are now.
+    /// Current bytes of the entries that were processed.
     #[prost(uint64, tag = "4")]
     pub left_bytes: u64,
-    /// Records without a value among them.
+    /// Tombstones among them.
     #[prost(uint64, tag = "5")]
     pub tombstones: u64,
 }
 
 impl Progress {
-    /// What is noted on the disk. A note of a later build that does not read begins from nothing:
-    /// what is done already is then done again, and comes to the same.
+    /// Reads the progress from the disk. If a later build's note does not parse, the replica starts from
+    /// nothing: it repeats the work, with the same result.
     pub(in crate::partition) async fn load(
         view: &ReplicaView<PartitionMachine>,
     ) -> Result<Progress, DiskError> {
@@ -38,7 +38,7 @@ impl Progress {
         Ok(Progress::decode(note.unwrap_or_default()).unwrap_or_default())
     }
 
-    /// Notes it on the disk: it is synced, and all that was rewritten, once this returns.
+    /// Stores the progress. It is synced, together with all rewritten entries, once this returns.
     pub(super) async fn store(
         &self,
         view: &ReplicaView<PartitionMachine>,
@@ -46,7 +46,7 @@ impl Progress {
         view.put_note(Bytes::from(self.encode_to_vec())).await
     }
 
-    /// Whether there is nothing left to do of what the log asks for.
+    /// Returns true if nothing of the target is left to do.
     pub(super) fn has_done(&self, target: &Compaction) -> bool {
         self.to_offset >= target.to_offset && self.tombstones_below >= target.tombstones_below
     }

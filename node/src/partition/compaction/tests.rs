@@ -1,4 +1,4 @@
-//! What compaction leaves of a log, on one replica and on several that went different ways.
+//! The log after compaction, on one replica and on several that went different ways.
 
 mod edges;
 mod turns;
@@ -23,7 +23,7 @@ use super::pass::{Allowance, step};
 use super::{Progress, check, decide};
 use crate::partition::PartitionMachine;
 
-/// On every batch; compaction leaves it as it is.
+/// Stamp of every batch; compaction does not change it.
 const STAMP: Stamp = Stamp {
     leader_time_ms: 5,
     ring_version: 2,
@@ -34,13 +34,13 @@ const PLENTY: Allowance = Allowance {
     bytes_per_s: usize::MAX,
     memory_bytes: 1 << 20,
 };
-/// Room for two keys.
+/// Memory for two keys.
 const SCARCE: Allowance = Allowance {
     memory_bytes: 128,
     ..PLENTY
 };
 
-/// One replica without a group: what its log holds is what the test puts there.
+/// One replica without a group: the test writes its log.
 struct Lone {
     replica: Replica<PartitionMachine>,
     done: Progress,
@@ -82,7 +82,7 @@ impl Lone {
     }
 
     fn next_index(&self) -> u64 {
-        // An index is applied by every call of `take`, the first being 0.
+        // Every call of `take` applies an index, the first being 0.
         let any = self.replica.view.machine().log_bytes() > 0;
         u64::from(any) + self.replica.view.machine().applied()
     }
@@ -105,7 +105,7 @@ impl Lone {
         .await;
     }
 
-    /// Carries out what was asked for; says in how many steps.
+    /// Runs the requested compaction; returns the number of steps.
     async fn compact(&mut self, allowance: Allowance) -> usize {
         let target = self.replica.view.machine().compaction();
         let mut steps = 0;
@@ -131,7 +131,7 @@ impl Lone {
         }
     }
 
-    /// Offset, key and value of all records.
+    /// Returns offset, key and value of all records.
     async fn records(&self) -> Vec<Found> {
         let mut found = Vec::new();
         let mut base_offset = 0;
@@ -201,7 +201,7 @@ async fn the_last_record_of_each_key_stays_where_it_was() {
         .await;
     lone.append(Compression::Lz4, &[("b", Some("2"))]).await;
     lone.roll().await;
-    // Behind the segments that end: not looked at, and supersedes nothing.
+    // After the ended segments: compaction does not read it, and it supersedes nothing.
     lone.append(Compression::None, &[("c", Some("2"))]).await;
     let before = lone.replica.view.machine().clone();
     lone.ask(u64::MAX, 0).await;
@@ -228,7 +228,7 @@ async fn a_tombstone_stays_until_it_is_asked_to_go() {
         .await;
     lone.append(Compression::None, &[("a", None)]).await;
     lone.roll().await;
-    // What no compaction has passed yet can't be asked to go.
+    // A tombstone that no compaction has passed yet cannot be requested to go.
     lone.ask(u64::MAX, u64::MAX).await;
     lone.compact(PLENTY).await;
     assert_eq!(
@@ -277,7 +277,7 @@ async fn what_was_done_is_known_after_a_restart() {
     let mut lone = Lone::open(survived).await;
     assert_eq!(lone.done, done);
     assert_eq!(lone.entries().await, entries);
-    // As one that crashed before it noted it.
+    // Simulates a crash before the progress was stored.
     lone.done = Progress::default();
     assert_eq!(lone.compact(PLENTY).await, 1);
     assert_eq!((lone.done, lone.entries().await), (done, entries));
@@ -397,13 +397,13 @@ fn tombstones_go_when_time_is_up_and_no_replica_needs_them() {
     );
 }
 
-/// What a test does to a log.
+/// An operation of a test on a log.
 #[derive(Debug, Clone)]
 enum Act {
-    /// Keys, and whether there is a value.
+    /// Appends a batch of these keys, each with or without a value.
     Append(usize, Vec<(u8, bool)>),
     Roll,
-    /// Compact, and let tombstones go below an offset.
+    /// Compacts, and optionally lets tombstones go below an offset.
     Ask(bool),
 }
 
@@ -437,7 +437,7 @@ impl Act {
     }
 }
 
-/// What must be left, by the words of the promise.
+/// Computes the records that must be left, from the definition of compaction.
 fn promised(all: Vec<Found>, to_offset: u64, tombstones_below: u64) -> Vec<Found> {
     let mut last = BTreeMap::new();
     for (offset, key, _) in all.iter().filter(|(offset, ..)| *offset < to_offset) {
@@ -474,7 +474,7 @@ proptest! {
                 }
             }
             late.compact(SCARCE).await;
-            // One that is new gets the log as it is by now.
+            // A new replica gets the log in its current state.
             joined.take(at_once.entries().await).await;
             joined.compact(SCARCE).await;
             let target = never.replica.view.machine().compaction();

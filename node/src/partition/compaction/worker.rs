@@ -1,4 +1,4 @@
-//! The task of a node that compacts its replicas, one after the other.
+//! Task of a node that compacts its replicas, one after the other.
 
 use std::time::Duration;
 
@@ -30,11 +30,11 @@ pub(in crate::partition) async fn run(partitions: Partitions, stop: Cancellation
 }
 
 impl Partition {
-    /// Does what the log asks for, if there is anything left of it to do.
+    /// Carries out the compaction that the log requests, if any is left.
     async fn compact(&self, allowance: Allowance) {
         loop {
             let (target, done) = (self.view.machine().compaction(), *self.compacted.lock());
-            // What is written takes space before what it replaces gives it back.
+            // A rewrite takes space before it frees any.
             let idle = done.has_done(&target) || !self.host.is_writable();
             if idle || !self.is_running() || self.view.is_damaged() {
                 return;

@@ -1,11 +1,11 @@
-//! What compaction must not be led astray by: appends that were refused, a log that is trimmed under it,
-//! and what a replica that only has what is left makes of it.
+//! Edge cases of compaction: refused appends, a log that is trimmed meanwhile, and a replica that only has
+//! the compacted log.
 
 use super::super::pass::{Left, PassError, walk};
 use super::*;
 use crate::partition::offsets::Start;
 
-/// A batch of one record that its producer sends as its `sequence`-th.
+/// A batch of one record with this sequence of its producer.
 fn numbered(sequence: i32, key: &str, value: Option<&str>) -> Bytes {
     let mut batch = BatchBuilder::new(Compression::None, 1 << 20);
     let pushed = batch.push(Some(key.as_bytes()), value.map(str::as_bytes), &[], 0);
@@ -54,7 +54,7 @@ async fn what_was_trimmed_is_not_looked_at() {
         to_offset: 1,
     })
     .await;
-    // As one that began before the log was trimmed, which has not been purged yet.
+    // Simulates a step that began before the log was trimmed, but not yet purged.
     let from = Start {
         log_index: 0,
         base_offset: 0,
@@ -117,7 +117,7 @@ async fn it_reads_and_writes_no_more_in_a_second_than_it_may() {
     };
     let began = tokio::time::Instant::now();
     lone.compact(slow).await;
-    // It is read twice: for the keys, and to be rewritten.
+    // The log is read twice: for the keys, and for the rewrite.
     let least = std::time::Duration::from_secs(bytes / 10);
     assert!(began.elapsed() > least, "{bytes} in {:?}", began.elapsed());
 }

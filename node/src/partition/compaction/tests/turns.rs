@@ -1,4 +1,4 @@
-//! Whoever else has something to do has a turn while a log is compacted.
+//! Other tasks get their turns while a log is compacted.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
