@@ -27,7 +27,8 @@ const TCP_CAPACITY: usize = 1 << 14;
 /// Delay before the supervisor restarts a node that ended by itself.
 const RESTART_AFTER: Duration = Duration::from_secs(1);
 
-/// Partitions of the internal topic of consumer groups. Few, so that groups share partitions.
+/// Partitions of the internal topic of consumer groups: few enough for the groups of a run to spread over all
+/// of them.
 const GROUP_PARTITIONS: u32 = 2;
 
 /// Maximum latency of a message while nothing is wrong.
@@ -136,7 +137,7 @@ impl Places {
         format!("{name}:{}", PORT + offset)
     }
 
-    /// Settings of a process that begins now, with everybody's present address.
+    /// Settings of a process that begins now, with the present addresses of all nodes.
     fn settings(&self, config: &Config) -> Config {
         Config {
             advertise: self.now_at(&config.advertise),

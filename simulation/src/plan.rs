@@ -61,7 +61,7 @@ impl Plan {
         Plan { disk, ..self }
     }
 
-    /// Fewest replicas of a topic. A fault that loses a copy may lose the only one.
+    /// Fewest replicas that a topic of this run may have: three if a planned fault loses a copy of records.
     pub fn fewest_replicas(&self) -> u32 {
         match self.faults.iter().any(|fault| fault.what.loses_copies()) {
             true => 3,

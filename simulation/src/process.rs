@@ -100,7 +100,7 @@ impl DiskCalls {
         self.failed.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// True if since then a call was made that the fault affects.
+    /// True if a call that the fault affects was made since the counts were reset.
     pub fn felt(&self, fault: DiskFault) -> bool {
         let calls: &[&AtomicU64] = match fault {
             DiskFault::None => &[],

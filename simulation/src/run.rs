@@ -135,7 +135,7 @@ impl Course<'_> {
         let end = Duration::from_millis(self.plan.storm_ms);
         while self.sim.elapsed() < end {
             if self.injector.is_due(self.sim.elapsed(), &self.cluster) {
-                // Looks before a fault show the data that existed, looks after it show the rest.
+                // One look before the faults and one after them, to see what they destroy.
                 self.look(Depth::Thorough)?;
                 self.injector.turn(&mut self.sim, &mut self.cluster);
                 self.look(Depth::Thorough)?;

@@ -1,10 +1,10 @@
 //! Acknowledged means durable on a majority. At every look, a power loss of all nodes would leave every
 //! acknowledged record on a majority of the partition's voters.
 //!
-//! The voters are those of the last committed membership, or of a later one in some log, since Raft applies a
-//! new membership as soon as it is written. A copy on a damaged or exchanged disk counts as held, since the
-//! fault took it. Entries that such a disk took later count, too: nothing behind a damaged place of a log can
-//! be read, and a running node does not notice. A disk that cannot be opened counts as damaged.
+//! The voters are those of the last committed membership, or of a later one in some log. Raft applies a new
+//! membership as soon as it is written. A copy on a damaged or exchanged disk counts as held, since the fault
+//! took it. Entries that such a disk took later count, too: nothing behind a damaged place of a log can be
+//! read, and a running node does not notice. A disk that cannot be opened counts as damaged.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -1,6 +1,5 @@
-//! A partition that a topic gained is assigned to a group's members only after the group has processed all
-//! records before the fences of the old partitions. Those records may include earlier ones of the keys that
-//! moved.
+//! A group's members receive records of a new partition only after the group has processed all records before
+//! the fences of the old partitions. Those records may include earlier ones of the keys that moved.
 
 use std::collections::BTreeMap;
 

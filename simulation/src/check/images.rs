@@ -1,4 +1,4 @@
-//! A replica can continue from every image: its state is not ahead of its log, its log begins where it was
+//! A replica can continue from every image. Its state is not ahead of its log. Its log begins where it was
 //! purged and has no gap, and a checkpoint covers the purged part.
 
 use super::{Check, Now};

@@ -1,5 +1,5 @@
 //! Compaction keeps the last value of each key. In the end every replica of a compacted topic holds the last
-//! committed record of each key at its offset, unless that record is a tombstone.
+//! committed record of each key at its offset. Tombstones are exempt.
 
 use std::collections::BTreeMap;
 

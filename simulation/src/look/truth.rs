@@ -2,8 +2,8 @@
 //! offsets.
 //!
 //! The first replica that reports an entry as committed is believed; the checks compare it with all other
-//! replicas. The set of refused appends comes from a replica's state, and the offsets are counted here. The
-//! checks compare these counts with the replicas'.
+//! replicas. The set of refused appends comes from a replica's state. The offsets are counted here; the
+//! checks compare them with the replicas' offsets.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,5 +1,5 @@
-//! One run in this process, on a fresh thread, so that earlier randomness of the C library (the keys of hash
-//! maps) cannot leak into the run.
+//! One run in this process, on a fresh thread: earlier randomness of the C library (the keys of hash maps)
+//! cannot leak into the run.
 
 use std::any::Any;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! Runs of seeds: each in a separate process, many in parallel, twice for comparison, or repeatedly with less
-//! of everything until a failing plan is as small as possible.
+//! Runs of seeds, each in a separate process: many in parallel, or one twice for comparison. A failing plan
+//! is repeated with less of everything until it is as small as possible.
 
 pub mod bugs;
 pub mod child;
