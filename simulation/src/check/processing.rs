@@ -11,7 +11,7 @@ use crate::history::{Event, Life, Place};
 #[derive(Debug, Default)]
 pub struct ProcessedInOrder {
     handlers: BTreeMap<Life, usize>,
-    /// Next offset of each partition that is assigned to a member.
+    /// Next offset of each partition that is assigned to a member; none before its first record.
     owned: BTreeMap<(Life, Place), Option<u64>>,
     /// Last record of each key that a handler began, with its progress.
     keys: BTreeMap<(Life, Place, Option<u32>), Begun>,

@@ -1,5 +1,5 @@
-//! Trims follow the retention policy. Each trim in a log ends at the end of a segment. The trimmed records
-//! were too old or too large by settings that the topic has, had, or may have had.
+//! Trims follow the retention policy. Each trim in a log ends at the end of a segment. Settings that the
+//! topic has, had, or may have had allow the trim, by age or by size.
 //!
 //! Leaders determine the age by the times that they write into the log, and so does the check.
 

@@ -80,7 +80,8 @@ impl Impostors {
 }
 
 impl Injector {
-    /// Description of a wrong removal or takeover of a node's identity by the cluster, if one happened.
+    /// Description of the cluster's first wrong answer, if there is one: it removed a live node, or let a
+    /// copy run on.
     pub fn wrong(&self) -> Option<&str> {
         self.impostors.wrong.as_deref()
     }

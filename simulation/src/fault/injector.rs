@@ -138,7 +138,7 @@ impl Injector {
     }
 
     /// Starts and ends the faults that are due. Call it between two steps of the simulation. Call it in the
-    /// calm, too, since it also restarts processes that ended by themselves and nodes that had left.
+    /// calm, too, since it also restarts nodes that have left the cluster.
     pub fn turn(&mut self, sim: &mut Sim<'_>, cluster: &mut Cluster) {
         let now = sim.elapsed();
         self.operator.begin(sim, cluster, self.seed);
