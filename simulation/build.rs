@@ -1,5 +1,5 @@
-//! Builds `files.cc` against the RocksDB that is linked, prebuilt or not: the fault injection it
-//! uses is inside every RocksDB library, and declared in headers that only its sources hold.
+//! Builds `files.cc` against the linked RocksDB, prebuilt or not. Every RocksDB library contains the fault
+//! injection that it uses, but only RocksDB's sources have the headers that declare it.
 
 use std::env;
 use std::path::Path;
@@ -12,7 +12,7 @@ fn main() {
     let crate_dir = crate_dir.expect("librocksdb-sys says where its sources are");
     let sources = Path::new(&crate_dir).join("rocksdb");
     let mut build = cc::Build::new();
-    // As librocksdb-sys does: the same classes must come out of the same headers.
+    // The same flags as in librocksdb-sys: the same headers must result in the same classes.
     build
         .cpp(true)
         .std("c++20")

@@ -1,5 +1,5 @@
-//! A plain client of a simulated cluster: one call at a time, repeated until a node answers it
-//! well. What it publishes may be there twice; what it was told is there must be.
+//! A plain client of a simulated cluster. It makes one call at a time and repeats it until a node answers
+//! with success. Records it publishes may be duplicated; every acknowledged record must be present.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,16 +20,16 @@ use tonic::{Code, Response, Status, Streaming};
 use crate::cluster;
 use crate::net::SimNet;
 
-/// Bound of one call.
+/// Timeout of one call.
 const CALL: Duration = Duration::from_secs(3);
-/// Between two rounds of asking every node.
+/// Pause between two rounds that ask every node.
 const PAUSE: Duration = Duration::from_millis(200);
 const FETCH_BYTES: u32 = 1 << 20;
 
-/// The service of one node.
+/// gRPC client of one node.
 pub type Node = RopewalkClient<Channel>;
 
-/// Where to ask, and for which topic.
+/// Nodes to ask, and the topic to ask about.
 #[derive(Debug)]
 pub struct Ask {
     peers: Peers,
@@ -37,10 +37,10 @@ pub struct Ask {
     topic: String,
 }
 
-/// One partition, read to its end: the batches as they came, by base offset.
+/// One partition, read to its end: the batches as received, by base offset.
 #[derive(Debug, Default, PartialEq)]
 pub struct Contents {
-    /// The first offset that can be read.
+    /// First offset that can be read.
     pub log_start_offset: u64,
     /// Batches by base offset.
     pub batches: BTreeMap<u64, Bytes>,
@@ -65,7 +65,7 @@ impl Contents {
 }
 
 impl Ask {
-    /// Asks the nodes named, about one topic.
+    /// A client that asks the named nodes about one topic.
     pub fn new(nodes: &[&str], topic: &str) -> Ask {
         Ask {
             peers: Peers::new(Arc::new(SimNet::default()), &Limits::default()),
@@ -74,7 +74,7 @@ impl Ask {
         }
     }
 
-    /// Asks one node after the other until one answers well.
+    /// Asks one node after another until one answers with success.
     pub async fn until_answered<T, F>(&self, mut ask: impl FnMut(Node) -> F) -> T
     where
         F: Future<Output = Result<T, Status>>,
@@ -92,7 +92,7 @@ impl Ask {
         }
     }
 
-    /// Asks one of the nodes once; none if it did not answer.
+    /// Asks one of the nodes once. Returns `None` if it did not answer.
     pub async fn once<T, F>(&self, number: usize, ask: impl FnOnce(Node) -> F) -> Option<T>
     where
         F: Future<Output = Result<T, Status>>,
@@ -103,7 +103,7 @@ impl Ask {
         answer.ok()?.ok()
     }
 
-    /// Creates the topic, with one partition.
+    /// Creates the topic with one partition.
     pub async fn create_topic(&self, settings: Option<v1::TopicSettings>) {
         self.until_answered(|mut node| async move {
             let request = v1::CreateTopicRequest {
@@ -112,7 +112,7 @@ impl Ask {
                 settings,
             };
             match node.create_topic(request).await {
-                // An earlier attempt may have come through unheard.
+                // An earlier attempt may have succeeded although its answer was lost.
                 Err(status) if status.message().contains("exists") => Ok(()),
                 answer => answer.map(|_| ()),
             }
@@ -134,7 +134,7 @@ impl Ask {
         .await
     }
 
-    /// Sets a group, which has no member, to an offset of the partition.
+    /// Sets the committed offset of a group that has no members.
     pub async fn seek_group(&self, group: &str, offset: u64) {
         self.until_answered(|mut node| async move {
             node.seek_group(v1::SeekGroupRequest {
@@ -149,7 +149,7 @@ impl Ask {
         .await;
     }
 
-    /// Where a group of this one topic is in its first partition.
+    /// Committed offset of a group in the first partition of this topic.
     pub async fn committed(&self, group: &str) -> Option<u64> {
         let told = self.until_answered(|mut node| async move {
             let request = v1::DescribeGroupRequest {
@@ -164,7 +164,7 @@ impl Ask {
         told.partitions.first().and_then(|first| first.committed)
     }
 
-    /// What the cluster says of the partition.
+    /// The cluster's metadata of the partition.
     pub async fn partition(&self) -> v1::PartitionInfo {
         self.until_answered(|mut node| async move {
             let request = v1::ListPartitionsRequest {
@@ -182,14 +182,14 @@ impl Ask {
         .await
     }
 
-    /// Looks at the partition until it is as wished.
+    /// Polls the partition's metadata until it meets the condition.
     pub async fn until_partition(&self, wished: impl Fn(&v1::PartitionInfo) -> bool) {
         while !wished(&self.partition().await) {
             sleep(PAUSE).await;
         }
     }
 
-    /// Has the partition led by one node.
+    /// Transfers the partition's leadership to one node.
     pub async fn lead_by(&self, node_id: u64) {
         while self.partition().await.leader_node_id != node_id {
             let moved = self.until_answered(|mut node| async move {
@@ -198,17 +198,17 @@ impl Ask {
                     partition: 0,
                     to_node_id: node_id,
                 };
-                // Refusals are seen in where the leader is.
+                // A refused transfer shows as an unchanged leader.
                 Ok(node.transfer_leader(request).await.is_ok())
             });
-            // Apart: what stands in a line that is not written is not done.
+            // Awaited apart from the log line: an expression inside a disabled log line is not evaluated.
             let moved = moved.await;
             tracing::debug!(moved, node_id, "asked for the leader to move");
             sleep(PAUSE).await;
         }
     }
 
-    /// Reads the partition from the first offset there is to its end.
+    /// Reads the partition from its log start offset to its end.
     pub async fn contents(&self) -> Contents {
         let mut contents = Contents::default();
         let mut next = 0;
@@ -234,7 +234,7 @@ impl Ask {
             max_bytes: FETCH_BYTES,
             ..Default::default()
         };
-        // A stream that ends is that of a reader who has gone.
+        // The node treats the end of the request stream as a reader that has left.
         let requests = futures_util::stream::iter([request]).chain(futures_util::stream::pending());
         let answer = first(node.fetch(requests).await?).await?;
         match &answer.error {
@@ -247,7 +247,7 @@ impl Ask {
 /// The first answer of a stream.
 ///
 /// # Errors
-/// Those of the stream, and `Unavailable` if it ends before one.
+/// Those of the stream, and `Unavailable` if the stream ends before an answer.
 pub async fn first<T>(answers: Response<Streaming<T>>) -> Result<T, Status> {
     let answer = answers.into_inner().message().await?;
     answer.ok_or_else(|| Status::unavailable("the stream ended"))

@@ -1,36 +1,36 @@
-//! Wall time in the simulation: what turmoil says has passed, plus the host's own error.
+//! Wall time in the simulation: turmoil's elapsed time plus the host's own error.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use parking_lot::Mutex;
 use ropewalk_node::env::Clock;
 
-/// One host's wall clock, which a fault may set wrong, or let go wrong.
+/// One host's wall clock. A fault may set it wrong or make it drift.
 #[derive(Debug, Default)]
 pub struct SimClock {
-    /// How far it is off, in ms.
+    /// Error of the clock, in ms.
     skew_ms: AtomicI64,
     drift: Mutex<Option<Drift>>,
-    /// How often it was asked.
+    /// Number of reads since the last `take_asked`.
     asked: AtomicI64,
 }
 
-/// A clock that goes too fast or too slowly.
+/// A clock that runs too fast or too slowly.
 #[derive(Debug, Clone, Copy)]
 struct Drift {
-    /// Since when, in ms since 1970: the first time it is asked.
+    /// Start of the drift, in ms since 1970: the first read of the clock.
     since_ms: Option<i64>,
-    /// How much it gains in a million ms, in ms.
+    /// Gain in a million ms, in ms.
     ppm: i64,
 }
 
 impl SimClock {
-    /// Sets it wrong by so much.
+    /// Sets the clock's error.
     pub fn set_skew_ms(&self, skew_ms: i64) {
         self.skew_ms.store(skew_ms, Ordering::Relaxed);
     }
 
-    /// Lets it gain so many ms in each million, or lose them, from now on; 0 sets it right.
+    /// Lets the clock gain (or lose) this many ms in each million from now on; 0 ends the drift.
     pub fn set_drift_ppm(&self, ppm: i64) {
         let drift = Drift {
             since_ms: None,
@@ -39,7 +39,7 @@ impl SimClock {
         *self.drift.lock() = (ppm != 0).then_some(drift);
     }
 
-    /// How often it was asked, since the last time this was.
+    /// Number of reads since the previous call.
     pub fn take_asked(&self) -> i64 {
         self.asked.swap(0, Ordering::Relaxed)
     }

@@ -1,4 +1,4 @@
-//! Nodes of a simulated cluster: each a host with a disk that survives it.
+//! Nodes of a simulated cluster: each is a host with a disk that survives it.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -18,47 +18,48 @@ use crate::disk::{DiskKind, SimDisk};
 use crate::net::SimNet;
 use crate::process::Process;
 
-/// The port every simulated node listens on.
+/// The port that every simulated node listens on.
 pub const PORT: u16 = 7_000;
 
-/// Connections one host may have waiting; turmoil panics past it.
+/// Connections that may wait at one host; turmoil panics beyond it.
 const TCP_CAPACITY: usize = 1 << 14;
 
-/// How long a supervisor waits before it starts a node again that ended by itself.
+/// Delay before the supervisor restarts a node that ended by itself.
 const RESTART_AFTER: Duration = Duration::from_secs(1);
 
-/// Partitions of the internal topic of consumer groups: no more than groups can be spread over.
+/// Partitions of the internal topic of consumer groups: few enough for the groups of a run to spread over all
+/// of them.
 const GROUP_PARTITIONS: u32 = 2;
 
-/// What a message takes at most while nothing is wrong.
+/// Maximum latency of a message while nothing is wrong.
 pub const MAX_LATENCY: Duration = Duration::from_millis(20);
 
-/// What stays of a node while it is down.
+/// The part of a node that stays while its process is down.
 #[derive(Debug)]
 pub struct Machine {
     directory: Mutex<Arc<Directory>>,
     clock: Arc<SimClock>,
-    /// How the last process ended by itself, if it did.
+    /// The last process's end, if it ended by itself.
     ended: Mutex<Option<Ended>>,
     process: Process,
 }
 
-/// A node's data directory. It belongs to another machine once it was exchanged for that one's.
+/// A node's data directory. It belongs to another machine after an exchange with that machine's directory.
 #[derive(Debug)]
 struct Directory {
     /// Host it was made on: its name for as long as the simulation lasts.
     name: String,
     disk: Arc<dyn SimDisk>,
-    /// The cluster the node was in: what the binary keeps beside its database.
+    /// Id of the cluster that the node was in. The binary keeps it in a file beside its database.
     member_of: Mutex<Option<String>>,
 }
 
-/// How a process ended by itself.
+/// A process's end by itself.
 #[derive(Debug)]
 struct Ended {
     at: Duration,
     why: String,
-    /// Its disk is damaged.
+    /// True if its disk is damaged.
     damaged: bool,
 }
 
@@ -77,18 +78,18 @@ impl Machine {
         }
     }
 
-    /// Why the node's process ended by itself, while it is not started again.
+    /// Reason why the node's process ended by itself, while it has not been restarted.
     pub fn why_ended(&self) -> Option<String> {
         let ended = self.ended.lock();
         ended.as_ref().map(|ended| ended.why.clone())
     }
 
-    /// What the node writes to.
+    /// The disk that the node writes to.
     pub fn disk(&self) -> Arc<dyn SimDisk> {
         self.directory.lock().disk.clone()
     }
 
-    /// Name of what the node writes to: that of the host where it was made.
+    /// Name of the directory that the node writes to: that of the host where it was made.
     pub fn directory_name(&self) -> String {
         self.directory.lock().name.clone()
     }
@@ -108,7 +109,7 @@ impl Machine {
     }
 }
 
-/// What the hosts' wall clocks say when a simulation begins. Names are drawn from it, so if it were
+/// Time on the hosts' wall clocks when a simulation begins. It is fixed, since names are drawn from it: with
 /// the time of day no run could be repeated.
 pub const EPOCH: Duration = Duration::from_secs(1_700_000_000);
 
@@ -124,19 +125,19 @@ pub struct Cluster {
     guests: BTreeMap<String, Arc<Machine>>,
 }
 
-/// By how much the port of a host that has moved differs from what it was at first.
+/// Differences between the present and the first port of each host that has moved.
 #[derive(Debug, Clone, Default)]
 struct Places(Arc<Mutex<BTreeMap<String, u16>>>);
 
 impl Places {
-    /// Present address of the node that was first at this one.
+    /// Present address of the node whose first address this is.
     fn now_at(&self, first: &str) -> String {
         let name = first.rsplit_once(':').map_or(first, |(name, _)| name);
         let offset = self.0.lock().get(name).copied().unwrap_or(0);
         format!("{name}:{}", PORT + offset)
     }
 
-    /// The settings of a process that begins now: who starts it knows where everybody is.
+    /// Settings of a process that begins now, with the present addresses of all nodes.
     fn settings(&self, config: &Config) -> Config {
         Config {
             advertise: self.now_at(&config.advertise),
@@ -147,12 +148,12 @@ impl Places {
     }
 }
 
-/// A simulation on one seed: the network's and the scheduler's randomness comes from it.
-/// In one tick every host does all it can, and hears of others in the next. What the hosts say is
-/// printed as `RUST_LOG` asks.
+/// A simulation on one seed, which drives the randomness of the network and of the scheduler. In one tick
+/// every host does all it can; it receives messages of others in the next tick. The hosts' log is printed as
+/// `RUST_LOG` asks.
 pub fn simulation(seed: u64, duration: Duration, tick: Duration) -> Sim<'static> {
     let filter = tracing_subscriber::EnvFilter::from_default_env();
-    // The second simulation of a process finds it set.
+    // The second simulation of a process finds the subscriber already set.
     let _ = tracing_subscriber::fmt().with_env_filter(filter).try_init();
     turmoil::Builder::new()
         .rng_seed(seed)
@@ -166,12 +167,12 @@ pub fn simulation(seed: u64, duration: Duration, tick: Duration) -> Sim<'static>
 }
 
 impl Cluster {
-    /// Nodes `node-1` to `node-count` with disks of one kind, each a seed for the others.
+    /// Starts nodes `node-1` to `node-count` with disks of one kind, each a seed for the others.
     pub fn start(sim: &mut Sim<'_>, seed: u64, count: usize, kind: DiskKind) -> Cluster {
         Cluster::start_with(sim, seed, count, kind, Limits::default())
     }
 
-    /// The same with bounds of one's own.
+    /// Starts the same nodes with other limits.
     pub fn start_with(
         sim: &mut Sim<'_>,
         seed: u64,
@@ -198,7 +199,7 @@ impl Cluster {
         cluster
     }
 
-    /// One more node, which joins through `seeds`.
+    /// Adds one node, which joins through `seeds`.
     pub fn add(&mut self, sim: &mut Sim<'_>, name: &str, seeds: Vec<String>) {
         let seed = self.seed ^ (self.machines.len() as u64 + 1);
         let machine = Arc::new(Machine::new(name, self.kind.machine(seed)));
@@ -210,8 +211,8 @@ impl Cluster {
         });
     }
 
-    /// A process on a host of its own that may claim another's address, and may run on another's disk. It is
-    /// none of the nodes, and nobody starts it again.
+    /// Starts a process on a separate host. It may claim another node's address and may run on another node's
+    /// disk. It is not one of the nodes, and no supervisor restarts it.
     pub fn invite(
         &mut self,
         sim: &mut Sim<'_>,
@@ -243,7 +244,7 @@ impl Cluster {
         }
     }
 
-    /// Ends all guests; says of each why it had ended by itself, if it had.
+    /// Ends all guests. Returns for each the reason why it had ended by itself, if it had.
     pub fn dismiss(&mut self, sim: &mut Sim<'_>) -> Vec<Option<String>> {
         let guests = std::mem::take(&mut self.guests).into_iter();
         let dismissed = guests.map(|(name, machine)| {
@@ -255,7 +256,7 @@ impl Cluster {
         dismissed.collect()
     }
 
-    /// From its next process on a node is at a port that is so much higher than its first.
+    /// Moves a node's port, from its next process on, to `offset` above its first port.
     pub fn relocate(&self, number: usize, offset: u16) {
         let name = self.name(number).to_owned();
         self.places.0.lock().insert(name, offset);
@@ -272,17 +273,17 @@ impl Cluster {
             .collect()
     }
 
-    /// How many nodes there are.
+    /// Number of nodes.
     pub fn len(&self) -> usize {
         self.machines.len()
     }
 
-    /// Whether there is no node.
+    /// True if the cluster has no nodes.
     pub fn is_empty(&self) -> bool {
         self.machines.is_empty()
     }
 
-    /// The name of a node, by its number from 0.
+    /// Name of a node, by its number from 0.
     ///
     /// # Panics
     /// If there is no such node.
@@ -304,10 +305,10 @@ impl Cluster {
         &self.machines[name]
     }
 
-    /// Takes the power from a node: of what it had not synced, a part drawn from `random` survives.
+    /// Takes the power from a node. A part of its unsynced data, drawn from `random`, survives.
     /// [`Sim::bounce`] brings it back.
     pub fn power_off(&self, sim: &mut Sim<'_>, name: &str, random: &mut SmallRng) {
-        // The others see silence, not the goodbye that a crash in turmoil says.
+        // The other nodes see silence, not the closed connections of a crash in turmoil.
         for other in self.machines.keys().filter(|other| *other != name) {
             sim.partition(name, other.as_str());
         }
@@ -319,16 +320,16 @@ impl Cluster {
         }
     }
 
-    /// Ends a node's process: everything it wrote survives, and its connections end with a goodbye.
-    /// [`Sim::bounce`] brings it back.
+    /// Ends a node's process: everything it wrote survives, and its connections are closed. [`Sim::bounce`]
+    /// brings it back.
     pub fn crash(&self, sim: &mut Sim<'_>, name: &str) {
         self.machines[name].disk().crash();
         self.machines[name].ended.lock().take();
         sim.crash(name);
     }
 
-    /// Starts again what ended by itself a while ago, as a supervisor of services does; on an empty
-    /// disk where the old one was damaged, as the binary does. Call it between two steps.
+    /// Restarts processes that ended by themselves a while ago, as a service supervisor does. A process whose
+    /// disk was damaged gets an empty disk, as with the binary. Call it between two steps.
     pub fn supervise(&self, sim: &mut Sim<'_>) {
         let now = sim.elapsed();
         for (name, machine) in &self.machines {
@@ -344,14 +345,14 @@ impl Cluster {
         }
     }
 
-    /// Replaces a node's disk by an empty one. The node must be down.
+    /// Replaces a node's disk with an empty one. The node must be down.
     pub fn wipe(&self, name: &str) {
         let directory = self.machines[name].directory();
         directory.disk.wipe();
         directory.member_of.lock().take();
     }
 
-    /// Exchanges the data directories of two nodes: each starts where the other was. Both must be down.
+    /// Exchanges the data directories of two nodes. Both must be down.
     pub fn exchange(&self, one: usize, other: usize) {
         let [one, other] = [one, other].map(|number| self.machine(self.name(number)));
         let held = one.directory();
@@ -360,21 +361,21 @@ impl Cluster {
     }
 }
 
-/// The name of a node, by its number from 0.
+/// Name of a node, by its number from 0.
 pub fn node_name(number: usize) -> String {
     format!("node-{}", number + 1)
 }
 
-/// The address of a simulated node.
+/// Address of a simulated node.
 pub fn address(name: &str) -> String {
     format!("{name}:{PORT}")
 }
 
-/// One life of a node's process. That it ended by itself is no fault of the simulation's.
+/// One life of a node's process. An end by itself does not fail the simulation.
 async fn run(config: Config, machine: Arc<Machine>, seed: u64) -> turmoil::Result {
     match live(config, &machine, seed).await {
         Ok(()) => {
-            // Whoever asked it to end takes away what is left of it.
+            // The fault that asked the process to end removes the rest of it.
             machine.process.has_stopped();
             std::future::pending().await
         }

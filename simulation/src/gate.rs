@@ -1,11 +1,12 @@
-//! The gate between a process and its machine: everything a simulated process says to network and
-//! disk goes through its host's gate, where it can be held up, slowed down or cut off.
+//! The gate between a process and its machine. All network and disk traffic of a simulated process passes its
+//! host's gate, which can hold it up, slow it down or cut it off.
 //!
-//! A closed gate is how a process is paused, since turmoil runs every host at every tick: nothing
-//! of it gets to a socket or the disk and nothing comes in, while connections stay open and calls
-//! pile up, and all that comes through at once when the gate opens. What it does not cover: timers
-//! of the process go on firing, so that it may have given up a leadership or begun an election by
-//! itself before it returns, where a stopped process would find out only then.
+//! A closed gate pauses a process, since turmoil runs every host at every tick. Nothing from the process
+//! reaches a socket or the disk, and nothing comes in. Connections stay open, calls pile up, and all of them
+//! come through at once when the gate opens.
+//!
+//! The gate does not cover timers: the process's timers keep firing. It may therefore give up a leadership or
+//! begin an election before the gate opens, while a stopped process would find out only then.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -26,14 +27,14 @@ pub struct Gate(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     closed: bool,
-    /// What one connection may send in a millisecond, if that is bounded.
+    /// Bytes that one connection may send in a millisecond, if that is bounded.
     bytes_per_ms: Option<usize>,
-    /// How often something was held up, or slowed down.
+    /// Counts of calls that were held up or slowed down.
     held: u64,
     slowed: u64,
     /// Disk calls that wait for the gate to open.
     waiting: Vec<Waker>,
-    /// The connections there are: whether each is cut, and who waits for it.
+    /// The open connections: each with its cut mark and the tasks that wait for it.
     connections: BTreeMap<u64, Ends>,
     next: u64,
 }
@@ -51,7 +52,7 @@ impl Gate {
         self.0.lock().closed = true;
     }
 
-    /// Lets everything through that was held up. Returns how much had been, since the last time.
+    /// Lets through everything that was held up. Returns the number of calls held up since the last time.
     pub fn open(&self) -> u64 {
         let (waiting, held) = {
             let mut state = self.0.lock();
@@ -62,12 +63,12 @@ impl Gate {
         held
     }
 
-    /// Whether nothing comes through.
+    /// True if the gate lets nothing through.
     pub fn is_closed(&self) -> bool {
         self.0.lock().closed
     }
 
-    /// Cuts every connection there is; new ones can be made at once. Returns how many there were.
+    /// Cuts every open connection; new ones can be made at once. Returns the number of connections cut.
     pub fn cut_connections(&self) -> usize {
         let (waiting, cut) = {
             let mut state = self.0.lock();
@@ -79,8 +80,8 @@ impl Gate {
         cut
     }
 
-    /// Bounds what one connection sends in a millisecond, or not any more. Returns how often
-    /// something was slowed down, since the last time.
+    /// Bounds the bytes that one connection sends in a millisecond; `None` removes the bound. Returns the
+    /// number of calls slowed down since the last time.
     pub fn set_bytes_per_ms(&self, bytes_per_ms: Option<usize>) -> u64 {
         let mut state = self.0.lock();
         state.bytes_per_ms = bytes_per_ms;
@@ -117,7 +118,7 @@ impl Gate {
 }
 
 impl State {
-    /// Everybody who waits, to be woken once the lock is given back.
+    /// All waiting tasks. The caller wakes them after it has released the lock.
     fn waiting(&mut self) -> Vec<Waker> {
         let mut waiting = std::mem::take(&mut self.waiting);
         for ends in self.connections.values_mut() {
@@ -142,12 +143,12 @@ struct Gated {
     gate: Arc<Gate>,
     number: u64,
     stream: turmoil::net::TcpStream,
-    /// Until when it sent enough, on a slow link.
+    /// End of the pause after enough was sent on a slow link.
     rest: Option<Pin<Box<Sleep>>>,
 }
 
 impl Gated {
-    /// Ready with the bound of what may be sent now, if the gate lets this connection through.
+    /// Ready with the number of bytes that may be sent now, if the gate lets this connection through.
     fn pass(&self, context: &mut Context<'_>, way: Way) -> Poll<io::Result<Option<usize>>> {
         let mut state = self.gate.0.lock();
         let (closed, bytes_per_ms) = (state.closed, state.bytes_per_ms);
@@ -155,7 +156,7 @@ impl Gated {
         let Some(ends) = state.connections.get_mut(&self.number) else {
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
         };
-        // What waits inside must hear of a cut, too.
+        // A task that waits inside must learn of a cut, too.
         let waiting = match way {
             Way::In => &mut ends.reading,
             Way::Out => &mut ends.writing,

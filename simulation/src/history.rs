@@ -1,4 +1,4 @@
-//! What clients did and were told, each with its simulated time. Checks read it; nothing else does.
+//! Actions of clients and the answers they received, each with its simulated time. Only the checks read it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,14 +11,14 @@ use ropewalk_client::v1::TopicSettings;
 use crate::fault::What;
 use crate::load::settings::Sieving;
 
-/// One record's name in a run: which producer sent it, and its number there. A producer that takes
-/// the place of another has a number of its own.
+/// One record's name in a run: its producer's number, and the record's number there. A producer that replaces
+/// another gets a number of its own.
 pub type RecordName = (u32, u64);
 
-/// A partition of one of a run's topics. Topic 0 is the one that is written and read all the time.
+/// A partition of one of a run's topics. Topic 0 is written and read all the time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
-    /// The topic's number; no two topics of a run have the same.
+    /// The topic's number; no two topics of a run share one.
     pub topic: u32,
     /// The partition.
     pub partition: u32,
@@ -31,15 +31,14 @@ impl fmt::Display for Place {
     }
 }
 
-/// One start of a member of a consumer group. Whoever takes its place, also under its name, is
-/// another life.
+/// One start of a member of a consumer group. A successor is another life, even under the same name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Life {
-    /// The number of its group.
+    /// Number of its group.
     pub group: u32,
-    /// Which member.
+    /// Number of the member.
     pub member: u32,
-    /// Which start of it.
+    /// Number of the start.
     pub life: u32,
 }
 
@@ -54,12 +53,12 @@ impl fmt::Display for Life {
     }
 }
 
-/// Settings that are changed one by one.
+/// Settings that clients change one by one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Setting {
-    /// The dirty part of a log at which it is compacted, in percent.
+    /// Dirty part of a log, in percent, at which it is compacted.
     MinDirtyPercent,
-    /// The time that a record without a value stays.
+    /// Time for which a record without a value is kept.
     DeleteHorizonMs,
 }
 
@@ -73,85 +72,85 @@ impl Setting {
     }
 }
 
-/// What can be asked besides producing and reading.
+/// Calls other than produce and fetch.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Call {
-    /// Make a topic.
+    /// Create a topic.
     CreateTopic {
-        /// Its number.
+        /// The topic's number.
         topic: u32,
-        /// How many partitions.
+        /// Number of partitions.
         partitions: u32,
-        /// Its settings.
+        /// The topic's settings.
         settings: TopicSettings,
     },
-    /// Change a topic's settings, to these.
+    /// Replace a topic's settings.
     AlterTopic {
-        /// Its number.
+        /// The topic's number.
         topic: u32,
-        /// All of them, as they are to be.
+        /// All settings, with their new values.
         settings: TopicSettings,
     },
     /// Change one setting of a topic.
     SetOne {
-        /// Its number.
+        /// The topic's number.
         topic: u32,
         /// The setting.
         setting: Setting,
         /// The new value.
         value: i64,
     },
-    /// List the values of those settings, of all topics.
+    /// List the values of those settings for all topics.
     ListSettings,
-    /// Give a topic more partitions.
+    /// Add partitions to a topic.
     GrowTopic {
-        /// Its number.
+        /// The topic's number.
         topic: u32,
-        /// How many in all.
+        /// New total number of partitions.
         partitions: u32,
     },
     /// Delete a topic.
     DeleteTopic {
-        /// Its number.
+        /// The topic's number.
         topic: u32,
     },
-    /// Which topics there are.
+    /// List the topics.
     ListTopics,
-    /// Where a partition begins.
+    /// Look up the log start offset of a partition.
     Beginning {
-        /// Which.
+        /// The partition.
         place: Place,
     },
-    /// Where it ends.
+    /// Look up the end offset of a partition.
     End {
-        /// Which.
+        /// The partition.
         place: Place,
     },
-    /// The first offset at or after a time.
+    /// Look up the first offset at or after a time.
     AtTime {
-        /// Where.
+        /// The partition.
         place: Place,
-        /// In ms since 1970.
+        /// The time, in ms since 1970.
         time_ms: i64,
     },
 }
 
-/// What came of a call.
+/// Outcome of a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
-    /// It was done.
+    /// The call succeeded.
     Done,
     /// An offset.
     Offset(u64),
-    /// The numbers of the topics there are.
+    /// Numbers of the existing topics.
     Topics(Vec<u32>),
     /// Values of settings, by topic.
     Settings(BTreeMap<(u32, Setting), i64>),
-    /// It was not done, or that is not known.
+    /// The call failed, or its outcome is unknown.
     Failed {
-        /// Whether it may have been done all the same.
+        /// True if it may have been done all the same.
         unknown: bool,
-        /// What was said.
+        /// The error's text.
         error: String,
     },
 }
@@ -159,160 +158,160 @@ pub enum Answer {
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
-    /// A producer was given a record.
+    /// An application gave a record to a producer.
     Sent {
         /// The record.
         name: RecordName,
-        /// To which topic.
+        /// The topic's number.
         topic: u32,
-        /// Its key, if it has one.
+        /// The key, if it has one.
         key: Option<u32>,
-        /// A checksum over its key and value.
+        /// Checksum of key and value.
         content: u32,
     },
-    /// It was acknowledged.
+    /// A record was acknowledged.
     Acknowledged {
         /// The record.
         name: RecordName,
-        /// Where it is.
+        /// Its partition.
         place: Place,
-        /// At which offset.
+        /// Its offset.
         offset: u64,
     },
-    /// It was not acknowledged.
+    /// A record was not acknowledged.
     Failed {
         /// The record.
         name: RecordName,
-        /// Whether it may be there all the same.
+        /// True if it may have been appended all the same.
         unknown: bool,
-        /// What was said.
+        /// The error's text.
         error: String,
     },
-    /// A producer was given an epoch, the first together with its id.
+    /// A producer was given an epoch. Its first epoch comes with its id.
     Epoch {
-        /// Its id.
+        /// The producer's id.
         producer: u64,
         /// The epoch.
         epoch: u32,
     },
-    /// A reader begins, or goes on from what it had stored.
+    /// A reader begins, or resumes from its stored position.
     Began {
-        /// Which reader.
+        /// The reader's number.
         reader: u32,
-        /// Where it reads.
+        /// Its partition.
         place: Place,
-        /// From which offset on.
+        /// Its first offset.
         offset: u64,
     },
-    /// A reader got a record.
+    /// A reader received a record.
     Read {
-        /// Which reader.
+        /// The reader's number.
         reader: u32,
-        /// Where it reads.
+        /// Its partition.
         place: Place,
-        /// At which offset.
+        /// The record's offset.
         offset: u64,
-        /// The record; none if it bears no name.
+        /// The record; none if it has no name.
         name: Option<RecordName>,
-        /// A checksum over its key and value.
+        /// Checksum of key and value.
         content: u32,
     },
-    /// A reader was told that what it was to read next is trimmed, and goes on elsewhere.
+    /// A reader's next offset was trimmed, and the reader continues at another one.
     Skipped {
-        /// Which reader.
+        /// The reader's number.
         reader: u32,
-        /// Where it reads.
+        /// Its partition.
         place: Place,
-        /// What it was to read.
+        /// The offset it expected next.
         from: u64,
-        /// Where it goes on.
+        /// The offset where it continues.
         to: u64,
     },
-    /// The reader with a filter, and what it is to get.
+    /// The reader with a filter, and the records its filter selects.
     Sifts(Sieving),
-    /// A reader with a filter was led past records without getting one.
+    /// A reader with a filter moved past records that its filter rejected.
     Passed {
-        /// Which reader.
+        /// The reader's number.
         reader: u32,
-        /// Where it reads.
+        /// Its partition.
         place: Place,
-        /// The first of them.
+        /// Offset of the first of them.
         from: u64,
-        /// The first behind them.
+        /// The offset after the last of them.
         to: u64,
     },
-    /// A group begins at the end of the partitions as they are then.
+    /// A group begins at the present end of its partitions.
     BeginsAtTheEnd {
-        /// Its number.
+        /// Number of the group.
         group: u32,
     },
     /// A member of a group has joined.
     Joined {
-        /// Who.
+        /// The member's life.
         who: Life,
-        /// How many handlers it has side by side; none if it takes one record after the other.
+        /// Number of concurrent handlers; none if it processes one record after another.
         handlers: usize,
     },
-    /// A partition is a member's now.
+    /// A partition was assigned to a member.
     Assigned {
-        /// Whose.
+        /// The member's life.
         who: Life,
-        /// Which.
+        /// The partition.
         place: Place,
     },
-    /// A partition is to go to another member, or is another's already.
+    /// A partition was revoked from a member or lost by it.
     Taken {
-        /// From whom.
+        /// The member's life.
         who: Life,
-        /// Which.
+        /// The partition.
         place: Place,
-        /// Whether nothing of it can be committed any more.
+        /// True if the member can no longer commit its offset.
         lost: bool,
     },
-    /// A member was given a record, or its handler began.
+    /// A member received a record, or its handler began.
     Delivered {
-        /// Who.
+        /// The member's life.
         who: Life,
-        /// Where it is.
+        /// The partition.
         place: Place,
-        /// At which offset.
+        /// The record's offset.
         offset: u64,
-        /// The record; none if it bears no name.
+        /// The record; none if it has no name.
         name: Option<RecordName>,
-        /// Its key.
+        /// The record's key.
         key: Option<u32>,
-        /// A checksum over its key and value.
+        /// Checksum of key and value.
         content: u32,
     },
     /// A member has finished with a record.
     Processed {
-        /// Who.
+        /// The member's life.
         who: Life,
-        /// Where it is.
+        /// The partition.
         place: Place,
-        /// At which offset.
+        /// The record's offset.
         offset: u64,
     },
     /// A call was made.
     Called {
         /// The call's number.
         number: u64,
-        /// What was asked.
+        /// The call.
         call: Call,
     },
     /// A call was answered.
     Answered {
         /// The call's number.
         number: u64,
-        /// How.
+        /// The answer.
         answer: Answer,
     },
-    /// A fault fell.
+    /// A fault took effect.
     Fault(What),
 }
 
 impl Event {
-    /// What it is called in counts.
+    /// Its name in counts.
     pub fn kind(&self) -> &'static str {
         match self {
             Event::Sent { .. } => "sent",
@@ -345,35 +344,35 @@ impl Event {
     }
 }
 
-/// All that happened in one run, in order. Clones are the same history.
+/// All events of one run, in order. Clones share the same history.
 #[derive(Debug, Clone, Default)]
 pub struct History {
     events: Arc<Mutex<Vec<(Duration, Event)>>>,
 }
 
 impl History {
-    /// Adds what happens now.
+    /// Adds an event with the present time.
     pub fn add(&self, event: Event) {
         let at = turmoil::sim_elapsed().unwrap_or_default();
         tracing::debug!(?event, "history");
         self.events.lock().push((at, event));
     }
 
-    /// Adds a call; its answer goes under the number given back.
+    /// Adds a call. Its answer is added under the returned number.
     pub fn call(&self, call: Call) -> u64 {
         let number = self.events.lock().len() as u64;
         self.add(Event::Called { number, call });
         number
     }
 
-    /// Adds a fault; outside of any host there is no clock to ask.
+    /// Adds a fault. No clock can be asked outside of a host.
     pub fn fault(&self, what: &What) {
         let mut events = self.events.lock();
         let at = events.last().map_or(Duration::ZERO, |(at, _)| *at);
         events.push((at, Event::Fault(what.clone())));
     }
 
-    /// What happened so far.
+    /// All events so far.
     pub fn events(&self) -> MutexGuard<'_, Vec<(Duration, Event)>> {
         self.events.lock()
     }

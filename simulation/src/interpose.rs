@@ -1,8 +1,8 @@
-//! Clocks and randomness of the C library, as code sees them that has never heard of the seam:
-//! hyper's `date` header, the keys of `HashMap`, RocksDB. On a thread that runs a simulation they
-//! are the simulation's, so that a seed repeats; on all others they are the machine's.
+//! Clocks and randomness of the C library, for code that does not use the seam: hyper's `date` header, the
+//! keys of `HashMap`, RocksDB. On a thread that runs a simulation they are the simulation's, so that a seed
+//! repeats. On all other threads they are the machine's.
 //!
-//! Only the binary may hold this. A definition in the executable wins over the C library's for
+//! Only the binary may contain this module. A definition in the executable replaces the C library's for
 //! everything that is linked into it.
 
 #![allow(
@@ -17,15 +17,15 @@ use std::time::Duration;
 use libc::{clockid_t, size_t, ssize_t, timespec};
 use ropewalk_simulation::{cluster, virtual_time};
 
-/// What monotonic clocks say when a simulation begins. Little, so that a wait until a moment in
-/// virtual time is over at once for the kernel, which would otherwise sit it out.
+/// Reading of monotonic clocks when a simulation begins. It is small, so that for the kernel a wait until a
+/// virtual moment is over at once. The kernel would otherwise wait that long.
 const BOOTED: Duration = Duration::from_secs(1);
 
 thread_local! {
     static RANDOM: Cell<Option<u64>> = const { Cell::new(None) };
 }
 
-/// From now on all randomness that this thread asks the system for is drawn from `seed`.
+/// From now on, draws all randomness that this thread asks the system for from `seed`.
 pub fn draw_from(seed: u64) {
     RANDOM.set(Some(seed));
 }
@@ -42,7 +42,7 @@ pub unsafe extern "C" fn clock_gettime(clock: clockid_t, into: *mut timespec) ->
         | libc::CLOCK_MONOTONIC_COARSE
         | libc::CLOCK_MONOTONIC_RAW
         | libc::CLOCK_BOOTTIME => Some(BOOTED),
-        // Processor time is nobody's business but the profiler's.
+        // Only a profiler reads processor time.
         _ => None,
     };
     let Some((began, elapsed)) = began.zip(virtual_time::now()) else {
@@ -50,7 +50,7 @@ pub unsafe extern "C" fn clock_gettime(clock: clockid_t, into: *mut timespec) ->
         return unsafe { libc::syscall(libc::SYS_clock_gettime, clock, into) } as c_int;
     };
     let now = began + elapsed;
-    // SAFETY: the caller promises a place that may be written.
+    // SAFETY: the caller promises a pointer that may be written.
     unsafe {
         (*into).tv_sec = now.as_secs() as libc::time_t;
         (*into).tv_nsec = now.subsec_nanos().into();
@@ -76,7 +76,7 @@ pub unsafe extern "C" fn getrandom(into: *mut c_void, length: size_t, flags: c_u
     length as ssize_t
 }
 
-/// SplitMix64, of which the highest byte is used.
+/// SplitMix64; only the highest byte is used.
 fn next_byte(state: &mut u64) -> u8 {
     *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
     let mut mixed = *state;

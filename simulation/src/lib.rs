@@ -1,9 +1,9 @@
-//! Whole clusters of the real node code in virtual time: the same `node::run` as the binary's, over
-//! turmoil's network and a disk that can lose power.
+//! Whole clusters of the real node code in virtual time: the same `node::run` as the binary's, over turmoil's
+//! network and a disk that can lose power.
 //!
-//! A [`plan::Plan`] is drawn from a seed; [`run::run`] lets its clients ([`load`]) and its faults
-//! ([`fault`]) loose on a [`cluster`], writes down what clients see ([`history`]), and in the end
-//! asks each invariant ([`check`]). [`runner`] runs many, and [`trace`] tells what happened in one.
+//! A [`plan::Plan`] is drawn from a seed. [`run::run`] starts its clients ([`load`]) and its faults
+//! ([`fault`]) on a [`cluster`] and records the clients' observations ([`history`]). At the end it evaluates
+//! each invariant ([`check`]). [`runner`] runs many seeds, and [`trace`] shows the events of one run.
 
 pub mod ask;
 pub mod check;

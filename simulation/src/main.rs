@@ -1,4 +1,4 @@
-//! `ropewalk-sim`: runs seeds, each in a process of its own, and says what came of them.
+//! `ropewalk-sim`: runs seeds, each in a process of its own, and reports their outcomes.
 
 mod interpose;
 mod verbs;
@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use tikv_jemallocator::Jemalloc;
 
-/// The product's.
+/// The same allocator as the product's.
 #[global_allocator]
 static ALLOCATOR: Jemalloc = Jemalloc;
 

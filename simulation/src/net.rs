@@ -12,7 +12,7 @@ use crate::gate::Gate;
 /// turmoil's network. Addresses are `host:port`, with the simulation's host names.
 #[derive(Debug, Default)]
 pub struct SimNet {
-    /// What every connection of the host goes through.
+    /// Gate that every connection of the host passes.
     pub gate: Arc<Gate>,
 }
 
@@ -31,7 +31,7 @@ impl fmt::Debug for SimListener {
 impl Net for SimNet {
     fn listen<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
         Box::pin(async move {
-            // A simulated host has one address; it listens on all of them, under its own name.
+            // A simulated host has one address. It listens on all of them, under its own name.
             let port = address
                 .rsplit_once(':')
                 .and_then(|(_, port)| port.parse::<u16>().ok());

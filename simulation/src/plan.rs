@@ -1,4 +1,4 @@
-//! What one run is to be: everything is drawn from the seed before it begins, so that a run can be
+//! The plan of one run. Everything is drawn from the seed before the run begins. A run can therefore be
 //! repeated, written down, and made smaller by leaving faults out.
 
 use std::time::Duration;
@@ -16,22 +16,22 @@ pub use crate::load::settings::Load;
 /// One run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Plan {
-    /// What everything is drawn from, the network's latencies and tokio's choices included.
+    /// Seed of all randomness, that of network latencies and of tokio included.
     pub seed: u64,
     /// Nodes at the start.
     pub nodes: usize,
-    /// What they store on.
+    /// Kind of the nodes' disks.
     pub disk: DiskKind,
-    /// Bytes of log for each byte of a checkpoint; 0 for a checkpoint wherever one may be.
+    /// Bytes of log for each byte of a checkpoint; 0 for a checkpoint at every opportunity.
     #[serde(default = "checkpoint_factor")]
     pub checkpoint_factor: u64,
-    /// How finely time passes, in simulated ms: the coarser, the more happens at once.
+    /// Step of virtual time, in simulated ms: the coarser, the more happens at once.
     pub tick_ms: u64,
-    /// How long faults fall and load is made, in simulated ms.
+    /// Duration of faults and load, in simulated ms.
     pub storm_ms: u64,
-    /// What clients do.
+    /// The clients' load.
     pub load: Load,
-    /// What goes wrong, by time.
+    /// The faults, by time.
     pub faults: Vec<Fault>,
 }
 
@@ -55,13 +55,13 @@ impl Plan {
         }
     }
 
-    /// The same on disks of another kind.
+    /// The same plan on disks of another kind.
     #[must_use]
     pub fn on(self, disk: DiskKind) -> Plan {
         Plan { disk, ..self }
     }
 
-    /// How many replicas a topic must have: one copy of anything may be lost where copies are.
+    /// Fewest replicas that a topic of this run may have: three if a planned fault loses a copy of records.
     pub fn fewest_replicas(&self) -> u32 {
         match self.faults.iter().any(|fault| fault.what.loses_copies()) {
             true => 3,
@@ -70,18 +70,18 @@ impl Plan {
     }
 }
 
-/// That of a node that is not told otherwise.
+/// Default of a node.
 fn checkpoint_factor() -> u64 {
     Limits::default().checkpoint_factor
 }
 
-/// One run in so many has no faults at all.
+/// One run in this many has no faults at all.
 const QUIET: u32 = 16;
-/// Kinds that make no sense where every node holds everything.
+/// Kinds that make no sense where every node holds every partition.
 const NEED_A_FOURTH: [&str; 2] = ["partition-move", "decommission"];
 
-/// Swarm: each run turns a part of the kinds on, each with an intensity of its own, since faults
-/// that all fall at once hide each other.
+/// Swarm testing: each run enables a part of the kinds, each with an intensity of its own, since faults that
+/// all occur at once hide each other.
 fn draw_faults(random: &mut SmallRng, nodes: usize, storm_ms: u64) -> Vec<Fault> {
     let mut faults = Vec::new();
     if random.random_ratio(1, QUIET) {
@@ -100,14 +100,14 @@ fn draw_faults(random: &mut SmallRng, nodes: usize, storm_ms: u64) -> Vec<Fault>
     faults
 }
 
-/// Faults of one kind, about as often as said.
+/// Faults of one kind, at about the given interval.
 pub fn draw_kind(
     random: &mut SmallRng,
     kind: &str,
     (nodes, every_ms, storm_ms): (usize, u64, u64),
     faults: &mut Vec<Fault>,
 ) {
-    // Before that there is nothing to lose.
+    // Before that no data exists that a fault could lose.
     let mut at_ms = random.random_range(3_000..=3_000 + every_ms);
     while at_ms < storm_ms {
         faults.push(Fault {

@@ -1,5 +1,5 @@
-//! One host's process as faults see it: the gate it lives behind, the trap that stops it at a
-//! chosen moment, and the way to ask it to end.
+//! One host's process as faults see it: its gate, the trap that stops it at a chosen moment, and the means to
+//! ask it to end.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -18,14 +18,14 @@ use tokio_util::sync::CancellationToken;
 use crate::disk::DiskFault;
 use crate::gate::Gate;
 
-/// What stays the same of a host's processes, one after the other.
+/// The part of a host's processes that outlives each of them.
 #[derive(Debug, Default)]
 pub struct Process {
-    /// What all it says goes through.
+    /// Gate that all its traffic passes.
     pub gate: Arc<Gate>,
-    /// What may stop it.
+    /// Trap that may stop it.
     pub trap: Arc<Trap>,
-    /// What it asked of its disk.
+    /// Counts of its disk calls.
     pub calls: Arc<DiskCalls>,
     stop: Mutex<CancellationToken>,
     stopped: AtomicBool,
@@ -33,7 +33,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// A process begins: its gate is open. Returns what asks it to end.
+    /// Begins a process: its gate is open. Returns the token that asks it to end.
     pub fn begin(&self) -> CancellationToken {
         self.gate.open();
         self.stopped.store(false, Ordering::Relaxed);
@@ -48,27 +48,27 @@ impl Process {
         self.stop.lock().cancel();
     }
 
-    /// It ended in good order.
+    /// Records that it ended in good order.
     pub fn has_stopped(&self) {
         self.stopped.store(true, Ordering::Relaxed);
     }
 
-    /// Whether it ended in good order.
+    /// True if it ended in good order.
     pub fn is_stopped(&self) -> bool {
         self.stopped.load(Ordering::Relaxed)
     }
 
-    /// What the next process is given as its limits; `None` for what it had at first.
+    /// Sets the limits of the next process; `None` for the original ones.
     pub fn set_limits(&self, limits: Option<Limits>) {
         *self.limits.lock() = limits;
     }
 
-    /// The limits of a process that begins, where they are not what it had at first.
+    /// Limits of a process that begins, if they differ from the original ones.
     pub fn limits(&self) -> Option<Limits> {
         self.limits.lock().clone()
     }
 
-    /// A disk behind gate and trap.
+    /// The disk, behind gate and trap.
     pub fn disk(&self, disk: Arc<dyn Disk>) -> Arc<dyn Disk> {
         Arc::new(Guarded {
             disk,
@@ -79,7 +79,7 @@ impl Process {
     }
 }
 
-/// What processes asked of their disk: it tells whether a fault of it was felt.
+/// Counts of disk calls. They show that a disk fault took effect.
 #[derive(Debug, Default)]
 pub struct DiskCalls {
     failed: AtomicU64,
@@ -88,24 +88,24 @@ pub struct DiskCalls {
 }
 
 impl DiskCalls {
-    /// Forgets what was asked so far.
+    /// Resets the counts.
     pub fn forget(&self) {
         for calls in [&self.failed, &self.synced, &self.measured] {
             calls.store(0, Ordering::Relaxed);
         }
     }
 
-    /// A call failed.
+    /// Counts a failed call.
     pub fn failed(&self) {
         self.failed.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Whether something was asked meanwhile that a fault spoils.
+    /// True if a call that the fault affects was made since the counts were reset.
     pub fn felt(&self, fault: DiskFault) -> bool {
         let calls: &[&AtomicU64] = match fault {
             DiskFault::None => &[],
             DiskFault::Io => &[&self.failed],
-            // Mostly it is seen to be full before anything is written to it.
+            // Usually the node sees a full disk in its measurements before it writes to it.
             DiskFault::Full => &[&self.failed, &self.measured],
             DiskFault::LowSpace => &[&self.measured],
             DiskFault::SlowMs(_) => &[&self.synced],
@@ -117,17 +117,17 @@ impl DiskCalls {
 /// A moment in the life of a process at which it may be ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Moment {
-    /// Entries of a log are written and not synced.
+    /// Entries of a log are written but not synced.
     Append,
-    /// A vote is durable, and nobody has heard of it yet.
+    /// A vote is durable, and no other node has received it yet.
     Vote,
-    /// A snapshot of another replica is written and not synced.
+    /// A snapshot of another replica is written but not synced.
     Install,
-    /// Something is read from the disk or written to it, as a process does that has just begun.
+    /// A process that has just begun reads from the disk or writes to it.
     Recovery,
 }
 
-/// Stops a process at a chosen moment: its gate closes, and what it was about to do never ends.
+/// Stops a process at a chosen moment. Its gate closes, and its pending call never ends.
 #[derive(Debug, Default)]
 pub struct Trap {
     set: Mutex<Option<(Moment, u32)>>,
@@ -135,24 +135,24 @@ pub struct Trap {
 }
 
 impl Trap {
-    /// Sets it for the `count`th such moment from now.
+    /// Sets the trap for the `count`th such moment from now.
     pub fn set(&self, moment: Moment, count: u32) {
         *self.set.lock() = Some((moment, count.max(1)));
         self.sprung.store(false, Ordering::Relaxed);
     }
 
-    /// Takes it away.
+    /// Removes the trap.
     pub fn remove(&self) {
         *self.set.lock() = None;
         self.sprung.store(false, Ordering::Relaxed);
     }
 
-    /// Whether it stopped the process.
+    /// True if it stopped the process.
     pub fn has_sprung(&self) -> bool {
         self.sprung.load(Ordering::Relaxed)
     }
 
-    /// Whether it springs now, at such a moment.
+    /// True if the trap springs now, at such a moment.
     fn springs(&self, now: Moment) -> bool {
         let mut set = self.set.lock();
         let Some((moment, left)) = set.as_mut().filter(|(moment, _)| *moment == now) else {
@@ -186,7 +186,7 @@ impl Guarded {
         self.gate.pass().await;
     }
 
-    /// The moment a batch is, if a trap springs at it.
+    /// Moment of a batch, if the trap springs at it.
     fn sprung_by(&self, batch: &Batch) -> Option<Moment> {
         let touched = Touched::by(batch);
         let moments = [
@@ -229,8 +229,8 @@ impl Disk for Guarded {
         })
     }
 
-    /// The committer has one commit under way at a time, so that none overtakes another that is
-    /// held up at the gate.
+    /// The committer has one commit under way at a time, so none overtakes another that is held up at the
+    /// gate.
     fn commit(&self, batch: Batch, sync: bool) -> BoxFuture<'_, Result<(), DiskError>> {
         Box::pin(async move {
             self.pass().await;

@@ -1,4 +1,4 @@
-//! One run: a storm of faults over a cluster at work, then calm, then judgement.
+//! One run: a storm of faults on a cluster under load, then calm, then judgement.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,39 +19,39 @@ use crate::look::eye::Depth;
 use crate::plan::Plan;
 use crate::virtual_time;
 
-/// How long a cluster may take to be whole again once faults have stopped.
+/// Time limit for the cluster to recover after the faults have stopped.
 const CALM: Duration = Duration::from_secs(240);
-/// How long reading everything may take.
+/// Time limit for reading everything.
 const READING: Duration = Duration::from_secs(120);
-/// How long it may take then until all readers are at the end and all replicas equal.
+/// Time limit after that for all readers to reach the end and all replicas to be equal.
 const SETTLING: Duration = Duration::from_secs(60);
-/// Between two looks at the disks.
+/// Interval between two looks at the disks.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// What came of a run.
+/// Outcome of a run.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Outcome {
-    /// Its seed.
+    /// The run's seed.
     pub seed: u64,
-    /// How much time passed in it, in ms.
+    /// Simulated duration, in ms.
     pub simulated_ms: u64,
-    /// From the end of the faults until the cluster was whole, in ms.
+    /// Time from the end of the faults until the cluster had recovered, in ms.
     pub recovered_in_ms: u64,
-    /// Records acknowledged, failed with the outcome unknown, and refused.
+    /// Acknowledged records.
     pub acknowledged: u64,
-    /// Records that may be there or not.
+    /// Records with an unknown outcome.
     pub unknown: u64,
-    /// Records refused.
+    /// Refused records.
     pub refused: u64,
-    /// How much else clients did, and how much there was to judge.
+    /// Counts of other client actions and of items to judge.
     pub counts: BTreeMap<&'static str, u64>,
-    /// How many faults of each kind took effect.
+    /// Faults of each kind that took effect.
     pub faults: BTreeMap<&'static str, u64>,
-    /// How many of each kind were drawn.
+    /// Faults of each kind that were drawn.
     pub drawn: BTreeMap<&'static str, u64>,
-    /// How many of those were put off, since the cluster might not have recovered from them.
+    /// Drawn faults of each kind that were postponed, since the cluster might not have recovered from them.
     pub put_off: BTreeMap<&'static str, u64>,
-    /// What did not hold.
+    /// Violated invariants.
     pub violations: Vec<Violation>,
 }
 
@@ -112,7 +112,7 @@ impl Course<'_> {
         Ok(logs)
     }
 
-    /// One step of everybody, and a look at the disks if it is time.
+    /// One step of the simulation, and a look at the disks if it is due.
     fn step(&mut self) -> Result<(), Violation> {
         virtual_time::set(self.sim.elapsed());
         if self.sim.elapsed() >= self.next_look {
@@ -135,7 +135,7 @@ impl Course<'_> {
         let end = Duration::from_millis(self.plan.storm_ms);
         while self.sim.elapsed() < end {
             if self.injector.is_due(self.sim.elapsed(), &self.cluster) {
-                // What is there before a fault, and what is left after it.
+                // One look before the faults and one after them, to see what they destroy.
                 self.look(Depth::Thorough)?;
                 self.injector.turn(&mut self.sim, &mut self.cluster);
                 self.look(Depth::Thorough)?;
@@ -148,7 +148,7 @@ impl Course<'_> {
         Ok(())
     }
 
-    /// Waits until the cluster is whole and the clients have heard of all they asked.
+    /// Waits until the cluster has recovered and every client call has been answered.
     fn calm(&mut self) -> Result<(), Violation> {
         let missing = Arc::new(Mutex::new(Some("nobody could be asked".to_owned())));
         let (told, asking) = (missing.clone(), self.clients.clone());
@@ -164,7 +164,7 @@ impl Course<'_> {
         });
         let end = self.sim.elapsed() + CALM;
         loop {
-            // Not held while the simulation goes on: the operator writes it.
+            // The lock is not held while the simulation continues: the operator writes the value.
             let what = missing.lock().clone();
             let what = match what {
                 Some(what) => what,
@@ -208,8 +208,7 @@ impl Course<'_> {
         Err(violation("liveness", format!("not read in {READING:?}")))
     }
 
-    /// Waits until those who follow a partition, and all groups, are at its end, and all replicas are
-    /// equal.
+    /// Waits until all followers of a partition and all groups are at its end, and all replicas are equal.
     fn settle(&mut self, logs: &BTreeMap<Place, Log>) -> Result<(), Violation> {
         let end = self.sim.elapsed() + SETTLING;
         let groups = self.settle_groups(logs);
@@ -226,7 +225,7 @@ impl Course<'_> {
         Ok(())
     }
 
-    /// Begins to ask the groups how far they are; what is told is what is wanting.
+    /// Starts to ask the groups for their progress. The shared text names the missing part.
     fn settle_groups(&mut self, logs: &BTreeMap<Place, Log>) -> Arc<Mutex<Option<String>>> {
         let missing = Arc::new(Mutex::new(Some("no group could be asked".to_owned())));
         let (told, asking) = (missing.clone(), self.clients.clone());
@@ -268,20 +267,20 @@ impl Course<'_> {
         self.judge.difference(at, &self.cluster, &self.history)
     }
 
-    /// The reader with a filter, if it has not been led to the end.
+    /// The reader with a filter, if it has not reached the end.
     fn sieve_behind(&self, logs: &BTreeMap<Place, Log>) -> Option<String> {
         let place = self.plan.load.sieve?.place();
         let (next, end) = (self.clients.sifted(), logs.get(&place)?.end());
         (next < end).then(|| format!("the sieve of {place} is at {next}, and the end at {end}"))
     }
 
-    /// A group that has not finished with all there is.
+    /// A group that has not processed all records.
     fn group_behind(&self, logs: &BTreeMap<Place, Log>) -> Option<String> {
         let groups = (0..).take(self.plan.load.groups.len());
         let mut all =
             groups.flat_map(|group| logs.iter().map(move |(place, log)| (group, place, log)));
         all.find_map(|(group, place, log)| {
-            // One that has not begun yet is asked for its positions.
+            // A group that has not begun yet is asked for its positions.
             let begins = self.judge.group_start(group, *place)?;
             let start = log.start.max(self.judge.log_start(*place)).max(begins);
             let next = self.clients.finished(group, *place, start);

@@ -1,8 +1,8 @@
-//! What the demo prints: one line a step, in columns.
+//! Output of the demo: one line a step, in columns.
 
 use std::time::Duration;
 
-/// Prints a step and what came of it.
+/// Prints a step and its outcome.
 pub fn say(step: &str, what: impl AsRef<str>) {
     println!("  {step:<10}  {}", what.as_ref());
 }

@@ -1,35 +1,36 @@
-//! What must hold after everything: each acknowledged record is there exactly once, where the
-//! acknowledgement said, unchanged, and the records of one key are in the order they were sent.
-//! Pure: it is given what was sent, what was acknowledged and what was read.
+//! Final invariants. Each acknowledged record is there exactly once, at its acknowledged position, unchanged.
+//! The records of one key are in the order in which they were sent. A pure function of the records sent,
+//! acknowledged and read.
 
 use std::collections::BTreeMap;
 
 use crate::flights::Flight;
 
-/// Where a record was acknowledged.
+/// Acknowledged position of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
     /// The partition.
     pub partition: u32,
-    /// The offset in it.
+    /// The offset.
     pub offset: u64,
 }
 
-/// A record as it was read back.
+/// A record that was read back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReadBack {
-    /// Where.
+    /// Its position.
     pub place: Place,
     /// Its key.
     pub key: Option<Vec<u8>>,
     /// Its value.
     pub value: Vec<u8>,
-    /// Which record it says it is.
+    /// Its number, from its header.
     pub row: usize,
 }
 
-/// Compares `read` with what was `sent` and where each was acknowledged (`acked`, one a record, in
-/// the order sent); `read` has each partition's records as they came. Returns the number of keys, or the first thing that is wrong.
+/// Compares `read` with `sent` and with the acknowledged positions in `acked`, one per record in the order
+/// sent. `read` has each partition's records in the order in which they were read. Returns the number of
+/// keys, or the first violation.
 pub fn check(sent: &[Flight], acked: &[Place], read: &[ReadBack]) -> Result<usize, String> {
     if acked.len() != sent.len() {
         return Err(format!(

@@ -1,5 +1,5 @@
-//! Nodes as processes of their own: started, killed, restarted. Every process started here ends
-//! with its [`Node`], also when the program fails; no other process is ever touched.
+//! Nodes as separate processes: started, killed, restarted. Every process started here ends with its
+//! [`Node`], even if the program fails. No other process is ever touched.
 
 use std::fs::File;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -16,16 +16,16 @@ use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::timeout;
 
-/// Where ports are looked for: below those the system gives to outgoing connections, one of which
-/// could otherwise take a killed node's port before it is back.
+/// Range of ports for nodes. It is below the ports that the system uses for outgoing connections, since one
+/// of those could take a killed node's port before its restart.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
-/// How much of a node's log an error quotes.
+/// Number of log lines that an error quotes.
 const QUOTED_LINES: usize = 15;
 
-/// What a node says once it serves.
+/// Ready line of a node that serves.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Ready {
-    /// The id the cluster gave it.
+    /// Id that the cluster assigned to it.
     pub node_id: u64,
 }
 
@@ -34,11 +34,11 @@ pub struct Ready {
 pub struct Node {
     binary: PathBuf,
     dir: PathBuf,
-    /// host:port of its gRPC listener.
+    /// Address of its gRPC listener, host:port.
     pub address: String,
-    /// Further flags, given at each start.
+    /// Further flags for each start.
     pub flags: Vec<String>,
-    /// What its environment has beside that of this program.
+    /// Variables that its environment has in addition to this program's.
     pub env: Vec<(String, String)>,
     running: Option<Running>,
 }
@@ -49,7 +49,7 @@ struct Running {
     lines: Lines<BufReader<ChildStdout>>,
 }
 
-/// `count` nodes with one list of seeds, in folders of `dir`. None runs yet.
+/// Creates `count` nodes with one list of seeds, in folders of `dir`. None runs yet.
 pub fn cluster(binary: &Path, dir: &Path, count: usize) -> anyhow::Result<Vec<Node>> {
     let mut nodes = Vec::with_capacity(count);
     for number in 1..=count {
@@ -63,7 +63,7 @@ pub fn cluster(binary: &Path, dir: &Path, count: usize) -> anyhow::Result<Vec<No
     Ok(nodes)
 }
 
-/// The addresses of the nodes, as `--seeds` and `--bootstrap` take them.
+/// Addresses of the nodes, as `--seeds` and `--bootstrap` take them.
 pub fn addresses(nodes: &[Node]) -> String {
     let addresses: Vec<&str> = nodes.iter().map(|node| node.address.as_str()).collect();
     addresses.join(",")
@@ -95,17 +95,17 @@ impl Node {
         })
     }
 
-    /// Where its data lies.
+    /// Its data directory.
     pub fn data_dir(&self) -> PathBuf {
         self.dir.join("data")
     }
 
-    /// What it logged, in all its lives.
+    /// Path of the log of all its processes.
     pub fn log_path(&self) -> PathBuf {
         self.dir.join("log")
     }
 
-    /// The id of its process, while it runs.
+    /// Id of its process, while it runs.
     pub fn pid(&self) -> Option<u32> {
         self.running.as_ref().and_then(|running| running.child.id())
     }
@@ -133,7 +133,7 @@ impl Node {
         Ok(())
     }
 
-    /// Waits until it says that it serves.
+    /// Waits until it prints that it serves.
     pub async fn ready(&mut self, within: Duration) -> anyhow::Result<Ready> {
         let running = self.running.as_mut().context("this node was not started")?;
         let line = match timeout(within, running.lines.next_line()).await {
@@ -161,13 +161,13 @@ impl Node {
         self.ready(within).await
     }
 
-    /// Kills it with SIGKILL: no goodbye, no flush.
+    /// Kills it with SIGKILL, without a flush or a clean close.
     pub async fn kill(&mut self) -> anyhow::Result<()> {
         let mut running = self.running.take().context("this node does not run")?;
         running.child.kill().await.context("killing a node")
     }
 
-    /// Asks it to stop with SIGTERM, and waits until it has.
+    /// Stops it with SIGTERM and waits for its end.
     pub async fn terminate(&mut self, within: Duration) -> anyhow::Result<ExitStatus> {
         let pid = self.pid().context("this node does not run")?;
         let told = Command::new("sh")
@@ -188,7 +188,7 @@ impl Node {
         Ok(status)
     }
 
-    /// The end of its log, for an error message.
+    /// End of its log, for an error message.
     pub fn last_words(&self) -> String {
         let log = std::fs::read_to_string(self.log_path()).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
@@ -197,11 +197,11 @@ impl Node {
     }
 }
 
-/// A port nobody listens on, and that was not given out here before.
+/// A port that no process listens on and that was not given out here before.
 pub fn free_port() -> anyhow::Result<u16> {
     static GIVEN: AtomicU16 = AtomicU16::new(0);
-    // Programs that run at the same time begin at different places. Process ids would not do: each
-    // namespace has a first one.
+    // Programs that run at the same time begin at different ports. Process ids are no help, since they start
+    // again in each namespace.
     static OWN: LazyLock<u32> = LazyLock::new(|| RandomState::new().build_hasher().finish() as u32);
     let own = u64::from(*OWN);
     let count = PORTS.end - PORTS.start;

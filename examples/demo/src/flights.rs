@@ -1,5 +1,4 @@
-//! The flights that left New York's airports in January 2013, one record each, as they are kept in
-//! `examples/data/`.
+//! The flights that left New York's airports in January 2013, one record each, from `examples/data/`.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -7,9 +6,9 @@ use std::path::Path;
 use anyhow::Context;
 use flate2::read::GzDecoder;
 
-/// The column that makes the key: the aircraft. The events of one aircraft stay in order.
+/// Column of the key: the aircraft. The events of one aircraft stay in order.
 const KEY_COLUMN: &str = "tailnum";
-/// What stands where the aircraft is not known; such a flight has no key.
+/// Value of an unknown aircraft; such a flight has no key.
 const NO_KEY: &str = "NA";
 
 /// One flight.

@@ -1,5 +1,5 @@
-//! A Ropewalk cluster of real processes, and the flights it carries in the demonstration. The tests
-//! of the command kill and restart their nodes through the same [`cluster`].
+//! A Ropewalk cluster of real processes, and the flights of the demonstration. The tests of the `ropewalk`
+//! command start and kill nodes through the same [`cluster`].
 
 pub mod build;
 pub mod check;

@@ -1,5 +1,5 @@
-//! A three-node cluster of real processes loses the node that leads most, half-way through a publish,
-//! and no record. Exits with 0 only if that is so.
+//! Kills the busiest of three nodes mid-publish and checks that no record is lost. Exits with 0 only if that
+//! holds.
 
 mod account;
 mod story;

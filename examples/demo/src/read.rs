@@ -1,4 +1,4 @@
-//! Reading back what was published.
+//! Reading of the published records.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use tokio::time::timeout;
 use crate::check::{Place, ReadBack};
 use crate::publish::ROW_HEADER;
 
-/// How long a record that is there may take to come.
+/// Time limit for an existing record to arrive.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Every record of the topic's partitions 0 to `partitions`, each partition's in its order.
+/// Every record of the topic's partitions 0 to `partitions`, in order of each partition.
 pub async fn everything(
     client: &Client,
     topic: &str,

@@ -20,13 +20,14 @@ const PRODUCERS: u32 = 10;
 const CONSUMERS: usize = 5;
 const FROM: u32 = 3;
 const TO: u32 = 12;
-/// Keys of each producer, and how often each is written: its silence can't be measured finer.
+/// Keys of each producer, and the interval at which each is written. The interval is the resolution of the
+/// measured silence.
 const KEYS: u32 = 20;
 const KEY_EVERY: Duration = Duration::from_millis(40);
-/// Before the growth, and after it.
+/// Time before and after the growth.
 const STEADY: Duration = Duration::from_secs(3);
 
-/// The longest time between two acknowledgements of a key, and how many there were.
+/// Longest time between two acknowledgements of a key, with their number.
 type Silences = BTreeMap<u32, (Duration, u64)>;
 
 pub async fn run(stage: &Stage, rounds: u16) -> anyhow::Result<()> {
@@ -108,7 +109,7 @@ async fn one(stage: &Stage, topic: &str) -> anyhow::Result<Outcome> {
     })
 }
 
-/// How long it takes until keys go to the new partitions.
+/// Time until keys are routed to the new partitions.
 async fn grow(stage: &Stage, topic: &str) -> anyhow::Result<Duration> {
     let begun = Instant::now();
     stage.client.admin().grow_topic(topic, TO).await?;

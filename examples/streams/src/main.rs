@@ -1,6 +1,7 @@
-//! Figures of consumer groups on three real nodes, and whether what must hold did: how fast a group
-//! settles, how long keys wait while a topic grows, how fast filters are, whether five groups get all there is, and how far
-//! off the lag is that the cluster tells. Exits with 0 only if nothing was lost or out of order.
+//! Measurements of consumer groups on three real nodes, with checks of their guarantees. They cover the time
+//! until a group settles, the delay of keys while a topic grows, and the speed of filters. They also cover
+//! the completeness of five groups' reads and the accuracy of the reported lag. Exits with 0 only if no
+//! record was lost or out of order.
 
 mod crowd;
 mod filter;

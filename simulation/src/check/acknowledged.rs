@@ -1,6 +1,5 @@
-//! Every acknowledged record is in the log, once, at the offset that was told, with the content it
-//! was sent with; unless retention took it. And it was seen to be committed: if not, the judges are
-//! blind.
+//! Every acknowledged record is in the log once, at the acknowledged offset, with the content it was sent
+//! with, unless retention trimmed it. The judges must also have seen it committed; otherwise they are blind.
 
 use std::collections::BTreeMap;
 

@@ -1,6 +1,6 @@
-//! What a group has committed never goes back, is within the log, and never passes a record that
-//! nobody in the group has finished with: so whoever goes on from there leaves nothing out, and gets
-//! no record for the first time after a later one of the same partition was done and committed.
+//! Committed offsets of a group never go back, never exceed the end of the log, and never pass a record that
+//! no member has processed. A member that resumes from one therefore skips nothing. It also receives no
+//! record for the first time after a later one of the same partition was processed and committed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,18 +14,18 @@ use crate::look::eye;
 #[derive(Debug, Default)]
 pub struct CommitsNeverGoBack {
     replay: Replay,
-    /// By group, topic id and partition.
+    /// Committed offsets by group, topic id and partition.
     positions: BTreeMap<(String, u64, u32), u64>,
-    /// Topics that somebody asked to delete: a coordinator that has heard of it forgets their positions,
-    /// and one that has not yet takes them from members anew. Nobody will read them.
+    /// Topics that a client asked to delete. A coordinator that knows of the deletion forgets their committed
+    /// offsets; one that does not yet accepts offsets from members again. No member will read them.
     deleted: BTreeSet<u32>,
-    /// Positions of such topics that went back, which must not be there in the end.
+    /// Commits in such topics that went back. The topics must be gone in the end.
     back: Vec<Accepted>,
-    /// What each group has finished with.
+    /// Processed offsets of each group.
     processed: BTreeMap<(String, Place), Prefix>,
-    /// Passed, and not finished with: only what was trimmed may be.
+    /// Commits that passed an unprocessed offset. That offset must have been trimmed.
     passed: Vec<(Accepted, u64)>,
-    /// The last accepted positions in the topic.
+    /// The last accepted commits in the topic.
     last: BTreeMap<Place, Accepted>,
 }
 
@@ -121,7 +121,7 @@ impl CommitsNeverGoBack {
         let last = (processed.end()..commit.offset).rev();
         if let Some(missing) = { last }.find(|offset| !processed.has(*offset)) {
             self.passed.push((commit.clone(), missing));
-            // Said once.
+            // Reported once.
             processed.skip_to(commit.offset);
         }
         let highest = self.last.entry(place).or_insert_with(|| commit.clone());
@@ -163,7 +163,7 @@ mod tests {
         let done = vec![processed(0), processed(1)];
         let told = vec![join(1, "a"), commit(2, "a", 1, 2), commit(3, "a", 1, 1)];
         assert!(judge(done.clone(), told.clone(), 0).is_err());
-        // Seed 105, three minutes: of a topic that was deleted.
+        // Seed 105, three minutes: a commit in a topic that was deleted.
         let deletion = Event::Called {
             number: 1,
             call: Call::DeleteTopic { topic: MAIN },

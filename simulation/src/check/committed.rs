@@ -1,5 +1,5 @@
-//! What is committed never changes: all who say that an index is committed hold the same entry
-//! there, at every look.
+//! Committed entries never change: at every look, all replicas that know an index as committed hold the same
+//! entry there.
 
 use super::{Check, Now};
 

@@ -1,9 +1,9 @@
-//! Leader completeness: whoever leads holds every entry that was committed in an earlier term.
+//! Leader completeness: a leader holds every entry that was committed in an earlier term.
 //!
-//! The last of them is enough: that the logs agree before it is log matching. And only the newest
-//! leader is judged: one that others have left behind may lack what was committed after its time,
-//! even in an earlier term's entries. It may come back alone while those others are down, so it is
-//! remembered how far terms have come.
+//! Only the last such entry is compared, since log matching covers the entries before it. Only the newest
+//! leader is judged. A superseded leader may lack entries that were committed after its time, even those of
+//! an earlier term. It may come back alone while its successors are down, so the check remembers the newest
+//! term that had a leader.
 
 use std::collections::BTreeMap;
 
@@ -57,7 +57,7 @@ impl Check for LeaderCompleteness {
                 true => seen.entries.iter().any(|entry| {
                     (entry.place.index, entry.place.term, entry.digest) == (index, term, digest)
                 }),
-                // It was seen before; whether it is still there shows in where the log ends.
+                // The entry was seen before; the end of the log shows if it is still there.
                 false => seen.last.is_some_and(|last| last.index >= index),
             };
             if !purged && !there {
@@ -120,8 +120,8 @@ mod tests {
         assert!(judge(other).is_err());
     }
 
-    /// Leader 1 of term 2 had nothing committed. Leader 2 of term 3 committed an entry of term 1, and is
-    /// down when 1 comes back.
+    /// Leader 1 of term 2 committed nothing. Leader 2 of term 3 committed an entry of term 1, and is down
+    /// when leader 1 comes back.
     #[test]
     fn a_former_leader_that_comes_back_while_its_successor_is_down_is_not_the_newest() {
         let mut check = LeaderCompleteness::default();

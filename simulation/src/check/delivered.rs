@@ -1,5 +1,5 @@
-//! Every acknowledged record is read at least once by the reader that follows its partition, however
-//! often that was stopped and went on from what it had stored; unless it was trimmed before.
+//! The reader that follows a partition reads every acknowledged record at least once, unless the record was
+//! trimmed before. This holds however often the reader is stopped and resumes from its stored position.
 
 use std::collections::{BTreeMap, BTreeSet};
 

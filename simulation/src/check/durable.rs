@@ -1,11 +1,10 @@
-//! Acknowledged means durable on a majority: at every look, what a power loss of all nodes right now
-//! would leave holds every acknowledged record on a majority of the partition's voters.
+//! Acknowledged means durable on a majority. At every look, a power loss of all nodes would leave every
+//! acknowledged record on a majority of the partition's voters.
 //!
-//! Which voters count: those of the last committed membership, or of one that stands behind it in
-//! some log, since Raft goes by a new membership as soon as it is written. A copy on a disk that was
-//! damaged or exchanged counts as held: that it is gone is the fault's doing. So does what such a disk
-//! took later: behind a damaged place of a log nothing can be read, and a node that runs on does not
-//! know. A disk that can't be opened is one of those.
+//! The voters are those of the last committed membership, or of a later one in some log. Raft applies a new
+//! membership as soon as it is written. A copy on a damaged or exchanged disk counts as held, since the fault
+//! took it. Entries that such a disk took later count, too: nothing behind a damaged place of a log can be
+//! read, and a running node does not notice. A disk that cannot be opened counts as damaged.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -22,11 +21,11 @@ use crate::look::{Image, Replica};
 #[derive(Debug, Default)]
 pub struct AcknowledgedIsDurable {
     held: BTreeMap<ReplicaId, Held>,
-    /// Of each group, the last log index that holds an acknowledged record, and which.
+    /// Last log index of each group that holds an acknowledged record, with the record.
     acknowledged: BTreeMap<GroupId, (u64, Acknowledged)>,
-    /// Not found in what is known to be committed, so far.
+    /// Acknowledged records that are not yet known to be committed.
     waiting: Vec<(Place, u64, Acknowledged)>,
-    /// Topics whose deletion was asked for.
+    /// Topics that a client asked to delete.
     deleted: BTreeSet<u32>,
 }
 
@@ -36,7 +35,7 @@ struct Acknowledged {
     at: Duration,
 }
 
-/// What the durable image of one replica holds.
+/// Content of one replica's durable image.
 #[derive(Debug, Default)]
 struct Held {
     /// Term and digest, by index.
@@ -44,9 +43,9 @@ struct Held {
     purged: Option<u64>,
     losses: u64,
     host: String,
-    /// Nothing of its disk could be seen at the last look: what it took since is not known.
+    /// True if its disk could not be seen at the last look: its newer entries are unknown.
     unseen: bool,
-    /// Its disk is damaged: what it took since may be lost again with the next start.
+    /// True if its disk is damaged: the next start may lose its newer entries.
     on_damaged_disk: bool,
 }
 
@@ -128,8 +127,8 @@ impl AcknowledgedIsDurable {
             held.host.clone_from(&replica.host);
             held.on_damaged_disk = true;
         }
-        // One that is gone though its disk lost nothing was given up by its node. A disk of which
-        // nothing is left to see was exchanged.
+        // A replica that is gone though its disk lost nothing was deleted by its node. A disk that cannot be
+        // seen at all was exchanged.
         self.held.retain(|id, held| {
             let left = losses.get(held.host.as_str());
             held.unseen = left.is_none();
@@ -200,7 +199,7 @@ fn find(truth: &Truth, place: Place, offset: u64) -> Option<(GroupId, u64)> {
     Some((id, group.record(offset)?.index))
 }
 
-/// The memberships that may be in force.
+/// Memberships that may be in force.
 pub(super) fn configs(group: &Group, id: GroupId, now: &Now<'_>) -> Vec<Vec<BTreeSet<ReplicaId>>> {
     let mut configs = Vec::new();
     let committed = group.voters.last_key_value();
@@ -226,7 +225,7 @@ mod tests {
         GROUP, PLACE, Story, acknowledged, append, durable, place, replica, voters,
     };
 
-    /// Three voters, of which `on` hold the record that was acknowledged.
+    /// Three voters, of which `on` hold the acknowledged record.
     fn story(on: &[u64]) -> Story {
         let mut story = Story::of([acknowledged((1, 0), 0)]);
         let log = || vec![voters(1, 0, &[1, 2, 3]), append(1, 1, &[(1, 0)])];

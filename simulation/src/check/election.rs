@@ -1,4 +1,4 @@
-//! In one term of a group at most one replica leads.
+//! At most one replica leads a group in a term.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use super::{Check, Now};
 /// The check.
 #[derive(Debug, Default)]
 pub struct ElectionSafety {
-    /// Who led, and who was seen to say so first.
+    /// Leader of each term, and the name of the replica that was first seen to hold its vote.
     leaders: BTreeMap<(GroupId, u64), (ReplicaId, String)>,
 }
 

@@ -1,4 +1,5 @@
-//! A producer's epoch is given out once: of two who take over the same producer, one fences the other.
+//! Each epoch of a producer is given out once: of two instances that take over the same producer, one fences
+//! the other.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +9,7 @@ use crate::history::Event;
 /// The check.
 #[derive(Debug, Default)]
 pub struct EpochsAreGivenOnce {
-    /// The ids and epochs that were given out.
+    /// Ids and epochs that were given out.
     given: BTreeSet<(u64, u32)>,
 }
 

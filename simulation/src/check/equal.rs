@@ -1,5 +1,5 @@
-//! In the end all replicas of a partition are equal: their logs hold the same bytes as far as they
-//! overlap, and their states stand at the same place.
+//! In the end all replicas of a partition are equal: their logs hold the same bytes where they overlap, and
+//! their states have applied the same entries.
 
 use std::collections::BTreeMap;
 
@@ -26,7 +26,7 @@ impl Check for ReplicasAreEqual {
     }
 }
 
-/// Where two replicas of one group differ, among those that vote in it.
+/// First difference between two voters of one group.
 pub fn first_difference(look: &Look, truth: &Truth) -> Option<String> {
     let mut groups: BTreeMap<GroupId, Vec<&Replica>> = BTreeMap::new();
     for replica in look.of(Image::Live) {
@@ -66,10 +66,10 @@ fn difference(one: &Replica, other: &Replica) -> Option<String> {
         }
     }
     if !one.seen.damaged.is_empty() || !other.seen.damaged.is_empty() {
-        // What rots where nobody reads it is not found by a look at other replicas.
+        // Damage that no one has read is not found by a look at other replicas.
         return None;
     }
-    // In the order of the log, from the end: what is purged differs.
+    // Compared from the end of the log, since the purged parts differ.
     let entries = one.seen.entries.iter().rev();
     let mut both = entries.zip(other.seen.entries.iter().rev());
     let (own, others) = both.find(|(own, others)| own != others)?;

@@ -1,4 +1,4 @@
-//! A fence holds: behind it a partition takes nothing that was routed by an older ring.
+//! A fence holds: after it a partition accepts nothing that was routed by an older ring.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use super::{Check, Now};
 /// The check.
 #[derive(Debug, Default)]
 pub struct FencesHold {
-    /// The ring of the last fence of each group.
+    /// Ring of the last fence of each group.
     rings: BTreeMap<GroupId, u32>,
 }
 

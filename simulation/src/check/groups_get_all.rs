@@ -1,5 +1,6 @@
-//! Every group gets every acknowledged record, as it is in the log, however its members come and go;
-//! unless it was trimmed, or came before the group that begins at the end.
+//! Every group receives every acknowledged record, with the content in the log, even if its members change.
+//! Exempt are records that were trimmed, and records before the start offset of a group that begins at the
+//! end.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -47,7 +48,7 @@ impl Check for GroupsGetAll {
     }
 }
 
-/// Groups that had a member, and the offsets each group was given.
+/// Groups that had a member, and the offsets that each group received.
 #[derive(Debug, Default)]
 struct Given {
     groups: BTreeSet<u32>,
@@ -55,7 +56,7 @@ struct Given {
 }
 
 impl Given {
-    /// Collects what was given in a run, unless a record is not as it was committed.
+    /// Collects the deliveries of a run. Fails if a record differs from the committed one.
     fn of(seen: &Seen<'_>) -> Result<Given, String> {
         let mut given = Given::default();
         for (at, event) in seen.history {
@@ -78,7 +79,8 @@ impl Given {
                         continue;
                     };
                     let record = group.record(*offset);
-                    // A topic goes with what was written since the last look at its replicas.
+                    // A deletion removes the topic's records that were written since the last look at its
+                    // replicas.
                     if record.is_none() && !seen.logs.contains_key(place) {
                         continue;
                     }

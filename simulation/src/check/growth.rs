@@ -1,6 +1,5 @@
-//! A partition that a topic gained is given to a group's members only when the group has finished with
-//! all that stands before the fences of the old ones: up to there they may hold earlier records of the
-//! keys that moved.
+//! A group's members receive records of a new partition only after the group has processed all records before
+//! the fences of the old partitions. Those records may include earlier ones of the keys that moved.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +14,7 @@ const FIRST_RING: u32 = 1;
 #[derive(Debug)]
 pub struct OldBeforeNew;
 
-/// How many partitions each ring of the topic has.
+/// Number of partitions of the topic under each ring.
 #[derive(Debug, Default)]
 struct Rings(Vec<u32>);
 
@@ -38,7 +37,7 @@ impl Rings {
         }
     }
 
-    /// The ring that brought a partition, and how many there were before.
+    /// The ring that added a partition, and the number of partitions before it.
     fn brought(&self, partition: u32) -> Option<(u32, u32)> {
         let ring = self.0.iter().position(|count| partition < *count)?;
         let before = self.0.get(ring.checked_sub(1)?)?;
@@ -89,7 +88,7 @@ impl Check for OldBeforeNew {
     }
 }
 
-/// The fence of a partition, if it is beyond what was processed and what was trimmed.
+/// The fence of a partition, if it is beyond the processed and the trimmed offsets.
 fn unread(seen: &Seen<'_>, old: Place, ring: u32, prefix: &mut Prefix) -> Option<u64> {
     let (_, group) = seen.truth.at(old)?;
     let mut fences = group.fences.iter().filter(|_| !group.has_gaps);
@@ -104,7 +103,7 @@ mod tests {
     use crate::check::made::groups::{delivered_at, processed};
     use crate::check::made::{GROUP, PLACE, Story, log, truth_of};
 
-    /// A topic of one partition with two records grew to two.
+    /// A topic that grew from one partition with two records to two partitions.
     fn judge(done: u64) -> Result<(), String> {
         let call = |number, call| Event::Called { number, call };
         let create = Call::CreateTopic {

@@ -1,5 +1,5 @@
-//! Every image is one a replica can go on from: its state is not ahead of its log, its log begins
-//! where it was purged and has no gap, and a checkpoint stands in for what was purged.
+//! A replica can continue from every image. Its state is not ahead of its log. Its log begins where it was
+//! purged and has no gap, and a checkpoint covers the purged part.
 
 use super::{Check, Now};
 use crate::look::Replica;
@@ -15,7 +15,7 @@ impl Check for ImagesAreWhole {
 
     fn look(&mut self, now: &Now<'_>) -> Result<(), String> {
         for replica in &now.look.replicas {
-            // Damage is found when it is read; that is not this check's business.
+            // Damage is found when it is read; other checks judge that.
             if replica.seen.damaged.is_empty() && replica.losses == 0 {
                 whole(replica).map_err(|what| format!("{}: {what}", replica.name()))?;
             }

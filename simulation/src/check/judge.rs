@@ -1,4 +1,4 @@
-//! Brings the checks before what there is to see.
+//! Runs the checks on the looks and on the history.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,9 +19,9 @@ use crate::look::truth::{Committed, Truth};
 /// An invariant that did not hold.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Violation {
-    /// Which.
+    /// Name of the check.
     pub check: &'static str,
-    /// How, where and when.
+    /// Description of the violation, with place and time.
     pub what: String,
 }
 
@@ -31,7 +31,7 @@ pub struct Judge {
     eye: Eye,
     truth: Truth,
     starts: Starts,
-    /// How much of the history the checks have heard.
+    /// Number of events of the history that the checks have seen.
     heard: usize,
     counts: BTreeMap<&'static str, u64>,
 }
@@ -72,7 +72,7 @@ impl Judge {
         self.see(at, cluster, history, depth).map(|_| ())
     }
 
-    /// Judges the whole run: everything on the disks is read again.
+    /// Judges the whole run, after reading everything on the disks again.
     pub fn end(
         &mut self,
         at: Duration,
@@ -100,12 +100,12 @@ impl Judge {
         judged.filter_map(Result::err).collect()
     }
 
-    /// How much there was to judge: looks, and what was found to be committed, by kind.
+    /// Counts of looks and of committed entries by kind.
     pub fn counts(&self) -> &BTreeMap<&'static str, u64> {
         &self.counts
     }
 
-    /// Where two replicas still differ that must be equal when everything is quiet.
+    /// First difference between replicas that must be equal once everything is quiet.
     pub fn difference(
         &mut self,
         at: Duration,
@@ -116,7 +116,7 @@ impl Judge {
         Ok(equal::first_difference(&look, &self.truth))
     }
 
-    /// Where a partition begins, as the trims in its log have it.
+    /// Log start offset of a partition, from the trims in its log.
     pub fn log_start(&self, place: Place) -> u64 {
         self.truth.at(place).map_or(0, |(_, group)| group.log_start)
     }

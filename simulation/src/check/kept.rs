@@ -1,8 +1,9 @@
-//! Voters are kept: a node deletes a replica only when its group goes on without it. What a voter has
-//! counted for is on a majority no more once it is gone, and nobody knows.
+//! Voters are kept: a node deletes a replica only after the group has removed it. Otherwise entries that
+//! counted the voter are no longer on a majority, and no replica knows.
 //!
-//! Which memberships count is as for `acknowledged-is-durable`. One without the replica may be on disks
-//! that can't be seen now, so only what stays so is judged, and only while all are seen.
+//! The memberships that count are those of `acknowledged-is-durable`. A membership without the replica may be
+//! on disks that cannot be seen now. The check therefore judges only a lasting state, and only while all
+//! disks are seen.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -14,14 +15,14 @@ use super::{Check, Now};
 use crate::history::{Call, Event};
 use crate::look::Image;
 
-/// Longer than a look may miss what is on its way to the disks.
+/// Longer than the time for which a look may miss writes under way.
 const STAYS_SO: Duration = Duration::from_secs(10);
 
 /// The check.
 #[derive(Debug, Default)]
 pub struct VotersAreKept {
     held: BTreeMap<ReplicaId, Held>,
-    /// Topics whose deletion was asked for.
+    /// Topics that a client asked to delete.
     deleted: BTreeSet<u32>,
 }
 
@@ -80,7 +81,7 @@ impl VotersAreKept {
         self.deleted.extend(deleted);
     }
 
-    /// Takes note of what is there and what is gone; gives back the hosts that were seen.
+    /// Takes note of present and missing replicas. Returns the hosts that were seen.
     fn see<'a>(&mut self, now: &Now<'a>) -> BTreeSet<&'a str> {
         let mut losses = BTreeMap::new();
         let mut there = BTreeSet::new();
@@ -96,7 +97,7 @@ impl VotersAreKept {
             };
             self.held.insert(replica.seen.replica, held);
         }
-        // What a disk lost is the fault's doing.
+        // A loss of the disk is the fault's doing.
         self.held.retain(|id, held| {
             let intact = losses.get(held.host.as_str());
             if intact.is_some() && !there.contains(id) {
@@ -126,7 +127,7 @@ mod tests {
     use super::*;
     use crate::check::made::{GROUP, PLACE, Story, place, replica, voters};
 
-    /// Three voters; then the third is gone, and what `change` made of it, for long.
+    /// Three voters, of which the third is missing for a long time. `change` alters the state after that.
     fn story(log: &[&[u64]], change: impl FnOnce(&mut Story)) -> Result<(), String> {
         let mut check = VotersAreKept::default();
         let entries: Vec<_> = (0..)
@@ -144,7 +145,7 @@ mod tests {
         story.look.replicas = (1..=3).map(with).collect();
         story.learn();
         story.look(&mut check)?;
-        // Its host is still there, and holds another.
+        // Its host is still there, and holds another replica.
         story.look.replicas[2].seen.replica = ReplicaId(9);
         change(&mut story);
         for at in [1, 5, 11, 12] {

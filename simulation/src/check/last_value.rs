@@ -1,5 +1,5 @@
-//! Compaction keeps the last value of each key: of what was committed, every replica of a topic that is
-//! compacted holds the last record of each key in the end, and where it was; unless that has no value.
+//! Compaction keeps the last value of each key. In the end every replica of a compacted topic holds the last
+//! committed record of each key at its offset. Tombstones are exempt.
 
 use std::collections::BTreeMap;
 
@@ -17,17 +17,17 @@ pub struct LastValuesAreKept {
     groups: BTreeMap<GroupId, Rows>,
 }
 
-/// What is known of one group.
+/// State of one group.
 #[derive(Debug, Default)]
 struct Rows {
-    /// Whether it was ever to be compacted.
+    /// True if a compaction of it was ever ordered.
     compacted: bool,
-    /// By key and offset.
+    /// Records by key and offset.
     records: BTreeMap<(u32, u64), Record>,
-    /// Of each key, and of each key below the offset that was last to be compacted to.
+    /// Last record of each key, in the whole log and below the offset of the last compaction.
     last: BTreeMap<u32, Record>,
     below: BTreeMap<u32, Record>,
-    /// The base offset of each batch, by log index.
+    /// Base offset of each batch, by log index.
     base_offsets: BTreeMap<u64, u64>,
 }
 
@@ -49,7 +49,7 @@ impl Check for LastValuesAreKept {
             let Some(rows) = rows.filter(|rows| rows.compacted) else {
                 continue;
             };
-            // What was trimmed, and what is damaged, is not this check's business.
+            // This check does not judge trimmed or damaged logs.
             if replica.seen.damaged.is_empty() && replica.seen.purged.is_none() {
                 rows.check(replica)?;
             }
@@ -114,7 +114,7 @@ mod tests {
     use ropewalk_proto::batch::{BatchBuilder, Compression};
     use ropewalk_raft_store::inspect::InspectedEntry;
 
-    /// A batch of one row of the one key.
+    /// A batch of one record of the one key.
     fn row(index: u64, value: Option<&[u8]>) -> InspectedEntry {
         let mut batch = BatchBuilder::new(Compression::None, 1 << 20);
         let pushed = batch.push(Some(b"key-1"), value, &[], 0);
@@ -126,7 +126,7 @@ mod tests {
         of_command(index, command).entry
     }
 
-    /// The log of one replica, which was told to compact, with what another was seen to have committed.
+    /// Judges the log of one compacted replica against the entries that another replica committed.
     fn judge(committed: &[InspectedEntry], held: Vec<InspectedEntry>) -> Result<(), String> {
         let mut check = LastValuesAreKept::default();
         let rows = check.groups.entry(GROUP).or_default();

@@ -1,5 +1,5 @@
-//! Appends are linearizable: of two records of one partition, the one that was acknowledged before
-//! the other was sent has the lower offset.
+//! Appends are linearizable: if one of two records of a partition was acknowledged before the other was sent,
+//! it has the lower offset.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -39,7 +39,7 @@ impl Check for AppendsAreLinear {
                 _ => {}
             }
         }
-        // What is there though its outcome is unknown was sent at some time, too.
+        // A record with an unknown outcome that is in the log was sent at some time, too.
         for (place, log) in seen.logs {
             for found in &log.records {
                 let Some((name, at)) = found.name.and_then(|name| Some((name, *sent.get(&name)?)))
@@ -68,7 +68,7 @@ struct Times {
     acknowledged: Option<Duration>,
 }
 
-/// In order of offset, none may be acknowledged before one of a lower offset was sent.
+/// In order of offset, no record may be acknowledged before one of a lower offset was sent.
 fn judge(records: &BTreeMap<u64, Times>) -> Result<(), String> {
     let mut latest: Option<(u64, Times)> = None;
     for (offset, times) in records {

@@ -1,6 +1,6 @@
-//! A topic is its id, not its name: where one is deleted and another created under its name, nobody is
-//! given a record of the one as a record of the other, and none gets into it; each key is in one partition
-//! of each; and no ring of a later one is as old as one of an earlier one.
+//! A topic is its id, not its name. If a topic is deleted and another is created under its name, no record of
+//! one is read from the other or appended to it. Each key is in one partition of each topic. Every ring of a
+//! later topic is newer than every ring of an earlier one.
 
 use std::collections::BTreeMap;
 
@@ -15,16 +15,16 @@ use crate::look::truth::Record;
 /// The check.
 #[derive(Debug, Default)]
 pub struct TopicsAreTheirIds {
-    /// The partition of each group; as topic, the life that it belongs to.
+    /// Partition of each group, with the life of the topic as its topic number.
     places: BTreeMap<GroupId, Place>,
-    /// The life a record was sent to, where its sender said so.
+    /// Life that a record was sent to, if its sender named one.
     meant: BTreeMap<RecordName, u32>,
-    /// Of which life a reader took a record to be.
+    /// Partition and life that a reader took a record to be from.
     read: BTreeMap<RecordName, Place>,
     committed: BTreeMap<RecordName, Place>,
-    /// Of each life and key.
+    /// Partition of each life and key.
     homes: BTreeMap<(u32, u32), Place>,
-    /// The lowest and the highest ring of each life.
+    /// Lowest and highest ring of each life.
     rings: BTreeMap<u32, (u32, u32)>,
 }
 
@@ -100,7 +100,7 @@ impl TopicsAreTheirIds {
         }
     }
 
-    /// Judges that a record is in the life it was sent to, and was read as one of the life it is in.
+    /// Checks that a record is in the life it was sent to, and was read from the life it is in.
     fn judge(&self, name: RecordName) -> Result<(), String> {
         let Some(place) = self.committed.get(&name) else {
             return Ok(());
@@ -131,8 +131,8 @@ mod tests {
         }
     }
 
-    /// A record each in these partitions, routed by these rings, the first of which was read as of `read`
-    /// and meant for `meant`.
+    /// Commits one record in each of these partitions, routed by these rings. The first was read from `read`
+    /// and sent to `meant`.
     fn judge(written: &[(Place, u32)], read: Place, meant: u32) -> Result<(), String> {
         let mut check = TopicsAreTheirIds::default();
         let mut story = Story::of([

@@ -1,5 +1,5 @@
-//! Offset lookups: the end is behind all that was acknowledged before the question, the beginning is
-//! no further than the log start, and by time it is the first record at or after that time.
+//! Offset lookups. The end is after every record that was acknowledged before the lookup. The beginning is at
+//! most the log start offset. A lookup by time returns the first record at or after that time.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,12 +12,12 @@ use crate::look::truth::Group;
 #[derive(Debug)]
 pub struct LookupsAreRight;
 
-/// A question under way.
+/// A lookup under way.
 #[derive(Debug)]
 struct Asked<'a> {
     call: &'a Call,
     at: Duration,
-    /// The offset after the last one that was acknowledged, or read, before.
+    /// The offset after the last record that was acknowledged or read before the lookup.
     end_before: u64,
 }
 
@@ -103,14 +103,14 @@ fn by_time(
     time_ms: i64,
     offset: u64,
 ) -> Result<(), String> {
-    // Past what was there when it was asked, the answer may be where the log ended.
+    // Beyond the records that existed at the lookup, the answer may be the end of the log at that time.
     let there = group
         .record(offset)
         .filter(|_| offset < question.end_before);
     if let Some(record) = there.filter(|record| record.timestamp_ms < time_ms) {
         return Err(format!("{record:?} is earlier than {time_ms}"));
     }
-    // What is trimmed in the end may have been trimmed then.
+    // Records that are trimmed in the end may have been trimmed already at the lookup.
     let passed = group.records.iter().find(|record| {
         (log_start..offset.min(question.end_before)).contains(&record.offset)
             && record.timestamp_ms >= time_ms
@@ -126,7 +126,7 @@ mod tests {
     use super::*;
     use crate::check::made::{PLACE, Story, acknowledged, log, truth_at};
 
-    /// Records 0 to 2 at 10, 20 and 30 ms, all acknowledged, then one question.
+    /// Records 0 to 2 at 10, 20 and 30 ms, all acknowledged, then one lookup.
     fn judge(call: Call, offset: u64) -> Result<(), String> {
         let mut story = Story::of([
             acknowledged((1, 2), 2),

@@ -1,4 +1,4 @@
-//! Small made-up stories for the tests of checks.
+//! Fixtures for the tests of checks.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,16 +14,16 @@ use crate::load::{Found, Log};
 use crate::look::truth::{Committed, Record, Truth};
 use crate::look::{Image, Look, Replica, State};
 
-/// The partition that everything is about.
+/// The partition of the fixtures.
 pub const PLACE: Place = Place {
     topic: 0,
     partition: 0,
 };
 
-/// Its group.
+/// Its Raft group.
 pub const GROUP: GroupId = GroupId(5);
 
-/// What a check is to judge.
+/// Input of a check.
 #[derive(Debug, Default)]
 pub struct Story {
     pub history: Vec<(Duration, Event)>,
@@ -34,7 +34,7 @@ pub struct Story {
 }
 
 impl Story {
-    /// Events, one each ms.
+    /// A history of events, one each ms.
     pub fn of(events: impl IntoIterator<Item = Event>) -> Story {
         let times = (0..).map(Duration::from_millis);
         Story {
@@ -47,7 +47,7 @@ impl Story {
         self.logs.get_mut(&PLACE).expect("a log")
     }
 
-    /// Adds up what is committed in the look.
+    /// Adds the committed entries of the look to the truth.
     pub fn learn(&mut self) {
         self.fresh = self.truth.learn(&self.look);
     }
@@ -79,7 +79,7 @@ impl Story {
     }
 }
 
-/// The content of every made-up record.
+/// Content of every record of the fixtures.
 pub const CONTENT: u32 = 5;
 
 pub fn sent(name: RecordName, content: u32) -> Event {
@@ -111,7 +111,7 @@ pub fn log(start: u64, names: impl IntoIterator<Item = RecordName>) -> BTreeMap<
     BTreeMap::from([(PLACE, Log { start, records })])
 }
 
-/// A replica in a live image, of which `make` says what is there.
+/// A replica in a live image, with the inspection that `make` fills in.
 pub fn replica(id: u64, make: impl FnOnce(&mut Inspection)) -> Replica {
     let mut seen = Inspection::empty(GROUP, ReplicaId(id));
     make(&mut seen);
@@ -128,7 +128,7 @@ pub fn replica(id: u64, make: impl FnOnce(&mut Inspection)) -> Replica {
     }
 }
 
-/// The same in a durable image.
+/// The same replica in a durable image.
 pub fn durable(replica: Replica) -> Replica {
     Replica {
         image: Image::Durable,
@@ -172,7 +172,7 @@ pub fn blank(term: u64, index: u64) -> InspectedEntry {
     of(term, index, 0, Payload::Blank)
 }
 
-/// An entry that holds something else than one of another digest.
+/// An entry whose content depends on its digest.
 pub fn entry(term: u64, index: u64, digest: u32) -> InspectedEntry {
     let leader_time_ms = i64::from(digest);
     let payload = Payload::Command(Command::Roll { leader_time_ms });
@@ -203,7 +203,7 @@ pub fn append(term: u64, index: u64, names: &[RecordName]) -> InspectedEntry {
     of(term, index, 2, Payload::Command(command))
 }
 
-/// A batch that was accepted, the first at `base_offset`.
+/// An accepted batch whose first record is at `base_offset`.
 pub fn committed(base_offset: u64, names: &[RecordName]) -> Committed {
     let index = base_offset + 1;
     let records = (base_offset..).zip(names).map(|(offset, name)| Record {
@@ -226,7 +226,7 @@ pub fn committed(base_offset: u64, names: &[RecordName]) -> Committed {
     }
 }
 
-/// The same, routed by a ring.
+/// The same batch, routed by a ring.
 pub fn committed_by_ring(ring: u32, base_offset: u64, names: &[RecordName]) -> Committed {
     let mut one = committed(base_offset, names);
     for record in &mut one.records {
@@ -238,7 +238,7 @@ pub fn committed_by_ring(ring: u32, base_offset: u64, names: &[RecordName]) -> C
     one
 }
 
-/// A batch of one record from a producer, that was accepted.
+/// An accepted batch of one record from a producer.
 pub fn committed_of(producer: i64, epoch: i16, sequence: i32) -> Committed {
     let mut batch = BatchBuilder::new(Compression::None, 1 << 10);
     assert!(batch.push(None, None, &[], 0).expect("a record"));
@@ -263,7 +263,7 @@ pub fn of_command(index: u64, command: Command) -> Committed {
     }
 }
 
-/// What is known to be committed, if it is these records of [`CONTENT`].
+/// The truth, if these records of [`CONTENT`] are committed.
 pub fn truth_of(names: &[RecordName]) -> Truth {
     let mut truth = Truth::default();
     truth.name(GROUP, PLACE);
@@ -272,7 +272,7 @@ pub fn truth_of(names: &[RecordName]) -> Truth {
     truth
 }
 
-/// The same, of records with these times.
+/// The truth, if records with these times are committed.
 pub fn truth_at(times_ms: &[i64]) -> Truth {
     let names: Vec<RecordName> = (0..).zip(times_ms).map(|(number, _)| (1, number)).collect();
     let mut truth = truth_of(&names);
@@ -283,7 +283,7 @@ pub fn truth_at(times_ms: &[i64]) -> Truth {
     truth
 }
 
-/// What groups do.
+/// Fixtures of consumer groups.
 pub mod groups {
     use ropewalk_proto::v1::{
         GroupCommand, GroupMember, GroupPlace, GroupPosition, GroupTopic, MemberJoins,
@@ -294,7 +294,7 @@ pub mod groups {
     use crate::history::{Event, Life, Place};
     use crate::look::truth::Committed;
 
-    /// The member that everything is about.
+    /// The member of the fixtures.
     pub const LIFE: Life = Life {
         group: 0,
         member: 0,

@@ -1,8 +1,8 @@
-//! Log matching: two logs with an entry of the same index and term hold the same entry there, and
-//! the same entries before it.
+//! Log matching: two logs with an entry of the same index and term hold the same entry there, and the same
+//! entries before it.
 //!
-//! It is enough to compare each entry and the term of the one before it: what comes before that one
-//! was compared in its own turn.
+//! The check compares each entry and the term of the one before it. That is enough, since the entries before
+//! that one were compared in their own turn.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use super::{Check, Now};
 /// The check.
 #[derive(Debug, Default)]
 pub struct LogMatching {
-    /// By group, index and term: the digest, and the term of the entry before if that was seen.
+    /// By group, index and term: the digest, and the term of the entry before it if that was seen.
     entries: BTreeMap<(GroupId, u64, u64), (Digest, Option<u64>)>,
 }
 

@@ -1,5 +1,5 @@
-//! What must hold, one file an invariant. Some is judged at every look at the disks, some when a
-//! run is over; each check keeps what it must remember from look to look.
+//! Invariants, one per file. Some are judged at every look at the disks, some at the end of a run. Each check
+//! keeps its own state from look to look.
 
 mod acknowledged;
 mod commits;
@@ -52,31 +52,31 @@ use crate::look::truth::{Committed, Truth};
 pub use judge::{Judge, Violation};
 use starts::Starts;
 
-/// What a check can see at a look.
+/// Input of a check at a look.
 #[derive(Debug, Clone, Copy)]
 pub struct Now<'a> {
-    /// What is on the disks.
+    /// State of the disks.
     pub look: &'a Look,
-    /// What is known to be committed.
+    /// Entries known to be committed.
     pub truth: &'a Truth,
-    /// What was not known before this look, each group's in order.
+    /// Entries first known to be committed at this look, each group's in order.
     pub fresh: &'a [Committed],
-    /// What clients did and were told since the last look.
+    /// Client events since the last look.
     pub news: &'a [(Duration, Event)],
     /// Start offsets of groups, as of this look.
     pub starts: &'a Starts,
 }
 
-/// What a check can see in the end.
+/// Input of a check at the end.
 #[derive(Debug, Clone, Copy)]
 pub struct Seen<'a> {
-    /// What clients did and were told.
+    /// All client events.
     pub history: &'a [(Duration, Event)],
-    /// What each partition of the first topic holds.
+    /// Content of each partition of the first topic.
     pub logs: &'a BTreeMap<Place, Log>,
-    /// What is known to be committed.
+    /// Entries known to be committed.
     pub truth: &'a Truth,
-    /// What is on the disks, all of it.
+    /// Whole state of the disks.
     pub look: &'a Look,
     /// Start offsets of groups.
     pub starts: &'a Starts,
@@ -84,13 +84,13 @@ pub struct Seen<'a> {
 
 /// One invariant.
 pub trait Check {
-    /// What it is called in reports.
+    /// Name of the check in reports.
     fn name(&self) -> &'static str;
 
-    /// Judges what is there now.
+    /// Judges the present state.
     ///
     /// # Errors
-    /// What is wrong, where, and since when.
+    /// A description of the violation, with its place and time.
     fn look(&mut self, _now: &Now<'_>) -> Result<(), String> {
         Ok(())
     }
@@ -98,13 +98,13 @@ pub trait Check {
     /// Judges a whole run.
     ///
     /// # Errors
-    /// What is wrong, where, and since when.
+    /// A description of the violation, with its place and time.
     fn end(&mut self, _seen: &Seen<'_>) -> Result<(), String> {
         Ok(())
     }
 }
 
-/// Every check there is.
+/// All checks.
 pub fn all() -> Vec<Box<dyn Check>> {
     vec![
         Box::new(election::ElectionSafety::default()),

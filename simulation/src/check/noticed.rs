@@ -1,6 +1,6 @@
-//! Damage is noticed: whatever happens to a disk but its exchange, a replica that runs on it has what was
-//! synced. One that came back from less, as if it had never known more, would vote and count as one
-//! that has all of it.
+//! Damage is noticed: a replica that runs on a damaged disk still has its synced entries. The exchange of a
+//! disk is exempt. A replica that came back with fewer entries, unaware of the loss, would vote and count as
+//! if it had all of them.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::look::Image;
 /// The check.
 #[derive(Debug, Default)]
 pub struct DamageIsNoticed {
-    /// Up to where each replica durably knew its log to be committed.
+    /// Highest index that each replica durably knew to be committed.
     known: BTreeMap<ReplicaId, u64>,
 }
 

@@ -1,5 +1,5 @@
-//! Offsets are dense, and every replica gives out the same: after each log index, each replica's
-//! next offset is the number of records accepted so far, and its log start is that of the trims.
+//! Offsets are dense and the same on every replica. After each log index, a replica's next offset is the
+//! number of records accepted so far, and its log start is that of the trims.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use crate::look::Image;
 /// The check.
 #[derive(Debug, Default)]
 pub struct OffsetsAreDense {
-    /// The offset after the last record of each group; none behind what nobody saw.
+    /// The offset after the last record of each group; none after entries that no look has seen.
     ends: BTreeMap<GroupId, Option<u64>>,
 }
 
@@ -29,7 +29,7 @@ impl Check for OffsetsAreDense {
                 *end = None;
             }
             if let Payload::Command(Command::Compacted { .. }) = &one.entry.payload {
-                // Which offsets have no record any more is not to be seen.
+                // Offsets whose records were removed cannot be seen.
                 let group = now.truth.group(one.group);
                 let after = group.and_then(|group| group.ends.get(&one.entry.place.index));
                 *end = (*end).max(after.copied());
@@ -61,7 +61,7 @@ impl Check for OffsetsAreDense {
                     state.next_offset
                 ));
             }
-            // A snapshot begins where the log of whoever sent it does, which may be by a later trim.
+            // A snapshot begins at the log start of its sender, which may follow from a later trim.
             let Some(group) = group.filter(|group| counted.is_some() && !group.has_gaps) else {
                 continue;
             };

@@ -1,5 +1,6 @@
-//! A replica id is used once: who was let go never votes again. Its node deletes what it had, as soon as
-//! it hears; a leader that takes it in again counts on a copy that may be gone in a moment.
+//! A replica id is used once: a replica that was removed from its group never votes again. Its node deletes
+//! its data as soon as it learns of the removal. A leader that adds it again counts on a copy that may be
+//! gone in a moment.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,7 +18,7 @@ pub struct IdsAreUsedOnce {
 
 #[derive(Debug, Default)]
 struct Voted {
-    /// The first log index that was not looked at yet.
+    /// First log index that was not looked at yet.
     next_index: u64,
     now: BTreeSet<ReplicaId>,
     before: BTreeSet<ReplicaId>,
@@ -29,7 +30,7 @@ impl Check for IdsAreUsedOnce {
     }
 
     fn look(&mut self, now: &Now<'_>) -> Result<(), String> {
-        // The metadata's voters are chosen anew among its members as those come and go.
+        // The metadata group chooses its voters again among its members as members come and go.
         for (id, group) in now.truth.groups().filter(|(id, _)| *id != METADATA) {
             let voted = self.groups.entry(id).or_default();
             voted

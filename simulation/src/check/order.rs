@@ -1,6 +1,6 @@
-//! Records of one producer and key that were routed by one ring stand in one partition, in the order
-//! in which they were sent; those that were routed by a newer one were sent after them. And none is
-//! there twice.
+//! Records of one producer and key that were routed by one ring are in one partition, in the order in which
+//! they were sent. Records routed by a newer ring were sent after those of an older one. No record is there
+//! twice.
 
 use std::collections::BTreeMap;
 
@@ -14,13 +14,13 @@ pub struct OrderPerKey {
     seen: Order,
 }
 
-/// What stands where, so far.
+/// Positions of records so far.
 #[derive(Debug, Default)]
 struct Order {
-    /// Of each key, by ring.
+    /// Partition of each key and ring.
     homes: BTreeMap<(u32, u32), Place>,
     all: BTreeMap<RecordName, (Place, u64)>,
-    /// The numbers of the first and the last record of a producer and key that was routed by a ring.
+    /// Numbers of the first and the last record of a producer and key that a ring routed.
     sent: BTreeMap<(u32, u32, u32), (u64, u64)>,
 }
 
@@ -47,8 +47,8 @@ impl Check for OrderPerKey {
         for (place, log) in seen.logs {
             let group = seen.truth.at(*place).map(|(_, group)| group);
             for found in &log.records {
-                // Readers are not told the ring. Where it was never seen there is no saying what
-                // stands before what, but that nothing is there twice.
+                // Readers do not learn the ring. If no look saw it, the order cannot be judged, only that no
+                // record is there twice.
                 let known = group.and_then(|group| group.record(found.offset));
                 let routed = found.key.zip(known.map(|record| record.ring));
                 order.add(*place, found.offset, found.name, routed)?;
@@ -161,7 +161,7 @@ mod tests {
         assert_eq!(judge(&[of(2), of(1)]), Ok(()));
     }
 
-    /// A record by a ring, in one of two partitions.
+    /// A record that a ring routed to one of two partitions.
     fn by_ring(ring: u32, partition: u32, number: u64) -> Committed {
         let mut one = committed_by_ring(ring, number, &[(1, number)]);
         one.place = Some(Place { partition, ..PLACE });

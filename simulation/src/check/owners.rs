@@ -1,6 +1,5 @@
-//! A partition has one owner at a time: of each group and partition the epochs of the commits that
-//! are accepted only go up, and in one epoch all are one member's. And every coordinator has of its
-//! groups what its log says.
+//! A partition has one owner at a time. For each group and partition the epochs of accepted commits only
+//! rise, and all commits of one epoch come from one member. Every coordinator's group state matches its log.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! Nothing is committed that nobody sent: each record has the name of one that was sent, to that
-//! topic, with its content; and none is committed twice, nor one that was refused.
+//! Only sent records are committed: each committed record has the name of a record that was sent to that
+//! topic with that content. No record is committed twice, and no refused record is committed.
 
 use std::collections::BTreeMap;
 
@@ -10,9 +10,9 @@ use crate::history::{Event, RecordName};
 #[derive(Debug, Default)]
 pub struct NoPhantoms {
     sent: BTreeMap<RecordName, (u32, u32)>,
-    /// Refused for good, and why.
+    /// Records that were refused for good, with the reason.
     refused: BTreeMap<RecordName, String>,
-    /// Where each record is.
+    /// Position of each record.
     committed: BTreeMap<RecordName, String>,
 }
 

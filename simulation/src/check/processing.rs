@@ -1,6 +1,6 @@
-//! What one member is given of a partition, from when it gets it until it is taken, comes in order: to
-//! a member that takes one record after the other without gaps, and to handlers side by side in order
-//! for each key, one record at a time.
+//! A member receives the records of a partition in order from assignment to revocation. A member that
+//! processes one record after another receives them without gaps. Concurrent handlers receive the records of
+//! each key in order, one at a time.
 
 use std::collections::BTreeMap;
 
@@ -11,11 +11,11 @@ use crate::history::{Event, Life, Place};
 #[derive(Debug, Default)]
 pub struct ProcessedInOrder {
     handlers: BTreeMap<Life, usize>,
-    /// What comes next, of partitions that are a member's.
+    /// Next offset of each partition that is assigned to a member; none before its first record.
     owned: BTreeMap<(Life, Place), Option<u64>>,
-    /// Of each key, what was begun last, and whether it is under way.
+    /// Last record of each key that a handler began, with its progress.
     keys: BTreeMap<(Life, Place, Option<u32>), Begun>,
-    /// Left out from an offset to another: only what was trimmed may be.
+    /// Ranges of offsets that were left out. They must have been trimmed.
     left_out: Vec<(Life, Place, u64, u64)>,
 }
 

@@ -1,5 +1,5 @@
-//! A replica that was found damaged, and marked so, takes part in nothing any more: it neither votes nor
-//! appends, however often its node starts. What it has forgotten it would promise a second time.
+//! A replica that was found damaged and marked takes part in nothing any longer. It neither votes nor
+//! appends, however often its node starts: it could promise again what it has forgotten.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use ropewalk_raft_store::inspect::{CastVote, LogPlace};
 use super::{Check, Now};
 use crate::look::{Image, Replica};
 
-/// What was under way when the mark was set is done with by then.
+/// Time after which all work that was under way at the mark has ended.
 const ENDED_WITHIN: Duration = Duration::from_secs(2);
 
 /// The check.
@@ -68,7 +68,7 @@ fn judge(replica: &Replica, marked: &mut Marked) -> Result<(), String> {
         vote: seen.vote,
         last: seen.last,
     });
-    // Less is fine: it is on its way out.
+    // Less is fine: the node is deleting the replica.
     let voted = seen.vote.is_some() && seen.vote != held.vote;
     if voted || seen.last > held.last {
         return Err(format!(
@@ -87,7 +87,7 @@ mod tests {
     use super::*;
     use crate::check::made::{Story, place, replica, vote};
 
-    /// Looks three seconds apart: whether it is marked, and where its log ends.
+    /// Looks three seconds apart, each with the mark and the end of the log.
     fn story(looks: &[(bool, u64)]) -> Result<(), String> {
         let mut check = QuarantineHolds::default();
         let mut story = Story::default();
@@ -111,7 +111,7 @@ mod tests {
             Ok(())
         );
         assert_eq!(story(&[(false, 1), (false, 2), (false, 3)]), Ok(()));
-        // What was under way when the mark was set.
+        // Work that was under way when the mark was set.
         assert_eq!(story(&[(true, 2), (true, 3), (true, 3)]), Ok(()));
     }
 

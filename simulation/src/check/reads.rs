@@ -1,5 +1,5 @@
-//! Readers get only what is committed, each offset's one record; a reader goes on from where it
-//! began, one offset after the other.
+//! Readers receive only committed records, one record for each offset. A reader continues from its first
+//! offset, one offset after another.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,9 +13,9 @@ use crate::look::truth::Truth;
 /// The check.
 #[derive(Debug, Default)]
 pub struct ReadsAreCommitted {
-    /// What each reader is to get next.
+    /// Next offset of each reader.
     next: BTreeMap<u32, u64>,
-    /// Read, and not known to be committed so far.
+    /// Reads of records that are not yet known to be committed.
     waiting: Vec<Read>,
 }
 
@@ -73,7 +73,7 @@ impl Check for ReadsAreCommitted {
                             "reader {reader} of {place} got offset {offset} at {at:?}, and {next:?} was to come"
                         ));
                     }
-                    // What is deleted may be gone before it was looked at; `a-topic-is-its-id` judges those.
+                    // Records of a deleted topic may be gone before a look; `a-topic-is-its-id` judges those.
                     if place.topic < RECREATED {
                         self.waiting.push(Read {
                             at: *at,
@@ -104,7 +104,7 @@ impl Check for ReadsAreCommitted {
             if group.is_some_and(|group| !group.has_gaps) {
                 return Err(format!("{read}, and that was never committed"));
             }
-            // Where not everything was seen, what is there in the end must do.
+            // If no look saw the entries, the final content of the log must do.
             let log = seen.logs.get(&read.place);
             let Some(log) = log.filter(|log| read.offset >= log.start) else {
                 continue;
@@ -118,7 +118,7 @@ impl Check for ReadsAreCommitted {
     }
 }
 
-/// Whether what was read is known to be committed; an error if something else is.
+/// True if the record that was read is known to be committed; an error if another one is.
 fn is_committed(truth: &Truth, read: &Read) -> Result<bool, String> {
     let Some((_, group)) = truth.at(read.place) else {
         return Ok(false);

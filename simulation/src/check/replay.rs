@@ -1,6 +1,5 @@
-//! What the logs of coordinators say of consumer groups, for the checks that judge it: which commits
-//! were accepted. The groups are the product's own, carried on command by command; what must hold of
-//! what comes out is judged elsewhere.
+//! Replay of the coordinators' logs, for the checks that judge consumer groups: it finds the accepted
+//! commits. The groups are the product's own, advanced command by command. The checks judge the results.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,15 +18,15 @@ use crate::look::truth::Committed;
 pub struct Accepted {
     /// The group's name.
     pub group: String,
-    /// The topic's id and the partition.
+    /// Topic id and partition.
     pub at: (u64, u32),
-    /// The same by the run's numbers, if the topic is one of the run.
+    /// The same partition by the run's topic number, if the topic is one of the run's.
     pub place: Option<Place>,
-    /// Whose commit it is.
+    /// Id of the member that committed.
     pub member_id: String,
-    /// The epoch in which the partition was given to the member.
+    /// Epoch in which the partition was assigned to the member.
     pub epoch: u64,
-    /// The position.
+    /// The committed offset.
     pub offset: u64,
 }
 
@@ -35,13 +34,13 @@ pub struct Accepted {
 #[derive(Debug, Default)]
 pub struct Replay {
     logs: BTreeMap<GroupId, (u64, Groups)>,
-    /// Where not everything was seen.
+    /// Logs of which some entries were not seen.
     blind: BTreeSet<GroupId>,
     topics: BTreeMap<u64, u32>,
 }
 
 impl Replay {
-    /// Takes in the next entry of a log; gives back what was accepted in it.
+    /// Applies the next entry of a log. Returns the commits accepted in it.
     pub fn take(&mut self, one: &Committed) -> Vec<Accepted> {
         if one.after_a_gap {
             self.blind.insert(one.group);
@@ -80,7 +79,7 @@ impl Replay {
         accepted.collect()
     }
 
-    /// The groups of a coordinator's log, if they are known after exactly this log index.
+    /// The groups of a coordinator's log, if the replay has reached exactly this log index.
     pub fn after(&self, log: GroupId, index: u64) -> Option<&Groups> {
         let (last, groups) = self.logs.get(&log)?;
         (*last == index && !self.blind.contains(&log)).then_some(groups)

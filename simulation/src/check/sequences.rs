@@ -1,6 +1,5 @@
-//! One batch of a producer gets offsets once: the same (producer, epoch, sequence) is accepted at one
-//! place only, through checkpoints, restarts and changes of leader; and what is accepted of one
-//! producer and epoch has no gap.
+//! A producer's batch gets offsets once. The same (producer, epoch, sequence) is accepted at one place only,
+//! through checkpoints, restarts and leader changes. Accepted batches of one producer and epoch have no gap.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +12,7 @@ use super::{Check, Now};
 /// The check.
 #[derive(Debug, Default)]
 pub struct SequencesAreUnique {
-    /// The epoch, and the sequence that comes next, of each producer in each group.
+    /// Epoch and next sequence of each producer in each group.
     next: BTreeMap<(GroupId, i64), (i16, i32)>,
 }
 

@@ -1,4 +1,4 @@
-//! A setting that was acknowledged is there in the end, whatever else was changed at the same time.
+//! An acknowledged setting is present in the end, even if other settings were changed at the same time.
 
 use std::collections::BTreeMap;
 
@@ -49,7 +49,7 @@ impl Check for SettingsAreKept {
         let Some((at, values)) = last else {
             return Ok(());
         };
-        // A topic that was made again under its name has the settings of a new one.
+        // A topic that was created again under its name has the settings of a new one.
         set.retain(|(topic, _), _| created.get(topic) == Some(&1));
         for ((topic, setting), value) in set {
             match values.get(&(topic, setting)) {

@@ -1,5 +1,5 @@
-//! A reader with a filter gets exactly the records that match: nothing else comes, and what it was led
-//! past without a record holds none that does.
+//! A reader with a filter receives exactly the records that match: it receives no other, and the offsets that
+//! it passed hold no match.
 
 use std::collections::BTreeMap;
 
@@ -68,7 +68,7 @@ fn judge(sieving: Sieving, seen: &Seen<'_>) -> Result<(), String> {
     let held = log.into_iter().flat_map(|log| &log.records);
     let held = held.map(|found| (found.offset, found.key));
     for (offset, key) in acknowledged.chain(held) {
-        // In order, and none overlaps another.
+        // In order and without overlap.
         let nearest = passed.partition_point(|(_, to)| *to <= offset);
         let over = passed.get(nearest).is_some_and(|(from, _)| *from <= offset);
         if over && sieving.wants(key) {

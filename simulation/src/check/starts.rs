@@ -13,17 +13,17 @@ use crate::look::truth::Committed;
 #[derive(Debug, Default)]
 pub struct Starts {
     replay: Replay,
-    /// Groups that begin at the end, and the number of partitions the topic may have had then. None for a
-    /// group without a first member.
+    /// Groups that begin at the end, with the number of partitions that the topic may have had then. None for
+    /// a group that has not had a member yet.
     at_the_end: BTreeMap<String, Option<u32>>,
-    /// The most partitions that any caller has asked for so far.
+    /// The largest number of partitions that a client has asked for so far.
     asked_for: u32,
     /// The first position of each group that was accepted in a partition.
     first: BTreeMap<(String, Place), u64>,
 }
 
 impl Starts {
-    /// Takes in what happened, and then what was committed.
+    /// Takes in events, and then committed entries.
     pub fn learn<'a>(
         &mut self,
         news: impl IntoIterator<Item = &'a Event>,
@@ -71,13 +71,13 @@ impl Starts {
         }
     }
 
-    /// The first offset that the group must get of a partition. None if it begins at an end that it has not
-    /// committed yet.
+    /// The first offset that the group must receive of a partition. None if the group begins at an end that
+    /// it has not committed yet.
     pub fn of(&self, group: u32, place: Place) -> Option<u64> {
         self.of_named(&group_name(group), place)
     }
 
-    /// The same of a group by its name.
+    /// The same for a group by its name.
     pub fn of_named(&self, group: &str, place: Place) -> Option<u64> {
         let Some(met) = self.at_the_end.get(group) else {
             return Some(0);

@@ -1,6 +1,6 @@
-//! A topic is there from when its creation was acknowledged until its deletion is asked for, and
-//! never after its deletion was acknowledged; judged by the list that is asked for last, when the
-//! cluster is whole and nothing is under way: a node that lags may answer with an older one.
+//! A topic exists from the acknowledgement of its creation until its deletion is requested, and never after
+//! the deletion was acknowledged. The check judges the last list, taken when the cluster has recovered and no
+//! call is under way: a node that lags may answer with an older list.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,7 @@ use crate::history::{Answer, Call, Event};
 #[derive(Debug)]
 pub struct TopicsAreKept;
 
-/// What clients know of a topic.
+/// The clients' knowledge of a topic.
 #[derive(Debug, Default)]
 struct Known {
     asked_for: bool,

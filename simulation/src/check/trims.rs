@@ -1,7 +1,7 @@
-//! Trims only by policy: each trim in a log ends at the end of a segment, and what lies before it
-//! was too old or too much by settings the topic has, or had, or may have had.
+//! Trims follow the retention policy. Each trim in a log ends at the end of a segment. Settings that the
+//! topic has, had, or may have had allow the trim, by age or by size.
 //!
-//! Age is counted as leaders count it: by the times they write into the log.
+//! Leaders determine the age by the times that they write into the log, and so does the check.
 
 use std::collections::BTreeMap;
 
@@ -17,12 +17,12 @@ use crate::look::truth::Committed;
 /// The check.
 #[derive(Debug, Default)]
 pub struct TrimsByPolicy {
-    /// What was ever asked for, by topic.
+    /// All settings that clients requested, by topic.
     settings: BTreeMap<u32, Vec<TopicSettings>>,
     logs: BTreeMap<GroupId, Segments>,
 }
 
-/// One group's log, by its segments.
+/// Segments of one group's log.
 #[derive(Debug, Default)]
 struct Segments {
     bytes: u64,
@@ -34,7 +34,7 @@ struct Segments {
     /// True if refused batches count like others.
     counts_refused: bool,
     ends: Vec<End>,
-    /// Part of the log was never seen: bytes can't be counted from its beginning.
+    /// Part of the log was never seen: bytes cannot be counted from its beginning.
     partial: bool,
 }
 
@@ -124,7 +124,7 @@ impl Segments {
                 self.ends
             ));
         };
-        // Segments without a record go at once, once nothing before them is kept.
+        // Segments without a record go at once, when no segment before them is kept.
         if to_offset <= self.log_start {
             return Ok(());
         }

@@ -1,6 +1,6 @@
-//! A replica's durable vote never goes back: not to an earlier term, not to another candidate of the
-//! same term, not from won to open. A voter that forgets may vote twice. Whoever hears that a
-//! candidate has won a term may take that for its vote, since that term is decided.
+//! A replica's durable vote never goes back: not to an earlier term, not to another candidate of the same
+//! term, not from won to open. A voter that forgets may vote twice. A replica that learns of a won term may
+//! take over that winner as its vote, since the term is decided.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use crate::look::Image;
 /// The check.
 #[derive(Debug, Default)]
 pub struct VotesAreKept {
-    /// The last vote seen of each replica, and how much its disk had lost by then.
+    /// Last vote of each replica, with the losses of its disk at that time.
     votes: BTreeMap<ReplicaId, (CastVote, u64)>,
 }
 

@@ -1,5 +1,4 @@
-//! The high watermark and the log start never go back within one replica's life: until its disk
-//! lost something that was not synced.
+//! A replica's high watermark and log start never go back, until its disk loses unsynced data.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +10,7 @@ use crate::look::Image;
 /// The check.
 #[derive(Debug, Default)]
 pub struct WatermarkNeverGoesBack {
-    /// High watermark, log start, applied index, and how often the disk had gone back by then.
+    /// High watermark, log start, applied index, and the number of the disk's setbacks at that time.
     last: BTreeMap<ReplicaId, ([u64; 3], u64)>,
 }
 

@@ -1,5 +1,5 @@
-// Files in memory that forget what was not synced: RocksDB's own memory file system under its own
-// fault injection, for one database each. The other side of files.rs.
+// Files in memory that lose their unsynced data: RocksDB's own memory file system under its own
+// fault injection, for one database each. The C++ side of files.rs.
 
 #include <algorithm>
 #include <cstring>
@@ -13,7 +13,7 @@
 
 using namespace ROCKSDB_NAMESPACE;
 
-// As RocksDB's C interface defines it (db/c.cc), which keeps it to itself.
+// As in RocksDB's C interface (db/c.cc), which does not export it.
 struct rocksdb_env_t {
   Env* rep;
   bool is_default;
@@ -23,10 +23,10 @@ namespace {
 
 const std::string kDirectory = "/db/";
 const IOOptions kOptions;
-// What an unsynced tail may hold at most; a memtable is far smaller.
+// Maximum size of an unsynced tail; a memtable is far smaller.
 constexpr size_t kMostUnsynced = 256 << 20;
 
-// The time of day would get into tables.
+// A fixed clock: RocksDB would write the time of day into tables.
 class StandingClock : public SystemClockWrapper {
  public:
   StandingClock() : SystemClockWrapper(SystemClock::Default()) {}
@@ -50,7 +50,7 @@ struct ropewalk_files {
 
   ropewalk_files() { all->SetInjectUnsyncedDataLoss(true); }
 
-  // Sorted, and without the lock, which dies with its process.
+  // Sorted names, without the lock file, which ends with its process.
   std::vector<std::string> Names() const {
     std::vector<std::string> names;
     synced->GetChildren(kDirectory, kOptions, &names, nullptr).PermitUncheckedError();
@@ -83,13 +83,13 @@ ropewalk_files* ropewalk_files_new() { return new ropewalk_files; }
 
 void ropewalk_files_free(ropewalk_files* files) { delete files; }
 
-// An environment that keeps the files alive for itself; rocksdb_env_destroy frees it.
+// An environment that keeps its files alive; rocksdb_env_destroy frees it.
 rocksdb_env_t* ropewalk_files_env(const ropewalk_files* files) {
   return new rocksdb_env_t{
       new CompositeEnvWrapper(Env::Default(), files->all, files->clock), false};
 }
 
-// How many bytes of write-ahead logs are written and not synced.
+// Bytes of write-ahead logs that are written but not synced.
 uint64_t ropewalk_files_unsynced(const ropewalk_files* files) {
   uint64_t bytes = 0;
   for (const auto& name : files->Names()) {
@@ -98,14 +98,14 @@ uint64_t ropewalk_files_unsynced(const ropewalk_files* files) {
   return bytes;
 }
 
-// Deletes what a power loss takes whose file is synced and its name in the directory is not.
+// Deletes files whose directory entry is not synced, as a power loss does even if their data is synced.
 void ropewalk_files_forget_names(ropewalk_files* files) {
   files->all->SetFilesystemActive(true);
   files->all->DeleteFilesCreatedAfterLastDirSync(kOptions, nullptr).PermitUncheckedError();
 }
 
-// What is left when the power goes and so many unsynced bytes of write-ahead logs had got to the
-// disk; or, if only the process ends, everything.
+// The files after a power loss, if `kept` unsynced bytes of write-ahead logs had reached the disk. If
+// only the process ends, all data is kept.
 ropewalk_files* ropewalk_files_image(const ropewalk_files* files, bool power_lost, uint64_t kept) {
   auto* image = new ropewalk_files;
   for (const auto& name : files->Names()) {
@@ -116,7 +116,7 @@ ropewalk_files* ropewalk_files_image(const ropewalk_files* files, bool power_los
       std::string tail = files->Unsynced(name);
       size_t part = std::min<uint64_t>(tail.size(), kept);
       data.append(tail, 0, part);
-      // Behind a hole nothing got there.
+      // No data after a hole has reached the disk.
       kept = part < tail.size() ? 0 : kept - part;
     }
     WriteStringToFile(image->synced.get(), data, kDirectory + name, true, kOptions)
@@ -125,14 +125,14 @@ ropewalk_files* ropewalk_files_image(const ropewalk_files* files, bool power_los
   return image;
 }
 
-// 0: the files are well, 1: whatever is done with them is an I/O error, 2: there is no space left.
+// 0: no fault, 1: every operation fails with an I/O error, 2: no space is left.
 void ropewalk_files_fail(ropewalk_files* files, int fault) {
   files->all->SetFilesystemActive(
       fault == 0, fault == 2 ? IOStatus::NoSpace("No space left on device")
                              : IOStatus::IOError("Input/output error"));
 }
 
-// Tells each file's name and the size of what is synced of it.
+// Calls `tell` with each file's name and synced size.
 void ropewalk_files_list(const ropewalk_files* files, void* to,
                          void (*tell)(void*, const char*, size_t, uint64_t)) {
   for (const auto& name : files->Names()) {
@@ -143,14 +143,14 @@ void ropewalk_files_list(const ropewalk_files* files, void* to,
   }
 }
 
-// How many bytes of a file are synced; -1 if it is not there.
+// Synced size of a file in bytes; -1 if it does not exist.
 int64_t ropewalk_files_size(const ropewalk_files* files, const char* name) {
   uint64_t size = 0;
   bool found = files->synced->GetFileSize(kDirectory + name, kOptions, &size, nullptr).ok();
   return found ? static_cast<int64_t>(size) : -1;
 }
 
-// Copies what is synced of a file to `to`, up to `size` bytes, and says how many those are.
+// Copies up to `size` bytes of a file's synced data to `to`. Returns their number.
 size_t ropewalk_files_read(const ropewalk_files* files, const char* name, char* to, size_t size) {
   std::string data = files->Synced(name);
   size = std::min(size, data.size());
@@ -158,7 +158,7 @@ size_t ropewalk_files_read(const ropewalk_files* files, const char* name, char* 
   return size;
 }
 
-// Turns the bits of `mask` in one byte of what is synced, under the eyes of whoever has it open.
+// Flips the bits of `mask` in one byte of a file's synced data, even while the file is open.
 bool ropewalk_files_flip(ropewalk_files* files, const char* name, uint64_t at, uint8_t mask) {
   std::string data = files->Synced(name);
   if (at >= data.size()) return false;

@@ -1,7 +1,7 @@
-//! Files in memory that forget what was not synced: RocksDB's memory file system under its own
-//! fault injection, through the few functions of `files.cc`.
+//! Files in memory that lose their unsynced data: RocksDB's memory file system under its own fault injection,
+//! through the few functions of `files.cc`.
 //!
-//! The one file of the workspace with `unsafe` in it: nothing but the calls may come in.
+//! **Nothing but the calls may enter this file**, since it contains `unsafe`.
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
@@ -13,7 +13,7 @@ use ropewalk_raft_store::disk::rocks::Env;
 
 use super::DiskFault;
 
-/// The other side's object.
+/// Object of the C++ side.
 #[repr(C)]
 struct Raw {
     _opaque: [u8; 0],
@@ -46,9 +46,9 @@ pub(super) struct Files {
     raw: NonNull<Raw>,
 }
 
-// SAFETY: the object behind the pointer is owned by this one alone and bound to no thread.
+// SAFETY: only this value owns the object behind the pointer, which is bound to no thread.
 unsafe impl Send for Files {}
-// SAFETY: the file systems behind it lock whatever they share, and its own fields never change.
+// SAFETY: the file systems behind it lock all that they share, and its own fields never change.
 unsafe impl Sync for Files {}
 
 impl fmt::Debug for Files {
@@ -58,9 +58,9 @@ impl fmt::Debug for Files {
 }
 
 impl Files {
-    /// No files.
+    /// An empty file system.
     pub fn new() -> Files {
-        // SAFETY: it takes nothing, and what it gives is owned by nobody else.
+        // SAFETY: the function takes nothing, and nobody else owns its result.
         Files::own(unsafe { ropewalk_files_new() })
     }
 
@@ -69,43 +69,43 @@ impl Files {
         Files { raw }
     }
 
-    /// What RocksDB needs to keep a database in them. It may outlive them.
+    /// RocksDB environment that keeps a database in these files. It may outlive them.
     pub fn env(&self) -> Env {
-        // SAFETY: the pointer is to a live object; the environment given is owned by nobody else
-        // and keeps what it uses alive, and `Env` frees it as RocksDB wants it freed.
+        // SAFETY: the pointer is to a live object. Nobody else owns the returned environment, it keeps alive
+        // what it uses, and `Env` frees it as RocksDB requires.
         unsafe { Env::from_raw(ropewalk_files_env(self.raw.as_ptr())) }
     }
 
-    /// How many bytes of write-ahead logs are written and not synced.
+    /// Bytes of write-ahead logs that are written but not synced.
     pub fn unsynced_bytes(&self) -> u64 {
         // SAFETY: the pointer is to a live object.
         unsafe { ropewalk_files_unsynced(self.raw.as_ptr()) }
     }
 
-    /// A copy of all that was written.
+    /// A copy of all written data.
     pub fn after_crash(&self) -> Files {
-        // SAFETY: the pointer is to a live object, and what it gives is owned by nobody else.
+        // SAFETY: the pointer is to a live object, and nobody else owns the result.
         Files::own(unsafe { ropewalk_files_image(self.raw.as_ptr(), false, 0) })
     }
 
-    /// A copy of what was synced.
+    /// A copy of all synced data.
     pub fn synced(&self) -> Files {
-        // SAFETY: the pointer is to a live object, and what it gives is owned by nobody else.
+        // SAFETY: the pointer is to a live object, and nobody else owns the result.
         Files::own(unsafe { ropewalk_files_image(self.raw.as_ptr(), true, 0) })
     }
 
-    /// A copy of what was synced, and of `kept_bytes` of what was then written to logs. These files
-    /// must not be used any more: if nothing is kept, new names are forgotten in them, too.
+    /// A copy of all synced data, and of `kept_bytes` of the bytes written to logs after it. The original
+    /// files must not be used afterwards: if nothing is kept, they lose their new names, too.
     pub fn after_power_loss(&self, kept_bytes: u64) -> Files {
         if kept_bytes == 0 {
             // SAFETY: the pointer is to a live object.
             unsafe { ropewalk_files_forget_names(self.raw.as_ptr()) };
         }
-        // SAFETY: the pointer is to a live object, and what it gives is owned by nobody else.
+        // SAFETY: the pointer is to a live object, and nobody else owns the result.
         Files::own(unsafe { ropewalk_files_image(self.raw.as_ptr(), true, kept_bytes) })
     }
 
-    /// Makes them fail or not.
+    /// Sets or clears a fault of the files.
     pub fn set_fault(&self, fault: DiskFault) {
         let fault = match fault {
             DiskFault::Io => 1,
@@ -116,11 +116,11 @@ impl Files {
         unsafe { ropewalk_files_fail(self.raw.as_ptr(), fault) };
     }
 
-    /// Names, in order, and bytes that are synced.
+    /// Names, in order, with their synced sizes in bytes.
     pub fn list(&self) -> Vec<(String, u64)> {
         extern "C" fn tell(to: *mut c_void, name: *const c_char, length: usize, size: u64) {
-            // SAFETY: `to` is the vector below, which nobody else looks at meanwhile; the name is
-            // so many bytes long and lives until this returns.
+            // SAFETY: `to` is the vector below, which nobody else uses meanwhile. The name has `length` bytes
+            // and lives until this returns.
             let (list, name) = unsafe {
                 (
                     &mut *to.cast::<Vec<(String, u64)>>(),
@@ -130,13 +130,13 @@ impl Files {
             list.push((String::from_utf8_lossy(name).into_owned(), size));
         }
         let mut list: Vec<(String, u64)> = Vec::new();
-        // SAFETY: the pointer is to a live object; `tell` is called only before this returns, with
-        // the vector it expects.
+        // SAFETY: the pointer is to a live object. `tell` is called only before this returns, with the vector
+        // it expects.
         unsafe { ropewalk_files_list(self.raw.as_ptr(), (&raw mut list).cast(), tell) };
         list
     }
 
-    /// How many bytes of a file are synced, if it is there.
+    /// Synced size of a file in bytes, if the file exists.
     pub fn size(&self, name: &str) -> Option<u64> {
         let name = c_name(name);
         // SAFETY: the pointers are to a live object and a name that ends in 0.
@@ -144,7 +144,7 @@ impl Files {
         u64::try_from(size).ok()
     }
 
-    /// What is synced of a file of `size` bytes.
+    /// Synced content of a file of `size` bytes.
     pub fn read(&self, name: &str, size: u64) -> Vec<u8> {
         let mut data = vec![0; usize::try_from(size).unwrap_or(0)];
         let name = c_name(name);
@@ -155,14 +155,14 @@ impl Files {
         data
     }
 
-    /// Turns the bits of `mask` in one synced byte.
+    /// Flips the bits of `mask` in one synced byte.
     pub fn flip(&self, name: &str, at: u64, mask: u8) -> bool {
         let name = c_name(name);
         // SAFETY: the pointers are to a live object and a name that ends in 0.
         unsafe { ropewalk_files_flip(self.raw.as_ptr(), name.as_ptr(), at, mask) }
     }
 
-    /// Cuts what is synced of a file to `size` bytes.
+    /// Cuts the synced content of a file to `size` bytes.
     pub fn truncate(&self, name: &str, size: u64) -> bool {
         let name = c_name(name);
         // SAFETY: the pointers are to a live object and a name that ends in 0.
@@ -172,12 +172,12 @@ impl Files {
 
 impl Drop for Files {
     fn drop(&mut self) {
-        // SAFETY: the pointer is to a live object, which nobody uses after this.
+        // SAFETY: the pointer is to a live object, and nobody uses it after this.
         unsafe { ropewalk_files_free(self.raw.as_ptr()) }
     }
 }
 
-/// A name for the other side; one with a 0 in it is none.
+/// A name for the C++ side; a name that contains a 0 byte becomes empty.
 fn c_name(name: &str) -> CString {
     CString::new(name).unwrap_or_else(|_| CStr::to_owned(c""))
 }

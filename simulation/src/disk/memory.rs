@@ -15,14 +15,14 @@ use super::{DiskFault, Setbacks, SimDisk};
 /// The storage of one host, as a map.
 #[derive(Debug, Default)]
 pub struct MemoryMachine {
-    /// What the present process writes to, or the next one opens.
+    /// The disk that the present process writes to, or the next one opens.
     disk: Mutex<Arc<MemoryDisk>>,
     fault: Fault,
     setbacks: Mutex<Setbacks>,
 }
 
 impl MemoryMachine {
-    /// Puts what the next process is to find in the place of what the last one wrote to.
+    /// Replaces the present disk with the one that the next process finds.
     fn replace(&self, next: impl FnOnce(&MemoryDisk) -> MemoryDisk) -> Arc<MemoryDisk> {
         let mut disk = self.disk.lock();
         *disk = Arc::new(next(&disk));

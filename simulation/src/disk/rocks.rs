@@ -20,15 +20,15 @@ use super::files::Files;
 use super::seam::{Fault, Seam, repeatable};
 use super::{DiskFault, Setbacks, SimDisk};
 
-/// Where the files are, in their own file system.
+/// Directory of the files, in their own file system.
 const DIRECTORY: &str = "/db";
-/// What RocksDB has in each of its directories, from its creation on.
+/// File that RocksDB keeps in each of its directories from their creation on.
 const DATABASE_FILE: &str = "CURRENT";
 
-/// A mark is written to the disk in sectors, each of them whole or not at all.
+/// Size of a sector: a mark is written in sectors, each of them whole or not at all.
 const SECTOR_BYTES: usize = 512;
 
-/// More than is ever written to a disk that is only looked at.
+/// More than is ever written to a disk that is opened only to look at it.
 const NEVER_FLUSH_BYTES: usize = 1 << 30;
 
 /// Small, so that a run of a minute sees flushes, compactions and blob files.
@@ -49,13 +49,13 @@ pub struct RocksMachine {
     setbacks: Mutex<Setbacks>,
 }
 
-/// What the present process writes to, or the next one opens.
+/// The storage that the present process writes to, or the next one opens.
 #[derive(Debug, Default)]
 struct Stored {
     files: Arc<Files>,
     mark: Arc<Mutex<Mark>>,
     opened: bool,
-    /// What the present process has open.
+    /// The database that the present process has open.
     database: Weak<RocksDisk>,
 }
 
@@ -64,12 +64,12 @@ struct Stored {
 struct Mark {
     written: Vec<u8>,
     synced: Vec<u8>,
-    /// Whether what was written last is there still.
+    /// True if the content written last is still there.
     is_exact: bool,
 }
 
 impl RocksMachine {
-    /// An empty disk; when it flushes is drawn from `seed`.
+    /// An empty disk. The moments of its flushes are drawn from `seed`.
     pub fn new(seed: u64) -> RocksMachine {
         RocksMachine {
             stored: Mutex::default(),
@@ -87,7 +87,7 @@ impl Default for Files {
 }
 
 impl Stored {
-    /// As the end of a process leaves it.
+    /// Storage as the end of a process leaves it.
     fn after_crash(&self) -> Stored {
         Stored {
             files: Arc::new(self.files.after_crash()),
@@ -102,11 +102,11 @@ impl Stored {
         RocksDisk::open_inline(Path::new(DIRECTORY), OPTIONS, inline).map_err(repeatable)
     }
 
-    /// To read it and no more, which is much cheaper.
+    /// Opens it only for reading, which is much cheaper.
     fn open_to_look(&self) -> Result<RocksDisk, DiskError> {
         let inline = self.inline(NEVER_FLUSH_BYTES);
         match inline.is_new {
-            // There must be one to look at.
+            // A disk that is only looked at must exist.
             true => RocksDisk::open_inline(Path::new(DIRECTORY), OPTIONS, inline),
             false => RocksDisk::open_to_look(Path::new(DIRECTORY), OPTIONS, inline),
         }
@@ -123,7 +123,7 @@ impl Stored {
         }
     }
 
-    /// What a power loss leaves that takes all it can.
+    /// Storage after a power loss that takes all it can.
     fn survivor(&self) -> Stored {
         let synced = self.mark.lock().synced.clone();
         let mark = Mark {
@@ -141,7 +141,7 @@ impl Stored {
 
     fn after_power_loss(&self, random: &mut SmallRng) -> Stored {
         let unsynced = self.files.unsynced_bytes();
-        // Often nothing had got to the disk, or everything.
+        // Often none or all of the data has reached the disk.
         let kept = match random.random_range(0..4) {
             0 => 0,
             1 => unsynced,
@@ -176,7 +176,7 @@ impl SimDisk for RocksMachine {
     fn power_loss(&self, random: &mut SmallRng) {
         self.setbacks.lock().power_losses += 1;
         let mut stored = self.stored.lock();
-        // What the process has still to write must not get there.
+        // Later writes of the process must not reach the disk.
         stored.files.set_fault(DiskFault::Io);
         *stored = stored.after_power_loss(random);
     }
@@ -216,7 +216,7 @@ impl SimDisk for RocksMachine {
         Some(Arc::new(disk))
     }
 
-    /// Files are only ever written to at their ends, but for those that are damaged.
+    /// Files are only ever appended to, except those that are damaged.
     fn version(&self) -> Option<u64> {
         let stored = self.stored.lock();
         let live = stored.database.upgrade();
@@ -256,10 +256,10 @@ impl SimDisk for RocksMachine {
         let silently = FILE_KINDS
             .iter()
             .any(|kind| kind.ends_silently && kind.holds(name));
-        // What is cut under a process that writes on to it would begin anew at another place.
+        // A process that still writes to a file cut under it would continue at another place.
         if random.random_ratio(1, 8) && !(silently && stored.opened) {
-            // The mark gets to the disk by itself now and then: if it never did, a power loss would
-            // take all that tells of what is cut here.
+            // The mark reaches the disk by itself now and then. If it never did, a power loss would remove
+            // all evidence of the cut.
             stored.mark.lock().write_back();
             let done = stored.files.truncate(name, at);
             return done.then(|| format!("{name}: cut from {size} to {at} bytes"));
@@ -285,8 +285,8 @@ impl SimDisk for RocksMachine {
     }
 }
 
-/// Whether RocksDB writes ids into a file of this name that it draws at random for each of its
-/// lives: what is in tables is told by their size, and by the logs it came from.
+/// True if RocksDB writes ids into a file of this name that it draws at random for each of its lives. The
+/// content of tables shows in their size, and in the logs they came from.
 fn holds_ids(name: &str) -> bool {
     name.ends_with(".sst") || name.starts_with("MANIFEST") || name == "IDENTITY"
 }
@@ -295,7 +295,7 @@ fn holds_ids(name: &str) -> bool {
 struct FileKind {
     begins: &'static str,
     ends: &'static str,
-    /// Whether it looks whole with its end missing: the mark tells then, if that was not lost.
+    /// True if the file looks whole without its end. The mark then reveals the cut, unless it was lost.
     ends_silently: bool,
 }
 
@@ -333,7 +333,7 @@ impl Mark {
         self.synced = self.written.clone();
     }
 
-    /// Of what was not synced, each sector may have got to the disk or not.
+    /// Each sector of the unsynced data may have reached the disk or not.
     fn after_power_loss(&self, random: &mut SmallRng) -> Mark {
         let mut synced = self.synced.clone();
         synced.resize(self.written.len(), 0);
@@ -371,7 +371,7 @@ impl DatabaseFiles for SharedFiles {
     }
 
     fn sync(&self, _: &str) -> io::Result<()> {
-        // What can be read here is what is synced.
+        // All that can be read here is synced.
         Ok(())
     }
 }

@@ -1,5 +1,4 @@
-//! The disk as a simulated process sees it: the one that was opened, with the faults that are the
-//! same for every kind.
+//! The disk as a simulated process sees it: the opened disk, with the faults that all kinds have in common.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -13,13 +12,13 @@ use ropewalk_raft_store::{Disk, DiskError};
 
 use super::DiskFault;
 
-/// What a disk says it has free while space is no part of the story.
+/// Free space that a disk reports while no fault limits it.
 const FREE_BYTES: u64 = 1 << 40;
 
 /// Digits of a number in the name of one of RocksDB's files.
 const FILE_NUMBER_DIGITS: usize = 6;
 
-/// The fault of a host's disk, shared with whoever opened it.
+/// Fault of a host's disk, shared with the process that opened it.
 pub(super) type Fault = Arc<Mutex<DiskFault>>;
 
 /// An opened disk.
@@ -30,7 +29,7 @@ pub(super) struct Seam {
 }
 
 impl Seam {
-    /// How long a sync takes now.
+    /// Present duration of a sync.
     fn sync_ms(&self) -> u64 {
         match *self.fault.lock() {
             DiskFault::SlowMs(ms) => ms,
@@ -65,7 +64,7 @@ impl Disk for Seam {
             let done = self.disk.commit(batch, sync);
             return Box::pin(async move { done.await.map_err(repeatable) });
         }
-        // Written now, in the order of the calls; synced when the time is up.
+        // Written now, in the order of the calls; synced when the time is over.
         let written = self.disk.commit(batch, false);
         Box::pin(async move {
             written.await.map_err(repeatable)?;
@@ -83,8 +82,8 @@ impl Disk for Seam {
     }
 }
 
-/// An error with the same words in each run of a seed: RocksDB mixes its checksums with numbers that
-/// it draws at random, and tells them.
+/// An error with the same words in each run of a seed: RocksDB mixes its checksums with random numbers and
+/// prints them.
 pub(super) fn repeatable(error: DiskError) -> DiskError {
     match error {
         DiskError::Damaged(text) => DiskError::Damaged(without_checksums(&text)),
@@ -97,7 +96,7 @@ fn without_checksums(text: &str) -> String {
     let mut kept = String::with_capacity(text.len());
     for part in parts {
         let number = part.trim_end_matches(|one: char| !one.is_ascii_digit());
-        // Shorter ones are positions and the names of files.
+        // Shorter numbers are positions and names of files.
         if number.len() > FILE_NUMBER_DIGITS {
             kept.push('#');
             kept.push_str(&part[number.len()..]);

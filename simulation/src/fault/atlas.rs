@@ -1,22 +1,22 @@
-//! Which copies may be lost at a time, so that every run stays recoverable in principle and "not
-//! recovered" is always a mistake of the cluster's.
+//! Copies that may be lost at a time. Every run stays recoverable in principle, so that "not recovered" is
+//! always a bug of the cluster.
 //!
-//! A wipe, and damage, fall on one node alone, when everything has three replicas, the metadata too,
-//! and all of them are in sync. After a wipe the next may fall once the node has come back as another and all is in
-//! sync again. Damage may lie where nobody looks, so after it only the same node may be hurt, until
-//! it is wiped. What may not fall is put off. Crashes and power losses may hit all.
+//! A wipe or damage hits one node alone. It requires that every partition and the metadata have three
+//! replicas, all of them in sync. After a wipe the next loss may occur once the node is back under another id
+//! and everything is in sync again. Damage may stay unread, so after it only the same node may be hurt, until
+//! it is wiped. A fault that may not occur yet is postponed. Crashes and power losses may hit all nodes.
 
 use std::time::Duration;
 
 use super::operator::Survey;
 use crate::cluster::Cluster;
 
-/// How old a look may be that is acted on.
+/// Maximum age of the survey that a decision relies on.
 const FRESH: Duration = Duration::from_secs(3);
-/// Fewer replicas of anything, and no copy may be lost.
+/// Fewest replicas with which a copy may be lost.
 pub(super) const REPLICAS: usize = 3;
 
-/// What is hurt.
+/// The node that is hurt, if one is.
 #[derive(Debug, Default)]
 pub(super) struct Atlas {
     hurt: Option<Hurt>,
@@ -25,12 +25,12 @@ pub(super) struct Atlas {
 #[derive(Debug)]
 struct Hurt {
     node: usize,
-    /// The id of the node that lost everything, and when it did; none while it is only damaged.
+    /// Id of the node that lost everything, and the time of the loss; none while it is only damaged.
     wiped: Option<(u64, Duration)>,
 }
 
 impl Atlas {
-    /// Whether a copy on this node may be lost now.
+    /// True if a copy on this node may be lost now.
     pub fn may_lose(&self, cluster: &Cluster, survey: &Survey, now: Duration, node: usize) -> bool {
         if survey.node(cluster, node).is_none() {
             return false;
@@ -46,12 +46,12 @@ impl Atlas {
         }
     }
 
-    /// Something on this node is damaged.
+    /// Records that something on this node is damaged.
     pub fn damaged(&mut self, node: usize) {
         self.hurt = Some(Hurt { node, wiped: None });
     }
 
-    /// This node holds nothing any more.
+    /// Records that this node lost everything.
     pub fn wiped(&mut self, cluster: &Cluster, survey: &Survey, now: Duration, node: usize) {
         let id = survey.node(cluster, node).map_or(0, |seen| seen.id);
         self.hurt = Some(Hurt {
@@ -77,7 +77,7 @@ impl Atlas {
         }
     }
 
-    /// Looks whether what was lost is made good.
+    /// Clears the loss once it has been made good.
     pub fn update(&mut self, cluster: &Cluster, survey: &Survey) {
         let Some(hurt) = &self.hurt else {
             return;

@@ -1,28 +1,28 @@
-//! What goes wrong with wall clocks.
+//! Faults of wall clocks.
 
 use rand::Rng;
 use rand::rngs::SmallRng;
 use serde::{Deserialize, Serialize};
 
 const HOUR_MS: i64 = 3_600_000;
-/// Beyond every limit of time that there is: how long producers, groups and records are kept.
+/// Beyond every time limit: the retention of producers, groups and records.
 const LONGEST_STEP_MS: i64 = 100 * 24 * HOUR_MS;
 
 /// A fault of a wall clock. Nodes are counted from 0.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Clocks {
-    /// It is set wrong, and later right again: a step each time.
+    /// The clock is set wrong, and later right again: a step each time.
     Step {
-        /// Whose.
+        /// The node.
         node: usize,
-        /// By how much, in ms.
+        /// The error, in ms.
         skew_ms: i64,
     },
-    /// It goes too fast or too slowly, or backwards.
+    /// The clock runs too fast, too slowly, or backwards.
     Drift {
-        /// Whose.
+        /// The node.
         node: usize,
-        /// What it gains in a million ms, in ms.
+        /// Gain in a million ms, in ms.
         ppm: i64,
     },
 }
@@ -34,7 +34,7 @@ impl Clocks {
     /// Draws a fault of a kind; none if the kind is not of this family.
     pub fn draw(kind: &str, random: &mut SmallRng, nodes: usize) -> Option<Clocks> {
         let node = random.random_range(0..nodes);
-        // Steps of all sizes, down to those that nobody notices.
+        // Steps of all sizes, down to ones that no node notices.
         let size = [50, 5_000, HOUR_MS, LONGEST_STEP_MS][random.random_range(0..4)];
         let step = random.random_range(1..=size);
         Some(match kind {
@@ -63,7 +63,7 @@ impl Clocks {
         }
     }
 
-    /// Whose clock it is.
+    /// The node whose clock it is.
     pub fn node(&self) -> usize {
         match self {
             Clocks::Step { node, .. } | Clocks::Drift { node, .. } => *node,

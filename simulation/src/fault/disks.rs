@@ -1,4 +1,4 @@
-//! What goes wrong with disks.
+//! Faults of disks.
 
 use rand::Rng;
 use rand::rngs::SmallRng;
@@ -11,36 +11,36 @@ use crate::disk::DiskFault;
 pub enum Disks {
     /// I/O errors, for a while.
     Io {
-        /// Whose.
+        /// The node.
         node: usize,
     },
     /// No space, for a while.
     Full {
-        /// Whose.
+        /// The node.
         node: usize,
     },
     /// Hardly any space, for a while.
     LowSpace {
-        /// Whose.
+        /// The node.
         node: usize,
     },
-    /// Syncs take long, for a while.
+    /// Syncs are slow, for a while.
     Slow {
-        /// Whose.
+        /// The node.
         node: usize,
-        /// How long, in ms.
+        /// Duration of a sync, in ms.
         sync_ms: u64,
     },
-    /// A bit is flipped, or something cut short, for ever.
+    /// A bit is flipped or a file is cut short, permanently.
     Damage {
-        /// Whose.
+        /// The node.
         node: usize,
-        /// Whether the process ends with it, and another finds the damage.
+        /// True if the process ends with it, so that its successor finds the damage.
         crash: bool,
     },
     /// The disk is exchanged for an empty one.
     Wipe {
-        /// Whose.
+        /// The node.
         node: usize,
     },
 }
@@ -88,7 +88,7 @@ impl Disks {
         }
     }
 
-    /// Whose disk it is.
+    /// The node whose disk it is.
     pub fn node(&self) -> usize {
         match self {
             Disks::Io { node }
@@ -100,7 +100,7 @@ impl Disks {
         }
     }
 
-    /// What is wrong while it lasts.
+    /// The disk's fault while this lasts.
     pub fn lasting(&self) -> DiskFault {
         match self {
             Disks::Io { .. } => DiskFault::Io,
@@ -111,7 +111,7 @@ impl Disks {
         }
     }
 
-    /// Whether a copy of what the node held is lost by it.
+    /// True if the node loses a copy of its data.
     pub fn loses(&self) -> bool {
         matches!(self, Disks::Damage { .. } | Disks::Wipe { .. })
     }

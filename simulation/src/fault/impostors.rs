@@ -1,5 +1,5 @@
-//! Begin and end of faults of identities, and the check of the cluster's answer: a node that was not wiped,
-//! damaged, or told to leave keeps its place, and of two processes on one directory one ends.
+//! Begin and end of faults of identities, and the check of the cluster's answer. A node that was not wiped,
+//! damaged, or told to leave keeps its place. Of two processes on one directory, one ends.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -11,13 +11,13 @@ use super::strike::Scene;
 use super::{Fault, Identities, Operations, What};
 use crate::cluster::Cluster;
 
-/// Bound of the time in which a copy must find out that it is one.
+/// Time within which a copy must find out that it is one.
 pub(super) const COPY_ENDS_WITHIN: Duration = Duration::from_secs(5);
 
 /// Record of what happened to the nodes' identities.
 #[derive(Debug, Default)]
 pub(super) struct Impostors {
-    /// Nodes whose place was rightly given to another at some time, or may have been.
+    /// Nodes whose place was rightly given to another node at some time, or may have been.
     let_go: BTreeSet<usize>,
     /// Number of guests so far.
     guests: usize,
@@ -40,7 +40,7 @@ impl Impostors {
         };
     }
 
-    /// Checks if the cluster knows of the last moves and the last swap.
+    /// Checks if the cluster knows the addresses after the last moves and the last swap.
     pub fn update(&mut self, cluster: &Cluster, survey: &Survey) {
         self.moving
             .retain(|node| !survey.nodes.contains_key(&cluster.address_of(*node)));
@@ -52,11 +52,11 @@ impl Impostors {
             .take_if(|former| former.iter().copied().all(knows));
     }
 
-    /// True if this must wait: it falls on a node's identity, and the nodes' places are not known yet.
+    /// True if this fault must wait: it affects a node's identity, and the nodes' places are not known yet.
     pub fn holds_up(&self, what: &What) -> bool {
         match what {
-            // A node that loses all while it moves comes back as a stranger at another address; the place of
-            // the old one is then free only after `node_lost_after_ms`, which is longer than a run waits.
+            // A node that loses all data while it moves comes back as a stranger at another address. The old
+            // node's place is then free only after `node_lost_after_ms`, which is longer than a run waits.
             What::Disks(_) if what.loses_copies() => {
                 self.swapping.is_some() || !self.moving.is_empty()
             }
@@ -80,12 +80,13 @@ impl Impostors {
 }
 
 impl Injector {
-    /// Description of a wrong the cluster did to a node's identity, if it did one.
+    /// Description of the cluster's first wrong answer, if there is one: it removed a live node, or let a
+    /// copy run on.
     pub fn wrong(&self) -> Option<&str> {
         self.impostors.wrong.as_deref()
     }
 
-    /// True if such a fault may fall now.
+    /// True if such a fault may start now.
     pub(super) fn may_impose(&self, cluster: &Cluster, now: Duration, what: &Identities) -> bool {
         match what {
             Identities::CopiedDirectory { node } => self.may_copy(cluster, now, *node),
@@ -108,7 +109,7 @@ impl Injector {
             && !self.lasting.iter().any(|one| hides_the_living(&one.what))
     }
 
-    /// True while a copy runs that this could hide the original from.
+    /// True while a copy runs, if this fault could hide the original from the cluster.
     pub(super) fn would_excuse_a_copy(&self, what: &What) -> bool {
         let is_copy = |one: &Lasting| {
             matches!(
@@ -119,8 +120,8 @@ impl Injector {
         hides_the_living(what) && self.lasting.iter().any(is_copy)
     }
 
-    /// True once no operation on a node by its id is under way, and no wiped node has yet to come back as
-    /// another.
+    /// True once no operation addresses a node by its id, and no wiped node has yet to come back under
+    /// another id.
     fn may_swap(&self, cluster: &Cluster, now: Duration) -> bool {
         let survey = self.operator.survey();
         let mut lasting = self.lasting.iter();
@@ -182,7 +183,8 @@ impl Injector {
         }
     }
 
-    /// Addresses belong to hosts here: two nodes swap theirs by starting on each other's data directory.
+    /// Swaps the addresses of two nodes. Addresses belong to hosts here, so each node starts on the other's
+    /// data directory.
     fn swap(&mut self, scene: &mut Scene<'_, '_>, nodes: [usize; 2]) {
         let survey = self.operator.survey();
         let id = |node| survey.node(scene.cluster, node).map_or(0, |seen| seen.id);
@@ -193,7 +195,7 @@ impl Injector {
         let let_go = self.impostors.let_go.iter();
         self.impostors.let_go = let_go.map(|node| other_of(nodes, *node)).collect();
         for node in nodes {
-            // A disk that is slow or full stays where it is.
+            // A slow or full disk stays with its host.
             let fault = self.lasting_disk_fault(node);
             scene.machine(node).disk().set_fault(fault);
         }
@@ -208,7 +210,7 @@ impl Injector {
         format!("guest-{}", self.impostors.guests)
     }
 
-    /// Stops those that are up, all at once, and starts them again where they are now.
+    /// Stops the nodes that are up, all at once, and restarts them at their present addresses.
     fn relocate(&mut self, scene: &mut Scene<'_, '_>, nodes: &[usize], offset: u16) {
         let stopped = self.take_down(scene, nodes, false);
         for node in nodes {
@@ -222,8 +224,8 @@ impl Injector {
     }
 }
 
-/// True for what may keep the cluster from knowing that a node lives: it would rightly accept a copy of that
-/// node in its place.
+/// True for a fault that may keep the cluster from knowing that a node lives. The cluster would then rightly
+/// accept a copy in the node's place.
 fn hides_the_living(what: &What) -> bool {
     match what {
         What::Operations(operation) => matches!(operation, Operations::Decommission { .. }),

@@ -1,4 +1,4 @@
-//! Brings faults over a simulation, and takes them away again when their time is up.
+//! Starts faults in a simulation and ends them when their time is over.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -18,15 +18,15 @@ use crate::history::History;
 use crate::plan::Plan;
 use crate::process::Moment;
 
-/// How long a fault that may not fall yet is put off.
+/// Delay before a fault that may not start yet is tried again.
 const PUT_OFF: Duration = Duration::from_secs(1);
-/// A process that is down for no drawn time comes back within this.
+/// Downtime of a process for which the plan drew none.
 const DOWN_MS: std::ops::Range<u64> = 50..4_000;
 
-/// The faults of one run, those to come and those that last.
+/// The faults of one run: those to come and those that last.
 #[derive(Debug)]
 pub struct Injector {
-    /// Still to come, by when, and one after the other.
+    /// Faults to come, by time and then by sequence number.
     pub(super) coming: BTreeMap<(Duration, u64), Fault>,
     pub(super) lasting: Vec<Lasting>,
     /// Nodes that a fault took down and has not yet brought up again.
@@ -46,7 +46,7 @@ pub struct Injector {
     counts: BTreeMap<&'static str, u64>,
     drawn: BTreeMap<&'static str, u64>,
     put_off: BTreeMap<&'static str, u64>,
-    /// Those that were put off already, by their place among all.
+    /// Sequence numbers of faults that were postponed already.
     late: BTreeSet<u64>,
 }
 
@@ -91,22 +91,22 @@ impl Injector {
         injector
     }
 
-    /// How many faults of each kind took effect.
+    /// Faults of each kind that took effect.
     pub fn counts(&self) -> &BTreeMap<&'static str, u64> {
         &self.counts
     }
 
-    /// How many of each kind were drawn.
+    /// Faults of each kind that were drawn.
     pub fn drawn(&self) -> &BTreeMap<&'static str, u64> {
         &self.drawn
     }
 
-    /// How many of each kind were put off at least once, since the cluster might not have recovered.
+    /// Faults of each kind that were postponed at least once, since the cluster might not have recovered.
     pub fn put_off(&self) -> &BTreeMap<&'static str, u64> {
         &self.put_off
     }
 
-    /// Whether the next turn brings or takes something.
+    /// True if a fault starts or ends in the next turn.
     pub fn is_due(&mut self, now: Duration, cluster: &Cluster) -> bool {
         let survey = self.operator.survey();
         self.atlas.update(cluster, &survey);
@@ -117,7 +117,7 @@ impl Injector {
             || !self.fallen(cluster).is_empty()
     }
 
-    /// Whether the cluster could recover from it now.
+    /// True if the cluster could recover from this fault now.
     pub(super) fn may_fall(&self, cluster: &Cluster, now: Duration, what: &What) -> bool {
         if self.impostors.holds_up(what) || self.would_excuse_a_copy(what) {
             return false;
@@ -137,8 +137,8 @@ impl Injector {
         !disks.loses() || may()
     }
 
-    /// Brings and takes what is due. Call between two steps of the simulation, also once it is
-    /// calm, since what ended by itself is begun again, and what had left, too.
+    /// Starts and ends the faults that are due. Call it between two steps of the simulation. Call it in the
+    /// calm, too, since it also restarts nodes that have left the cluster.
     pub fn turn(&mut self, sim: &mut Sim<'_>, cluster: &mut Cluster) {
         let now = sim.elapsed();
         self.operator.begin(sim, cluster, self.seed);
@@ -171,7 +171,7 @@ impl Injector {
         }
     }
 
-    /// Takes away all that lasts; nothing more will come.
+    /// Ends all lasting faults and drops those to come.
     pub fn calm(&mut self, sim: &mut Sim<'_>, cluster: &mut Cluster) {
         let now = sim.elapsed();
         self.calm_since = Some(now);
@@ -189,7 +189,8 @@ impl Injector {
         }
     }
 
-    /// What is not yet as before the first fault, as far as it is for the injector to make it so.
+    /// Description of a state that the injector has yet to restore; none once all is as before the first
+    /// fault.
     pub fn unrest(&self, cluster: &Cluster) -> Option<String> {
         let survey = self.operator.survey();
         let looked = self.calm_since.is_some_and(|since| survey.at > since);
@@ -204,7 +205,7 @@ impl Injector {
         }
     }
 
-    /// One more fault to come.
+    /// Adds a fault to those to come.
     pub(super) fn expect(&mut self, fault: Fault) {
         let at = Duration::from_millis(fault.at_ms);
         self.coming.insert((at, self.next), fault);
@@ -222,7 +223,7 @@ impl Injector {
         self.coming.insert((now + PUT_OFF, place), fault);
     }
 
-    /// Does what follows from the operator's last look.
+    /// Acts on the operator's last survey.
     fn look(&mut self, scene: &mut Scene<'_, '_>) {
         let survey = self.operator.survey();
         self.atlas.update(scene.cluster, &survey);
@@ -242,7 +243,7 @@ impl Injector {
             let member = self.members.get(&number);
             if member.is_some_and(|id| survey.removed.contains(id)) && !self.down.contains(&number)
             {
-                // It has left, and whoever comes back there is another.
+                // The node has left; a process that starts there now is another node.
                 self.members.remove(&number);
                 self.impostors.removed(number);
                 scene.crash(number);
@@ -252,8 +253,9 @@ impl Injector {
         }
     }
 
-    /// Who was stopped by a trap, or ended since it was asked to: by which of what lasts, which
-    /// nodes - several may meet their moment in one step -, and whether they are to lose their power.
+    /// Lasting faults whose processes were stopped by a trap or ended on request. Each has its place among
+    /// those that last, its nodes (several may meet their moment in one step), and whether they lose their
+    /// power.
     fn fallen(&self, cluster: &Cluster) -> Vec<(usize, Vec<usize>, bool)> {
         let process = |node: usize| cluster.machine(cluster.name(node)).process();
         let lasting = self.lasting.iter().enumerate();
@@ -274,7 +276,7 @@ impl Injector {
         fallen.collect()
     }
 
-    /// Takes down those who fell.
+    /// Takes down the processes that a trap stopped or that ended on request.
     fn spring(&mut self, scene: &mut Scene<'_, '_>) -> bool {
         let fell = self.fallen(scene.cluster);
         let any = !fell.is_empty();
@@ -291,7 +293,7 @@ impl Injector {
         any
     }
 
-    /// Those of `nodes` that were up, and are down now.
+    /// Takes down those of `nodes` that are up, and returns them.
     pub(super) fn take_down(
         &mut self,
         scene: &mut Scene<'_, '_>,
@@ -324,7 +326,7 @@ impl Injector {
                     self.count(over.what.kind());
                 }
             }
-            // It was asked to end and did not in time, so it is ended.
+            // The process did not end in time on request, so it is killed.
             What::Processes(Processes::Stop { node, .. }) if down.is_empty() => {
                 down = self.take_down(scene, &[*node], false);
             }
@@ -374,7 +376,7 @@ impl Injector {
         machine.disk().set_fault(still);
     }
 
-    /// Fault of a node's disk now.
+    /// Present fault of a node's disk.
     pub(super) fn lasting_disk_fault(&self, node: usize) -> DiskFault {
         let mut faults = self.lasting.iter().filter_map(|one| match &one.what {
             What::Disks(disks) if disks.node() == node => Some(disks.lasting()),
@@ -392,7 +394,7 @@ impl Injector {
     }
 }
 
-/// Takes away what a fault set and nothing ran into.
+/// Removes the traps of a fault that did not spring.
 fn remove_traps(scene: &Scene<'_, '_>, what: &What) {
     if let What::Processes(Processes::At { nodes, .. }) = what {
         for node in nodes {
@@ -401,7 +403,7 @@ fn remove_traps(scene: &Scene<'_, '_>, what: &What) {
     }
 }
 
-/// Sets the trap of a fault.
+/// Sets the traps of a fault.
 pub(super) fn set_traps(scene: &Scene<'_, '_>, moment: Moment, count: u32, nodes: &[usize]) {
     for node in nodes {
         scene.machine(*node).process().trap.set(moment, count);

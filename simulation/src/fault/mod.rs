@@ -1,8 +1,8 @@
-//! What goes wrong, and when. [`Injector`] brings a plan's faults over a running simulation.
+//! Faults and their times. [`Injector`] applies a plan's faults to a running simulation.
 //!
-//! One file for each family of faults says what there is to draw; [`Injector`] makes it happen.
-//! A fault is counted once it took effect, not when it was tried. Nothing in here may know what the
-//! cluster should have done about it: that is for the checks.
+//! One file for each family of faults defines the faults that can be drawn; [`Injector`] carries them out. A
+//! fault counts once it took effect, not when it was tried. **Nothing in here may know how the cluster should
+//! react to a fault:** the checks do.
 
 mod atlas;
 mod clocks;
@@ -27,31 +27,31 @@ pub use network::Network;
 pub use operations::Operations;
 pub use processes::{Processes, Reach, Reason};
 
-/// One fault: from `at_ms` on, for `for_ms`, in simulated ms since the start.
+/// One fault: it starts at `at_ms` and lasts for `for_ms`, in simulated ms since the start.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Fault {
-    /// When it falls.
+    /// Its start.
     pub at_ms: u64,
-    /// How long it lasts.
+    /// Its duration.
     pub for_ms: u64,
-    /// What it is.
+    /// The fault itself.
     pub what: What,
 }
 
-/// A fault, with what it falls on.
+/// A fault and its targets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum What {
-    /// Between hosts.
+    /// Fault between hosts.
     Network(Network),
-    /// To processes and their power.
+    /// Fault of processes and their power.
     Processes(Processes),
-    /// To disks.
+    /// Fault of disks.
     Disks(Disks),
-    /// To wall clocks.
+    /// Fault of wall clocks.
     Clocks(Clocks),
-    /// To who nodes are and where.
+    /// Fault of nodes' identities and addresses.
     Identities(Identities),
-    /// No fault, but what operators do meanwhile.
+    /// Work of operators, which is no fault.
     Operations(Operations),
 }
 
@@ -76,7 +76,7 @@ impl What {
         FAMILIES.into_iter().map(|(family, _)| family)
     }
 
-    /// The family a kind is of.
+    /// The family of a kind.
     pub fn family(kind: &str) -> Option<&'static str> {
         let mut families = FAMILIES.into_iter();
         let found = families.find(|(_, kinds)| kinds.contains(&kind));
@@ -115,7 +115,7 @@ impl What {
         matches!(self, What::Identities(Identities::MovedAddresses { .. }))
     }
 
-    /// Whether a copy of records is lost by it.
+    /// True if a copy of records is lost.
     pub fn loses_copies(&self) -> bool {
         matches!(self, What::Disks(disks) if disks.loses())
     }

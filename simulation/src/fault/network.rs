@@ -1,8 +1,8 @@
-//! What goes wrong between hosts.
+//! Faults between hosts.
 //!
-//! turmoil knows cut, held, lossy and late links; all that lasts is set anew on every link whenever
-//! something begins or ends, so that faults can overlap and none of them undoes another. Resets and
-//! slow links are made at the hosts' gates.
+//! turmoil knows cut, held, lossy and late links. Whenever a fault starts or ends, every link is set again
+//! from all the lasting faults, so that faults can overlap and none undoes another. Resets and slow links are
+//! made at the hosts' gates.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -17,62 +17,62 @@ use crate::cluster::{Cluster, MAX_LATENCY};
 /// A fault of the network. Nodes are counted from 0.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Network {
-    /// These nodes and the others don't hear each other.
+    /// These nodes and the other nodes do not receive each other's messages.
     Partition {
         /// One side.
         nodes: Vec<usize>,
     },
-    /// Two sides that don't hear each other, and one node that hears both.
+    /// Two sides do not receive each other's messages; one node receives from both.
     Bridge {
-        /// Who hears both.
+        /// The node that both sides can reach.
         bridge: usize,
         /// One side.
         nodes: Vec<usize>,
     },
-    /// What `from` says to `to` is lost; not the other way.
+    /// Messages from `from` to `to` are lost; those in the other direction arrive.
     OneWay {
-        /// Who is not heard.
+        /// The sender.
         from: usize,
-        /// Who does not hear.
+        /// The receiver.
         to: usize,
     },
-    /// A node and the clients don't hear each other.
+    /// A node and the clients do not receive each other's messages.
     NoClients {
-        /// Which.
+        /// The node.
         node: usize,
     },
-    /// Now and then all that is under way on a link is lost, and its connections hang in silence.
+    /// Now and then all messages under way on a link are lost, and its connections hang in silence.
     Loss {
-        /// How many in a million messages end like that.
+        /// Messages in a million that cause this.
         ppm: u32,
     },
-    /// Messages between two nodes take up to this long, some much less: connections overtake each
+    /// Messages between two nodes take up to this long, and some much less, so that connections overtake each
     /// other.
     Delay {
         /// One node.
         a: usize,
         /// The other.
         b: usize,
-        /// How long.
+        /// Maximum latency.
         max_ms: u64,
     },
-    /// Messages between two nodes are held, and then all come at once.
+    /// Messages between two nodes are held and then arrive all at once.
     Hold {
         /// One node.
         a: usize,
         /// The other.
         b: usize,
     },
-    /// Every connection of a node is cut, and the node goes on.
+    /// Every connection of a node is cut; the node keeps running.
     Reset {
-        /// Whose.
+        /// The node.
         node: usize,
     },
-    /// Each connection of a node sends no more than this.
+    /// The rate of each connection of a node is limited.
     Slow {
-        /// Whose.
+        /// The node.
         node: usize,
-        /// Bytes in a millisecond.
+        /// Bytes per millisecond.
         bytes_per_ms: usize,
     },
 }
@@ -141,7 +141,7 @@ impl Network {
         }
     }
 
-    /// Whether what `from` says to `to` is lost.
+    /// True if messages from `from` to `to` are lost.
     fn cuts(&self, from: usize, to: usize) -> bool {
         match self {
             Network::Partition { nodes } => nodes.contains(&from) != nodes.contains(&to),
@@ -159,13 +159,13 @@ impl Network {
     }
 }
 
-/// At least one node and not all of them.
+/// A random set of at least one node that is not all of them.
 fn side(random: &mut SmallRng, nodes: usize) -> Vec<usize> {
     let count = random.random_range(1..nodes.max(2));
     rand::seq::index::sample(random, nodes, count).into_vec()
 }
 
-/// Sets every link to what the lasting faults leave of it.
+/// Sets every link to the state that results from the lasting faults.
 pub(super) fn wire(sim: &mut Sim<'_>, cluster: &Cluster, lasting: &[&Network]) {
     for a in 0..cluster.len() {
         for b in a + 1..cluster.len() {
@@ -205,7 +205,7 @@ fn wire_pair(sim: &mut Sim<'_>, cluster: &Cluster, lasting: &[&Network], (a, b):
             sim.partition_oneway(cluster.name(from), cluster.name(to));
         }
     }
-    // Where turmoil loses something, it mends the whole link with the next message.
+    // A link on which turmoil loses messages is repaired as a whole with the next message.
     let whole = !is_cut && !is_held;
     sim.set_link_fail_rate(one, other, if whole { loss(lasting) } else { 0.0 });
     let delays = lasting.iter().filter_map(|fault| match fault {
@@ -226,7 +226,7 @@ fn loss(lasting: &[&Network]) -> f64 {
     f64::from(rates.max().unwrap_or(0)) / 1e6
 }
 
-/// Every host that is no node.
+/// Hosts that are not nodes.
 fn clients(sim: &Sim<'_>, cluster: &Cluster) -> Vec<IpAddr> {
     let nodes: Vec<IpAddr> = (0..cluster.len())
         .map(|node| sim.lookup(cluster.name(node)))

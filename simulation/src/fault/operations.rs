@@ -1,38 +1,38 @@
-//! What operators do while everything goes wrong: no faults, and yet what breaks systems.
+//! Work of operators during faults. It is no fault itself, and yet it breaks systems.
 
 use rand::Rng;
 use rand::rngs::SmallRng;
 use serde::{Deserialize, Serialize};
 
-/// What is asked of the cluster. Nodes are counted from 0; partitions are those of all topics,
-/// counted round.
+/// A request to the cluster. Nodes are counted from 0. Partitions are those of all topics, modulo their
+/// count.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Operations {
-    /// A partition is to be led by another of its replicas.
+    /// Transfer a partition's leadership to another replica.
     Transfer {
-        /// Which.
+        /// The partition.
         partition: usize,
-        /// Which of its replicas.
+        /// The replica.
         replica: usize,
     },
-    /// A partition's replicas are to be on as many other nodes as there are.
+    /// Move a partition's replicas to the same number of other nodes.
     Move {
-        /// Which.
+        /// The partition.
         partition: usize,
         /// The first node; the others are those after it.
         first: usize,
     },
-    /// A node is to lead nothing, for a while.
+    /// Drain a node of leaderships, for a while.
     Drain {
-        /// Which.
+        /// The node.
         node: usize,
     },
-    /// A node is to leave. Once it has, it comes back as a new one; if it has not in time, it stays.
+    /// Remove a node. Once it has left, it comes back as a new one; if it does not leave in time, it stays.
     Decommission {
-        /// Which.
+        /// The node.
         node: usize,
     },
-    /// One more node.
+    /// Add a node.
     Join,
 }
 

@@ -1,5 +1,5 @@
-//! The operator's desk: a client host that carries out orders, and looks at the cluster all the
-//! time, so that the others know what they may do to it.
+//! The operator: a client host that carries out orders. It also surveys the cluster all the time, so that the
+//! injector knows which faults the cluster can take.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -16,53 +16,53 @@ use crate::cluster::{self, Cluster};
 use super::atlas::REPLICAS;
 use super::operations::Operations;
 
-/// The name of its host.
+/// Name of its host.
 const HOST: &str = "desk";
-/// Between two looks.
+/// Pause between two surveys.
 const PAUSE: Duration = Duration::from_millis(500);
-/// Bound of one look, and of one try to carry out an order.
+/// Timeout of one survey, and of one attempt to carry out an order.
 const BOUND: Duration = Duration::from_secs(5);
-/// How often an order is tried that must be carried out in the end.
+/// Attempts for an order.
 const PATIENCE: u32 = 3;
 
-/// Something to be carried out.
+/// An order to carry out.
 #[derive(Debug, Clone)]
 pub(super) enum Order {
-    /// Once, if it can be.
+    /// An operation, if it is possible.
     Do(Operations),
-    /// The same, as a part of something else.
+    /// The same, as a part of a fault.
     Provoke(Operations),
-    /// A node is to be at work again: as often as it takes, unless it has left.
+    /// Activate a node again, with as many attempts as it takes, unless it has left.
     Restore(usize),
 }
 
-/// What one look showed.
+/// Result of one survey.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Survey {
-    /// When it began.
+    /// Its start.
     pub at: Duration,
-    /// How much of the metadata the node knew that answered.
+    /// Metadata index of the node that answered.
     metadata_index: u64,
-    /// The nodes that have not left, by address: id, whether alive, and what they are to be.
+    /// Nodes that have not left, by address.
     pub nodes: BTreeMap<String, Seen>,
-    /// The ids of those that have.
+    /// Ids of nodes that have left.
     pub removed: BTreeSet<u64>,
-    /// Whether every partition has a leader and all its replicas are in sync, and the metadata as many
-    /// voters as it must have to lose one, all alive.
+    /// True if every partition has a leader and all its replicas in sync, and the metadata group has enough
+    /// voters to lose one, all alive.
     pub whole: bool,
-    /// The fewest replicas that a partition has; 0 if there is none.
+    /// Fewest replicas of a partition; 0 if there is none.
     pub fewest_replicas: usize,
     partitions: Vec<Partition>,
 }
 
-/// One node as it was seen.
+/// One node in a survey.
 #[derive(Debug, Clone)]
 pub(super) struct Seen {
     /// Its id.
     pub id: u64,
-    /// Whether it is alive.
+    /// True if it is alive.
     pub alive: bool,
-    /// Whether it is at work, neither drained nor leaving.
+    /// True if it is neither drained nor leaving.
     pub active: bool,
 }
 
@@ -74,7 +74,7 @@ struct Partition {
     replicas: Vec<u64>,
 }
 
-/// What is shared with the host.
+/// State shared with the host.
 #[derive(Debug, Default)]
 struct Shared {
     orders: Mutex<VecDeque<Order>>,
@@ -83,7 +83,7 @@ struct Shared {
     done: Mutex<Vec<&'static str>>,
 }
 
-/// The desk.
+/// The operator.
 #[derive(Debug, Default)]
 pub(super) struct Operator {
     shared: Arc<Shared>,
@@ -91,7 +91,7 @@ pub(super) struct Operator {
 }
 
 impl Operator {
-    /// Starts the host, the first time.
+    /// Starts the host on the first call.
     pub fn begin(&mut self, sim: &mut Sim<'_>, cluster: &Cluster, seed: u64) {
         if std::mem::replace(&mut self.begun, true) {
             return;
@@ -115,40 +115,40 @@ impl Operator {
         });
     }
 
-    /// One more thing to do.
+    /// Adds an order.
     pub fn order(&self, order: Order) {
         self.shared.orders.lock().push_back(order);
     }
 
-    /// Forgets what is to be done and need not be.
+    /// Drops the orders that are optional.
     pub fn drop_orders(&self) {
         let mut orders = self.shared.orders.lock();
         orders.retain(|order| matches!(order, Order::Restore(_)));
     }
 
-    /// Whether nothing is left to do.
+    /// True if no order is left.
     pub fn is_idle(&self) -> bool {
         self.shared.orders.lock().is_empty() && !*self.shared.busy.lock()
     }
 
-    /// The last look.
+    /// The last survey.
     pub fn survey(&self) -> Survey {
         self.shared.survey.lock().clone()
     }
 
-    /// The kinds of what was done, since the last time.
+    /// Kinds of the operations carried out since the last call.
     pub fn take_done(&self) -> Vec<&'static str> {
         std::mem::take(&mut *self.shared.done.lock())
     }
 }
 
 impl Survey {
-    /// A node as it was seen, by its number.
+    /// A node in the survey, by its number.
     pub fn node(&self, cluster: &Cluster, number: usize) -> Option<&Seen> {
         self.at(cluster.name(number))
     }
 
-    /// A node as it was seen, by the name of its host: its port may be another by now.
+    /// A node in the survey, by the name of its host; its port may have changed.
     fn at(&self, host: &str) -> Option<&Seen> {
         let mut nodes = self.nodes.iter();
         let found = nodes.find(|(address, _)| {
@@ -159,7 +159,7 @@ impl Survey {
         found.map(|(_, seen)| seen)
     }
 
-    /// Whether every node of the cluster is there, at work, and alive.
+    /// True if the survey has every node of the cluster, active and alive.
     pub fn all_alive(&self, cluster: &Cluster) -> bool {
         let known = (0..cluster.len()).map(|number| self.node(cluster, number));
         self.nodes.values().all(|node| node.alive)
@@ -168,7 +168,8 @@ impl Survey {
 }
 
 impl Shared {
-    /// Takes in a look, unless a node that lags has answered: what happened since is unknown to it.
+    /// Takes over a survey, unless the node that answered lags behind: such a node does not know the latest
+    /// changes.
     fn take(&self, survey: Survey) {
         let mut last = self.survey.lock();
         if survey.metadata_index >= last.metadata_index {
@@ -200,7 +201,7 @@ impl Shared {
         }
     }
 
-    /// Whether it was done, after some tries.
+    /// Tries an operation a few times. True if it was carried out.
     async fn attempt(&self, admin: &Admin, survey: &Survey, operation: &Operations) -> bool {
         for _ in 0..PATIENCE {
             match timeout(BOUND, operate(admin, survey, operation)).await {
@@ -215,7 +216,7 @@ impl Shared {
     }
 }
 
-/// `None` where there is nothing to do it to.
+/// Carries out an operation; `None` if its target does not exist.
 async fn operate(
     admin: &Admin,
     survey: &Survey,

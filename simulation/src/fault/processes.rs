@@ -1,4 +1,4 @@
-//! What happens to processes and to the power they need.
+//! Faults of processes and their power.
 
 use rand::Rng;
 use rand::rngs::SmallRng;
@@ -9,67 +9,67 @@ use crate::process::Moment;
 /// A fault of processes. Nodes are counted from 0.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Processes {
-    /// Processes end at once; what they wrote stays.
+    /// Processes end at once; everything they wrote survives.
     Crash {
-        /// How many they are of all.
+        /// Part of all nodes.
         reach: Reach,
-        /// Whose.
+        /// The nodes.
         nodes: Vec<usize>,
     },
-    /// Power is lost; what was not synced may be gone.
+    /// Power is lost; unsynced data may be gone.
     PowerLoss {
-        /// How many they are of all.
+        /// Part of all nodes.
         reach: Reach,
-        /// Whose.
+        /// The nodes.
         nodes: Vec<usize>,
     },
-    /// A process ends at a chosen moment, wherever that comes first.
+    /// A process ends at a chosen moment, on the node that reaches it first.
     At {
-        /// Which moment.
+        /// The moment.
         moment: Moment,
-        /// The how manieth such moment.
+        /// Ordinal number of the moment.
         count: u32,
-        /// Whether it is the power that is lost.
+        /// True if the node loses its power.
         power: bool,
-        /// Which nodes it may be.
+        /// Candidate nodes.
         nodes: Vec<usize>,
     },
-    /// A process is asked to end, and begins again.
+    /// A process is asked to end, and restarts.
     Stop {
-        /// Whose.
+        /// The node.
         node: usize,
-        /// Why.
+        /// The reason.
         reason: Reason,
     },
-    /// All are asked to end, one after the other.
+    /// All processes are asked to end, one after the other.
     Rolling {
-        /// From one to the next, in ms.
+        /// Interval between two of them, in ms.
         gap_ms: u64,
     },
-    /// Processes stand still, and then go on as if nothing had been.
+    /// Processes stop for a while and then continue.
     Pause {
-        /// Whose.
+        /// The nodes.
         nodes: Vec<usize>,
     },
 }
 
-/// How many of all nodes.
+/// Number of nodes affected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reach {
     /// One.
     One,
-    /// More than half, and not all.
+    /// More than half, but not all.
     Majority,
     /// All.
     All,
 }
 
-/// Why a process is asked to end.
+/// Reason to end a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reason {
-    /// None.
+    /// No reason.
     Plain,
-    /// It is its turn.
+    /// A rolling restart has reached it.
     Rolling,
     /// Its limits are made smaller.
     Smaller,

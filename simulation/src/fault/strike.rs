@@ -1,4 +1,4 @@
-//! How each fault begins.
+//! Start of each fault.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use super::{Clocks, Disks, Fault, Network, Operations, Processes, Reach, Reason,
 use crate::cluster::{self, Cluster, Machine};
 use crate::process::Moment;
 
-/// Nodes a cluster grows to at most.
+/// Maximum number of nodes that a cluster grows to.
 const MAX_NODES: usize = 6;
 
 /// The simulation between two steps.
@@ -49,7 +49,7 @@ impl Scene<'_, '_> {
 }
 
 impl Injector {
-    /// Whether it fell; if not, it must be put off.
+    /// Starts a fault. Returns false if it must be postponed.
     pub(super) fn strike(&mut self, scene: &mut Scene<'_, '_>, fault: &Fault) -> bool {
         if !self.may_fall(scene.cluster, scene.now, &fault.what) {
             return false;
@@ -108,7 +108,7 @@ impl Injector {
             } => {
                 set_traps(scene, *moment, *count, nodes);
                 if *moment == Moment::Vote {
-                    // Without it there may be no election for long.
+                    // Otherwise there may be no election for a long time.
                     self.operator.order(Order::Provoke(Operations::Transfer {
                         partition: *count as usize,
                         replica: 0,
@@ -158,7 +158,7 @@ impl Injector {
         }
     }
 
-    /// What it took down.
+    /// Starts a fault of a disk. Returns the nodes that it took down.
     fn strike_disk(&mut self, scene: &mut Scene<'_, '_>, what: &Disks) -> Vec<usize> {
         let node = what.node();
         match what {
@@ -191,7 +191,8 @@ impl Injector {
         }
     }
 
-    /// Whoever sees a node complain of its disk starts it again, and again: it must not forget why.
+    /// Restarts a damaged node repeatedly, as an operator does who sees its disk errors: the node must not
+    /// forget the damage.
     fn start_again(&mut self, scene: &Scene<'_, '_>, node: usize) {
         let mut at_ms = scene.now.as_millis() as u64;
         for _ in 0..self.random.random_range(0..=3) {
@@ -224,9 +225,9 @@ impl Injector {
     }
 }
 
-/// How long a process that is asked to end may take, in ms.
+/// Time that a process has to end on request, in ms.
 const GRACE_MS: u64 = 15_000;
-/// How long a trap stays at least, in ms: the moment it waits for may be rare.
+/// Minimum duration of a trap, in ms: its moment may be rare.
 const TRAP_MS: u64 = 10_000;
 
 fn lasts(fault: &Fault) -> Duration {
@@ -250,7 +251,7 @@ fn strike_clock(scene: &Scene<'_, '_>, what: &Clocks) -> Vec<usize> {
     Vec::new()
 }
 
-/// Bounds that are met all the time.
+/// Limits that are reached all the time.
 fn smaller() -> Limits {
     Limits {
         append_bytes: 16 << 10,

@@ -1,4 +1,4 @@
-//! Topics beside the first: they are made, written to, changed, listed and deleted.
+//! Topics beside the first: they are created, written, altered, listed and deleted.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -16,10 +16,10 @@ use super::record::{self, Value};
 use super::{Clients, topic_name, topic_number, tuner};
 use crate::history::{Answer, Call};
 
-/// Topics beside the first, at a time.
+/// Maximum number of such topics at a time.
 const MOST: usize = 4;
 
-/// Tends topics until told to stop.
+/// Creates and changes topics until told to stop.
 pub async fn run(clients: &Clients) {
     let who = 7_000;
     let mut gardener = Gardener {
@@ -46,10 +46,10 @@ pub async fn run(clients: &Clients) {
 struct Gardener<'a> {
     clients: &'a Clients,
     client: Client,
-    /// Changes settings at the same time.
+    /// Client that changes settings at the same time.
     other: Client,
     random: SmallRng,
-    /// What was made and is not deleted, with the settings.
+    /// Topics that were created and not deleted, with their settings.
     topics: BTreeMap<u32, TopicSettings>,
     tuned: BTreeSet<u32>,
     made: u32,
@@ -113,7 +113,7 @@ impl Gardener<'_> {
     }
 
     async fn delete(&mut self, topic: u32) -> Result<(), Error> {
-        // Whatever comes of it, nothing more is to be done with it.
+        // Whatever the outcome, the topic is not used again.
         self.topics.remove(&topic);
         let admin = self.client.admin();
         let name = topic_name(topic);
@@ -122,7 +122,7 @@ impl Gardener<'_> {
         self.clients.call(call, asked, |()| Answer::Done).await
     }
 
-    /// A few records, one after the other.
+    /// Publishes a few records, one after the other.
     async fn publish(&mut self, topic: u32) -> Result<(), Error> {
         let name = topic_name(topic);
         for _ in 0..self.random.random_range(1..5) {
@@ -138,7 +138,7 @@ impl Gardener<'_> {
     }
 }
 
-/// The numbers of the topics there are.
+/// Numbers of the existing topics.
 pub async fn list(clients: &Clients, client: &Client) -> Result<Vec<u32>, Error> {
     let admin = client.admin();
     let asked = async {

@@ -1,4 +1,4 @@
-//! Gives the topic more partitions while it is written and read.
+//! Adds partitions to the topic while it is written and read.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::{AGAIN, Clients, MAIN, operator, topic_name};
 use crate::history::{Answer, Call};
 
-/// Grows the topic as planned, as long as clients are to go on.
+/// Grows the topic as planned, until clients stop.
 pub async fn run(clients: &Clients) {
     let who = 9_000;
     let begun = Instant::now();

@@ -1,5 +1,5 @@
-//! A client that has not heard that a topic is gone: it speaks the wire by itself, and asks for what it
-//! knew by the id it knew.
+//! A client that does not know yet that a topic is deleted. It uses the wire protocol directly and asks for
+//! the topic by its old id.
 
 use rand::Rng;
 use rand::rngs::SmallRng;
@@ -15,9 +15,9 @@ use super::{Clients, record};
 use crate::ask::{Ask, Node, first};
 use crate::history::Event;
 
-/// Readers that come late are numbered from here, each as another.
+/// First number of late readers; each visit is another reader.
 const READERS: u32 = 6_100_000;
-/// The number of the producer that comes late.
+/// Number of the late producer.
 const PRODUCER: u32 = 9_900_000;
 const BYTES: u32 = 1 << 20;
 const VALUE_BYTES: usize = 30;
@@ -58,7 +58,7 @@ pub async fn visit(clients: &Clients, topic_id: u64, random: &mut SmallRng, life
     }
 }
 
-/// Writes down what came of a fetch, as that of a reader of its own.
+/// Records the result of a fetch as that of a separate reader.
 fn note(clients: &Clients, topic_id: u64, reader: u32, fetched: v1::FetchResponse) {
     let place = place(topic_id, 0);
     let mut begun = false;
@@ -96,7 +96,7 @@ async fn fetch(mut node: Node, topic_id: u64) -> Result<v1::FetchResponse, tonic
     first(answers).await
 }
 
-/// Why it was refused; none if it was not.
+/// Reason of the refusal; none if the batch was accepted.
 async fn produce(
     mut node: Node,
     topic_id: u64,

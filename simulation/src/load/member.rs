@@ -1,6 +1,6 @@
-//! One member of a consumer group: it joins through the client's subscription, processes what it is
-//! given in one of several ways, and now and then stops, is gone without a word, or hears nothing for
-//! up to three sessions. It always comes back.
+//! One member of a consumer group. It joins through the client's subscription and processes its records in
+//! one of several ways. Now and then it stops, vanishes without leaving, or receives nothing for up to three
+//! session timeouts. It always comes back.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -20,23 +20,23 @@ use super::settings::Consuming;
 use super::{Clients, MAIN, operator, topic_name, topic_number, until_done};
 use crate::history::{Event, History, Life, Place};
 
-/// Clients of members have seeds from here on.
+/// First seed of members' clients.
 const FIRST: u64 = 20_000;
-/// Between the seeds of two groups.
+/// Distance between the seeds of two groups.
 const MEMBERS: u64 = 1_000;
-/// Of so many records one takes a while.
+/// One record in this many takes longer.
 const SLOW_EVERY: u64 = 50;
-/// How long that is.
+/// Processing time of such a record.
 const SLOW: Duration = Duration::from_millis(15);
-/// Of so many records one fails, as long as there is a storm.
+/// One record in this many fails during the storm.
 const FAILS_EVERY: u64 = 1_500;
 
-/// What a group is called.
+/// Name of a group.
 pub fn group_name(group: u32) -> String {
     format!("group-{group}")
 }
 
-/// How far each group has finished with each partition: all before the offset is done.
+/// Progress of each group in each partition: all records before the offset are processed.
 #[derive(Debug, Default)]
 pub struct Finished(Mutex<BTreeMap<(u32, Place), super::Prefix>>);
 
@@ -46,7 +46,7 @@ impl Finished {
         all.entry((group, place)).or_default().add(offset);
     }
 
-    /// The first offset a group has not finished with, if what lies before `start` is not to be had.
+    /// The first offset that a group has not processed, if those before `start` cannot be read.
     pub fn up_to(&self, group: u32, place: Place, start: u64) -> u64 {
         let mut all = self.0.lock();
         let prefix = all.entry((group, place)).or_default();
@@ -55,7 +55,7 @@ impl Finished {
     }
 }
 
-/// Is a member, again and again, until the run ends.
+/// Runs one life of a member after another, until the run ends.
 pub async fn run(clients: &Clients, group: u32, member: u32, style: &Consuming) {
     let who = FIRST + u64::from(group) * MEMBERS + u64::from(member);
     let mut random = SmallRng::seed_from_u64(clients.seed_of(who));
@@ -88,7 +88,7 @@ struct Member {
     who: Life,
 }
 
-/// How a life ends.
+/// End of a life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ending {
     Close,
@@ -106,7 +106,7 @@ impl Member {
         let every_ms = self.style.restart_every_ms;
         let span_ms = match every_ms > 0 && self.clients.sending() {
             true => random.random_range(every_ms / 2..=every_ms * 3 / 2),
-            // In the end it is left alone, so that it can be seen to reach the end.
+            // In the end the member runs undisturbed, so that it reaches the end of the log.
             false => u64::MAX >> 20,
         };
         let stop = Instant::now() + Duration::from_millis(span_ms);
@@ -135,7 +135,7 @@ impl Member {
         let commit_every = Duration::from_millis(commit_every_ms);
         let builder = client
             .subscribe(&group_name(who.group))
-            // The default names the process, which differs from run to run.
+            // The default name contains the process id, which differs from run to run.
             .client_name(&name)
             .session(Duration::from_millis(session_ms))
             .rebalance_within(Duration::from_millis(rebalance_within_ms))
@@ -158,7 +158,7 @@ impl Member {
         builder.build().await
     }
 
-    /// What goes on beside the records: commits, and being deaf. Never returns.
+    /// Activities beside the records: commits and freezes. Never returns.
     async fn aside(&self, handle: SubscriptionHandle, seed: u64) {
         let mut random = SmallRng::seed_from_u64(seed);
         let freeze_every_ms = self.style.freeze_every_ms;
@@ -177,7 +177,7 @@ impl Member {
             while freeze_every_ms > 0 && self.clients.sending() {
                 let pause_ms = random.random_range(freeze_every_ms / 2..=freeze_every_ms * 3 / 2);
                 sleep(Duration::from_millis(pause_ms)).await;
-                // Also for less: long enough that a partition is taken, and not the whole session.
+                // Also shorter than the session: long enough that a partition is taken away.
                 let session_ms = self.style.session_ms;
                 let deaf_ms = random.random_range(session_ms / 3..=session_ms * 3);
                 if self.clients.sending() {
@@ -189,7 +189,7 @@ impl Member {
         tokio::join!(commits, freezes);
     }
 
-    /// Hears nothing and is not heard for a while; then all comes through at once.
+    /// Holds all messages from and to the host for a while; then they all arrive at once.
     async fn be_deaf(&self, time: Duration) {
         let _held = Held::hold(&self.clients, host_name(self.who.group, self.who.member));
         sleep(time).await;
@@ -257,7 +257,7 @@ impl Member {
         }
     }
 
-    /// Processes one record; says whether that went well.
+    /// Processes one record. True if that succeeded.
     async fn process(&self, delivery: &Delivery) -> bool {
         let Some(topic) = topic_number(delivery.topic()) else {
             return true;
@@ -276,7 +276,7 @@ impl Member {
             key: read.key,
             content: read.content,
         });
-        // Not drawn: handlers side by side must not depend on each other.
+        // Not drawn from the generator: concurrent handlers must not depend on each other.
         let chance = mixed(offset ^ u64::from(place.partition) << 32 ^ u64::from(who.life) << 48);
         if chance.is_multiple_of(SLOW_EVERY) {
             sleep(SLOW).await;
@@ -292,7 +292,7 @@ impl Member {
     }
 }
 
-/// The host of a member.
+/// Host name of a member.
 pub fn host_name(group: u32, member: u32) -> String {
     format!("member-{group}-{member}")
 }
@@ -302,7 +302,7 @@ fn mixed(number: u64) -> u64 {
     (mixed ^ mixed >> 29).wrapping_mul(0xBF58_476D_1CE4_E5B9) >> 17
 }
 
-/// Writes down what a subscription tells of its partitions.
+/// Records a rebalance of a subscription.
 fn tell(history: &History, who: Life, what: &Rebalance) {
     let (names, event): (_, &dyn Fn(Place) -> Event) = match what {
         Rebalance::Assigned(names) => (names, &|place| Event::Assigned { who, place }),
@@ -330,7 +330,7 @@ fn place_of(name: &TopicPartition) -> Option<Place> {
     })
 }
 
-/// A host whose messages are held, until this is dropped.
+/// A host whose messages are held until this value is dropped.
 struct Held {
     host: String,
     nodes: Vec<String>,
@@ -348,7 +348,7 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        // A run that has failed ends its hosts wherever they are.
+        // A failed run drops its hosts outside of the simulation.
         if turmoil::sim_elapsed().is_none() {
             return;
         }

@@ -1,4 +1,4 @@
-//! What clients do: the real client library, each client a host of its own.
+//! The clients' load: the real client library, each client on a separate host.
 
 mod garden;
 mod grower;
@@ -38,46 +38,46 @@ use crate::cluster::Cluster;
 use crate::history::{Answer, Call, Event, History, Place};
 use crate::plan::Plan;
 
-/// The topic that is written and read all the time.
+/// Number of the topic that is written and read all the time.
 pub const MAIN: u32 = 0;
-/// The numbers of readers that follow a partition: that of the partition.
+/// Numbers of readers that follow a partition: the partition's number.
 pub const FOLLOWERS: std::ops::RangeInclusive<u32> = 0..=9_999;
 /// The number of the reader with a filter.
 pub const SIEVE: u32 = 5_000_000;
-/// Between two tries of what must work in the end.
+/// Delay before a call that must succeed in the end is repeated.
 const AGAIN: Duration = Duration::from_millis(500);
 
-/// What a topic of a run is called.
+/// Name of a run's topic.
 pub fn topic_name(number: u32) -> String {
     format!("topic-{number}")
 }
 
-/// The number of a topic; none if it is no topic of a run.
+/// Number of a topic; none if it is not a run's topic.
 pub fn topic_number(name: &str) -> Option<u32> {
     name.strip_prefix("topic-")?.parse().ok()
 }
 
-/// What all clients of one run share.
+/// State shared by all clients of one run.
 #[derive(Debug, Clone)]
 pub struct Clients {
     addresses: Vec<String>,
-    /// The nodes' hosts.
+    /// Host names of the nodes.
     nodes: Vec<String>,
-    /// The plan they act on.
+    /// The run's plan.
     pub plan: Arc<Plan>,
-    /// Where they write down what they do and hear.
+    /// History of their calls and of the answers.
     pub history: History,
-    /// Whether producers go on.
+    /// True while producers send.
     going: Arc<AtomicBool>,
-    /// Those that have not heard of all they sent.
+    /// Number of clients that wait for answers.
     busy: Arc<AtomicUsize>,
-    /// What each reader that follows a partition is to read next.
+    /// Next offset of each reader that follows a partition.
     followed: Arc<Mutex<BTreeMap<Place, u64>>>,
-    /// What the reader with a filter is to read next.
+    /// Next offset of the reader with a filter.
     sifted: Arc<AtomicU64>,
-    /// What each group has finished with.
+    /// Progress of the groups.
     finished: Arc<member::Finished>,
-    /// How many partitions the topic was last said to have grown to; 0 if it has not.
+    /// Partitions of the topic as of the last confirmed growth; 0 if it has not grown.
     grown: Arc<AtomicU32>,
 }
 
@@ -98,7 +98,7 @@ impl Clients {
             finished: Arc::default(),
             grown: Arc::default(),
         };
-        // The order of hosts is part of what a seed means.
+        // The order of hosts is part of a seed's meaning.
         clients.start_senders(sim);
         clients.start_followers(sim);
         if !plan.load.growths.is_empty() {
@@ -152,7 +152,7 @@ impl Clients {
         }
     }
 
-    /// Starts the readers that follow to the end of a run.
+    /// Starts the readers that follow partitions until the end of a run.
     fn start_followers(&self, sim: &mut Sim<'_>) {
         let load = &self.plan.load;
         for partition in 0..load.most_partitions() {
@@ -186,7 +186,7 @@ impl Clients {
         }
     }
 
-    /// A host whose client ends once it is told to and has heard of all it asked.
+    /// Adds a host. Its client ends once it has been told to and every call has been answered.
     fn host<F>(&self, sim: &mut Sim<'_>, name: String, client: F)
     where
         F: AsyncFnOnce(Clients) + 'static,
@@ -201,43 +201,43 @@ impl Clients {
         });
     }
 
-    /// Ends all but the readers that follow, once each has heard of all it asked.
+    /// Ends all clients but the following readers, once every call of each has been answered.
     pub fn stop_sending(&self) {
         self.going.store(false, Ordering::Relaxed);
     }
 
-    /// Whether clients are to go on.
+    /// True while clients continue to send.
     pub fn sending(&self) -> bool {
         self.going.load(Ordering::Relaxed)
     }
 
-    /// Whether somebody still waits for answers.
+    /// True while a client waits for answers.
     pub fn producing(&self) -> bool {
         self.busy.load(Ordering::Relaxed) > 0
     }
 
-    /// What each reader that follows a partition is to read next.
+    /// Next offset of each reader that follows a partition.
     pub fn followed(&self) -> BTreeMap<Place, u64> {
         self.followed.lock().clone()
     }
 
-    /// What the reader with a filter is to read next.
+    /// Next offset of the reader with a filter.
     pub fn sifted(&self) -> u64 {
         self.sifted.load(Ordering::Relaxed)
     }
 
-    /// The first offset of a partition that a group has not finished with, if what lies before
-    /// `start` is not to be had any more.
+    /// The first offset of a partition that a group has not processed, if those before `start` can no longer
+    /// be read.
     pub fn finished(&self, group: u32, place: Place, start: u64) -> u64 {
         self.finished.up_to(group, place, start)
     }
 
-    /// A seed for each who asks.
+    /// A separate seed for each client.
     pub fn seed_of(&self, who: u64) -> u64 {
         self.plan.seed.rotate_left(17) ^ who.wrapping_mul(0x9E37_79B9_7F4A_7C15)
     }
 
-    /// Connects, with a seed of its own for each who asks.
+    /// Connects a client with a separate seed.
     pub async fn connect(&self, who: u64) -> Client {
         until_done("connecting", || {
             Client::builder(self.addresses.clone())
@@ -249,7 +249,7 @@ impl Clients {
         .await
     }
 
-    /// Makes a call and writes down what came of it.
+    /// Makes a call and records its outcome.
     pub async fn call<T>(
         &self,
         call: Call,
@@ -275,7 +275,7 @@ pub fn now_ms() -> i64 {
     turmoil::since_epoch().map_or(0, |time| time.as_millis() as i64)
 }
 
-/// Tries until it works.
+/// Repeats an attempt until it succeeds.
 pub async fn until_done<T, F>(what: &str, mut attempt: impl FnMut() -> F) -> T
 where
     F: Future<Output = Result<T, Error>>,

@@ -1,4 +1,4 @@
-//! The operator: makes the topic, and in the end waits until the cluster is whole again.
+//! The operator: creates the topic, and at the end waits until the cluster has recovered.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -15,7 +15,8 @@ use super::{
 };
 use crate::history::{Answer, Call, Place};
 
-/// Creates the topic, unless somebody else did, or an earlier try unheard.
+/// Creates the topic, unless it exists: another client may have created it, or an earlier attempt whose
+/// answer was lost.
 pub async fn create_topic(clients: &Clients, who: u64) {
     let client = clients.connect(3_000 + who).await;
     let admin = client.admin();
@@ -36,15 +37,15 @@ pub async fn create_topic(clients: &Clients, who: u64) {
     .await;
 }
 
-/// Returns once nobody waits for an answer any more.
+/// Returns once no client waits for an answer.
 pub async fn until_idle(clients: &Clients) {
     while clients.producing() {
         sleep(AGAIN).await;
     }
 }
 
-/// Returns once every partition has a leader and all its replicas are in sync; until then says
-/// through `missing` what is wanting.
+/// Returns once every partition has a leader and all its replicas are in sync. Until then it reports the
+/// missing part through `missing`.
 pub async fn until_whole(clients: &Clients, mut missing: impl FnMut(String)) {
     let client = clients.connect(4_000).await;
     while let Err(what) = whole(clients, &client).await {
@@ -83,8 +84,8 @@ fn is_whole(one: &PartitionInfo) -> bool {
         && one.replica_node_ids.iter().all(in_sync)
 }
 
-/// Lists the topics, and publishes a record to every partition of each: a cluster that is whole does
-/// what it is asked. Nobody else may be at work any more.
+/// Lists the topics, and publishes a record to every partition of each: a recovered cluster serves every
+/// request. No other client may be active.
 pub async fn until_served(clients: &Clients) {
     let client = clients.connect(8_000).await;
     let topics = until_done("listing topics", || garden::list(clients, &client)).await;
@@ -105,8 +106,7 @@ pub async fn until_served(clients: &Clients) {
     }
 }
 
-/// How many partitions a topic has; none if it is gone: a deletion whose outcome was unknown may
-/// come late.
+/// Number of partitions of a topic; 0 if it is gone. A deletion with an unknown outcome may take effect late.
 async fn partitions(client: &Client, topic: u32) -> u32 {
     let admin = client.admin();
     let name = topic_name(topic);
@@ -129,8 +129,8 @@ async fn probe(
     ended.map(|_| ())
 }
 
-/// Returns once every group has committed all that these logs hold, and each partition is its
-/// member's to stay; until then says through `missing` what is wanting.
+/// Returns once every group has committed all records in these logs, and every partition has its final owner.
+/// Until then it reports the missing part through `missing`.
 pub async fn until_groups_settled(
     clients: &Clients,
     ends: &BTreeMap<Place, u64>,
@@ -166,10 +166,10 @@ async fn settled(client: &Client, group: u32, ends: &BTreeMap<Place, u64>) -> Re
     Ok(())
 }
 
-/// What every partition of the topic holds.
+/// Content of every partition of the topic.
 ///
 /// # Errors
-/// What stood in the way.
+/// The reason why it could not be read.
 pub async fn read_logs(clients: &Clients) -> Result<BTreeMap<Place, Log>, String> {
     let client = clients.connect(2_000).await;
     let mut logs = BTreeMap::new();

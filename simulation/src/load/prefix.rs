@@ -1,8 +1,8 @@
-//! How far something has come that is done in pieces, in any order.
+//! Progress of work that is done in pieces, in any order.
 
 use std::collections::BTreeSet;
 
-/// Offsets that are done, and how many from the beginning on without a gap.
+/// Set of finished offsets, with the end of the part from the beginning that has no gap.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Prefix {
     end: u64,
@@ -10,7 +10,7 @@ pub struct Prefix {
 }
 
 impl Prefix {
-    /// This offset is done.
+    /// Marks an offset as finished.
     pub fn add(&mut self, offset: u64) {
         if offset >= self.end {
             self.beyond.insert(offset);
@@ -18,7 +18,7 @@ impl Prefix {
         self.advance();
     }
 
-    /// There is nothing to do before this offset.
+    /// Marks all offsets before this one as finished.
     pub fn skip_to(&mut self, offset: u64) {
         if offset > self.end {
             self.end = offset;
@@ -27,12 +27,12 @@ impl Prefix {
         self.advance();
     }
 
-    /// The first offset that is not done.
+    /// The first offset that is not finished.
     pub fn end(&self) -> u64 {
         self.end
     }
 
-    /// Whether this offset is done.
+    /// True if this offset is finished.
     pub fn has(&self, offset: u64) -> bool {
         offset < self.end || self.beyond.contains(&offset)
     }

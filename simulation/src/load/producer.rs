@@ -1,5 +1,5 @@
-//! One producer: records of all kinds, many under way, each outcome written down; and after a while
-//! another in its place.
+//! One producer. It sends records of all kinds, many of them in flight, and records each outcome. After a
+//! while another producer replaces it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,9 +16,9 @@ use super::settings::Producing;
 use super::{Clients, MAIN, topic_name, until_done};
 use crate::history::{Event, Place, RecordName};
 
-/// Records under way at most.
+/// Maximum number of records in flight.
 const UNDER_WAY: usize = 4_096;
-/// Between the numbers of two producers, so that each that takes the place of one has its own.
+/// Distance between the numbers of two producers, so that each replacement has a number of its own.
 const LIVES: u32 = 10_000;
 
 /// Produces until told to stop, then waits for all answers.
@@ -38,7 +38,7 @@ pub async fn run(clients: &Clients, number: u32, style: &Producing) {
             room: Arc::new(Semaphore::new(UNDER_WAY)),
         };
         sender.live(&mut random, &mut waiting).await;
-        // Some leave without waiting for their answers: those are unknown.
+        // Some producers end without waiting for their answers; those outcomes are unknown.
         if random.random_bool(0.5) || !clients.sending() {
             let closed = sender.producer.close().await;
             tracing::debug!(?closed, number = sender.number, "the producer is closed");
@@ -96,7 +96,7 @@ impl Sender<'_> {
             .then(|| random.random_range(0..load.keys));
         let value = self.value(random, key.is_some());
         let made = record::make(name, key, value);
-        // Past the room it waits: a producer without bound would only fill its own memory.
+        // A full producer waits: without the bound it would only fill its memory.
         let Ok(room) = self.room.clone().acquire_owned().await else {
             return;
         };
@@ -118,14 +118,14 @@ impl Sender<'_> {
         match random.random_range(0..300) {
             0..15 if keyed => Value::Tombstone,
             15..30 => Value::Bytes(0),
-            // Up to the limit of a batch, and at times past it.
+            // Up to the limit of a batch, and sometimes beyond it.
             30 => Value::Bytes(random.random_range(most * 3 / 4..=most * 21 / 20)),
             _ => Value::Bytes(self.style.value_bytes),
         }
     }
 }
 
-/// Writes down that a record is sent.
+/// Records that a record is sent.
 pub fn sent(clients: &Clients, name: RecordName, topic: u32, key: Option<u32>, content: u32) {
     clients.history.add(Event::Sent {
         name,
@@ -135,7 +135,7 @@ pub fn sent(clients: &Clients, name: RecordName, topic: u32, key: Option<u32>, c
     });
 }
 
-/// Writes down what came of it.
+/// Records the outcome of a record.
 pub fn outcome(clients: &Clients, name: RecordName, topic: u32, ended: Result<Receipt, Error>) {
     clients.history.add(match ended {
         Ok(receipt) => Event::Acknowledged {

@@ -1,4 +1,4 @@
-//! Publishes single records without a producer, to any partition or to one it names.
+//! Publishes single records without a producer, either to any partition or to a named one.
 
 use std::time::Duration;
 
@@ -10,8 +10,8 @@ use super::producer::{outcome, sent};
 use super::record::{self, Value};
 use super::{Clients, MAIN, operator, topic_name};
 
-/// Producers from this number on are none: what they publish has no sequence, so one that was
-/// given up may come behind a later one.
+/// First number of senders that are not producers. Their records have no sequence number, so a send that was
+/// given up may be appended after a later one.
 pub const WITHOUT_SEQUENCE: u32 = 1_000_000;
 
 /// Publishes until told to stop.

@@ -1,5 +1,5 @@
-//! Readers: one that follows a partition from its beginning, is stopped now and then, and goes on
-//! from what it stored; and one that reads everything there is once.
+//! Readers. One follows a partition from its beginning, is stopped now and then, and resumes from its stored
+//! position. The other reads a whole partition once.
 
 use std::time::Duration;
 
@@ -12,30 +12,30 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::{Clients, MAIN, record, topic_name, until_done};
 use crate::history::{Event, Place, RecordName};
 
-/// A reader that follows stores where it is after at most so many records.
+/// Maximum number of records after which a following reader stores its position.
 const STORE_EVERY: u64 = 20;
-/// How long a reader that reads everything waits for the next record.
+/// Time limit for the next record when everything is read.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// One record as it was read.
+/// One record that was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
     /// Its offset.
     pub offset: u64,
-    /// Whose it is; none if it bears no name.
+    /// The record's name; none if it has none.
     pub name: Option<RecordName>,
     /// Its key.
     pub key: Option<u32>,
-    /// A checksum over its key and value.
+    /// Checksum of key and value.
     pub content: u32,
 }
 
-/// What a partition holds in the end.
+/// Content of a partition at the end.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Log {
-    /// The first offset there is.
+    /// The log start offset.
     pub start: u64,
-    /// In order of offset.
+    /// Records, in order of offset.
     pub records: Vec<Found>,
 }
 
@@ -55,7 +55,7 @@ impl Log {
     }
 }
 
-/// A record as it was read.
+/// The record that was read.
 pub fn found(read: &ConsumedRecord) -> Found {
     Found {
         offset: read.offset,
@@ -65,7 +65,7 @@ pub fn found(read: &ConsumedRecord) -> Found {
     }
 }
 
-/// Writes down what a reader got.
+/// Records that a reader received a record.
 pub fn got(clients: &Clients, reader: u32, place: Place, found: Found) {
     clients.history.add(Event::Read {
         reader,
@@ -92,7 +92,7 @@ pub async fn follow(clients: &Clients, partition: u32) {
     loop {
         let every_ms = clients.plan.load.resume_every_ms;
         let span = random.random_range(every_ms / 2..=every_ms * 3 / 2);
-        // In the end it is left alone, so that it can be seen to reach the end.
+        // In the end the reader runs undisturbed, so that it reaches the end of the log.
         let span = if clients.sending() {
             span
         } else {
@@ -109,12 +109,12 @@ pub async fn follow(clients: &Clients, partition: u32) {
 struct Follower<'a> {
     clients: &'a Clients,
     place: Place,
-    /// What it goes on from after it was stopped.
+    /// The position from which it resumes after a stop.
     stored: u64,
 }
 
 impl Follower<'_> {
-    /// Reads from what is stored until it is stopped, or can't go on.
+    /// Reads from the stored position until it is stopped or fails.
     async fn read(&mut self, client: &Client, stop: Instant) {
         let Place { topic, partition } = self.place;
         let from = Offset::At(self.stored);
@@ -156,7 +156,7 @@ impl Follower<'_> {
         }
     }
 
-    /// What it was to read next is trimmed: goes on at what there is.
+    /// Continues at the log start offset, since its next record was trimmed.
     async fn skip(&mut self, client: &Client, from: u64) {
         let Place { topic, partition } = self.place;
         let name = topic_name(topic);
@@ -179,7 +179,7 @@ impl Follower<'_> {
 /// Reads a partition from its beginning to its end.
 ///
 /// # Errors
-/// What stood in the way.
+/// The reason why it could not be read.
 pub async fn read_all(clients: &Clients, place: Place) -> Result<Log, String> {
     let client = clients.connect(2_000 + u64::from(place.partition)).await;
     let name = topic_name(place.topic);
@@ -199,7 +199,7 @@ pub async fn read_all(clients: &Clients, place: Place) -> Result<Log, String> {
     }
 }
 
-/// Everything up to `end`; none if it was trimmed meanwhile.
+/// All records before `end`; none if some were trimmed meanwhile.
 async fn read_to(reader: &mut Reader, end: u64) -> Result<Option<Log>, String> {
     let mut log = Log {
         start: reader.position(),

@@ -1,33 +1,33 @@
-//! Records as this run's producers make them, and how they are known again. The name stands in a
-//! header, since a value may be empty or missing.
+//! Records of this run's producers, and the names that identify them. The name is in a header, since a value
+//! may be empty or missing.
 
 use bytes::Bytes;
 use ropewalk_client::{Header, Record};
 
 use crate::history::RecordName;
 
-/// The header that bears the name.
+/// The header that holds the name.
 const NAME: &str = "name";
 
-/// What a record of the load is made of.
+/// A record of the load.
 #[derive(Debug, Clone)]
 pub struct Made {
-    /// To be sent.
+    /// The record to send.
     pub record: Record,
-    /// [`content`] of it.
+    /// Its [`content`].
     pub content: u32,
 }
 
-/// What value a record has.
+/// Value of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Value {
     /// None: a tombstone.
     Tombstone,
-    /// Of this many bytes.
+    /// This many bytes.
     Bytes(usize),
 }
 
-/// A record of a name.
+/// Creates the record of a name.
 pub fn make(name: RecordName, key: Option<u32>, value: Value) -> Made {
     let key = key.map(|key| Bytes::from(format!("key-{key}")));
     let value = match value {
@@ -46,7 +46,7 @@ pub fn make(name: RecordName, key: Option<u32>, value: Value) -> Made {
     Made { record, content }
 }
 
-/// The header that bears a name.
+/// The header that holds a name.
 pub fn named(name: RecordName) -> Header {
     Header {
         key: NAME.to_owned(),
@@ -75,7 +75,7 @@ pub fn key(key: Option<&[u8]>) -> Option<u32> {
     text.strip_prefix("key-")?.parse().ok()
 }
 
-/// A checksum over a key and a value; none is not the same as empty.
+/// Checksum of a key and a value; a missing one differs from an empty one.
 pub fn content(key: Option<&[u8]>, value: Option<&[u8]>) -> u32 {
     [key, value].iter().fold(0, |crc, part| match part {
         None => crc32c::crc32c_append(crc, &[0]),

@@ -1,5 +1,5 @@
-//! A topic that is deleted and created again under its name, with fewer, as many or more partitions,
-//! while producers and readers are at work on it. Each life of it is another topic.
+//! A topic that is deleted and created again under its name while producers and readers use it. The new one
+//! has fewer, as many or more partitions. Each life of the name is another topic.
 
 use std::time::Duration;
 
@@ -20,22 +20,21 @@ use crate::history::{Event, Place, RecordName};
 
 /// The name of the topic.
 pub const NAME: &str = "recreated";
-/// The number of the topic where it does not matter which life of it; with the topic id added, that of one
-/// life.
+/// Number of the topic if its life does not matter. With the topic id added, it is the number of one life.
 pub const RECREATED: u32 = 10_000_000;
-/// The most partitions.
+/// Maximum number of partitions.
 const MOST: u32 = 8;
 /// Distinct keys.
 const KEYS: u32 = 12;
-/// Readers of it are numbered from here.
+/// First number of its readers.
 const READERS: u32 = 6_000_000;
-/// The producer that lives through all of it, and those that come with each life.
+/// Number of the producer that outlives all lives; those of one life each have the numbers after it.
 const PRODUCERS: u32 = 9_000_000;
-/// Clients have seeds from here on.
+/// First seed of its clients.
 const SEEDS: u64 = 40_000;
 const VALUE_BYTES: usize = 30;
 
-/// Deletes and creates, writes and reads, until told to stop.
+/// Deletes and creates the topic, writes and reads it, until told to stop.
 pub async fn run(clients: &Clients) {
     let client = clients.connect(SEEDS).await;
     let recreator = Recreator { clients, client };
@@ -117,7 +116,7 @@ impl Recreator<'_> {
         until_is(ErrorCode::TopicExists, create).await;
     }
 
-    /// A producer that has known nothing of earlier lives writes one record of each key.
+    /// Runs a producer that does not know earlier lives. It writes one record of each key.
     async fn come(&self, life: u32) {
         let Ok(producer) = self.producer().build().await else {
             return;
@@ -126,11 +125,11 @@ impl Recreator<'_> {
             let name = (PRODUCERS + life, u64::from(key));
             send(self.clients, &producer, name, key)
         });
-        // Whether they come through is the others' matter.
+        // Their outcomes do not matter here.
         join_all(records).await;
     }
 
-    /// One producer goes on through all lives.
+    /// Runs one producer through all lives.
     async fn produce(&self, producer: &Producer) {
         let mut random = self.random(1);
         let mut under_way = JoinSet::new();
@@ -149,7 +148,7 @@ impl Recreator<'_> {
         while under_way.join_next().await.is_some() {}
     }
 
-    /// Reads one partition after the other, each from its beginning, or from where the last reader stood.
+    /// Reads one partition after another, each from its beginning or from the last reader's position.
     async fn read(&self, number: u32) {
         let mut random = self.random(2 + u64::from(number));
         let mut left_at: Option<(Place, u64, u64)> = None;
@@ -193,7 +192,7 @@ impl Recreator<'_> {
         }
     }
 
-    /// With nothing in its way, the producer that has lived through it all writes to every key.
+    /// Writes to every key with the producer that outlived all lives, once nothing disturbs it.
     async fn finish(&self, producer: &Producer) {
         let mut number = 0;
         for key in 0..KEYS {
@@ -221,7 +220,8 @@ async fn send(
         .inspect_err(|error| failed(clients, name, error.outcome_unknown(), error))
 }
 
-/// Writes down that a record was not acknowledged. Of one that was, nobody is told in which life it is.
+/// Records that a record was not acknowledged. Acknowledgements are not recorded, since they do not name the
+/// topic's life.
 pub fn failed(clients: &Clients, name: RecordName, unknown: bool, error: &dyn std::fmt::Display) {
     clients.history.add(Event::Failed {
         name,
@@ -230,7 +230,7 @@ pub fn failed(clients: &Clients, name: RecordName, unknown: bool, error: &dyn st
     });
 }
 
-/// Tries until it is done, or the answer says that it was done before.
+/// Repeats an attempt until it succeeds, or the answer shows that an earlier one did.
 async fn until_is<F>(done: ErrorCode, mut attempt: impl FnMut() -> F)
 where
     F: Future<Output = Result<(), Error>>,

@@ -1,4 +1,4 @@
-//! How clients behave in one run: drawn from the seed, apart from the faults, so that faults can be
+//! The clients' behaviour in one run. It is drawn from the seed apart from the faults, so that faults can be
 //! left out without a change to the load.
 
 use rand::rngs::SmallRng;
@@ -10,47 +10,47 @@ use serde::{Deserialize, Serialize};
 use super::MAIN;
 use crate::history::Place;
 
-/// No limit, in a topic's retention.
+/// Value of a topic's retention without a limit.
 const UNLIMITED: i64 = -1;
 const KIB: u64 = 1 << 10;
 
-/// What clients do.
+/// The load of the clients.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Load {
     /// Partitions of the topic.
     pub partitions: u32,
-    /// The most a batch of it may have, in bytes.
+    /// Maximum size of a batch of it, in bytes.
     pub max_batch_bytes: u32,
-    /// Where its segments end, in bytes.
+    /// Size at which its segments end, in bytes.
     pub segment_bytes: u64,
-    /// How long its records are kept at least, in ms; less than 0 for ever.
+    /// Minimum retention of its records, in ms; less than 0 for ever.
     pub retention_ms: i64,
-    /// How much of a partition is kept at least, in bytes; less than 0 for all.
+    /// Minimum size of a partition that is retained, in bytes; less than 0 for all.
     pub retention_bytes: i64,
     /// Distinct keys.
     pub keys: u32,
-    /// Producers, each a host of its own.
+    /// Producers, each on a separate host.
     pub producers: Vec<Producing>,
-    /// Between two records published without a producer, in ms; 0 for none.
+    /// Interval between records published without a producer, in ms; 0 for none.
     pub publish_every_ms: u64,
-    /// Readers that begin anywhere, read a little, and ask for offsets.
+    /// Number of readers that begin anywhere, read a little, and ask for offsets.
     pub wanderers: u32,
-    /// Between two readings of one of them, in ms.
+    /// Interval between two reads of one of them, in ms.
     pub wander_every_ms: u64,
-    /// Between two stops of a reader that goes on from what it stored, in ms.
+    /// Interval between two stops of a reader that resumes from its stored position, in ms.
     pub resume_every_ms: u64,
-    /// Between two changes to topics beside the first, in ms; 0 for none.
+    /// Interval between changes to topics beside the first, in ms; 0 for none.
     pub garden_every_ms: u64,
     /// Consumer groups, each of which reads all of the topic.
     #[serde(default)]
     pub groups: Vec<Consuming>,
-    /// Between two records of a topic that is compacted, in ms; 0 for none.
+    /// Interval between records of a compacted topic, in ms; 0 for none.
     #[serde(default)]
     pub table_every_ms: u64,
-    /// Between two batches of a producer of another make, in ms; 0 for none.
+    /// Interval between batches of the raw producer, in ms; 0 for none.
     #[serde(default)]
     pub stranger_every_ms: u64,
-    /// When the topic gets more partitions, in order of time.
+    /// Additions of partitions to the topic, in order of time.
     #[serde(default)]
     pub growths: Vec<Growing>,
     /// A reader with a filter.
@@ -61,27 +61,27 @@ pub struct Load {
     pub recreate_every_ms: u64,
 }
 
-/// What a reader with a filter reads.
+/// The reader with a filter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sieving {
-    /// Of which partition.
+    /// Its partition.
     pub partition: u32,
-    /// What a key's number ends with.
+    /// Last digit of the keys it selects.
     pub digit: u32,
 }
 
 impl Sieving {
-    /// What the broker is asked to judge by. On a record without a key it fails.
+    /// Filter expression that the broker evaluates. It fails on a record without a key.
     pub fn expression(&self) -> String {
         format!("key.endsWith('{}')", self.digit)
     }
 
-    /// The same, of a key's number.
+    /// True if the filter selects a record with this key.
     pub fn wants(&self, key: Option<u32>) -> bool {
         key.is_some_and(|key| key % 10 == self.digit)
     }
 
-    /// Where it reads.
+    /// The partition it reads.
     pub fn place(&self) -> Place {
         Place {
             topic: MAIN,
@@ -90,51 +90,52 @@ impl Sieving {
     }
 }
 
-/// One more time that the topic grows.
+/// One addition of partitions to the topic.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Growing {
-    /// When, in ms from the beginning.
+    /// Its time, in ms from the beginning.
     pub at_ms: u64,
-    /// How many partitions it is to have then.
+    /// New total number of partitions.
     pub partitions: u32,
 }
 
-/// How the members of one group work.
+/// Behaviour of the members of one group.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Consuming {
-    /// How many there are, each a host of its own.
+    /// Number of members, each on a separate host.
     pub members: u32,
-    /// Whether they subscribe to every topic there is, by a pattern.
+    /// True if they subscribe to every existing topic by a pattern.
     pub by_pattern: bool,
     /// True if the group begins at the end of its partitions, and not at their beginning.
     #[serde(default)]
     pub from_end: bool,
-    /// Whether they keep their partitions from one start to the next.
+    /// True if they keep their partitions from one start to the next.
     pub fixed: bool,
     /// See the client's setting of this name.
     pub session_ms: u64,
     /// See the client's setting of this name.
     pub rebalance_within_ms: u64,
-    /// Between two commits, in ms.
+    /// Interval between commits, in ms.
     pub commit_every_ms: u64,
-    /// Whether the application commits, and not the client by itself.
+    /// True if the application commits, instead of the client.
     pub by_hand: bool,
-    /// How many handlers a member has side by side; 0 where it takes one record after the other.
+    /// Number of concurrent handlers of a member; 0 if it processes one record after another.
     pub handlers: usize,
     /// See the client's setting of this name.
     pub in_flight: usize,
-    /// After about so long a member stops and begins anew, in ms; 0 for never.
+    /// Approximate time after which a member stops and restarts, in ms; 0 for never.
     pub restart_every_ms: u64,
-    /// After about so long a member hears nothing for up to three sessions, in ms; 0 for never.
+    /// Approximate time after which a member receives nothing for up to three session timeouts, in ms; 0 for
+    /// never.
     pub freeze_every_ms: u64,
 }
 
-/// How one producer works.
+/// Behaviour of one producer.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Producing {
-    /// Between two sends, in ms.
+    /// Pause between two sends, in ms.
     pub pause_ms: u64,
-    /// Most values have this many bytes.
+    /// Size of most values, in bytes.
     pub value_bytes: usize,
     /// See the client's setting of this name.
     pub linger_ms: u64,
@@ -146,14 +147,14 @@ pub struct Producing {
     pub compression: u8,
     /// See the client's setting of this name. A short one makes outcomes unknown.
     pub delivery_timeout_ms: u64,
-    /// Now and then so many records are sent at once; 0 for never.
+    /// Number of records that it sometimes sends at once; 0 for never.
     pub burst: u32,
-    /// After about so long another takes its place, in ms; 0 for never.
+    /// Approximate time after which another producer replaces it, in ms; 0 for never.
     pub replace_every_ms: u64,
 }
 
 impl Load {
-    /// Draws what clients do on a seed, in a storm of this length.
+    /// Draws the load of a seed, for a storm of this length.
     pub fn draw(seed: u64, storm_ms: u64) -> Load {
         let mut random = SmallRng::seed_from_u64(seed.wrapping_mul(0xD1B5_4A32_D192_ED03));
         let random = &mut random;
@@ -197,8 +198,8 @@ impl Load {
         .with_recreation(seed)
     }
 
-    /// Draws groups and growths, apart from all else: seeds from before there were any keep the load
-    /// they had.
+    /// Draws groups and growths, apart from all other draws. Seeds from before either existed keep their
+    /// load.
     fn with_groups(mut self, seed: u64, storm_ms: u64) -> Load {
         let mut random = SmallRng::seed_from_u64(seed.wrapping_mul(0xA24B_AED4_963E_E407));
         let random = &mut random;
@@ -227,7 +228,7 @@ impl Load {
         self
     }
 
-    /// Draws a topic that is compacted, apart from all else.
+    /// Draws a compacted topic, apart from all other draws.
     fn with_table(mut self, seed: u64) -> Load {
         let mut random = SmallRng::seed_from_u64(seed.wrapping_mul(0xC2B2_AE3D_27D4_EB4F));
         if random.random_bool(0.25) {
@@ -236,7 +237,7 @@ impl Load {
         self
     }
 
-    /// Draws a producer of another make, apart from all else.
+    /// Draws a raw producer, apart from all other draws.
     fn with_stranger(mut self, seed: u64) -> Load {
         let mut random = SmallRng::seed_from_u64(seed.wrapping_mul(0x8CB9_2BA7_2F3D_8DD7));
         if random.random_bool(0.4) {
@@ -245,7 +246,7 @@ impl Load {
         self
     }
 
-    /// Draws a reader with a filter, apart from all else.
+    /// Draws a reader with a filter, apart from all other draws.
     fn with_sieve(mut self, seed: u64) -> Load {
         let mut random = SmallRng::seed_from_u64(seed.wrapping_mul(0xE703_7ED1_A0B4_28DB));
         if random.random_bool(0.4) {
@@ -266,7 +267,7 @@ impl Load {
         self
     }
 
-    /// How many partitions the topic has in the end, if it grows as it is to.
+    /// Final number of partitions of the topic, if it grows as planned.
     pub fn most_partitions(&self) -> u32 {
         let last = self.growths.last();
         last.map_or(self.partitions, |last| last.partitions)

@@ -1,5 +1,5 @@
-//! A reader with a filter: follows a partition, gets what matches, and is stopped now and then. What it
-//! was led past without a record is written down, too.
+//! A reader with a filter. It follows a partition, receives the records that match, and is stopped now and
+//! then. The history also has the offsets that it passed without a record.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use super::settings::Sieving;
 use super::{Clients, MAIN, SIEVE, topic_name, until_done};
 use crate::history::{Event, Place};
 
-/// How long it waits for a record before it looks how far it was led meanwhile.
+/// Time it waits for a record before it looks at its position.
 const GLANCE: Duration = Duration::from_millis(500);
 
 /// Reads until the run ends.
@@ -41,12 +41,12 @@ pub async fn follow(clients: &Clients, style: &Sieving) {
 struct Sieve<'a> {
     clients: &'a Clients,
     place: Place,
-    /// All before it was got, or passed.
+    /// All offsets before it were received or passed.
     next: u64,
 }
 
 impl Sieve<'_> {
-    /// Reads on for this long, and in the end without one, or until it can't go on.
+    /// Reads for this long (once clients have stopped, without a limit), or until it fails.
     async fn read(&mut self, client: &Client, style: &Sieving, span: Duration) {
         let name = topic_name(MAIN);
         let from = Offset::At(self.next);
@@ -84,7 +84,7 @@ impl Sieve<'_> {
         }
     }
 
-    /// Writes down that nothing came of what lies before an offset.
+    /// Records that the filter selected nothing before an offset.
     fn pass(&mut self, to: u64) {
         if to > self.next {
             self.clients.history.add(Event::Passed {
@@ -97,7 +97,7 @@ impl Sieve<'_> {
         }
     }
 
-    /// What it was to read next is trimmed: goes on at what there is.
+    /// Continues at the log start offset, since its next record was trimmed.
     async fn skip(&mut self, client: &Client, reader: &Reader) {
         let name = topic_name(MAIN);
         let begin = until_done("asking where the log begins", || {

@@ -1,6 +1,6 @@
-//! A producer of another make: it speaks the wire by itself, one batch after the other, and does what
-//! the client library never does. It sends again what it had an answer to, leaves gaps, and goes on in
-//! an epoch that a newer one has fenced.
+//! A raw producer: it uses the wire protocol directly, sends one batch after another, and does what the
+//! client library never does. It repeats batches that were answered, leaves gaps, and continues in an epoch
+//! that a newer one has fenced.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -22,7 +22,7 @@ use crate::history::{Event, Place, RecordName};
 
 /// Batches it may send again: fewer than a partition remembers.
 const REMEMBERED: usize = 5;
-/// How often every node is asked for a batch until its outcome is left unknown.
+/// Rounds over all nodes before the outcome of a batch is left unknown.
 const ROUNDS: usize = 8;
 const PAUSE: Duration = Duration::from_millis(200);
 const BATCH_BYTES: usize = 4 << 10;
@@ -57,19 +57,19 @@ pub async fn run(clients: &Clients) {
     }
 }
 
-/// An epoch of a producer.
+/// A producer's epoch.
 #[derive(Debug, Clone, Copy, Default)]
 struct Life {
     id: u64,
     epoch: u32,
     next: i32,
-    /// Whether a batch may follow: none before the first is written, and none after one that was
-    /// refused. That may be in the log yet, and another with its sequence would be taken for it.
+    /// True if the next batch may follow. False until the first batch is written, and after a refused one. A
+    /// refused batch may still be in the log, and another batch with its sequence would be taken for it.
     goes_on: bool,
 }
 
 impl Life {
-    /// Its next batch came to an end.
+    /// Takes note of its next batch's outcome.
     fn ended(&mut self, batch: &Batch, ended: &Ended) {
         self.goes_on = matches!(ended, Ended::At(_));
         if self.goes_on {
@@ -78,7 +78,7 @@ impl Life {
     }
 }
 
-/// A batch, and the names of its records.
+/// A batch and the names of its records.
 #[derive(Debug, Clone)]
 struct Batch {
     names: Vec<RecordName>,
@@ -98,7 +98,7 @@ struct Stranger<'a> {
     life: Life,
     /// An earlier epoch; a batch of a later one is in the log.
     fenced: Option<Life>,
-    /// What was acknowledged in this epoch.
+    /// Batches that were acknowledged in this epoch.
     written: VecDeque<Batch>,
     made: u64,
 }
@@ -128,7 +128,7 @@ impl Stranger<'_> {
         self.note(&batch, ended);
     }
 
-    /// The offset must be what it was.
+    /// Repeats an acknowledged batch. The check expects the same offset.
     async fn again(&mut self) {
         let Some(batch) = self.written.iter().choose(&mut self.random).cloned() else {
             return;
@@ -143,7 +143,7 @@ impl Stranger<'_> {
         life.next += self.random.random_range(1..50);
         let batch = self.make(life);
         let ended = self.deliver(&batch).await;
-        // It may yet be written, as soon as what comes before it is.
+        // The batch may yet be written, as soon as its gap is filled.
         if let Ended::At(_) | Ended::Refused { unknown: true, .. } = ended {
             self.life.goes_on = false;
         }
@@ -156,8 +156,8 @@ impl Stranger<'_> {
         self.note(&batch, ended);
     }
 
-    /// Takes the next epoch, which is the first of a producer at the beginning, and writes in it. At times
-    /// another instance of it takes the next epoch at the same time, and the later of both goes on.
+    /// Takes the next epoch (at the beginning, a new producer's first one) and writes in it. Sometimes other
+    /// instances take epochs at the same time; the latest of them continues.
     async fn begin(&mut self) {
         let before = self.life;
         let mut taken = self.take_epoch(before).await;
@@ -218,7 +218,7 @@ impl Stranger<'_> {
         }
     }
 
-    /// Sends a batch to one node after the other, until one has an answer that lasts.
+    /// Sends a batch to one node after another, until one gives a final answer.
     async fn deliver(&self, batch: &Batch) -> Ended {
         let mut unknown = false;
         let mut error = "no node answered".to_owned();

@@ -1,5 +1,5 @@
-//! A topic that is compacted, beside the first: a few keys, written again and again, and deleted now and
-//! then; and some that are written once, and must be there for ever.
+//! A compacted topic beside the first. It has a few keys that are overwritten repeatedly and deleted now and
+//! then, and some that are written once and must stay for ever.
 
 use std::time::Duration;
 
@@ -13,9 +13,9 @@ use super::publisher::WITHOUT_SEQUENCE;
 use super::record::{self, Value};
 use super::{Clients, until_done};
 
-/// None of the numbered ones: who reads those expects each record.
+/// Not one of the numbered topics: readers of those expect every record.
 const NAME: &str = "table";
-/// What stands for its number where records are written down.
+/// Number of the topic in the history.
 const NUMBER: u32 = u32::MAX;
 const KEYS: u32 = 12;
 

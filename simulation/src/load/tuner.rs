@@ -1,4 +1,4 @@
-//! Two clients that each change another setting of the same topic, at the same moment.
+//! Two clients that change different settings of the same topic at the same moment.
 
 use std::collections::BTreeMap;
 
@@ -8,8 +8,8 @@ use ropewalk_client::{Client, Error};
 use super::{Clients, topic_name, topic_number};
 use crate::history::{Answer, Call, Setting};
 
-/// The changes, and the values that both have afterwards. A topic is tuned once, so that a change whose
-/// answer is late comes to nothing else.
+/// The changes, with the values that the settings have afterwards. A topic is tuned once, so that a change
+/// with a late answer affects nothing else.
 const CHANGES: [(Setting, &str, i64); 2] = [
     (Setting::MinDirtyPercent, "20", 20),
     (Setting::DeleteHorizonMs, "1h", 3_600_000),

@@ -1,4 +1,4 @@
-//! A reader that begins anywhere: asks where a place is, reads a little from there, and goes.
+//! A reader that begins anywhere: it asks for an offset, reads a little from there, and ends.
 
 use std::time::Duration;
 
@@ -12,16 +12,16 @@ use super::reader::{found, got};
 use super::{Clients, MAIN, now_ms, topic_name};
 use crate::history::{Answer, Call, Event, Place};
 
-/// How long it reads at most.
+/// Maximum duration of a read.
 const STAY: Duration = Duration::from_millis(1_500);
-/// How many records it reads at most.
+/// Maximum number of records of a read.
 const RECORDS: usize = 200;
-/// Readers that wander are numbered from here; each time as another.
+/// First number of wandering readers; each read has another number.
 const FIRST: u32 = 10_000;
-/// Times of one wanderer.
+/// Maximum number of reads of one wanderer.
 const TIMES: u32 = 100_000;
 
-/// Wanders until told to stop.
+/// Reads here and there until told to stop.
 pub async fn run(clients: &Clients, number: u32) {
     let who = 5_000 + u64::from(number);
     let mut random = SmallRng::seed_from_u64(clients.seed_of(who));
@@ -38,7 +38,7 @@ pub async fn run(clients: &Clients, number: u32) {
         let went = match random.random_range(0..4) {
             0 => Offset::Beginning,
             1 => Offset::End,
-            // The clocks of nodes may be wrong, those of producers are not.
+            // Clocks of nodes may be wrong; those of producers are right.
             2 => Offset::Time(random.random_range(begun_ms - 1_000..=now_ms() + 1_000)),
             _ => Offset::At(random.random_range(0..2_000)),
         };
@@ -76,7 +76,7 @@ async fn visit(
     Ok(())
 }
 
-/// Asks where a place is, and writes down what was said.
+/// Asks for an offset and records the answer.
 async fn ask(clients: &Clients, client: &Client, place: Place, to: Offset) -> Result<u64, Error> {
     let call = match to {
         Offset::At(offset) => return Ok(offset),

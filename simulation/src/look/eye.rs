@@ -1,4 +1,4 @@
-//! Reads the disks: each entry of each replica once, and again as long as it may still change.
+//! Reads the disks: each entry of each replica once, and again while it may still change.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,31 +18,31 @@ use crate::disk::SimDisk;
 use crate::history::Place;
 use crate::load;
 
-/// The group of the cluster's metadata.
+/// The Raft group of the cluster's metadata.
 pub const METADATA: GroupId = GroupId(0);
 
-/// How closely to look.
+/// Depth of a look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Depth {
-    /// At what is to be had in a moment.
+    /// Images that are cheap to read.
     Usual,
-    /// Also at what is costly to see.
+    /// Also images that are costly to read.
     Thorough,
-    /// At every entry there is, even if it was seen before.
+    /// Every entry, even those seen before.
     Whole,
 }
 
-/// Looks at a cluster's disks, again and again.
+/// Looks at a cluster's disks repeatedly.
 #[derive(Debug, Default)]
 pub struct Eye {
-    /// From which log index on a replica is read next time.
+    /// First log index to read of a replica at the next look.
     next: BTreeMap<(String, Image, ReplicaId), u64>,
-    /// What was read last, and of which version of the disk.
+    /// Last result, with the version of the disk.
     last: BTreeMap<(String, Image), (u64, Vec<Inspection>)>,
 }
 
 impl Eye {
-    /// One look. `truth` says what is still wanted of old entries.
+    /// Takes one look. `truth` names the old entries that are still needed.
     pub fn look(&mut self, at: Duration, cluster: &Cluster, truth: &Truth, depth: Depth) -> Look {
         let whole = depth == Depth::Whole;
         let mut look = Look {
@@ -80,7 +80,7 @@ impl Eye {
         look
     }
 
-    /// What is in one image; none if there is none. One that has not changed is not read again.
+    /// Content of one image; none if the image does not exist. An unchanged image is not read again.
     fn see(
         &mut self,
         (disk, version): (&dyn SimDisk, Option<u64>),
@@ -133,7 +133,7 @@ impl Eye {
             };
             let read = inspect::replica(disk, group, replica, from).now_or_never();
             if let Some(Ok(read)) = read {
-                // What is damaged may hide how far it was: begin anew.
+                // Damage may hide the committed index, so reading restarts at the beginning.
                 let healthy = read.damaged.is_empty();
                 let committed = read.committed_index().filter(|_| healthy);
                 *next = committed.map_or(0, |index| index + 1);
@@ -144,18 +144,18 @@ impl Eye {
     }
 }
 
-/// The first entry that is read: what may still change, or was not counted yet.
+/// The first entry to read: entries before it cannot change and were counted.
 fn from(next: Option<&u64>, truth: &Truth, group: GroupId) -> u64 {
     next.map_or(0, |next| truth.next_index(group).min(*next))
 }
 
-/// Leaves out the entries before `from`.
+/// Drops the entries before `from`.
 fn skip(seen: &mut Inspection, from: u64) {
     seen.from_index = from;
     seen.entries.retain(|entry| entry.place.index >= from);
 }
 
-/// What the partition's state says; none if it can't be read as a whole, or is not a partition's.
+/// State of the partition; none if it cannot be read as a whole, or the replica is not a partition's.
 fn state(seen: &Inspection) -> Option<State> {
     if seen.group == METADATA || !seen.damaged.is_empty() {
         return None;
@@ -174,7 +174,7 @@ fn state(seen: &Inspection) -> Option<State> {
     })
 }
 
-/// Which group is which partition, as the newest of the cluster's metadata says.
+/// Partition of each group, from the newest copy of the cluster's metadata.
 pub fn places(look: &Look) -> BTreeMap<GroupId, Place> {
     placed(look, |name, _, partition| {
         Some(Place {
@@ -184,7 +184,7 @@ pub fn places(look: &Look) -> BTreeMap<GroupId, Place> {
     })
 }
 
-/// The same of the topic that is deleted and created again; as topic, each life of it.
+/// The same for the topic that is deleted and created again; each life of it is a topic number.
 pub fn lives(look: &Look) -> BTreeMap<GroupId, Place> {
     placed(look, |name, topic, partition| {
         (name == load::RECREATED_NAME).then(|| load::place_of_life(topic.id.0, partition))

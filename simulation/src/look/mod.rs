@@ -1,6 +1,6 @@
-//! What the hosts' disks hold at one moment, seen from outside: the hosts know nothing of it.
+//! Content of the hosts' disks at one moment, seen from outside without the hosts' knowledge.
 //!
-//! The [`eye`] looks; [`truth`] adds up what is committed. Nothing here judges.
+//! The [`eye`] looks; [`truth`] collects the committed entries. **Nothing here judges.**
 
 pub mod eye;
 pub mod truth;
@@ -14,56 +14,56 @@ use ropewalk_raft_store::inspect::Inspection;
 /// One look at all disks.
 #[derive(Debug, Clone, Default)]
 pub struct Look {
-    /// When, in simulated time.
+    /// Time of the look, in simulated time.
     pub at: Duration,
-    /// Whether every entry there is was read, and not only what may have changed.
+    /// True if every entry was read, and not only entries that may have changed.
     pub whole: bool,
-    /// How many disks were looked at as a power loss would leave them.
+    /// Number of disks that were looked at as a power loss would leave them.
     pub survivors: usize,
-    /// What was seen.
+    /// Replicas found on the disks.
     pub replicas: Vec<Replica>,
 }
 
-/// How a disk was looked at.
+/// Image of a disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Image {
-    /// As its process sees it.
+    /// The disk as its process sees it.
     Live,
-    /// As a power loss at that moment would leave it.
+    /// The disk as a power loss at that moment would leave it.
     Durable,
 }
 
 /// One replica in one image of one disk.
 #[derive(Debug, Clone)]
 pub struct Replica {
-    /// The host; once hosts have exchanged their disks, that where this one was at first.
+    /// The host; after an exchange of disks, the host that first had this disk.
     pub host: String,
-    /// Which image.
+    /// The image it was found in.
     pub image: Image,
-    /// How many times what this disk holds may have gone back.
+    /// Number of times that the content of this disk may have gone back.
     pub setbacks: u64,
-    /// How many times even what was synced may have gone.
+    /// Number of times that even synced data may be gone.
     pub losses: u64,
-    /// Whether anything on this disk was damaged since it was new.
+    /// True if this disk was damaged since it was new.
     pub on_damaged_disk: bool,
-    /// What is there of the replica.
+    /// Inspection of the replica.
     pub seen: Inspection,
-    /// What its state says; only of partitions, and only in a live image.
+    /// State of the replica; only of partitions, and only in a live image.
     pub state: Option<State>,
 }
 
-/// What a partition's state says.
+/// A partition's state.
 #[derive(Debug, Clone, PartialEq)]
 pub struct State {
-    /// The offset the next record gets.
+    /// Offset of the next record.
     pub next_offset: u64,
-    /// The first offset that may be read.
+    /// First offset that may be read.
     pub log_start: u64,
-    /// Up to this log index appends that were refused are forgotten.
+    /// Log index up to which refused appends are forgotten.
     pub purgeable_index: u64,
-    /// Of the entries seen, those that are refused appends, by log index.
+    /// Log indexes of the inspected entries that are refused appends.
     pub refused: BTreeSet<u64>,
-    /// The consumer groups that are coordinated there.
+    /// Consumer groups that this partition coordinates.
     pub groups: Groups,
 }
 
@@ -77,7 +77,7 @@ impl Look {
 }
 
 impl Replica {
-    /// Who and where, for a report.
+    /// Replica and host, for a report.
     pub fn name(&self) -> String {
         let image = match self.image {
             Image::Live => "live",

@@ -1,9 +1,9 @@
-//! What is committed, added up from look to look: each group's log, and each partition's records
-//! with their offsets.
+//! Committed entries, collected from look to look: each group's log, and each partition's records with their
+//! offsets.
 //!
-//! The first replica that says an entry is committed is believed; that all others say the same is a
-//! matter of the checks. Which appends were refused is taken from a replica's state, and offsets are
-//! counted here: that replicas count alike is a matter of the checks, too.
+//! The first replica that reports an entry as committed is believed; the checks compare it with all other
+//! replicas. The set of refused appends comes from a replica's state. The offsets are counted here; the
+//! checks compare them with the replicas' offsets.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,7 +16,7 @@ use super::{Image, Look, State, eye};
 use crate::history::{Place, RecordName};
 use crate::load::record;
 
-/// More than any batch of a run unpacks to.
+/// More than any batch of a run decompresses to.
 const MAX_DECOMPRESSED_BYTES: usize = 64 << 20;
 
 /// One committed record.
@@ -24,23 +24,23 @@ const MAX_DECOMPRESSED_BYTES: usize = 64 << 20;
 pub struct Record {
     /// Its offset.
     pub offset: u64,
-    /// Its name; none if it bears none.
+    /// Its name; none if it has none.
     pub name: Option<RecordName>,
-    /// Its key; none if it has none, or not one of this run.
+    /// Its key; none if it has none, or not one of this run's keys.
     pub key: Option<u32>,
-    /// A checksum over its key and value.
+    /// Checksum of key and value.
     pub content: u32,
-    /// Whether it has no value.
+    /// True if it has no value.
     pub is_tombstone: bool,
     /// Its time, in ms since 1970.
     pub timestamp_ms: i64,
-    /// The log index of its batch.
+    /// Log index of its batch.
     pub index: u64,
-    /// The ring its key was routed by; 0 if by none.
+    /// Ring that routed its key; 0 if none did.
     pub ring: u32,
 }
 
-/// An entry that was found to be committed, in order of the log.
+/// An entry that is known to be committed, in order of the log.
 #[derive(Debug, Clone)]
 pub struct Committed {
     /// The group.
@@ -49,44 +49,45 @@ pub struct Committed {
     pub place: Option<Place>,
     /// The entry.
     pub entry: InspectedEntry,
-    /// The offset of the first record, if it is an append that was accepted.
+    /// Offset of its first record, if it is an accepted append.
     pub base_offset: Option<u64>,
-    /// Its records, likewise.
+    /// Its records, if it is an accepted append.
     pub records: Vec<Record>,
-    /// Whether entries right before it were trimmed before anybody looked at them.
+    /// True if entries right before it were purged before a look could see them.
     pub after_a_gap: bool,
 }
 
-/// What is known of one group.
+/// Knowledge of one group.
 #[derive(Debug, Clone, Default)]
 pub struct Group {
     /// Its partition, if it is one of a known topic.
     pub place: Option<Place>,
-    /// Term and digest of what is committed, by log index.
+    /// Term and digest of committed entries, by log index.
     pub committed: BTreeMap<u64, (u64, Digest)>,
-    /// The voters, by the log index of the entry that made them.
+    /// Memberships, by the log index of their entry.
     pub voters: BTreeMap<u64, Vec<BTreeSet<ReplicaId>>>,
     /// The next offset after each log index.
     pub ends: BTreeMap<u64, u64>,
-    /// In order of offset.
+    /// Records, in order of offset.
     pub records: Vec<Record>,
     /// The next offset.
     pub next_offset: u64,
-    /// The log start, as the trims in the log have it.
+    /// The log start offset, from the trims in the log.
     pub log_start: u64,
-    /// What each trim made of it, by log index.
+    /// The log start offset after each trim, by log index.
     pub starts: BTreeMap<u64, u64>,
-    /// From which offset on only what was routed by that ring, or a newer one, is taken.
+    /// Fences: each is a ring with the offset from which on the partition accepts only records routed by that
+    /// ring or a newer one.
     pub fences: Vec<(u32, u64)>,
-    /// Whether entries were trimmed before anybody looked at them.
+    /// True if entries were purged before a look could see them.
     pub has_gaps: bool,
     /// The next log index to count.
     next_index: u64,
-    /// Committed, and not counted yet.
+    /// Committed entries that are not counted yet.
     waiting: BTreeMap<u64, InspectedEntry>,
 }
 
-/// All that is known to be committed.
+/// All entries known to be committed.
 #[derive(Debug, Clone, Default)]
 pub struct Truth {
     groups: BTreeMap<GroupId, Group>,
@@ -94,7 +95,7 @@ pub struct Truth {
 }
 
 impl Truth {
-    /// Takes in a look; gives back what is newly known, each group's in order.
+    /// Takes in a look. Returns the newly known entries, each group's in order.
     pub fn learn(&mut self, look: &Look) -> Vec<Committed> {
         for (group, place) in eye::places(look) {
             self.name(group, place);
@@ -117,7 +118,7 @@ impl Truth {
         fresh
     }
 
-    /// Takes note of which partition a group is.
+    /// Records a group's partition.
     pub fn name(&mut self, group: GroupId, place: Place) {
         self.groups.entry(group).or_default().place = Some(place);
         self.places.insert(place, group);
@@ -128,7 +129,7 @@ impl Truth {
         self.groups.get(&group)
     }
 
-    /// One group, for made-up stories.
+    /// One group, for fixtures.
     #[cfg(test)]
     pub fn group_mut(&mut self, group: GroupId) -> Option<&mut Group> {
         self.groups.get_mut(&group)
@@ -183,7 +184,7 @@ impl Group {
         }
     }
 
-    /// Counts what is waiting, as far as a replica's state tells what was refused.
+    /// Counts the waiting entries, as far as a replica's state shows the refused ones.
     fn count(&mut self, id: GroupId, look: &Look, fresh: &mut Vec<Committed>) {
         if id == eye::METADATA {
             self.count_metadata(id, fresh);
@@ -196,7 +197,7 @@ impl Group {
             .filter_map(|replica| Some((replica.seen.applied?.index, replica.state.as_ref()?)))
             .filter(|(applied, _)| *applied >= self.next_index)
             .collect();
-        // One that knows all that was refused, and of those the one that is farthest.
+        // Prefers a state that knows all refused appends, and among those the most advanced one.
         states.sort_by_key(|(applied, state)| (state.purgeable_index >= self.next_index, !applied));
         let Some((applied, state)) = states.first() else {
             return;
@@ -223,7 +224,7 @@ impl Group {
         }
     }
 
-    /// Goes on at `first`: what lies before it was trimmed before anybody looked.
+    /// Continues at `first`, since the entries before it were purged before a look could see them.
     fn skip(&mut self, first: u64, applied: u64, state: &State) {
         self.waiting = self.waiting.split_off(&first);
         let counted = self.waiting.range(first..=applied);
@@ -281,7 +282,7 @@ impl Group {
     }
 }
 
-/// How many offsets an entry takes, if it is accepted.
+/// Number of offsets that an entry takes, if it is accepted.
 fn offset_count(entry: &InspectedEntry) -> u64 {
     let Payload::Command(command) = &entry.payload else {
         return 0;
@@ -291,7 +292,7 @@ fn offset_count(entry: &InspectedEntry) -> u64 {
     batch.map_or(0, |batch| u64::from(batch.offset_count()))
 }
 
-/// The records of an entry, if it is a batch whose first offset is this one.
+/// Records of an entry, if it is a batch with this base offset.
 pub fn records(entry: &InspectedEntry, base_offset: u64) -> Vec<Record> {
     let Payload::Command(command) = &entry.payload else {
         return Vec::new();
@@ -306,7 +307,7 @@ pub fn records(entry: &InspectedEntry, base_offset: u64) -> Vec<Record> {
     )
 }
 
-/// The records of a batch; one that does not parse has none, and the checks will miss them.
+/// Records of a batch. A batch that does not parse has none; the checks will miss its records.
 fn unpack(batch: bytes::Bytes, base_offset: u64, (index, ring): (u64, u32)) -> Vec<Record> {
     let records = BatchView::trusted(batch)
         .and_then(|batch| batch.records(MAX_DECOMPRESSED_BYTES))

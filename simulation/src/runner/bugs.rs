@@ -1,4 +1,4 @@
-//! Planting mistakes: a check that has never found anything is not known to work.
+//! Planted bugs: only a check that has found one is known to work.
 
 use std::fmt;
 use std::pin::pin;
@@ -11,21 +11,21 @@ use super::Job;
 use super::child::Children;
 use super::report::Finding;
 
-/// What came of one mistake.
+/// Outcome of the hunt for one planted bug.
 #[derive(Debug, Clone, Serialize)]
 pub struct Hunt {
-    /// How it is called.
+    /// Name of the bug.
     pub mistake: &'static str,
-    /// What is done wrong.
+    /// Description of the bug.
     pub what: &'static str,
-    /// Seeds that ran, the one that found it included.
+    /// Number of seeds run, including the one that found it.
     pub seeds: u64,
-    /// What found it, and on which seed.
+    /// The run that found it, with its finding.
     pub found: Option<(Job, Finding)>,
 }
 
-/// Runs one seed after the other with a mistake in the code, until one fails that holds without it.
-/// Some more may be under way by then; they don't count.
+/// Runs one seed after another with a planted bug, until one fails that passes without it. Other runs that
+/// are under way by then do not count.
 pub async fn hunt(
     children: &Children,
     mistake: Mistake,
@@ -54,7 +54,7 @@ pub async fn hunt(
     hunt
 }
 
-/// A row of a table.
+/// One row of a table.
 impl fmt::Display for Hunt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Hunt {

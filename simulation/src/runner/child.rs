@@ -1,4 +1,4 @@
-//! A run in a process of its own: what leaks, aborts or hangs there stays there.
+//! A run in a separate process: a leak, abort or hang stays inside it.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,17 +12,17 @@ use tokio::time::timeout;
 use super::Job;
 use super::report::Report;
 
-/// Of what a process that died said last, so many characters are told.
+/// Number of characters kept of a dead process's last output.
 const LAST_WORDS: usize = 2_000;
 
-/// How processes for runs are made.
+/// Settings of the processes for runs.
 #[derive(Debug, Clone)]
 pub struct Children {
     /// The simulator's own binary.
     pub program: PathBuf,
-    /// After this long by the wall a run counts as hanging, and its process is ended.
+    /// Wall time after which a run counts as hanging and its process is killed.
     pub bound: Duration,
-    /// What is done wrong in them.
+    /// Bug planted in them.
     pub mistake: Option<Mistake>,
 }
 
@@ -30,7 +30,7 @@ impl Children {
     /// Processes of the binary that is running.
     ///
     /// # Errors
-    /// If it can't be found any more.
+    /// If the binary can no longer be found.
     pub fn of_this_binary(bound: Duration) -> io::Result<Children> {
         let program = std::env::current_exe()?;
         Ok(Children {
@@ -40,7 +40,7 @@ impl Children {
         })
     }
 
-    /// The same with a mistake planted; they must be able to make it.
+    /// The same settings with a planted bug. The binary must support it.
     pub fn with(&self, mistake: Mistake) -> Children {
         Children {
             mistake: Some(mistake),
@@ -58,7 +58,7 @@ impl Children {
         self.report(command).await
     }
 
-    /// Runs a plan that was written down.
+    /// Runs a plan from a file.
     pub async fn run_plan(&self, plan: &Path) -> Report {
         let mut command = self.command();
         command.arg("--plan").arg(plan);
@@ -70,9 +70,9 @@ impl Children {
         command
             .args(["one", "-o", "json"])
             .stdin(Stdio::null())
-            // What it would say is in the trace, and its output is read to the end.
+            // The trace has all log lines, and the runner reads the output to its end.
             .env_remove("RUST_LOG")
-            // The process is ended when it is no longer waited for.
+            // Dropping the child kills the process.
             .kill_on_drop(true);
         if let Some(mistake) = self.mistake {
             command.arg("--mistake").arg(mistake.name());

@@ -1,4 +1,4 @@
-//! Which kinds of faults may fall.
+//! Selection of the kinds of faults.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,10 +11,10 @@ use crate::plan::Plan;
 /// All kinds, or some of them, by name or by family.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Faults {
-    /// Whatever was drawn.
+    /// All drawn faults.
     #[default]
     All,
-    /// Of what was drawn, these; as they were written.
+    /// Only these of the drawn faults, as given by the user.
     Some(Vec<String>),
 }
 
@@ -47,7 +47,7 @@ fn is_of(kind: &str, name: &str) -> bool {
 }
 
 impl Faults {
-    /// The same plan without the others.
+    /// The same plan without the other faults.
     #[must_use]
     pub fn of(&self, mut plan: Plan) -> Plan {
         if let Faults::Some(names) = self {

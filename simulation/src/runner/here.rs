@@ -1,5 +1,5 @@
-//! One run in this process, on a thread of its own: what the C library drew for this thread before
-//! (the keys of hash maps) must not show in it.
+//! One run in this process, on a fresh thread: earlier randomness of the C library (the keys of hash maps)
+//! cannot leak into the run.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -10,15 +10,15 @@ use super::report::PANIC;
 use crate::plan::Plan;
 use crate::run::{Outcome, Violation, run};
 
-/// Stack of the thread, in bytes: that of a process's first one.
+/// Stack of the thread, in bytes: the same as that of a process's first thread.
 const STACK_BYTES: usize = 8 << 20;
-/// Panics that are told of; the first is the one that matters.
+/// Maximum number of panics reported; the first is the one that matters.
 const PANICS: usize = 8;
 
 /// Runs a plan. `prepare` is called on the run's own thread before anything else.
 ///
-/// A panic anywhere in the process is a violation, whether or not anybody noticed: tasks that
-/// panic end in silence. So this is to be called once a process.
+/// A panic anywhere in the process is a violation, even if no code noticed it: tasks that panic end in
+/// silence. So call this once per process.
 pub fn here(plan: &Plan, prepare: impl FnOnce() + Send) -> Outcome {
     let panics = listen_for_panics();
     let ran = std::thread::scope(|scope| {
@@ -34,7 +34,7 @@ pub fn here(plan: &Plan, prepare: impl FnOnce() + Send) -> Outcome {
     });
     let mut outcome = match ran {
         Ok(Ok(outcome)) => outcome,
-        // The panic is in the list.
+        // The list already has the panic.
         Ok(Err(_)) => Outcome::default(),
         Err(error) => Outcome {
             violations: vec![Violation {
@@ -52,7 +52,7 @@ pub fn here(plan: &Plan, prepare: impl FnOnce() + Send) -> Outcome {
     outcome
 }
 
-/// Writes down where each panic was, beside what is done about it anyway.
+/// Records the place of each panic, and then calls the previous hook.
 fn listen_for_panics() -> Arc<Mutex<Vec<String>>> {
     let heard: Arc<Mutex<Vec<String>>> = Arc::default();
     let (listening, before) = (heard.clone(), std::panic::take_hook());

@@ -1,5 +1,5 @@
-//! Running seeds: each in a process of its own, many side by side, twice to compare, and again and
-//! again with less of everything until a failure is as small as it gets.
+//! Runs of seeds, each in a separate process: many in parallel, or one twice for comparison. A failing plan
+//! is repeated with less of everything until it is as small as possible.
 
 pub mod bugs;
 pub mod child;
@@ -20,27 +20,27 @@ use self::faults::Faults;
 use crate::disk::DiskKind;
 use crate::plan::Plan;
 
-/// One seed, and what else it takes to draw its plan.
+/// One seed, with the other inputs of its plan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Job {
     /// The seed.
     pub seed: u64,
-    /// How long faults fall, in simulated seconds.
+    /// Duration of the faults, in simulated seconds.
     pub seconds: u64,
-    /// What the nodes store on.
+    /// Kind of the nodes' disks.
     pub disk: DiskKind,
-    /// Which kinds of faults fall.
+    /// Selected kinds of faults.
     pub faults: Faults,
 }
 
 impl Job {
-    /// What is to happen.
+    /// Plan of the run.
     pub fn plan(&self) -> Plan {
         let plan = Plan::draw(self.seed, Duration::from_secs(self.seconds));
         self.faults.of(plan.on(self.disk))
     }
 
-    /// The arguments that say which run is meant.
+    /// Command-line arguments that select this run.
     pub fn arguments(&self) -> Vec<String> {
         let Job {
             seed,
@@ -55,16 +55,16 @@ impl Job {
         all.split(' ').map(str::to_owned).collect()
     }
 
-    /// The one command that shows what happened.
+    /// The one command that replays the run.
     pub fn replay(&self) -> String {
         format!("{COMMAND} replay {}", self.arguments().join(" "))
     }
 }
 
-/// How the simulator is called in a checkout.
+/// Command that calls the simulator in a checkout.
 const COMMAND: &str = "cargo run --release -p ropewalk-simulation --";
 
-/// The one command that shows what happens in a plan that was written down.
+/// The one command that replays a plan from a file.
 pub fn replay_of_plan(plan: &Path) -> String {
     format!("{COMMAND} replay --plan {}", plan.display())
 }

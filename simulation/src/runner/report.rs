@@ -1,35 +1,34 @@
-//! What a run's process tells of it, in JSON on one line.
+//! Report of a run's process, in JSON on one line.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// What came of a run; see [`Outcome`](crate::run::Outcome), of which this is what another process
-/// reads.
+/// Outcome of a run, as another process reads it; see [`Outcome`](crate::run::Outcome).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
-    /// How much time passed in it, in ms.
+    /// Simulated duration, in ms.
     pub simulated_ms: u64,
-    /// Records that were acknowledged.
+    /// Acknowledged records.
     pub acknowledged: u64,
-    /// Records of which nobody knows.
+    /// Records with an unknown outcome.
     pub unknown: u64,
-    /// Records that were refused.
+    /// Refused records.
     pub refused: u64,
-    /// How much else clients did, and how much there was to judge.
+    /// Counts of other client actions and of items to judge.
     pub counts: BTreeMap<String, u64>,
-    /// How many faults of each kind fell.
+    /// Faults of each kind that took effect.
     pub faults: BTreeMap<String, u64>,
-    /// What did not hold.
+    /// Violated invariants.
     pub violations: Vec<Finding>,
 }
 
-/// Something that did not hold.
+/// A violated invariant.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
-    /// The check that found it.
+    /// Check that found it.
     pub check: String,
-    /// What it found.
+    /// Description of the violation.
     pub what: String,
 }
 
@@ -37,7 +36,7 @@ pub struct Finding {
 pub const PANIC: &str = "panic";
 
 impl Report {
-    /// Of a run that could not tell itself what came of it.
+    /// Report of a run that could not report its own outcome.
     pub fn failed(check: &str, what: String) -> Report {
         let check = check.to_string();
         Report {
@@ -46,7 +45,7 @@ impl Report {
         }
     }
 
-    /// Whether it found this, too.
+    /// True if this report has a finding of the same kind.
     pub fn finds(&self, wanted: &Finding) -> bool {
         let mut found = self.violations.iter();
         found.any(|finding| finding.kind() == wanted.kind())
@@ -54,7 +53,7 @@ impl Report {
 }
 
 impl Finding {
-    /// What two findings of the same bug share: the check, and of a panic the line of code.
+    /// Common part of findings of the same bug: the check, and for a panic the line of code.
     pub fn kind(&self) -> (&str, &str) {
         let place = match self.check.as_str() {
             PANIC => self.what.split(": ").next().unwrap_or_default(),

@@ -1,4 +1,4 @@
-//! Which seeds to run, on which disk, and the running of many side by side.
+//! Selection of seeds and disks, and parallel runs of them.
 
 use std::str::FromStr;
 
@@ -8,27 +8,27 @@ use super::Job;
 use super::faults::Faults;
 use crate::disk::DiskKind;
 
-/// Seeds from one to another, which is left out unless it is written `..=`.
+/// A range of seeds. Its end is excluded unless it is written `..=`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seeds(std::ops::Range<u64>);
 
 impl Seeds {
-    /// Only this one.
+    /// A single seed.
     pub fn one(seed: u64) -> Seeds {
         Seeds(seed..seed.saturating_add(1))
     }
 }
 
-/// What nodes store on.
+/// Selection of the nodes' disks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Disks {
-    /// All on one kind.
+    /// One kind for all seeds.
     One(DiskKind),
-    /// Every fourth seed on RocksDB, which takes longer, and the others in memory.
+    /// RocksDB, which is slower, for every fourth seed, and memory for the others.
     Mixed,
 }
 
-/// With mixed disks one seed in so many has RocksDB.
+/// With mixed disks, one seed in this many has RocksDB.
 const ROCKS_EVERY: u64 = 4;
 
 impl FromStr for Seeds {
@@ -62,7 +62,7 @@ impl FromStr for Disks {
 }
 
 impl Disks {
-    /// What the nodes of a seed store on.
+    /// Kind of disk of a seed.
     pub fn of(self, seed: u64) -> DiskKind {
         match self {
             Disks::One(kind) => kind,
@@ -73,12 +73,12 @@ impl Disks {
 }
 
 impl Seeds {
-    /// How many.
+    /// Number of seeds.
     pub fn count(&self) -> u64 {
         self.0.end - self.0.start
     }
 
-    /// One job a seed.
+    /// One job for each seed.
     pub fn jobs(
         &self,
         seconds: u64,
@@ -95,7 +95,8 @@ impl Seeds {
     }
 }
 
-/// Does something for each job, with so many under way at once; in the order in which they end.
+/// Runs a task for each job, with up to this many at once. The results come in the order in which the tasks
+/// end.
 pub fn side_by_side<T, F: Future<Output = T>>(
     jobs: impl Iterator<Item = Job>,
     at_once: usize,

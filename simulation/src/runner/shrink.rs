@@ -1,19 +1,19 @@
-//! Making a failing plan smaller: fewer faults, a shorter storm, less load, fewer nodes, for as
-//! long as the same thing still goes wrong.
+//! Shrinking of a failing plan: fewer faults, a shorter storm, less load, fewer nodes, as long as the same
+//! check still fails.
 
 use crate::load::settings::Producing;
 use crate::plan::{Load, Plan};
 
-/// A plan's storm is not made shorter than this, in ms: a cluster needs a moment to form.
+/// Minimum duration of a storm, in ms: a cluster needs a moment to form.
 const SHORTEST_STORM_MS: u64 = 5_000;
-/// Nodes that are left: fewer can't have three replicas.
+/// Minimum number of nodes: fewer cannot have three replicas.
 const FEWEST_NODES: usize = 3;
-/// Between two sends of a producer, in ms; more than this is no load.
+/// Maximum pause between two sends of a producer, in ms; beyond it there is no load.
 const SLOWEST_MS: u64 = 500;
-/// What is left of a producer's values.
+/// Size of a producer's values after shrinking.
 const PLAIN_BYTES: usize = 16;
 
-/// The smallest plan found that still fails. `fails` is asked at most `attempts` times.
+/// The smallest plan found that still fails. `fails` is called at most `attempts` times.
 pub fn shrink(plan: &Plan, attempts: usize, fails: impl FnMut(&Plan) -> bool) -> Plan {
     let mut asking = Asking {
         left: attempts,
@@ -34,7 +34,7 @@ pub fn shrink(plan: &Plan, attempts: usize, fails: impl FnMut(&Plan) -> bool) ->
     }
 }
 
-/// What a plan becomes smaller by, one step; none if there is no such step.
+/// One step that makes a plan smaller; none if the step does not apply.
 type Smaller = fn(&Plan) -> Option<Plan>;
 
 const SMALLER: [Smaller; 15] = [
@@ -70,7 +70,7 @@ impl<F: FnMut(&Plan) -> bool> Asking<F> {
     }
 }
 
-/// Delta debugging: leaves out halves, then quarters, down to single faults. Says whether any was.
+/// Delta debugging: leaves out halves, then quarters, down to single faults. True if it left out any.
 fn leave_out_faults<F: FnMut(&Plan) -> bool>(plan: &mut Plan, asking: &mut Asking<F>) -> bool {
     let all = plan.faults.len();
     let mut chunk = plan.faults.len().div_ceil(2);
@@ -87,7 +87,7 @@ fn leave_out_faults<F: FnMut(&Plan) -> bool>(plan: &mut Plan, asking: &mut Askin
                 at = end;
             }
         }
-        // Single ones again for as long as that helps: one may have needed another.
+        // Repeats single faults while that helps: one fault may have needed another.
         chunk = match chunk {
             1 if plan.faults.len() < before => 1,
             chunk => chunk / 2,
@@ -181,7 +181,7 @@ fn half_as_often(plan: &Plan) -> Option<Plan> {
     })
 }
 
-/// Small values, one at a time, from producers that stay.
+/// The plan with small values from all producers, without bursts or replacements.
 fn plain_producers(plan: &Plan) -> Option<Plan> {
     let fancy = |producer: &Producing| {
         producer.value_bytes > PLAIN_BYTES || producer.burst > 0 || producer.replace_every_ms > 0
@@ -196,7 +196,7 @@ fn plain_producers(plan: &Plan) -> Option<Plan> {
     })
 }
 
-/// The plan with another load, if there is anything to take from it.
+/// The plan with a changed load, if the change is possible.
 fn changed(plan: &Plan, possible: bool, change: impl FnOnce(&mut Load)) -> Option<Plan> {
     let mut next = plan.clone();
     possible.then(|| {
@@ -205,7 +205,7 @@ fn changed(plan: &Plan, possible: bool, change: impl FnOnce(&mut Load)) -> Optio
     })
 }
 
-/// A fault that names the node that is gone makes another failure of it, which is not the same.
+/// A fault that names the removed node could cause a different failure.
 fn one_node_less(plan: &Plan) -> Option<Plan> {
     let mut next = plan.clone();
     next.nodes -= 1;

@@ -1,4 +1,4 @@
-//! What came of many runs.
+//! Summary of many runs.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,45 +10,45 @@ use super::Job;
 use super::report::{Finding, Report};
 use crate::plan::Plan;
 
-/// What came of many runs.
+/// Outcomes of many runs.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Summary {
     /// Runs on each kind of disk.
     pub runs: BTreeMap<String, u64>,
-    /// Simulated time of all, in ms.
+    /// Simulated time of all runs, in ms.
     pub simulated_ms: u64,
-    /// By the wall, in ms.
+    /// Wall time, in ms.
     pub wall_ms: u64,
-    /// Records acknowledged.
+    /// Acknowledged records.
     pub acknowledged: u64,
-    /// Records of which nobody knows whether they are there.
+    /// Records with an unknown outcome.
     pub unknown: u64,
-    /// Records refused.
+    /// Refused records.
     pub refused: u64,
-    /// How much else clients did, and how much there was to judge.
+    /// Counts of other client actions and of items to judge.
     pub counts: BTreeMap<String, u64>,
-    /// How often each kind of fault fell, of the kinds that any plan held.
+    /// Faults of each kind that took effect, for all kinds that a plan held.
     pub faults: BTreeMap<String, u64>,
-    /// Kinds that plans held and that never fell: a simulator that only says it breaks things.
+    /// Kinds that plans held and that never took effect: a simulator without effect proves nothing.
     pub never_fell: Vec<String>,
-    /// Runs in which something did not hold, by seed.
+    /// Failed runs, by seed.
     pub failing: BTreeMap<u64, Failing>,
 }
 
-/// A run in which something did not hold.
+/// A failed run.
 #[derive(Debug, Clone, Serialize)]
 pub struct Failing {
-    /// Which run.
+    /// The run.
     #[serde(flatten)]
     pub job: Job,
-    /// What did not hold.
+    /// Violated invariants.
     pub violations: Vec<Finding>,
-    /// The command that shows it.
+    /// Command that replays it.
     pub replay: String,
 }
 
 impl Summary {
-    /// Adds what came of one run of a plan.
+    /// Adds the outcome of one run of a plan.
     pub fn add(&mut self, job: &Job, plan: &Plan, report: Report) {
         *self.runs.entry(job.disk.to_string()).or_default() += 1;
         self.simulated_ms += report.simulated_ms;
@@ -75,14 +75,14 @@ impl Summary {
         }
     }
 
-    /// Draws the line under it.
+    /// Completes the summary.
     pub fn finish(&mut self, wall: Duration) {
         self.wall_ms = wall.as_millis() as u64;
         let silent = self.faults.iter().filter(|(_, count)| **count == 0);
         self.never_fell = silent.map(|(kind, _)| kind.clone()).collect();
     }
 
-    /// Whether all held, and every kind of fault fell.
+    /// True if no run failed and every kind of fault took effect.
     pub fn is_good(&self) -> bool {
         self.failing.is_empty() && self.never_fell.is_empty()
     }
@@ -149,7 +149,7 @@ mod tests {
         }
     }
 
-    /// What a run of the plan tells in which every fault fell.
+    /// Report of a run of the plan in which every fault took effect.
     fn good(plan: &Plan) -> Report {
         let mut report = Report {
             acknowledged: 10,
@@ -162,7 +162,7 @@ mod tests {
         report
     }
 
-    /// The summary of some runs, each changed a little.
+    /// Summary of some runs, each changed a little.
     fn summary(change: impl Fn(u64, &mut Report)) -> Summary {
         let mut summary = Summary::default();
         for seed in 1..9 {

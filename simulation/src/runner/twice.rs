@@ -1,4 +1,4 @@
-//! One seed in two processes: what happened in both must be the same to the last byte.
+//! One seed in two processes: their traces must be byte-identical.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -12,38 +12,38 @@ use super::Job;
 use super::child::Children;
 use super::report::Report;
 
-/// Lines told of that stand before the first that differs.
+/// Number of lines shown before the first difference.
 const CONTEXT: usize = 5;
 
-/// What came of running a seed twice.
+/// Outcome of running a seed twice.
 #[derive(Debug, Clone, Serialize)]
 pub struct Twice {
-    /// Which seed.
+    /// The run.
     #[serde(flatten)]
     pub job: Job,
-    /// Lines that are the same in both traces, from the first on.
+    /// Number of equal lines from the beginning of both traces.
     pub same_lines: u64,
-    /// What came of the runs, if the same came of both.
+    /// Report of the runs, if both have the same.
     pub report: Option<Report>,
-    /// Where the traces go apart.
+    /// First difference between the traces.
     pub difference: Option<Difference>,
 }
 
 /// The first line in which two traces differ.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Difference {
-    /// Which line, counted from 1.
+    /// Line number, from 1.
     pub line: u64,
-    /// What stands before it in both.
+    /// Lines before it in both traces.
     pub before: Vec<String>,
-    /// What one says; none if it has ended.
+    /// Line of one trace; none at its end.
     pub one: Option<String>,
-    /// What the other says.
+    /// Line of the other trace; none at its end.
     pub other: Option<String>,
 }
 
 impl Twice {
-    /// Whether nothing told the runs apart.
+    /// True if the runs do not differ.
     pub fn is_same(&self) -> bool {
         self.difference.is_none() && self.report.is_some()
     }
@@ -60,7 +60,7 @@ pub async fn twice(children: &Children, job: Job) -> io::Result<Twice> {
         children.run(&job, Some(&one)),
         children.run(&job, Some(&other)),
     );
-    // Two runs that died before they wrote a word are not the same run.
+    // Two runs that died before they wrote a line are not the same run.
     for trace in [&one, &other] {
         File::options().create(true).append(true).open(trace)?;
     }
@@ -74,10 +74,10 @@ pub async fn twice(children: &Children, job: Job) -> io::Result<Twice> {
     })
 }
 
-/// How many lines two files share from the first on, and where they go apart.
+/// Number of equal lines from the beginning of two files, and their first difference.
 ///
 /// # Errors
-/// If they can't be read.
+/// If they cannot be read.
 pub fn compare(one: &Path, other: &Path) -> io::Result<(u64, Option<Difference>)> {
     let mut one = BufReader::new(File::open(one)?);
     let mut other = BufReader::new(File::open(other)?);

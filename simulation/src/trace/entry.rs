@@ -1,4 +1,4 @@
-//! One event of a run, as a line wants it: when in virtual time, on which host, and what.
+//! One event of a run in the form of a line: virtual time, host and message.
 
 use std::fmt::{self, Write};
 use std::hash::{DefaultHasher, Hasher};
@@ -12,27 +12,27 @@ use tracing_subscriber::registry::LookupSpan;
 
 use crate::virtual_time;
 
-/// A value longer than this is cut, and a digest says what the rest was.
+/// A longer value is cut, and a digest stands for the rest.
 const VALUE_BYTES: usize = 400;
-/// What is left of a value that was cut.
+/// Length of a value after the cut.
 const CUT_BYTES: usize = 48;
-/// turmoil's span around all that a host does.
+/// turmoil's span around all work of a host.
 const HOST_SPAN: &str = "node";
 
 /// One event.
 #[derive(Debug)]
 pub struct Entry {
-    /// When, since the simulation began.
+    /// Time since the simulation began.
     pub at: Duration,
-    /// The host it happened on; none between hosts.
+    /// Host of the event; none between hosts.
     pub host: Option<String>,
-    /// How loud it was said.
+    /// Log level.
     pub level: Level,
-    /// Which part of the code said it.
+    /// Target: the part of the code that logged it.
     pub target: &'static str,
-    /// The sentence.
+    /// The message.
     pub message: String,
-    /// What it is about.
+    /// The fields.
     pub fields: Vec<(&'static str, String)>,
 }
 
@@ -65,7 +65,7 @@ impl Entry {
         Some(entry)
     }
 
-    /// Remembers the host that a span of turmoil's stands for.
+    /// Remembers the host of one of turmoil's spans.
     pub fn remember_host<S>(attributes: &Attributes<'_>, id: &Id, context: &Context<'_, S>)
     where
         S: Subscriber + for<'a> LookupSpan<'a>,
@@ -80,7 +80,7 @@ impl Entry {
         }
     }
 
-    /// What a field says.
+    /// Value of a field.
     pub fn field(&self, name: &str) -> Option<&str> {
         let mut fields = self.fields.iter();
         let found = fields.find(|(field, _)| *field == name)?;
@@ -114,7 +114,7 @@ impl Visit for HostName {
     }
 }
 
-/// A text of which all bytes count and few are kept.
+/// A text that is shortened while its digest covers all bytes.
 #[derive(Default)]
 struct Short {
     kept: String,

@@ -1,5 +1,5 @@
-//! What happened in a run: to the last message for machines that compare ([`Trace`]), and in short
-//! for a human who looks for a bug ([`Story`]).
+//! Events of a run: all of them for the comparison of runs ([`Trace`]), and a summary for a person who looks
+//! for a bug ([`Story`]).
 
 mod entry;
 mod story;
@@ -48,7 +48,7 @@ impl Trace {
         })
     }
 
-    /// Which events are written.
+    /// Filter of the events to write.
     pub fn filter() -> Targets {
         Targets::new()
             .with_target("ropewalk", LevelFilter::DEBUG)
@@ -56,7 +56,7 @@ impl Trace {
             .with_target("turmoil", LevelFilter::TRACE)
     }
 
-    /// Writes out what is still held back.
+    /// Flushes the buffered lines.
     ///
     /// # Errors
     /// If a line could not be written.
@@ -88,7 +88,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Trace {
     }
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
-        // That a socket read what was delivered to it; the bytes stand in the trace twice already.
+        // The read of a socket from its delivered data; the trace has the bytes twice already.
         let module = event.metadata().module_path().unwrap_or_default();
         if module.starts_with("turmoil::net") {
             return;
@@ -96,7 +96,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Trace {
         let Some(entry) = Entry::read(event, &context) else {
             return;
         };
-        // Each step is announced, a thousand a second.
+        // turmoil announces each step, a thousand a second.
         if module == "turmoil::sim" && entry.message.starts_with("step ") {
             return;
         }

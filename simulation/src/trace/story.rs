@@ -1,6 +1,6 @@
-//! A run for a human who looks for a bug: who did what, by node and partition, in short lines.
+//! A run for a person who looks for a bug: the actions of nodes and partitions, in short lines.
 //!
-//! What clients see is summed up by the second; what is said again at once is not said again.
+//! Client events are summed up per second. A line that repeats at once is suppressed.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -18,19 +18,19 @@ use tracing_subscriber::registry::LookupSpan;
 use super::Entry;
 use crate::load::topic_name;
 
-/// How long what clients see is summed up, and how long a line is not said again.
+/// Interval of the sums of client events, and time for which a repeated line is suppressed.
 const SUM_UP: Duration = Duration::from_secs(1);
-/// Values are cut here; the trace has more of them.
+/// Length at which values are cut; the trace has more of them.
 const VALUE_CHARS: usize = 120;
-/// Lines remembered as said lately; past it they may be said again.
+/// Number of recent lines remembered; beyond it, lines may repeat.
 const REMEMBERED: usize = 4_096;
 
-/// Where client events are written down.
+/// Target of client events.
 const HISTORY: &str = "ropewalk_simulation::history";
-/// Where openraft says who leads.
+/// Target of openraft's leader changes.
 const RAFT_ROLE: &str = "openraft::engine::handler::server_state_handler";
 
-/// Writes a story as it happens. Clones write the same one.
+/// Writes a story during the run. Clones write the same one.
 #[derive(Clone)]
 pub struct Story {
     telling: Arc<Mutex<Telling>>,
@@ -44,12 +44,12 @@ impl std::fmt::Debug for Story {
 
 struct Telling {
     out: Box<dyn Write + Send>,
-    /// What a client saw of a kind, by host, kind and partition.
+    /// Client events by host, kind and partition.
     sums: BTreeMap<(String, String, String), u64>,
     summed_up: Duration,
-    /// When each line was said last, and how often it was kept back since.
+    /// Last time of each line, with the number of suppressed repeats since.
     said: BTreeMap<String, (Duration, u64)>,
-    /// The partition of each replica, and the name of each address.
+    /// Partition of each replica, and name of each address.
     names: BTreeMap<String, String>,
 }
 
@@ -68,7 +68,7 @@ impl Story {
         }
     }
 
-    /// Which events it is made of.
+    /// Filter of the events it is made of.
     pub fn filter() -> Targets {
         Targets::new()
             .with_target("ropewalk", LevelFilter::DEBUG)
@@ -76,10 +76,10 @@ impl Story {
             .with_target("turmoil", LevelFilter::TRACE)
     }
 
-    /// Writes out what is still being summed up.
+    /// Writes the pending sums.
     ///
     /// # Errors
-    /// If it can't be written.
+    /// If they cannot be written.
     pub fn finish(&self) -> io::Result<()> {
         let mut telling = self.telling.lock();
         let at = telling.summed_up + SUM_UP;
@@ -94,7 +94,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Story {
     }
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
-        // Of the network a story tells only which hosts came and went.
+        // Of the network, a story shows only the hosts that came and went.
         let metadata = event.metadata();
         let module = metadata.module_path().unwrap_or_default();
         let of_hosts = matches!(module, "turmoil::sim" | "turmoil::world");
@@ -102,7 +102,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Story {
             return;
         }
         if let Some(entry) = Entry::read(event, &context) {
-            // A terminal that went away ends the story, not the run.
+            // A closed terminal ends the story, not the run.
             let _ = self.telling.lock().hear(&entry);
         }
     }
@@ -124,7 +124,7 @@ impl Telling {
         }
     }
 
-    /// Says what clients saw since the last time.
+    /// Writes the sums of client events since the last time.
     fn sum_up(&mut self, now: Duration) -> io::Result<()> {
         for ((host, kind, partition), count) in std::mem::take(&mut self.sums) {
             let what = format!("{kind} ×{count}");
@@ -169,7 +169,7 @@ impl Telling {
         }
     }
 
-    /// openraft names replicas; readers think in partitions.
+    /// Replaces openraft's replica ids by the partitions that readers know.
     fn role(&mut self, entry: &Entry) -> io::Result<()> {
         let replica = number_after(&entry.message, "id=").unwrap_or_default();
         let place = self.names.get(&format!("replica {replica}")).cloned();
@@ -206,7 +206,7 @@ impl Telling {
         }
     }
 
-    /// None if this was said a moment ago; else how often it was kept back since.
+    /// None if the line was written a moment ago; otherwise the number of suppressed repeats.
     fn said_lately(&mut self, line: String, now: Duration) -> Option<u64> {
         if self.said.len() >= REMEMBERED {
             self.said.retain(|_, (at, _)| *at + SUM_UP > now);
@@ -227,7 +227,7 @@ impl Telling {
     }
 }
 
-/// The partition that a client's event is about.
+/// Partition of a client event.
 fn place(event: &str) -> Option<String> {
     let topic = number_after(event, "topic: ")?.parse().ok()?;
     let partition = number_after(event, "partition: ")?;
@@ -255,7 +255,7 @@ mod tests {
     use crate::virtual_time;
     use tracing_subscriber::layer::SubscriberExt;
 
-    /// What is written, for the test to read.
+    /// Buffer of the written text, for the test to read.
     #[derive(Clone, Default)]
     struct Page(Arc<Mutex<Vec<u8>>>);
 

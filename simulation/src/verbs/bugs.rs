@@ -1,4 +1,4 @@
-//! `bugs`: mistakes are planted, one at a time, and each must be found.
+//! `bugs`: plants one bug at a time; a seed must find each.
 
 #[cfg(feature = "mistakes")]
 pub use planted::run;
@@ -64,7 +64,7 @@ mod planted {
     }
 }
 
-/// This binary has no mistakes in it to plant: one is built that has.
+/// This binary has no bugs to plant: it builds one that has.
 #[cfg(not(feature = "mistakes"))]
 mod rebuilt {
     use std::process::Command;

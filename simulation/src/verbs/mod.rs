@@ -1,4 +1,4 @@
-//! What can be asked of the simulator, a file a verb. Each says whether all was well.
+//! The simulator's commands, one per file. Each returns true if all was well.
 
 pub mod bugs;
 pub mod one;
@@ -16,7 +16,7 @@ use ropewalk_simulation::runner::faults::Faults;
 use ropewalk_simulation::runner::seeds::{Disks, Seeds};
 use tokio::runtime::Runtime;
 
-/// How results are written.
+/// Format of the results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Output {
     /// For people
@@ -46,7 +46,7 @@ impl Storm {
     }
 }
 
-/// A mistake by its name.
+/// Parses the name of a planted bug.
 fn mistake(name: &str) -> Result<Mistake, String> {
     let mut all = Mistake::ALL.iter();
     let found = all.find(|mistake| mistake.name() == name);
@@ -100,7 +100,7 @@ impl ManyArgs {
         Duration::from_secs(self.bound)
     }
 
-    /// A bar with a place for each seed; nothing where nobody looks.
+    /// A progress bar with a place for each seed; hidden without a terminal.
     fn bar(&self) -> anyhow::Result<ProgressBar> {
         let bar = ProgressBar::new(self.seeds().count());
         let style = "{elapsed_precise} {wide_bar} {pos}/{len} seeds, {eta} left {msg}";
@@ -110,7 +110,7 @@ impl ManyArgs {
     }
 }
 
-/// What waits for processes.
+/// Runtime that waits for processes.
 fn runtime() -> std::io::Result<Runtime> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()

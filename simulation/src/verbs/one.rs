@@ -84,7 +84,7 @@ impl Which {
     }
 }
 
-/// Reads a plan that was written down.
+/// Reads a plan from a file.
 fn read_plan(path: &Path) -> anyhow::Result<Plan> {
     let text = fs::read_to_string(path);
     let text = text.with_context(|| format!("the plan {} can't be read", path.display()))?;
@@ -126,7 +126,7 @@ pub fn replay(args: ReplayArgs) -> anyhow::Result<bool> {
     Ok(outcome.violations.is_empty())
 }
 
-/// Gives all that is said in this process to one listener.
+/// Sends all log events of this process to one layer.
 fn listen<L>(layer: L)
 where
     L: Layer<Registry> + Send + Sync,

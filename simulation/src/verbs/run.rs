@@ -1,4 +1,4 @@
-//! `run`: many seeds, each in a process of its own.
+//! `run`: many seeds, each in a separate process.
 
 use std::pin::pin;
 

@@ -1,4 +1,4 @@
-//! `shrink`: the smallest plan that still fails as a seed's does.
+//! `shrink`: finds the smallest plan that fails in the same way as a seed's plan.
 
 use std::fs;
 use std::path::PathBuf;
@@ -63,7 +63,7 @@ pub fn run(args: Args) -> anyhow::Result<bool> {
     let smallest = shrink(&plan, args.attempts, |plan| {
         bar.inc(1);
         bar.set_message(format!("attempt {}: {}", bar.position(), shape(plan)));
-        // A plan that can't be tried is not known to fail.
+        // A plan that could not be tried is not known to fail.
         trying
             .report(plan)
             .is_ok_and(|report| report.finds(&wanted))

@@ -1,4 +1,4 @@
-//! `twice`: the same seed in two processes must be the same run.
+//! `twice`: two processes of the same seed must do the same.
 
 use std::pin::pin;
 

@@ -1,4 +1,4 @@
-//! A topic that is compacted, in a storm.
+//! A compacted topic, in a storm.
 
 use std::time::Duration;
 
@@ -8,17 +8,17 @@ use ropewalk_simulation::run::run;
 
 #[test]
 fn a_compacted_topic_keeps_the_last_value_of_each_key_on_every_replica() {
-    // Not each storm leaves a leader in peace for as long as it takes to compact twice.
+    // Not every storm leaves a leader undisturbed for long enough to compact twice.
     let compactions: u64 = (5..8).map(compactions).sum();
     assert!(compactions >= 2);
 }
 
-/// Compactions of one run, which must hold.
+/// Number of compactions of one run, which must pass.
 fn compactions(seed: u64) -> u64 {
-    // Long enough for two looks of the leader at what there is to compact.
+    // Long enough for the leader to look for compactable data twice.
     let mut plan = Plan::draw(seed, Duration::from_secs(40));
     plan.load.table_every_ms = 20;
-    // Little else, for it is not what this is about.
+    // Little other load, since this test is about compaction.
     plan.load.groups = Vec::new();
     plan.load.producers.truncate(1);
     for producing in &mut plan.load.producers {

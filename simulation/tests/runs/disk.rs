@@ -1,4 +1,4 @@
-//! What every disk of the simulation must do to deserve the name.
+//! Contract of every simulated disk.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use ropewalk_raft_store::disk::{Batch, Change, ScanLimit};
 use ropewalk_raft_store::{Disk, DiskError};
 use ropewalk_simulation::disk::{DiskFault, DiskKind, Setbacks, SimDisk};
 
-/// How much is written before something happens.
+/// Number of values written before an event.
 const SYNCED: u32 = 20;
 const UNSYNCED: u32 = 10;
 
@@ -53,7 +53,7 @@ async fn pairs(disk: &dyn Disk) -> Result<Vec<(Bytes, Bytes)>, DiskError> {
     disk.scan(everything, limit).await
 }
 
-/// How many values there are; they must be the first ones, and as they were written.
+/// Number of values. They must be the first ones, unchanged.
 async fn count(disk: &dyn Disk) -> u32 {
     let pairs = pairs(disk).await.expect("a scan");
     for ((key, found), number) in pairs.iter().zip(0_u32..) {
@@ -71,7 +71,7 @@ async fn what_was_synced_survives_power_loss_and_a_prefix_of_the_rest(kind: Disk
         write(&*disk, 0..SYNCED, true).await;
         write(&*disk, SYNCED..SYNCED + UNSYNCED, false).await;
         machine.power_loss(&mut random(seed));
-        // What the process does after it has no power is lost on it.
+        // A process without power writes nothing to the disk.
         let _ = disk.commit(put(99), true).await;
         drop(disk);
         let count = count(&*open(&*machine)).await;
@@ -173,7 +173,7 @@ async fn what_a_slow_disk_is_syncing_may_be_lost_with_the_power(kind: DiskKind) 
     assert!((1..20).contains(&lost), "lost {lost} times of 20");
 }
 
-/// A life of a host: what it does is the same whenever the seed is.
+/// One life of a host; the same seed leads to the same life.
 async fn live(machine: &dyn SimDisk, seed: u64) {
     let mut random = random(seed);
     let mut next = 0;
@@ -201,7 +201,7 @@ async fn the_same_life_on_the_same_seed_leaves_the_same_image(kind: DiskKind) {
         live(&*one, seed).await;
         live(&*other, seed).await;
         let image = one.image();
-        // Not `assert_eq`: it would print them.
+        // Not `assert_eq`, which would print them.
         assert!(image == other.image(), "seed {seed}");
         let (one, other) = (open(&*one), open(&*other));
         assert!(pairs(&*one).await.expect("a scan") == pairs(&*other).await.expect("a scan"));
@@ -257,7 +257,7 @@ async fn a_damaged_value_of_a_memory_disk_is_one_value_and_differs() {
     }
 }
 
-/// What can be read in each image, if there is one that can be.
+/// Content of each image that can be read.
 async fn images(machine: &dyn SimDisk) -> [Option<Vec<(Bytes, Bytes)>>; 2] {
     let mut read = [None, None];
     for (read, disk) in read.iter_mut().zip([machine.live(), machine.survivor()]) {
@@ -306,7 +306,7 @@ async fn a_database_whose_version_is_the_same_holds_the_same() {
     }
 }
 
-/// What became of a damaged database.
+/// Outcome for a damaged database.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Found {
     AtOpen,
@@ -342,7 +342,7 @@ async fn a_damaged_database_is_refused_or_its_damage_found_on_reading_and_nothin
         let disk = open(&*machine);
         write(&*disk, 0..WRITTEN, true).await;
         machine.crash();
-        // Not the seed of the machine: its first draw would be this one's, too.
+        // Not the machine's seed: this generator's first draw would equal the machine's.
         let hurt = machine.damage(&mut random(!seed)).expect("files are there");
         let file = hurt.split(':').next().unwrap_or_default();
         let kind = file.rsplit('.').next().unwrap_or_default();
@@ -367,7 +367,7 @@ async fn a_damaged_database_is_refused_or_its_damage_found_on_reading_and_nothin
         let times = found.get(&(kind.to_string(), what));
         assert!(times.is_some(), "{kind}: {found:?}");
     }
-    // Not once RocksDB has read it and acted on it.
+    // A manifest's damage is never found after the open, when RocksDB has read it and acted on it.
     let mut later = found.keys().filter(|(_, what)| *what != Found::AtOpen);
     assert!(
         !later.any(|(kind, _)| kind.starts_with("MANIFEST")),
@@ -375,7 +375,7 @@ async fn a_damaged_database_is_refused_or_its_damage_found_on_reading_and_nothin
     );
 }
 
-/// Also where RocksDB by itself would open it, without a word and without what was written behind.
+/// This holds even where RocksDB itself would open the database in silence, without the later writes.
 #[tokio::test]
 async fn a_log_hurt_under_a_process_that_writes_on_and_loses_its_power_is_refused_or_whole() {
     const WRITTEN: u32 = 8;
@@ -385,8 +385,8 @@ async fn a_log_hurt_under_a_process_that_writes_on_and_loses_its_power_is_refuse
         let disk = open(&*machine);
         write(&*disk, 0..1, true).await;
         let hurt = machine.damage(&mut random(!seed)).expect("files are there");
-        // A log that a process writes to is never cut: it might lose its end without a trace, since the
-        // mark is as old as its last sync.
+        // A log that a process writes to is never cut: it might lose its end unnoticed, since the mark is as
+        // old as its last sync.
         if hurt.contains(".log: ") {
             write(&*disk, 1..WRITTEN, true).await;
             machine.power_loss(&mut random(seed));

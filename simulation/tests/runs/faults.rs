@@ -1,4 +1,4 @@
-//! Every kind of fault, alone, over a short run: it takes effect, and nothing is the worse for it.
+//! Every kind of fault, alone, over a short run: it takes effect, and no invariant is violated.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ fn little_to_do(load: &mut Load) {
     load.growths.clear();
 }
 
-/// A run in which nothing but this kind goes wrong.
+/// A run in which only this kind of fault occurs.
 fn alone(kind: &str, seed: u64, nodes: usize) -> Outcome {
     let mut plan = Plan::draw(seed, STORM);
     plan.nodes = nodes;
@@ -46,7 +46,7 @@ fn holds_alone(kind: &str, nodes: usize) {
     assert!(fell > 0, "{kind} never took effect: {outcome:?}");
 }
 
-/// A test for each kind, so that they run beside each other and each fails by its own name.
+/// A test for each kind, so that they run in parallel and each fails under its own name.
 macro_rules! alone {
     ($($name:ident: $kind:literal on $nodes:literal;)*) => {
         $(#[test]
@@ -63,8 +63,8 @@ macro_rules! alone {
     };
 }
 
-/// A snapshot is installed only where a log was trimmed beyond what somebody has, which takes more
-/// than this kind alone. Faults of identities have process tests and tests of the cluster's.
+/// A snapshot is installed only where a log was purged beyond the last entry of some replica, which takes
+/// more than this kind alone. Process tests and the cluster's tests cover faults of identities.
 const NOT_ALONE: [&str; 5] = [
     "crash-in-install",
     "taken-address",

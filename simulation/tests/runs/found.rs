@@ -1,4 +1,4 @@
-//! What long runs found, each as a short plan of its own.
+//! Failures that long runs found, each as a short plan.
 
 use std::time::Duration;
 
@@ -6,7 +6,8 @@ use ropewalk_simulation::fault::{Disks, Fault, Network, Operations, Processes, R
 use ropewalk_simulation::plan::Plan;
 use ropewalk_simulation::run::run;
 
-/// So many nodes, one producer, and these faults: from when, for how long, and what.
+/// Runs a cluster of this many nodes with one producer and these faults, each given by start, duration and
+/// kind. All invariants must hold.
 fn holds(nodes: usize, storm: Duration, faults: Vec<(u64, u64, What)>) {
     let mut plan = Plan::draw(1, storm);
     plan.nodes = nodes;
@@ -37,7 +38,7 @@ fn plan_holds(plan: &Plan) {
     assert!(outcome.acknowledged > 0, "{outcome:?}");
 }
 
-/// Half of the cluster joins while a node is cut off, which then is the only one to be asked.
+/// Half of the cluster joins while a node is cut off. Later clients can ask only that node.
 #[test]
 fn that_a_node_does_not_know_who_joined_meanwhile_costs_nobody_its_data() {
     let cut_off = What::Network(Network::Partition { nodes: vec![2] });
@@ -55,7 +56,7 @@ fn that_a_node_does_not_know_who_joined_meanwhile_costs_nobody_its_data() {
     holds(3, Duration::from_secs(30), faults);
 }
 
-/// A node that lost its disk waits for the others, and when it is given a place its new disk is full.
+/// A node that lost its disk waits for the others. When the cluster assigns it a place, its new disk is full.
 #[test]
 fn a_disk_that_is_full_when_its_node_gets_a_place_keeps_it_out_only_until_there_is_room() {
     let wiped = What::Disks(Disks::Wipe { node: 2 });
@@ -72,7 +73,8 @@ fn a_disk_that_is_full_when_its_node_gets_a_place_keeps_it_out_only_until_there_
     holds(3, Duration::from_secs(22), faults);
 }
 
-/// A node does not hear of a move, gets the lead of what was moved, and knows the old wish only.
+/// A node does not learn of a move, then becomes leader of the moved partition, and knows only the old
+/// placement.
 #[test]
 fn a_leader_that_did_not_hear_of_a_move_does_not_undo_it() {
     let unheard = What::Network(Network::OneWay { from: 0, to: 1 });
@@ -89,7 +91,7 @@ fn a_leader_that_did_not_hear_of_a_move_does_not_undo_it() {
     holds(4, Duration::from_secs(15), faults);
 }
 
-/// A node is cut off while it is removed, and clients go on asking it: found by hand, as a plan.
+/// A node is removed while it is cut off, and clients keep asking it. This plan was found by hand.
 #[test]
 fn a_node_that_was_removed_unheard_keeps_no_client_from_the_others() {
     let plan = include_str!("plans/removed-unheard.json");

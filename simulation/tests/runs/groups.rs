@@ -46,7 +46,7 @@ fn every_group_reads_all_of_a_topic_that_grows_under_it() {
     println!("{outcome:?}");
     assert_eq!(outcome.violations, []);
     let count = |what: &str| outcome.counts.get(what).copied().unwrap_or_default();
-    // Tries that failed count, too; each old partition is fenced once for each growth.
+    // Failed attempts count, too; each old partition is fenced once per growth.
     assert!(count("topic-growths") >= 2 && count("fences") >= u64::from(2 * first + 2));
     assert!(count("group-members") > 2 * 3, "members come back");
     assert!(count("delivered") >= 2 * outcome.acknowledged);

@@ -1,4 +1,4 @@
-//! A log of three nodes, through the loss of each, of all at once, and of the way between them.
+//! A log on three nodes: through the loss of each node, of all at once, and of the network between them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ const TOPIC: &str = "flights";
 const KEY: &str = "N14228";
 const RECORDS: usize = 200;
 const BOUND: Duration = Duration::from_secs(300);
-/// How finely time passes.
+/// Step of virtual time.
 const TICK: Duration = Duration::from_millis(1);
 
 /// The seeds to run: `SEEDS=first..end`, or a few.
@@ -27,7 +27,7 @@ fn seeds() -> std::ops::Range<u64> {
     first.parse().expect("a number")..end.parse().expect("a number")
 }
 
-/// Steps until `done`; the bound is the simulation's own duration.
+/// Steps until `done`; the simulation's own duration is the limit.
 fn step_until(sim: &mut Sim<'_>, mut done: impl FnMut() -> bool) {
     while !done() {
         sim.step().expect("no host fails");
@@ -41,7 +41,7 @@ fn step_for(sim: &mut Sim<'_>, time: Duration) {
     }
 }
 
-/// One record that was acknowledged: when, in virtual time, where, and what.
+/// One acknowledged record, with virtual time, offset and value.
 #[derive(Debug, Clone, PartialEq)]
 struct Acknowledged {
     at: Duration,
@@ -49,7 +49,7 @@ struct Acknowledged {
     value: String,
 }
 
-/// What a publisher was told and what it then read.
+/// Acknowledgements of a publisher, and the content that it read afterwards.
 #[derive(Debug, Default)]
 struct Story {
     acknowledged: Mutex<Vec<Acknowledged>>,
@@ -57,7 +57,7 @@ struct Story {
 }
 
 impl Story {
-    /// Publishes one record after the other, then reads everything.
+    /// Publishes one record after another, then reads everything.
     fn begin(sim: &mut Sim<'_>) -> Arc<Story> {
         let story = Arc::new(Story::default());
         let told = story.clone();
@@ -74,7 +74,8 @@ impl Story {
             let last = told.acknowledged.lock().last().map(|one| one.offset);
             loop {
                 let contents = ask.contents().await;
-                // A leader that has not heard yet of its successor shows the log up to where it led.
+                // A leader that does not know its successor yet shows the log only up to the end of its own
+                // term.
                 if contents.values().keys().next_back().copied() >= last {
                     *told.read.lock() = contents;
                     return Ok(());
@@ -89,7 +90,7 @@ impl Story {
         self.acknowledged.lock().len()
     }
 
-    /// Every acknowledged record is where it was said to be, and in the order of publishing.
+    /// Every acknowledged record is at its acknowledged offset, in the order of publishing.
     fn check(&self, seed: u64) {
         let values = self.read.lock().values();
         let acknowledged = self.acknowledged.lock();
@@ -205,7 +206,7 @@ fn a_leader_is_cut_off(seed: u64, kind: DiskKind) {
     for other in others.clone() {
         sim.partition(cut_off.as_str(), *other);
     }
-    // Told by the old leader alone, while the publisher goes on with the majority.
+    // Acknowledgements by the old leader alone, while the publisher continues with the majority.
     let told: Arc<Mutex<Vec<Acknowledged>>> = Arc::default();
     {
         let (told, cut_off) = (told.clone(), cut_off.clone());

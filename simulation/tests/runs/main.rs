@@ -1,4 +1,4 @@
-//! Runs of the simulator that show one thing each. One program, since each is linked with all of the node.
+//! Simulator runs that each show one thing. They are one program, since each program links the whole node.
 
 mod compaction;
 mod disk;

@@ -1,4 +1,5 @@
-//! A cluster that begins as one node: what consumer groups commit there outlives it, once others came.
+//! A cluster that begins as one node: committed offsets of its consumer groups survive that node once others
+//! have joined.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -19,13 +20,13 @@ const NODES: [&str; 3] = ["node-1", "node-2", "node-3"];
 const TOPIC: &str = "flights";
 const GROUP: &str = "billing";
 const PAUSE: Duration = Duration::from_millis(100);
-/// How long the cluster may take to have three replicas of everything that is its own.
+/// Time within which the cluster's own data must have three replicas.
 const RAISED_WITHIN: Duration = Duration::from_secs(20);
 
-/// How long a replica that has caught up may take until it votes.
+/// Time within which a replica that has caught up must become a voter.
 const VOTING_WITHIN: Duration = Duration::from_secs(5);
 
-/// How far the story is; each side waits for the other's turn.
+/// Progress of the test; each side waits for the other's turn.
 const COMMITTED: u8 = 1;
 const ALL_THERE: u8 = 2;
 const RAISED: u8 = 3;
@@ -44,7 +45,7 @@ fn step_until(sim: &mut Sim<'_>, turn: &AtomicU8, at: u8) {
     }
 }
 
-/// Whether all three nodes hold the groups in sync, and vote on the metadata.
+/// True if all three nodes hold the groups' partition in sync and are voters of the metadata group.
 async fn is_raised(ask: &Ask) -> bool {
     let request = v1::ListPartitionsRequest {
         topics: vec![GROUPS_TOPIC.to_owned()],
@@ -88,7 +89,7 @@ fn what_a_group_committed_on_the_only_node_is_there_when_that_node_is_lost() {
         while !is_raised(&ask).await {
             sleep(PAUSE).await;
         }
-        // Until those that have caught up vote, too.
+        // Until the replicas that have caught up vote, too.
         sleep(VOTING_WITHIN).await;
         at.store(RAISED, Ordering::Relaxed);
         wait_for(&at, FIRST_LOST).await;

@@ -1,4 +1,4 @@
-//! A node takes over another's replica no faster than it may, and those who publish do not wait for it.
+//! A node takes over another's replica no faster than its limit, and publishers do not wait for it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,12 +16,12 @@ const RATE: usize = 64 << 10;
 const RECORDS: usize = 40;
 const RECORD_BYTES: usize = 16 << 10;
 
-/// What one run saw, in virtual time.
+/// Measurements of one run, in virtual time.
 #[derive(Debug, Default, Clone, Copy)]
 struct Seen {
-    /// From when the node was to leave until its replica was elsewhere, in sync.
+    /// Time from the request to remove the node until its replica was elsewhere, in sync.
     moved: Duration,
-    /// The longest time that a record took to be acknowledged meanwhile.
+    /// The longest time until a record was acknowledged meanwhile.
     slowest: Duration,
 }
 

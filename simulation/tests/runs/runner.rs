@@ -1,4 +1,4 @@
-//! The simulator as it is called: a process that starts processes.
+//! The simulator's command line: a process that starts processes.
 
 use std::process::{Command, Output};
 

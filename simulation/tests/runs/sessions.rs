@@ -1,5 +1,5 @@
-//! Sessions of members while their group's coordinator moves: who is silent is given up soon, and who
-//! lives stays in.
+//! Sessions of members while their group's coordinator moves: a silent member is removed soon, and a live
+//! member stays.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,17 +20,17 @@ const MEMBERS: [&str; 3] = ["member-a", "member-b", "member-c"];
 const TOPIC: &str = "flights";
 const GROUP: &str = "billing";
 const PAUSE: Duration = Duration::from_millis(50);
-/// The nodes' default, which members have that ask for nothing else.
+/// Default session timeout of the nodes, which applies to members that request no other.
 const SESSION: Duration = Duration::from_secs(10);
-/// How long after the end of its session a member may be in whose coordinator moved meanwhile.
+/// Maximum delay after the end of its session before a member is removed, if its coordinator moved meanwhile.
 const LATE: Duration = Duration::from_secs(5);
 
-/// After which a group without members is forgotten.
+/// Time after which a group without members is forgotten.
 const RETENTION: Duration = Duration::from_secs(20);
-/// Groups that nobody uses are looked for so often.
+/// Interval of the search for unused groups.
 const IDLE_LOOK: Duration = Duration::from_secs(30);
 
-/// What a member was told, and when.
+/// Rebalances that each member received, with their times.
 type Told = Arc<Mutex<Vec<(&'static str, Duration, Rebalance)>>>;
 
 fn now() -> Duration {
@@ -44,7 +44,7 @@ fn client(seed: u64) -> ropewalk_client::ClientBuilder {
         .seed(seed)
 }
 
-/// Three nodes, and members that live and read nothing, until the operator's part is done.
+/// Three nodes, and members that only keep their sessions, until the operator's part is done.
 fn with_members<'a, F>(seed: u64, operator: impl FnOnce(Ask) -> F) -> (Sim<'a>, Told)
 where
     F: Future<Output = ()> + 'static,
@@ -113,7 +113,7 @@ async fn until_members(ask: &Ask, count: usize) -> v1::GroupInfo {
     }
 }
 
-/// The node that coordinates the group, by its place among all.
+/// Name and id of the node that coordinates the group.
 async fn coordinator(ask: &Ask) -> (&'static str, u64) {
     let id = look(ask).await.coordinator_node_id;
     let status = ask.until_answered(|mut node| async move {
@@ -129,7 +129,8 @@ async fn coordinator(ask: &Ask) -> (&'static str, u64) {
     (name.expect("one of the three"), id)
 }
 
-/// Wishes that the groups be led by a node that leads nothing else, and so is left to go on with it.
+/// Asks to have the groups led by a node that leads nothing else. The balancing of leaders then leaves it in
+/// place.
 async fn wish_for_another_leader(ask: &Ask) -> Option<u64> {
     let held = ask.partition().await;
     let taken = Ask::new(&NODES, TOPIC).partition().await.leader_node_id;
@@ -154,10 +155,10 @@ fn a_silent_member_is_given_up_soon_though_its_coordinator_moves_meanwhile() {
         until_members(&ask, 3).await;
         sleep(SESSION).await;
         let (_, leads) = coordinator(&ask).await;
-        // Which comes true ten seconds later.
+        // The transfer takes place ten seconds later.
         let heir = wish_for_another_leader(&ask).await;
         sleep(SESSION * 2 / 5).await;
-        // Nothing it says arrives any more, and it hears nothing.
+        // Holds all messages from and to the member.
         for node in NODES {
             turmoil::hold("member-c", node);
         }
@@ -179,8 +180,8 @@ fn a_silent_member_is_given_up_soon_though_its_coordinator_moves_meanwhile() {
     assert!(!told.lock().iter().any(lost), "{:?}", told.lock());
 }
 
-/// How long each member took to be with the next coordinator, from when the first one's node fell
-/// silent and from when another coordinated.
+/// Time that each member took to reach the next coordinator. It is measured from the silence of the first
+/// coordinator's node and from the next coordinator's start.
 fn coordinator_falls_silent(seed: u64) -> Vec<(Duration, Duration)> {
     let times = Arc::new(Mutex::new((Duration::ZERO, Duration::ZERO)));
     let told_times = times.clone();
@@ -227,7 +228,7 @@ fn members_that_live_find_the_next_coordinator_before_it_gives_them_up() {
 fn a_group_that_nobody_uses_is_forgotten_and_one_with_members_stays() {
     let (mut sim, _) = with_members(5, |ask| async move {
         until_members(&ask, 3).await;
-        // Positions of a group that never had a member.
+        // Committed offsets of a group that never had a member.
         let request = v1::SeekGroupRequest {
             group: "left".to_owned(),
             topic: TOPIC.to_owned(),

@@ -1,4 +1,4 @@
-//! One node's clock is wrong by more than anything is kept for: nothing goes for it.
+//! One node's clock is wrong by more than every retention: nothing is trimmed or forgotten because of it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,10 +14,10 @@ const NODES: [&str; 3] = ["node-1", "node-2", "node-3"];
 const TOPIC: &str = "flights";
 const GROUP: &str = "billing";
 const DAYS_100_MS: i64 = 100 * 24 * 3_600_000;
-/// Longer than a leader, and a coordinator, takes to look for what is too old.
+/// Longer than the interval at which a leader or a coordinator looks for expired data.
 const A_LOOK: Duration = Duration::from_secs(45);
 
-/// The name of the node that leads the topic's partition.
+/// Name of the node that leads the topic's partition.
 async fn leader_of(ask: &Ask) -> &'static str {
     ask.until_partition(|partition| partition.leader_node_id != 0)
         .await;
@@ -34,7 +34,7 @@ async fn leader_of(ask: &Ask) -> &'static str {
     name.expect("a node of the test")
 }
 
-/// Three nodes, and what an operator does who can set their clocks wrong.
+/// Runs three nodes and an operator that can set their clocks wrong.
 fn operated<F: Future<Output = turmoil::Result> + 'static>(
     operate: impl FnOnce(Ask, BTreeMap<&'static str, Arc<Machine>>) -> F,
 ) {
@@ -54,8 +54,8 @@ fn no_record_is_trimmed_for_a_leaders_clock_that_is_wrong_by_100_days() {
     operated(|ask, machines| async move {
         ask.create_topic(None).await;
         let clock = machines[leader_of(&ask).await].clock();
-        // What the topic begins with is written by a leader whose clock is behind, and looked at by one whose
-        // clock is right; and then by one whose clock is ahead.
+        // A leader whose clock is behind writes the first records. It looks at them with a right clock, and
+        // then with one that is ahead.
         clock.set_skew_ms(-DAYS_100_MS);
         ask.publish("key", "published").await;
         for skew_ms in [0, DAYS_100_MS] {

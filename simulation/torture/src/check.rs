@@ -1,4 +1,4 @@
-//! What must hold in the end. Pure: it is given what was sent, what became of it, and what was read.
+//! Final invariants. A pure function of the records sent, their outcomes, and the records read.
 
 use std::collections::BTreeMap;
 
@@ -7,22 +7,22 @@ use serde::Serialize;
 use crate::history::{Name, Outcome, Place};
 use crate::readers::Seen;
 
-/// How many records there were of which kind.
+/// Counts of records by outcome.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Found {
     /// Acknowledged, and read exactly once.
     pub acknowledged: u64,
-    /// Of unknown outcome, and there.
+    /// Unknown outcome, and read.
     pub unknown_there: u64,
-    /// Of unknown outcome, and not there.
+    /// Unknown outcome, and not read.
     pub unknown_lost: u64,
-    /// Refused, and not there.
+    /// Refused, and not read.
     pub refused: u64,
-    /// Keys.
+    /// Number of keys.
     pub keys: u64,
 }
 
-/// Compares what each partition holds with what was sent. The first thing that is wrong, or counts.
+/// Compares the content of each partition with the records sent. Returns counts, or the first violation.
 pub fn check(sent: &[(Name, Outcome)], read: &[Seen]) -> Result<Found, String> {
     let mut places: BTreeMap<Name, Place> = BTreeMap::new();
     for (partition, seen) in (0..).zip(read) {
@@ -76,7 +76,7 @@ pub fn check(sent: &[(Name, Outcome)], read: &[Seen]) -> Result<Found, String> {
     Ok(found)
 }
 
-/// Whether a reader that began again and again saw what the log holds, all of it and nothing else.
+/// Checks that a reader that resumed repeatedly read exactly the content of the log.
 pub fn check_reader(partition: u32, seen: &Seen, holds: &Seen) -> Result<(), String> {
     if seen == holds {
         return Ok(());
@@ -109,7 +109,7 @@ mod tests {
         })
     }
 
-    /// Three records of one key: two acknowledged, one unknown between them.
+    /// Three records of one key: two acknowledged, with one of unknown outcome between them.
     fn history() -> (Vec<(Name, Outcome)>, Vec<Seen>) {
         let sent = vec![
             (name(0), at(0)),

@@ -1,4 +1,4 @@
-//! Faults done to nodes, and undone.
+//! Start and end of faults of nodes.
 
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -13,19 +13,19 @@ use crate::kind::Kind;
 use crate::schedule::Fault;
 use crate::shell;
 
-/// How long each sync of a slow disk takes.
+/// Duration of each sync of a slow disk.
 const SLOW_SYNC_MICROS: u64 = 400_000;
-/// How far a clock jumps at most.
+/// Maximum step of a clock.
 const CLOCK_STEP: Duration = Duration::from_secs(3_600);
-/// The file that takes a disk's space.
+/// File that fills a disk.
 const FILLER: &str = "filler";
-/// How long a tracer may take to let go.
+/// Time limit for a tracer to detach.
 const LET_GO_WITHIN: Duration = Duration::from_secs(5);
 
 /// A fault under way.
 #[derive(Debug)]
 pub struct Active {
-    /// Which.
+    /// The fault.
     pub fault: Fault,
     tracer: Option<Tracer>,
 }
@@ -37,7 +37,7 @@ struct Tracer {
 }
 
 impl Fleet {
-    /// Does it. What was done, in words.
+    /// Starts a fault. Returns a description.
     pub async fn inject(&mut self, fault: Fault) -> anyhow::Result<(Active, String)> {
         let node = *fault.nodes.first().context("a fault of no node")?;
         let mut tracer = None;
@@ -94,7 +94,7 @@ impl Fleet {
         Ok((Active { fault, tracer }, what))
     }
 
-    /// Undoes it.
+    /// Ends a fault.
     pub async fn heal(&mut self, active: Active) -> anyhow::Result<()> {
         let Active { fault, tracer } = active;
         let node = *fault.nodes.first().context("a fault of no node")?;
@@ -128,7 +128,7 @@ impl Fleet {
         Ok(())
     }
 
-    /// Tampers with the syncs of a node, from now on until the tracer lets go.
+    /// Delays or fails a node's syncs, from now on until the tracer detaches.
     async fn trace(&self, node: usize, how: &str) -> anyhow::Result<Tracer> {
         let pid = self.nodes[node]
             .pid()
@@ -160,7 +160,7 @@ impl Fleet {
     async fn fill(&self, node: usize, bytes: u64) -> anyhow::Result<()> {
         let path = self.nodes[node].data_dir().join(FILLER);
         let mut bytes = bytes;
-        // The node writes meanwhile: what is free may be less by now.
+        // The node writes meanwhile, so the free space may have shrunk.
         while bytes > 0 {
             let length = bytes.to_string();
             let args = ["-l".as_ref(), length.as_ref(), path.as_os_str()];
@@ -175,7 +175,7 @@ impl Fleet {
 }
 
 impl Tracer {
-    /// Ends the tracing; whether it did anything.
+    /// Ends the tracing. Returns true if it had an effect.
     async fn let_go(mut self) -> anyhow::Result<bool> {
         if let Some(pid) = self.strace.id() {
             // The process may have ended, and its tracer with it.

@@ -1,4 +1,4 @@
-//! The nodes, and what is around them.
+//! The nodes and their environment.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -16,46 +16,46 @@ use crate::node::{Node, Start};
 use crate::ports::free_port;
 use crate::shell;
 
-/// Below this much free space nodes take no writes.
+/// Free space below which nodes refuse writes.
 const FLOOR_BYTES: u64 = 48 << 20;
-/// A node's file system: this, and more for each minute of the run.
+/// Size of a node's file system: a base, and an amount for each minute of the run.
 const DISK_MIB: u64 = 512;
 const DISK_MIB_A_MINUTE: u64 = 64;
-/// Small, so that tables and blob files come about in minutes.
+/// Small, so that tables and blob files appear within minutes.
 const LIMITS: &str = "database_bytes = '64MiB'\nlog_tail_bytes = '16MiB'\n";
-/// Where a node that finds its database damaged sets it aside, in its data directory.
+/// Directory in a node's data directory into which the node moves a damaged database.
 const QUARANTINE: &str = "quarantine";
-/// Between two looks at whether something waited for has happened.
+/// Interval at which an awaited condition is checked.
 const LOOK_EVERY: Duration = Duration::from_millis(300);
 
-/// The nodes, and what is around them.
+/// The nodes and their environment.
 #[derive(Debug)]
 pub struct Fleet {
     /// The nodes.
     pub nodes: Vec<Node>,
-    /// Between them.
+    /// Network between them.
     pub network: Network,
-    /// Of every node.
+    /// Free-space floor of every node.
     pub floor_bytes: u64,
-    /// Where everything lies.
+    /// Directory of the run.
     pub dir: PathBuf,
-    /// How often each kind of fault fired.
+    /// Number of faults of each kind that took effect.
     pub counts: Counts,
-    /// How often a node found its database damaged and began anew.
+    /// Number of times that a node found its database damaged and started with an empty one.
     pub replaced: u64,
-    /// What clients show and trust.
+    /// Certificates and trust of clients.
     pub tls: Option<Tls>,
     addresses: Vec<String>,
     seeds: String,
     flags: Vec<(String, String)>,
     binary: PathBuf,
-    /// What is mounted under a node's data.
+    /// Size of the file system of a node's data; none if it has no file system of its own.
     disk: Option<String>,
     clock: Option<PathBuf>,
 }
 
 impl Fleet {
-    /// Makes everything ready, for `places` nodes, and starts the first `count`, which are the seeds.
+    /// Prepares `places` nodes, and starts the first `count`, which are the seeds.
     pub async fn start(
         dir: &Path,
         binary: &Path,
@@ -131,7 +131,7 @@ impl Fleet {
         Ok(())
     }
 
-    /// Gives every node a flag from its next start on; `{node}` in it stands for the node's number.
+    /// Sets a flag of every node, as of its next start; `{node}` in the value stands for the node's number.
     pub fn set_flag(&mut self, name: &str, value: &str) {
         self.flags.push((name.to_owned(), value.to_owned()));
         for (number, node) in self.nodes.iter_mut().enumerate() {
@@ -139,7 +139,7 @@ impl Fleet {
         }
     }
 
-    /// Nodes run another build from their next start on.
+    /// Sets the binary of all nodes, as of their next start.
     pub fn set_binary(&mut self, binary: &Path) {
         self.binary = binary.to_path_buf();
         for node in &mut self.nodes {
@@ -147,7 +147,7 @@ impl Fleet {
         }
     }
 
-    /// Where a node is reached, host:port.
+    /// Address of a node, host:port.
     pub fn address(&self, node: usize) -> &str {
         &self.addresses[node]
     }
@@ -161,12 +161,12 @@ impl Fleet {
         Ok(client.connect().await?)
     }
 
-    /// Counts a fault that has done something.
+    /// Counts a fault that took effect.
     pub fn fired(&mut self, kind: Kind) {
         *self.counts.entry(kind.name()).or_default() += 1;
     }
 
-    /// Fails if a node has ended by itself: nothing that is done here is a reason to.
+    /// Fails if a node has ended by itself: no fault here is a reason to.
     pub fn supervise(&mut self) -> anyhow::Result<()> {
         for (number, node) in self.nodes.iter_mut().enumerate() {
             if let Some(status) = node.ended()? {
@@ -177,8 +177,8 @@ impl Fleet {
         Ok(())
     }
 
-    /// Does what an operator does after damage: takes away what a node has set aside, without which
-    /// it would not set aside any more.
+    /// Removes the databases that nodes set aside, as an operator does after damage. A node with such a
+    /// database would not set another aside.
     pub fn clear_quarantines(&mut self) -> anyhow::Result<()> {
         for node in &self.nodes {
             let aside = node.data_dir().join(QUARANTINE);
@@ -215,7 +215,7 @@ impl Fleet {
         }
     }
 
-    /// What no node may ever say.
+    /// Fails if a node's log has a panic.
     pub fn check_logs(&self) -> anyhow::Result<()> {
         for (number, node) in self.nodes.iter().enumerate() {
             let log = node.log();
@@ -228,7 +228,7 @@ impl Fleet {
         Ok(())
     }
 
-    /// Keeps a copy of every node's data beside its log: file systems in memory go with this run.
+    /// Keeps a copy of every node's data beside its log: file systems in memory end with this run.
     pub async fn keep_data(&mut self) -> anyhow::Result<()> {
         for node in &mut self.nodes {
             node.kill().await?;
@@ -245,10 +245,10 @@ fn of_node(value: &str, number: usize) -> String {
     value.replace("{node}", &(number + 1).to_string())
 }
 
-/// How long a client's call may take with all its retries.
+/// Time limit of a client's call with all its retries.
 const LONGEST_CALL: Duration = Duration::from_secs(20);
 
-/// What keeps a topic from being well; empty if nothing does.
+/// Reasons why a topic has not recovered; empty if it has.
 fn complaint(topic: &TopicInfo) -> String {
     let mut wrong = Vec::new();
     for one in &topic.partitions {

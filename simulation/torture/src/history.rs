@@ -1,4 +1,4 @@
-//! What was sent and what became of it, and the words it is written down in.
+//! Records sent and their outcomes, and the format in which they are stored.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -14,44 +14,44 @@ use tokio::time::Instant;
 
 /// Keys of one producer's life.
 const KEYS: u32 = 40;
-/// The longest filling of a value.
+/// Maximum length of a value's filling.
 const FILLING: u64 = 1_500;
 
-/// Where a record lies.
+/// Position of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Place {
     /// The partition.
     pub partition: u32,
-    /// The offset in it.
+    /// The offset.
     pub offset: u64,
 }
 
-/// Which record: the producer's number, the life of that producer, and the number within both.
+/// Name of a record: its producer, the life of that producer, and the number within the life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Name {
     /// The producer.
     pub producer: u32,
-    /// Which of its lives: after an error that ends one, another begins, with keys of its own.
+    /// Life of the producer. After an error that ends one, another begins, with keys of its own.
     pub life: u32,
-    /// The number of the record in that life.
+    /// Number of the record in that life.
     pub number: u32,
 }
 
-/// What a producer was told of a record.
+/// Outcome of a record for its producer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// Nothing yet.
+    /// None yet.
     UnderWay,
-    /// It is there.
+    /// The record was appended.
     Acknowledged(Place),
-    /// It may be there.
+    /// The record may have been appended.
     Unknown,
-    /// It is not there and never will be.
+    /// The record was not appended and never will be.
     Refused,
 }
 
-/// What is written down of a record.
+/// One record in the history file.
 #[derive(Debug, Serialize)]
 struct Line {
     #[serde(flatten)]
@@ -59,10 +59,10 @@ struct Line {
     outcome: Outcome,
 }
 
-/// The records of one life, by number.
+/// Outcomes of one life's records, by number.
 type Life = Vec<Outcome>;
 
-/// Every record sent. Clones are the same history.
+/// Every record sent. Clones share the same history.
 #[derive(Debug, Clone, Default)]
 pub struct History {
     lives: Arc<Mutex<BTreeMap<(u32, u32), Life>>>,
@@ -70,7 +70,7 @@ pub struct History {
     complaints: Arc<Mutex<Vec<String>>>,
 }
 
-/// How long a partition acknowledged nothing.
+/// Time without acknowledgements of a partition.
 #[derive(Debug, Clone, Copy)]
 struct Pause {
     since: Instant,
@@ -78,12 +78,12 @@ struct Pause {
 }
 
 impl Name {
-    /// Its key: some keys in turn, so that each sees many records.
+    /// The record's key. The keys take turns, so that each gets many records.
     pub fn key(&self) -> String {
         format!("{}-{}-{}", self.producer, self.life, self.number % KEYS)
     }
 
-    /// Its value, which tells its name and can be told from any other, to the last byte.
+    /// The record's value. It contains the name and differs from any other value, to the last byte.
     pub fn value(&self) -> String {
         let mut text = format!("{} {} {} ", self.producer, self.life, self.number);
         let mut state = (u64::from(self.producer) << 40)
@@ -99,7 +99,7 @@ impl Name {
         text
     }
 
-    /// The name a value tells.
+    /// The name in a value.
     pub fn of_value(value: &[u8]) -> Option<Name> {
         let text = std::str::from_utf8(value).ok()?;
         let mut words = text.split(' ').map(str::parse);
@@ -112,7 +112,7 @@ impl Name {
 }
 
 impl History {
-    /// Notes that a record is about to be sent.
+    /// Records that a record is about to be sent.
     pub fn sent(&self, name: Name) {
         let mut lives = self.lives.lock();
         let life = lives.entry((name.producer, name.life)).or_default();
@@ -120,7 +120,7 @@ impl History {
         life.push(Outcome::UnderWay);
     }
 
-    /// Notes what became of it.
+    /// Records the outcome of a record.
     pub fn ended(&self, name: Name, outcome: Outcome) {
         if let Outcome::Acknowledged(place) = outcome {
             let now = Instant::now();
@@ -139,8 +139,8 @@ impl History {
         }
     }
 
-    /// The longest time without an acknowledgement since this was last asked, of the partition that
-    /// had the longest; one that still lasts counts, too.
+    /// The longest time without an acknowledgement since the last call, over all partitions. A pause that
+    /// still lasts counts, too.
     pub fn longest_pause(&self) -> Duration {
         let now = Instant::now();
         let mut longest = Duration::ZERO;
@@ -151,20 +151,20 @@ impl History {
         longest
     }
 
-    /// Notes an error that a client told.
+    /// Records an error that a client reported.
     pub fn complain(&self, error: String) {
         self.complaints.lock().push(error);
     }
 
-    /// The errors since this was last asked.
+    /// Errors since the last call.
     pub fn complaints(&self) -> Vec<String> {
         std::mem::take(&mut self.complaints.lock())
     }
 
-    /// Writes down every record and what became of it, as lines of JSON.
+    /// Writes every record and its outcome as lines of JSON.
     ///
     /// # Errors
-    /// What the system says to writing that file.
+    /// If the file cannot be written.
     pub fn write(&self, path: &Path) -> anyhow::Result<()> {
         let mut file = BufWriter::new(File::create(path)?);
         for (name, outcome) in self.all() {
@@ -174,7 +174,7 @@ impl History {
         Ok(file.flush()?)
     }
 
-    /// Every record and what became of it, in the order in which each producer sent them.
+    /// Every record and its outcome, in the order in which each producer sent them.
     pub fn all(&self) -> Vec<(Name, Outcome)> {
         let lives = self.lives.lock();
         let of_life = |(&(producer, life), outcomes): (&(u32, u32), &Life)| {

@@ -1,4 +1,4 @@
-//! The kinds of faults, and what each asks of the machine.
+//! Kinds of faults, and the requirements of each.
 
 use std::collections::BTreeMap;
 
@@ -13,17 +13,17 @@ pub enum Kind {
     KillMajority,
     /// SIGKILL of all nodes at the same time.
     KillAll,
-    /// SIGSTOP, and SIGCONT a while later: a leader that wakes up as a zombie.
+    /// SIGSTOP, and SIGCONT a while later: a leader that resumes as a zombie.
     Pause,
-    /// Every sync of one node takes long.
+    /// Every sync of one node is slow.
     SlowSync,
     /// The next sync of one node fails with EIO.
     FailedSync,
-    /// Two nodes can't reach each other; both reach the rest.
+    /// Two nodes cannot reach each other; both reach the rest.
     CutPair,
-    /// What one node sends to another is lost; the other way works.
+    /// Packets from one node to another are lost; those in the other direction arrive.
     CutOneWay,
-    /// One node reaches nobody, no client either.
+    /// One node reaches no other node and no client.
     Isolate,
     /// One node's disk falls below its free-space floor.
     BelowFloor,
@@ -31,12 +31,12 @@ pub enum Kind {
     DiskFull,
     /// One node's wall clock jumps, and jumps back later.
     ClockStep,
-    /// One node is killed, and a bit of its files is flipped before it is back.
+    /// One node is killed, and a bit of its files is flipped before its restart.
     FlippedBit,
 }
 
 impl Kind {
-    /// Every kind.
+    /// All kinds.
     pub const ALL: [Kind; 13] = [
         Kind::KillOne,
         Kind::KillMajority,
@@ -53,7 +53,7 @@ impl Kind {
         Kind::FlippedBit,
     ];
 
-    /// As it is counted and named on the command line.
+    /// Its name in counts and on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Kind::KillOne => "kill-one",
@@ -79,7 +79,7 @@ impl Kind {
         found.ok_or_else(|| format!("there is no fault {name:?}; there are {}", names.join(", ")))
     }
 
-    /// Why this machine can't do it, if it can't.
+    /// Reason why this machine cannot cause the fault, if it cannot.
     pub fn missing(self, machine: &Machine) -> Option<&str> {
         let why = match self {
             Kind::KillOne | Kind::KillMajority | Kind::KillAll | Kind::Pause | Kind::FlippedBit => {
@@ -93,11 +93,11 @@ impl Kind {
         why.map(String::as_str)
     }
 
-    /// Whether nothing else may be wrong at the same time: the copies it leaves are the last.
+    /// True if no other fault may be active: the copies that it leaves are the last.
     pub fn is_alone(self) -> bool {
         matches!(self, Kind::FlippedBit)
     }
 }
 
-/// How often each kind fired.
+/// Number of faults of each kind that took effect.
 pub type Counts = BTreeMap<&'static str, u64>;

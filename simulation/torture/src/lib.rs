@@ -1,12 +1,12 @@
-//! Real nodes under fire. Everything that a machine lets us do to processes, disks and networks is
-//! done to a running cluster while producers publish and readers read; then everything that was
-//! acknowledged must be there, exactly once, in order per key, and the cluster must be well.
+//! Chaos tests on real processes. While producers publish and readers read, the tests inflict on a running
+//! cluster every fault of processes, disks and networks that the machine permits. Afterwards every
+//! acknowledged record must be there exactly once, in order per key, and the cluster must have recovered.
 //!
-//! What can be had on one seed in virtual time belongs to the simulator. This is for what only real
-//! processes, a real kernel and a real RocksDB on a real file system do.
+//! Faults that a seed can produce in virtual time belong to the simulator. These tests are for faults that
+//! only real processes, a real kernel and a real RocksDB on a real file system show.
 
 //!
-//! [`day_two`] is the same ground on a quiet day: what operators do to a cluster that works.
+//! [`day_two`] runs routine operations on a healthy cluster in the same environment.
 
 pub mod check;
 pub mod day_two;

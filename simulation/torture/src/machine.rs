@@ -1,12 +1,12 @@
-//! What this machine lets us do. Everything is tried, nothing is guessed; what can't be done is
-//! named with what the machine said to it.
+//! Capabilities of this machine. Each is probed rather than guessed; a missing one is reported with the
+//! machine's error.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::shell;
 
-/// Namespaces of our own: what is made in them goes with them, and so do all processes.
+/// Namespaces of this program: everything created in them ends with them, and so do all processes.
 const NAMESPACES: [&str; 6] = [
     "--mount",
     "--pid",
@@ -15,13 +15,13 @@ const NAMESPACES: [&str; 6] = [
     "--kill-child",
     "--mount-proc",
 ];
-/// Set inside them.
+/// Environment variable that is set inside them.
 const INSIDE: &str = "ROPEWALK_TORTURE_INSIDE";
 
-/// What can be done here, or why not.
+/// Capabilities, each with the reason if it is missing.
 #[derive(Debug)]
 pub struct Machine {
-    /// Tracing another process, to fail and delay its calls.
+    /// Tracing of another process, to fail and delay its calls.
     pub strace: Result<(), String>,
     /// Networks between nodes that can be cut.
     pub networks: Result<(), String>,
@@ -31,8 +31,10 @@ pub struct Machine {
     pub clocks: Result<PathBuf, String>,
 }
 
-/// The command that runs this program again in namespaces of its own; none if it is there already,
-/// or if that can't be.
+/// The command that runs this program again in namespaces of its own; none if it is in them already.
+///
+/// # Errors
+/// The reason why the namespaces cannot be created.
 pub fn namespaces() -> Result<Option<Command>, String> {
     if std::env::var_os(INSIDE).is_some() {
         return Ok(None);
@@ -66,8 +68,8 @@ pub fn namespaces() -> Result<Option<Command>, String> {
 }
 
 impl Machine {
-    /// Tries everything. `no_namespaces` says why there are none, if there are none; what is built
-    /// on the way lies in `dir`.
+    /// Probes everything. `no_namespaces` is the reason why there are none, if so. Files built on the way are
+    /// placed in `dir`.
     pub async fn probe(dir: &Path, no_namespaces: Option<&str>) -> Machine {
         let alone = || match no_namespaces {
             None => Ok(()),

@@ -1,21 +1,22 @@
-//! A network of our own: every node in a namespace with an address, all on one bridge, which this
-//! program is on too. Cuts are blackhole routes and links that are down: silence, not refusals.
+//! A private network: every node is in a namespace with an address, all on one bridge, which this program is
+//! on too. Cuts are blackhole routes and links that are down, so that packets are lost in silence and not
+//! refused.
 
 use crate::shell;
 
 const PORT: u16 = 7_101;
 
-/// Where nodes are reached.
+/// Network of the nodes.
 #[derive(Debug, Clone)]
 pub enum Network {
     /// On loopback, at these ports: nothing can be cut.
     Loopback(Vec<u16>),
-    /// Each in its own namespace.
+    /// Each node in its own namespace.
     Namespaces,
 }
 
 impl Network {
-    /// Makes the bridge and a namespace for each node.
+    /// Creates the bridge and a namespace for each node.
     pub async fn namespaces(nodes: usize) -> anyhow::Result<Network> {
         tokio::fs::create_dir_all("/run/netns").await?;
         for command in [
@@ -52,7 +53,7 @@ impl Network {
         }
     }
 
-    /// What stands before a command that runs on a node's place in the network.
+    /// Words before a command that runs it in a node's namespace.
     pub fn enter(&self, node: usize) -> Vec<String> {
         match self {
             Network::Loopback(_) => Vec::new(),
@@ -62,7 +63,7 @@ impl Network {
         }
     }
 
-    /// Loses what `from` sends to `to`, until [`Network::mend`].
+    /// Drops packets from `from` to `to`, until [`Network::mend`].
     pub async fn cut(&self, from: usize, to: usize) -> anyhow::Result<()> {
         let (name, to) = (namespace(from), host(to));
         let added = format!("ip -n {name} route add blackhole {to}/32");

@@ -1,4 +1,4 @@
-//! One node: its process, its folder, its wall clock. Processes started here end with their node.
+//! One node: its process, its folder, its wall clock. Its process ends with the [`Node`].
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -12,19 +12,19 @@ use tokio::time::timeout;
 
 use crate::shell;
 
-/// How much of a log an error quotes.
+/// Number of log lines that an error quotes.
 const QUOTED_LINES: usize = 12;
 
-/// How a node is started.
+/// Start command of a node.
 #[derive(Debug, Clone)]
 pub struct Start {
-    /// What stands before the program.
+    /// Words before the program.
     pub enter: Vec<String>,
     /// The ropewalk binary.
     pub binary: PathBuf,
     /// Its flags.
     pub flags: Vec<String>,
-    /// The library that shifts its wall clock.
+    /// Library that shifts its wall clock.
     pub clock: Option<PathBuf>,
 }
 
@@ -49,25 +49,25 @@ impl Node {
         Ok(node)
     }
 
-    /// Where its data lies.
+    /// Its data directory.
     pub fn data_dir(&self) -> PathBuf {
         self.dir.join("data")
     }
 
-    /// What it said, in all its lives.
+    /// Log of all its processes.
     pub fn log(&self) -> String {
         let bytes = std::fs::read(self.dir.join("log")).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// The end of what it said.
+    /// End of its log.
     pub fn last_words(&self) -> String {
         let log = self.log();
         let lines: Vec<&str> = log.lines().collect();
         lines[lines.len().saturating_sub(QUOTED_LINES)..].join("\n")
     }
 
-    /// The id of its process, while it runs.
+    /// Id of its process, while it runs.
     pub fn pid(&self) -> Option<u32> {
         self.child.as_ref().and_then(Child::id)
     }
@@ -113,7 +113,7 @@ impl Node {
         }
     }
 
-    /// Asks it to stop with SIGTERM, and waits until it has, well.
+    /// Stops it with SIGTERM and waits for its end. Fails if it does not end with success.
     pub async fn stop(&mut self, within: Duration) -> anyhow::Result<()> {
         self.signal("TERM").await?;
         let Some(mut child) = self.child.take() else {
@@ -129,12 +129,12 @@ impl Node {
         Ok(())
     }
 
-    /// Runs another build from its next start on.
+    /// Sets its binary, as of its next start.
     pub fn set_binary(&mut self, binary: &Path) {
         self.start.binary = binary.to_path_buf();
     }
 
-    /// Gives it a flag from its next start on, in the place of an earlier one of that name.
+    /// Sets a flag, as of its next start. It replaces an earlier one of that name.
     pub fn set_flag(&mut self, name: &str, value: &str) {
         let flags = &mut self.start.flags;
         if let Some(at) = flags.iter().position(|flag| flag == name) {
@@ -143,7 +143,7 @@ impl Node {
         flags.extend([name.to_owned(), value.to_owned()]);
     }
 
-    /// How it ended, if it has ended by itself since the last look.
+    /// Exit status, if it has ended by itself since the last call.
     pub fn ended(&mut self) -> anyhow::Result<Option<ExitStatus>> {
         let Some(child) = &mut self.child else {
             return Ok(None);
@@ -163,7 +163,7 @@ impl Node {
         }
     }
 
-    /// Sets how far its wall clock is off.
+    /// Sets the error of its wall clock.
     pub fn set_clock(&self, by: Duration, back: bool) -> anyhow::Result<()> {
         let by = i64::try_from(by.as_nanos())?;
         let offset: i64 = if back { -by } else { by };
@@ -180,7 +180,7 @@ impl Node {
         self.dir.join("clock")
     }
 
-    /// Flips one bit of one file of its database: which, `draw` says. What was flipped.
+    /// Flips one bit of one file of its database, chosen by `draw`. Returns its place.
     pub fn flip_a_bit(&self, draw: u64) -> anyhow::Result<Option<String>> {
         let mut files = Vec::new();
         for entry in std::fs::read_dir(self.data_dir().join("db"))? {
@@ -204,7 +204,7 @@ impl Node {
     }
 }
 
-/// Write-ahead logs, tables and blob files.
+/// True for write-ahead logs, tables and blob files.
 fn is_of_records(path: &Path) -> bool {
     let extension = path.extension().and_then(|extension| extension.to_str());
     matches!(extension, Some("log" | "sst" | "blob"))

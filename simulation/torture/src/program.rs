@@ -1,5 +1,5 @@
-//! How the programs of this crate begin and end: in namespaces of their own where that can be, with a
-//! binary to run and a folder for what it leaves behind.
+//! Start and end of this crate's programs: in namespaces of their own if possible, with a binary to run and a
+//! folder for their files.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -9,7 +9,8 @@ use ropewalk_demo::build;
 
 use crate::machine::namespaces;
 
-/// Runs a program where mounts, networks and processes are its own, or else tells it why they are not.
+/// Runs a program in namespaces of its own, so that mounts, networks and processes are private. If that is
+/// impossible, the program receives the reason.
 pub fn run<F>(name: &str, program: impl FnOnce(Option<String>) -> F) -> ExitCode
 where
     F: Future<Output = anyhow::Result<()>>,
@@ -38,7 +39,7 @@ fn failed(name: &str, error: &anyhow::Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// The binary that was asked for, or that of this checkout.
+/// The requested binary, or that of this checkout.
 pub async fn binary(asked: Option<PathBuf>) -> anyhow::Result<PathBuf> {
     match asked {
         Some(binary) => Ok(binary),
@@ -46,16 +47,16 @@ pub async fn binary(asked: Option<PathBuf>) -> anyhow::Result<PathBuf> {
     }
 }
 
-/// Where logs and data of a run lie.
+/// Folder for logs and data of a run.
 #[derive(Debug)]
 pub struct Folder {
     dir: PathBuf,
-    /// Nobody asked for this folder.
+    /// True if the user did not name the folder.
     is_own: bool,
 }
 
 impl Folder {
-    /// The one that was asked for, or a new one.
+    /// The requested folder, or a new one.
     pub fn new(name: &str, asked: Option<PathBuf>) -> anyhow::Result<Folder> {
         let is_own = asked.is_none();
         let dir = match asked {
@@ -69,15 +70,15 @@ impl Folder {
         Ok(Folder { dir, is_own })
     }
 
-    /// Where it is.
+    /// Its path.
     pub fn path(&self) -> &Path {
         &self.dir
     }
 
-    /// All went well: what nobody asked for goes.
+    /// Ends a successful run: removes a folder that the user did not name.
     pub fn done(self) {
         if self.is_own {
-            // What is mounted below goes with the namespace.
+            // Mounts below it end with the namespace.
             let _ = std::fs::remove_dir_all(&self.dir);
         }
     }

@@ -1,5 +1,5 @@
-//! Those who read: one a partition, all the while. Each writes down how far it has come, and begins
-//! there again after an error, and now and then for no reason.
+//! Readers, one per partition. Each stores its position and resumes from it after an error, and now and then
+//! without a reason.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,18 +14,18 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::history::Name;
 
-/// How many records are read between two notes of how far.
+/// Number of records between two stored positions.
 const NOTED_EVERY: u64 = 50;
-/// After an error.
+/// Pause after an error.
 const REST: Duration = Duration::from_millis(300);
-/// For how long a reader lives at most.
+/// Maximum lifetime of a reader, in ms.
 const LIFE_MS: u64 = 8_000;
 
-/// What one reader saw: the record at each offset.
+/// Records that one reader read, by offset.
 pub type Seen = BTreeMap<u64, Name>;
 
-/// Reads a partition until it has come to `end`, which is told once it is known. What it saw, and
-/// how often it began again.
+/// Reads a partition up to `end`, which is set once it is known. Returns the records read and the number of
+/// the reader's lives.
 pub async fn follow(
     client: Client,
     topic: String,
@@ -108,7 +108,7 @@ pub async fn everything(
     Ok((seen, end))
 }
 
-/// The name of a record that is as it was sent.
+/// Name of a record, after a check that key and value are unchanged.
 fn checked(record: ConsumedRecord) -> anyhow::Result<Name> {
     let place = (record.partition, record.offset);
     let value = record.value.unwrap_or_default();

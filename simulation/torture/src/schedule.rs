@@ -1,5 +1,5 @@
-//! What happens when, drawn from the seed alone: the same seed gives the same faults to the same
-//! nodes in the same order, though never the same interleaving of real processes.
+//! Schedule of faults, drawn from the seed alone. The same seed leads to the same faults on the same nodes in
+//! the same order, though never to the same interleaving of real processes.
 
 use std::time::Duration;
 
@@ -12,39 +12,39 @@ use crate::kind::Kind;
 /// One fault.
 #[derive(Debug, Clone)]
 pub struct Fault {
-    /// Of which kind.
+    /// Its kind.
     pub kind: Kind,
-    /// Which nodes it is about. Of two, the first is the one that suffers.
+    /// Its nodes. If there are two, packets from the first are lost.
     pub nodes: Vec<usize>,
-    /// How long it lasts.
+    /// Its duration.
     pub hold: Duration,
-    /// What else it needs to draw.
+    /// Random bits for the fault's own choices.
     pub draw: u64,
 }
 
-/// Faults that happen together, and the time without any that follows.
+/// Faults that happen together, and the time without faults that follows.
 #[derive(Debug, Clone)]
 pub struct Round {
-    /// At the same time, on different nodes.
+    /// Faults at the same time, on different nodes.
     pub faults: Vec<Fault>,
-    /// Before the next round.
+    /// Time until the next round.
     pub calm: Duration,
 }
 
-/// An endless list of rounds. Kinds come from a shuffled deck, so that each comes up before any
-/// comes up again.
+/// An endless list of rounds. Kinds come from a shuffled deck, so that each comes up before any comes up
+/// again.
 #[derive(Debug)]
 pub struct Schedule {
     random: StdRng,
     kinds: Vec<Kind>,
     deck: Vec<Kind>,
     nodes: usize,
-    /// All bits are flipped on one node: damage to the same records on two is beyond repair.
+    /// Node on which all bits are flipped: damage to the same records on two nodes is beyond repair.
     damaged: usize,
 }
 
 impl Schedule {
-    /// The rounds of this seed for so many nodes.
+    /// Schedule of a seed for this many nodes.
     pub fn new(seed: u64, kinds: &[Kind], nodes: usize) -> Schedule {
         let mut random = StdRng::seed_from_u64(seed);
         let damaged = random.random_range(0..nodes);

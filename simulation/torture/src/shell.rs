@@ -1,4 +1,4 @@
-//! Commands of the operating system, run to their end.
+//! Commands of the operating system. Each runs to its end.
 
 use std::ffi::OsStr;
 use std::process::Stdio;
@@ -8,10 +8,10 @@ use anyhow::{Context, ensure};
 use tokio::process::Command;
 use tokio::time::timeout;
 
-/// How long a command that should take milliseconds may take.
+/// Time limit of a command that should take milliseconds.
 const WITHIN: Duration = Duration::from_secs(20);
 
-/// Runs a command; what it printed, or what it complained of.
+/// Runs a command. Returns its output, or fails with its error output.
 pub async fn run<S: AsRef<OsStr>>(program: &str, args: &[S]) -> anyhow::Result<String> {
     let mut command = Command::new(program);
     command.args(args).stdin(Stdio::null()).kill_on_drop(true);

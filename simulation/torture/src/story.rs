@@ -21,16 +21,16 @@ use crate::schedule::Schedule;
 use crate::workload::{Plan, publish};
 
 const TOPIC: &str = "torture";
-/// What was sent and what became of it, one record a line.
+/// File of all records and their outcomes, one record a line.
 const HISTORY: &str = "history.jsonl";
 const PARTITIONS: u32 = 6;
-/// How long the cluster may take to be well again once nothing is done to it any more.
+/// Time limit for the cluster to recover after the last fault.
 const WELL_WITHIN: Duration = Duration::from_secs(120);
-/// How long anything else that takes a moment may take.
+/// Time limit for other waits that should take a moment.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Between two looks at the nodes during a fault.
+/// Interval between two checks of the nodes during a fault.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
-/// How those who publish differ: some give up soon.
+/// Delivery timeouts of the producers: some give up soon.
 const PATIENCES: [Duration; 4] = [
     Duration::from_secs(2),
     Duration::from_secs(5),
@@ -38,47 +38,47 @@ const PATIENCES: [Duration; 4] = [
     Duration::from_secs(120),
 ];
 
-/// What is to be done.
+/// Settings of a run.
 #[derive(Debug)]
 pub struct Order {
     /// The binary of the nodes.
     pub binary: PathBuf,
-    /// Where everything lies.
+    /// Directory of the run.
     pub dir: PathBuf,
-    /// For how long faults come.
+    /// Duration of the faults.
     pub time: Duration,
-    /// How many nodes.
+    /// Number of nodes.
     pub nodes: usize,
-    /// Where everything is drawn from.
+    /// Seed of all draws.
     pub seed: u64,
-    /// Records a second, of each producer.
+    /// Records per second of each producer.
     pub rate: u32,
-    /// The kinds of faults that were asked for.
+    /// Requested kinds of faults.
     pub kinds: Vec<Kind>,
 }
 
-/// What came of it.
+/// Outcome of a run.
 #[derive(Debug, Serialize)]
 pub struct Report {
     /// The seed.
     pub seed: u64,
-    /// How long faults came, in seconds.
+    /// Duration of the faults, in seconds.
     pub seconds: u64,
-    /// How often each kind fired.
+    /// Number of faults of each kind that took effect.
     pub fired: Counts,
-    /// Kinds that this machine can't do, and why.
+    /// Kinds that this machine cannot produce, with the reason.
     pub skipped: Vec<(&'static str, String)>,
-    /// The records.
+    /// Counts of the records.
     pub records: Found,
-    /// How often readers began again where they had noted.
+    /// Number of lives of the readers.
     pub reader_lives: u64,
-    /// How long the cluster took to be well after the last fault, in ms.
+    /// Time until the cluster had recovered after the last fault, in ms.
     pub well_after_ms: u128,
-    /// How often a node found its database damaged and began anew.
+    /// Number of times that a node found its database damaged and started with an empty one.
     pub replaced: u64,
 }
 
-/// Plays the whole run.
+/// Runs everything.
 pub async fn tell(
     order: &Order,
     machine: &Machine,
@@ -111,7 +111,7 @@ pub async fn tell(
     let (records, reader_lives, well_after) = match played {
         Ok(played) => played,
         Err(error) => {
-            // What went wrong first is what counts.
+            // The first error is the one that counts.
             if let Err(lost) = fleet.keep_data().await {
                 say("lost", format!("the data of the nodes: {lost:#}"));
             }
@@ -212,7 +212,7 @@ async fn play(
     Ok((found, lives, well_after))
 }
 
-/// Waits until the readers have come to the end, and compares what they saw.
+/// Waits until the readers have reached the end, and checks the records that they read.
 async fn gather(
     followers: &mut JoinSet<(u32, anyhow::Result<(Seen, u64)>)>,
     read: &[Seen],
@@ -231,7 +231,7 @@ async fn gather(
     Ok(all)
 }
 
-/// Does one round of faults after the other until the time is up.
+/// Runs one round of faults after another until the time is over.
 async fn rage(
     order: &Order,
     kinds: &[Kind],
@@ -241,7 +241,7 @@ async fn rage(
 ) -> anyhow::Result<()> {
     let mut schedule = Schedule::new(order.seed, kinds, order.nodes);
     let begun = Instant::now();
-    // A slow machine gets the time it takes to come to every kind once.
+    // A slow machine gets more time, enough for every kind once.
     let all_at_least = kinds.len();
     let mut rounds = 0;
     while begun.elapsed() < order.time || rounds < all_at_least {
@@ -278,7 +278,7 @@ async fn rage(
     Ok(())
 }
 
-/// Looks after the nodes until then.
+/// Waits until then and fails if a node ends.
 async fn rest(fleet: &mut Fleet, until: Instant) -> anyhow::Result<()> {
     while Instant::now() < until {
         fleet.supervise()?;

@@ -1,5 +1,5 @@
-//! Those who publish: keyed, idempotent, at a steady pace. Some give up on a record after a few
-//! seconds and never learn what became of it; others wait for as long as it takes.
+//! Producers: keyed, idempotent, at a steady pace. Some give up on a record after a few seconds and never
+//! learn its outcome; others wait as long as it takes.
 
 use std::time::Duration;
 
@@ -11,23 +11,23 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::history::{History, Name, Outcome, Place};
 
-/// Records of one producer under way at most.
+/// Maximum number of records of one producer in flight.
 const UNDER_WAY: usize = 2_000;
-/// Before a new life begins.
+/// Pause before a new life.
 const REST: Duration = Duration::from_millis(500);
 
-/// One who publishes.
+/// Settings of one producer.
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// Its number.
     pub producer: u32,
-    /// Records a second.
+    /// Records per second.
     pub rate: u32,
-    /// How long it waits for an acknowledgement.
+    /// Delivery timeout.
     pub patience: Duration,
 }
 
-/// Publishes until `stop`, and then waits for what is under way.
+/// Publishes until `stop`, and then waits for the records in flight.
 pub async fn publish(
     client: Client,
     topic: String,
@@ -46,8 +46,8 @@ pub async fn publish(
     }
 }
 
-/// One life: ends with `stop`, or with the first record that is not acknowledged. What comes after
-/// a record of unknown outcome has no order against it, so a new life takes new keys.
+/// One life: it ends with `stop`, or with the first record that is not acknowledged. Records after one of
+/// unknown outcome have no order relative to it, so a new life uses new keys.
 async fn live(
     producer: &Producer,
     plan: &Plan,
@@ -88,11 +88,11 @@ async fn live(
                 };
                 history.ended(name, outcome);
             }
-            // An error means that whoever could say so is gone.
+            // An error means that the sender of the stop signal is gone.
             _ = stop.changed(), if open => open = !*stop.borrow() && stop.has_changed().is_ok(),
         }
     }
-    // Everything is answered; there is nothing left to say.
+    // All records have their outcome, so an error of the close does not matter.
     let _ = producer.close().await;
 }
 

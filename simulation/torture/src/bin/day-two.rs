@@ -1,4 +1,4 @@
-//! `ropewalk-day-two`: what operators do to a cluster, under load, and what its clients notice.
+//! `ropewalk-day-two`: routine operations on a cluster under load, and their effect on its clients.
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -9,10 +9,10 @@ use rcgen::{
 };
 use ropewalk_client::Tls;
 
-/// Whom to trust.
+/// File of the trusted CAs.
 pub const TRUSTED: &str = "ca.pem";
 
-/// Who signs certificates.
+/// A CA, which signs certificates.
 pub struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 /// The folder.
@@ -36,22 +36,22 @@ impl Folder {
         Ok(Folder(folder))
     }
 
-    /// Where a file of it is.
+    /// Path of a file in the folder.
     pub fn path(&self, file: &str) -> String {
         self.0.join(file).to_string_lossy().into_owned()
     }
 
-    /// Has everybody trust this one, and those in `also`, which is PEM.
+    /// Replaces the trusted CAs with this one and those in `also`, which is PEM.
     pub fn trust(&self, authority: &Authority, also: &str) -> anyhow::Result<()> {
         self.put(TRUSTED, &format!("{}{also}", authority.0.pem()))
     }
 
-    /// Whom everybody trusts, as PEM.
+    /// The trusted CAs, as PEM.
     pub fn trusted(&self) -> anyhow::Result<String> {
         Ok(std::fs::read_to_string(self.0.join(TRUSTED))?)
     }
 
-    /// Gives somebody at this address a new certificate.
+    /// Issues a new certificate for a name at this address.
     pub fn issue(&self, by: &Authority, name: &str, host: &str) -> anyhow::Result<()> {
         let mut params = CertificateParams::new([host.to_owned()])?;
         params.extended_key_usages = vec![
@@ -64,14 +64,14 @@ impl Folder {
         self.put(&format!("{name}.key"), &key.serialize_pem())
     }
 
-    /// What a client shows and trusts.
+    /// Certificate and trusted CAs of a client.
     pub fn client(&self, name: &str) -> Tls {
         let path = |file: String| self.0.join(file);
         let (certificate, key) = (path(format!("{name}.pem")), path(format!("{name}.key")));
         Tls::new(self.0.join(TRUSTED)).identity(certificate, key)
     }
 
-    /// Nobody reads half a file.
+    /// Replaces a file as a whole, so that no reader sees half of it.
     fn put(&self, file: &str, text: &str) -> anyhow::Result<()> {
         let whole = self.0.join(format!("{file}.new"));
         std::fs::write(&whole, text)?;

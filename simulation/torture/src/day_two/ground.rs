@@ -1,4 +1,4 @@
-//! The cluster, its clients, and what they wrote down.
+//! The cluster, its clients, and their history.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -19,18 +19,18 @@ use crate::readers::{Seen, everything};
 pub const TOPIC: &str = "day-two";
 const PARTITIONS: u32 = 6;
 const REPLICAS: u32 = 3;
-/// Nodes at the beginning and in the end, and the most there are.
+/// Number of nodes at the beginning and at the end, and the maximum number.
 pub const NODES: usize = 3;
 pub const MOST_NODES: usize = 5;
-/// How long anything may take that moves no more than these records.
+/// Time limit of operations that move no more data than these records.
 pub const PATIENCE: Duration = Duration::from_secs(120);
-/// After a step, before it is looked at what it did.
+/// Pause after a step before its effects are measured.
 const CALM: Duration = Duration::from_secs(2);
 const LOOK_EVERY: Duration = Duration::from_millis(200);
-/// Minutes that a run may take: so large are disks in memory.
+/// Maximum duration of a run in minutes, which determines the size of disks in memory.
 const MINUTES: u64 = 10;
 
-/// All there is.
+/// Cluster, clients and history.
 #[derive(Debug)]
 pub struct Ground {
     pub fleet: Fleet,
@@ -72,7 +72,7 @@ impl Ground {
         })
     }
 
-    /// Takes a step, and waits until all is well again.
+    /// Runs a step and waits until the cluster has recovered.
     pub async fn take(
         &mut self,
         step: Step,
@@ -96,7 +96,7 @@ impl Ground {
         })
     }
 
-    /// Other clients take the places of those there are.
+    /// Replaces all clients.
     pub async fn change_clients(&mut self, within: Duration) -> anyhow::Result<()> {
         let (fleet, history) = (&self.fleet, &self.history);
         self.load.replace(fleet, history, self.rate, within).await
@@ -108,7 +108,7 @@ impl Ground {
         well.map(drop)
     }
 
-    /// Waits until the cluster is as wished.
+    /// Waits until the cluster's status meets the condition.
     pub async fn until(
         &mut self,
         what: &str,
@@ -128,7 +128,7 @@ impl Ground {
         }
     }
 
-    /// The node that leads most partitions of the topic, and its id: whose loss is felt.
+    /// The node that leads most partitions of the topic, and its id. Its loss has the largest effect.
     pub async fn busiest(&self) -> anyhow::Result<(usize, u64)> {
         let admin = self.client.admin();
         let topic = admin.topic(TOPIC).await?.context("the topic is gone")?;
@@ -147,12 +147,13 @@ impl Ground {
         Ok((node.context("a node that was not started here")?, id))
     }
 
-    /// Has a node taken out, or stay.
+    /// Decommissions or activates a node.
     pub async fn set_state(&self, node_id: u64, state: NodeState) -> anyhow::Result<()> {
         Ok(self.client.admin().set_node_state(node_id, state).await?)
     }
 
-    /// Ends the load. What was sent, what each partition holds, and what the group was given.
+    /// Ends the load. Returns the records sent, the content of each partition, and the records that the group
+    /// received.
     pub async fn finish(
         &mut self,
     ) -> anyhow::Result<(Vec<(Name, Outcome)>, Vec<Seen>, BTreeSet<Name>)> {

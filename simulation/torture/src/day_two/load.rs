@@ -1,4 +1,4 @@
-//! Those who use the cluster meanwhile, with the default settings: four producers, and a group of two.
+//! Clients with the default settings: four producers, and a group of two members.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::workload::{Plan, publish};
 const PRODUCERS: u32 = 4;
 const MEMBERS: usize = 2;
 const GROUP: &str = "readers";
-/// As long as a producer waits if it is told nothing.
+/// Default delivery timeout of a producer.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(120);
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
@@ -31,12 +31,12 @@ pub struct Load {
     producers: JoinSet<()>,
     members: JoinSet<()>,
     given: Arc<Mutex<BTreeSet<Name>>>,
-    /// Producers that there were.
+    /// Number of producers started so far.
     began: u32,
 }
 
 impl Load {
-    /// Starts them.
+    /// Starts the clients.
     pub async fn start(fleet: &Fleet, history: &History, rate: u32) -> anyhow::Result<Load> {
         let mut load = Load {
             stop: watch::Sender::new(false),
@@ -68,7 +68,7 @@ impl Load {
         Ok(())
     }
 
-    /// Others take the places of all that there are, as when services are deployed anew.
+    /// Replaces all clients, as a redeployment of services does.
     pub async fn replace(
         &mut self,
         fleet: &Fleet,
@@ -86,13 +86,13 @@ impl Load {
         Ok(())
     }
 
-    /// Tells the producers to stop, and waits until they have heard of all they sent.
+    /// Stops the producers, and waits until all their records have an outcome.
     pub async fn stop_producers(&mut self, within: Duration) -> anyhow::Result<()> {
         self.stop.send_replace(true);
         until_ended(&mut self.producers, within).await
     }
 
-    /// Waits until the group was given so many records; which.
+    /// Waits until the group has received this many records, and returns them.
     pub async fn stop_group(
         &mut self,
         records: usize,
@@ -113,7 +113,7 @@ async fn until_ended(producers: &mut JoinSet<()>, within: Duration) -> anyhow::R
     ended.context("a producer does not end")
 }
 
-/// One member: an error is one too many, but it goes on.
+/// One member. It records every error and continues; the run fails if there was one.
 async fn read(client: Client, given: Arc<Mutex<BTreeSet<Name>>>, history: History) {
     loop {
         let subscribed = client.subscribe(GROUP).topics([TOPIC]).build().await;

@@ -1,6 +1,5 @@
-//! What operators do to a cluster that works, done to one that is written to and read all the while:
-//! no acknowledged record may be lost, no client may hear of it, and no partition may keep producers
-//! waiting for long.
+//! Routine operations on a healthy cluster under constant load. No acknowledged record may be lost, no client
+//! may see an error, and no partition may make producers wait for long.
 
 mod certificates;
 mod ground;
@@ -19,52 +18,52 @@ use crate::machine::Machine;
 use ground::Ground;
 use steps::Step;
 
-/// The longest that a partition may keep producers waiting.
+/// Maximum time that a partition may make producers wait.
 pub const LONGEST_PAUSE: Duration = Duration::from_secs(3);
 
-/// What is to be done.
+/// Settings of a run.
 #[derive(Debug)]
 pub struct Order {
     /// The binary of the nodes.
     pub binary: PathBuf,
-    /// An older one, which they run at first.
+    /// An older binary, which the nodes run at first.
     pub from: Option<PathBuf>,
-    /// Where everything lies.
+    /// Directory of the run.
     pub dir: PathBuf,
-    /// Records a second, of each of four producers.
+    /// Records per second of each of four producers.
     pub rate: u32,
-    /// Only the steps whose names are here; all if none is.
+    /// Names of the steps to run; empty for all.
     pub only: Vec<String>,
 }
 
-/// What came of one step.
+/// Outcome of one step.
 #[derive(Debug, Serialize)]
 pub struct Row {
     /// Its name.
     pub step: &'static str,
-    /// What was done.
+    /// Description of the operation.
     pub what: String,
-    /// How long it took until the cluster was well again, in seconds.
+    /// Time until the cluster had recovered, in seconds.
     pub seconds: f64,
-    /// The longest time in which one partition acknowledged nothing, in seconds.
+    /// Longest time without an acknowledgement in one partition, in seconds.
     pub longest_pause_s: f64,
-    /// Errors that clients told their applications.
+    /// Errors that clients reported to their applications.
     pub errors: Vec<String>,
 }
 
-/// What came of it all.
+/// Outcome of a run.
 #[derive(Debug, Serialize)]
 pub struct Report {
-    /// Step by step.
+    /// Outcomes of the steps.
     pub rows: Vec<Row>,
-    /// The records.
+    /// Counts of the records.
     pub records: Found,
-    /// Records that the group had been given.
+    /// Number of records that the group received.
     pub delivered: u64,
 }
 
 impl Report {
-    /// The first thing that is not as it should be, if any.
+    /// The first violation, if any.
     pub fn fault(&self) -> Option<String> {
         self.rows.iter().find_map(|row| {
             let long = row.longest_pause_s > LONGEST_PAUSE.as_secs_f64();
@@ -80,10 +79,10 @@ impl Report {
     }
 }
 
-/// Plays all steps, and checks that every record is where it was acknowledged.
+/// Runs all steps, and checks that every record is at its acknowledged position.
 ///
 /// # Errors
-/// What was lost, or what did not happen in time.
+/// The lost record, or the condition that did not hold in time.
 pub async fn play(
     order: &Order,
     machine: &Machine,
@@ -92,7 +91,7 @@ pub async fn play(
     let mut ground = Ground::start(order, machine).await?;
     let played = through(order, machine, &mut ground, told).await;
     if played.is_err() {
-        // What went wrong first is what counts.
+        // The first error is the one that counts.
         let _ = ground.fleet.keep_data().await;
     }
     played

@@ -1,4 +1,4 @@
-//! TLS, switched on while everybody is at work, and certificates that are replaced, with their CA.
+//! TLS, switched on under load, and certificates that are replaced together with their CA.
 
 use std::time::Duration;
 
@@ -8,12 +8,12 @@ use super::certificates::{Authority, Folder, TRUSTED};
 use super::ground::{Ground, MOST_NODES, PATIENCE};
 use super::steps::rolling_restart;
 
-/// Who the clients are.
+/// Name of the clients' certificate.
 const CLIENT: &str = "client";
-/// Nodes look at their files every two seconds.
+/// Wait for nodes to reload their files, which they check every two seconds.
 const READ_AGAIN: Duration = Duration::from_secs(5);
 
-/// Nodes take TLS beside plain bytes, and then the clients use it.
+/// Lets nodes accept TLS beside plaintext, and then switches the clients to TLS.
 pub(super) async fn both(ground: &mut Ground) -> anyhow::Result<String> {
     let folder = Folder::new(&ground.fleet.dir)?;
     let authority = Authority::new("the first")?;
@@ -34,7 +34,7 @@ pub(super) async fn both(ground: &mut Ground) -> anyhow::Result<String> {
     Ok("certificates, tls_mode both, one by one; then the clients use TLS".to_owned())
 }
 
-/// Nodes take nothing but TLS, from those who show a certificate.
+/// Makes nodes refuse everything but TLS with a client certificate.
 pub(super) async fn on(ground: &mut Ground) -> anyhow::Result<String> {
     ground.fleet.set_flag("--tls-mode", "on");
     ground.fleet.set_flag("--tls-client-auth", "required");
@@ -42,8 +42,8 @@ pub(super) async fn on(ground: &mut Ground) -> anyhow::Result<String> {
     Ok("tls_mode on, client certificates required, one by one".to_owned())
 }
 
-/// Another CA: first everybody trusts both, then all show what the new one signed, then the old one
-/// is trusted no more. No node is started again for it; in the end all are, to have new connections.
+/// Replaces the CA. First all trust both CAs, then all present certificates of the new one, then trust in the
+/// old one ends. No node restarts for that. At the end every node restarts, so that all connections are new.
 pub(super) async fn rotate(ground: &mut Ground) -> anyhow::Result<String> {
     let folder = Folder::new(&ground.fleet.dir)?;
     let new = Authority::new("the second")?;

@@ -1,4 +1,4 @@
-//! What is done, step by step.
+//! The operations, step by step.
 
 use std::time::Duration;
 
@@ -12,42 +12,42 @@ use crate::kind::Kind;
 use crate::machine::Machine;
 use crate::schedule::Fault;
 
-/// How long a node may take to stop.
+/// Time limit for a node to stop.
 const STOP_WITHIN: Duration = Duration::from_secs(30);
-/// How long a disk stays full.
+/// Duration of a full disk.
 const FULL_FOR: Duration = Duration::from_secs(15);
-/// How far a node gets on its way out until it is killed.
+/// Time between the decommissioning of a node and its kill.
 const INTO_IT: Duration = Duration::from_millis(500);
-/// How long nothing is done, to see what a quiet cluster looks like.
+/// Duration of the step without an operation, which measures an undisturbed cluster.
 const QUIET: Duration = Duration::from_secs(5);
 
 /// One step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// Nothing.
+    /// No operation.
     Nothing,
-    /// Every node is stopped, and started as a newer build.
+    /// Every node is stopped and restarted with a newer build.
     Upgrade,
-    /// Every node is stopped and started again, one after the other.
+    /// Every node is restarted, one after the other.
     RollingRestart,
-    /// Nodes and clients go over to TLS.
+    /// Nodes accept TLS, and clients switch to it.
     TlsBoth,
-    /// What is not TLS is refused.
+    /// Nodes refuse plaintext.
     TlsOn,
-    /// Another CA.
+    /// The CA is replaced.
     Certificates,
-    /// Two nodes more.
+    /// Two nodes are added.
     Grow,
-    /// One node's disk has no byte left for a while.
+    /// One node's disk is full for a while.
     FullDisk,
-    /// A node is taken out, is killed meanwhile, and is back before it is out.
+    /// A node is decommissioned, killed meanwhile, and restarted before it has left.
     Decommission,
-    /// A node does not come back.
+    /// A node is lost and does not come back.
     LostForEver,
 }
 
 impl Step {
-    /// In this order.
+    /// All steps, in their order.
     pub const ALL: [Step; 10] = [
         Step::Nothing,
         Step::Upgrade,
@@ -61,7 +61,7 @@ impl Step {
         Step::LostForEver,
     ];
 
-    /// As tables call it.
+    /// Name of the step in tables.
     pub fn name(self) -> &'static str {
         match self {
             Step::Nothing => "nothing",
@@ -77,7 +77,7 @@ impl Step {
         }
     }
 
-    /// Takes it. What was done, in words.
+    /// Runs the step. Returns a description.
     pub(super) async fn run(
         self,
         ground: &mut Ground,
@@ -105,7 +105,7 @@ impl Step {
     }
 }
 
-/// Stops and starts every node, each once the one before is back in sync.
+/// Restarts every node, each once the one before is back in sync.
 pub(super) async fn rolling_restart(ground: &mut Ground) -> anyhow::Result<String> {
     let count = ground.fleet.nodes.len();
     for node in 0..count {
@@ -153,7 +153,7 @@ async fn decommission(ground: &mut Ground) -> anyhow::Result<String> {
     ground.set_state(id, NodeState::Decommissioning).await?;
     sleep(INTO_IT).await;
     ground.fleet.nodes[node].kill().await?;
-    // Thought better of it, and then again.
+    // The decommissioning is cancelled and then requested again.
     ground.set_state(id, NodeState::Active).await?;
     ground.fleet.nodes[node].spawn()?;
     ground.set_state(id, NodeState::Decommissioning).await?;
