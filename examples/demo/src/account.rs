@@ -1,13 +1,13 @@
-//! What the demo prints: one line a step, in columns.
+//! Output of the demo: one line for each step, in columns.
 
 use std::time::Duration;
 
-/// Prints a step and what came of it.
+/// Prints a step and its result.
 pub fn say(step: &str, what: impl AsRef<str>) {
     println!("  {step:<10}  {}", what.as_ref());
 }
 
-/// `27004` as `27,004`.
+/// Formats `27004` as `27,004`.
 pub fn number(value: impl TryInto<u64>) -> String {
     let digits = value.try_into().unwrap_or_default().to_string();
     let mut text = String::new();
@@ -20,7 +20,7 @@ pub fn number(value: impl TryInto<u64>) -> String {
     text
 }
 
-/// `1.2 s`.
+/// Formats a duration as `1.2 s`.
 pub fn seconds(time: Duration) -> String {
     format!("{:.1} s", time.as_secs_f64())
 }

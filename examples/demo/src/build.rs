@@ -1,4 +1,4 @@
-//! The command that everything here runs, from this checkout.
+//! Builds the `ropewalk` binary from this checkout.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use tokio::process::Command;
 /// The first build compiles RocksDB for about 15 minutes; this script reports progress meanwhile.
 const WITH_PROGRESS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../scripts/with-progress");
 
-/// Builds it in the profile this program was built in, beside it.
+/// Builds the binary in the profile of this program, and returns its path, in the folder of this program.
 pub async fn command() -> anyhow::Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let own = std::env::current_exe().context("finding this program's folder")?;
@@ -16,7 +16,7 @@ pub async fn command() -> anyhow::Result<PathBuf> {
     let mut command = Command::new(WITH_PROGRESS);
     command
         .arg(cargo)
-        // With the features of the whole workspace, or the dependencies are compiled a second time.
+        // Without the features of the whole workspace, Cargo would compile the dependencies a second time.
         .args(["build", "--workspace", "--bin", "ropewalk"])
         .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")));
     if !cfg!(debug_assertions) {

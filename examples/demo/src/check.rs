@@ -1,35 +1,36 @@
-//! What must hold after everything: each acknowledged record is there exactly once, where the
-//! acknowledgement said, unchanged, and the records of one key are in the order they were sent.
-//! Pure: it is given what was sent, what was acknowledged and what was read.
+//! Final check of the demo. Each acknowledged record exists exactly once, unchanged, at the offset that the
+//! acknowledgement named. The records of a key are in the order in which they were sent. The check is pure: its
+//! input is the records sent, the acknowledgements and the records read.
 
 use std::collections::BTreeMap;
 
 use crate::flights::Flight;
 
-/// Where a record was acknowledged.
+/// Position of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
-    /// The partition.
+    /// Partition of the record.
     pub partition: u32,
-    /// The offset in it.
+    /// Offset in the partition.
     pub offset: u64,
 }
 
-/// A record as it was read back.
+/// Record as read back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReadBack {
-    /// Where.
+    /// Position at which it was read.
     pub place: Place,
-    /// Its key.
+    /// Key of the record.
     pub key: Option<Vec<u8>>,
-    /// Its value.
+    /// Value of the record.
     pub value: Vec<u8>,
-    /// Which record it says it is.
+    /// Number of the record, from its header.
     pub row: usize,
 }
 
-/// Compares `read` with what was `sent` and where each was acknowledged (`acked`, one a record, in
-/// the order sent); `read` has each partition's records as they came. Returns the number of keys, or the first thing that is wrong.
+/// Compares the records `read` with the records `sent` and their acknowledged positions. `acked` has one
+/// position for each record, in the order sent. `read` has the records of each partition in the order read.
+/// Returns the number of keys, or the first fault.
 pub fn check(sent: &[Flight], acked: &[Place], read: &[ReadBack]) -> Result<usize, String> {
     if acked.len() != sent.len() {
         return Err(format!(
@@ -114,7 +115,7 @@ mod tests {
         Place { partition, offset }
     }
 
-    /// Three records: two of one key, one without.
+    /// Returns three records: two with the same key, one without a key.
     fn history() -> (Vec<Flight>, Vec<Place>, Vec<ReadBack>) {
         let flight = |key: Option<&str>, value: &str| Flight {
             key: key.map(String::from),

@@ -1,5 +1,5 @@
-//! Nodes as processes of their own: started, killed, restarted. Every process started here ends
-//! with its [`Node`], also when the program fails; no other process is ever touched.
+//! Starts, kills and restarts nodes as separate processes. A process ends when its [`Node`] is dropped, even if
+//! the program fails. This module never touches any other process.
 
 use std::fs::File;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -16,29 +16,29 @@ use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::timeout;
 
-/// Where ports are looked for: below those the system gives to outgoing connections, one of which
-/// could otherwise take a killed node's port before it is back.
+/// Range of ports for nodes. It is below the ports that the system assigns to outgoing connections: one of
+/// those could otherwise take the port of a killed node before the node is back.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
-/// How much of a node's log an error quotes.
+/// Number of log lines that an error quotes.
 const QUOTED_LINES: usize = 15;
 
-/// What a node says once it serves.
+/// Content of the `ready` line that a node prints once it serves.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Ready {
-    /// The id the cluster gave it.
+    /// Node id assigned by the cluster.
     pub node_id: u64,
 }
 
-/// One node, running or not: its address and its data outlive its process.
+/// A node, running or stopped. Its address and its data outlive its process.
 #[derive(Debug)]
 pub struct Node {
     binary: PathBuf,
     dir: PathBuf,
-    /// host:port of its gRPC listener.
+    /// Address (host:port) of its gRPC listener.
     pub address: String,
-    /// Further flags, given at each start.
+    /// Further command line flags, used at each start.
     pub flags: Vec<String>,
-    /// What its environment has beside that of this program.
+    /// Environment variables in addition to those of this program.
     pub env: Vec<(String, String)>,
     running: Option<Running>,
 }
@@ -49,7 +49,7 @@ struct Running {
     lines: Lines<BufReader<ChildStdout>>,
 }
 
-/// `count` nodes with one list of seeds, in folders of `dir`. None runs yet.
+/// Creates `count` nodes with the same list of seeds, each in a folder of `dir`. Does not start them.
 pub fn cluster(binary: &Path, dir: &Path, count: usize) -> anyhow::Result<Vec<Node>> {
     let mut nodes = Vec::with_capacity(count);
     for number in 1..=count {
@@ -63,7 +63,7 @@ pub fn cluster(binary: &Path, dir: &Path, count: usize) -> anyhow::Result<Vec<No
     Ok(nodes)
 }
 
-/// The addresses of the nodes, as `--seeds` and `--bootstrap` take them.
+/// Addresses of the nodes in the format of `--seeds` and `--bootstrap`.
 pub fn addresses(nodes: &[Node]) -> String {
     let addresses: Vec<&str> = nodes.iter().map(|node| node.address.as_str()).collect();
     addresses.join(",")
@@ -82,7 +82,7 @@ pub async fn start_all(nodes: &mut [Node], within: Duration) -> anyhow::Result<V
 }
 
 impl Node {
-    /// A node that keeps its data and its log in `dir`, on a free port.
+    /// Creates a node on a free port, with its data and its log in `dir`.
     pub fn new(binary: &Path, dir: PathBuf) -> anyhow::Result<Node> {
         std::fs::create_dir_all(&dir).with_context(|| format!("creating {}", dir.display()))?;
         Ok(Node {
@@ -95,22 +95,22 @@ impl Node {
         })
     }
 
-    /// Where its data lies.
+    /// Data directory of the node.
     pub fn data_dir(&self) -> PathBuf {
         self.dir.join("data")
     }
 
-    /// What it logged, in all its lives.
+    /// Log file of the node; all its processes append to it.
     pub fn log_path(&self) -> PathBuf {
         self.dir.join("log")
     }
 
-    /// The id of its process, while it runs.
+    /// Process id, while the node runs.
     pub fn pid(&self) -> Option<u32> {
         self.running.as_ref().and_then(|running| running.child.id())
     }
 
-    /// Starts its process; [`Node::ready`] waits until it serves.
+    /// Starts the process. Call [`Node::ready`] to wait until the node serves.
     pub fn spawn(&mut self) -> anyhow::Result<()> {
         let log = File::options()
             .create(true)
@@ -133,7 +133,7 @@ impl Node {
         Ok(())
     }
 
-    /// Waits until it says that it serves.
+    /// Waits for the `ready` line.
     pub async fn ready(&mut self, within: Duration) -> anyhow::Result<Ready> {
         let running = self.running.as_mut().context("this node was not started")?;
         let line = match timeout(within, running.lines.next_line()).await {
@@ -155,19 +155,19 @@ impl Node {
         serde_json::from_str(json).with_context(|| format!("not a ready line: {line}"))
     }
 
-    /// Starts it and waits until it serves.
+    /// Starts the process and waits until the node serves.
     pub async fn start(&mut self, within: Duration) -> anyhow::Result<Ready> {
         self.spawn()?;
         self.ready(within).await
     }
 
-    /// Kills it with SIGKILL: no goodbye, no flush.
+    /// Kills the process with SIGKILL, so that it cannot shut down or flush.
     pub async fn kill(&mut self) -> anyhow::Result<()> {
         let mut running = self.running.take().context("this node does not run")?;
         running.child.kill().await.context("killing a node")
     }
 
-    /// Asks it to stop with SIGTERM, and waits until it has.
+    /// Stops the process with SIGTERM, and waits until it has exited.
     pub async fn terminate(&mut self, within: Duration) -> anyhow::Result<ExitStatus> {
         let pid = self.pid().context("this node does not run")?;
         let told = Command::new("sh")
@@ -178,7 +178,7 @@ impl Node {
         self.ended(within).await
     }
 
-    /// Waits until it ends by itself.
+    /// Waits until the process exits.
     pub async fn ended(&mut self, within: Duration) -> anyhow::Result<ExitStatus> {
         let running = self.running.as_mut().context("this node does not run")?;
         let status = timeout(within, running.child.wait())
@@ -188,7 +188,7 @@ impl Node {
         Ok(status)
     }
 
-    /// The end of its log, for an error message.
+    /// Last lines of its log, for an error message.
     pub fn last_words(&self) -> String {
         let log = std::fs::read_to_string(self.log_path()).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
@@ -197,11 +197,11 @@ impl Node {
     }
 }
 
-/// A port nobody listens on, and that was not given out here before.
+/// Returns a free port that this function has not returned before.
 pub fn free_port() -> anyhow::Result<u16> {
     static GIVEN: AtomicU16 = AtomicU16::new(0);
-    // Programs that run at the same time begin at different places. Process ids would not do: each
-    // namespace has a first one.
+    // Programs that run at the same time begin at different ports. The process id would not do as a seed: it
+    // is the same for the first process of each PID namespace.
     static OWN: LazyLock<u32> = LazyLock::new(|| RandomState::new().build_hasher().finish() as u32);
     let own = u64::from(*OWN);
     let count = PORTS.end - PORTS.start;

@@ -1,5 +1,4 @@
-//! The flights that left New York's airports in January 2013, one record each, as they are kept in
-//! `examples/data/`.
+//! Flights from New York's airports in January 2013, one record for each, read from `examples/data/`.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -7,21 +6,21 @@ use std::path::Path;
 use anyhow::Context;
 use flate2::read::GzDecoder;
 
-/// The column that makes the key: the aircraft. The events of one aircraft stay in order.
+/// Column used as the key: the aircraft. The events of one aircraft stay in order.
 const KEY_COLUMN: &str = "tailnum";
-/// What stands where the aircraft is not known; such a flight has no key.
+/// Value of the column if the aircraft is unknown. Such a flight has no key.
 const NO_KEY: &str = "NA";
 
 /// One flight.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Flight {
-    /// The aircraft, if known.
+    /// Aircraft, if known.
     pub key: Option<String>,
-    /// The line of the file.
+    /// Line of the file.
     pub value: String,
 }
 
-/// All flights of the file, in its order.
+/// Reads all flights, in the order of the file.
 pub fn read(path: &Path) -> anyhow::Result<Vec<Flight>> {
     let file = std::fs::File::open(path).with_context(|| format!("opening {}", path.display()))?;
     parse(BufReader::new(GzDecoder::new(file)))

@@ -1,5 +1,5 @@
-//! A Ropewalk cluster of real processes, and the flights it carries in the demonstration. The tests
-//! of the command kill and restart their nodes through the same [`cluster`].
+//! Library of the demo: a Ropewalk cluster of real processes, and the flights that the demo publishes. The tests
+//! of the command-line program kill and restart their nodes through the same [`cluster`] module.
 
 pub mod build;
 pub mod check;

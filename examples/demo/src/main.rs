@@ -1,5 +1,5 @@
-//! A three-node cluster of real processes loses the node that leads most, half-way through a publish,
-//! and no record. Exits with 0 only if that is so.
+//! Demo on a three-node cluster of real processes. It kills the node that leads most partitions, half-way through
+//! a publish, and checks that no record is lost. Exits with 0 only if the check holds.
 
 mod account;
 mod story;

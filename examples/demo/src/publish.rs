@@ -1,4 +1,4 @@
-//! Publishing at a steady pace, and when each record was acknowledged.
+//! Publishes at a steady rate, and records the time of each acknowledgement.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,23 +14,23 @@ use tokio::time::{Instant, sleep_until};
 use crate::check::Place;
 use crate::flights::Flight;
 
-/// The header that carries a record's number.
+/// Header that carries the number of a record.
 pub const ROW_HEADER: &str = "row";
-/// Records handed to the task that waits for acknowledgements, at most.
+/// Capacity of the channel to the task that waits for acknowledgements.
 const HANDED_OVER: usize = 1_024;
 
 /// One acknowledgement.
 #[derive(Debug, Clone, Copy)]
 pub struct Ack {
-    /// The record's number.
+    /// Number of the record.
     pub row: usize,
-    /// Where it lies.
+    /// Position of the record.
     pub place: Place,
-    /// When this was heard.
+    /// Time at which the acknowledgement arrived.
     pub at: Instant,
 }
 
-/// Publishes record after record, and gathers their acknowledgements beside that.
+/// Publishes records one after the other; a separate task collects their acknowledgements.
 #[derive(Debug)]
 pub struct Publisher {
     producer: Producer,
@@ -42,7 +42,7 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// Begins now, with this many records a second.
+    /// Creates a publisher that begins now, at `rate` records per second.
     pub fn new(producer: Producer, rate: u32) -> Publisher {
         let (sent, tickets) = mpsc::channel(HANDED_OVER);
         Publisher {
@@ -55,7 +55,7 @@ impl Publisher {
         }
     }
 
-    /// Publishes these after what was published before.
+    /// Publishes these flights after all earlier ones.
     pub async fn publish(&mut self, flights: &[Flight]) -> anyhow::Result<()> {
         for flight in flights {
             sleep_until(self.due).await;
@@ -76,7 +76,7 @@ impl Publisher {
         Ok(())
     }
 
-    /// Waits for every acknowledgement; they come in the order of the records.
+    /// Waits for every acknowledgement, and returns them in the order of the records.
     pub async fn finish(self) -> anyhow::Result<Vec<Ack>> {
         drop(self.sent);
         self.producer.flush().await?;
@@ -106,7 +106,7 @@ async fn gather(mut tickets: mpsc::Receiver<(usize, Ticket)>) -> anyhow::Result<
     }
 }
 
-/// The longest any of `partitions` went without an acknowledgement once the node was killed.
+/// Longest time after the kill for which any of `partitions` got no acknowledgement.
 pub fn longest_silence(acks: &[Ack], partitions: &[u32], killed: Instant) -> Duration {
     let mut heard: BTreeMap<u32, Vec<Instant>> = BTreeMap::new();
     for ack in acks
@@ -141,7 +141,7 @@ mod tests {
             },
             at: after(ms),
         };
-        // Silent before the kill does not count; neither does a partition led by another.
+        // Silence before the kill does not count; neither does a partition with another leader.
         let acks = [
             ack(0, 0),
             ack(0, 1_000),

@@ -1,4 +1,4 @@
-//! Reading back what was published.
+//! Reads the published records back.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use tokio::time::timeout;
 use crate::check::{Place, ReadBack};
 use crate::publish::ROW_HEADER;
 
-/// How long a record that is there may take to come.
+/// Maximum wait for an existing record.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Every record of the topic's partitions 0 to `partitions`, each partition's in its order.
+/// Reads all records of the first `partitions` partitions of the topic, each partition in order.
 pub async fn everything(
     client: &Client,
     topic: &str,

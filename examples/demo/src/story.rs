@@ -1,4 +1,4 @@
-//! What happens in the demo, in order.
+//! Steps of the demo, in order.
 
 use std::path::Path;
 use std::time::Duration;
@@ -19,12 +19,12 @@ use ropewalk_demo::publish::{Ack, Publisher, longest_silence};
 const TOPIC: &str = "flights";
 const NODES: usize = 3;
 const PARTITIONS: u32 = 12;
-/// How long anything that should take a second or two may take before the demo gives up.
+/// Timeout of each step that should take a second or two.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Between two looks at whether something waited for has happened.
+/// Interval at which the demo polls a condition that it waits for.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// Plays the whole demo, with `rate` records a second.
+/// Runs the whole demo, at `rate` records per second.
 pub async fn tell(binary: &Path, rate: u32) -> anyhow::Result<()> {
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../data/flights-2013-01.csv.gz");
     let flights = flights::read(&data)?;
@@ -135,7 +135,7 @@ async fn topic(client: &Client) -> anyhow::Result<TopicInfo> {
     found.context("the topic is gone")
 }
 
-/// The node that leads most partitions, and which those are.
+/// Returns the node that leads most partitions, and these partitions.
 fn busiest(topic: &TopicInfo) -> anyhow::Result<(u64, Vec<u32>)> {
     let led_by = |node: u64| -> Vec<u32> {
         let led = topic
@@ -220,7 +220,7 @@ async fn read_and_check(client: &Client, flights: &[Flight], acks: &[Ack]) -> an
     }
 }
 
-/// Asks the nodes to stop, as an operator would; a node that does not end well is a failure too.
+/// Stops the nodes with SIGTERM, as an operator would. A node that exits with an error fails the demo.
 async fn stop(nodes: Vec<Node>) -> anyhow::Result<()> {
     let begun = Instant::now();
     try_join_all(nodes.into_iter().map(async |mut node| {

@@ -1,5 +1,5 @@
-//! Very many groups: what each costs the nodes, and how soon they are looked after again when a node
-//! that coordinates a third of them is killed.
+//! Measures a large number of groups: the cost of each, and the time until all have a coordinator again after a
+//! node that coordinates a third of them is killed.
 
 use anyhow::{Context, ensure};
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -11,7 +11,7 @@ use crate::stage::{LOOK_EVERY, PATIENCE, Stage, say};
 const TOPIC: &str = "crowd";
 const PARTITIONS: u32 = 3;
 const RECORDS: u32 = 300;
-/// Groups that join at a time.
+/// Groups that join concurrently.
 const AT_ONCE: usize = 32;
 
 pub async fn run(stage: &mut Stage, groups: u32) -> anyhow::Result<()> {
@@ -57,7 +57,7 @@ fn name(number: u32) -> String {
     format!("{TOPIC}-{number}")
 }
 
-/// Joins, finishes with a record of each partition, and leaves; the position stays.
+/// Joins, processes a record of each partition, and leaves the group. The committed offsets remain.
 async fn join(client: Client, group: String) -> anyhow::Result<()> {
     let mut records = client.subscribe(&group).topics([TOPIC]).build().await?;
     let mut seen = std::collections::BTreeSet::new();
@@ -71,7 +71,7 @@ async fn join(client: Client, group: String) -> anyhow::Result<()> {
     Ok(records.close_and_leave().await?)
 }
 
-/// Kills a node, which coordinates about a third of them.
+/// Kills a node, which coordinates about a third of the groups.
 async fn after_a_loss(stage: &mut Stage, groups: u32) -> anyhow::Result<()> {
     stage.nodes[0].kill().await?;
     let begun = Instant::now();
@@ -98,7 +98,7 @@ async fn after_a_loss(stage: &mut Stage, groups: u32) -> anyhow::Result<()> {
     stage.until_in_sync(TOPIC).await
 }
 
-/// What all nodes have in memory.
+/// Resident memory of all nodes.
 fn memory_bytes(stage: &Stage) -> anyhow::Result<u64> {
     let mut all = 0;
     for node in &stage.nodes {

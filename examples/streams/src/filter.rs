@@ -1,4 +1,4 @@
-//! How fast a topic is read through a filter, beside how fast the same is read without one.
+//! Measures the throughput of reading a topic with a filter and without one.
 
 use std::time::Duration;
 
@@ -12,12 +12,12 @@ use crate::stage::{PATIENCE, Stage, say};
 
 const TOPIC: &str = "filtered";
 const PARTITIONS: u32 = 12;
-/// Records under way while the topic is filled.
+/// Maximum unacknowledged records while the topic is filled.
 const UNDER_WAY: usize = 4_096;
-/// Of so many records one is wanted by a filter that wants few.
+/// A selective filter matches one record of this many.
 const ONE_OF: u64 = 10;
 
-/// A filter, and of how many records it wants one.
+/// Filters, each with the number of records of which it matches one.
 const FILTERS: [(&str, u64); 5] = [
     ("", 1),
     ("true", 1),
@@ -27,7 +27,7 @@ const FILTERS: [(&str, u64); 5] = [
 ];
 
 pub async fn run(stage: &Stage, rounds: u16, records: u64) -> anyhow::Result<()> {
-    // So that the filters find exactly what they should.
+    // Rounded, so that each filter matches an exact share.
     let records = records / ONE_OF * ONE_OF;
     ensure!(records > 0, "--records must be {ONE_OF} at least");
     stage.create(TOPIC, PARTITIONS).await?;
@@ -61,7 +61,7 @@ pub async fn run(stage: &Stage, rounds: u16, records: u64) -> anyhow::Result<()>
     Ok(())
 }
 
-/// Publishes so many records; says how many bytes their values have.
+/// Publishes this many records, and returns the total bytes of their values.
 async fn fill(producer: &Producer, records: u64) -> anyhow::Result<u64> {
     let mut waiting = FuturesUnordered::new();
     let mut bytes = 0;
@@ -86,7 +86,7 @@ async fn fill(producer: &Producer, records: u64) -> anyhow::Result<u64> {
     Ok(bytes)
 }
 
-/// How long it takes a new group to find so many records, and no other ones.
+/// Measures the time in which a new group receives `expected` records.
 async fn read(
     client: &Client,
     group: &str,

@@ -1,4 +1,4 @@
-//! A topic grows from 3 to 12 partitions while ten producers write to it and five consumers read.
+//! Expands a topic from 3 to 12 partitions while ten producers write to it and five consumers read.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,13 +20,14 @@ const PRODUCERS: u32 = 10;
 const CONSUMERS: usize = 5;
 const FROM: u32 = 3;
 const TO: u32 = 12;
-/// Keys of each producer, and how often each is written: its silence can't be measured finer.
+/// Keys of each producer, and the interval at which each is written. The interval is the resolution of the
+/// measured silences.
 const KEYS: u32 = 20;
 const KEY_EVERY: Duration = Duration::from_millis(40);
-/// Before the growth, and after it.
+/// Duration of the load before the expansion, and after it.
 const STEADY: Duration = Duration::from_secs(3);
 
-/// The longest time between two acknowledgements of a key, and how many there were.
+/// For each key, the longest time between two acknowledgements, and the number of acknowledgements.
 type Silences = BTreeMap<u32, (Duration, u64)>;
 
 pub async fn run(stage: &Stage, rounds: u16) -> anyhow::Result<()> {
@@ -108,7 +109,7 @@ async fn one(stage: &Stage, topic: &str) -> anyhow::Result<Outcome> {
     })
 }
 
-/// How long it takes until keys go to the new partitions.
+/// Expands the topic, and returns the time until keys go to the new partitions.
 async fn grow(stage: &Stage, topic: &str) -> anyhow::Result<Duration> {
     let begun = Instant::now();
     stage.client.admin().grow_topic(topic, TO).await?;
@@ -137,7 +138,7 @@ fn locked(order: &Mutex<Order>) -> MutexGuard<'_, Order> {
     order.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Writes each of its keys at a steady pace until it is told to stop.
+/// Writes each of its keys at a steady rate until it is stopped.
 async fn produce(
     producer: Producer,
     keys: std::ops::Range<u32>,
@@ -163,7 +164,7 @@ async fn produce(
                 let now = Instant::now();
                 let before = last.insert(key, now).unwrap_or(begun);
                 let (longest, count) = silences.entry(key).or_default();
-                // The first acknowledgements wait for connections.
+                // The first acknowledgement of a key also waits for connections.
                 if *count > 0 {
                     *longest = now.duration_since(before).max(*longest);
                 }

@@ -1,6 +1,6 @@
-//! Figures of consumer groups on three real nodes, and whether what must hold did: how fast a group
-//! settles, how long keys wait while a topic grows, how fast filters are, whether five groups get all there is, and how far
-//! off the lag is that the cluster tells. Exits with 0 only if nothing was lost or out of order.
+//! Measures consumer groups on three real nodes, and checks their guarantees. Measured are the time of a
+//! rebalance, the silence of keys while a topic expands, the throughput of filters and the error of the reported
+//! lag. Five groups must each receive every record. Exits with 0 only if nothing was lost or out of order.
 
 mod crowd;
 mod filter;

@@ -1,20 +1,20 @@
-//! What a group has processed of each key. A record that comes again, after its partition went to
-//! another member, is allowed; one that is left out, or comes before an older one, is not.
+//! Progress of a group on each key. A record may be delivered again, after its partition moved to another member.
+//! No record may be skipped, or be delivered before an older one.
 
 use std::collections::BTreeMap;
 
 use anyhow::{Context, ensure};
 use ropewalk_client::ConsumedRecord;
 
-/// How far each key is: the number of its last record.
+/// Number of the last record processed of each key.
 #[derive(Debug, Default)]
 pub struct Order {
     last: BTreeMap<u32, u64>,
-    /// Records that came more than once.
+    /// Number of repeated deliveries.
     pub again: u64,
 }
 
-/// The key and the value of a record.
+/// Builds a record from a key and its number in that key.
 pub fn record(key: u32, number: u64) -> ropewalk_client::Record {
     ropewalk_client::Record::new()
         .key(key.to_string())
@@ -22,7 +22,7 @@ pub fn record(key: u32, number: u64) -> ropewalk_client::Record {
 }
 
 impl Order {
-    /// Takes note of a record that is processed. Numbers of a key begin with 1.
+    /// Records that a record was processed. The numbers of a key begin with 1.
     pub fn processed(&mut self, record: &ConsumedRecord) -> anyhow::Result<()> {
         let key: u32 = parse(record.key.as_deref())?;
         let number: u64 = parse(record.value.as_deref())?;
@@ -41,7 +41,7 @@ impl Order {
         Ok(())
     }
 
-    /// How many records of a key were processed.
+    /// Number of records of a key that were processed.
     pub fn of(&self, key: u32) -> u64 {
         self.last.get(&key).copied().unwrap_or_default()
     }

@@ -1,5 +1,5 @@
-//! Five groups read everything from the beginning while a producer writes on. What the cluster says of
-//! their lag is compared with a clock of this program's own.
+//! Five groups read everything from the beginning while a producer continues to write. The lag that the cluster
+//! reports is compared with the clock of this program.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -20,15 +20,15 @@ use crate::stage::{PATIENCE, Stage, say};
 const TOPIC: &str = "replay";
 const PARTITIONS: u32 = 12;
 const GROUPS: usize = 5;
-/// What the producer writes meanwhile, a second.
+/// Records that the producer writes meanwhile, per second.
 const RATE: u32 = 1_000;
-/// Records under way while there is no pace to keep.
+/// Maximum unacknowledged records.
 const UNDER_WAY: usize = 4_096;
 const ASK_EVERY: Duration = Duration::from_millis(200);
 
-/// When each record was sent, and when its acknowledgement came, by partition and offset.
+/// Times at which each record was sent and acknowledged, by partition and offset.
 type Times = Arc<Mutex<Vec<BTreeMap<u64, (Instant, Instant)>>>>;
-/// The offset after the last record that a group has had of each partition.
+/// For each partition, the offset after the last record that a group has received.
 type Ends = Arc<Mutex<Vec<u64>>>;
 
 pub async fn run(stage: &Stage, records: u64) -> anyhow::Result<()> {
@@ -96,7 +96,7 @@ pub async fn run(stage: &Stage, records: u64) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Reads as a group of one, and notes how far it is. Offsets have no gap in a topic like this.
+/// Reads as the only member of a group, and records its progress. Offsets have no gaps in this topic.
 async fn read(client: Client, group: String, ends: Ends) -> anyhow::Result<()> {
     let mut records = client.subscribe(&group).topics([TOPIC]).build().await?;
     while let Some(delivery) = records.next().await {
@@ -163,12 +163,12 @@ fn note(acknowledged: Option<Acknowledged>, times: &Times) -> anyhow::Result<()>
     Ok(())
 }
 
-/// How far the lag that was told is off from that by the clock here.
+/// Difference between the reported lag and the lag by the clock of this program.
 #[derive(Debug, Default)]
 struct Off {
     asked: u64,
     most: Duration,
-    /// The longest lag there was.
+    /// Longest reported lag.
     longest: Duration,
 }
 
@@ -176,7 +176,7 @@ impl Off {
     async fn ask(&mut self, stage: &Stage, group: &str, times: &Times) -> anyhow::Result<()> {
         let before = Instant::now();
         let Ok(lags) = stage.client.admin().group_lag(group).await else {
-            // It has not begun.
+            // The group does not exist yet.
             return Ok(());
         };
         let after = Instant::now();
@@ -186,8 +186,8 @@ impl Off {
         Ok(())
     }
 
-    /// The first record that was not committed was appended between its sending and its
-    /// acknowledgement, and the leader looked at its clock between the question and the answer.
+    /// Compares one lag. The first uncommitted record was appended between its sending and its acknowledgement.
+    /// The leader read its clock between the request and the response.
     fn compare(&mut self, lag: &PartitionLag, (before, after): (Instant, Instant), times: &Times) {
         let times = locked(times);
         let first = lag.committed.unwrap_or(0);

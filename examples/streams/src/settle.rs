@@ -1,5 +1,5 @@
-//! Three members, each a process of its own, share twelve partitions at a steady load. One is killed,
-//! one joins, one is frozen for longer than its session, and the node that coordinates them is killed.
+//! Measures rebalances. Three members, each a separate process, share twelve partitions at a steady load. One
+//! member is killed, one joins, one is frozen for longer than its session, and the coordinator node is killed.
 
 use std::collections::BTreeMap;
 use std::process::Stdio;
@@ -19,9 +19,9 @@ const TOPIC: &str = "settling";
 const GROUP: &str = "settling";
 const PARTITIONS: u32 = 12;
 const MEMBERS: usize = 3;
-/// What is written meanwhile, a second.
+/// Records written meanwhile, per second.
 const RATE: u32 = 2_000;
-/// What the command asks for.
+/// Session timeout that the command requests.
 const SESSION: Duration = Duration::from_secs(10);
 
 #[derive(Default)]
@@ -97,7 +97,7 @@ async fn round(
     stage.until_in_sync(TOPIC).await
 }
 
-/// A member that reads whatever comes.
+/// Starts a member that reads all records.
 fn member(stage: &Stage) -> anyhow::Result<Child> {
     Command::new(&stage.binary)
         .args([
@@ -121,7 +121,7 @@ async fn write(producer: Producer) -> anyhow::Result<()> {
     for number in 0_u32.. {
         sleep_until(begun + Duration::from_secs(1) * number / RATE).await;
         let key = (number % 1_000).to_string();
-        // Nobody waits for it: what a node's death costs here is another figure.
+        // The acknowledgement is ignored: this program does not measure what the loss of a node costs producers.
         drop(producer.send(Record::new().key(key).value("-")).await?);
     }
     Ok(())
@@ -147,7 +147,7 @@ async fn look(stage: &Stage) -> anyhow::Result<GroupInfo> {
     }
 }
 
-/// Waits until so many members own all partitions, each its share, and nothing is to move.
+/// Waits until this many members own all partitions in equal shares, and no partition is moving.
 async fn until_settled(stage: &Stage, members: usize) -> anyhow::Result<()> {
     until(stage, &format!("settle with {members} members"), |group| {
         let mut shares: BTreeMap<&str, usize> = BTreeMap::new();
@@ -167,7 +167,8 @@ async fn until_settled(stage: &Stage, members: usize) -> anyhow::Result<()> {
     .await
 }
 
-/// Waits until another node coordinates the group, and each member has committed there.
+/// Waits until another node coordinates the group and the committed offset of every partition has advanced
+/// there.
 async fn until_committing(stage: &Stage, former: u64) -> anyhow::Result<()> {
     let mut before: Option<BTreeMap<u32, u64>> = None;
     until(stage, "commit at another coordinator", |group| {

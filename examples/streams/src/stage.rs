@@ -1,4 +1,4 @@
-//! The three nodes that everything is measured on, and what all measurements need.
+//! Cluster of three nodes for all measurements, and their common helpers.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,9 +10,9 @@ use ropewalk_demo::cluster::{self, Node};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
-/// How long anything that should take seconds may take before this gives up.
+/// Timeout of each step that should take seconds.
 pub const PATIENCE: Duration = Duration::from_secs(120);
-/// Between two looks at whether something waited for has happened.
+/// Interval at which a condition is polled.
 pub const LOOK_EVERY: Duration = Duration::from_millis(20);
 const NODES: usize = 3;
 
@@ -41,7 +41,7 @@ impl Stage {
         })
     }
 
-    /// A client with connections of its own.
+    /// Creates a client with separate connections.
     pub async fn another(&self) -> anyhow::Result<Client> {
         let addresses = self.nodes.iter().map(|node| node.address.clone());
         Ok(Client::connect(addresses).await?)
@@ -57,7 +57,7 @@ impl Stage {
         self.until_in_sync(topic).await
     }
 
-    /// Waits until every partition of a topic has a leader, and all its replicas keep up.
+    /// Waits until every partition of a topic has a leader and all its replicas are in sync.
     pub async fn until_in_sync(&self, topic: &str) -> anyhow::Result<()> {
         let is_whole = |one: &PartitionInfo| {
             let in_sync = one.in_sync_node_ids.len() == one.replica_node_ids.len();
@@ -92,7 +92,7 @@ pub fn say(what: &str, figure: impl AsRef<str>) {
     println!("  {what:<28}  {}", figure.as_ref());
 }
 
-/// The median and the largest of some times.
+/// Formats the median and the maximum of some times.
 pub fn spread(mut times: Vec<Duration>) -> String {
     times.sort_unstable();
     match (times.get(times.len() / 2), times.last()) {
