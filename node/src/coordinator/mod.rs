@@ -10,14 +10,14 @@
 //! background task that removes members whose timeout has ended, and revokes partitions by force.
 //!
 //! **A new coordinator ends no session before that member could have found it.** It does not know the times
-//! of earlier heartbeats, and the log does not either, because nobody compares clocks of two nodes. But the
-//! grace period can be shorter than a session. A live member sends a heartbeat every heartbeat interval, to
-//! the node that it takes for its coordinator. It looks for another as soon as that stream ends or stops
-//! answering. So a member has one interval and [`FIND_WITHIN`], or its session if that is shorter. A member
-//! that was silent before is removed at most that long after the coordinator moved, and not a session after.
-//! A member removed too early loses nothing: its commits are refused, and records it did not commit are
-//! delivered to others again. But partitions move twice. A static member may be restarting, and has a whole
-//! session for it.
+//! of earlier heartbeats. The log does not record them, because clocks of two nodes are not comparable. But
+//! the grace period can be shorter than a session timeout. A live member sends a heartbeat every heartbeat
+//! interval, to the node that it takes for its coordinator. It looks for another as soon as that stream ends
+//! or stops answering. So a member gets one interval and [`FIND_WITHIN`], or its session timeout if that is
+//! shorter. A member that was silent before is removed that long after the coordinator moved. If a member is
+//! removed too early, no record is lost: its commits are refused, and the records it did not commit are
+//! delivered to other members. But its partitions move twice. A static member may be restarting, and gets a
+//! whole session timeout.
 
 mod keeper;
 mod lag;

@@ -101,7 +101,7 @@ impl Partition {
         }
     }
 
-    /// Returns the readable range, or an error if this replica may not serve reads.
+    /// Returns the readable range, or an error if this replica must not serve reads.
     fn bounds(&self, last_epoch: u64) -> Result<Fetched, WireError> {
         let epoch = self.reading_epoch()?;
         if last_epoch > epoch {
