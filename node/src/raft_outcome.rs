@@ -7,7 +7,7 @@ use ropewalk_raft_store::TypeConfig;
 /// Outcome of a write that Raft answered with an error.
 #[derive(Debug)]
 pub enum Unanswered {
-    /// The write never became an entry: this replica is not the leader, or may not write now.
+    /// The write never became an entry: this replica is not the leader, or must not write now.
     NotProposed(ForwardToLeader<TypeConfig>),
     /// The write may be an entry, here or elsewhere, and may yet be committed. The text is the reason.
     InDoubt(String),

@@ -1,4 +1,4 @@
-//! Identity of a producer, by which a partition tells a batch sent again from a new one.
+//! Identity of a producer, by which a partition distinguishes a repeated batch from a new one.
 
 use ropewalk_proto::error::ErrorCode;
 use ropewalk_proto::v1;

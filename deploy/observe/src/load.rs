@@ -1,5 +1,5 @@
-//! What gives the metrics something to tell: records, a group that keeps up, one that stopped, and
-//! requests that are refused.
+//! Load that gives the metrics values: records, a group that keeps up, a group that stopped reading, and requests
+//! that are refused.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use tokio::time::sleep;
 
 const TOPIC: &str = "observed";
 const PARTITIONS: u32 = 6;
-/// Between two records.
+/// Pause between two records.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Makes the topic, and begins; what is returned ends only with an error.
+/// Creates the topic and returns the load as a future, which completes only with an error.
 pub async fn begin(client: Client) -> anyhow::Result<impl Future<Output = anyhow::Error>> {
     let settings = TopicSettings {
         replicas: 3,
@@ -48,7 +48,7 @@ async fn publish(client: &Client) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A group that keeps up.
+/// Runs a group that keeps up.
 async fn read(client: &Client) -> anyhow::Result<()> {
     let group = client.subscribe("keeps-up").topics([TOPIC]);
     let mut group = group.start_at(Offset::Beginning).build().await?;
@@ -58,7 +58,7 @@ async fn read(client: &Client) -> anyhow::Result<()> {
     anyhow::bail!("the group has ended")
 }
 
-/// A group whose member reads a little and never comes back.
+/// Runs a group whose member reads a little and never returns.
 async fn stop_reading(client: &Client) -> anyhow::Result<()> {
     let group = client.subscribe("stopped").topics([TOPIC]);
     let mut group = group.start_at(Offset::Beginning).build().await?;
@@ -71,7 +71,7 @@ async fn stop_reading(client: &Client) -> anyhow::Result<()> {
     std::future::pending().await
 }
 
-/// Requests that are refused, for reasons of the caller.
+/// Sends requests that the cluster refuses because of a mistake of the caller.
 async fn be_refused(client: &Client) -> anyhow::Result<()> {
     let admin = client.admin();
     loop {

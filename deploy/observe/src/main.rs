@@ -1,6 +1,6 @@
-//! Whether what operators are given shows what it should: the rules' own tests, and then a real
-//! Prometheus on three nodes with load, a group that falls behind, and refusals. Every query of every
-//! panel and rule must return something, or be in the list of what is explained to be empty.
+//! Tests the dashboards and alert rules that operators get. First it runs the tests of the rules. Then it runs a
+//! real Prometheus against three nodes with load, a group that falls behind, and refused requests. Every panel
+//! query, and every metric family in a rule, must return samples, unless the list in `queries` explains it.
 
 mod load;
 mod prometheus;
@@ -19,9 +19,9 @@ use tokio::time::{Instant, sleep};
 use crate::prometheus::Prometheus;
 use crate::queries::Query;
 
-/// How long anything that should take seconds may take before this gives up.
+/// Timeout of each step that should take seconds.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// Between two rounds of questions that had no answer yet.
+/// Pause before unanswered queries are repeated.
 const AGAIN_AFTER: Duration = Duration::from_secs(2);
 const NODES: usize = 3;
 
@@ -69,7 +69,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
     asked
 }
 
-/// Asks until everything was answered, or time is up.
+/// Repeats the queries until each has returned samples, or the time is up.
 async fn ask_all(server: &Prometheus) -> anyhow::Result<()> {
     let all = queries::all()?;
     let mut open: Vec<&Query> = all.iter().collect();

@@ -1,4 +1,4 @@
-//! Debian's Prometheus as a process of its own, which ends with this program.
+//! Runs Debian's Prometheus as a separate process, which ends with this program.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -11,9 +11,9 @@ use tokio::time::{Instant, sleep};
 
 use crate::queries::Query;
 
-/// How long it may take to begin.
+/// Timeout for the first scrape of all targets.
 const READY_WITHIN: Duration = Duration::from_secs(60);
-/// Between two looks at whether it has.
+/// Interval at which the start is polled.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// A running server.
@@ -24,14 +24,14 @@ pub struct Prometheus {
     child: Child,
 }
 
-/// Where a file of the deployment lies.
+/// Path of a file of the Helm chart.
 pub fn deployed(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../helm/ropewalk/files")
         .join(path)
 }
 
-/// Runs the tests of the rules.
+/// Checks the rules file and runs its tests.
 pub async fn test_rules(bin: &Path) -> anyhow::Result<()> {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("rules_test.yaml");
     for (verb, file) in [("check", deployed("rules.yaml")), ("test", tests)] {
@@ -46,14 +46,14 @@ pub async fn test_rules(bin: &Path) -> anyhow::Result<()> {
 }
 
 impl Prometheus {
-    /// Starts one that scrapes the targets every second and evaluates the rules.
+    /// Starts a server that scrapes the targets and evaluates the rules every second.
     pub async fn start(bin: &Path, dir: &Path, targets: &[String]) -> anyhow::Result<Prometheus> {
         let config = serde_json::json!({
             "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
             "rule_files": [deployed("rules.yaml")],
             "scrape_configs": [{"job_name": "ropewalk", "static_configs": [{"targets": targets}]}],
         });
-        // Every JSON document is one of YAML.
+        // Every JSON document is also a YAML document.
         let file = dir.join("prometheus.yml");
         std::fs::write(&file, config.to_string())?;
         let address = format!("127.0.0.1:{}", cluster::free_port()?);
@@ -89,7 +89,7 @@ impl Prometheus {
         Ok(server)
     }
 
-    /// How many samples a query returns; what it can't evaluate is an error.
+    /// Returns the number of samples of a query. A query that fails to evaluate is an error.
     pub async fn ask(&self, query: &Query) -> anyhow::Result<usize> {
         let mut promtool = Command::new(&self.promtool);
         let asked = promtool
@@ -108,7 +108,7 @@ impl Prometheus {
         Ok(samples.as_array().map_or(0, Vec::len))
     }
 
-    /// Ends it.
+    /// Kills the server.
     pub async fn stop(&mut self) -> anyhow::Result<()> {
         self.child.kill().await.context("ending prometheus")
     }

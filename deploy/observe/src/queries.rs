@@ -1,4 +1,4 @@
-//! The queries of the dashboards and rules, as they are asked of a cluster where all is well.
+//! Queries of the dashboards and rules, as asked of a healthy cluster.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,13 +8,13 @@ use serde_json::Value;
 
 use crate::prometheus::deployed;
 
-/// Families that have no row in this cluster, and why.
+/// Metric families that have no samples in this cluster, each with the reason.
 const EXPLAINED: &[(&str, &str)] = &[(
     "ropewalk_tls_certificate_expiry_timestamp_seconds",
     "the cluster has no TLS",
 )];
 
-/// What variables of dashboards stand for here.
+/// Values substituted for the variables of the dashboards.
 const VARIABLES: &[(&str, &str)] = &[
     ("$__rate_interval", "15s"),
     ("$namespace", ".*"),
@@ -23,18 +23,18 @@ const VARIABLES: &[(&str, &str)] = &[
     ("$group", ".*"),
 ];
 
-/// One query, and where it stands.
+/// A query and its source.
 #[derive(Debug)]
 pub struct Query {
-    /// The panel or rule.
+    /// Panel or rule of the query.
     pub place: String,
-    /// As Prometheus is asked.
+    /// Query text sent to Prometheus.
     pub text: String,
     is_rule: bool,
 }
 
 impl Query {
-    /// A query that stands nowhere.
+    /// Creates a query that belongs to no panel or rule.
     pub fn of_text(text: &str) -> Query {
         Query {
             place: text.to_owned(),
@@ -43,15 +43,15 @@ impl Query {
         }
     }
 
-    /// Whether nothing is the wrong answer. A rule's is nothing where all is well; the families in it are
-    /// asked for by themselves.
+    /// True if an empty result is a failure. A rule returns nothing in a healthy cluster; its metric families are
+    /// queried separately.
     pub fn must_answer(&self) -> bool {
         let explained = EXPLAINED.iter().any(|(name, _)| self.text.contains(name));
         !self.is_rule && !explained
     }
 }
 
-/// All there are.
+/// All queries of the dashboards and rules, and the metric families in the rules.
 pub fn all() -> anyhow::Result<Vec<Query>> {
     let mut all = Vec::new();
     for name in ["cluster", "groups"] {
@@ -102,7 +102,7 @@ fn panel_queries(board: &str, panel: &Value, all: &mut Vec<Query>) -> anyhow::Re
     Ok(())
 }
 
-/// The alerts of a rules file as this project writes them: the query is one line below `expr: >-`.
+/// Alerts of a rules file, in the layout of this project: the query is one line below `expr: >-`.
 fn alerts(rules: &str) -> impl Iterator<Item = (&str, &str)> {
     rules.split("- alert: ").skip(1).filter_map(|alert| {
         let (name, rest) = alert.split_once('\n')?;
@@ -111,7 +111,7 @@ fn alerts(rules: &str) -> impl Iterator<Item = (&str, &str)> {
     })
 }
 
-/// The families a query names.
+/// Metric families that a query names.
 fn names(query: &str) -> impl Iterator<Item = &str> {
     let words = query.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
     words.filter(|word| {

@@ -24,7 +24,7 @@ use super::raise;
 use super::shared::{Meta, Shared};
 use super::view::{ClusterView, PartitionView};
 
-/// Maximum number of partitions that move at a time.
+/// Maximum number of partitions whose replicas move at the same time.
 const MOVES_AT_ONCE: usize = 8;
 /// A replica at most this many entries behind the leader counts as caught up.
 const CAUGHT_UP_ENTRIES: u64 = 64;
@@ -67,7 +67,7 @@ async fn round(shared: &Shared, meta: &Meta, since: Instant) -> Result<(), WireE
     settle_members(shared, meta, &view, &lost).await;
     let own = view.nodes.get(&shared.node_id());
     if own.is_some_and(|own| own.state != NodeState::Active) {
-        // A node that drains or leaves gives up its leadership while another node can take it.
+        // A node that drains or leaves transfers the leadership of this group, if another node can take it.
         offer_lead(shared, meta, |_, state| state == NodeState::Active).await;
     }
     for node in emptied(&view) {
@@ -78,7 +78,7 @@ async fn round(shared: &Shared, meta: &Meta, since: Instant) -> Result<(), WireE
         tracing::info!(%node, "the node holds nothing any more and is removed");
         change(shared, meta, meta_command::Kind::SetNodeState(command)).await?;
     }
-    // Before any move: a move in progress would have to finish first.
+    // Internal topics get more replicas before any move begins: this would have to wait for the move to finish.
     let raises = raise::due(&view, |node| shared.leaders.alive(node));
     let raised = !raises.is_empty();
     for more in raises {
@@ -115,8 +115,8 @@ async fn change(shared: &Shared, meta: &Meta, kind: meta_command::Kind) -> Resul
     }
 }
 
-/// The nodes that have been silent for too long. Silence counts from the start of this node's leadership at
-/// the earliest.
+/// The nodes that have been silent for so long that other nodes get their replicas. Silence counts from the
+/// start of this node's leadership at the earliest.
 fn lost(shared: &Shared, view: &ClusterView, since: Instant) -> BTreeSet<NodeId> {
     let bound = Duration::from_millis(shared.config.limits.node_lost_after_ms);
     let own = shared.node_id();
@@ -142,7 +142,7 @@ fn emptied(view: &ClusterView) -> Vec<NodeId> {
     empty.map(|node| node.id).collect()
 }
 
-/// The moves to begin now: none onto a silent node, and few at a time.
+/// The moves to begin now. None adds a replica to a silent node, and at most [`MOVES_AT_ONCE`] are in progress.
 fn next_moves(
     view: &ClusterView,
     lost: &BTreeSet<NodeId>,
@@ -234,8 +234,8 @@ pub(super) async fn hand_over(shared: &Shared, meta: &Meta) {
     }
 }
 
-/// Asks a voter that is alive and has caught up to take the leadership, preferably one on an active node.
-/// False if there is none.
+/// Asks a voter that is alive, has caught up and is allowed by `may` to take the leadership, preferably one on
+/// an active node. Returns false if there is none, or if the request failed.
 async fn offer_lead(
     shared: &Shared,
     meta: &Meta,

@@ -3,8 +3,8 @@
 //! The metadata group creates the new partitions at once, and keys keep mapping to the old ones. The leader
 //! of each old partition writes a routing barrier into its log (`partition/growth.rs`) and reports the
 //! barrier's offset here. **Keys map to the new partitions only when every old partition has its barrier.**
-//! So every record routed the old way comes before the barriers, and every record routed the new way is
-//! published after them.
+//! So every record routed by the old mapping comes before the barriers. Every record routed by the new mapping
+//! is published after them.
 
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::ids::GroupId;

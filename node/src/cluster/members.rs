@@ -27,13 +27,13 @@ pub(super) struct Members {
 /// One step of a membership change.
 #[derive(Debug, PartialEq)]
 pub(super) enum Step {
-    /// Start to replicate to this replica.
+    /// Adds a replica as a learner.
     Learn(ReplicaId, Broker),
-    /// This replica has a new address.
+    /// Updates the address of a replica's node.
     Readdress(ReplicaId, Broker),
-    /// These replicas vote from now on; all other voters lose their vote.
+    /// Makes exactly these replicas voters. All other voters lose their vote.
     Vote(BTreeSet<ReplicaId>),
-    /// Stop replicating to these replicas.
+    /// Removes these learners.
     Drop(BTreeSet<ReplicaId>),
 }
 

@@ -165,8 +165,8 @@ impl MetaMachine {
     }
 }
 
-/// True if the nodes without damaged replicas of a partition may not be a majority. It counts nodes, not
-/// replicas: a damaged successor of a damaged replica adds nothing.
+/// True if the nodes without damaged replicas of a partition may fall short of a majority. It counts nodes,
+/// not replicas: a damaged successor of a damaged replica adds nothing.
 fn beyond_repair(partition: &MetaPartition) -> bool {
     let held = partition.replicas.iter().chain(&partition.retiring);
     let damaged = held.filter(|replica| partition.damaged.contains(&replica.replica_id));

@@ -1,4 +1,5 @@
-//! Commands about nodes, as the metadata group applies them.
+//! Commands about nodes, as the state machine of the metadata group applies them. The leader has checked a
+//! registration before it proposed it (`admission`).
 
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::ids::{GroupId, NodeId};
@@ -132,8 +133,9 @@ impl MetaMachine {
         Ok(None)
     }
 
-    /// Registers a node at its address. An unknown incarnation is a new node. At an address of another node,
-    /// it replaces that node if the proposer has found it dead.
+    /// Registers a node at its address. A known incarnation is a known node that has started again. An unknown
+    /// one is a new node. At the address of another node, the new node replaces it if the proposer has found
+    /// it dead.
     pub(super) fn register_node(&mut self, command: &RegisterNode) -> Outcome {
         if command.incarnation.len() != INCARNATION_BYTES || command.address.is_empty() {
             return Err(invalid(
@@ -196,8 +198,9 @@ impl MetaMachine {
         Ok(id)
     }
 
-    /// The node that a new one replaces. Only the proposer knows which nodes are dead, and it names the node.
-    /// Commands before version 9 mean the holder of the address.
+    /// The node that a new one replaces: the holder of its address. Only the proposer knows which nodes are
+    /// dead, so it names the node, and any other holder is an error. Commands before version 9 name no node,
+    /// and replace any holder.
     fn lost_by(&self, command: &RegisterNode) -> Result<Option<NodeId>, WireError> {
         let at_address = self.state.nodes.iter().find(|(_, node)| {
             address_of(node) == command.address && state_of(node) != NodeState::Removed
@@ -211,7 +214,8 @@ impl MetaMachine {
         }
     }
 
-    /// Gives every replica of a node that lost its data to the node that replaces it.
+    /// Replaces each replica of a lost node by a new one, with a new id, on the node `heir`. The lost node is
+    /// removed.
     fn hand_over(&mut self, lost: NodeId, heir: NodeId) {
         let held = self.state.partitions().filter(|partition| {
             let mut replicas = partition.replicas.iter();

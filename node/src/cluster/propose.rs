@@ -1,4 +1,4 @@
-//! Proposals to the metadata group, whichever node leads it.
+//! Proposals to the metadata group. A node proposes to its own replica if that leads, else through the leader.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,7 +29,8 @@ const RETRY: Duration = Duration::from_millis(50);
 /// Maximum time that a proposer waits until its own node has applied its command.
 const SEEN_WITHIN: Duration = Duration::from_secs(1);
 
-/// Proposes until the group has answered or `within` has passed.
+/// Proposes a command, and repeats it after errors that allow that, until the group has answered or `within`
+/// has passed.
 pub(super) async fn propose(
     shared: &Arc<Shared>,
     kind: meta_command::Kind,
@@ -64,7 +65,7 @@ pub(super) async fn propose(
 }
 
 /// True if a command may be proposed again after an unknown outcome: a second time it changes nothing, or
-/// wastes a few numbers. False for a deletion: by then another topic may have the name.
+/// wastes a few ids. False for a deletion: by then another topic may have the name.
 fn repeatable(kind: &meta_command::Kind) -> bool {
     use meta_command::Kind;
     match kind {
@@ -137,8 +138,8 @@ fn version_of(kind: &meta_command::Kind) -> u32 {
     }
 }
 
-/// Refuses a command that some node of the cluster cannot apply. That node's metadata replica would stop
-/// there.
+/// Refuses a command that some node of the cluster cannot apply. That node's metadata replica would stop at
+/// its entry.
 fn check_version(meta: &Meta, command: &MetaCommand) -> Result<(), WireError> {
     if let Some(meta_command::Kind::AlterTopic(topic)) = &command.kind
         && let Some(setting) = frozen::unknown_setting(&topic.changed)
@@ -172,7 +173,8 @@ fn check_version(meta: &Meta, command: &MetaCommand) -> Result<(), WireError> {
     }
 }
 
-/// Turns `TopicExists` into success if the topic is as requested: the attempt without an answer created it.
+/// Turns `TopicExists` into success if the topic is as requested. An earlier attempt, which got no answer, is
+/// assumed to have created it.
 fn made_before(
     shared: &Shared,
     kind: &meta_command::Kind,
@@ -202,6 +204,7 @@ fn is_elsewhere(code: ErrorCode) -> bool {
     )
 }
 
+/// Proposes once: here if this node leads, else by a call to the leader.
 async fn attempt(
     shared: &Arc<Shared>,
     kind: &meta_command::Kind,

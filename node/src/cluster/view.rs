@@ -164,8 +164,8 @@ impl TopicView {
 }
 
 impl PartitionView {
-    /// The nodes whose replicas are lost or damaged, if the others may not be a majority. Such a partition
-    /// cannot have a leader.
+    /// The nodes whose replicas are lost or damaged, if the others may fall short of a majority. Such a
+    /// partition cannot have a leader.
     pub fn lost_majority(&self, view: &ClusterView) -> Option<BTreeSet<NodeId>> {
         let held = self.replicas.iter().chain(&self.retiring);
         let lost = held.filter(|place| self.is_lost(place.replica, view));

@@ -1,18 +1,23 @@
 //! Coordinators of consumer groups: sessions of members, revocation of partitions, and messages to members.
 //!
-//! A group's coordinator is the leader of one partition of the internal topic `_groups`. State that must
-//! outlive it - members, owners, committed offsets - is in that partition's log (`group/`). The state here
-//! dies with it: the times of the members' last heartbeats.
+//! A group's coordinator is the leader of one partition of the internal topic `_groups`, Ropewalk's
+//! counterpart of Kafka's `__consumer_offsets`. State that must outlive the coordinator - members, owners,
+//! committed offsets - is in that partition's log. The state machine (`group/`) computes it, assignments
+//! included. The state here dies with the coordinator: the times of the members' last heartbeats.
+//!
+//! A [`Session`] is one stream of a member. If the stream breaks, the member can return in another session
+//! until its session timeout ends. A group's **home** is its partition of `_groups`. The **keeper** is the
+//! background task that removes members whose timeout has ended, and revokes partitions by force.
 //!
 //! **A new coordinator ends no session before that member could have found it.** It does not know the times
-//! of earlier heartbeats, and the log does not either, because nobody compares clocks of two nodes. But the
-//! grace period can be shorter than a session. A live member sends a heartbeat every heartbeat interval, to
-//! the node that it takes for its coordinator. It looks for another as soon as that stream ends or stops
-//! answering. So a member has one interval and [`FIND_WITHIN`], or its session if that is shorter. A member
-//! that was silent before is removed at most that long after the coordinator moved, and not a session after.
-//! A member removed too early loses nothing: its commits are refused, and records it did not commit are
-//! delivered to others again. But partitions move twice. A static member may be restarting, and has a whole
-//! session for it.
+//! of earlier heartbeats. The log does not record them, because clocks of two nodes are not comparable. But
+//! the grace period can be shorter than a session timeout. A live member sends a heartbeat every heartbeat
+//! interval, to the node that it takes for its coordinator. It looks for another as soon as that stream ends
+//! or stops answering. So a member gets one interval and [`FIND_WITHIN`], or its session timeout if that is
+//! shorter. A member that was silent before is removed that long after the coordinator moved. If a member is
+//! removed too early, no record is lost: its commits are refused, and the records it did not commit are
+//! delivered to other members. But its partitions move twice. A static member may be restarting, and gets a
+//! whole session timeout.
 
 mod keeper;
 mod lag;
@@ -80,10 +85,11 @@ struct Inner {
     clock: Arc<dyn Clock>,
     limits: Limits,
     metrics: Arc<Metrics>,
+    /// Mapping of groups to partitions of the internal topic, with the number of partitions it is for.
     mapping: Mutex<Option<(u32, Arc<Partitioner>)>>,
     /// Lock that lets only one task create the internal topic.
     making: AsyncMutex<()>,
-    /// Known sessions, by partition of the internal topic.
+    /// Known sessions, by the partitions of the internal topic that this node leads.
     led: Mutex<BTreeMap<u32, Led>>,
     /// Channels that signal changes of a group, for groups with a waiting session.
     changes: Mutex<BTreeMap<String, watch::Sender<u64>>>,
@@ -93,7 +99,7 @@ struct Inner {
     sessions: AtomicU64,
 }
 
-/// Sessions that a coordinator knows while it leads one partition.
+/// Table of the sessions that a coordinator knows while it leads one partition.
 #[derive(Debug)]
 struct Led {
     epoch: u64,
@@ -225,7 +231,7 @@ impl Coordinator {
         }
         let mut view = self.0.cluster.view();
         let seen = view.wait_for(|view| view.topics.contains_key(GROUPS_TOPIC));
-        // A caller that comes too early must retry.
+        // If the view does not show the topic in time, the caller gets a retriable error.
         let _ = tokio::time::timeout(VISIBLE_WITHIN, seen).await;
         Ok(())
     }
@@ -285,6 +291,7 @@ impl Coordinator {
         }
     }
 
+    /// Notifies the sessions of a group that it has changed.
     fn ring(&self, group: &str) {
         if let Some(changes) = self.0.changes.lock().get(group) {
             changes.send_modify(|count| *count += 1);

@@ -1,4 +1,4 @@
-//! One member's session: it joins, receives its assignment, commits, gives up partitions, leaves.
+//! One member's session: it joins, receives its assignment, commits offsets, gives up partitions, leaves.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -41,11 +41,15 @@ pub struct Session {
     partition: Arc<Partition>,
     group: String,
     member: GroupMember,
+    /// Signals changes of the group.
     changes: watch::Receiver<u64>,
+    /// Epoch in which this node leads the group's partition.
     leads: watch::Receiver<Option<u64>>,
+    /// Number of this session on this node.
     number: u64,
     /// Number of this session in the group's log.
     written: u64,
+    /// Last assignment returned to the member.
     told: Option<Assignment>,
     /// Last known ends of partitions, the highest offsets that a commit may name.
     ends: BTreeMap<Place, u64>,
@@ -56,7 +60,8 @@ impl Coordinator {
     /// Adds a member to its group, or readmits it.
     ///
     /// # Errors
-    /// `InvalidRequest`, `UnknownTopic` of an internal one, `Overloaded`; `NotLeader` and `NoLeader`.
+    /// `InvalidRequest`, `UnknownTopic` of an internal one, `Overloaded`; `UnknownMember` and `NotOwner` for
+    /// a member that returns; `NotLeader` and `NoLeader`.
     pub async fn join(&self, join: Join) -> Result<Session, WireError> {
         let home = self.home(&join.group).await?;
         let partition = self.led(home)?;
@@ -67,8 +72,7 @@ impl Coordinator {
             partition.with_groups(|groups| standing(groups, &join.group, &member).map(drop))?;
         }
         self.check_room(&partition, &join.group, &member.member_id)?;
-        // Recorded before the join: otherwise the keeper would treat the member as one from before this
-        // epoch.
+        // Recorded before the join, or the keeper would treat the member as one of an earlier epoch.
         let number = self.0.sessions.fetch_add(1, Ordering::Relaxed);
         let (epoch, session) = (
             partition.coordinates()?,
@@ -306,7 +310,7 @@ impl Session {
                 error: Some(error.into()),
             });
         };
-        // Checks owners first: a member must not cause questions about partitions of others.
+        // Owners are checked first, so that a member causes no lookups in partitions of others.
         let (owned, not_owned) = self.owned(commit.positions)?;
         not_owned
             .into_iter()
@@ -345,8 +349,7 @@ impl Session {
         Ok(Committed { refused })
     }
 
-    /// Splits offsets into those the member may commit, and refused ones with their errors. The log makes the
-    /// final decision, because a partition may change its owner until then.
+    /// Separates refused offsets, with their errors. The log decides again: owners may change until then.
     fn owned(&self, positions: Vec<GroupPosition>) -> Result<Sorted, WireError> {
         self.partition.with_groups(|groups| {
             let group = standing(groups, &self.group, &self.member)?;
@@ -367,8 +370,7 @@ impl Session {
         })
     }
 
-    /// Returns the ends of partitions, as far as needed. An offset beyond the end of its partition would skip
-    /// later records.
+    /// Returns the ends of partitions. An offset beyond the end of its partition would skip later records.
     async fn look_up_ends(&mut self, positions: &[GroupPosition]) -> BTreeMap<Place, u64> {
         let mut asked = BTreeMap::new();
         for position in positions {
@@ -469,8 +471,7 @@ fn standing<'a>(
 }
 
 impl Drop for Session {
-    /// Shortens the session: a member whose stream ended without a leave request has less time to return than
-    /// a silent one.
+    /// Shortens the session: after a broken stream, a member has less time to return than a silent one.
     fn drop(&mut self) {
         let Ok(epoch) = self.partition.coordinates() else {
             return;

@@ -1,5 +1,5 @@
-//! A filter on the batches of one answer. What matches whole goes on untouched; of what matches in part a
-//! batch is made that has this part. Offsets stay what they were.
+//! Applies a filter to the batches of one fetch response. A batch whose records all match is sent
+//! unchanged. If only some match, a new batch with those records is built. Offsets do not change.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use tokio::time::Instant;
 
 use super::{Filter, TooCostly};
 
-/// How long the records of one answer may be looked at. What is left is for the next one.
+/// Maximum time spent on evaluating the records of one response. The next response continues from there.
 const ANSWER_WITHIN: Duration = Duration::from_millis(100);
 
-/// Where records come from.
+/// Partition that records come from.
 #[derive(Debug, Clone, Copy)]
 pub struct Origin<'a> {
     /// The topic's name.
@@ -23,21 +23,21 @@ pub struct Origin<'a> {
     pub partition: u32,
 }
 
-/// How much may be looked at for one answer.
+/// Time left for evaluating records for one response.
 #[derive(Debug)]
 pub struct Budget {
     spent: Duration,
     all: Duration,
 }
 
-/// What is left of a batch.
+/// Result of filtering a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
-    /// What to send, if anything is left.
+    /// Batch to send; `None` if no record matched.
     pub batch: Option<Bytes>,
-    /// The offset after the last record that was looked at.
+    /// Offset after the last record that was evaluated.
     pub next_offset: u64,
-    /// Whether the time was up before the batch was at its end.
+    /// True if evaluation stopped before the end of the batch.
     pub stopped: bool,
 }
 
@@ -51,12 +51,12 @@ impl Default for Budget {
 }
 
 impl Budget {
-    /// Whether it is used up.
+    /// True once the budget is used up.
     pub fn is_spent(&self) -> bool {
         self.spent >= self.all
     }
 
-    /// One that no machine is too slow for.
+    /// Budget without a limit, for tests that must not depend on the speed of the machine.
     #[cfg(test)]
     pub(super) fn ample() -> Budget {
         Budget {
@@ -65,7 +65,7 @@ impl Budget {
         }
     }
 
-    /// One that is used up once anything is looked at.
+    /// Budget that is used up after the first record.
     #[cfg(test)]
     pub(super) fn none() -> Budget {
         Budget {
@@ -75,9 +75,9 @@ impl Budget {
     }
 }
 
-/// What was found of the records of one batch.
+/// Result of evaluating the records of one batch.
 struct Looked {
-    /// Of each record in the batch, as far as it was looked at, whether it is wanted.
+    /// One flag for each record evaluated so far: true if the record matches.
     wanted: Vec<bool>,
     next_offset: u64,
     all: bool,
@@ -85,7 +85,7 @@ struct Looked {
 }
 
 impl Looked {
-    /// The rest of the batch is for the next answer.
+    /// Leaves the rest of the batch to the next response.
     fn stop(mut self) -> Looked {
         self.all = false;
         self.stopped = true;
@@ -94,12 +94,13 @@ impl Looked {
 }
 
 impl Filter {
-    /// Filters the records of a batch from an offset on, at least one. `payload` is what they unpack to; it
-    /// is not looked at for the log's own markers.
+    /// Filters the records of a batch from an offset on, at least one record. `payload` is the decompressed
+    /// records section; control batches ignore it and pass unchanged.
     ///
     /// # Errors
-    /// `CorruptBatch` for what does not parse, as a reader without a filter finds; `FilterTooCostly`
-    /// if that is so with the first record: else it is for the next answer to say.
+    /// `CorruptBatch` if the records do not parse; a reader without a filter sees the same fault.
+    /// `FilterTooCostly` if the first record evaluated is too costly. If a later record is, this response ends
+    /// before it, and the next response starts with it and returns the error.
     pub fn apply(
         &self,
         origin: &Origin<'_>,
@@ -174,7 +175,7 @@ impl Filter {
             let wants = match self.wants(origin, offset, &record) {
                 Ok(wants) => wants,
                 Err(why) if judged == 0 => return Err(costly(origin, offset, why)),
-                // What was found before it goes out first.
+                // The records before it are sent first.
                 Err(_) => return Ok(looked.stop()),
             };
             judged += 1;
@@ -183,7 +184,7 @@ impl Filter {
             looked.next_offset = offset.saturating_add(1);
         }
         budget.spent = before + began.elapsed();
-        // Nothing is sent of a batch in which compaction has left no record.
+        // A batch that compaction has emptied is not sent.
         looked.all &= judged > 0;
         let too_far = u64::from(made(Mistake::FilterSkips));
         looked.next_offset = looked.next_offset.max(end) + too_far;
@@ -196,7 +197,7 @@ fn end_offset(base_offset: u64, view: &BatchView) -> u64 {
     base_offset.saturating_add(last_delta).saturating_add(1)
 }
 
-/// Error for a reader of a batch that can't be filtered.
+/// Error returned for a batch that cannot be parsed for filtering.
 pub fn unreadable(origin: &Origin<'_>, offset: u64, error: &BatchError) -> WireError {
     let Origin { topic, partition } = origin;
     WireError::new(

@@ -1,5 +1,5 @@
-//! What an expression may consist of. Looks at its tokens, which know where they stand, and at the
-//! depth of what they make.
+//! Checks that an expression uses only what filters allow. Most checks work on the tokens, because tokens
+//! carry their position in the source. The syntax tree is checked for its depth and its patterns.
 
 use cel::common::ast::{CallExpr, Expr, IdedExpr, LiteralValue};
 use cel::parser::pratt_parser::{Lexer, Token, TokenKind};
@@ -8,12 +8,12 @@ use ropewalk_proto::error::WireError;
 use super::matches::Patterns;
 use super::{DEPTH, TOKENS, at, record};
 
-/// What is called by itself, and what of a value.
+/// Allowed functions. `METHODS` lists the functions that are called on a value.
 const FUNCTIONS: &[&str] = &[
     "bool", "bytes", "double", "dyn", "has", "int", "matches", "size", "string", "type", "uint",
 ];
 const METHODS: &[&str] = &["contains", "endsWith", "matches", "size", "startsWith"];
-/// What `type()` gives.
+/// Names of the types that `type()` returns.
 const TYPES: &[&str] = &[
     "bool",
     "bytes",
@@ -25,17 +25,17 @@ const TYPES: &[&str] = &[
     "string",
     "uint",
 ];
-/// Each makes a copy of what it joins.
+/// Maximum number of `+` operators in an expression. Each one copies the strings or bytes that it joins.
 const ADDITIONS: usize = 8;
 
-/// The tokens of an expression, but for whitespace and comments.
+/// Tokens of an expression, without whitespace and comments.
 pub(super) struct Tokens<'a> {
     source: &'a str,
     all: Vec<Token>,
 }
 
 impl<'a> Tokens<'a> {
-    /// Takes an expression apart.
+    /// Splits an expression into tokens.
     pub fn of(source: &'a str) -> Result<Tokens<'a>, WireError> {
         let mut lexer = Lexer::new(source);
         let mut tokens = Tokens {
@@ -62,7 +62,7 @@ impl<'a> Tokens<'a> {
         }
     }
 
-    /// Looks at what the parser made of them, and compiles the patterns in it.
+    /// Checks the syntax tree that the parser built, and compiles the patterns in it.
     pub fn patterns(&self, expression: &IdedExpr) -> Result<Patterns, WireError> {
         let mut walk = Walk {
             tokens: self,
@@ -85,12 +85,12 @@ impl<'a> Tokens<'a> {
         at(line, column, what)
     }
 
-    /// How many there are.
+    /// Number of tokens.
     pub fn len(&self) -> usize {
         self.all.len()
     }
 
-    /// Looks at each of them where it stands.
+    /// Checks each token in its context.
     pub fn check(&self) -> Result<(), WireError> {
         let (mut additions, mut in_list) = (0, false);
         for (place, token) in self.all.iter().enumerate() {
@@ -147,7 +147,7 @@ impl<'a> Tokens<'a> {
         Err(self.refuse(token, &what))
     }
 
-    /// Whether what stands here is the right side of a comparison.
+    /// True if the token before this index is `in`, `==` or `!=`.
     fn is_compared(&self, place: usize) -> bool {
         use TokenKind as Kind;
         let before = place.checked_sub(1).and_then(|before| self.all.get(before));
@@ -159,7 +159,7 @@ impl<'a> Tokens<'a> {
         })
     }
 
-    /// Whether an index or a member can follow a token.
+    /// True if an index or a member access can follow the token at this index.
     fn ends_value(&self, place: usize) -> bool {
         use TokenKind as Kind;
         self.all.get(place).is_some_and(|token| {
@@ -180,7 +180,7 @@ impl<'a> Tokens<'a> {
         })
     }
 
-    /// The token of the pattern of the n-th call of `matches`.
+    /// Token of the n-th call of `matches`, used as the position of errors about its pattern.
     fn pattern(&self, number: usize) -> Option<&Token> {
         let called = |pair: &&[Token]| {
             self.text(&pair[0]) == "matches" && pair[1].kind == TokenKind::TokLeftParen
@@ -211,7 +211,7 @@ fn list(names: &[&str]) -> String {
     names.join(", ")
 }
 
-/// Goes through the expression in the order of its text.
+/// Visits the syntax tree in source order, so that the n-th `matches` here is the n-th among the tokens.
 struct Walk<'a> {
     tokens: &'a Tokens<'a>,
     patterns: Patterns,
@@ -244,7 +244,7 @@ impl Walk<'_> {
                 .iter()
                 .try_for_each(|it| self.visit(it, deeper)),
             Expr::Ident(_) | Expr::Literal(_) => Ok(()),
-            // The tokens allow no others. The parser may come to know more.
+            // The token checks allow no other kinds. A later parser may add kinds.
             _ => Err(at(1, 1, "it holds what a filter can't do")),
         }
     }

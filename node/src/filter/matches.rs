@@ -1,4 +1,4 @@
-//! Regular expressions, compiled once, and searched for in a time that grows with the text only.
+//! Regular expressions of a filter: compiled once, with a search time that is linear in the text.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,18 +8,18 @@ use cel::common::types::CelString;
 use cel::{Context, ExecutionError, FunctionContext, Value};
 use regex::{Regex, RegexBuilder};
 
-/// Patterns of one expression.
+/// Maximum number of distinct patterns in one expression.
 const PATTERNS: usize = 8;
-/// What a compiled pattern may take, and with it how many states a search may have to follow.
+/// Maximum size of a compiled pattern. This also limits the number of states that a search follows.
 const PATTERN_BYTES: usize = 128 << 10;
-/// The longest text that is searched.
+/// Maximum length of a text that is searched.
 const TEXT_BYTES: usize = 16 << 10;
 
-/// The patterns of one expression, by their text.
+/// Compiled patterns of one expression, by their source.
 #[derive(Debug, Default)]
 pub(super) struct Patterns(BTreeMap<String, Regex>);
 
-/// Whether a text was too long to be searched.
+/// Flag that is set if a text was too long to be searched.
 #[derive(Debug, Clone, Default)]
 pub(super) struct TooLong(Arc<AtomicBool>);
 
@@ -30,7 +30,7 @@ impl TooLong {
 }
 
 impl Patterns {
-    /// Adds one; says what is wrong with it.
+    /// Compiles and adds a pattern. The error describes the fault of the pattern.
     pub fn add(&mut self, pattern: &str) -> Result<(), String> {
         if self.0.contains_key(pattern) {
             return Ok(());
@@ -54,19 +54,19 @@ impl Patterns {
         Ok(())
     }
 
-    /// Makes `matches` search for these.
+    /// Registers `matches` in an evaluation context. The returned flag is set if a text is too long.
     pub fn bind(self: &Arc<Patterns>, context: &mut Context<'_, '_>) -> TooLong {
         let long = TooLong::default();
         if !self.0.is_empty() {
             let (patterns, long) = (self.clone(), long.clone());
             let matches = move |call: &FunctionContext<'_, '_>| patterns.search(call, &long);
-            // Never refused: the library's own is not compiled in. If it were, it would serve.
+            // Cannot fail: the library's own `matches` is not compiled in. If it were, it would do as well.
             let _ = context.add_function("matches", matches);
         }
         long
     }
 
-    /// `text.matches(pattern)`, or `matches(text, pattern)`.
+    /// Evaluates `text.matches(pattern)` and `matches(text, pattern)`.
     fn search(
         &self,
         call: &FunctionContext<'_, '_>,

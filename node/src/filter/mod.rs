@@ -1,11 +1,11 @@
-//! Which records a reader wants: an expression of the Common Expression Language (CEL), looked at when
-//! it comes and evaluated on each record before it is sent.
+//! Record filters: expressions of the Common Expression Language (CEL) that a reader sends with its fetch.
+//! The node checks an expression when it arrives, and evaluates it on each record before it sends the record.
 //!
-//! An expression is a stranger's program, so it can do little: no loops, no variables of its own, lists
-//! of literals only. What is left costs at most its length times the record's. Nothing in here depends
-//! on how long anything takes, but for how many records are looked at for one answer.
+//! An expression is untrusted code, so its abilities are limited: no loops, no variables, no lists except
+//! lists of literals. Its cost on a record is at most its length times the size of the record. No result
+//! depends on timing, except the number of records evaluated for one response.
 //!
-//! What must never come in: partitions, positions, who asks.
+//! This module must never depend on partitions, on reader positions or on the identity of the caller.
 
 mod batch;
 mod check;
@@ -31,20 +31,20 @@ use check::Tokens;
 use matches::Patterns;
 use record::Variables;
 
-/// The longest expression.
+/// Maximum length of an expression.
 const EXPRESSION_BYTES: usize = 4 << 10;
-/// The most tokens of one: names, numbers, operators, brackets.
+/// Maximum number of tokens in an expression: names, numbers, operators, brackets.
 const TOKENS: usize = 512;
-/// How deep it may be nested, or chained with operators other than `&&` and `||`. Each level takes some
-/// KiB of the stack.
+/// Maximum depth of nesting, and of chains of operators other than `&&` and `||`. Each level takes a few
+/// KiB of stack.
 const DEPTH: u16 = 20;
-/// What one record may cost: its bytes, times the tokens of the expression.
+/// Maximum cost of one record: its size in bytes times the number of tokens of the expression.
 const COST: usize = 128 << 20;
 
-/// What all expressions have in common: operators, conversions, texts.
+/// CEL's standard library, shared by all expressions.
 static ENVIRONMENT: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib()));
 
-/// An expression that was found good.
+/// Filter expression that has passed all checks.
 pub struct Filter {
     source: String,
     expression: IdedExpr,
@@ -53,24 +53,24 @@ pub struct Filter {
     environment: Arc<Env>,
 }
 
-/// Why a record can't be judged. It is neither sent nor passed over.
+/// Reason that a record cannot be evaluated. Such a record is neither sent nor skipped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum TooCostly {
     /// The record is too large for the length of the expression.
     Work,
-    /// Its value is too large to be read as JSON.
+    /// The value of the record is too large to be parsed as JSON.
     Json,
-    /// The text to search is too long for a pattern.
+    /// The text is too long to be searched for a pattern.
     Pattern,
-    /// The evaluation met a fault of its own.
+    /// The evaluation panicked.
     Fault,
 }
 
 impl Filter {
-    /// Reads an expression.
+    /// Parses and checks an expression.
     ///
     /// # Errors
-    /// `InvalidFilter`, with the line and the column of what is wrong, each counted from 1 and in
+    /// `InvalidFilter`, with the line and the column of the mistake. Both count from 1, columns in
     /// characters.
     pub fn compile(source: &str) -> Result<Filter, WireError> {
         if source.len() > EXPRESSION_BYTES {
@@ -83,12 +83,12 @@ impl Filter {
         read.unwrap_or_else(|_| Err(invalid("the filter can't be read; write it otherwise")))
     }
 
-    /// The text it was made from.
+    /// Source text of the expression.
     pub fn source(&self) -> &str {
         &self.source
     }
 
-    /// Whether a record is wanted. One on which the expression fails, or gives anything but true, is not.
+    /// True if a record matches. A record does not match if the expression fails, or returns any other value.
     fn wants(&self, origin: &Origin<'_>, offset: u64, record: &Record) -> Result<bool, TooCostly> {
         let variables = Variables::new(origin, offset, record);
         if variables.bytes().saturating_mul(self.tokens) > COST {
@@ -114,7 +114,7 @@ impl Filter {
 }
 
 fn read(source: &str) -> Result<Filter, WireError> {
-    // The names first: the parser sees only what can be used, and not too much of it.
+    // Names and length are checked first, so that the parser sees only input that is allowed and short.
     let tokens = Tokens::of(source)?;
     tokens.check()?;
     let parser = PrattParser::new().max_recursion_depth(DEPTH);
@@ -147,7 +147,7 @@ fn misread(source: &str, error: &ParseError) -> WireError {
     at(line, before.count() + 1, &error.msg)
 }
 
-/// What is wrong, and where.
+/// Error for a mistake at a position in the expression.
 fn at(line: usize, column: usize, what: &str) -> WireError {
     invalid(format!("the filter, line {line}, column {column}: {what}"))
 }

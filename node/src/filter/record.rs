@@ -1,4 +1,4 @@
-//! What an expression sees of a record. Nothing is made of it that the expression does not name.
+//! Variables through which an expression reads a record. A variable is built only when an expression uses it.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +12,7 @@ use ropewalk_proto::headers::EVENT_TYPE;
 use super::Origin;
 use super::value::{Fields, of_json};
 
-/// The variables there are.
+/// Names of the variables.
 pub(super) const NAMES: &[&str] = &[
     "headers",
     "json",
@@ -24,10 +24,10 @@ pub(super) const NAMES: &[&str] = &[
     "type",
     "value",
 ];
-/// The longest value that is read as JSON: as long as a record of a topic with default settings can be.
+/// Maximum length of a value that is parsed as JSON: the record size limit of a topic with default settings.
 const JSON_BYTES: usize = 1 << 20;
 
-/// One record as an expression sees it.
+/// Variables of one record.
 pub(super) struct Variables<'a> {
     origin: &'a Origin<'a>,
     offset: u64,
@@ -49,7 +49,7 @@ impl<'a> Variables<'a> {
         }
     }
 
-    /// How large the record is.
+    /// Size of the key, value and headers of the record.
     pub fn bytes(&self) -> usize {
         let length = |bytes: &Option<bytes::Bytes>| bytes.as_ref().map_or(0, |it| it.len());
         let headers = self.record.headers.iter();
@@ -57,7 +57,7 @@ impl<'a> Variables<'a> {
         length(&self.record.key) + length(&self.record.value) + headers
     }
 
-    /// Whether the value was to be read as JSON, and is too long for that.
+    /// True if the expression used `json` and the value was too long to be parsed.
     pub fn json_is_too_long(&self) -> bool {
         self.json_too_long.load(Ordering::Relaxed)
     }
@@ -77,7 +77,7 @@ impl<'a> Variables<'a> {
     fn headers(&self) -> &Fields {
         self.headers.get_or_init(|| {
             let headers = self.record.headers.iter();
-            // Of a header given twice the last one counts.
+            // If a header occurs twice, the last one counts.
             let fields = headers.map(|header| {
                 let value = Text::of(header.value.as_deref());
                 (header.key.clone(), value.owned())
@@ -112,7 +112,7 @@ impl VariableResolver for Variables<'_> {
     }
 }
 
-/// Bytes as a string if they are one, else as bytes; null if there are none.
+/// Bytes as a string if they are valid UTF-8, else as bytes; null if absent.
 enum Text<'a> {
     String(&'a str),
     Bytes(&'a [u8]),

@@ -1,4 +1,4 @@
-//! Expressions: which are taken, what they find, and that none does harm.
+//! Tests of expressions: accepted and rejected ones, their results, and that none can harm the node.
 
 mod bounds;
 
@@ -250,7 +250,7 @@ fn batch(codec: Compression, kinds: &str) -> Bytes {
     builder.build()
 }
 
-/// A filter on the batch at offset 100, unpacked as for a reader.
+/// Applies a filter to a batch at offset 100, decompressed as for a reader.
 fn apply(
     filter: &Filter,
     bytes: &Bytes,
@@ -366,7 +366,7 @@ fn the_most_a_filter_may_do_to_a_record_ends_soon() {
     let joined = format!("size(value{}) > 0", " + value".repeat(8));
     let contains = ["value.contains('xxxxxxxxxxxxxxxxxy')"; 18].join(" || ");
     let clock = tokio::time::Instant::now();
-    // An error quotes what it was about: that must not mean a copy of it.
+    // An error quotes the value that caused it. That must not copy the value.
     let numbers = record(&format!("[{}0]", "0,".repeat(30_000)));
     let failing = ["json - 1 == 1"; 80].join(" || ");
     let mut many = record("");
@@ -451,7 +451,7 @@ proptest! {
         spaced in any::<bool>(),
     ) {
         let source = pieces.join(if spaced { " " } else { "" });
-        // A panic is caught where filters are compiled; here none is to come to that.
+        // `compile` turns a panic into an error; here a panic fails the test.
         match std::panic::catch_unwind(|| read(&source)) {
             Err(_) => prop_assert!(false, "{source:?} panics"),
             Ok(Err(error)) => prop_assert_eq!(error.code, ErrorCode::InvalidFilter),

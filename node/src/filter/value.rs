@@ -1,5 +1,5 @@
-//! Lists and maps as expressions see them: shared, so that they are never copied however often an
-//! expression comes to them. The library's own are copied whole, also into errors nobody reads.
+//! Lists and maps for expressions, shared by reference count. The library's own types are copied as a whole
+//! at each use, even into error values that are then dropped.
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -13,11 +13,11 @@ use cel::common::value::{CowVal, StaticVal, Val};
 use cel::{ExecutionError, Value};
 use serde_json::Value as Json;
 
-/// A map with names as its keys.
+/// Map with string keys.
 #[derive(Debug, Clone)]
 pub(super) struct Fields(Arc<BTreeMap<String, Box<dyn Val>>>);
 
-/// A list.
+/// List of values.
 #[derive(Debug, Clone)]
 pub(super) struct Items(Arc<Vec<Box<dyn Val>>>);
 
@@ -30,7 +30,7 @@ impl FromIterator<(String, Box<dyn Val>)> for Fields {
     }
 }
 
-/// JSON as CEL has it. The parser has bounded its depth.
+/// Converts JSON into CEL values. The JSON parser has limited the depth.
 pub(super) fn of_json(json: Json) -> Box<dyn Val> {
     match json {
         Json::Null => Box::new(CelNull),
@@ -164,7 +164,7 @@ impl Val for Items {
         Some(self)
     }
 
-    /// A list in the expression itself is of the library's own type. It never stands on the left.
+    /// A list literal in the expression has the library's own type. It is never the left operand.
     fn equals(&self, other: &dyn Val) -> bool {
         let own = other.downcast_ref::<Items>().map(|other| &other.0[..]);
         let literal = other.downcast_ref::<CelList<'_>>();

@@ -31,7 +31,7 @@ use keys::Key;
 pub use keys::is_key;
 pub use size::Size;
 
-/// One partition of a topic. The id tells the topic apart from a later one with the same name.
+/// One partition of a topic. The id distinguishes the topic from a later one with the same name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
     /// Id of the topic.

@@ -1,4 +1,5 @@
-//! The read path: returns batches as they are stored, from an offset on, as soon as they are committed.
+//! The read path. The leader returns committed batches from an offset on, in the bytes in which they are
+//! stored. The high watermark is the end of the applied state, so readers see only committed records.
 
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use tokio::time::Instant;
 use super::Partition;
 use super::walk::{Walk, WalkError};
 
-/// Minimum bytes of one read: the distance between two points of the sparse index.
+/// Minimum bytes of one read: the distance between two points of the sparse offset index.
 pub const LEAST_READ_BYTES: usize = 64 << 10;
 
 /// Parameters of a fetch.
@@ -50,15 +51,15 @@ impl Partition {
     /// returns none if none arrive.
     ///
     /// # Errors
-    /// `NotLeader` and `NoLeader`; `OffsetOutOfRange` with the valid range; `StaleEpoch` if the reader has
-    /// seen a newer leader than this one; `DiskFailed` and `DamagedData`.
+    /// `NotLeader`, `NoLeader` and `NotServing`; `OffsetOutOfRange` with the valid range; `StaleEpoch` if the
+    /// reader has seen a newer leader than this one; `DiskFailed` and `DamagedData`.
     pub async fn fetch(&self, spec: FetchSpec) -> Result<Fetched, WireError> {
         let (fetched, _) = self.fetch_held(spec, || std::future::ready(Ok(()))).await?;
         Ok(fetched)
     }
 
-    /// Fetches like [`Partition::fetch`], and calls `hold` for room before anything is read. Returns the
-    /// result of `hold` as well.
+    /// Fetches like [`Partition::fetch`], and calls `hold` to reserve memory before anything is read. Also
+    /// returns the result of `hold`; `None` if nothing was read.
     ///
     /// # Errors
     /// As for [`Partition::fetch`], and those of `hold`.
@@ -100,7 +101,7 @@ impl Partition {
         }
     }
 
-    /// Returns the readable range, or an error if this replica may not serve reads.
+    /// Returns the readable range, or an error if this replica must not serve reads.
     fn bounds(&self, last_epoch: u64) -> Result<Fetched, WireError> {
         let epoch = self.reading_epoch()?;
         if last_epoch > epoch {
@@ -119,7 +120,8 @@ impl Partition {
     }
 
     /// Returns the epoch to read in: the leader's own. A replica whose Raft has stopped, for example on a
-    /// failed disk, still serves its records. It does not if it knows of a leader on another node.
+    /// failed disk, still serves its records, in the epoch of its latest entry. It refuses if it knows of a
+    /// leader on another node.
     pub(super) fn reading_epoch(&self) -> Result<u64, WireError> {
         if made(Mistake::ReadAnywhere) {
             return Ok(self.view.machine().latest_epoch());

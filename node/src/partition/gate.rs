@@ -32,7 +32,7 @@ struct Ahead {
     /// Sequence that follows once all of them are written.
     next_sequence: i32,
     batches: usize,
-    /// True if one of them was not written, so that the others may not be either.
+    /// True if one of them was not written. The log may then refuse the others, too.
     broken: bool,
     /// Notified when one of them is answered.
     answered: Arc<Notify>,

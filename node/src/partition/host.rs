@@ -29,8 +29,8 @@ pub(super) struct Host {
     pub produce_room: Arc<Semaphore>,
     /// Budget for unpacking batches.
     pub unpackers: Arc<Unpackers>,
-    /// Queue of facts about replicas for the metadata group: memberships that match the desired one, and
-    /// damaged replicas. A fact that does not fit is reported again.
+    /// Queue of facts for the metadata group: reached memberships, damaged replicas and fences. A fact that
+    /// does not fit is reported again.
     pub facts: mpsc::Sender<meta_command::Kind>,
     /// Metrics of all partitions.
     pub metrics: Arc<Metrics>,

@@ -1,8 +1,8 @@
-//! A partition's state machine: assigns offsets, remembers producers, and knows up to where the log may be
-//! purged. Pure: the same entries produce the same state on every replica, so no setting and no clock may
-//! come in here. The leader makes the decisions that depend on those, and writes them into the log.
+//! State machine of a partition: assigns offsets, remembers producers, and knows how far the log may be
+//! purged. Pure: the same entries produce the same state on every replica, so this code reads no setting and
+//! no clock. The leader makes the decisions that depend on those, and writes them into the log.
 //!
-//! Records are not here: they stay in the Raft log, which is the only place they are ever written to.
+//! Records are not here: they stay in the Raft log, the only place they are ever written to.
 
 use bytes::Bytes;
 use prost::Message;
@@ -52,7 +52,7 @@ impl Default for PartitionMachine {
     }
 }
 
-/// Queries of readers and of the leader's housekeeping.
+/// Queries, for the read path, the write path and the leader's housekeeping.
 impl PartitionMachine {
     /// Log index of this state.
     pub fn applied(&self) -> u64 {
@@ -69,12 +69,12 @@ impl PartitionMachine {
         self.core.log_start
     }
 
-    /// Term of the latest entry.
+    /// Leader epoch, which is the Raft term, of the latest entry.
     pub fn latest_epoch(&self) -> u64 {
         self.epochs.latest()
     }
 
-    /// Epoch in which `offset` was, or will be, assigned; 0 if it is no longer known.
+    /// Leader epoch in which `offset` was, or will be, assigned; 0 if it is no longer known.
     pub fn epoch_of(&self, offset: u64) -> u64 {
         self.epochs.of(offset)
     }
@@ -90,8 +90,7 @@ impl PartitionMachine {
         kept.then(|| self.offsets.before(offset)).flatten()
     }
 
-    /// Returns the log position from which to look for the first record at or after `time_ms`; `None` if the
-    /// log is empty.
+    /// Returns where to look for the first record at or after `time_ms`; `None` if the log is empty.
     pub fn locate_time(&self, time_ms: i64) -> Option<Start> {
         let first = self.locate(self.core.log_start)?;
         let start = self.offsets.before_time(time_ms)?;
@@ -107,12 +106,12 @@ impl PartitionMachine {
         self.offsets.is_refused(log_index)
     }
 
-    /// Oldest ring by which batches may be routed, and the offset from which on that holds.
+    /// Last fence: the oldest ring version that is still accepted, and the first offset behind the fence.
     pub fn fence(&self) -> (u32, u64) {
         (self.core.ring_version, self.core.fence_offset)
     }
 
-    /// Target of compaction, the same on every replica.
+    /// Target of compaction, the same on every replica. Each replica rewrites its log by itself.
     pub fn compaction(&self) -> Compaction {
         self.core.compaction.unwrap_or_default()
     }
@@ -438,9 +437,9 @@ impl Machine for PartitionMachine {
         })
     }
 
-    /// Builds the state for a replica that begins right after this index. It needs nothing of the log before
-    /// it, because it will never have that part. A leader sends this only once its own log start has passed
-    /// this point. The trim that raised the log start follows in the log.
+    /// Builds the Raft snapshot for a replica whose log begins right after this index. Such a replica never has
+    /// the log before it, so its log start is the next offset. A leader sends a snapshot only once its own log
+    /// start has passed this point. The trim that raised the log start follows in the log.
     fn checkpoint(&self) -> Bytes {
         let last_time_ms = self.last_boundary().last_time_ms;
         let mut effects = Effects::default();

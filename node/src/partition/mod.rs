@@ -5,6 +5,19 @@
 //! helpers the leader's housekeeping, `registry` the replicas of a node. `groups` holds the reads and writes
 //! of a group coordinator. Code here reads cluster metadata as the desired state. It writes only facts back:
 //! reached memberships, damaged replicas and fences.
+//!
+//! Some names are Ropewalk's own:
+//! - A **wish** is the desired state of a partition in the metadata. A **fact** is a report back to it.
+//! - A **ring** is the mapping of keys to partitions; its version rises when a topic grows, that is, gets more
+//!   partitions. A **fence** is the routing barrier of a growth: an entry behind which the log refuses batches
+//!   routed by an older ring. Kafka's fencing of producers is separate, in `producers`.
+//! - A **boundary** is the end of a segment, where the log may be cut. A **roll** ends the active segment.
+//! - A **claim** is the producer id, epoch and sequence of a batch. (The replica's field `claims` is something
+//!   else: the compaction progress that other replicas report.)
+//! - An **effect** is the change of one key of the applied state on disk.
+//! - **Founding** writes the first membership of a new Raft group. **Newcomers** are learners that get a vote
+//!   once they have caught up.
+//! - `made(Mistake::…)` is a bug that the simulator plants to test its checks; elsewhere it is always false.
 
 mod balance;
 mod clock;

@@ -1,4 +1,5 @@
-//! The write path: a batch is checked, stamped, proposed, and answered once it is applied, which is after a
+//! The write path. The leader checks a batch, adds a stamp (leader time, ring version), lets the `gate` judge
+//! the producer's sequence, and proposes the batch. It answers once the batch is applied, which is after a
 //! majority has it on disk.
 
 use std::fmt;
@@ -32,7 +33,7 @@ use super::gate::{Admission, Pass};
 use super::producers::Claim;
 use crate::raft_outcome::Unanswered;
 
-/// Maximum time that a batch waits for room among the produce requests in flight.
+/// Maximum time that a batch waits for room: bytes of the node's limit on produce requests in flight.
 const ROOM_WITHIN: Duration = Duration::from_secs(5);
 /// Maximum time for a proposed batch to commit. After that, its outcome counts as unknown.
 pub(super) const COMMIT_WITHIN: Duration = Duration::from_secs(15);
@@ -52,7 +53,7 @@ pub struct Appended {
     pub known: Instant,
 }
 
-/// A batch in flight. Dropping the ticket does not cancel the batch.
+/// Future of the answer to a batch in flight. Dropping it does not cancel the batch.
 pub struct Ticket(BoxFuture<'static, Result<Appended, WireError>>);
 
 impl fmt::Debug for Ticket {
@@ -74,9 +75,9 @@ impl Partition {
     /// the log. `ring_version` is the version of the ring by which its keys were routed; 0 if by none.
     ///
     /// # Errors
-    /// An error of this call means that nothing was appended: an invalid batch, `NotLeader`, `NoLeader`,
-    /// `DiskFull`, `DiskFailed`, `Overloaded`. For errors of the ticket, the code shows whether the outcome
-    /// is known.
+    /// An error of this call means that the call appended nothing: an invalid batch, `ProducerFenced`,
+    /// `DuplicateSequence`, `StaleRing`, `NotLeader`, `NoLeader`, `NotServing`, `DiskFull`, `DiskFailed`,
+    /// `Overloaded`. For errors of the ticket, the code shows whether the outcome is known.
     pub async fn propose(
         self: &Arc<Self>,
         ring_version: u32,
@@ -218,7 +219,7 @@ impl Partition {
         )
     }
 
-    /// Builds the answer to a batch that is committed already.
+    /// Builds the answer to a duplicate of a committed batch.
     pub(super) fn known(&self, base_offset: u64, epoch: u64) -> Appended {
         let machine = self.view.machine();
         let base_offset = match made(Mistake::NewOffsetForDuplicates) {
@@ -290,7 +291,7 @@ impl Partition {
             let roll = Command::Roll {
                 leader_time_ms: self.host.clock.now_ms(),
             };
-            // If it is lost, retention asks again.
+            // If this proposal is lost, the next round of retention repeats it.
             let _ = self.raft.client_write_ff(roll, None).await;
         }
     }

@@ -86,21 +86,22 @@ pub struct Partition {
     pub(super) settings: RwLock<TopicSettings>,
     /// Check that refuses batches before they are proposed.
     pub(super) gate: Arc<Gate>,
-    /// Time of the last round in which the others confirmed this replica as the leader.
+    /// Start of the last round of messages in which a majority confirmed this replica as the leader.
     pub(super) confirmed: tokio::sync::Mutex<Option<Instant>>,
-    /// One more than the log index of the segment boundary behind which a roll was requested.
+    /// Segment for which a roll was proposed last, as one more than the log index of the boundary before it.
+    /// Prevents a second proposal for the same segment.
     pub(super) roll_asked: AtomicU64,
-    /// Purgeable index up to which the log is already purged, as far as its checkpoints allow.
+    /// Purgeable index for which the purge is done. The purge may end below it, at the newest checkpoint.
     pub(super) purge_done: AtomicU64,
     /// Compaction progress of this replica.
     pub(super) compacted: Mutex<Progress>,
     /// Compaction progress of the others, as reported while this replica leads.
     pub(super) claims: Claims,
-    /// Learners that this replica brings up while it leads.
+    /// Desired replicas without a vote, while this replica leads. Entries for them are rate-limited.
     pub(super) newcomers: Newcomers,
-    /// Growth of the log, against which followers are measured.
+    /// Recent ends of the log. A follower that has reached them is in sync.
     pub(super) pace: Mutex<Pace>,
-    /// Epoch in which this replica leads, as watched by waiting readers.
+    /// Epoch in which this replica leads; `None` if it does not. Waiting readers and group sessions watch it.
     pub(super) leads: watch::Sender<Option<u64>>,
     /// True once its Raft has ended, even by a panic.
     pub(super) ended: AtomicBool,
@@ -111,7 +112,7 @@ pub struct Partition {
 }
 
 impl Partition {
-    /// Opens the replica's log and state, and joins its group.
+    /// Opens the replica's log and state, and starts its Raft.
     pub(super) async fn start(
         host: Arc<Host>,
         id: PartitionId,
@@ -163,7 +164,7 @@ impl Partition {
         Ok(partition)
     }
 
-    /// Deregisters from the group's traffic and stops. Data on disk stays.
+    /// Stops receiving the group's messages, then stops the replica. Data on disk stays.
     pub(super) async fn stop(&self) {
         self.stop.cancel();
         self.host.inbound.deregister(self.id.replica);
@@ -285,7 +286,8 @@ impl Partition {
         WireError::new(code, format!("partition {}: {what}", self.id))
     }
 
-    /// Returns when everything that any leader has acknowledged so far is applied here.
+    /// Confirms the leadership with a majority (Raft's ReadIndex). Returns once everything that any leader has
+    /// acknowledged so far is applied here.
     pub(super) async fn catch_up(&self) -> Result<(), WireError> {
         let within = Duration::from_millis(self.host.limits.peer_rpc_timeout_ms);
         let read = async {

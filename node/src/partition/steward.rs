@@ -1,5 +1,5 @@
-//! Task that maintains one replica: founds its group, reports its leadership, changes the membership to the
-//! desired one, balances leadership, and runs retention.
+//! Task that maintains one replica: founds its group, reports its leadership, writes fences, changes the
+//! membership to the desired one, balances leadership, and runs retention.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -23,7 +23,8 @@ use super::quarantine::{SAY_AGAIN, due, lost_majority};
 use crate::cluster::LeaderInfo;
 use crate::cluster::view::{ClusterView, PartitionView, Place};
 
-/// Interval of the checks while the topic grows: keys wait until its fences are known.
+/// Interval of the checks while the topic grows. It is short, because behind its fence a log refuses batches
+/// of the old ring, and the new ring applies only once all fences of the topic are known.
 const GROWING_TICK: Duration = Duration::from_millis(50);
 
 /// Maintains a partition until it stops, or is found damaged: then it leaves its group at once.
@@ -43,6 +44,7 @@ pub(super) async fn run(partition: Arc<Partition>, stop: CancellationToken) {
     partition.host.leaders.release(partition.id.group);
 }
 
+/// Compares the desired state of the replica with the actual one, and takes the next step.
 struct Steward {
     partition: Arc<Partition>,
     founding: Founding,
@@ -50,7 +52,9 @@ struct Steward {
     retained: Instant,
     /// True while the topic grows, and waits for the fence of this partition among others.
     growing: bool,
+    /// Time of the last report of a fence.
     fence_told: Option<Instant>,
+    /// Time of the last log line about a lost majority.
     said_lost: Option<Instant>,
 }
 
@@ -82,6 +86,7 @@ impl Steward {
         }
     }
 
+    /// Does one round of checks.
     async fn look(&mut self) {
         let view = self.partition.host.view.borrow().clone();
         let Some(wish) = wish(&view, &self.partition) else {
@@ -112,6 +117,7 @@ impl Steward {
         }
     }
 
+    /// Takes the next step of the leader: towards the desired membership, or towards the preferred leader.
     async fn lead(&mut self, wish: &PartitionView, view: &ClusterView) {
         let group = self.partition.group();
         // With older metadata, the leader would add back a replica that was removed since, and is being
@@ -143,9 +149,9 @@ impl Steward {
         }
     }
 
-    /// Reports the membership once retiring replicas have left it and all desired ones are in it. The report
-    /// does not wait for these to catch up. A replica damaged before that gets a successor only while few
-    /// replicas are retiring.
+    /// Reports the membership once a retiring replica has left it and all desired ones are in it. The report
+    /// does not wait for these to catch up. Retiring replicas are limited in number, and a replica that is
+    /// found damaged gets a successor only below the limit.
     async fn settle(&self, wish: &PartitionView, view: &ClusterView) {
         let left = |group: &Group| {
             let is_in = |place: &Place| group.members.contains_key(&place.replica);
@@ -273,6 +279,8 @@ impl Partition {
         self.with_metrics(|metrics| Group::see(metrics, &pace, dead_after))
     }
 
+    /// Publishes the role of this replica: to its readers, to the metrics and to the node's leader table. The
+    /// table names this replica as the leader only while a majority answers it.
     fn tell_leadership(&self) {
         let epoch = self.leading_epoch().ok();
         let mut before = epoch;
@@ -307,7 +315,7 @@ impl Partition {
         self.host.leaders.lead(self.id.group, info);
     }
 
-    /// Purges the log up to the last segment boundary below the log start.
+    /// Purges the log up to the newest checkpoint at or below the last segment boundary below the log start.
     async fn purge(&self) {
         // Memory is checked first, because every replica does this at every tick.
         let (purgeable, seen) = {

@@ -1,4 +1,4 @@
-//! Bounds one by one, and batches that are not whole.
+//! Tests of each limit, and of batches that have lost records.
 
 use super::*;
 
@@ -12,7 +12,7 @@ fn so_many_patterns_are_taken_and_no_more() {
     assert!(refused(&patterns(9)).contains("more than 8 patterns"));
 }
 
-/// The batch as compaction leaves it, without its last records.
+/// Returns the batch as compaction leaves it, without its last records.
 fn without(bytes: &Bytes, gone: std::ops::RangeFrom<i32>) -> Bytes {
     let view = BatchView::trusted(bytes.clone()).unwrap();
     let records = view.iter_records(1 << 20).unwrap();

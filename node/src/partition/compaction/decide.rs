@@ -1,5 +1,5 @@
-//! The leader's decision to compact a log, and up to which offset. It depends on settings, the clock, and the
-//! progress that replicas report. The leader writes the decision into the log.
+//! The leader's decision to compact a log, with the target offset. It depends on settings, the clock, and the
+//! progress that replicas report. The leader writes the decision into the log as a `Compact` command.
 
 use ropewalk_proto::command::{COMPACTION_SINCE_VERSION, Command};
 use ropewalk_proto::ids::ReplicaId;
@@ -29,7 +29,7 @@ pub(super) fn next(
     now_ms: i64,
 ) -> Option<(u64, u64)> {
     let asked = machine.compaction();
-    // One compaction at a time: a new target would restart the one in progress.
+    // Only one compaction runs at a time: a new target would restart it.
     if !own.has_done(&asked) {
         return None;
     }

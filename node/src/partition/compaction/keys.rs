@@ -8,8 +8,8 @@ use sha2::{Digest, Sha256};
 /// Memory per key, whatever its length: the hash, the offset, and their share of the tree.
 const KEY_BYTES: usize = 64;
 
-/// Stands for a key. It must resist collisions that clients could construct: the older of two records with
-/// the same hash would be lost.
+/// Hash that represents a key. It must resist collisions that clients could construct: the older of two
+/// records with the same hash would be lost.
 type Hash = [u8; 16];
 
 /// Last offset of each key.

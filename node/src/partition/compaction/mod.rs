@@ -29,6 +29,6 @@ pub(super) use decide::roll_is_due;
 pub(super) use progress::Progress;
 pub(super) use worker::run;
 
-/// Maximum unpacked bytes of one batch in a compacted topic. **Never change it**: a larger batch is refused,
-/// and one that came before the topic was compacted stays whole, which must be so on every replica.
+/// Maximum unpacked bytes of one batch in a compacted topic. A larger batch is refused; one that was appended
+/// before the topic became compacted is never rewritten. **Never change it**: all replicas must agree.
 pub(super) const UNPACKED_BYTES: usize = 32 << 20;

@@ -141,7 +141,7 @@ async fn gather(
 pub(super) struct Left {
     /// `None`: the whole batch stays.
     pub batch: Option<bytes::Bytes>,
-    /// Bytes that had to be unpacked to find out.
+    /// Bytes that were unpacked for the decision.
     pub unpacked_bytes: usize,
 }
 
@@ -200,7 +200,8 @@ fn offset_of(base_offset: u64, record: &Record) -> u64 {
     base_offset + u64::from(record.offset_delta.unsigned_abs())
 }
 
-/// Goes over the batches that have offsets, at the allowed rate, and replaces each by the result of `left`.
+/// Visits the batches that have offsets, at the allowed rate, and replaces each by the result of `left`.
+/// Appends that the state machine refused have no offsets.
 pub(super) async fn walk(
     view: &ReplicaView<PartitionMachine>,
     from: Start,
@@ -224,7 +225,7 @@ pub(super) async fn walk(
             let index = entry.log_id.index;
             let (batch, refused) = {
                 let machine = view.machine();
-                // Below the beginning, refused appends are no longer known.
+                // The state no longer lists the refused appends below the log start.
                 trimmed |= index < machine.beginning().log_index;
                 (batch_of(entry), machine.is_refused(index))
             };

@@ -29,8 +29,8 @@ pub(in crate::partition) struct Progress {
 }
 
 impl Progress {
-    /// Reads the progress from the disk. If a later build's note does not parse, the replica starts from
-    /// nothing: it repeats the work, with the same result.
+    /// Reads the progress from the disk. If it does not parse, because a later build wrote it, the replica
+    /// starts from the beginning: it repeats the work, with the same result.
     pub(in crate::partition) async fn load(
         view: &ReplicaView<PartitionMachine>,
     ) -> Result<Progress, DiskError> {
