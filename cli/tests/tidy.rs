@@ -1,5 +1,5 @@
 //! House rules that can be checked from outside the code. They cover dependencies between crates, libraries
-//! that only some crates may name, the length of files, and links in the docs.
+//! that only some crates may name, the length of files, the first word of doc comments, and links in the docs.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -213,6 +213,38 @@ fn no_log_line_of_the_command_or_the_client_prints_debug_text() {
                 });
                 assert!(!shown, "{}: {line}: use %, or words", file.display());
             }
+        }
+    }
+}
+
+#[test]
+fn doc_comments_begin_with_a_noun_or_a_verb() {
+    const CLAUSES: &[&str] = &["What", "Who", "Whether", "How", "Which", "Where", "When"];
+    // Arguments of commands: clap shows these comments to users.
+    const HELP: &[&str] = &[
+        "cli/src/args",
+        "cli/src/tls.rs",
+        "simulation/src/verbs/",
+        "simulation/torture/src/main.rs",
+        "simulation/torture/src/bin/",
+    ];
+    for file in files(&root(), "rs") {
+        let place = file.strip_prefix(root()).expect("a file of the workspace");
+        if HELP
+            .iter()
+            .any(|help| place.to_string_lossy().starts_with(help))
+        {
+            continue;
+        }
+        for (number, line) in (1..).zip(read(&file).lines()) {
+            let line = line.trim_start();
+            let doc = line.strip_prefix("/// ").or(line.strip_prefix("//! "));
+            let first = doc.and_then(|doc| doc.split(|c: char| !c.is_alphanumeric()).next());
+            assert!(
+                first.is_none_or(|first| !CLAUSES.contains(&first)),
+                "{}:{number}: begin with a noun or a verb: {line}",
+                place.display()
+            );
         }
     }
 }
