@@ -238,14 +238,17 @@ impl Flights {
     }
 
     /// Removes the batches that the ring routed here; none may be in flight. Batches that may have been
-    /// written can't move, and fail. Returns true if there were any.
+    /// written can't move, and fail. Returns true if those that stay need a new epoch: a batch failed, or one
+    /// that would get another sequence was or may be written.
     pub fn surrender(&mut self, in_doubt: &Error) -> (Vec<Flight>, bool) {
         assert!(!self.any_sent(), "what is under way can't go elsewhere");
         let mut leaving = Vec::new();
-        let mut doubted = false;
+        let before = self.queue.len();
         self.queue.retain(|flight| !matches!(flight.at, At::Done));
+        let mut doubted = self.queue.len() < before;
         for flight in std::mem::take(&mut self.queue) {
             if flight.batch.ring_version() == 0 {
+                doubted |= !leaving.is_empty() && flight.maybe_written();
                 self.queue.push_back(flight);
             } else if flight.maybe_written() {
                 doubted = true;
@@ -264,12 +267,42 @@ impl Flights {
         }
     }
 
-    /// Renumbers all batches, from `next` on, where the one before them was not written: so none of them is.
-    /// None is under way. Returns the next free sequence number.
-    pub fn renumber(&mut self, identity: Identity, mut next: i32) -> i32 {
+    /// True if an earlier try of a batch may still arrive.
+    pub fn any_maybe_written(&self) -> bool {
+        self.queue.iter().any(Flight::maybe_written)
+    }
+
+    /// Closes a gap before or among the batches within their epoch: numbers them from `next` on. Returns the next
+    /// free sequence number.
+    ///
+    /// **A batch that may still arrive keeps its sequence within its epoch**: under another one it would be
+    /// written twice, once for each number.
+    pub fn renumber(&mut self, identity: Identity, next: i32) -> i32 {
+        let mut expected = next;
+        for flight in &self.queue {
+            assert!(
+                !matches!(flight.at, At::Done),
+                "a written batch keeps its sequence"
+            );
+            assert!(
+                flight.base_sequence == expected || !flight.maybe_written(),
+                "a batch that may arrive keeps its sequence"
+            );
+            expected = sequence_after(expected, flight.count);
+        }
+        self.number(identity, next)
+    }
+
+    /// Numbers all batches in a new epoch, which keeps their earlier tries out. Returns the next free sequence
+    /// number.
+    pub fn begin_epoch(&mut self, identity: Identity) -> i32 {
+        assert!(!self.any_sent(), "nothing is under way between two epochs");
         self.queue.retain(|flight| !matches!(flight.at, At::Done));
+        self.number(identity, 0)
+    }
+
+    fn number(&mut self, identity: Identity, mut next: i32) -> i32 {
         for flight in &mut self.queue {
-            assert!(!flight.is_sent(), "a batch under way keeps its sequence");
             flight.base_sequence = next;
             // This client built the batch, so it has the form of one.
             if let Ok(view) = BatchView::trusted(flight.bytes.clone()) {

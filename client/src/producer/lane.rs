@@ -135,7 +135,9 @@ impl Lane {
             return;
         }
         if self.new_epoch {
-            self.renew();
+            if !self.flights.any_sent() {
+                self.renew();
+            }
         } else if self.link.as_ref().is_some_and(|link| !link.is_broken()) {
             self.send(now);
         } else if !self.flights.any_sent() && self.has_work(now) {
@@ -234,6 +236,10 @@ impl Lane {
         let Some(error) = self.flights.bring_home() else {
             return;
         };
+        if self.new_epoch {
+            // They were sent behind a batch that failed meanwhile, and go again in the new epoch.
+            return;
+        }
         tracing::debug!(partition = %self.of, %error, "batches came back");
         match Remedy::of(&error) {
             Remedy::SendAgain => {
@@ -297,6 +303,16 @@ impl Lane {
         if in_doubt {
             self.begin_anew(error);
         } else {
+            self.number_again(base_sequence);
+        }
+    }
+
+    /// Numbers the batches behind one that was not written, so that none of them was. An earlier try of one may
+    /// still arrive, and would then be written beside its later one. A new epoch keeps it out.
+    pub fn number_again(&mut self, base_sequence: i32) {
+        if self.flights.any_maybe_written() {
+            self.new_epoch = true;
+        } else {
             self.next_sequence = self.flights.renumber(self.identity, base_sequence);
         }
     }
@@ -335,7 +351,7 @@ impl Lane {
         let (flown, doubted) = self.flights.surrender(&in_doubt);
         if doubted {
             self.begin_anew(&in_doubt);
-        } else if let Some(next) = next {
+        } else if let Some(next) = next.filter(|_| !self.new_epoch) {
             self.next_sequence = self.flights.renumber(self.identity, next);
         }
         let flown = flown.into_iter().map(|flight| (flight.batch, flight.bytes));
@@ -389,7 +405,7 @@ impl Lane {
             }
             Found::Identity(Ok(identity)) => {
                 self.identity = identity;
-                self.next_sequence = self.flights.renumber(identity, 0);
+                self.next_sequence = self.flights.begin_epoch(identity);
                 self.new_epoch = false;
                 None
             }

@@ -89,7 +89,7 @@ impl Lane {
                 true => cut.of(flight),
                 false => vec![flight],
             });
-        self.next_sequence = self.flights.renumber(self.identity, base_sequence);
+        self.number_again(base_sequence);
     }
 }
 
