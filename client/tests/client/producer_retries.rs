@@ -133,6 +133,41 @@ async fn a_batch_whose_answer_stays_away_is_not_left_so_far_behind_that_it_is_fo
     in_order(&fake, 60);
 }
 
+/// The first batch is refused and runs into its delivery timeout while the second has no answer yet.
+#[tokio::test]
+async fn a_batch_under_way_behind_one_that_fails_goes_on_in_a_new_epoch() {
+    let fake = Fake::start(1, 1).await;
+    fake.script(|seen| match seen.number {
+        0 => Act::RefuseLate(ErrorCode::NoLeader, 2),
+        1 => Act::Ignore,
+        _ => Act::Obey,
+    });
+    let client = fake.builder().request_timeout(Duration::from_millis(1_300));
+    let client = client.connect().await.unwrap();
+    let producer = client
+        .producer(TOPIC)
+        .linger(Duration::ZERO)
+        .batch_bytes(128)
+        .delivery_timeout(Duration::from_secs(2))
+        .build()
+        .await
+        .unwrap();
+    let first = send_all(&producer, 0..1).await.remove(0);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let second = send_all(&producer, 1..2).await.remove(0);
+    let error = soon(first).await.unwrap_err();
+    assert!(!error.outcome_unknown(), "{error}");
+    soon(second).await.unwrap();
+    assert_eq!(fake.values(0), [value(1)]);
+    let seen = fake.seen();
+    let sent: Vec<_> = seen
+        .iter()
+        .map(|seen| (seen.epoch, seen.sequence))
+        .collect();
+    // Under sequence 0 of the same epoch it could be written beside its earlier try.
+    assert_eq!(sent, [(0, 0), (0, 1), (1, 0)]);
+}
+
 #[tokio::test]
 async fn a_record_that_is_not_acknowledged_in_time_fails_with_what_is_known() {
     for (act, unknown) in [

@@ -46,7 +46,7 @@ impl Service {
             let answer = match act {
                 Act::Obey | Act::Refuse(_) => Ok(response),
                 Act::ObeyAndBreak | Act::Break => Err(Status::unavailable("the connection broke")),
-                Act::ObeyLate(requests) => {
+                Act::ObeyLate(requests) | Act::RefuseLate(_, requests) => {
                     let late = self.clone().once_seen(requests);
                     let answers = answers.clone();
                     tokio::spawn(async move {

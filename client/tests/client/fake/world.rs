@@ -32,6 +32,8 @@ pub enum Act {
     Obey,
     /// Refuse it, and write nothing.
     Refuse(ErrorCode),
+    /// Refuse it, and answer after this number of requests.
+    RefuseLate(ErrorCode, usize),
     /// Follow the rules, but break the stream before the answer.
     ObeyAndBreak,
     /// Break the stream before the request is read.
@@ -179,7 +181,9 @@ impl World {
             Act::Obey | Act::ObeyAndBreak | Act::ObeyLate(_) | Act::ObeyInSilence => {
                 self.append(node_id, request, &view)
             }
-            Act::Refuse(code) => Err(WireError::new(*code, "the script says so")),
+            Act::Refuse(code) | Act::RefuseLate(code, _) => {
+                Err(WireError::new(*code, "the script says so"))
+            }
             Act::Break | Act::Ignore => Ok((0, false)),
         };
         let mut response = v1::ProduceResponse {
