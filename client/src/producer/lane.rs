@@ -43,6 +43,7 @@ pub(super) fn start(shared: Arc<Shared>, handle: &Handle, of: PartitionId, ident
         held: false,
         errand: None,
         halted: false,
+        gap: None,
         new_epoch: false,
         ended: false,
         resume_at: Instant::now(),
@@ -72,6 +73,9 @@ pub(super) struct Lane {
     pub errand: Option<BoxFuture<'static, Found>>,
     /// A batch was refused: nothing is sent until all batches in flight have returned.
     pub halted: bool,
+    /// Sequence of the first batch that failed unwritten before others under way. They get new numbers once they
+    /// have returned.
+    gap: Option<i32>,
     /// Nothing can be sent until there is a new epoch.
     new_epoch: bool,
     /// The lane was ordered to end, and has ended.
@@ -135,9 +139,7 @@ impl Lane {
             return;
         }
         if self.new_epoch {
-            if !self.flights.any_sent() {
-                self.renew();
-            }
+            self.renew();
         } else if self.link.as_ref().is_some_and(|link| !link.is_broken()) {
             self.send(now);
         } else if !self.flights.any_sent() && self.has_work(now) {
@@ -233,13 +235,14 @@ impl Lane {
     /// Handles the refusal of the first batch, after all batches have returned.
     fn resolve(&mut self, now: Instant) {
         self.halted = false;
-        let Some(error) = self.flights.bring_home() else {
+        let refused = self.flights.bring_home();
+        if let Some(base_sequence) = self.gap.take() {
+            // Those that were under way were refused for the gap before them.
+            return self.number_again(base_sequence);
+        }
+        let Some(error) = refused else {
             return;
         };
-        if self.new_epoch {
-            // They were sent behind a batch that failed meanwhile, and go again in the new epoch.
-            return;
-        }
         tracing::debug!(partition = %self.of, %error, "batches came back");
         match Remedy::of(&error) {
             Remedy::SendAgain => {
@@ -307,10 +310,14 @@ impl Lane {
         }
     }
 
-    /// Numbers the batches behind one that was not written, so that none of them was. An earlier try of one may
-    /// still arrive, and would then be written beside its later one. A new epoch keeps it out.
+    /// Numbers the batches behind one that was not written, so that none of them was; those under way return
+    /// first. An earlier try without an answer may still arrive, and would then be written beside the later one. A
+    /// new epoch keeps it out.
     pub fn number_again(&mut self, base_sequence: i32) {
-        if self.flights.any_maybe_written() {
+        if self.flights.any_sent() {
+            self.halted = true;
+            self.gap.get_or_insert(base_sequence);
+        } else if self.flights.any_maybe_written() {
             self.new_epoch = true;
         } else {
             self.next_sequence = self.flights.renumber(self.identity, base_sequence);
@@ -322,6 +329,7 @@ impl Lane {
     fn begin_anew(&mut self, error: &Error) {
         self.flights.give_up_unknown(error);
         self.halted = false;
+        self.gap = None;
         self.new_epoch = true;
     }
 
