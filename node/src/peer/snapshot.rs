@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use openraft::network::RPCTypes;
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::v1;
@@ -69,7 +69,11 @@ impl Gathering {
         check(&call)?;
         let whole = usize::try_from(first.checkpoint_bytes).unwrap_or(usize::MAX);
         let room = self.room_for(whole)?;
-        let mut checkpoint = BytesMut::with_capacity(whole);
+        let mut checkpoint: Vec<u8> = Vec::new();
+        // The length is the sender's claim: an allocation that fails must not end the process.
+        checkpoint
+            .try_reserve_exact(whole)
+            .map_err(|_| no_memory(whole))?;
         let mut bytes = first.bytes;
         loop {
             let left = whole - checkpoint.len();
@@ -86,7 +90,7 @@ impl Gathering {
         }
         Ok(Gathered {
             call: v1::SnapshotCall {
-                checkpoint: checkpoint.freeze(),
+                checkpoint: checkpoint.into(),
                 ..call
             },
             _room: room,
@@ -101,7 +105,7 @@ impl Gathering {
             Ok(part) => part,
             Err(_) => {
                 let why = format!(
-                    "part of a checkpoint did not come within {:?}; try again",
+                    "part of a checkpoint did not arrive within {:?}; try again",
                     self.within
                 );
                 Err(WireError::new(ErrorCode::Timeout, why).into())
@@ -116,12 +120,7 @@ impl Gathering {
             return Err(too_large(bytes, self.bytes));
         }
         let room = self.room.clone().try_acquire_many_owned(bytes as u32);
-        room.map_err(|_| {
-            let why = format!(
-                "checkpoint of {bytes} bytes: there is no room beside those that this node takes in already; try again later"
-            );
-            WireError::new(ErrorCode::Overloaded, why)
-        })
+        room.map_err(|_| no_memory(bytes))
     }
 }
 
@@ -197,7 +196,7 @@ impl Network {
     fn not_sent(&self, error: WireError) -> RpcError {
         let (group, target) = (self.group, self.to);
         if let Some(left_out) = self.peers.traffic().checkpoint_not_sent.pass() {
-            tracing::warn!(%group, %target, %error, left_out, "a replica can't be brought up: its checkpoint is not sent");
+            tracing::warn!(%group, %target, %error, left_out, "replica cannot catch up: its checkpoint is not sent");
         }
         unreachable_error(&error)
     }
@@ -235,13 +234,22 @@ fn too_large(bytes: usize, most: usize) -> WireError {
     WireError::new(
         ErrorCode::TooLarge,
         format!(
-            "checkpoint of {bytes} bytes: {most} is the most that is taken (checkpoint_bytes); raise that on all nodes, or delete consumer groups that nobody uses"
+            "checkpoint of {bytes} bytes is larger than checkpoint_bytes = {most}; raise the limit on all nodes, or delete unused consumer groups"
+        ),
+    )
+}
+
+fn no_memory(bytes: usize) -> WireError {
+    WireError::new(
+        ErrorCode::Overloaded,
+        format!(
+            "checkpoint of {bytes} bytes does not fit beside the others that this node receives; try again later"
         ),
     )
 }
 
 fn no_whole(why: &str) -> WireError {
-    Malformed(format!("parts that are no checkpoint: {why}")).into()
+    Malformed(format!("malformed parts of a checkpoint: {why}")).into()
 }
 
 #[cfg(test)]
