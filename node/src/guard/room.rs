@@ -90,10 +90,13 @@ impl Claims {
 impl Claim {
     fn shrink(&mut self, bytes: usize) {
         let over = self.bytes.saturating_sub(bytes);
+        if over == 0 {
+            return;
+        }
         self.bytes -= over;
         let shared = &self.room.0;
         shared.claims.lock().give_back(&self.host, over);
-        shared.unclaimed.notify_waiters();
+        shared.unclaimed.notify_one();
     }
 }
 
@@ -148,13 +151,17 @@ impl Room {
         until: Instant,
     ) -> Result<Claim, WireError> {
         let host = caller.map_or("", Caller::host);
+        if let Some(claim) = self.try_claim(bytes, host) {
+            return Ok(claim);
+        }
         while Instant::now() < until {
-            let unclaimed = self.0.unclaimed.notified();
+            self.give_up_stalled(bytes, Some(host));
+            let _ = timeout(LOOK_EVERY, self.0.unclaimed.notified()).await;
             if let Some(claim) = self.try_claim(bytes, host) {
+                // One at a time, so that a freed answer never wakes all. There may be room for the next.
+                self.0.unclaimed.notify_one();
                 return Ok(claim);
             }
-            self.give_up_stalled(bytes, Some(host));
-            let _ = timeout(LOOK_EVERY, unclaimed).await;
         }
         Err(no_room())
     }
