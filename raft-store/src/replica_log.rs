@@ -291,13 +291,9 @@ impl ReplicaLog {
         {
             let mut marks = self.marks.lock();
             for stored in stored {
-                let index = stored.entry.log_id.index;
-                let is_next = marks.last.is_none() || index == marks.next();
-                assert!(
-                    is_next,
-                    "entry {index} is held where {} belongs",
-                    marks.next()
-                );
+                let (index, next) = (stored.entry.log_id.index, marks.next());
+                let is_next = marks.last.is_none() || index == next;
+                assert!(is_next, "entry {index} is held where {next} belongs");
                 marks.last = Some(stored.entry.log_id);
                 marks.end_bytes = stored.end_bytes;
                 marks.tail.push(append, stored);
@@ -315,11 +311,13 @@ impl ReplicaLog {
             return Ok(());
         }
         let committed = self.marks.lock().committed;
-        let committed = committed.map(|committed| committed.index);
-        assert!(
-            committed.is_none_or(|committed| committed < first_gone),
-            "a truncation from entry {first_gone} on would take committed entries, up to {committed:?}"
-        );
+        if let Some(committed) = committed.filter(|committed| committed.index >= first_gone) {
+            // No assertion: a faulty peer can cause this.
+            return Err(DiskError::Failed(format!(
+                "replica {}: entry {} is committed, and a truncation from {first_gone} on would drop it",
+                self.replica, committed.index
+            )));
+        }
         let end_bytes = match first_gone.checked_sub(1) {
             None => 0,
             Some(index) => self.end_bytes(index).await?,
