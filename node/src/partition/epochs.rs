@@ -13,12 +13,21 @@ pub(super) struct Epochs {
 
 impl Epochs {
     /// Records the term of an entry.
-    pub(super) fn observe(&mut self, term: u64, next_offset: u64, effects: &mut Effects) {
+    ///
+    /// # Errors
+    /// `Damaged` if an earlier entry has a later term.
+    pub(super) fn observe(
+        &mut self,
+        term: u64,
+        next_offset: u64,
+        effects: &mut Effects,
+    ) -> Result<(), MachineError> {
         let latest = self.latest();
-        assert!(
-            term >= latest,
-            "an entry of term {term} follows one of {latest}"
-        );
+        if term < latest {
+            return Err(damaged(format!(
+                "an entry of term {term} follows one of {latest}"
+            )));
+        }
         if term > latest {
             let epoch = Epoch {
                 term,
@@ -27,6 +36,7 @@ impl Epochs {
             effects.put(Key::Epoch(term), &epoch);
             self.starts.push_back(epoch);
         }
+        Ok(())
     }
 
     /// Term of the latest entry; 0 before the first.
@@ -80,10 +90,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_entry_of_an_earlier_term_is_damage_and_changes_nothing() {
+        let mut epochs = Epochs::default();
+        epochs.observe(3, 0, &mut Effects::default()).unwrap();
+        let before = epochs.clone();
+        let observed = epochs.observe(2, 5, &mut Effects::default());
+        assert!(matches!(observed, Err(MachineError::Damaged(_))));
+        assert_eq!(epochs, before);
+    }
+
+    #[test]
     fn an_offset_belongs_to_the_leader_that_gave_it_out() {
         let mut epochs = Epochs::default();
         for (term, next_offset) in [(1, 0), (1, 5), (3, 10), (4, 10), (7, 20)] {
-            epochs.observe(term, next_offset, &mut Effects::default());
+            let observed = epochs.observe(term, next_offset, &mut Effects::default());
+            observed.unwrap();
         }
         let of: Vec<u64> = [0, 9, 10, 19, 20, 99]
             .iter()

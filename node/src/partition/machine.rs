@@ -393,7 +393,7 @@ impl Machine for PartitionMachine {
             self.core.next_offset += 1;
         }
         self.epochs
-            .observe(term, self.core.next_offset, &mut effects);
+            .observe(term, self.core.next_offset, &mut effects)?;
         let mut checkpoint = false;
         let reply = match command {
             None => Reply::Done,
