@@ -267,9 +267,10 @@ impl Flights {
         }
     }
 
-    /// True if an earlier try of a batch may still arrive.
+    /// True if a batch was written, or an earlier try of one may still arrive.
     pub fn any_maybe_written(&self) -> bool {
-        self.queue.iter().any(Flight::maybe_written)
+        let written = |flight: &Flight| matches!(flight.at, At::Done) || flight.maybe_written();
+        self.queue.iter().any(written)
     }
 
     /// Closes a gap before or among the batches within their epoch: numbers them from `next` on. Returns the next
