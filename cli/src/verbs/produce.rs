@@ -56,7 +56,8 @@ pub async fn run(
     read.with_context(|| format!("stopped; {}", count(published, "published")))?;
     if let Some(error) = refused {
         let what = count(published, "published");
-        let what = format!("{what}, but stdout took not all of their offsets; make room for it");
+        let what =
+            format!("{what}, but stdout did not take all of their offsets; make room for it");
         return Err(anyhow::Error::new(error).context(what));
     }
     if context.output.format() == Format::Table {

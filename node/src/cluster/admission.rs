@@ -46,7 +46,7 @@ pub(super) async fn admit(
             }
             check_version(command, understood)?;
             let holder = holders.first().map(|(holder, _)| *holder);
-            check_word(shared, command, holder).await
+            check_at_address(shared, command, holder).await
         }
         None => {
             check_version(command, understood)?;
@@ -126,13 +126,13 @@ async fn check_newcomer(
     if let Some((holder, _)) = living {
         return Err(nodes::address_in_use(*holder, command));
     }
-    check_word(shared, command, first).await?;
+    check_at_address(shared, command, first).await?;
     Ok(first.unwrap_or(NodeId(0)))
 }
 
 /// Asks at the address of a registration whether the node there sends the same registration. `holder` is
 /// another node that has the address in the metadata.
-async fn check_word(
+async fn check_at_address(
     shared: &Shared,
     command: &RegisterNode,
     holder: Option<NodeId>,

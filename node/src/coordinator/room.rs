@@ -129,7 +129,7 @@ impl Coordinator {
             return reserved.transpose();
         };
         if let Some(left_out) = self.0.metrics.valves.group_full.pass() {
-            tracing::warn!(group, %error, left_out, "a group has no room for what it was to keep");
+            tracing::warn!(group, %error, left_out, "consumer group is full: its coordinator refuses to store more");
         }
         reserved.transpose()
     }

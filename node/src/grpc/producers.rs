@@ -135,7 +135,7 @@ async fn renew_by_log(
 fn unexpected() -> WireError {
     WireError::new(
         ErrorCode::Internal,
-        "the metadata group answered with something else than a producer id; try again",
+        "the metadata group answered with something other than a producer id; try again",
     )
 }
 
