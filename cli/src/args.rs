@@ -1,4 +1,4 @@
-//! The command line as clap sees it: every verb, flag and environment variable. This module must not do any
+//! The command line as clap sees it: every command, flag and environment variable. This module must not do any
 //! work.
 
 use std::path::PathBuf;
@@ -22,7 +22,7 @@ mod examples;
 mod help;
 mod records;
 
-/// Heading of the flags that every verb takes.
+/// Heading of the flags that every command takes.
 const GLOBAL: &str = "Global options";
 
 /// A replicated log: keyed records, in order, on the disks of a majority.
@@ -53,7 +53,7 @@ pub fn commit() -> Option<&'static str> {
     option_env!("ROPEWALK_COMMIT").filter(|commit| !commit.is_empty())
 }
 
-/// Flags every verb takes, before or after it.
+/// Flags of every command, before or after its name.
 #[derive(Debug, Clone, Args)]
 pub struct Global {
     /// Nodes to reach the cluster through; one living one is enough

@@ -53,7 +53,7 @@ struct Writing {
     thread: Mutex<Option<WorkerGuard>>,
 }
 
-/// Starts logging, with the filter from the environment or the default of the verb. Spans are sent to their
+/// Starts logging, with the filter from the environment or the default of the command. Spans are sent to their
 /// collector independently of the log filter.
 pub fn init(verb: &Verb, spans: Option<&Spans>) -> anyhow::Result<()> {
     let filter = filter(verb)?;

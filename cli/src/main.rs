@@ -1,6 +1,7 @@
 //! The `ropewalk` command: entry and exit. Its contract is its `--help`.
 
 mod args;
+mod commands;
 mod exit;
 mod logs;
 mod otlp;
@@ -8,7 +9,6 @@ mod output;
 mod parse;
 mod settings;
 mod tls;
-mod verbs;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -21,7 +21,7 @@ use tikv_jemallocator::Jemalloc;
 static ALLOCATOR: Jemalloc = Jemalloc;
 
 fn main() -> ExitCode {
-    verbs::completions::answer();
+    commands::completions::answer();
     let matches = args::command().get_matches();
     let cli = args::Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let code = exit::report(run(cli));
@@ -49,7 +49,7 @@ fn run(cli: args::Cli) -> anyhow::Result<()> {
         false => None,
     };
     logs::init(&cli.verb, spans.as_ref())?;
-    let done = runtime.block_on(verbs::run(cli));
+    let done = runtime.block_on(commands::run(cli));
     drop(spans);
     if is_node {
         // A database that is still open when the process ends crashes its own threads.

@@ -1,9 +1,9 @@
-//! Two examples for every verb, as its `--help` shows them. Each is parsed in a test.
+//! Two examples for every command, for its `--help`. A test parses each.
 
 /// An example: its purpose, and the command line.
 pub type Example = (&'static str, &'static str);
 
-/// The examples of each verb; those of the program are under the empty name.
+/// Examples of each command. Those of the program are under the empty name.
 pub const EXAMPLES: &[(&str, [Example; 2])] = &[
     (
         "",

@@ -1,4 +1,4 @@
-//! Additions to the flags: examples for every verb and the topic settings, for `--help`, and names in the
+//! Additions to the flags: examples for every command and the topic settings, for `--help`, and names in the
 //! cluster, for shell completion.
 
 use std::fmt::Write;
@@ -8,9 +8,9 @@ use clap_complete::engine::ArgValueCandidates;
 
 use super::Cli;
 use super::examples::EXAMPLES;
-use crate::verbs::completions;
+use crate::commands::completions;
 
-/// Verbs that take topic settings as `key=value`.
+/// Commands that take topic settings as `key=value`.
 const WITH_SETTINGS: [&str; 2] = ["topic create", "topic set"];
 
 /// Topic settings: name, default, meaning.
@@ -144,7 +144,7 @@ mod tests {
 
     use super::*;
 
-    /// Every verb with its path, including verbs that only group others.
+    /// Every command with its path, including commands that only group others.
     fn verbs(command: &Command, path: &str, found: &mut Vec<(String, Command)>) {
         for verb in command.get_subcommands() {
             let path = format!("{path} {}", verb.get_name())
@@ -174,7 +174,7 @@ mod tests {
         }
         for (path, _) in EXAMPLES {
             let exists = path.is_empty() || known.iter().any(|(verb, _)| verb == path);
-            assert!(exists, "{path} is no verb");
+            assert!(exists, "{path} is not a command");
         }
     }
 

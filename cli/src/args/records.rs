@@ -1,4 +1,4 @@
-//! The verbs that read and write records and move groups in them, as clap sees them.
+//! Arguments of the commands that read and write records, and that move groups in them.
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgGroup, Args, ValueEnum};

@@ -1,4 +1,4 @@
-//! TLS on the command line: a node with TLS flags, the verbs against it, and contradictory settings.
+//! TLS on the command line: a node with TLS flags, the commands against it, and contradictory settings.
 
 use std::fs;
 

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::report::{Report, Tally};
 use super::sum_up;
 use crate::args::BenchArgs;
-use crate::verbs::span::{self, Span};
+use crate::commands::range::{self, OffsetRange};
 
 /// Reads from the beginning to the end offsets at the start, or until the time is over.
 pub async fn run(
@@ -18,12 +18,12 @@ pub async fn run(
     args: &BenchArgs,
     stop: &CancellationToken,
 ) -> anyhow::Result<(Report, Option<String>)> {
-    let spans = span::everything(client, &args.topic).await?;
+    let ranges = range::everything(client, &args.topic).await?;
     let begun = Instant::now();
     let readers = usize::from(args.producers);
     let mut running = JoinSet::new();
     for reader in 0..readers {
-        let share: Vec<Span> = spans
+        let share: Vec<OffsetRange> = ranges
             .iter()
             .copied()
             .skip(reader)
@@ -48,12 +48,12 @@ pub async fn run(
 async fn read(
     client: Client,
     topic: String,
-    share: Vec<Span>,
+    share: Vec<OffsetRange>,
     end: Instant,
     stop: CancellationToken,
 ) -> anyhow::Result<Tally> {
     let mut tally = Tally::new()?;
-    let open = |span| span::records(client.clone(), topic.clone(), span, |reader| reader);
+    let open = |range| range::records(client.clone(), topic.clone(), range, |reader| reader);
     let mut records = stream::iter(share).map(open).flatten_unordered(None);
     let mut over = Box::pin(sleep_until(end));
     loop {

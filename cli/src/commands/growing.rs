@@ -10,7 +10,7 @@ use ropewalk_client::{Client, Offset};
 use ropewalk_proto::v1::TopicInfo;
 use tokio::time::sleep;
 
-use super::span::Span;
+use super::range::OffsetRange;
 
 /// Interval between two checks of the topics.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -26,7 +26,7 @@ struct Followed {
 pub fn new_partitions(
     client: Client,
     partitions: BTreeMap<Arc<str>, u32>,
-) -> impl Stream<Item = (Arc<str>, Span)> {
+) -> impl Stream<Item = (Arc<str>, OffsetRange)> {
     let followed = Followed { client, partitions };
     let looks = stream::unfold(followed, |mut followed| async move {
         sleep(LOOK_EVERY).await;
@@ -39,9 +39,9 @@ pub fn new_partitions(
 impl Followed {
     /// Partitions added since the last check. The next check repeats a failed request. The reader of a
     /// deleted topic reports the deletion itself.
-    async fn look(&mut self) -> Vec<(Arc<str>, Span)> {
+    async fn look(&mut self) -> Vec<(Arc<str>, OffsetRange)> {
         let topics = self.topics().await;
-        let mut spans = Vec::new();
+        let mut ranges = Vec::new();
         for (name, from) in &mut self.partitions {
             let Some(topic) = topics.iter().find(|topic| topic.name == **name) else {
                 continue;
@@ -53,16 +53,16 @@ impl Followed {
                     break;
                 };
                 let end = None;
-                let span = Span {
+                let range = OffsetRange {
                     partition,
                     start,
                     end,
                 };
-                spans.push((name.clone(), span));
+                ranges.push((name.clone(), range));
                 *from = partition + 1;
             }
         }
-        spans
+        ranges
     }
 
     /// The followed topics, with one request for all of them.

@@ -32,7 +32,8 @@ pub fn run(shell: Shell) -> anyhow::Result<()> {
     let found = shells.completer(&name);
     let found = found.with_context(|| format!("{name} cannot ask for completions; use bash"))?;
     // Written to a buffer first: a generator may panic if its writer fails, as a closed pipe does.
-    let mut text = b"# Completes verbs, flags such as --bootstrap, topics and groups.\n".to_vec();
+    let mut text =
+        b"# Completes commands, flags such as --bootstrap, topics and groups.\n".to_vec();
     found.write_registration(VARIABLE, PROGRAM, PROGRAM, &completer(), &mut text)?;
     std::io::stdout().write_all(&text)?;
     Ok(())

@@ -14,7 +14,7 @@ use super::Context;
 use super::interrupt::Interrupts;
 use super::printer::RecordPrinter;
 use super::taken::Taken;
-use super::{consume, span};
+use super::{consume, range};
 use crate::args::ConsumeArgs;
 use crate::logs;
 use crate::output::Outlet;
@@ -93,7 +93,7 @@ async fn join(
         .subscribe(group)
         .topics(args.topics.clone())
         .pattern(args.pattern.as_ref().map_or("", TopicPattern::text))
-        .start_at(span::place(args.from))
+        .start_at(range::place(args.from))
         .filter(args.filter.clone().unwrap_or_default())
         .on_trimmed(Trimmed::SkipToBeginning)
         .on_unreadable(args.unreadable())
@@ -116,9 +116,9 @@ fn tell_missing(what: &Rebalance) {
 async fn ends(client: &Client, args: &ConsumeArgs) -> anyhow::Result<Ends> {
     let mut ends = Ends::new();
     for topic in consume::topics(client, args).await? {
-        let spans = span::everything(client, &topic).await?.into_iter();
+        let ranges = range::everything(client, &topic).await?.into_iter();
         let topic: Arc<str> = topic.into();
-        ends.extend(spans.filter_map(|span| Some((place(&topic, span.partition), span.end?))));
+        ends.extend(ranges.filter_map(|range| Some((place(&topic, range.partition), range.end?))));
     }
     Ok(ends)
 }

@@ -16,7 +16,7 @@ const ALIKE: f64 = 0.85;
 /// Time limit for a request that only improves an error message.
 const WITHIN: Duration = Duration::from_secs(2);
 
-/// The topics that a verb names and that must exist.
+/// The topics that a command names and that must exist.
 pub fn topics(verb: &Verb) -> Vec<String> {
     let one = |topic: &String| vec![topic.clone()];
     match verb {

@@ -7,7 +7,7 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use ropewalk_client::{Client, ConsumedRecord};
 use ropewalk_proto::ids::is_internal;
 
-use super::super::span::{self, Span};
+use super::super::range::{self, OffsetRange};
 use super::super::topic::NoTopic;
 use super::row::Event;
 use crate::args::TraceArgs;
@@ -29,11 +29,14 @@ pub struct Looked {
 pub async fn scan(client: &Client, args: &TraceArgs) -> anyhow::Result<Looked> {
     let partitions = partitions(client, &args.topics).await?;
     let topics = partitions.len();
-    let spans = spans(client, partitions, args).await?;
-    let length = |span: &Span| span.end.unwrap_or(span.start).saturating_sub(span.start);
-    let progress = bar(spans.iter().map(|(_, span)| length(span)).sum(), "reading");
-    let mut all = stream::iter(spans)
-        .map(|(topic, span)| read(client.clone(), topic, span))
+    let ranges = ranges(client, partitions, args).await?;
+    let length = |range: &OffsetRange| range.end.unwrap_or(range.start).saturating_sub(range.start);
+    let progress = bar(
+        ranges.iter().map(|(_, range)| length(range)).sum(),
+        "reading",
+    );
+    let mut all = stream::iter(ranges)
+        .map(|(topic, range)| read(client.clone(), topic, range))
         .flatten_unordered(SIDE_BY_SIDE);
     let mut looked = Looked {
         found: Vec::new(),
@@ -91,21 +94,21 @@ async fn partitions(
     Ok(partitions.collect())
 }
 
-/// Span to read of each partition, looked up before any is read.
-async fn spans(
+/// Range to read of each partition, looked up before any is read.
+async fn ranges(
     client: &Client,
     partitions: Vec<(Arc<str>, Vec<u32>)>,
     args: &TraceArgs,
-) -> anyhow::Result<Vec<(Arc<str>, Span)>> {
-    let from = span::place(args.from);
+) -> anyhow::Result<Vec<(Arc<str>, OffsetRange)>> {
+    let from = range::place(args.from);
     let each = partitions.into_iter().flat_map(|(topic, numbers)| {
         let each = numbers.into_iter();
         each.map(move |number| (topic.clone(), number))
     });
     stream::iter(each)
         .map(|(topic, number)| async move {
-            let span = span::up_to_now(client, &topic, number, from).await?;
-            anyhow::Ok((topic, span))
+            let range = range::up_to_now(client, &topic, number, from).await?;
+            anyhow::Ok((topic, range))
         })
         .buffered(SIDE_BY_SIDE)
         .try_collect()
@@ -114,11 +117,11 @@ async fn spans(
 
 type Read = anyhow::Result<(Arc<str>, ConsumedRecord)>;
 
-fn read(client: Client, topic: Arc<str>, span: Span) -> stream::BoxStream<'static, Read> {
-    let records = span::records_left(client, topic.to_string(), span);
+fn read(client: Client, topic: Arc<str>, range: OffsetRange) -> stream::BoxStream<'static, Read> {
+    let records = range::records_left(client, topic.to_string(), range);
     records
         .map(move |record| {
-            let record = record.with_context(|| format!("reading {topic}/{}", span.partition));
+            let record = record.with_context(|| format!("reading {topic}/{}", range.partition));
             Ok((topic.clone(), record?))
         })
         .boxed()

@@ -16,9 +16,9 @@ use super::produce;
 use super::report::{Report, Tally};
 use super::stamp::{STAMP_BYTES, Stamp};
 use crate::args::BenchArgs;
+use crate::commands::range::{self, OffsetRange};
 use crate::exit::usage;
 use crate::parse::Rate;
-use crate::verbs::span::{self, Span};
 
 /// Default rate: far below saturation.
 const RATE: Rate = Rate(500.0);
@@ -37,15 +37,15 @@ pub async fn run(
         )));
     }
     let stamp = Stamp::new(OsRng.try_next_u64()?, Instant::now());
-    let mut spans = span::everything(client, &args.topic).await?;
-    for span in &mut spans {
-        span.start = span.end.take().unwrap_or(span.start);
+    let mut ranges = range::everything(client, &args.topic).await?;
+    for range in &mut ranges {
+        range.start = range.end.take().unwrap_or(range.start);
     }
     let (expected, expects) = watch::channel(None);
     let following = tokio::spawn(follow(
         client.clone(),
         args.topic.clone(),
-        spans,
+        ranges,
         stamp,
         expects,
     ));
@@ -69,13 +69,13 @@ pub async fn run(
 async fn follow(
     client: Client,
     topic: String,
-    spans: Vec<Span>,
+    ranges: Vec<OffsetRange>,
     stamp: Stamp,
     mut expects: watch::Receiver<Option<u64>>,
 ) -> anyhow::Result<Tally> {
     let mut tally = Tally::new()?;
-    let open = move |span| span::records(client.clone(), topic.clone(), span, |reader| reader);
-    let mut records: BoxStream<'_, _> = stream::iter(spans)
+    let open = move |range| range::records(client.clone(), topic.clone(), range, |reader| reader);
+    let mut records: BoxStream<'_, _> = stream::iter(ranges)
         .map(open)
         .flatten_unordered(None)
         .boxed();

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::report::{Report, Tally};
 use super::sum_up;
 use crate::args::BenchArgs;
-use crate::verbs::span;
+use crate::commands::range;
 
 /// Reads from the beginning to the end offsets at the start, once per group, or until the time is over.
 pub async fn run(
@@ -21,8 +21,10 @@ pub async fn run(
     groups: u16,
     stop: &CancellationToken,
 ) -> anyhow::Result<(Report, Option<String>)> {
-    let spans = span::everything(client, &args.topic).await?;
-    let held = spans.iter().map(|span| span.end.unwrap_or(0) - span.start);
+    let ranges = range::everything(client, &args.topic).await?;
+    let held = ranges
+        .iter()
+        .map(|range| range.end.unwrap_or(0) - range.start);
     let held: u64 = held.sum();
     let run = OsRng.try_next_u64()?;
     let begun = Instant::now();

@@ -15,7 +15,7 @@ const ASKED_AT_ONCE: usize = 32;
 
 /// A range of a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Span {
+pub struct OffsetRange {
     pub partition: u32,
     /// The first offset.
     pub start: u64,
@@ -23,8 +23,12 @@ pub struct Span {
     pub end: Option<u64>,
 }
 
-/// Spans of a topic that `consume` reads.
-pub async fn of(client: &Client, topic: &str, args: &ConsumeArgs) -> anyhow::Result<Vec<Span>> {
+/// Ranges of a topic that `consume` reads.
+pub async fn of(
+    client: &Client,
+    topic: &str,
+    args: &ConsumeArgs,
+) -> anyhow::Result<Vec<OffsetRange>> {
     let all = partitions(client, topic).await?;
     let wanted = match args.partition {
         None => all,
@@ -54,13 +58,13 @@ pub fn place(from: StartAt) -> Offset {
     }
 }
 
-/// Spans of all records that the topic holds now.
-pub async fn everything(client: &Client, topic: &str) -> anyhow::Result<Vec<Span>> {
+/// Ranges of all records that the topic holds now.
+pub async fn everything(client: &Client, topic: &str) -> anyhow::Result<Vec<OffsetRange>> {
     stream::iter(partitions(client, topic).await?)
         .map(|partition| async move {
             let start = client.offset(topic, partition, Offset::Beginning).await?;
             let end = Some(client.offset(topic, partition, Offset::End).await?);
-            Ok(Span {
+            Ok(OffsetRange {
                 partition,
                 start,
                 end,
@@ -77,10 +81,10 @@ pub async fn up_to_now(
     topic: &str,
     partition: u32,
     from: Offset,
-) -> anyhow::Result<Span> {
+) -> anyhow::Result<OffsetRange> {
     let end = client.offset(topic, partition, Offset::End).await?;
     let start = client.offset(topic, partition, from).await?;
-    Ok(Span {
+    Ok(OffsetRange {
         partition,
         start,
         end: Some(end),
@@ -91,17 +95,17 @@ pub async fn up_to_now(
 pub fn records_left(
     client: Client,
     topic: String,
-    span: Span,
+    range: OffsetRange,
 ) -> BoxStream<'static, anyhow::Result<ConsumedRecord>> {
-    if span.end.is_some_and(|end| span.start >= end) {
+    if range.end.is_some_and(|end| range.start >= end) {
         return stream::empty().boxed();
     }
     let opened = async move {
-        let reader = client.reader(&topic, span.partition);
-        let reader = reader.from(Offset::At(span.start));
+        let reader = client.reader(&topic, range.partition);
+        let reader = reader.from(Offset::At(range.start));
         let reader = reader.on_trimmed(Trimmed::SkipToBeginning);
         let reader = reader.on_unreadable(Unreadable::Skip);
-        anyhow::Ok(until(reader.build().await?, span))
+        anyhow::Ok(until(reader.build().await?, range))
     };
     stream::once(opened).try_flatten().boxed()
 }
@@ -120,7 +124,7 @@ async fn one(
     args: &ConsumeArgs,
     partition: u32,
     from: Offset,
-) -> anyhow::Result<Span> {
+) -> anyhow::Result<OffsetRange> {
     let end = client.offset(topic, partition, Offset::End).await?;
     let start = match from {
         Offset::End => end,
@@ -136,36 +140,36 @@ async fn one(
             offset.clamp(begin, end.max(begin))
         }
     };
-    Ok(Span {
+    Ok(OffsetRange {
         partition,
         start,
         end: (!args.follow).then_some(end),
     })
 }
 
-/// The records of a span, in order, from a reader with these settings. Ends with the last record, without
+/// The records of a range, in order, from a reader with these settings. Ends with the last record, without
 /// waiting for later ones.
 pub fn records(
     client: Client,
     topic: String,
-    span: Span,
+    range: OffsetRange,
     settings: impl FnOnce(ReaderBuilder) -> ReaderBuilder + Send + 'static,
 ) -> BoxStream<'static, anyhow::Result<ConsumedRecord>> {
-    if span.end.is_some_and(|end| span.start >= end) {
+    if range.end.is_some_and(|end| range.start >= end) {
         return stream::empty().boxed();
     }
     let opened = async move {
         let reader = client
-            .reader(&topic, span.partition)
-            .from(Offset::At(span.start));
-        anyhow::Ok(until(settings(reader).build().await?, span))
+            .reader(&topic, range.partition)
+            .from(Offset::At(range.start));
+        anyhow::Ok(until(settings(reader).build().await?, range))
     };
     stream::once(opened).try_flatten().boxed()
 }
 
-fn until(reader: Reader, span: Span) -> impl Stream<Item = anyhow::Result<ConsumedRecord>> {
+fn until(reader: Reader, range: OffsetRange) -> impl Stream<Item = anyhow::Result<ConsumedRecord>> {
     stream::try_unfold(reader, move |mut reader| async move {
-        let end = span.end.unwrap_or(u64::MAX);
+        let end = range.end.unwrap_or(u64::MAX);
         let record = reader.next_before(end).await.transpose()?;
         Ok(record.map(|record| (record, reader)))
     })

@@ -1,4 +1,4 @@
-//! One file per verb. A verb gets the user's arguments, and returns the result from which the exit code
+//! One file per command. A command gets the user's arguments, and returns the result from which the exit code
 //! follows.
 
 mod bench;
@@ -19,11 +19,11 @@ mod partition;
 mod printer;
 mod produce;
 mod quarantine;
+mod range;
 mod record;
 mod records;
 mod rows;
 mod seek;
-mod span;
 mod subscribe;
 mod suggest;
 mod taken;
@@ -38,7 +38,7 @@ use self::interrupt::Interrupts;
 use crate::args::{Cli, Global, Verb};
 use crate::output::Output;
 
-/// Context of every verb that talks to a cluster.
+/// Context of every command that talks to a cluster.
 #[derive(Debug, Clone)]
 pub struct Context {
     global: Global,
@@ -67,7 +67,7 @@ async fn dispatch(context: Context, verb: Verb) -> anyhow::Result<()> {
     match verb {
         Verb::Completions { shell } => completions::run(shell),
         Verb::Version => version::run(context.output),
-        // These verbs handle their own shutdown.
+        // These commands handle their own shutdown.
         Verb::Node(args) => node::run(args, &context.global).await,
         Verb::Dev(args) => dev::run(args).await,
         Verb::Produce(args) => produce::run(context, args, interrupts()?).await,

@@ -12,7 +12,7 @@ use ropewalk_proto::ids::is_internal;
 
 use super::interrupt::Interrupts;
 use super::printer::RecordPrinter;
-use super::span::{self, Span};
+use super::range::{self, OffsetRange};
 use super::{Context, growing, subscribe};
 use crate::args::ConsumeArgs;
 use crate::exit::usage;
@@ -20,7 +20,7 @@ use crate::exit::usage;
 /// Maximum number of partitions read in parallel. When one ends, the next one starts.
 const SIDE_BY_SIDE: usize = 32;
 
-type Spans = BoxStream<'static, (Arc<str>, Span)>;
+type Ranges = BoxStream<'static, (Arc<str>, OffsetRange)>;
 type Records = BoxStream<'static, anyhow::Result<(Arc<str>, ConsumedRecord)>>;
 
 pub async fn run(
@@ -35,38 +35,38 @@ pub async fn run(
     }
     let opening = async {
         let client = context.client().await?;
-        let spans = spans(&client, &args).await?;
-        anyhow::Ok((client, spans))
+        let ranges = ranges(&client, &args).await?;
+        anyhow::Ok((client, ranges))
     };
-    let (client, spans) = tokio::select! {
+    let (client, ranges) = tokio::select! {
         opened = opening => opened?,
         () = interrupts.next() => return Ok(()),
     };
     let side_by_side = (!args.follow).then_some(SIDE_BY_SIDE);
     let how = (args.filter.clone(), args.unreadable());
-    let records = all(client, spans, how, side_by_side);
+    let records = all(client, ranges, how, side_by_side);
     let printed = print(records, &args, &mut out, &mut interrupts).await;
     let ended = out.end();
     printed?;
     Ok(ended?)
 }
 
-/// Spans of each topic to read: the requested ones, and with `--follow` those of partitions added later.
-async fn spans(client: &Client, args: &ConsumeArgs) -> anyhow::Result<Spans> {
-    let mut spans = Vec::new();
+/// Ranges of each topic to read: the requested ones, and with `--follow` those of partitions added later.
+async fn ranges(client: &Client, args: &ConsumeArgs) -> anyhow::Result<Ranges> {
+    let mut ranges = Vec::new();
     let mut partitions = BTreeMap::new();
     for topic in topics(client, args).await? {
-        let found = span::of(client, &topic, args).await?;
+        let found = range::of(client, &topic, args).await?;
         let name: Arc<str> = topic.into();
         partitions.insert(name.clone(), u32::try_from(found.len()).unwrap_or(u32::MAX));
-        spans.extend(found.into_iter().map(|span| (name.clone(), span)));
+        ranges.extend(found.into_iter().map(|range| (name.clone(), range)));
     }
-    let spans = stream::iter(spans);
+    let ranges = stream::iter(ranges);
     Ok(match args.follow && args.partition.is_none() {
-        true => spans
+        true => ranges
             .chain(growing::new_partitions(client.clone(), partitions))
             .boxed(),
-        false => spans.boxed(),
+        false => ranges.boxed(),
     })
 }
 
@@ -108,18 +108,18 @@ pub async fn topics(client: &Client, args: &ConsumeArgs) -> anyhow::Result<Vec<S
     Ok(found)
 }
 
-/// The matching records of all spans, interleaved.
+/// The matching records of all ranges, interleaved.
 fn all(
     client: Client,
-    spans: Spans,
+    ranges: Ranges,
     (filter, unreadable): (Option<String>, Unreadable),
     side_by_side: Option<usize>,
 ) -> Records {
-    spans
-        .map(move |(topic, span)| {
+    ranges
+        .map(move |(topic, range)| {
             let filter = filter.clone().unwrap_or_default();
             let open = move |reader: ReaderBuilder| reader.filter(filter).on_unreadable(unreadable);
-            let records = span::records(client.clone(), topic.to_string(), span, open);
+            let records = range::records(client.clone(), topic.to_string(), range, open);
             records
                 .map_ok(move |record| (topic.clone(), record))
                 .boxed()

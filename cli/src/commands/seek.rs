@@ -8,7 +8,7 @@ use ropewalk_client::{Client, ErrorCode, Offset, SeekGroup};
 use ropewalk_proto::v1::GroupInfo;
 use serde::Serialize;
 
-use super::{Context, span};
+use super::{Context, range};
 use crate::args::GroupSeekArgs;
 use crate::output::Row;
 
@@ -17,7 +17,7 @@ const ASKED_AT_ONCE: usize = 32;
 
 pub async fn run(context: &Context, client: &Client, args: &GroupSeekArgs) -> anyhow::Result<()> {
     // The time is fixed once, for all partitions.
-    let place = span::place(args.to);
+    let place = range::place(args.to);
     if args.dry_run {
         let planned = plan(client, args, place).await?;
         return Ok(context.output.rows(&planned)?);
@@ -66,7 +66,7 @@ async fn plan(
     let here = here.filter(|one| one.topic == args.topic);
     let committed: BTreeMap<u32, Option<u64>> =
         here.map(|one| (one.partition, one.committed)).collect();
-    let all = span::partitions(client, &args.topic).await?;
+    let all = range::partitions(client, &args.topic).await?;
     let wanted = match args.partition {
         None => all,
         Some(partition) => vec![partition],
