@@ -1,4 +1,4 @@
-//! The command line as clap sees it: every command, flag and environment variable. This module must not do any
+//! Definition of the command line: every command, flag and environment variable. This module must not do any
 //! work.
 
 use std::path::PathBuf;
@@ -25,7 +25,7 @@ mod records;
 /// Heading of the flags that every command takes.
 const GLOBAL: &str = "Global options";
 
-/// A replicated log: keyed records, in order, on the disks of a majority.
+/// Distributed, replicated log of keyed records.
 #[derive(Debug, Parser)]
 #[command(
     name = "ropewalk",
@@ -56,7 +56,7 @@ pub fn commit() -> Option<&'static str> {
 /// Flags of every command, before or after its name.
 #[derive(Debug, Clone, Args)]
 pub struct Global {
-    /// Nodes to reach the cluster through; one living one is enough
+    /// Bootstrap servers; one reachable node is enough
     #[arg(
         short,
         long,
@@ -67,64 +67,71 @@ pub struct Global {
         value_delimiter = ','
     )]
     pub bootstrap: Vec<Address>,
-    /// How results are printed [default: table on a terminal, jsonl when piped]
+    /// Output format [default: table on a terminal, jsonl when piped]
     #[arg(short, long, global = true, help_heading = GLOBAL, value_name = "FORMAT")]
     pub output: Option<Format>,
-    /// How long one request may take, all its retries included
-    #[arg(long, global = true, help_heading = GLOBAL, env = "ROPEWALK_TIMEOUT", default_value = "30s", value_parser = duration)]
+    /// Time limit of a request, including its retries
+    #[arg(long, global = true, help_heading = GLOBAL, env = "ROPEWALK_TIMEOUT", value_name = "DURATION", default_value = "30s", value_parser = duration)]
     pub timeout: Duration,
-    /// CAs whose nodes are trusted (PEM); connections are then TLS. For a node: CAs of its peers and clients
+    /// Trusted CA certificates (PEM); commands then use TLS. For a node: the CAs of its peers and clients
     #[arg(long, global = true, help_heading = GLOBAL, hide_short_help = true, env = "ROPEWALK_TLS_CA", value_name = "FILE")]
     pub tls_ca: Option<PathBuf>,
-    /// The certificate to show (PEM); nodes ask for one with --tls-client-auth required. For a node: its own
+    /// Client certificate (PEM), for nodes with --tls-client-auth required. For a node: its own certificate
     #[arg(long, global = true, help_heading = GLOBAL, hide_short_help = true, env = "ROPEWALK_TLS_CERT", value_name = "FILE")]
     pub tls_cert: Option<PathBuf>,
-    /// The private key of that certificate (PEM)
+    /// Private key of --tls-cert (PEM)
     #[arg(long, global = true, help_heading = GLOBAL, hide_short_help = true, env = "ROPEWALK_TLS_KEY", value_name = "FILE")]
     pub tls_key: Option<PathBuf>,
 }
 
-/// How results are printed.
+/// Format of the results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// Columns for people
+    /// Aligned columns
     Table,
     /// One JSON document
     Json,
-    /// One JSON object a line
+    /// One JSON object per line
     Jsonl,
 }
 
 #[derive(Debug, Subcommand)]
 pub enum Verb {
-    /// Run a cluster in this process, to develop against
+    /// Run a local cluster in one process, for development
     Dev(DevArgs),
     /// Run one node
+    ///
+    /// Flags take precedence over environment variables, and those over the config file.
     Node(NodeArgs),
-    /// Create, show, change and delete topics
+    /// Create, list, change and delete topics
     #[command(subcommand)]
     Topic(TopicVerb),
-    /// Publish records: one a line of stdin, or one of --key and --value
+    /// Publish records from stdin, or one record from --key and --value
     Produce(ProduceArgs),
-    /// Print records
+    /// Print the records of topics
+    ///
+    /// Records of one partition are printed in offset order. Records of several partitions are interleaved.
     Consume(ConsumeArgs),
-    /// Show consumer groups and how far they are behind, move and delete them
+    /// Show consumer groups and their lag; move their offsets; delete groups
     #[command(subcommand)]
     Group(GroupVerb),
-    /// Print the path of an event across topics: each record below the one that caused it
+    /// Print the path of an event across topics, as a tree
+    ///
+    /// Each record is printed below the record that caused it. The command reads the topics up to their current
+    /// ends, without an index.
     Trace(TraceArgs),
-    /// Show partitions, move their leaders and replicas
+    /// List partitions; move their leaders and replicas
     #[command(subcommand)]
     Partition(PartitionVerb),
-    /// Show the cluster, take nodes out and in
+    /// Show the cluster; drain and decommission nodes
     #[command(subcommand)]
     Cluster(ClusterVerb),
-    /// Measure the cluster
+    /// Benchmark the cluster
     #[command(subcommand)]
     Bench(BenchVerb),
-    /// Print completions for a shell
+    /// Generate shell completions
     Completions {
-        /// The shell to print them for
+        /// Shell that loads them
         shell: Shell,
     },
     /// Print the version
@@ -133,48 +140,58 @@ pub enum Verb {
 
 #[derive(Debug, Args)]
 pub struct DevArgs {
-    /// How many nodes
+    /// Number of nodes
     #[arg(long, env = "ROPEWALK_NODES", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=9))]
     pub nodes: u16,
-    /// Where the nodes keep their data [default: ropewalk/dev in the user's data directory]
+    /// Data directory [default: ropewalk/dev in the user's data directory]
     #[arg(long, value_name = "DIR", env = "ROPEWALK_DATA_DIR")]
     pub data_dir: Option<PathBuf>,
-    /// Node i listens on base+i (gRPC) and base+100+i (HTTP)
-    #[arg(long, env = "ROPEWALK_BASE_PORT", default_value_t = 7_100, value_parser = clap::value_parser!(u16).range(1..=65_300))]
+    /// Base port: node i serves gRPC on base+i and HTTP on base+100+i
+    #[arg(long, value_name = "PORT", env = "ROPEWALK_BASE_PORT", default_value_t = 7_100, value_parser = clap::value_parser!(u16).range(1..=65_300))]
     pub base_port: u16,
-    /// Delete what earlier runs left in the data directory
+    /// Delete the data of earlier runs first
     #[arg(long, env = "ROPEWALK_FRESH", value_parser = BoolishValueParser::new())]
     pub fresh: bool,
 }
 
-/// One node. What is not given here comes from the environment, then from the file.
+/// Settings of one node.
 #[derive(Debug, Args)]
 pub struct NodeArgs {
-    /// A TOML file with these flags as keys (data_dir, listen, …) and a table [limits]
+    /// Config file (TOML)
+    ///
+    /// Its keys are the names of these flags (data_dir, listen, …), and a table [limits].
     #[arg(long, value_name = "FILE", env = "ROPEWALK_CONFIG")]
     pub config: Option<PathBuf>,
-    /// Where the node keeps its data and its identity
+    /// Data directory; also holds the identity of the node
     #[arg(long, value_name = "DIR", env = "ROPEWALK_DATA_DIR")]
     pub data_dir: Option<PathBuf>,
-    /// Where clients and other nodes are served (gRPC)
+    /// Listen address for clients and other nodes (gRPC)
     #[arg(long, value_name = "HOST:PORT", env = "ROPEWALK_LISTEN")]
     pub listen: Option<Address>,
-    /// The address others reach this node at [default: that of --listen]
+    /// Address at which clients and other nodes reach this node [default: --listen]
     #[arg(long, value_name = "HOST:PORT", env = "ROPEWALK_ADVERTISE")]
     pub advertise: Option<Address>,
-    /// Where metrics and health are served; off unless given
+    /// Listen address for metrics and health (HTTP) [default: off]
     #[arg(long, value_name = "HOST:PORT", env = "ROPEWALK_HTTP")]
     pub http: Option<Address>,
-    /// Port for probes alone: health without TLS, served also while clients fill --http; off unless given
+    /// Listen address for health probes without TLS [default: off]
+    ///
+    /// Serves health only. It also answers while clients hold all connections of --http.
     #[arg(long, value_name = "HOST:PORT", env = "ROPEWALK_PROBES")]
     pub probes: Option<Address>,
-    /// A second port, for clients that don't reach --advertise, as from outside of Kubernetes; off unless given
+    /// Second listen address, for external clients [default: off]
+    ///
+    /// External clients cannot reach --advertise: for example, clients outside Kubernetes.
     #[arg(long, value_name = "HOST:PORT", env = "ROPEWALK_EXTERNAL_LISTEN")]
     pub external_listen: Option<Address>,
-    /// The address those clients reach that port at; they are told this one of every node
+    /// Address at which external clients reach --external-listen
+    ///
+    /// Clients on this port receive the external addresses of all nodes.
     #[arg(long, value_name = "HOST:PORT", env = "ROPEWALK_EXTERNAL_ADVERTISE")]
     pub external_advertise: Option<Address>,
-    /// The same list on every first node forms the cluster; a later node names any living one
+    /// Seed nodes: the same list on all initial nodes
+    ///
+    /// The initial nodes form the cluster together. A node that joins later needs one reachable seed.
     #[arg(
         long,
         value_name = "HOST:PORT,…",
@@ -182,14 +199,21 @@ pub struct NodeArgs {
         value_delimiter = ','
     )]
     pub seeds: Option<Vec<Address>>,
-    /// The rack (zone) this node stands in; replicas are spread over racks
+    /// Rack or zone of the node; replicas are spread across racks
     #[arg(long, env = "ROPEWALK_RACK")]
     pub rack: Option<String>,
-    /// Whether the ports take TLS [default: off]
+    /// TLS on the ports of the node [default: off]
     #[arg(long, value_name = "MODE", env = "ROPEWALK_TLS_MODE")]
     pub tls_mode: Option<TlsMode>,
-    /// Whether those who connect to --listen show a certificate [default: none]
-    #[arg(long, value_name = "WHETHER", env = "ROPEWALK_TLS_CLIENT_AUTH")]
+    /// Client certificates on the gRPC ports [default: none]
+    ///
+    /// With "required", each TLS connection must present a certificate signed by a CA of --tls-ca.
+    #[arg(
+        long,
+        value_name = "none|required",
+        hide_possible_values = true,
+        env = "ROPEWALK_TLS_CLIENT_AUTH"
+    )]
     pub tls_client_auth: Option<TlsClientAuth>,
 }
 
@@ -197,40 +221,44 @@ pub struct NodeArgs {
 pub enum TopicVerb {
     /// Create a topic
     Create(TopicCreateArgs),
-    /// All topics, with the records and bytes they hold
+    /// List topics with their record counts and sizes
     #[command(visible_alias = "ls")]
     List {
-        /// Also what comes in a second, measured for this long
+        /// Also show incoming rates, measured over this time (3s if no time is given)
         #[arg(long, value_name = "DURATION", num_args = 0..=1, default_missing_value = "3s", value_parser = duration)]
         rates: Option<Duration>,
     },
-    /// One topic: its settings and partitions
+    /// Show the settings and partitions of a topic
     Describe {
-        /// The topic
+        /// Topic name
         name: String,
     },
-    /// Change a setting
+    /// Change settings of a topic
     Set {
-        /// The topic
+        /// Topic name
         name: String,
-        /// What to change, to what
+        /// New values of settings
         #[arg(value_name = "KEY=VALUE", required = true)]
         settings: Vec<Setting>,
     },
-    /// Give a topic more partitions; the records of each key keep their order
+    /// Add partitions to a topic
+    ///
+    /// The records of each key keep their order.
     Grow {
-        /// The topic
+        /// Topic name
         name: String,
-        /// How many it shall have in all
+        /// New total number of partitions
         #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
         partitions: u32,
     },
-    /// Delete a topic and every record in it; asks first on a terminal
+    /// Delete a topic and all its records
+    ///
+    /// On a terminal, the command asks for confirmation.
     #[command(visible_alias = "rm")]
     Delete {
-        /// The topic
+        /// Topic name
         name: String,
-        /// Do not ask
+        /// Skip the confirmation
         #[arg(short, long)]
         yes: bool,
     },
@@ -238,74 +266,76 @@ pub enum TopicVerb {
 
 #[derive(Debug, Args)]
 pub struct TopicCreateArgs {
-    /// Letters, digits, dots, dashes, underscores; at most 249. Names that begin with _ are refused: they
-    /// are the cluster's own
+    /// Topic name
+    ///
+    /// At most 249 letters, digits, dots, dashes and underscores. Names that begin with _ are reserved for the
+    /// cluster.
     pub name: String,
-    /// How many partitions
+    /// Number of partitions
     #[arg(short, long, default_value_t = 12, value_parser = clap::value_parser!(u32).range(1..))]
     pub partitions: u32,
-    /// On how many nodes each record is kept
+    /// Number of replicas of each partition
     #[arg(short, long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     pub replicas: u32,
-    /// How long records are kept; `unlimited` for ever [default: 7d]
+    /// Retention time, or unlimited [default: 7d]
     #[arg(long, value_name = "DURATION", value_parser = retention_time)]
     pub retention: Option<i64>,
-    /// How many bytes of records a partition keeps; `unlimited` for all [default: unlimited]
+    /// Retention size of each partition, or unlimited [default: unlimited]
     #[arg(long, value_name = "SIZE", value_parser = retention_size)]
     pub retention_size: Option<i64>,
-    /// Any other setting; may be repeated
+    /// Another topic setting; may be repeated
     #[arg(short, long = "set", value_name = "KEY=VALUE")]
     pub settings: Vec<Setting>,
 }
 
 #[derive(Debug, Subcommand)]
 pub enum GroupVerb {
-    /// All consumer groups
+    /// List consumer groups
     #[command(visible_alias = "ls")]
     List,
-    /// One group: its members, and who reads what
+    /// Show the members of a group and their partitions
     Describe {
-        /// The group
+        /// Group name
         group: String,
     },
-    /// How far a group is behind, in records and in seconds, partition by partition
+    /// Show the lag of a group by partition, in records and in seconds
     Lag {
-        /// The group
+        /// Group name
         group: String,
     },
-    /// Move a group's positions in a topic; it must have no members
+    /// Move the committed offsets of a group in a topic; the group must have no members
     Seek(GroupSeekArgs),
-    /// Forget a group and its positions; it must have no members
+    /// Delete a group and its committed offsets; the group must have no members
     #[command(visible_alias = "rm")]
     Delete {
-        /// The group
+        /// Group name
         group: String,
     },
 }
 
 #[derive(Debug, Subcommand)]
 pub enum PartitionVerb {
-    /// Leaders, replicas and offsets of each partition
+    /// List the leader, replicas and offsets of each partition
     #[command(visible_alias = "ls")]
     List {
-        /// Only this topic
+        /// Only partitions of this topic
         topic: Option<String>,
     },
-    /// Move a partition's leadership to another of its replicas
+    /// Transfer the leadership of a partition to another replica
     Transfer {
-        /// The partition
-        #[arg(value_name = "TOPIC/P")]
+        /// Partition
+        #[arg(value_name = "TOPIC/PARTITION")]
         partition: PartitionName,
-        /// The node that shall lead
+        /// Id of the new leader
         #[arg(long, value_name = "NODE")]
         to: u64,
     },
-    /// Move a partition's replicas to other nodes
+    /// Move the replicas of a partition to other nodes
     Move {
-        /// The partition
-        #[arg(value_name = "TOPIC/P")]
+        /// Partition
+        #[arg(value_name = "TOPIC/PARTITION")]
         partition: PartitionName,
-        /// The nodes that shall hold it; the first is preferred as leader
+        /// Ids of the new replica nodes; the first is the preferred leader
         #[arg(long, value_name = "NODE,…", required = true, value_delimiter = ',')]
         replicas: Vec<u64>,
     },
@@ -313,32 +343,32 @@ pub enum PartitionVerb {
 
 #[derive(Debug, Subcommand)]
 pub enum ClusterVerb {
-    /// One line a node
+    /// List the nodes and their state
     Status,
-    /// Exit 0 only when every partition has a leader and all replicas are in sync
+    /// Exit 0 only if every partition has a leader and all replicas are in sync
     ///
-    /// While all nodes live it looks again for 3 s, so that a partition made a moment ago is no failure.
+    /// While all nodes are up, the command repeats the check for 3 s, so that a new partition has time to start.
     Health {
-        /// Wait this long for it to become so
+        /// Time to wait until the cluster is healthy
         #[arg(long, value_name = "DURATION", value_parser = duration)]
         wait: Option<Duration>,
     },
-    /// Move a node's leaderships away, before maintenance
+    /// Move all leaderships off a node, before maintenance
     Drain {
-        /// The node's id
+        /// Node id
         node: u64,
     },
-    /// Move a node's replicas elsewhere and take it out for ever
+    /// Move all replicas off a node, then remove it permanently
     Decommission {
-        /// The node's id
+        /// Node id
         node: u64,
-        /// Return only when it is out
+        /// Wait until the node is removed
         #[arg(long)]
         wait: bool,
     },
-    /// End a drain or a decommission that is not done yet
+    /// Cancel a drain, or a decommission in progress
     Recommission {
-        /// The node's id
+        /// Node id
         node: u64,
     },
 }

@@ -10,25 +10,25 @@ use serde::{Deserialize, Serialize};
 use crate::args::Global;
 use crate::exit::usage;
 
-/// Whether the ports of a node take TLS.
+/// TLS on the ports of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TlsMode {
-    /// All connections are plain
+    /// Plaintext only
     Off,
-    /// TLS with those who speak it, plain with the rest: while a cluster is switched
+    /// TLS and plaintext, for the time of a migration
     Both,
-    /// Nothing but TLS
+    /// TLS only
     On,
 }
 
-/// Whether those who connect to a node's gRPC port show a certificate.
+/// Client certificates on a node's gRPC ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TlsClientAuth {
-    /// They are not asked for one
+    /// No client certificate is requested
     None,
-    /// One that is signed by a CA of --tls-ca, in every TLS connection
+    /// Every TLS connection presents a certificate signed by a CA of --tls-ca
     Required,
 }
 
@@ -59,7 +59,7 @@ pub fn of_node(options: TlsOptions) -> anyhow::Result<TlsSettings> {
     let mode = match mode {
         None if ca.is_some() || own.is_some() || client_auth == ClientAuth::Required => {
             return Err(usage(
-                "TLS has settings, but is neither on nor off: pass --tls-mode off, both or on, or set ROPEWALK_TLS_MODE, or tls_mode in the config file",
+                "TLS settings without a TLS mode; pass --tls-mode off, both or on, or set ROPEWALK_TLS_MODE, or tls_mode in the config file",
             ));
         }
         mode => mode.unwrap_or(TlsMode::Off),
@@ -67,14 +67,14 @@ pub fn of_node(options: TlsOptions) -> anyhow::Result<TlsSettings> {
     if mode == TlsMode::Off {
         if client_auth == ClientAuth::Required {
             return Err(usage(
-                "nobody shows a certificate while TLS is off: set tls_mode to both or on, or tls_client_auth to none",
+                "client certificates need TLS, which is off; set tls_mode to both or on, or tls_client_auth to none",
             ));
         }
         return Ok(TlsSettings::Off);
     }
     let (Some(ca), Some((cert, key))) = (ca, own) else {
         return Err(usage(
-            "a node that speaks TLS needs a certificate, its key, and the CA that signed those of its peers: pass --tls-cert, --tls-key and --tls-ca",
+            "a node with TLS needs a certificate, its private key, and the CA of its peers; pass --tls-cert, --tls-key and --tls-ca",
         ));
     };
     let files = TlsFiles::new(ca).with_own(cert, key);
@@ -91,7 +91,7 @@ pub fn of_client(global: &Global) -> anyhow::Result<Option<Tls>> {
         (Some(ca), Some((cert, key))) => Ok(Some(Tls::new(ca).identity(cert, key))),
         (Some(ca), None) => Ok(Some(Tls::new(ca))),
         (None, Some(_)) => Err(usage(
-            "a certificate is shown in TLS only, and whom to trust there is not named: pass --tls-ca",
+            "a client certificate needs TLS, and no trusted CA is set; pass --tls-ca too",
         )),
         (None, None) => Ok(None),
     }
@@ -101,7 +101,7 @@ fn pair(cert: Option<PathBuf>, key: Option<PathBuf>) -> anyhow::Result<Option<(P
     match (cert, key) {
         (Some(cert), Some(key)) => Ok(Some((cert, key))),
         (None, None) => Ok(None),
-        (Some(_), None) => Err(usage("a certificate without its key: pass --tls-key too")),
-        (None, Some(_)) => Err(usage("a key without its certificate: pass --tls-cert too")),
+        (Some(_), None) => Err(usage("--tls-cert without --tls-key; pass both")),
+        (None, Some(_)) => Err(usage("--tls-key without --tls-cert; pass both")),
     }
 }

@@ -227,22 +227,8 @@ fn no_log_line_of_the_command_or_the_client_prints_debug_text() {
 #[test]
 fn doc_comments_begin_with_a_noun_or_a_verb() {
     const CLAUSES: &[&str] = &["What", "Who", "Whether", "How", "Which", "Where", "When"];
-    // Arguments of commands: clap shows these comments to users.
-    const HELP: &[&str] = &[
-        "cli/src/args",
-        "cli/src/tls.rs",
-        "simulation/src/verbs/",
-        "simulation/torture/src/main.rs",
-        "simulation/torture/src/bin/",
-    ];
     for file in files(&root(), "rs") {
         let place = file.strip_prefix(root()).expect("a file of the workspace");
-        if HELP
-            .iter()
-            .any(|help| place.to_string_lossy().starts_with(help))
-        {
-            continue;
-        }
         for (number, line) in (1..).zip(read(&file).lines()) {
             let line = line.trim_start();
             let doc = line.strip_prefix("/// ").or(line.strip_prefix("//! "));

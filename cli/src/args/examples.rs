@@ -8,22 +8,19 @@ pub const EXAMPLES: &[(&str, [Example; 2])] = &[
     (
         "",
         [
+            ("Start a local cluster in this terminal", "ropewalk dev"),
             (
-                "A cluster to try things on, in this terminal",
-                "ropewalk dev",
+                "List its topics, in another terminal",
+                "ropewalk topic list",
             ),
-            ("In another terminal: its topics", "ropewalk topic list"),
         ],
     ),
     (
         "dev",
         [
+            ("Start three nodes; their data is kept", "ropewalk dev"),
             (
-                "Three nodes on this machine, with data that stays",
-                "ropewalk dev",
-            ),
-            (
-                "One node on other ports, without what earlier runs left",
+                "Start one node on other ports, without earlier data",
                 "ropewalk dev --nodes 1 --base-port 8100 --fresh",
             ),
         ],
@@ -32,11 +29,11 @@ pub const EXAMPLES: &[(&str, [Example; 2])] = &[
         "node",
         [
             (
-                "The first node of a cluster of one",
+                "Start a cluster of one node",
                 "ropewalk node --data-dir /var/lib/ropewalk --listen 10.0.0.1:7101",
             ),
             (
-                "Settings from a file",
+                "Read the settings from a file",
                 "ropewalk node --config /etc/ropewalk.toml",
             ),
         ],
@@ -45,18 +42,18 @@ pub const EXAMPLES: &[(&str, [Example; 2])] = &[
         "topic",
         [
             ("Create a topic", "ropewalk topic create flights"),
-            ("All topics", "ropewalk topic ls"),
+            ("List topics", "ropewalk topic ls"),
         ],
     ),
     (
         "topic create",
         [
             (
-                "Twelve partitions on three nodes each, kept for a week",
+                "Twelve partitions, three replicas, a week of retention",
                 "ropewalk topic create flights",
             ),
             (
-                "The last record of each key, on one node",
+                "A compacted topic with one replica",
                 "ropewalk topic create gates --replicas 1 --set cleanup=compact",
             ),
         ],
@@ -64,9 +61,9 @@ pub const EXAMPLES: &[(&str, [Example; 2])] = &[
     (
         "topic list",
         [
-            ("All topics", "ropewalk topic list"),
+            ("List topics", "ropewalk topic list"),
             (
-                "What comes in, measured over ten seconds",
+                "Measure incoming rates over ten seconds",
                 "ropewalk topic list --rates 10s",
             ),
         ],
@@ -74,19 +71,22 @@ pub const EXAMPLES: &[(&str, [Example; 2])] = &[
     (
         "topic describe",
         [
-            ("Settings and partitions", "ropewalk topic describe flights"),
-            ("For a program", "ropewalk topic describe flights -o json"),
+            (
+                "Show settings and partitions",
+                "ropewalk topic describe flights",
+            ),
+            ("Print JSON", "ropewalk topic describe flights -o json"),
         ],
     ),
     (
         "topic set",
         [
             (
-                "Keep records for a day",
+                "Set the retention time to one day",
                 "ropewalk topic set flights retention=1d",
             ),
             (
-                "Two settings at once",
+                "Change two settings together",
                 "ropewalk topic set flights retention_size=10GiB segment_bytes=16MiB",
             ),
         ],
@@ -95,11 +95,11 @@ pub const EXAMPLES: &[(&str, [Example; 2])] = &[
         "topic grow",
         [
             (
-                "Twenty-four partitions in all",
+                "Grow to 24 partitions",
                 "ropewalk topic grow flights --partitions 24",
             ),
             (
-                "Wait longer for the old partitions",
+                "Allow more time",
                 "ropewalk topic grow flights --partitions 24 --timeout 2m",
             ),
         ],
@@ -108,21 +108,24 @@ pub const EXAMPLES: &[(&str, [Example; 2])] = &[
         "topic delete",
         [
             (
-                "Delete a topic; on a terminal it asks",
+                "Delete a topic, with confirmation on a terminal",
                 "ropewalk topic delete flights",
             ),
-            ("Without being asked", "ropewalk topic delete flights --yes"),
+            (
+                "Delete a topic without confirmation",
+                "ropewalk topic delete flights --yes",
+            ),
         ],
     ),
     (
         "produce",
         [
             (
-                "Lines of a file, with the key before a colon",
+                "Publish the lines of a file, each with a key before a colon",
                 "ropewalk produce flights --key-separator : < flights.txt",
             ),
             (
-                "Copy a topic, each record to the partition it was in",
+                "Copy a topic, partition by partition",
                 "ropewalk consume flights -o jsonl | ropewalk produce copies -i jsonl --keep-partitions",
             ),
         ],
@@ -131,11 +134,11 @@ pub const EXAMPLES: &[(&str, [Example; 2])] = &[
         "consume",
         [
             (
-                "All that is there, for a program",
+                "Print all records as JSON",
                 "ropewalk consume flights -o jsonl",
             ),
             (
-                "Keys and values as they come, from now on",
+                "Follow new records, and print keys and values",
                 "ropewalk consume flights --from end --follow --format '%k %v\\n'",
             ),
         ],
@@ -143,36 +146,36 @@ pub const EXAMPLES: &[(&str, [Example; 2])] = &[
     (
         "group",
         [
-            ("All groups", "ropewalk group ls"),
-            ("How far one is behind", "ropewalk group lag billing"),
+            ("List groups", "ropewalk group ls"),
+            ("Show the lag of a group", "ropewalk group lag billing"),
         ],
     ),
     (
         "group list",
         [
-            ("All groups", "ropewalk group list"),
-            ("For a program", "ropewalk group list -o jsonl"),
+            ("List groups", "ropewalk group list"),
+            ("Print JSON", "ropewalk group list -o jsonl"),
         ],
     ),
     (
         "group describe",
         [
             (
-                "Members, and who reads what",
+                "Show members and their partitions",
                 "ropewalk group describe billing",
             ),
-            ("For a program", "ropewalk group describe billing -o json"),
+            ("Print JSON", "ropewalk group describe billing -o json"),
         ],
     ),
     (
         "group lag",
         [
             (
-                "Lag in records and in seconds",
+                "Show the lag in records and in seconds",
                 "ropewalk group lag billing",
             ),
             (
-                "For a program, a line a partition",
+                "One JSON line per partition",
                 "ropewalk group lag billing -o jsonl",
             ),
         ],
@@ -181,11 +184,11 @@ pub const EXAMPLES: &[(&str, [Example; 2])] = &[
         "group seek",
         [
             (
-                "Read everything once more",
+                "Read everything again",
                 "ropewalk group seek billing flights --to beginning",
             ),
             (
-                "Show where an hour ago is in each partition, and move nothing",
+                "Show the offsets of an hour ago, without a change",
                 "ropewalk group seek billing flights --to -1h --dry-run",
             ),
         ],
@@ -193,16 +196,16 @@ pub const EXAMPLES: &[(&str, [Example; 2])] = &[
     (
         "group delete",
         [
-            ("Forget a group", "ropewalk group delete billing"),
-            ("For a program", "ropewalk group delete billing -o json"),
+            ("Delete a group", "ropewalk group delete billing"),
+            ("Print JSON", "ropewalk group delete billing -o json"),
         ],
     ),
     (
         "trace",
         [
-            ("All that belongs to an order", "ropewalk trace order-4711"),
+            ("Show all events of an order", "ropewalk trace order-4711"),
             (
-                "In two topics, of the last day",
+                "Search the last day of two topics",
                 "ropewalk trace order-4711 --topic orders --topic payments --from -1d",
             ),
         ],
@@ -211,11 +214,11 @@ pub const EXAMPLES: &[(&str, [Example; 2])] = &[
         "partition",
         [
             (
-                "Leaders, replicas and offsets",
+                "Show leaders, replicas and offsets",
                 "ropewalk partition list flights",
             ),
             (
-                "Another leader",
+                "Change the leader",
                 "ropewalk partition transfer flights/3 --to 2",
             ),
         ],
@@ -223,9 +226,12 @@ pub const EXAMPLES: &[(&str, [Example; 2])] = &[
     (
         "partition list",
         [
-            ("Of all topics", "ropewalk partition list"),
             (
-                "Of one topic, for a program",
+                "Show the partitions of all topics",
+                "ropewalk partition list",
+            ),
+            (
+                "Print the partitions of one topic as JSON",
                 "ropewalk partition list flights -o jsonl",
             ),
         ],
@@ -234,11 +240,11 @@ pub const EXAMPLES: &[(&str, [Example; 2])] = &[
         "partition transfer",
         [
             (
-                "Let node 2 lead",
+                "Make node 2 the leader",
                 "ropewalk partition transfer flights/3 --to 2",
             ),
             (
-                "Give up after five seconds",
+                "Time out after five seconds",
                 "ropewalk partition transfer flights/3 --to 2 --timeout 5s",
             ),
         ],
@@ -247,11 +253,11 @@ pub const EXAMPLES: &[(&str, [Example; 2])] = &[
         "partition move",
         [
             (
-                "To nodes 2, 3 and 4; 2 is preferred as leader",
+                "Move to nodes 2, 3 and 4; node 2 is the preferred leader",
                 "ropewalk partition move flights/3 --replicas 2,3,4",
             ),
             (
-                "To one more node",
+                "Add a fourth replica",
                 "ropewalk partition move flights/3 --replicas 1,2,3,4",
             ),
         ],
@@ -259,9 +265,9 @@ pub const EXAMPLES: &[(&str, [Example; 2])] = &[
     (
         "cluster",
         [
-            ("The nodes", "ropewalk cluster status"),
+            ("List the nodes", "ropewalk cluster status"),
             (
-                "Wait until all is well",
+                "Wait until the cluster is healthy",
                 "ropewalk cluster health --wait 60s",
             ),
         ],
@@ -269,9 +275,9 @@ pub const EXAMPLES: &[(&str, [Example; 2])] = &[
     (
         "cluster status",
         [
-            ("One line a node", "ropewalk cluster status"),
+            ("List the nodes", "ropewalk cluster status"),
             (
-                "Through another node, for a program",
+                "Ask another node, and print JSON",
                 "ropewalk cluster status --bootstrap 10.0.0.2:7101 -o jsonl",
             ),
         ],
@@ -279,9 +285,9 @@ pub const EXAMPLES: &[(&str, [Example; 2])] = &[
     (
         "cluster health",
         [
-            ("Is all well now?", "ropewalk cluster health"),
+            ("Check the cluster now", "ropewalk cluster health"),
             (
-                "Wait for it in a script",
+                "Wait in a script",
                 "ropewalk cluster health --wait 60s && ropewalk cluster health -o json",
             ),
         ],
@@ -289,16 +295,16 @@ pub const EXAMPLES: &[(&str, [Example; 2])] = &[
     (
         "cluster drain",
         [
-            ("Move leaders off node 2", "ropewalk cluster drain 2"),
-            ("For a program", "ropewalk cluster drain 2 -o json"),
+            ("Move all leaders off node 2", "ropewalk cluster drain 2"),
+            ("Print JSON", "ropewalk cluster drain 2 -o json"),
         ],
     ),
     (
         "cluster decommission",
         [
-            ("Take node 2 out", "ropewalk cluster decommission 2"),
+            ("Decommission node 2", "ropewalk cluster decommission 2"),
             (
-                "Return once it is out",
+                "Wait until node 2 is removed",
                 "ropewalk cluster decommission 2 --wait",
             ),
         ],
@@ -306,14 +312,20 @@ pub const EXAMPLES: &[(&str, [Example; 2])] = &[
     (
         "cluster recommission",
         [
-            ("Node 2 serves as before", "ropewalk cluster recommission 2"),
-            ("For a program", "ropewalk cluster recommission 2 -o json"),
+            (
+                "Return node 2 to service",
+                "ropewalk cluster recommission 2",
+            ),
+            ("Print JSON", "ropewalk cluster recommission 2 -o json"),
         ],
     ),
     (
         "bench",
         [
-            ("As fast as it goes", "ropewalk bench produce --topic bench"),
+            (
+                "Maximum publish throughput",
+                "ropewalk bench produce --topic bench",
+            ),
             (
                 "Latency at a steady rate",
                 "ropewalk bench latency --topic bench --rate 500/s",
@@ -324,11 +336,11 @@ pub const EXAMPLES: &[(&str, [Example; 2])] = &[
         "bench produce",
         [
             (
-                "As fast as acknowledgements come",
+                "Maximum throughput",
                 "ropewalk bench produce --topic bench --duration 30s",
             ),
             (
-                "Small records with keys, at a rate",
+                "Small records with keys, at a fixed rate",
                 "ropewalk bench produce --topic bench --record-size 100B --keys 1000 --rate 20000/s",
             ),
         ],
@@ -337,11 +349,11 @@ pub const EXAMPLES: &[(&str, [Example; 2])] = &[
         "bench consume",
         [
             (
-                "Read what the topic holds",
+                "Read the whole topic",
                 "ropewalk bench consume --topic bench",
             ),
             (
-                "As ten groups at once",
+                "Read with ten groups in parallel",
                 "ropewalk bench consume --topic bench --groups 10",
             ),
         ],
@@ -350,11 +362,11 @@ pub const EXAMPLES: &[(&str, [Example; 2])] = &[
         "bench latency",
         [
             (
-                "At 500 records a second",
+                "500 records per second",
                 "ropewalk bench latency --topic bench",
             ),
             (
-                "At 5,000, for a minute",
+                "5,000 records per second, for a minute",
                 "ropewalk bench latency --topic bench --rate 5000/s --duration 1m",
             ),
         ],
@@ -362,9 +374,12 @@ pub const EXAMPLES: &[(&str, [Example; 2])] = &[
     (
         "completions",
         [
-            ("For this bash", "source <(ropewalk completions bash)"),
             (
-                "For every fish to come",
+                "Load in the current bash",
+                "source <(ropewalk completions bash)",
+            ),
+            (
+                "Install for fish",
                 "ropewalk completions fish > ~/.config/fish/completions/ropewalk.fish",
             ),
         ],
@@ -372,8 +387,8 @@ pub const EXAMPLES: &[(&str, [Example; 2])] = &[
     (
         "version",
         [
-            ("The version", "ropewalk version"),
-            ("For a program", "ropewalk version -o json"),
+            ("Print the version", "ropewalk version"),
+            ("Print JSON", "ropewalk version -o json"),
         ],
     ),
 ];

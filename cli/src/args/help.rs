@@ -15,25 +15,21 @@ const WITH_SETTINGS: [&str; 2] = ["topic create", "topic set"];
 
 /// Topic settings: name, default, meaning.
 const SETTINGS: [(&str, &str, &str); 11] = [
-    (
-        "retention",
-        "7d",
-        "how long records are kept; unlimited for ever",
-    ),
+    ("retention", "7d", "retention time of records, or unlimited"),
     (
         "retention_size",
         "unlimited",
-        "bytes of records a partition keeps",
+        "retention size of each partition, or unlimited",
     ),
     (
         "segment_bytes",
         "64MiB",
-        "steps in which a partition's log is trimmed",
+        "segment size: retention trims a partition's log in such steps",
     ),
     (
         "max_batch_bytes",
         "1MiB",
-        "the largest batch, and so the largest record",
+        "maximum size of a batch, and so of a record",
     ),
     (
         "partitioner",
@@ -43,32 +39,32 @@ const SETTINGS: [(&str, &str, &str); 11] = [
     (
         "cleanup",
         "delete",
-        "delete, compact (the last record of each key stays), or compact,delete",
+        "delete, compact (keep the last record of each key), or compact,delete",
     ),
     (
         "delete_horizon",
         "1d",
-        "compacted: how long a record without a value stays readable",
+        "with compact: minimum time for which a tombstone stays readable",
     ),
     (
         "min_compaction_lag",
         "0",
-        "compacted: how long a record is left alone at least",
+        "with compact: minimum age of a record before compaction",
     ),
     (
         "min_dirty_percent",
         "50",
-        "compacted: share of the log that is new before it is compacted",
+        "with compact: minimum share of new records in the log, in percent",
     ),
     (
         "max_timestamp_ahead",
         "1h",
-        "how far a record's time may be ahead of its leader's clock",
+        "maximum time by which a record's timestamp may be ahead of the leader's clock",
     ),
     (
         "replicas",
         "3",
-        "nodes that keep each record; set by --replicas at creation only",
+        "replicas of each partition; set by --replicas at creation only",
     ),
 ];
 

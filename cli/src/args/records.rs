@@ -8,50 +8,51 @@ use crate::parse::{HeaderArg, RecordFormat, StartAt, TopicPattern};
 
 #[derive(Debug, Args)]
 pub struct ProduceArgs {
-    /// The topic
+    /// Topic name
     pub topic: String,
     /// Format of stdin
     #[arg(short, long, value_name = "FORMAT", default_value = "lines")]
     pub input: InputFormat,
-    /// Text between key and value; without it a line is a value without a key
-    #[arg(long, value_name = "S", value_parser = NonEmptyStringValueParser::new())]
+    /// Separator between key and value; if omitted, each line is a value with no key
+    #[arg(long, value_name = "SEPARATOR", value_parser = NonEmptyStringValueParser::new())]
     pub key_separator: Option<String>,
-    /// Publish one record with this key, and read nothing from stdin
-    #[arg(short, long, value_name = "K", requires = "one")]
+    /// Key of the record of --value or --tombstone
+    #[arg(short, long, value_name = "KEY", requires = "one")]
     pub key: Option<String>,
-    /// The value of that one record
+    /// Publish one record with this value, instead of reading stdin
     #[arg(
         short,
         long,
-        value_name = "V",
+        value_name = "VALUE",
         group = "one",
         allow_hyphen_values = true
     )]
     pub value: Option<String>,
-    /// Publish one record without a value: in a compacted topic it deletes what the key had
+    /// Publish one record without a value
+    ///
+    /// In a compacted topic, a tombstone deletes the earlier records of the key.
     #[arg(long, group = "one", requires = "key")]
     pub tombstone: bool,
-    /// A header for every record; may be repeated
-    #[arg(short = 'H', long = "header", value_name = "K=V")]
+    /// Header of every record; may be repeated
+    #[arg(short = 'H', long = "header", value_name = "KEY=VALUE")]
     pub headers: Vec<HeaderArg>,
-    /// The partition for every record [default: by key]
-    #[arg(short, long, value_name = "P")]
+    /// Partition of every record [default: by key]
+    #[arg(short, long, value_name = "PARTITION")]
     pub partition: Option<u32>,
-    /// Publish each record to the partition its line of jsonl names [default: by key]
+    /// Publish each record to the partition in its JSON line [default: by key]
     #[arg(long, conflicts_with = "partition")]
     pub keep_partitions: bool,
     /// Compression of batches
-    #[arg(short = 'z', long, default_value = "none")]
+    #[arg(short = 'z', long, value_name = "CODEC", default_value = "none")]
     pub compression: CompressionArg,
 }
 
 /// Format of the records on stdin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum InputFormat {
-    /// A value a line, or a key and a value; all bytes but the line feed are kept, a carriage return before it
-    /// too
+    /// One value per line, or a key and a value; every byte before the line feed is kept, carriage returns too
     Lines,
-    /// A JSON object a line, as `consume -o jsonl` prints it; empty lines and a byte order mark at the beginning
+    /// One JSON object per line, as printed by `consume -o jsonl`; empty lines and a leading byte order mark
     /// are skipped
     Jsonl,
 }
@@ -65,51 +66,60 @@ pub enum CompressionArg {
     Gzip,
 }
 
-/// Records of one partition come in its order; those of several partitions are mixed.
+/// Arguments of `ropewalk consume`.
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("what").args(["topics", "pattern"]).required(true))]
 pub struct ConsumeArgs {
-    /// The topics
+    /// Topic names
     #[arg(value_name = "TOPIC")]
     pub topics: Vec<String>,
-    /// Read all topics whose whole name matches; without a group those that exist at the start
+    /// Read all topics whose full name matches
+    ///
+    /// Without --group, only topics that exist at the start are read.
     #[arg(long, value_name = "REGEX")]
     pub pattern: Option<TopicPattern>,
-    /// Print each record like this: %t topic, %p partition, %o offset, %k key, %v value, %h headers,
-    /// %T time, %% a percent sign; \n, \t, \r, \0 and \\ as in C. Bytes are printed as they are, and
-    /// nothing for a null
+    /// Output format of each record, for example '%k %v\n'
+    ///
+    /// Fields: %t topic, %p partition, %o offset, %k key, %v value, %h headers, %T time, %% a percent sign.
+    /// Escapes: \n, \t, \r, \0 and \\ as in C. Bytes are printed unchanged. A null prints nothing.
     #[arg(long, value_name = "TEXT")]
     pub format: Option<RecordFormat>,
-    /// Read as a member of this consumer group: continue from its committed offsets, share the partitions
-    /// with its other members, and commit what was printed. Without --follow, partitions of other members are
-    /// waited for at most 10 s. Through a pipe, what its reader left unread when it ended comes again. A reader
-    /// such as head takes more than it shows: use -n
-    #[arg(short, long, value_name = "G")]
+    /// Read as a member of this consumer group
+    ///
+    /// The member starts at the group's committed offsets, shares the partitions with the other members, and
+    /// commits the records that it printed. Without --follow, it waits at most 10 s for partitions of other
+    /// members. Records that the reader of a pipe did not read are not committed, and are delivered again. A
+    /// reader such as head reads more than it shows: use -n instead.
+    #[arg(short, long, value_name = "GROUP")]
     pub group: Option<String>,
-    /// beginning, end, @OFFSET, a time (2026-01-31T00:00:00Z), or how long ago (-1h); of a group, where it
-    /// begins in partitions it has no position in
+    /// Start: beginning, end, @OFFSET, a timestamp (2026-01-31T00:00:00Z) or a relative time (-1h)
+    ///
+    /// With --group, the start offset for partitions without a committed offset.
     #[arg(
         long,
-        value_name = "WHERE",
+        value_name = "POSITION",
         default_value = "beginning",
         allow_hyphen_values = true
     )]
     pub from: StartAt,
     /// Only this partition [default: all]
-    #[arg(short, long, value_name = "P", conflicts_with_all = ["group", "pattern"])]
+    #[arg(short, long, value_name = "PARTITION", conflicts_with_all = ["group", "pattern"])]
     pub partition: Option<u32>,
-    /// Stop after this many records
+    /// Maximum number of records to print
     #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
-    /// Go on with records as they are published, instead of stopping at the end as of the start. Partitions
-    /// that a topic gains are read from their beginning
+    /// Continue with new records, instead of stopping at the end of the topic
+    ///
+    /// Without this flag, the command stops at the end offsets of its start. With it, partitions that are added
+    /// to a topic are read from their beginning.
     #[arg(short, long)]
     pub follow: bool,
-    /// Only records for which this is true: type == 'order.placed' && json.total > 100. A group passes the
-    /// others as read
+    /// Only records that match, for example: type == 'order.placed' && json.total > 100
+    ///
+    /// With --group, non-matching records are committed as read.
     #[arg(long, value_name = "CEL", value_parser = NonEmptyStringValueParser::new())]
     pub filter: Option<String>,
-    /// Skip batches that can't be read, with a warning for each, instead of stopping there
+    /// Skip unreadable batches with a warning, instead of stopping with an error
     #[arg(long)]
     pub skip_unreadable: bool,
 }
@@ -126,37 +136,37 @@ impl ConsumeArgs {
 
 #[derive(Debug, Args)]
 pub struct GroupSeekArgs {
-    /// The group
+    /// Group name
     pub group: String,
-    /// The topic
+    /// Topic name
     pub topic: String,
-    /// beginning, end, @OFFSET, a time (2026-01-31T00:00:00Z), or how long ago (-1h)
-    #[arg(long, value_name = "WHERE", allow_hyphen_values = true)]
+    /// New position: beginning, end, @OFFSET, a timestamp (2026-01-31T00:00:00Z) or a relative time (-1h)
+    #[arg(long, value_name = "POSITION", allow_hyphen_values = true)]
     pub to: StartAt,
     /// Only this partition [default: all]
-    #[arg(short, long, value_name = "P")]
+    #[arg(short, long, value_name = "PARTITION")]
     pub partition: Option<u32>,
-    /// Create the group if it does not exist: its first member begins there
+    /// Create the group if it does not exist; its first member starts at the position
     #[arg(long)]
     pub create: bool,
-    /// Show where the positions are and where they would go, and move nothing
+    /// Show the current and the new offsets without a change
     #[arg(long)]
     pub dry_run: bool,
 }
 
-/// Reads topics up to their ends as of the start; there is no index.
+/// Arguments of `ropewalk trace`.
 #[derive(Debug, Args)]
 pub struct TraceArgs {
-    /// Correlation id of the events, or the id of one of them
+    /// Correlation id, or the id of an event
     #[arg(value_name = "CORRELATION-ID", value_parser = NonEmptyStringValueParser::new())]
     pub id: String,
     /// Only this topic; may be repeated [default: all]
-    #[arg(short, long = "topic", value_name = "T")]
+    #[arg(short, long = "topic", value_name = "TOPIC")]
     pub topics: Vec<String>,
-    /// beginning, a time (2026-01-31T00:00:00Z), or how long ago (-1h)
+    /// Start: beginning, a timestamp (2026-01-31T00:00:00Z) or a relative time (-1h)
     #[arg(
         long,
-        value_name = "WHEN",
+        value_name = "POSITION",
         default_value = "beginning",
         allow_hyphen_values = true
     )]
