@@ -15,7 +15,7 @@ static ALLOCATOR: Jemalloc = Jemalloc;
 #[derive(Debug, Parser)]
 #[command(
     name = "ropewalk-sim",
-    about = "Whole clusters in virtual time, on one seed"
+    about = "Simulate whole clusters in virtual time, from a seed"
 )]
 struct Args {
     #[command(subcommand)]
@@ -24,17 +24,17 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Runs seeds, each in a process of its own, and sums up what came of them
+    /// Run seeds, each in a separate process, and summarize the outcomes
     Run(verbs::run::Args),
-    /// Runs each seed in two processes and compares all that happened, byte for byte
+    /// Run each seed in two processes, and compare the traces byte for byte
     Twice(verbs::twice::Args),
-    /// Plants each known mistake in turn; every one must be found
+    /// Plant each known bug in turn; every bug must be found
     Bugs(verbs::bugs::Args),
-    /// Tells what happens on one seed, or in a plan: who does what, by node and partition
+    /// Print the events of a seed or a plan, by node and partition
     Replay(verbs::one::ReplayArgs),
-    /// Makes a failing seed's plan as small as it gets while the same check still fails
+    /// Shrink the plan of a failing seed, while the same check still fails
     Shrink(verbs::shrink::Args),
-    /// Runs one seed, or a plan, in this process and prints what came of it
+    /// Run a seed or a plan in this process, and print the outcome
     One(verbs::one::Args),
 }
 

@@ -13,7 +13,7 @@ use super::{ManyArgs, mistake};
 pub struct Args {
     #[command(flatten)]
     many: ManyArgs,
-    /// Only these mistakes
+    /// Only these bugs, separated by commas
     #[arg(long, value_delimiter = ',', value_parser = mistake)]
     only: Vec<Mistake>,
 }

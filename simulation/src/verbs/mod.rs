@@ -19,23 +19,23 @@ use tokio::runtime::Runtime;
 /// Format of the results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Output {
-    /// For people
+    /// Text
     Text,
-    /// For machines
+    /// One JSON document
     Json,
 }
 
-/// How long faults fall, and which.
+/// Duration and kinds of the faults.
 #[derive(Debug, clap::Args)]
 pub struct Storm {
-    /// How long faults fall, in simulated minutes
+    /// Simulated minutes with faults
     #[arg(long, default_value_t = 5)]
     minutes: u64,
-    /// How long faults fall, in simulated seconds
+    /// Simulated seconds with faults, instead of minutes
     #[arg(long, conflicts_with = "minutes")]
     seconds: Option<u64>,
-    /// Which faults fall of those that are drawn: all, or families (network, process, disk, clock,
-    /// operation) and kinds, separated by commas
+    /// Faults to inject: all, or families (network, process, disk, clock, operation) and kinds, separated by
+    /// commas
     #[arg(long, default_value_t = Faults::All)]
     pub faults: Faults,
 }
@@ -56,10 +56,10 @@ fn mistake(name: &str) -> Result<Mistake, String> {
     })
 }
 
-/// Which seeds to run, and how.
+/// Seeds to run, and the settings of their runs.
 #[derive(Debug, clap::Args)]
 pub struct ManyArgs {
-    /// The seeds: FIRST..END, or FIRST..=LAST
+    /// Seeds: FIRST..END, or FIRST..=LAST
     #[arg(long, default_value = "1..201")]
     seeds: Seeds,
     /// Only this seed
@@ -67,16 +67,16 @@ pub struct ManyArgs {
     seed: Option<u64>,
     #[command(flatten)]
     storm: Storm,
-    /// What nodes store on: memory, rocksdb, or mixed, which is RocksDB for every fourth seed
+    /// Storage of the nodes: memory, rocksdb, or mixed (RocksDB for every fourth seed)
     #[arg(long, default_value = "mixed")]
     pub disk: Disks,
-    /// Seeds under way at once; the processors' number if not given
+    /// Number of parallel runs [default: one per processor]
     #[arg(long)]
     pub jobs: Option<usize>,
-    /// Seconds by the wall after which a run counts as hanging
+    /// Time limit of a run, in seconds of real time
     #[arg(long, default_value_t = 900)]
     pub bound: u64,
-    /// How the result is written
+    /// Output format
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     pub output: Output,
 }

@@ -20,21 +20,21 @@ use tracing_subscriber::{EnvFilter, Layer, Registry};
 use super::{Output, Storm};
 use crate::interpose;
 
-/// Which run is meant: a seed's, or one that was written down.
+/// The run: that of a seed, or of a plan in a file.
 #[derive(Debug, clap::Args)]
 pub struct Which {
-    /// The seed
+    /// Seed of the run
     #[arg(long, required_unless_present = "plan")]
     seed: Option<u64>,
     #[command(flatten)]
     storm: Storm,
-    /// What nodes store on: memory or rocksdb
+    /// Storage of the nodes: memory or rocksdb
     #[arg(long, default_value_t = DiskKind::Memory)]
     disk: DiskKind,
-    /// A plan in JSON, in place of the seed's own
+    /// JSON file of the plan, instead of the seed's plan
     #[arg(long, conflicts_with_all = ["seed", "seconds", "minutes", "faults", "disk"])]
     plan: Option<PathBuf>,
-    /// A mistake in the code, to see what comes of it
+    /// Known bug to plant in the code
     #[cfg(feature = "mistakes")]
     #[arg(long, value_parser = super::mistake)]
     mistake: Option<ropewalk_proto::mistake::Mistake>,
@@ -44,10 +44,10 @@ pub struct Which {
 pub struct Args {
     #[command(flatten)]
     which: Which,
-    /// A file for everything that happens, line by line
+    /// File for the trace: one event per line
     #[arg(long)]
     trace: Option<PathBuf>,
-    /// How the result is written
+    /// Output format
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     output: Output,
 }

@@ -18,21 +18,21 @@ use super::{Storm, runtime};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The seed
+    /// Seed of the run
     #[arg(long)]
     seed: u64,
     #[command(flatten)]
     storm: Storm,
-    /// What nodes store on: memory or rocksdb
+    /// Storage of the nodes: memory or rocksdb
     #[arg(long, default_value_t = DiskKind::Memory)]
     disk: DiskKind,
-    /// The file for the smallest plan; by the seed's name in this folder if not given
+    /// File for the smallest plan [default: named after the seed, in this directory]
     #[arg(long)]
     out: Option<PathBuf>,
-    /// Runs at most
+    /// Maximum number of runs
     #[arg(long, default_value_t = 300)]
     attempts: usize,
-    /// Seconds by the wall after which a run counts as hanging
+    /// Time limit of a run, in seconds of real time
     #[arg(long, default_value_t = 900)]
     bound: u64,
 }

@@ -13,19 +13,19 @@ use ropewalk_torture::machine::Machine;
 use ropewalk_torture::program::{self, Folder};
 use ropewalk_torture::story::{Order, Report, tell};
 
-/// Runs a cluster of real processes, breaks what can be broken, and checks that nothing was lost.
+/// Run a cluster of real processes, inject faults, and check that no record is lost.
 #[derive(Debug, Parser)]
 struct Args {
-    /// For how many minutes faults come
+    /// Minutes with faults
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     minutes: u64,
-    /// How many nodes
+    /// Number of nodes
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(3..=9))]
     nodes: u8,
-    /// Which faults, when and to whom [default: a new seed]
+    /// Seed for the kinds, times and targets of the faults [default: a new seed]
     #[arg(long)]
     seed: Option<u64>,
-    /// Records a second, of each of four producers
+    /// Records per second of each of the four producers
     #[arg(long, default_value_t = 150, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     rate: u32,
     /// Only these kinds of faults, separated by commas [default: all]
@@ -34,13 +34,13 @@ struct Args {
     /// All but these kinds
     #[arg(long, value_delimiter = ',', value_parser = Kind::named)]
     without: Vec<Kind>,
-    /// How the outcome is printed
+    /// Output format
     #[arg(long, value_enum, default_value = "text")]
     output: Format,
-    /// The ropewalk binary [default: built from this checkout]
+    /// Path of the ropewalk binary [default: built from this checkout]
     #[arg(long)]
     binary: Option<PathBuf>,
-    /// Where to keep logs and data [default: a folder that goes if all is well]
+    /// Directory for logs and data [default: a temporary directory, deleted after a success]
     #[arg(long)]
     dir: Option<PathBuf>,
 }

@@ -9,26 +9,27 @@ use ropewalk_torture::day_two::{LONGEST_PAUSE, Order, Report, Row, play};
 use ropewalk_torture::machine::Machine;
 use ropewalk_torture::program::{self, Folder};
 
-/// Restarts, grows, shrinks and hurts a cluster of real processes as operators and hardware do, while
-/// default clients write and read, and prints how long each kept them waiting.
+/// Run routine operations and hardware faults on a cluster of real processes under load.
+///
+/// Default clients write and read throughout. The program prints the longest pause of the clients for each step.
 #[derive(Debug, Parser)]
 struct Args {
-    /// Records a second, of each of four producers
+    /// Records per second of each of the four producers
     #[arg(long, default_value_t = 150, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     rate: u32,
     /// Only these steps, separated by commas [default: all]
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
-    /// How the outcome is printed
+    /// Output format
     #[arg(long, value_enum, default_value = "text")]
     output: Format,
-    /// The ropewalk binary [default: built from this checkout]
+    /// Path of the ropewalk binary [default: built from this checkout]
     #[arg(long)]
     binary: Option<PathBuf>,
-    /// An older binary: the nodes run it at first, and are upgraded one by one
+    /// Path of an older binary, from which the nodes are upgraded one by one
     #[arg(long)]
     from: Option<PathBuf>,
-    /// Where to keep logs and data [default: a folder that goes if all is well]
+    /// Directory for logs and data [default: a temporary directory, deleted after a success]
     #[arg(long)]
     dir: Option<PathBuf>,
 }
