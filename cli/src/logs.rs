@@ -81,7 +81,9 @@ pub fn init(verb: &Verb, spans: Option<&Spans>) -> anyhow::Result<()> {
         }
         other => {
             let other = other.chars().take(64).collect::<String>();
-            return Err(usage(format!("{FORMAT}={other:?}: write text or json")));
+            return Err(usage(format!(
+                "{FORMAT}={other:?} is invalid; set text or json"
+            )));
         }
     };
     let wanted = EachLine(|metadata| {
@@ -128,7 +130,7 @@ fn filter(verb: &Verb) -> anyhow::Result<EnvFilter> {
     match &set {
         Some((name, text)) => EnvFilter::try_new(text).map_err(|error| {
             usage(format!(
-                "{name}={text:?}: {error}; write a level, as in info, or target=level"
+                "{name}={text:?}: {error}; set a level such as info, or target=level"
             ))
         }),
         None => Ok(EnvFilter::new(fallback)),

@@ -31,7 +31,7 @@ pub struct Spans(SdkTracerProvider);
 impl Drop for Spans {
     fn drop(&mut self) {
         if let Err(error) = self.0.shutdown_with_timeout(FLUSH_WITHIN) {
-            tracing::warn!(%error, "the last spans were not sent to the collector");
+            tracing::warn!(%error, "spans lost: the last ones were not sent to the collector");
         }
     }
 }
@@ -56,7 +56,7 @@ pub fn spans() -> anyhow::Result<Option<Spans>> {
     }
     let exporter = SpanExporter::builder().with_tonic().build();
     let exporter = exporter.with_context(|| {
-        format!("{OTEL_EXPORTER_OTLP_ENDPOINT} is no address of a collector, as in http://localhost:4317")
+        format!("{OTEL_EXPORTER_OTLP_ENDPOINT} is not the address of a collector; set one such as http://localhost:4317")
     })?;
     // The resource already has the attributes from the environment.
     let mut resource = Resource::builder()

@@ -96,7 +96,7 @@ pub fn load(args: &NodeArgs, global: &Global) -> anyhow::Result<NodeSettings> {
     if let Some(path) = &args.config {
         let text = std::fs::read_to_string(path).map_err(|error| {
             usage(format!(
-                "cannot read the config file {}: {error}",
+                "config file {} cannot be read: {error}",
                 path.display()
             ))
         })?;
@@ -134,10 +134,10 @@ fn given<'a>(args: &'a NodeArgs, global: &'a Global) -> Given<'a> {
 /// Adds derived settings, and rejects invalid combinations.
 fn complete(file: File) -> anyhow::Result<NodeSettings> {
     let data_dir = file.data_dir.filter(|dir| !dir.as_os_str().is_empty()).ok_or_else(|| {
-        usage("no data directory given: pass --data-dir DIR, or set ROPEWALK_DATA_DIR, or data_dir in the config file")
+        usage("data directory is not set; pass --data-dir DIR, or set ROPEWALK_DATA_DIR, or data_dir in the config file")
     })?;
     let listen = file.listen.map(String::from).ok_or_else(|| {
-        usage("no address given: pass --listen HOST:PORT, or set ROPEWALK_LISTEN, or listen in the config file")
+        usage("listen address is not set; pass --listen HOST:PORT, or set ROPEWALK_LISTEN, or listen in the config file")
     })?;
     let advertise = file.advertise.map_or_else(|| listen.clone(), String::from);
     check_reachable(&advertise, "--advertise")?;
@@ -187,8 +187,8 @@ fn external(
         (Some(listen), Some(advertise)) => (String::from(listen), String::from(advertise)),
         _ => {
             return Err(usage(
-                "clients from elsewhere need both: pass --external-listen HOST:PORT, where they are served, and \
-                 --external-advertise HOST:PORT, where they reach it",
+                "external clients need two addresses; pass --external-listen HOST:PORT, on which the node listens, and \
+                 --external-advertise HOST:PORT, at which clients reach it",
             ));
         }
     };
@@ -202,7 +202,7 @@ fn check_reachable(advertise: &str, flag: &str) -> anyhow::Result<()> {
         .any(|any| advertise.starts_with(any));
     if anywhere {
         return Err(usage(format!(
-            "others cannot reach this node at {advertise}: pass {flag} HOST:PORT with an address they can"
+            "address {advertise} is not reachable for others; pass {flag} HOST:PORT with an address that is"
         )));
     }
     Ok(())
@@ -258,16 +258,13 @@ fn explain(error: figment::Error, path: Option<&Path>) -> String {
                 true => key,
                 false => format!("{key}.{name}"),
             };
-            format!(
-                "{place}: there is no setting {full}; {}",
-                nearest(name, known)
-            )
+            format!("{place}: unknown setting {full}; {}", nearest(name, known))
         }
         Kind::Message(message) if key.is_empty() => format!("{place}: {message}"),
         Kind::InvalidType(given, wanted) | Kind::InvalidValue(given, wanted)
             if is_integer(wanted) =>
         {
-            format!("{place}: {key}: found {given}; write a whole number, of 0 or more")
+            format!("{place}: {key}: found {given}; write a whole number, 0 or more")
         }
         kind => format!("{place}: {key}: {kind}"),
     }
@@ -289,7 +286,7 @@ fn nearest(name: &str, known: &[&str]) -> String {
     alike.sort_by(|a, b| b.0.total_cmp(&a.0));
     let offered: Vec<&str> = alike.iter().take(OFFERED).map(|(_, key)| *key).collect();
     match offered.is_empty() {
-        true => format!("there are {}", known.join(", ")),
+        true => format!("known settings are {}", known.join(", ")),
         false => format!("did you mean {}?", offered.join(", or ")),
     }
 }
@@ -383,17 +380,17 @@ mod tests {
     fn an_unknown_key_is_named_beside_the_nearest_one() {
         let error = load_with("lisen = '10.0.0.1:7101'\n", &[]).unwrap_err();
         assert!(
-            error.contains("no setting lisen; did you mean listen"),
+            error.contains("unknown setting lisen; did you mean listen"),
             "{error}"
         );
         let error = load_with(&format!("{PLAIN}[limits]\nhartbeat_ms = 5\n"), &[]).unwrap_err();
         assert!(
-            error.contains("no setting limits.hartbeat_ms; did you mean heartbeat_ms"),
+            error.contains("unknown setting limits.hartbeat_ms; did you mean heartbeat_ms"),
             "{error}"
         );
         let error = load_with("xyzzy = 1\n", &[]).unwrap_err();
         assert!(
-            error.contains("no setting xyzzy; there are data_dir, listen"),
+            error.contains("unknown setting xyzzy; known settings are data_dir, listen"),
             "{error}"
         );
     }

@@ -323,7 +323,7 @@ impl Inner {
 pub(crate) fn unknown_topic(name: &str) -> Error {
     Error::new(
         ErrorKind::Cluster(ErrorCode::UnknownTopic),
-        format!("there is no topic {name:?}; create it with `ropewalk topic create {name}`"),
+        format!("topic {name:?} does not exist; create it with `ropewalk topic create {name}`"),
     )
 }
 

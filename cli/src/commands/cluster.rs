@@ -109,7 +109,7 @@ impl Health {
         let (partitions, wrong) = (self.partitions, wrong.join(", "));
         let missed = self.missed();
         format!(
-            "of {partitions} partitions, {wrong}{missed}; wait for the replicas to catch up with --wait"
+            "cluster is not healthy: of {partitions} partitions, {wrong}{missed}; wait with --wait until the replicas catch up"
         )
     }
 
@@ -120,7 +120,7 @@ impl Health {
         }
         let dead = list(&self.dead_nodes);
         format!(
-            "; not heard from: nodes {dead}, bring them back, or decommission those that are lost for ever"
+            "; dead nodes: {dead}, restart them, or decommission those that are permanently lost"
         )
     }
 }
@@ -135,7 +135,7 @@ async fn look(client: &Client) -> anyhow::Result<Health> {
 /// Checks until the cluster is healthy or the time is over. Also retries while the cluster is unreachable.
 async fn health(context: Context, wait: Duration) -> anyhow::Result<()> {
     let begun = Instant::now();
-    let progress = (!wait.is_zero()).then(|| spinner("waiting for the cluster to be healthy"));
+    let progress = (!wait.is_zero()).then(|| spinner("waiting until the cluster is healthy"));
     let found = loop {
         let found = match context.client().await {
             Ok(client) => look(&client).await,
@@ -211,10 +211,12 @@ async fn decommission(context: Context, node: u64) -> anyhow::Result<()> {
         match leaving.look(&admin.cluster_status().await?, node) {
             Left::Yes => break,
             Left::NotYet { replicas } => {
-                progress.set_prefix(format!("{replicas} left on node {node}"));
+                progress.set_prefix(format!("{replicas} replicas left on node {node}"));
             }
             Left::Stays => {
-                bail!("node {node} is no longer being decommissioned; somebody recommissioned it")
+                bail!(
+                    "node {node} is no longer being decommissioned: it was recommissioned meanwhile; decommission it again"
+                )
             }
         }
         tokio::time::sleep(LOOK_EVERY).await;
@@ -384,7 +386,7 @@ mod tests {
         let missing = Health::of(&[topic(1, &[1, 2, 3])], &[node(false)]);
         assert!(missing.healthy);
         assert!(
-            missing.praise().contains("not heard from: nodes 4"),
+            missing.praise().contains("dead nodes: 4"),
             "{}",
             missing.praise()
         );

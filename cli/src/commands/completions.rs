@@ -30,7 +30,8 @@ pub fn run(shell: Shell) -> anyhow::Result<()> {
     let shells = Shells::builtins();
     let name = shell.to_string();
     let found = shells.completer(&name);
-    let found = found.with_context(|| format!("{name} cannot ask for completions; use bash"))?;
+    let found =
+        found.with_context(|| format!("completions for {name} are not supported; use bash"))?;
     // Written to a buffer first: a generator may panic if its writer fails, as a closed pipe does.
     let mut text =
         b"# Completes commands, flags such as --bootstrap, topics and groups.\n".to_vec();

@@ -69,10 +69,7 @@ impl Context {
         if left.is_zero() {
             return Err(error);
         }
-        explain(&format!(
-            "{}; trying on. To mend it, {HINT}",
-            self.refusal()
-        ));
+        explain(&format!("{}; retrying. To fix it, {HINT}", self.refusal()));
         let again = builder.request_timeout(left);
         let again = again.refused_timeout(REFUSED_TIMEOUT.saturating_sub(begun.elapsed()));
         again.connect().await
@@ -85,14 +82,8 @@ impl Context {
 
     fn refusal(&self) -> String {
         match self.global.bootstrap.len() {
-            1 => format!(
-                "{} is not reachable: it refuses the connection",
-                self.names()
-            ),
-            _ => format!(
-                "{} are not reachable: all refuse the connection",
-                self.names()
-            ),
+            1 => format!("{} is not reachable: connection refused", self.names()),
+            _ => format!("{} are not reachable: connection refused", self.names()),
         }
     }
 }

@@ -73,13 +73,13 @@ async fn ranges(client: &Client, args: &ConsumeArgs) -> anyhow::Result<Ranges> {
 fn check(args: &ConsumeArgs) -> anyhow::Result<()> {
     if args.partition.is_some() && args.topics.len() > 1 {
         return Err(usage(
-            "--partition is one of a single topic; name one topic, or leave it out",
+            "--partition needs a single topic; name one topic, or omit --partition",
         ));
     }
     match args.topics.iter().find(|name| is_internal(name)) {
         Some(name) => bail!(
-            "topic {name:?} is the cluster's own and holds no records; `ropewalk group list` and \
-             `ropewalk partition list` show what it is for"
+            "topic {name:?} is internal and holds no user records; see `ropewalk group list` and \
+             `ropewalk partition list`"
         ),
         None => Ok(()),
     }
@@ -100,7 +100,7 @@ pub async fn topics(client: &Client, args: &ConsumeArgs) -> anyhow::Result<Vec<S
         .collect();
     if found.is_empty() && args.group.is_none() {
         bail!(
-            "no topic matches {:?}; `ropewalk topic list` shows those there are",
+            "no topic matches {:?}; list all topics with `ropewalk topic list`",
             pattern.text()
         );
     }

@@ -90,7 +90,9 @@ pub async fn run(args: DevArgs) -> anyhow::Result<()> {
 fn flatten(
     ended: Option<Result<anyhow::Result<()>, tokio::task::JoinError>>,
 ) -> anyhow::Result<()> {
-    ended.unwrap_or(Ok(Ok(()))).context("a node broke off")?
+    ended
+        .unwrap_or(Ok(Ok(())))
+        .context("a node terminated unexpectedly")?
 }
 
 fn address(shape: Shape, number: u16) -> String {
@@ -134,7 +136,7 @@ async fn say_when_ready(
         match admin.topics().await {
             Ok(topics) if topics.iter().all(led) => break,
             Ok(_) => {}
-            Err(error) => tracing::debug!(%error, "not ready yet"),
+            Err(error) => tracing::debug!(%error, "the cluster is not ready yet"),
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
@@ -178,7 +180,7 @@ fn prepare(dir: &Path, shape: Shape, fresh: bool) -> anyhow::Result<()> {
         Some(earlier) if fresh => wipe(dir, earlier)?,
         Some(earlier) if earlier != shape => {
             return Err(usage(format!(
-                "{} holds a cluster of {} nodes from port {}; start it with --nodes {} --base-port {}, or wipe it with --fresh",
+                "{} holds a cluster of {} nodes from port {}; start it with --nodes {} --base-port {}, or delete its data with --fresh",
                 dir.display(),
                 earlier.nodes,
                 earlier.base_port,
@@ -192,7 +194,7 @@ fn prepare(dir: &Path, shape: Shape, fresh: bool) -> anyhow::Result<()> {
             || (1..=shape.nodes).any(|number| node_dir(dir, number).exists()) =>
         {
             bail!(
-                "{} was not made by `ropewalk dev`; choose another --data-dir",
+                "{} was not created by `ropewalk dev`; choose another --data-dir",
                 dir.display()
             );
         }

@@ -80,7 +80,7 @@ impl<'de> Visitor<'de> for ContentVisitor {
     type Value = Content;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(r#"a text, or {"base64":"…"}, or null"#)
+        f.write_str(r#"a string, {"base64":"…"} or null"#)
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Content, E> {
@@ -92,7 +92,7 @@ impl<'de> Visitor<'de> for ContentVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Content, A::Error> {
-        let wrong = || A::Error::custom(r#"bytes are written {"base64":"…"}, with nothing else"#);
+        let wrong = || A::Error::custom(r#"bytes must be {"base64":"…"}, without other fields"#);
         let Some((name, text)) = map.next_entry::<String, String>()? else {
             return Err(wrong());
         };
@@ -120,7 +120,7 @@ impl Visitor<'_> for MomentVisitor {
     type Value = Moment;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a time as 2026-01-31T00:00:00Z, or a whole number of ms since 1970")
+        f.write_str("a timestamp such as 2026-01-31T00:00:00Z, or an integer in ms since 1970")
     }
 
     fn visit_i64<E: Error>(self, timestamp_ms: i64) -> Result<Moment, E> {

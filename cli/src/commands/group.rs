@@ -52,7 +52,7 @@ pub async fn run(context: Context, verb: GroupVerb) -> anyhow::Result<()> {
 fn failed(lag: &PartitionLag) -> Option<String> {
     let error = WireError::from(lag.error.clone()?);
     Some(format!(
-        "the lag of {}/{} is not known: {}",
+        "lag of {}/{} is unknown: {}",
         lag.topic, lag.partition, error.message
     ))
 }
@@ -94,7 +94,7 @@ fn text(described: &Described) -> String {
     let missing = match described.missing_topics.as_slice() {
         [] => String::new(),
         missing => format!(
-            "\ntopics that do not exist, read once they are created: {}\n",
+            "\nmissing topics, read once they are created: {}\n",
             missing.join(", ")
         ),
     };

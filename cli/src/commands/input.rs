@@ -14,11 +14,11 @@ pub const LINE_BYTES: usize = 16 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum InputError {
     /// The line exceeds the record size of any topic.
-    #[error("line {number} is longer than {longest} bytes; split it, no topic takes such a record")]
+    #[error("line {number} is longer than {longest} bytes, the limit of any record; split it")]
     LineTooLong { number: u64, longest: usize },
     /// The line lacks its key separator.
     #[error(
-        "line {number} has no key separator {separator:?}; write KEY{separator}VALUE, or leave --key-separator out"
+        "line {number} has no key separator {separator:?}; write KEY{separator}VALUE, or omit --key-separator"
     )]
     NoSeparator { number: u64, separator: String },
     /// Reading failed.

@@ -88,6 +88,6 @@ async fn interruptible(
 ) -> anyhow::Result<()> {
     tokio::select! {
         done = work => done,
-        () = interrupts.next() => bail!("interrupted; what was asked of the cluster may still happen"),
+        () = interrupts.next() => bail!("interrupted; the request may still take effect"),
     }
 }

@@ -80,6 +80,6 @@ async fn announce(mut ready: Ready) {
 /// Prints the ready line. Its reader may be gone; the node continues.
 fn say(ready: Ready) {
     if let Err(error) = output::ready(&ReadyLine::from(ready)) {
-        tracing::warn!(%error, "the ready line could not be printed");
+        tracing::warn!(%error, "ready line not written to stdout");
     }
 }

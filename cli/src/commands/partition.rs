@@ -46,7 +46,7 @@ async fn transfer(context: Context, name: PartitionName, to: u64) -> anyhow::Res
         leader: to,
     };
     Ok(context.output.one(&done, |done| {
-        format!("node {} leads {name} now", done.leader)
+        format!("node {} now leads {name}", done.leader)
     })?)
 }
 
@@ -63,7 +63,7 @@ async fn move_to(context: Context, name: PartitionName, replicas: Vec<u64>) -> a
     sorted.dedup();
     if sorted.len() != replicas.len() {
         return Err(usage(format!(
-            "--replicas {}: a node can hold one replica",
+            "--replicas {}: a node holds at most one replica; name each node once",
             list(&replicas)
         )));
     }
@@ -79,7 +79,7 @@ async fn move_to(context: Context, name: PartitionName, replicas: Vec<u64>) -> a
     let text = |done: &Moving| {
         let to = list(&done.replicas);
         format!(
-            "{name} is moving to nodes {to}; `ropewalk partition list {}` shows when it is there",
+            "{name} is moving to nodes {to}; `ropewalk partition list {}` shows the progress",
             done.topic
         )
     };

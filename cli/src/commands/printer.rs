@@ -26,7 +26,9 @@ pub struct RecordPrinter {
 impl RecordPrinter {
     pub fn new(context: &Context, args: &ConsumeArgs) -> anyhow::Result<RecordPrinter> {
         if args.format.is_some() && context.global.output.is_some() {
-            return Err(usage("--format and --output: give one of them"));
+            return Err(usage(
+                "--format and --output exclude each other; pass one of them",
+            ));
         }
         Ok(RecordPrinter {
             stream: context.output.stream(),

@@ -43,7 +43,7 @@ pub async fn run(
     let records = Records::new(&args)?;
     let producer = tokio::select! {
         producer = producer(&context, &args) => producer?,
-        () = interrupts.next() => bail!("interrupted before anything was sent"),
+        () = interrupts.next() => bail!("interrupted before any record was sent"),
     };
     let progress = records.progress(context.output.format());
     let (sent, waiting) = mpsc::channel(WAITING_RECORDS);
@@ -57,7 +57,7 @@ pub async fn run(
     if let Some(error) = refused {
         let what = count(published, "published");
         let what =
-            format!("{what}, but stdout did not take all of their offsets; make room for it");
+            format!("{what}, but stdout did not accept all of their offsets; free space for it");
         return Err(anyhow::Error::new(error).context(what));
     }
     if context.output.format() == Format::Table {
@@ -78,9 +78,9 @@ async fn producer(context: &Context, args: &ProduceArgs) -> anyhow::Result<Produ
 /// Phrase for a number of records and their outcome.
 fn count(records: u64, done: &str) -> String {
     match records {
-        0 => format!("no record is {done}"),
-        1 => format!("1 record is {done}"),
-        _ => format!("{records} records are {done}"),
+        0 => format!("no record {done}"),
+        1 => format!("1 record {done}"),
+        _ => format!("{records} records {done}"),
     }
 }
 
@@ -114,7 +114,7 @@ async fn read(
             both = sending => both,
             () = interrupts.next() => {
                 let line = place(line);
-                return Err(anyhow!("interrupted; {line} and what follows were not sent"));
+                return Err(anyhow!("interrupted; {line} and later lines were not sent"));
             }
         };
         let Some((room, ticket)) = sending else {
@@ -161,7 +161,7 @@ async fn print(
             Err(error) => {
                 out.end();
                 let before = count(published, "published before it");
-                let failed = format!("{}; {before}", place(line));
+                let failed = format!("{} failed; {before}", place(line));
                 return Err(anyhow::Error::new(error).context(failed));
             }
         };

@@ -133,7 +133,7 @@ async fn one(
             let begin = client.offset(topic, partition, Offset::Beginning).await?;
             if args.partition.is_some() && !(begin..=end).contains(&offset) {
                 bail!(
-                    "{topic}/{partition} holds offsets {begin} to {end}, not {offset}; start within them"
+                    "offset {offset} is out of range for {topic}/{partition}; start at an offset from {begin} to {end}"
                 );
             }
             // With many partitions, each starts at the nearest offset that it holds.

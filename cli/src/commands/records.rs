@@ -23,8 +23,8 @@ const JSONL_BYTES: usize = 6 * LINE_BYTES;
 /// Byte order mark that some editors write at the start of UTF-8.
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 /// Notice about lines with Windows line ends. The carriage returns may be intended, so they stay.
-const CARRIAGE_RETURN: &str = "ropewalk: line 1 ends in a carriage return, which each record keeps; to publish \
-                               without it, take it out first, as with tr -d '\\r'";
+const CARRIAGE_RETURN: &str = "ropewalk: line 1 ends in a carriage return, which becomes part of the record; to \
+                               remove it, use tr -d '\\r'";
 
 /// Records, one after another.
 #[derive(Debug)]
@@ -46,16 +46,16 @@ impl<'a> Records<'a> {
         let one = args.value.is_some() || args.tombstone;
         let wrong = match () {
             () if one && args.key_separator.is_some() => {
-                "--key-separator is for lines of stdin, which --value and --tombstone do not read"
+                "--key-separator applies to lines of stdin; omit it with --value and --tombstone"
             }
             () if one && jsonl => {
-                "--input jsonl is for lines of stdin, which --value and --tombstone do not read"
+                "--input jsonl applies to lines of stdin; omit it with --value and --tombstone"
             }
             () if jsonl && args.key_separator.is_some() => {
-                "--key-separator is for --input lines; a line of jsonl names its key"
+                "--key-separator applies to --input lines; omit it, since a JSON line contains its key"
             }
             () if args.keep_partitions && !jsonl => {
-                "--keep-partitions is for --input jsonl; other lines name no partition"
+                "--keep-partitions needs --input jsonl; other lines contain no partition"
             }
             () => {
                 let source = match one {
@@ -173,7 +173,7 @@ fn of_line(args: &ProduceArgs, line: Bytes, number: u64) -> anyhow::Result<Recor
 
 fn of_jsonl(args: &ProduceArgs, line: &[u8], number: u64) -> anyhow::Result<Record> {
     let given = Given::parse(line).with_context(|| {
-        format!("line {number} is no record as `ropewalk consume -o jsonl` prints it")
+        format!("line {number} is not a record in the format of `ropewalk consume -o jsonl`")
     })?;
     let partition = given.partition;
     let record = given.record();
@@ -181,7 +181,7 @@ fn of_jsonl(args: &ProduceArgs, line: &[u8], number: u64) -> anyhow::Result<Reco
         (false, _) => Ok(record),
         (true, Some(partition)) => Ok(record.partition(partition)),
         (true, None) => Err(anyhow!(
-            "line {number} names no partition; leave --keep-partitions out to publish by key"
+            "line {number} has no partition; omit --keep-partitions to publish by key"
         )),
     }
 }

@@ -57,7 +57,7 @@ async fn plan(
     let group = known(client, args).await?;
     if !group.members.is_empty() {
         bail!(
-            "group {} has {} members, whose positions nobody else moves; stop them first",
+            "group {} has {} members; stop them before you move its offsets",
             args.group,
             group.members.len()
         );

@@ -223,7 +223,7 @@ impl Others {
         }
         let partitions: Vec<String> = behind.iter().map(TopicPartition::to_string).collect();
         logs::say(&format!(
-            "ropewalk: other members of group {group} have not read partitions {} up to the ends that stood at the start, and are not waited for any longer; see `ropewalk group lag {group}`",
+            "ropewalk: group {group}: stopped waiting for other members, which have not read all records of partitions {}; see `ropewalk group lag {group}`",
             partitions.join(", ")
         ));
         false

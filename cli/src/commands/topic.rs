@@ -79,7 +79,7 @@ async fn confirm(
     let name = shown(topic.name.as_bytes());
     write!(
         questions,
-        "delete topic {name} and what it holds, about {records} records? [y/N] "
+        "delete topic {name} and its records, about {records}? [y/N] "
     )?;
     questions.flush()?;
     let mut answer = String::new();
@@ -128,8 +128,8 @@ async fn led(context: &Context, mut topic: TopicInfo) -> anyhow::Result<TopicInf
         if Instant::now() + LED_TICK >= deadline {
             progress.finish_and_clear();
             bail!(
-                "topic {name:?} exists, and {} of its {all} partitions have no leader yet: they take no \
-                 records until they have; `ropewalk partition list {name}` shows them",
+                "topic {name:?} was created, but {} of its {all} partitions have no leader yet, and accept no \
+                 records; see `ropewalk partition list {name}`",
                 all - led,
                 name = topic.name
             );
@@ -147,8 +147,8 @@ async fn grow(context: Context, name: &str, partitions: u32) -> anyhow::Result<(
     while !is_grown(&topic) {
         if Instant::now() + GROWN_TICK >= deadline {
             bail!(
-                "topic {name:?} has {partitions} partitions, but keys do not map to the new ones yet: its old \
-                 partitions need a leader each; `ropewalk partition list {name}` shows who has none"
+                "topic {name:?} has {partitions} partitions, but no keys map to the new ones yet: each old \
+                 partition needs a leader first; see `ropewalk partition list {name}`"
             );
         }
         sleep(GROWN_TICK).await;
@@ -168,7 +168,7 @@ fn check_flags(args: &TopicCreateArgs) -> Result<(), String> {
     let flag = |one: &&Setting| ["partitions", "replicas"].contains(&one.key.as_str());
     match given.find(flag) {
         Some(Setting { key, value }) => Err(format!(
-            "{key} is no setting of a topic; write --{key} {value}"
+            "{key} is not a topic setting; pass --{key} {value}"
         )),
         None => Ok(()),
     }
@@ -225,7 +225,7 @@ impl Context {
 
 /// The topic does not exist.
 #[derive(Debug, thiserror::Error)]
-#[error("there is no topic {0:?}; create it with `ropewalk topic create {0}`")]
+#[error("topic {0:?} does not exist; create it with `ropewalk topic create {0}`")]
 pub struct NoTopic(pub String);
 
 #[cfg(test)]

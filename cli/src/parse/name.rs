@@ -30,12 +30,14 @@ impl FromStr for Address {
         }
         if host.contains(':') && !bracketed {
             return Err(format!(
-                "{text:?}: an IPv6 address stands in brackets, as in [::1]:7101"
+                "{text:?}: an IPv6 address needs brackets, as in [::1]:7101"
             ));
         }
         match port.parse::<u16>() {
             Ok(port) if port > 0 => Ok(Address(text.to_string())),
-            _ => Err(format!("{text:?}: the port is a number from 1 to 65535")),
+            _ => Err(format!(
+                "{text:?}: the port must be a number from 1 to 65535"
+            )),
         }
     }
 }
@@ -60,7 +62,7 @@ impl fmt::Display for Address {
     }
 }
 
-/// `TOPIC/P`.
+/// `TOPIC/PARTITION`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PartitionName {
     pub topic: String,
@@ -75,7 +77,7 @@ impl FromStr for PartitionName {
             let partition = number.parse().ok()?;
             (!topic.is_empty()).then(|| (topic.to_string(), partition))
         });
-        let (topic, partition) = parts.ok_or("write TOPIC/P, as in flights/3")?;
+        let (topic, partition) = parts.ok_or("write TOPIC/PARTITION, as in flights/3")?;
         Ok(PartitionName { topic, partition })
     }
 }

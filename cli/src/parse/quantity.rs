@@ -36,7 +36,7 @@ pub fn rate(text: &str) -> Result<Rate, String> {
         Ok(per_second) if per_second.is_finite() && (0.001..=1e9).contains(&per_second) => {
             Ok(Rate(per_second))
         }
-        _ => Err("not a rate; write records a second, as in 500/s".into()),
+        _ => Err("invalid rate; write records per second, as in 500/s".into()),
     }
 }
 

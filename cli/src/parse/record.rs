@@ -65,7 +65,11 @@ fn piece(letter: Option<char>) -> Result<Option<Piece>, String> {
         Some('v') => Piece::Value,
         Some('h') => Piece::Headers,
         Some('T') => Piece::Time,
-        _ => return Err("after % comes one of t p o k v h T, or %% for the sign itself".into()),
+        _ => {
+            return Err(
+                "invalid field; use %t %p %o %k %v %h or %T, or %% for a percent sign".into(),
+            );
+        }
     }))
 }
 
@@ -76,7 +80,7 @@ fn escaped(letter: Option<char>) -> Result<char, String> {
         Some('r') => '\r',
         Some('0') => '\0',
         Some('\\') => '\\',
-        _ => return Err(r"after \ comes one of n t r 0, or \\ for the backslash itself".into()),
+        _ => return Err(r"invalid escape; use \n \t \r or \0, or \\ for a backslash".into()),
     })
 }
 

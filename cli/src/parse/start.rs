@@ -26,8 +26,7 @@ impl FromStr for StartAt {
     type Err = String;
 
     fn from_str(text: &str) -> Result<StartAt, String> {
-        const HELP: &str =
-            "write beginning, end, @OFFSET, a time as 2026-01-31T00:00:00Z, or how long ago as -1h";
+        const HELP: &str = "write beginning, end, @OFFSET, a timestamp such as 2026-01-31T00:00:00Z, or a relative time such as -1h";
         match text {
             "beginning" => return Ok(StartAt::Beginning),
             "end" => return Ok(StartAt::End),

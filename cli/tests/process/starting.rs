@@ -13,7 +13,7 @@ async fn a_config_file_with_an_unknown_key_is_refused_by_the_keys_name() {
     let args = ["node", "--config", path.to_str().unwrap()];
     let error = ropewalk(&args).await.refused(2);
     assert!(
-        error.contains("no setting lisen; did you mean listen"),
+        error.contains("unknown setting lisen; did you mean listen"),
         "{error}"
     );
 }

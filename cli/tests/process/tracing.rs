@@ -123,11 +123,14 @@ async fn a_path_is_looked_for_where_and_since_when_it_was_asked_for() {
     assert_eq!(json.as_array().map(Vec::len), Some(3));
 
     let nothing = trace(&["--from", "2100-01-01T00:00:00Z"]).await.refused(1);
-    assert!(nothing.contains("among 0 records of 3 topics"), "{nothing}");
+    assert!(nothing.contains("in 0 records of 3 topics"), "{nothing}");
     let nothing = cluster.run(&["trace", "case 8"]).await.refused(1);
-    assert!(nothing.contains("among 3 records"), "{nothing}");
+    assert!(nothing.contains("in 3 records"), "{nothing}");
     let unknown = trace(&["--topic", "bags", "--topic", "nope"])
         .await
         .refused(1);
-    assert!(unknown.contains("there is no topic \"nope\""), "{unknown}");
+    assert!(
+        unknown.contains("topic \"nope\" does not exist"),
+        "{unknown}"
+    );
 }

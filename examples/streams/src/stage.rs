@@ -67,7 +67,7 @@ impl Stage {
         loop {
             let topics = self.client.admin().topics().await?;
             let found = topics.iter().find(|found| found.name == topic);
-            let found = found.with_context(|| format!("there is no topic {topic}"))?;
+            let found = found.with_context(|| format!("topic {topic:?} does not exist"))?;
             if found.partitions.iter().all(is_whole) {
                 return Ok(());
             }

@@ -33,7 +33,7 @@ pub async fn run(
 ) -> anyhow::Result<(Report, Option<String>)> {
     if args.record_size < STAMP_BYTES as u64 {
         return Err(usage(format!(
-            "--record-size: at least {STAMP_BYTES} bytes, which hold the time a record was sent"
+            "--record-size must be at least {STAMP_BYTES} bytes, for the send time of each record"
         )));
     }
     let stamp = Stamp::new(OsRng.try_next_u64()?, Instant::now());
@@ -98,7 +98,9 @@ async fn follow(
     match timeout(ARRIVE_WITHIN, rest).await {
         Ok(done) => done?,
         Err(_) => {
-            tracing::warn!("some acknowledged records did not arrive within {ARRIVE_WITHIN:?}")
+            tracing::warn!(
+                "reader did not receive all acknowledged records within {ARRIVE_WITHIN:?}"
+            )
         }
     }
     Ok(tally)

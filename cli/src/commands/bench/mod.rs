@@ -37,7 +37,7 @@ pub async fn run(
     };
     let client = tokio::select! {
         client = client(&context, &args.topic) => client?,
-        () = interrupts.next() => bail!("interrupted before anything was measured"),
+        () = interrupts.next() => bail!("interrupted before the end of the measurement"),
     };
     let stop = stop_on_interrupt(interrupts);
     let progress = bar(args.duration.as_millis() as u64, "measuring");
@@ -55,7 +55,7 @@ pub async fn run(
     let (report, first_error) = found?;
     context.output.one(&report, Report::text)?;
     match first_error {
-        Some(error) => bail!("{} records failed; the first: {error}", report.errors),
+        Some(error) => bail!("{} records failed; first error: {error}", report.errors),
         None => Ok(()),
     }
 }

@@ -20,12 +20,12 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     if matches!(args.from, StartAt::Offset(_) | StartAt::End) {
         return Err(usage(
-            "--from takes a moment here: beginning, a time as 2026-01-31T00:00:00Z, or how long ago as -1h",
+            "--from must be a time for trace; pass beginning, a timestamp such as 2026-01-31T00:00:00Z, or a relative time such as -1h",
         ));
     }
     let found = tokio::select! {
         found = look(&context, &args) => found?,
-        () = interrupts.next() => bail!("interrupted before all was read; name a --topic, or a later --from, to read less"),
+        () = interrupts.next() => bail!("interrupted before all records were read; pass --topic, or a later --from, to read less"),
     };
     Ok(context.output.rows(&path::in_order(found))?)
 }
@@ -35,7 +35,7 @@ async fn look(context: &Context, args: &TraceArgs) -> anyhow::Result<Vec<row::Ev
     let looked = scan::scan(&client, args).await?;
     if looked.found.is_empty() {
         bail!(
-            "nothing belongs to {:?} among {} records of {} topics; look at other topics, or from earlier on",
+            "no event of {:?} found in {} records of {} topics; search other topics, or pass an earlier --from",
             args.id,
             looked.records,
             looked.topics

@@ -55,7 +55,7 @@ pub async fn scan(client: &Client, args: &TraceArgs) -> anyhow::Result<Looked> {
         if looked.found.len() == MOST_RECORDS || bytes > MOST_BYTES {
             progress.finish_and_clear();
             bail!(
-                "over {} records belong to {:?}, or over {} MiB of ids; name a --topic, or a later --from",
+                "more than {} records belong to {:?}, or more than {} MiB of ids; pass --topic, or a later --from",
                 looked.found.len(),
                 args.id,
                 MOST_BYTES >> 20
