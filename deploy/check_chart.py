@@ -1,8 +1,8 @@
-"""Checks the chart with the real helm: every values file in ci/ renders to what Kubernetes takes, those
-in ci/bad/ fail with the reason in their first line, every value is in the schema and makes a
-difference somewhere, and what matters most has not changed unseen (ci/golden/).
+"""Checks the chart with the real helm. Every values file in ci/ renders to valid objects. Those in ci/bad/ fail
+with the reason in their first line. Every value is in the schema and affects an object. The most important
+renderings equal the files in ci/golden/.
 
-After a wanted change: make chart GOLDEN=write, and review the difference.
+After an intended change, run make chart GOLDEN=write, and review the differences.
 """
 
 import copy
@@ -21,24 +21,24 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 CHART = ROOT / "deploy/helm/ropewalk"
 CI = CHART / "ci"
-# The oldest that the chart is for, and the newest there are schemas of.
+# The oldest supported version, and the newest with schemas.
 KUBERNETES = ["1.27", "1.34"]
 GOLDEN = ["default", "five-zones", "load-balancers", "tls-cert-manager"]
-# What the schemas of Kubernetes do not cover, with the fields a spec of it may have here.
+# Custom resources, which the schemas do not cover, with the permitted fields of their specs.
 CUSTOM = {
     "Certificate": {"secretName", "duration", "renewBefore", "issuerRef", "privateKey", "usages",
                     "dnsNames", "ipAddresses"},
     "ServiceMonitor": {"selector", "endpoints"},
     "PrometheusRule": {"groups"},
 }
-# Read by no template: helm's own.
+# Helm's own value, which no template reads.
 NOT_OURS = {"global"}
-# What is made of files beside the templates, if there are any.
+# Values that render files beside the templates, if there are any.
 OF_FILES = {"monitoring.prometheusRule": "files/rules.yaml", "monitoring.dashboards": "files/dashboards/*.json"}
-# Maps that a user fills; the schema says with what.
+# Maps with keys of the user's choice, within the schema.
 FREE = {"limits", "resources.requests", "resources.limits"}
 
-# Behind this line of the README comes the table of values.
+# The table of values follows this line of the README.
 TABLE = "## Values\n\n"
 
 failures = []
@@ -54,13 +54,13 @@ def helm(*arguments):
 
 
 def render(values, kubernetes=KUBERNETES[-1], upgrade=True):
-    """What helm makes of the chart with `values`, a path or a dict; and what it complains of."""
+    """The rendering of the chart with `values`, a path or a dict, and helm's stderr."""
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
         if isinstance(values, dict):
             json.dump(values, file)
             file.flush()
             values = file.name
-        # As an upgrade: without a cluster to look into, that renders what guards one.
+        # As an upgrade, since the scale-in guard is rendered only then.
         more = ["--is-upgrade"] if upgrade else []
         done = helm("template", "log", str(CHART), "--namespace", "events", "--kube-version", kubernetes,
                     "--values", str(values), *more)
@@ -93,7 +93,7 @@ def check_document(where, document, kubernetes):
         return
     try:
         kubernetes_validate.validate(document, kubernetes, strict=True)
-    except Exception as error:  # the library has an error a kind of mistake, without a common parent
+    except Exception as error:  # the library's errors have no common base class
         fail(f"{where}: {kind} {name}: {error}")
     pod = document["spec"] if kind == "Pod" else document.get("spec", {}).get("template", {}).get("spec")
     if pod:
@@ -101,7 +101,7 @@ def check_document(where, document, kubernetes):
 
 
 def check_pod(where, pod):
-    """What the strictest of Kubernetes' pod security standards asks for."""
+    """Checks the restricted pod security standard of Kubernetes."""
     if not pod["securityContext"]["runAsNonRoot"]:
         fail(f"{where}: may run as root")
     if pod["securityContext"]["seccompProfile"]["type"] != "RuntimeDefault":
@@ -110,7 +110,7 @@ def check_pod(where, pod):
         context = container["securityContext"]
         wrong = context["allowPrivilegeEscalation"] or not context["readOnlyRootFilesystem"]
         if wrong or context["capabilities"]["drop"] != ["ALL"]:
-            fail(f"{where}: container {container['name']} may do more than it needs")
+            fail(f"{where}: container {container['name']} has more privileges than it needs")
     for script in (c for c in pod["containers"] + pod.get("initContainers", []) if "args" in c):
         shell = subprocess.run(["sh", "-n", "-c", script["args"][0]], capture_output=True, text=True)
         if shell.returncode != 0:
@@ -121,9 +121,9 @@ def check_refused(path):
     expected = path.read_text().splitlines()[0].removeprefix("# expect: ")
     text, complaint = render(path)
     if text is not None:
-        fail(f"bad/{path.name}: rendered, and should say: {expected}")
+        fail(f"bad/{path.name}: rendered, but must fail with: {expected}")
     elif expected not in complaint:
-        fail(f"bad/{path.name}: should say: {expected}; says: {complaint}")
+        fail(f"bad/{path.name}: must fail with: {expected}; failed with: {complaint}")
 
 
 def check_golden(name):
@@ -136,7 +136,7 @@ def check_golden(name):
             now.write(text)
             now.flush()
             difference = subprocess.run(["diff", "-u", golden, now.name], capture_output=True, text=True)
-        fail(f"golden/{name}.yaml has changed; if that is right, make chart GOLDEN=write\n{difference.stdout}")
+        fail(f"golden/{name}.yaml has changed; if this is intended, run make chart GOLDEN=write\n{difference.stdout}")
 
 
 def leaves(value, path=""):
@@ -153,9 +153,9 @@ def schema_leaves(schema, path=""):
 
 
 def closed(schema, path=""):
-    """Every object of the schema whose properties it names refuses others."""
+    """Checks that every object with named properties in the schema refuses others."""
     if "properties" in schema and schema.get("additionalProperties") is not False and "required" not in schema:
-        fail(f"values.schema.json: {path or 'the root'} takes properties it does not name")
+        fail(f"values.schema.json: {path or 'the root'} permits unnamed properties; set additionalProperties to false")
     for key, one in schema.get("properties", {}).items():
         closed(one, f"{path}.{key}".lstrip("."))
 
@@ -190,7 +190,7 @@ def check_values_and_schema():
 
 
 def explained():
-    """What values.yaml says of each value: its comment that begins with "# --", or its group's."""
+    """The description of each value in values.yaml: its comment that begins with "# --", or that of its group."""
     said, comment, group = {}, [], {}
     for line in (CHART / "values.yaml").read_text().splitlines():
         text = line.lstrip()
@@ -210,12 +210,12 @@ def explained():
 
 
 def check_explained(values):
-    """Each value is explained in values.yaml, and the chart's README says the same."""
+    """Checks that values.yaml describes each value, and that the chart's README has the same table."""
     said, defaults = explained(), yaml.safe_load((CHART / "values.yaml").read_text())
     rows = ["| value | default | |", "|---|---|---|"]
     for leaf in [path for path in said if path in values]:
         if not said[leaf]:
-            fail(f"values.yaml: nothing says what {leaf} is for")
+            fail(f"values.yaml: {leaf} has no description; add a comment that begins with # --")
         rows.append(f"| `{leaf}` | `{json.dumps(pick(defaults, leaf))}` | {said[leaf]} |")
     table = "\n".join(rows) + "\n"
     readme = CHART / "README.md"
@@ -223,11 +223,11 @@ def check_explained(values):
     if os.environ.get("GOLDEN") == "write":
         readme.write_text(before + TABLE + table)
     elif readme.read_text() != before + TABLE + table:
-        fail("the table in the chart's README.md is not what values.yaml says: make chart GOLDEN=write")
+        fail("the table in the chart's README.md differs from values.yaml; run make chart GOLDEN=write")
 
 
 def check_exercised(leaf, values_files):
-    """Some values file sets it, and leaving it out there renders something else, or nothing."""
+    """Checks that a values file sets the value, and that its removal changes the rendering."""
     if any(leaf.startswith(part) and not any(CHART.glob(files)) for part, files in OF_FILES.items()):
         return
     for values in values_files:
@@ -236,11 +236,11 @@ def check_exercised(leaf, values_files):
         with_it, without_it = render(values)[0], render(without(values, leaf))[0]
         if with_it != without_it:
             return
-    fail(f"{leaf}: no file in ci/ sets it so that it makes a difference")
+    fail(f"{leaf}: no file in ci/ sets it with an effect on the rendering")
 
 
 def check_limits():
-    """The schema knows the limits that the node knows."""
+    """Checks that the schema has the node's limits."""
     source = (ROOT / "node/src/config.rs").read_text()
     body = source.split("pub struct Limits {")[1].split("\n}")[0]
     node = set(re.findall(r"^    pub (\w+):", body, re.MULTILINE))
@@ -250,7 +250,7 @@ def check_limits():
 
 
 def check_seeds():
-    """More nodes change nothing of who may found a cluster."""
+    """Checks that the seeds do not depend on the number of nodes."""
     def seeds(replicas):
         text, _ = render({"replicas": replicas, "networkPolicy": {"acknowledgeOpenToAll": True}})
         nodes = next(d for d in documents(text) if d["kind"] == "StatefulSet")
@@ -261,13 +261,13 @@ def check_seeds():
 
 
 def check_scale_in():
-    """The script that guards an upgrade to fewer nodes, beside a command that says who is in the cluster."""
+    """Checks the scale-in guard against outputs of ropewalk cluster status."""
     row = '{"node_id":%d,"address":"%s","state":"active"}'
     three = "\n".join(row % (number, f"log-{number - 1}.x:7101") for number in (1, 2, 3))
     cases = [
-        ("the three that stay", f"echo '{three}'", 0, "are out of the cluster"),
+        ("the three that stay", f"echo '{three}'", 0, "are decommissioned"),
         ("a fourth", f"echo '{three}'; echo '{row % (7, 'log-10.x:7101')}'", 1, "decommission 7 --wait"),
-        ("no answer", "exit 1", 1, "does not say who is in it"),
+        ("no answer", "exit 1", 1, "cluster status is not available"),
     ]
     for name, says, code, expected in cases:
         with tempfile.TemporaryDirectory() as folder:
@@ -297,7 +297,7 @@ def main():
         for one in work:
             one.result()
     if failures:
-        sys.exit(f"{len(failures)} things are wrong with the chart")
+        sys.exit(f"{len(failures)} checks of the chart failed")
     print(f"the chart renders {len(good)} ways, refuses {len(bad)}, and each of its {len(values)} values counts")
 
 

@@ -1,4 +1,5 @@
-# Runs in the test's pod. ROPEWALK_BOOTSTRAP says where the cluster is, REPLICAS what it can hold.
+# Runs in the test pod. ROPEWALK_BOOTSTRAP is the address of the cluster, REPLICAS the number of replicas of the
+# test topic.
 topic="helm-test-$(date +%s)"
 keys=10
 each=50
@@ -17,10 +18,10 @@ echo "reading them as a consumer group"
 ropewalk consume "$topic" --group "$topic" --from beginning --count "$total" -o jsonl |
   sed -n 's/.*"key":"\([^"]*\)","value":"\([^"]*\)".*/\1 \2/p' |
   awk -v total="$total" '
-    $2 != last[$1] + 1 { print $1 " came to " $2 " after " last[$1] + 0; bad = 1 }
+    $2 != last[$1] + 1 { print $1 ": record " $2 " follows record " last[$1] + 0; bad = 1 }
     { last[$1] = $2; count++ }
     END {
-      if (count != total) { print "read " count + 0 " records of " total; bad = 1 }
-      if (!bad) print "all " count " records came, and each key in its order"
+      if (count != total) { print "read " count + 0 " of " total " records"; bad = 1 }
+      if (!bad) print "read all " count " records, each key in order"
       exit bad
     }'

@@ -1,7 +1,7 @@
-# Runs before an upgrade to fewer nodes: those that go must be out of the cluster by then. STAY has the
-# addresses of those that stay.
+# Runs before an upgrade to fewer nodes, and fails unless the removed nodes are decommissioned. STAY contains the
+# addresses of the remaining nodes.
 if ! status=$(ropewalk cluster status -o jsonl --timeout 30s); then
-  echo "refused: the cluster does not say who is in it, so nobody knows what a smaller one would lose" >&2
+  echo "refused: the cluster status is not available, so a scale-in may lose data; start the nodes and try again" >&2
   exit 1
 fi
 left=$(printf '%s\n' "$status" | sed -n 's/.*"node_id":\([0-9]*\),"address":"\([^"]*\)".*/\1 \2/p' |
@@ -12,8 +12,8 @@ left=$(printf '%s\n' "$status" | sed -n 's/.*"node_id":\([0-9]*\),"address":"\([
     esac
   done)
 if [ -n "$left" ]; then
-  echo "refused: this would stop nodes that are still in the cluster. First, in the pod of one that stays:" >&2
+  echo "refused: the upgrade would stop nodes that are still in the cluster. Run this first, in the pod of a remaining node:" >&2
   printf '%s\n' "$left" >&2
   exit 1
 fi
-echo "the nodes that go are out of the cluster"
+echo "all removed nodes are decommissioned"

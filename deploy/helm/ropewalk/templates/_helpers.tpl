@@ -4,7 +4,7 @@
 {{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
 {{- end -}}
 
-{{/* Short enough that a pod's name, a volume's and "-headless" fit 63 letters. */}}
+{{/* Short enough that pod names, volume names and "-headless" fit into 63 characters. */}}
 {{- define "ropewalk.fullname" -}}
 {{- $name := include "ropewalk.name" . -}}
 {{- if .Values.fullnameOverride -}}
@@ -20,7 +20,7 @@
 {{ include "ropewalk.fullname" . }}-headless
 {{- end -}}
 
-{{/* The labels of everything. */}}
+{{/* Labels of all objects. */}}
 {{- define "ropewalk.labels" -}}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 app.kubernetes.io/name: {{ include "ropewalk.name" . }}
@@ -29,7 +29,7 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 
-{{/* What tells a node's pod from every other. */}}
+{{/* Selector labels of the nodes' pods. */}}
 {{- define "ropewalk.nodeLabels" -}}
 app.kubernetes.io/name: {{ include "ropewalk.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
@@ -54,12 +54,12 @@ app.kubernetes.io/component: node
 {{- end -}}
 {{- end -}}
 
-{{/* Behind a pod's name: where a node is reached. */}}
+{{/* Domain of the nodes: the part of their host names after the pod name. */}}
 {{- define "ropewalk.domain" -}}
 {{ include "ropewalk.headless" . }}.{{ .Release.Namespace }}.svc.{{ .Values.clusterDomain }}
 {{- end -}}
 
-{{/* Where clients from elsewhere reach each node, by its pod's number, with spaces between. */}}
+{{/* External addresses of the nodes by pod ordinal, separated by spaces. */}}
 {{- define "ropewalk.externalAddresses" -}}
 {{- $external := .Values.external -}}
 {{- $addresses := list -}}
@@ -73,7 +73,7 @@ app.kubernetes.io/component: node
 {{- join " " $addresses -}}
 {{- end -}}
 
-{{/* Where nodes, and programs inside, reach each node, by its pod's number, as a JSON list. */}}
+{{/* Internal addresses of the nodes by pod ordinal, as a JSON list. */}}
 {{- define "ropewalk.addresses" -}}
 {{- $addresses := list -}}
 {{- range $ordinal := until (int .Values.replicas) -}}
@@ -83,15 +83,15 @@ app.kubernetes.io/component: node
 {{- end -}}
 
 {{/*
-The nodes that found the cluster: the first three, or all of fewer. It does not change when more
-come, so that a later node can only join.
+The initial nodes of the cluster: the first three, or all if there are fewer. The list does not change when
+nodes are added, so that a later node can only join.
 */}}
 {{- define "ropewalk.seeds" -}}
 {{- $addresses := include "ropewalk.addresses" . | fromJsonArray -}}
 {{- slice $addresses 0 (min 3 (len $addresses) | int) | join "," -}}
 {{- end -}}
 
-{{/* YAML reads a bare on or off as true or false. */}}
+{{/* YAML reads an unquoted on or off as true or false. */}}
 {{- define "ropewalk.tlsMode" -}}
 {{- if kindIs "bool" .Values.tls.mode -}}
 {{- ternary "on" "off" .Values.tls.mode -}}
@@ -104,7 +104,7 @@ come, so that a later node can only join.
 {{- default (printf "%s-tls" (include "ropewalk.fullname" .)) .Values.tls.existingSecret -}}
 {{- end -}}
 
-{{/* Every name a node is reached by, as a JSON list. */}}
+{{/* All DNS names of the nodes, as a JSON list. */}}
 {{- define "ropewalk.tlsNames" -}}
 {{- $service := printf "%s.%s" (include "ropewalk.fullname" .) .Release.Namespace -}}
 {{- $headless := printf "%s.%s" (include "ropewalk.headless" .) .Release.Namespace -}}
@@ -116,7 +116,7 @@ come, so that a later node can only join.
 {{- concat $names .Values.external.hosts .Values.tls.extraNames | uniq | toJson -}}
 {{- end -}}
 
-{{/* A Kubernetes quantity of bytes as a whole number; empty for none. */}}
+{{/* Number of bytes of a Kubernetes quantity; empty if it is not one. */}}
 {{- define "ropewalk.bytes" -}}
 {{- if kindIs "string" . -}}
 {{- $units := dict "" 1 "k" 1000 "M" 1000000 "G" 1000000000 "T" 1000000000000 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 -}}
@@ -131,8 +131,8 @@ come, so that a later node can only join.
 {{- end -}}
 
 {{/*
-The node's limits as a JSON object: its memory budgets as parts of the container's limit, and on top
-what the user has set. The parts are half of the limit; docs/size.md says what the other half is for.
+The node's limits as a JSON object: memory budgets derived from the container's memory limit, overridden by
+the user's values. The budgets are half of the memory limit; docs/size.md describes the other half.
 */}}
 {{- define "ropewalk.limits" -}}
 {{- $limits := dict -}}
@@ -152,7 +152,7 @@ what the user has set. The parts are half of the limit; docs/size.md says what t
 {{- toJson $limits -}}
 {{- end -}}
 
-{{/* How a container of this image reaches the cluster, beside its address. */}}
+{{/* TLS settings of commands in the containers of this image. */}}
 {{- define "ropewalk.clientEnv" -}}
 {{- if eq (include "ropewalk.tlsMode" .) "on" }}
 - name: ROPEWALK_TLS_CA
@@ -164,7 +164,7 @@ what the user has set. The parts are half of the limit; docs/size.md says what t
 {{- end }}
 {{- end -}}
 
-{{/* What has to be found out before a node starts, in a shell; empty if nothing has to. */}}
+{{/* Shell commands that prepare the start of a node; may be empty. */}}
 {{- define "ropewalk.prepare" -}}
 {{- if .Values.rack.fromNodeLabel }}
 export ROPEWALK_RACK="$(cat /run/ropewalk/rack)"
