@@ -1,9 +1,9 @@
-"""What the chart renders, run without Kubernetes: each pod's container is a process in network and mount
-namespaces of its own, with the environment, configuration, volume, user, probes, preStop and grace period that
-helm has rendered, and pods are started, rolled and scaled in the order a StatefulSet has. It shows that
-what the chart says works on real nodes, and is no proof of what only a kubelet or an API server does.
+"""Runs the rendered chart without Kubernetes. Each pod's container is a process in its own network and mount
+namespaces, with the rendered environment, configuration, volume, user, probes, preStop and grace period. Pods are
+started, restarted and scaled in the order of a StatefulSet. The test shows that the chart works on real nodes. It does
+not cover the kubelet and the API server.
 
-Needs root, for the namespaces. Only addresses inside of them are talked to. Run it with make lifecycle.
+Needs root, for the namespaces. Connects only to addresses inside them. Run it with make lifecycle.
 """
 
 import json
@@ -24,12 +24,12 @@ ROOT = Path(__file__).resolve().parent.parent
 CHART = ROOT / "deploy/helm/ropewalk"
 BINARY = Path(sys.argv[1])
 WORK = Path(tempfile.mkdtemp(prefix="ropewalk-lifecycle-"))
-# What a pod here has less of than in production, and nothing else.
+# Smaller sizes and shorter waits than in production.
 VALUES = {"minReadySeconds": 3, "networkPolicy": {"acknowledgeOpenToAll": True}, "persistence": {"size": "1Gi"},
           "resources": {"requests": {"memory": "512Mi"}, "limits": {"memory": "512Mi"}}}
 SERVICE = "log-ropewalk.events.svc.cluster.local"
 HOSTS = 9
-# A publish that stands still for longer is an outage.
+# A longer pause of publishing is an outage.
 OUTAGE_S = 3.0
 READY_WITHIN_S = 180
 
@@ -51,7 +51,7 @@ def find(documents, kind, name=""):
 
 
 class Sandbox:
-    """A pod's namespaces: its network, and its view of the file system."""
+    """The namespaces of a pod: network and mounts."""
 
     def __init__(self, name, number, volume=None, config=None):
         self.name, self.address, self.link = name, f"10.77.0.{number}", f"pod{number}"
@@ -83,7 +83,7 @@ class Sandbox:
         return subprocess.run(self.command(command), **more)
 
     def container(self, container):
-        """The command of a container, as its user, with its environment and no other."""
+        """The command of a container, as its user, with only its environment."""
         env = {"PATH": f"{WORK}/bin:/usr/bin:/bin", "POD_NAME": self.name}
         for one in container["env"]:
             value = one.get("value", env.get(one["name"], ""))
@@ -97,14 +97,14 @@ class Sandbox:
         return self.command([*user, "env", "-i", *(f"{k}={v}" for k, v in env.items()), *command])
 
     def close(self):
-        # At once, as the kernel takes its time; whoever still sends there gets no answer.
+        # Explicitly, since the kernel deletes the link with a delay. Peers get no answer from here on.
         run("ip", "link", "delete", self.link)
         self.holder.kill()
         self.holder.wait()
 
 
 class Pod:
-    """One node's pod, as a kubelet would treat it."""
+    """The pod of one node, run as by a kubelet."""
 
     def __init__(self, documents, ordinal):
         nodes = find(documents, "StatefulSet")
@@ -130,11 +130,11 @@ class Pod:
         until = time.monotonic() + READY_WITHIN_S
         while not (self.probe("startupProbe") and self.probe("readinessProbe")):
             if time.monotonic() > until or self.process.poll() is not None:
-                raise SystemExit(f"{self.name} does not become ready; its log is {self.log.name}")
+                raise SystemExit(f"{self.name} is not ready; see its log {self.log.name}")
             time.sleep(0.2)
 
     def stop(self):
-        """preStop, SIGTERM, and SIGKILL at the end of the grace period; how long that took."""
+        """Runs preStop, sends SIGTERM, and fails at the end of the grace period. Returns the duration."""
         begun = time.monotonic()
         hook = dict(self.node, command=self.node["lifecycle"]["preStop"]["exec"]["command"], args=[])
         grace = self.spec["terminationGracePeriodSeconds"]
@@ -146,12 +146,12 @@ class Pod:
         except subprocess.TimeoutExpired:
             raise SystemExit(f"{self.name} did not end within its grace period of {grace} s") from None
         if code != 0:
-            raise SystemExit(f"{self.name} ended with {code}; its log is {self.log.name}")
+            raise SystemExit(f"{self.name} exited with {code}; see its log {self.log.name}")
         self.sandbox.close()
         return time.monotonic() - begun
 
     def lose(self):
-        """Its machine is gone, and its volume with it."""
+        """Loses the machine of the pod, with its volume."""
         self.process.kill()
         self.process.wait()
         self.sandbox.close()
@@ -164,7 +164,7 @@ def load_from(sandbox):
 
 
 def job(documents, kind, name, number):
-    """Runs what helm runs as a hook; its exit code and what it said."""
+    """Runs a hook of helm. Returns its exit code and output."""
     spec = find(documents, kind, name)["spec"]
     spec = spec if kind == "Pod" else spec["template"]["spec"]
     sandbox = Sandbox(name.strip("-"), number)
@@ -175,7 +175,7 @@ def job(documents, kind, name, number):
 
 
 def network():
-    """The pods' network, with the names that Kubernetes' DNS would have for them."""
+    """Creates the network of the pods, with the host names of Kubernetes' DNS."""
     run("ip", "link", "add", "pods", "type", "bridge")
     run("ip", "link", "set", "pods", "up")
     lines = ["127.0.0.1 localhost"]
@@ -194,7 +194,7 @@ def main():
     three = render(3)
     pods = [Pod(three, ordinal) for ordinal in range(3)]
     try:
-        story(pods, three, table)
+        scenario(pods, three, table)
     finally:
         for pod in pods:
             pod.process.kill()
@@ -202,11 +202,11 @@ def main():
     for what, gap in table:
         print(f"{what:<44}{gap:>34.2f} s" + ("  OUTAGE" if gap > OUTAGE_S else ""))
     if any(gap > OUTAGE_S for _, gap in table):
-        raise SystemExit(f"publishing stood still for more than {OUTAGE_S} s")
+        raise SystemExit(f"publishing paused for more than {OUTAGE_S} s")
     shutil.rmtree(WORK, ignore_errors=True)
 
 
-def story(pods, three, table):
+def scenario(pods, three, table):
     for pod in pods:
         pod.wait_ready()
     print("installed: 3 nodes are ready")
@@ -222,9 +222,9 @@ def story(pods, three, table):
 
     def step(what):
         table.append((what, load.take_gap()))
-        print(f"{what}: {load.acknowledged} records so far, {table[-1][1]:.2f} s without one at most", flush=True)
+        print(f"{what}: {load.acknowledged} records so far, longest pause {table[-1][1]:.2f} s", flush=True)
 
-    step("nothing happens")
+    step("idle")
     for ordinal in reversed(range(3)):
         took = pods[ordinal].stop()
         pods[ordinal] = Pod(three, ordinal)
@@ -245,8 +245,8 @@ def story(pods, three, table):
     step("3 to 5 nodes")
     code, said = job(three, "Job", "-scale-in", 202)
     if code != 1 or "decommission" not in said:
-        raise SystemExit(f"helm would have scaled in: {said}")
-    step("to 3 nodes refused, as 2 are not out")
+        raise SystemExit(f"the scale-in guard did not refuse: {said}")
+    step("scale-in to 3 nodes refused before decommission")
     rows = [json.loads(line) for line in load.do("cluster", "status", "-o", "jsonl").splitlines()]
     for ordinal in (4, 3):
         node = next(r["node_id"] for r in rows if r["address"].startswith(f"log-ropewalk-{ordinal}."))
@@ -257,13 +257,13 @@ def story(pods, three, table):
         step(f"decommissioned node {ordinal}" + (", at the second try" if ordinal == 4 else ""))
     code, said = job(three, "Job", "-scale-in", 202)
     if code != 0:
-        raise SystemExit(f"helm would not scale in: {said}")
+        raise SystemExit(f"the scale-in guard refused: {said}")
     while len(pods) > 3:
         pods.pop().stop()
     step("5 to 3 nodes")
     load.end()
     load.check()
-    print(f"{load.sent} records were acknowledged, and all are there, in order")
+    print(f"{load.sent} records were acknowledged, and read in order")
 
 
 main()

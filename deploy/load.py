@@ -1,5 +1,5 @@
-"""Records that are published while a cluster is changed: how long none was acknowledged, and in the end whether all
-that were are there. How a command comes to the cluster is the caller's matter.
+"""Load during changes of a cluster. Measures the longest time without an acknowledgement, and checks at the end that
+all acknowledged records exist. The caller determines how commands reach the cluster.
 """
 
 import json
@@ -12,10 +12,10 @@ KEYS = 20
 
 
 class Load:
-    """Publishes numbered records of a few keys, by the command with its defaults, until it is told to end."""
+    """Publishes numbered records of a few keys with the command's defaults, until end()."""
 
     def __init__(self, client, topic="load"):
-        """`client` makes of the ropewalk command's arguments the whole command that runs it."""
+        """`client` converts arguments of the ropewalk command to a complete command line."""
         self.client, self.topic = client, topic
         self.ends = threading.Event()
         self.sent, self.acknowledged, self.gap = 0, 0, 0.0
@@ -56,7 +56,7 @@ class Load:
             self.acknowledged += 1
 
     def take_gap(self):
-        """The longest time without an acknowledgement since this was last asked."""
+        """Returns the longest time without an acknowledgement since the previous call."""
         gap, self.gap = max(self.gap, time.monotonic() - self.last), 0.0
         return gap
 
@@ -65,17 +65,17 @@ class Load:
         for thread in self.threads:
             thread.join()
         if self.process.wait() != 0 or self.acknowledged != self.sent:
-            raise SystemExit(f"{self.acknowledged} of {self.sent} were acknowledged: {self.process.stderr.read()}")
+            raise SystemExit(f"{self.acknowledged} of {self.sent} records were acknowledged: {self.process.stderr.read()}")
 
     def check(self):
-        """Every record is there, once, and each key's in their order."""
+        """Checks that every record exists once, and that each key is in order."""
         read = self.ropewalk("consume", self.topic, "--from", "beginning", "-o", "jsonl")
         following = [0] * KEYS
         for line in read.stdout.splitlines():
             record = json.loads(line)
             key, number = int(record["key"].removeprefix("key-")), int(record["value"])
             if number != following[key]:
-                raise SystemExit(f"key-{key} came to {number} where {following[key]} was due")
+                raise SystemExit(f"key-{key} has record {number} instead of {following[key]}")
             following[key] += 1
         if sum(following) != self.sent:
-            raise SystemExit(f"{sum(following)} records are there, of {self.sent}")
+            raise SystemExit(f"found {sum(following)} of {self.sent} records")

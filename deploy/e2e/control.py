@@ -1,5 +1,5 @@
-"""The control plane: etcd, the API server, its controllers, the scheduler and the cluster's DNS, as processes at
-the address that every machine reaches. Makes what an installer would: accounts, and the roles of nodes.
+"""The control plane: etcd, the API server, the controllers, the scheduler and the cluster's DNS, as processes at an
+address that every machine reaches. Creates an installer's accounts and node roles.
 """
 
 import json
@@ -30,7 +30,7 @@ CLASS = {"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "provisioner
 
 
 def accounts(machines):
-    """A token and a configuration for each who talks to the API server."""
+    """Creates a token and a configuration for each client of the API server."""
     users = {"admin": ("admin", "system:masters"), "dns": ("dns", "system:masters"),
              "controllers": ("system:kube-controller-manager", ""),
              "scheduler": ("system:kube-scheduler", ""), "proxy": ("system:kube-proxy", "")}
@@ -39,7 +39,7 @@ def accounts(machines):
     for file, (user, group) in users.items():
         token = secrets.token_hex(16)
         lines.append(f'{token},{user},{user},"{group}"\n')
-        # The certificate is there when the API server is.
+        # The API server creates the certificate at its start.
         config = {"apiVersion": "v1", "kind": "Config", "current-context": "e2e",
                   "clusters": [{"name": "e2e", "cluster": {"server": URL, "certificate-authority": str(CERTIFICATE)}}],
                   "users": [{"name": "e2e", "user": {"token": token}}],

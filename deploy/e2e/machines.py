@@ -1,5 +1,5 @@
-"""Machines: each a set of namespaces (network, mounts, processes, host name) on one bridge. Knows nothing of
-Kubernetes. The first process of a machine holds its namespaces, and all of the machine ends with it.
+"""Machines: each is a set of namespaces (network, mounts, processes, host name) on one bridge, independent of
+Kubernetes. The first process of a machine holds its namespaces, and the machine ends with it.
 """
 
 import os
@@ -10,11 +10,11 @@ import time
 from pathlib import Path
 
 WORK = Path(tempfile.mkdtemp(prefix="ropewalk-e2e-"))
-# What is reached from every machine: the first address of the bridge, where the control plane is.
+# Address of the control plane, reachable from every machine: the first address of the bridge.
 CONTROL = "10.89.0.1"
-# Where a machine has files of its own, beside /run and /etc.
+# Directories that are private to a machine, beside /run and /etc.
 OWN = ("/var/lib", "/var/log")
-# A kubelet sets these for the whole kernel unless they are as it wants them; a machine shows it that they are.
+# Kernel parameters that a kubelet would set for the whole host. A machine shows the expected values instead.
 KERNEL = {"vm/overcommit_memory": 1, "vm/panic_on_oom": 0, "kernel/panic": 10, "kernel/panic_on_oops": 1,
           "kernel/keys/root_maxkeys": 1000000, "kernel/keys/root_maxbytes": 25000000}
 
@@ -28,17 +28,17 @@ def succeeds(*command):
 
 
 def start(name, *command):
-    """A process that shall run until the end; what it says is in WORK/name.log."""
+    """Starts a process that runs until the end, with its output in WORK/name.log."""
     with open(WORK / f"{name}.log", "a") as log:
         return subprocess.Popen([str(part) for part in command], stdout=log, stderr=log, stdin=subprocess.DEVNULL)
 
 
 def wait(what, done, within_s, process=None):
-    """Until done() is true; ends all with what is waited for if it is not in time, or its process ends."""
+    """Waits until done() is true. Exits if the time is over, or if the process ends."""
     until = time.monotonic() + within_s
     while not done():
         if time.monotonic() > until or (process and process.poll() is not None):
-            raise SystemExit(f"{what}: not within {within_s} s, or it ended; logs are in {WORK}")
+            raise SystemExit(f"{what}: timed out after {within_s} s, or its process ended; see the logs in {WORK}")
         time.sleep(0.2)
 
 
@@ -51,14 +51,14 @@ def network():
 
 
 class Machine:
-    """Machine number n, with the address 10.89.0.(10+n), whose pods have 10.90.n.0/24."""
+    """Machine number n, with the address 10.89.0.(10+n), and 10.90.n.0/24 for its pods."""
 
     def __init__(self, number):
         self.number, self.name = number, f"machine-{number}"
         self.address, self.pods = f"10.89.0.{10 + number}", f"10.90.{number}.0/24"
         self.files = WORK / self.name
         self.files.mkdir()
-        # A shell, as it takes leave of whatever loses its parent.
+        # A shell, since it reaps orphaned processes.
         self.holder = subprocess.Popen(["unshare", "-n", "-m", "-u", "-p", "--fork", "--kill-child",
                                         "sh", "-c", "sleep infinity & wait"])
         wait(self.name, self.is_apart, 10, self.holder)
@@ -81,7 +81,7 @@ class Machine:
         yield f"ip route add default via {CONTROL}; echo 1 >/proc/sys/net/ipv4/ip_forward"
 
     def mounts(self):
-        """What a kubelet needs: mounts that containers see, files of its own, and a kernel as it wants it."""
+        """Prepares for a kubelet: shared mounts, private directories, and the expected kernel parameters."""
         yield "mount --make-rshared /; mount -t proc proc /proc; mount -t tmpfs tmpfs /run"
         for path in OWN:
             own = self.files / path.strip("/").replace("/", "-")
@@ -106,7 +106,7 @@ class Machine:
         return start(f"{self.name}-{name}", *self.command(*command))
 
     def lose(self):
-        """Its power is gone: everything on it ends at once, and its address does not answer."""
+        """Simulates a power loss: all processes end at once, and the address does not answer."""
         run("ip", "link", "delete", f"machine{self.number}")
         self.holder.kill()
         self.holder.wait()

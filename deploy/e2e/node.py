@@ -1,5 +1,5 @@
-"""A Kubernetes node on a machine: containerd, kubelet and kube-proxy, configured as an installer would, and a volume
-as a provisioner of local disks would make it.
+"""A Kubernetes node on a machine: containerd, kubelet and kube-proxy with an installer's configuration, and a volume as
+from a provisioner of local disks.
 """
 
 import json
@@ -15,7 +15,7 @@ CONTAINERD = """
 version = 2
 [plugins."io.containerd.grpc.v1.cri"]
 sandbox_image = "registry.k8s.io/pause:3.10"
-# Not everybody may make processes dearer to the kernel than his own.
+# A lower OOM score needs a privilege that may be missing here.
 restrict_oom_score_adj = true
 [plugins."io.containerd.grpc.v1.cri".cni]
 bin_dir = "/usr/lib/cni"
@@ -25,7 +25,7 @@ runtime_type = "io.containerd.runc.v2"
 
 
 def imported(images):
-    """A folder of containerd's in which the images are, for the machines to begin with."""
+    """Creates a containerd directory with the images, which the machines copy."""
     folder, socket = WORK / "images", WORK / "images.sock"
     (WORK / "images.toml").write_text('version = 2\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\n')
     process = start("images", "containerd", "--config", WORK / "images.toml", "--root", folder,
@@ -40,10 +40,10 @@ def imported(images):
 
 
 class Node:
-    """Kubernetes' node on a machine of its own, in a zone."""
+    """A Kubernetes node on a separate machine, in a zone."""
 
     def __init__(self, number, cgroup, images):
-        """`images` is what imported() made."""
+        """`images` is the directory from imported()."""
         self.machine = Machine(number)
         self.name, self.zone = self.machine.name, f"zone-{number % 3}"
         self.write("etc/containerd/config.toml", CONTAINERD)
@@ -51,7 +51,7 @@ class Node:
         self.write("etc/kubelet.json", json.dumps(self.kubelet(f"{cgroup}/{self.name}")))
         self.write("etc/proxy.json", json.dumps(self.proxy()))
         own = self.machine.files / "var-lib/containerd"
-        # What images are made of is never written to, unlike containerd's databases.
+        # Image files are read-only and can be shared. containerd's databases cannot.
         run("cp", "-al", images, own)
         for database in own.rglob("*.db"):
             shutil.copy(database, f"{database}.own")
@@ -89,7 +89,7 @@ class Node:
                 "authorization": {"mode": "AlwaysAllow"},
                 "containerRuntimeEndpoint": f"unix://{SOCKET}", "cgroupDriver": "cgroupfs", "cgroupRoot": cgroup,
                 "clusterDNS": [DNS], "clusterDomain": DOMAIN, "resolvConf": "", "failSwapOn": False,
-                # The disk is this machine's, and how full it is is no matter of this test.
+                # All machines share the disk of this host, and its free space is irrelevant to the test.
                 "evictionHard": {"memory.available": "100Mi", "nodefs.available": "1%", "imagefs.available": "1%",
                                  "nodefs.inodesFree": "1%", "imagefs.inodesFree": "1%"},
                 "imageGCHighThresholdPercent": 100, "imageGCLowThresholdPercent": 99}
@@ -100,7 +100,7 @@ class Node:
                 "clusterCIDR": "10.90.0.0/16", "conntrack": {"maxPerCore": 0, "min": 0}}
 
     def offer_volume(self):
-        """An empty volume on this machine's disk, as new."""
+        """Offers an empty volume on this machine's disk."""
         folder = self.machine.files / "var-lib/volume"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()

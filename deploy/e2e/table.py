@@ -1,8 +1,8 @@
-"""What a run prints: its steps, how long each took, and how long no record was acknowledged in it."""
+"""Table of a run: its steps, their durations, and the longest pause of publishing in each."""
 
 import time
 
-# A publish that stands still for longer is an outage.
+# A longer pause of publishing is an outage.
 OUTAGE_S = 3.0
 
 
@@ -24,7 +24,7 @@ class Table:
         return f"{what:<52}{took:>8.1f} s" + (f"{gap:>10.2f} s  " if gap is not None else f"{'':>12}  ") + result
 
     def show(self):
-        print(f"\n{'step':<52}{'took':>10}{'standstill':>12}  result")
+        print(f"\n{'step':<52}{'took':>10}{'pause':>12}  result")
         for row in self.rows:
             print(self.line(row))
         return not any(row[3].startswith(("OUTAGE", "FAILED")) for row in self.rows)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Prints the folder that has `prometheus` and `promtool`. Where they are not installed, Debian's package
-# is unpacked into the folder given, and nothing of it is installed or started.
+# Prints the directory of `prometheus` and `promtool`. If they are not installed, Debian's package is unpacked into the
+# given directory, and not installed.
 set -euo pipefail
 
 into=$1
@@ -10,7 +10,7 @@ if command -v promtool >/dev/null && command -v prometheus >/dev/null; then
 fi
 if [ ! -x "$into/usr/bin/promtool" ]; then
   if ! command -v apt-get >/dev/null; then
-    echo "prometheus and promtool are needed; put them in the PATH" >&2
+    echo "prometheus and promtool not found; add them to the PATH" >&2
     exit 1
   fi
   sudo=

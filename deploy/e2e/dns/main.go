@@ -1,4 +1,4 @@
-// The cluster's DNS: CoreDNS, with the plugins that it takes to be that.
+// The cluster's DNS server: CoreDNS with the plugins for Kubernetes.
 package main
 
 import (

@@ -28,7 +28,7 @@ const NODES: usize = 3;
 /// Asks a real Prometheus every query of the dashboards and rules.
 #[derive(Debug, Parser)]
 struct Args {
-    /// The folder that has `prometheus` and `promtool`
+    /// Directory of prometheus and promtool
     #[arg(long, value_name = "DIR")]
     prometheus: PathBuf,
 }

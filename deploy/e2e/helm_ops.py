@@ -1,4 +1,4 @@
-"""What an operator has: helm and kubectl, for the release of the chart that is looked at here."""
+"""Operations on the release with helm and kubectl."""
 
 import json
 import subprocess
@@ -14,7 +14,7 @@ ROLLED_WITHIN = "600s"
 def helm(*arguments, fails=False):
     done = subprocess.run(["helm", *arguments, "--namespace", SPACE], capture_output=True, text=True)
     if (done.returncode != 0) != fails:
-        raise SystemExit(f"helm {' '.join(map(str, arguments))} ended with {done.returncode}: {done.stdout}{done.stderr}")
+        raise SystemExit(f"helm {' '.join(map(str, arguments))} exited with {done.returncode}: {done.stdout}{done.stderr}")
     return done.stdout + done.stderr
 
 
@@ -40,12 +40,12 @@ def ready(pod):
 
 
 def in_pod(*arguments):
-    """As the documents have the operator do it: the command in a node's pod."""
+    """Runs the command in a node's pod, as documented for operators."""
     return ours("exec", f"{SET}-0", "--", "ropewalk", *arguments)
 
 
 def status_of(ordinal):
-    """What the cluster says of the node that has the address of a pod."""
+    """The row of cluster status for the node of a pod."""
     rows = [json.loads(line) for line in in_pod("cluster", "status", "-o", "jsonl").splitlines()]
     return next(r for r in rows if r["address"].startswith(f"{SET}-{ordinal}."))
 
@@ -56,7 +56,7 @@ def host_of(nodes, pod):
 
 
 def whole():
-    """All three nodes are there and ready; says nothing of how long."""
+    """True if all three nodes exist and are ready now."""
     pods = our_pods().values()
     return len(pods) == 3 and all(ready(p) for p in pods)
 

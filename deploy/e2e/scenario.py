@@ -1,10 +1,9 @@
-"""The chart on a real Kubernetes, as an operator installs and changes it: with helm and kubectl, by the words of
-docs/install.md and docs/upgrade.md, while records are published. Run it with make e2e-kubernetes.
+"""Installs and changes the chart on a real Kubernetes under load, with helm and kubectl, as described in
+docs/install.md and docs/upgrade.md. Run it with make e2e-kubernetes.
 
-What is real: etcd, the API server and its controllers, the scheduler, CoreDNS, and on each of five machines
-containerd, runc, a kubelet and kube-proxy. What is not: a machine is a set of namespaces on this one; the
-control plane is processes and no pods; volumes are folders of the machines, made by this script in
-a provisioner's place; nothing enforces a NetworkPolicy.
+Real parts: etcd, the API server, the controllers, the scheduler, CoreDNS, and on each of five machines containerd, runc,
+kubelet and kube-proxy. Simulated parts: machines are sets of namespaces of this host. The control plane runs as processes,
+not as pods. Volumes are directories of the machines, created by this script. Nothing enforces a NetworkPolicy.
 """
 
 import json
@@ -19,7 +18,7 @@ import machines
 from control import apply, get, kubectl
 from load import Load
 from node import Node, imported
-from operate import (CHART, SET, SPACE, helm, host_of, in_pod, our_pods, ours, rolled, secret, status_of, upgrade,
+from helm_ops import (CHART, SET, SPACE, helm, host_of, in_pod, our_pods, ours, rolled, secret, status_of, upgrade,
                      whole)
 from table import OUTAGE_S, Table
 
@@ -49,7 +48,7 @@ def install(table):
     rolled()
     hosts = {p["spec"]["nodeName"] for p in our_pods().values()}
     if len(hosts) != 3:
-        raise SystemExit(f"three nodes are on {len(hosts)} machines")
+        raise SystemExit(f"three nodes share {len(hosts)} machines")
     table.step("helm install: 3 nodes ready on 3 machines")
     said = helm("test", "log")
     if "Succeeded" not in said:
@@ -68,7 +67,7 @@ def begin_load(table):
     load.take_gap()
     table.begun = time.monotonic()
     time.sleep(10)
-    table.step("nothing happens")
+    table.step("idle")
     return load
 
 
@@ -83,7 +82,7 @@ def roll(table):
 
 
 def roll_racks_and_tls(table, nodes, load):
-    """Racks from the machines' zones, by a token and a role, and TLS beside plain, by a certificate helm makes."""
+    """Sets racks from zone labels, with a token and a role, and tls.mode both, with a certificate from helm."""
     upgrade("rack.fromNodeLabel=topology.kubernetes.io/zone", "rack.image=rack:e2e", "tls.mode=both",
             "tls.selfSigned.enabled=true")
     rolled()
@@ -91,12 +90,12 @@ def roll_racks_and_tls(table, nodes, load):
     for ordinal in range(3):
         rack, zone = status_of(ordinal)["rack"], host_of(nodes, f"{SET}-{ordinal}").zone
         if rack != zone:
-            raise SystemExit(f"{SET}-{ordinal} is in rack {rack}, and its machine in {zone}")
-    table.step("helm upgrade: racks from zones, TLS beside plain")
+            raise SystemExit(f"{SET}-{ordinal} is in rack {rack}, but its machine is in zone {zone}")
+    table.step("helm upgrade: racks from zones, TLS and plaintext")
 
 
 def outside(table, nodes):
-    """A program beside the Kubernetes publishes and reads through the machines' ports."""
+    """Publishes and reads from outside Kubernetes, through node ports."""
     there = {n["metadata"]["name"] for n in get("nodes")["items"]}
     hosts = [n.machine.address for n in nodes if n.name in there][:3]
     upgrade("external.type=NodePort", "external.acknowledgePlaintext=true", f"external.hosts={{{','.join(hosts)}}}",
@@ -113,11 +112,11 @@ def outside(table, nodes):
 
 
 def only_tls(table, certificate):
-    """Only TLS, but for probes: preStop and the test's pod use the certificate, which has stayed the same."""
+    """Sets TLS only, except for probes. preStop and the test pod use the certificate, which has not changed."""
     upgrade("tls.mode=on")
     rolled()
     if certificate != secret():
-        raise SystemExit("an upgrade has made another certificate")
+        raise SystemExit("an upgrade replaced the certificate")
     if "Succeeded" not in helm("test", "log"):
         raise SystemExit("helm test did not succeed over TLS")
     table.step("helm upgrade: TLS only, and helm test with it")
@@ -138,12 +137,12 @@ def crash(table, nodes, load):
 
 def drain(table, nodes, load):
     first, second = (host_of(nodes, f"{SET}-{n}") for n in (2, 1))
-    # Where the rack comes from a label, a pod has an emptyDir.
+    # With a rack from a label, a pod has an emptyDir.
     what = ["--pod-selector=app.kubernetes.io/component=node", "--delete-emptydir-data"]
     kubectl("drain", first.name, *what, "--timeout=180s")
     also = subprocess.run(["kubectl", "drain", second.name, *what, "--timeout=8s"], capture_output=True, text=True)
     if also.returncode == 0 or "disruption budget" not in also.stderr:
-        raise SystemExit(f"a second machine was drained while the first was: {also.stdout}{also.stderr}")
+        raise SystemExit(f"a second machine was drained at the same time: {also.stdout}{also.stderr}")
     kubectl("uncordon", first.name, second.name)
     machines.wait("the drained node to be back", whole, 180)
     load.healthy()
@@ -160,8 +159,8 @@ def scale_out(table, load):
 def scale_in(table, nodes, load):
     said = upgrade("replicas=3", fails=True)
     if len(our_pods()) != 5:
-        raise SystemExit(f"helm was to refuse, and took nodes away: {said}")
-    table.step("helm upgrade to 3 refused, as 2 are not out")
+        raise SystemExit(f"helm did not refuse the scale-in: {said}")
+    table.step("helm upgrade to 3 nodes refused")
     for ordinal in (4, 3):
         in_pod("cluster", "decommission", str(status_of(ordinal)["node_id"]), "--wait")
         table.step(f"decommissioned the node of {SET}-{ordinal}")
@@ -176,7 +175,7 @@ def scale_in(table, nodes, load):
 
 
 def lose(table, nodes, load):
-    """A machine with its disk: docs/upgrade.md, a lost volume."""
+    """Loses a machine with its disk: docs/upgrade.md, a lost volume."""
     clients = host_of(nodes, "client")
     name = next(f"{SET}-{n}" for n in (1, 2) if host_of(nodes, f"{SET}-{n}") is not clients)
     lost = host_of(nodes, name)
@@ -187,7 +186,7 @@ def lose(table, nodes, load):
     machines.wait("the lost node to be replaced", whole, 300)
     load.healthy()
     if host_of(nodes, name) is lost:
-        raise SystemExit(f"{name} is on the machine that was lost")
+        raise SystemExit(f"{name} is still on the lost machine")
     table.step("a machine lost with its disk, and replaced")
 
 
@@ -197,11 +196,11 @@ def uninstall(table):
     machines.wait("the pods to go", lambda: not our_pods(), 180)
     claims = sorted(c["metadata"]["name"] for c in get("pvc", "--namespace", SPACE)["items"])
     if claims != [f"data-{SET}-{n}" for n in range(3)]:
-        raise SystemExit(f"the claims that were to stay are {claims}")
+        raise SystemExit(f"unexpected volume claims after uninstall: {claims}")
     table.step("helm uninstall: the volumes stay")
 
 
-def story(table):
+def scenario(table):
     nodes = build(table)
     install(table)
     load = begin_load(table)
@@ -216,7 +215,7 @@ def story(table):
     load.end()
     table.load = None
     load.check()
-    table.step(f"{load.sent} records acknowledged, all there, in order")
+    table.step(f"{load.sent} records acknowledged, and read in order")
     outside(table, nodes)
     only_tls(table, certificate)
     uninstall(table)
@@ -225,14 +224,14 @@ def story(table):
 def main():
     table = Table()
     try:
-        story(table)
+        scenario(table)
     except BaseException as error:
         table.rows.append((str(error).splitlines()[0][:50], 0.0, None, "FAILED"))
         table.show()
-        print(f"logs are in {machines.WORK}")
+        print(f"see the logs in {machines.WORK}")
         raise
     if not table.show():
-        raise SystemExit(f"publishing stood still for more than {OUTAGE_S} s; logs are in {machines.WORK}")
+        raise SystemExit(f"publishing paused for more than {OUTAGE_S} s; see the logs in {machines.WORK}")
     machines.clean()
 
 
