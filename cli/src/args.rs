@@ -237,7 +237,7 @@ pub enum TopicVerb {
     Set {
         /// Topic name
         name: String,
-        /// New values of settings
+        /// Settings to change
         #[arg(value_name = "KEY=VALUE", required = true)]
         settings: Vec<Setting>,
     },
@@ -283,7 +283,7 @@ pub struct TopicCreateArgs {
     /// Retention size of each partition, or unlimited [default: unlimited]
     #[arg(long, value_name = "SIZE", value_parser = retention_size)]
     pub retention_size: Option<i64>,
-    /// Another topic setting; may be repeated
+    /// Topic setting; may be repeated
     #[arg(short, long = "set", value_name = "KEY=VALUE")]
     pub settings: Vec<Setting>,
 }

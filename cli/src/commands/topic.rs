@@ -79,7 +79,7 @@ async fn confirm(
     let name = shown(topic.name.as_bytes());
     write!(
         questions,
-        "delete topic {name} and its records, about {records}? [y/N] "
+        "delete topic {name} and its records (about {records})? [y/N] "
     )?;
     questions.flush()?;
     let mut answer = String::new();

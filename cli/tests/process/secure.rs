@@ -60,7 +60,7 @@ async fn settings_of_tls_that_contradict_each_other_are_bad_usage() {
 }
 
 #[tokio::test]
-async fn the_verbs_speak_tls_to_a_node_and_say_what_is_wrong_if_not() {
+async fn the_commands_speak_tls_to_a_node_and_say_what_is_wrong_if_not() {
     let (ours, foreign) = (Authority::new("ours"), Authority::new("foreign"));
     let folder = Folder::new(&[&ours], &ours.issue(HOST, 10));
     let path = |name: &str| folder.path(name).to_str().unwrap().to_owned();

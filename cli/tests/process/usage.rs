@@ -86,9 +86,9 @@ async fn where_every_address_refuses_a_command_ends_after_5_seconds_and_says_wha
 }
 
 #[tokio::test]
-async fn help_names_every_verb_there_is_and_none_that_is_not() {
+async fn help_names_every_command_there_is_and_none_that_is_not() {
     let help = ropewalk(&["--help"]).await.ok();
-    let verbs = [
+    let commands = [
         "dev",
         "node",
         "topic",
@@ -102,21 +102,21 @@ async fn help_names_every_verb_there_is_and_none_that_is_not() {
         "completions",
         "version",
     ];
-    let named = |verb: &str| {
+    let named = |command: &str| {
         help.lines()
-            .any(|line| line.trim_start().starts_with(&format!("{verb} ")))
+            .any(|line| line.trim_start().starts_with(&format!("{command} ")))
     };
-    for verb in verbs {
-        assert!(named(verb), "{verb} is missing:\n{help}");
-        ropewalk(&[verb, "--help"]).await.ok();
+    for command in commands {
+        assert!(named(command), "{command} is missing:\n{help}");
+        ropewalk(&[command, "--help"]).await.ok();
     }
-    for verb in ["queue", "dlq", "schema", "backup", "user", "acl", "quota"] {
-        assert!(!named(verb), "{verb} does not work yet:\n{help}");
+    for command in ["queue", "dlq", "schema", "backup", "user", "acl", "quota"] {
+        assert!(!named(command), "{command} does not work yet:\n{help}");
     }
 }
 
 #[tokio::test]
-async fn the_version_is_a_verb_too() {
+async fn the_version_is_a_command_too() {
     let flag = ropewalk(&["--version"]).await.ok();
     assert_eq!(ropewalk(&["version", "-o", "table"]).await.ok(), flag);
     let told = ropewalk(&["version"]).await.lines();
