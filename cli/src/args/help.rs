@@ -24,7 +24,7 @@ const SETTINGS: [(&str, &str, &str); 11] = [
     (
         "segment_bytes",
         "64MiB",
-        "segment size: retention trims a partition's log in such steps",
+        "segment size; retention removes whole segments",
     ),
     (
         "max_batch_bytes",
@@ -39,7 +39,7 @@ const SETTINGS: [(&str, &str, &str); 11] = [
     (
         "cleanup",
         "delete",
-        "delete, compact (keep the last record of each key), or compact,delete",
+        "delete, compact (last record of each key), or compact,delete",
     ),
     (
         "delete_horizon",
@@ -54,12 +54,12 @@ const SETTINGS: [(&str, &str, &str); 11] = [
     (
         "min_dirty_percent",
         "50",
-        "with compact: minimum share of new records in the log, in percent",
+        "with compact: minimum percentage of new records in the log",
     ),
     (
         "max_timestamp_ahead",
         "1h",
-        "maximum time by which a record's timestamp may be ahead of the leader's clock",
+        "maximum lead of a record's timestamp over the leader's clock",
     ),
     (
         "replicas",
