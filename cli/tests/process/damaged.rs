@@ -129,8 +129,8 @@ async fn a_rotten_block_that_nobody_reads_is_found_and_its_replica_replaced() {
     let until = tokio::time::Instant::now() + PATIENCE;
     loop {
         let log = fs::read_to_string(&log_path).unwrap();
-        if log.contains("removing a replica that was let go") {
-            assert!(log.contains("a replica is damaged"));
+        if log.contains("removing a replica that is no longer assigned to this node") {
+            assert!(log.contains("replica set aside as damaged"));
             break;
         }
         let words = cluster.nodes[2].last_words();

@@ -73,7 +73,7 @@ impl Partition {
         if self.applied_epoch() != Some(epoch) {
             return Err(self.error(
                 ErrorCode::NoLeader,
-                "its leader has only just been elected; try again shortly",
+                "its leader was elected just now; try again shortly",
             ));
         }
         // A fence proves that all nodes understand it, even if this view lags.
@@ -94,7 +94,8 @@ pub(super) fn stale_ring(ring_version: u32, oldest: u32) -> WireError {
     WireError::new(
         ErrorCode::StaleRing,
         format!(
-            "the batch was routed by ring version {ring_version}, and {oldest} is the oldest that is still taken; ask for the topic's metadata and route again"
+            "batch was routed by ring version {ring_version}, and the oldest accepted version is \
+            {oldest}; fetch the topic's metadata and route the batch again"
         ),
     )
 }
