@@ -108,8 +108,11 @@ impl Keeper {
                 let (group, kind) = due;
                 if let Err(error) = coordinator.write(&partition, &group, kind).await {
                     // The next round finds it again, here or on the next coordinator.
-                    tracing::debug!(group, %error, "group change not written; the next round \
-                        retries");
+                    tracing::debug!(
+                        group,
+                        %error,
+                        "group change not written; the next round retries"
+                    );
                 }
             });
         written.await;
@@ -184,8 +187,12 @@ impl Coordinator {
                 };
                 if led.heard.entry(key).or_insert(fresh).until <= now {
                     if let Some(left_out) = self.0.metrics.valves.session_ended.pass() {
-                        tracing::info!(group = name, member = %id, left_out, "group member's \
-                            session expired");
+                        tracing::info!(
+                            group = name,
+                            member = %id,
+                            left_out,
+                            "group member's session expired"
+                        );
                     }
                     silent.push(id.clone());
                 }

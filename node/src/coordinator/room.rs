@@ -129,8 +129,12 @@ impl Coordinator {
             return reserved.transpose();
         };
         if let Some(left_out) = self.0.metrics.valves.group_full.pass() {
-            tracing::warn!(group, %error, left_out, "consumer group is full: its coordinator \
-                refuses to store more");
+            tracing::warn!(
+                group,
+                %error,
+                left_out,
+                "consumer group is full: its coordinator refuses to store more"
+            );
         }
         reserved.transpose()
     }

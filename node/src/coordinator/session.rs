@@ -148,17 +148,13 @@ impl Coordinator {
         }
         if join.topics.len() > MAX_TOPICS || join.pattern.len() > MAX_NOTE_BYTES {
             return Err(invalid(format!(
-                "join request is too large: a member subscribes to at most {MAX_TOPICS} topics, \
-                or a pattern of at most {MAX_NOTE_BYTES} bytes"
+                "join request has over {MAX_TOPICS} topics or a pattern over {MAX_NOTE_BYTES} bytes"
             )));
         }
         if let Some(name) = join.topics.iter().find(|name| is_internal(name)) {
             return Err(WireError::new(
                 ErrorCode::UnknownTopic,
-                format!(
-                    "topic {name:?} is internal, and no group can read it; subscribe to \
-                    another topic"
-                ),
+                format!("topic {name:?} is internal; subscribe to another topic"),
             ));
         }
         for name in &join.topics {
@@ -204,10 +200,7 @@ impl Coordinator {
         match members {
             Some(members) if members >= limits.group_members => Err(WireError::new(
                 ErrorCode::Overloaded,
-                format!(
-                    "group {group} is full: it has {members} members, the limit \
-                    (group_members); stop a member, or raise the limit"
-                ),
+                format!("group {group} is full: it has {members} members (limit group_members)"),
             )),
             _ => self.check_room_for_group(partition, group),
         }
@@ -227,8 +220,7 @@ impl Coordinator {
         Err(WireError::new(
             ErrorCode::Overloaded,
             format!(
-                "group {group} cannot be created: its coordinator has {groups} groups, the limit \
-                (groups_per_coordinator); delete unused groups, or raise the limit"
+                "group {group}: its coordinator is full ({groups} groups); delete unused groups"
             ),
         ))
     }
@@ -444,8 +436,7 @@ fn past_the_end(position: &GroupPosition, end: u64) -> WireError {
     WireError::new(
         ErrorCode::OffsetOutOfRange,
         format!(
-            "offset {offset} is past the end of partition {partition}, which is {end}; commit \
-            only records that were read"
+            "offset {offset} is past the end of partition {partition} ({end}); commit what was read"
         ),
     )
 }
@@ -471,8 +462,7 @@ fn standing<'a>(
         Some(other) => Err(WireError::new(
             ErrorCode::NotOwner,
             format!(
-                "member {} has replaced static member {instance} in group {name}; give each \
-                static member its own name",
+                "member {} replaced static member {instance} of group {name}; use unique names",
                 other.told.member_id
             ),
         )),

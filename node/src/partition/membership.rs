@@ -123,8 +123,11 @@ impl Partition {
         let changed = self.raft.change_membership_if(change, false, [still]);
         match tokio::time::timeout(STEP_WITHIN, changed).await {
             Ok(Ok(_)) => {}
-            Ok(Err(error)) => tracing::info!(partition = %id, %error, "membership change failed; \
-                retrying"),
+            Ok(Err(error)) => tracing::info!(
+                partition = %id,
+                %error,
+                "membership change failed; retrying"
+            ),
             Err(_) => tracing::info!(partition = %id, "membership change is still in progress"),
         }
     }

@@ -371,12 +371,7 @@ impl Registrar {
                     Some(why) => self.quarantine.take(id, why.to_owned()),
                     None => {
                         if let Some(left_out) = inner.host.metrics.valves.not_started.pass() {
-                            tracing::error!(
-                                partition = %id,
-                                %error,
-                                left_out,
-                                "replica could not be started; retrying"
-                            );
+                            tracing::error!(partition = %id, %error, left_out, "replica start failed; retrying");
                         }
                     }
                 },
@@ -417,11 +412,7 @@ impl Registrar {
             return Ok(());
         }
         for (group, replica) in unwanted {
-            tracing::info!(
-                %group,
-                %replica,
-                "removing a replica that is no longer assigned to this node"
-            );
+            tracing::info!(%group, %replica, "removing an unassigned replica");
             store
                 .destroy_replica(replica)
                 .await

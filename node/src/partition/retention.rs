@@ -102,11 +102,16 @@ impl Partition {
         match tokio::time::timeout(PROPOSE_WITHIN, self.raft.client_write(command)).await {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => {
-                tracing::debug!(partition = %self.id, %error, "log maintenance command failed; \
-                    retrying later")
+                tracing::debug!(
+                    partition = %self.id,
+                    %error,
+                    "log maintenance command failed; retrying later"
+                )
             }
-            Err(_) => tracing::debug!(partition = %self.id, "log maintenance command waits for a \
-                majority"),
+            Err(_) => tracing::debug!(
+                partition = %self.id,
+                "log maintenance command waits for a majority"
+            ),
         }
     }
 }
