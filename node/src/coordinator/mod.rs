@@ -171,10 +171,7 @@ impl Coordinator {
         self.make_topic().await?;
         let home = self.home_in(&self.view(), group)?;
         home.ok_or_else(|| {
-            not_yet(
-                "the topic of consumer groups has been created but is not \
-            known to this node yet; try again shortly",
-            )
+            not_yet("topic of consumer groups is not known to this node yet; try again shortly")
         })
     }
 

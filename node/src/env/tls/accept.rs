@@ -126,8 +126,7 @@ impl Welcome {
         if is_tls {
             let certificates = keeper.current();
             let acceptors = certificates.acceptors.as_ref();
-            let acceptors =
-                acceptors.ok_or_else(|| Refusal::new("this node has no certificate"))?;
+            let acceptors = acceptors.ok_or_else(|| Refusal::new("node has no certificate"))?;
             let acceptor = match port {
                 Port::Grpc => &acceptors.grpc,
                 Port::Http => &acceptors.http,
