@@ -277,7 +277,7 @@ impl Limits {
         if !SESSION_MS.contains(&self.group_session_ms) {
             return Err(format!(
                 "limits.group_session_ms = {} is outside the range that members may request; \
-                choose {} to {}",
+                 choose {} to {}",
                 self.group_session_ms,
                 SESSION_MS.start(),
                 SESSION_MS.end()
@@ -286,7 +286,7 @@ impl Limits {
         if self.group_rebalance_ms > MAX_REBALANCE_MS {
             return Err(format!(
                 "limits.group_rebalance_ms = {} is above the maximum that members may request; \
-                choose {MAX_REBALANCE_MS} at most",
+                 choose {MAX_REBALANCE_MS} at most",
                 self.group_rebalance_ms
             ));
         }

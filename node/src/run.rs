@@ -59,8 +59,8 @@ pub struct Ready {
 pub enum RunError {
     /// The address is in use, or does not belong to this machine.
     #[error(
-        "cannot listen on {address}: {source}; choose another address, or stop the process \
-        that uses it"
+        "cannot listen on {address}: {source}; choose another address, or stop the process that \
+         uses it"
     )]
     Listen {
         /// Configured address.
@@ -82,7 +82,7 @@ pub enum RunError {
     /// The metadata replica panicked, which is a bug. Only a restart of the node brings it back.
     #[error(
         "metadata replica terminated unexpectedly (bug); please report the log, then restart the \
-        node"
+         node"
     )]
     MetadataEnded,
     /// The cluster could not be formed or joined.

@@ -201,7 +201,7 @@ impl WireError {
                 ErrorCode::TopicRecreated,
                 format!(
                     "topic {name} with id {asked} was deleted, and created again with id \
-                    {topic_id}; fetch its metadata, and start again in the new topic"
+                     {topic_id}; fetch its metadata, and start again in the new topic"
                 ),
             )
         }

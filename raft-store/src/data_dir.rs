@@ -34,8 +34,8 @@ pub struct DataDir {
 pub enum DataDirError {
     /// Another process uses it.
     #[error(
-        "data directory {path} is in use by another process; stop that process, or name \
-        another --data-dir"
+        "data directory {path} is in use by another process; stop that process, or name another \
+         --data-dir"
     )]
     InUse {
         /// The directory.
@@ -52,7 +52,7 @@ pub enum DataDirError {
     /// A newer build wrote it.
     #[error(
         "data directory {path} has format {found}, and this build reads up to {FORMAT_VERSION}; \
-        run the build that wrote it, or a newer one"
+         run the build that wrote it, or a newer one"
     )]
     Newer {
         /// The directory.
@@ -71,7 +71,8 @@ pub enum DataDirError {
     /// A database that was set aside earlier is still there.
     #[error(
         "database in {path} is damaged, and {kept} still holds an earlier damaged one: nothing \
-        was changed. Find the cause of the damage, move or delete {kept}, and start the node again"
+         was changed. Find the cause of the damage, move or delete {kept}, and start the node \
+         again"
     )]
     Unlooked {
         /// The directory.
@@ -82,8 +83,8 @@ pub enum DataDirError {
     /// The database in it is damaged or can't be opened.
     #[error(
         "database in {path} cannot be opened: {source}; nothing was changed. If it is damaged, \
-        move the directory away and start with an empty one: the node returns as a new one and \
-        catches up from the other nodes"
+         move the directory away and start with an empty one: the node returns as a new one and \
+         catches up from the other nodes"
     )]
     Database {
         /// The directory.

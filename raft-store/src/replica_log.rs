@@ -315,7 +315,7 @@ impl ReplicaLog {
             // No assertion: a faulty peer can cause this.
             return Err(DiskError::Failed(format!(
                 "replica {}: entry {} is committed, and a truncation from {first_gone} on would \
-                remove it",
+                 remove it",
                 self.replica, committed.index
             )));
         }

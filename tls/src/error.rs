@@ -79,7 +79,7 @@ impl TlsError {
                 Fault::NotTls,
                 format!(
                     "node at {name} does not use TLS: leave out the CA (--tls-ca), or turn TLS on \
-                    at that node (tls_mode)"
+                     at that node (tls_mode)"
                 ),
             ),
             Some(Rustls::InvalidCertificate(wrong)) => (
@@ -93,14 +93,14 @@ impl TlsError {
                 Fault::Ours,
                 format!(
                     "node at {name} requires a client certificate: give a certificate and its key \
-                    (--tls-cert, --tls-key)"
+                     (--tls-cert, --tls-key)"
                 ),
             ),
             Some(Rustls::AlertReceived(alert)) if about_certificate(*alert) => (
                 Fault::Ours,
                 format!(
                     "node at {name} refused this side's certificate ({alert:?}): use one that is \
-                    valid now and signed by a CA that the node trusts"
+                     valid now and signed by a CA that the node trusts"
                 ),
             ),
             Some(other) => (
@@ -111,7 +111,7 @@ impl TlsError {
                 Fault::Broken,
                 format!(
                     "node at {name} ended the TLS handshake ({error}): check whether it uses TLS, \
-                    and read its log"
+                     and read its log"
                 ),
             ),
         };
@@ -133,8 +133,8 @@ impl TlsError {
                 Fault::Ours,
                 format!(
                     "it does not trust this node's certificate ({alert:?}): check that the \
-                    certificate is valid now, names this node's address, and is signed by a CA \
-                    that the other side knows"
+                     certificate is valid now, names this node's address, and is signed by a CA \
+                     that the other side knows"
                 ),
             ),
             Some(other) => (Fault::Broken, other.to_string()),
@@ -198,7 +198,7 @@ impl fmt::Display for Wrong<'_> {
                 write!(
                     f,
                     "is not valid for this purpose; nodes need serverAuth and clientAuth, clients \
-                    clientAuth ({})",
+                     clientAuth ({})",
                     self.0
                 )
             }

@@ -234,7 +234,7 @@ impl ClusterClock {
             tracing::warn!(
                 off_ms,
                 "node clock differs from most nodes' clocks, which the cluster follows; correct \
-                this node's time synchronization"
+                 this node's time synchronization"
             );
         }
         let since = self.held.lock().since();
@@ -245,7 +245,7 @@ impl ClusterClock {
             tracing::warn!(
                 counts_in_s,
                 "clocks of most nodes jumped; retention and record timestamps follow once the \
-                jump has lasted; correct the nodes' time synchronization"
+                 jump has lasted; correct the nodes' time synchronization"
             );
         }
     }

@@ -138,7 +138,7 @@ pub(super) fn check(settings: &TopicSettings) -> Result<(), WireError> {
         let ahead_ms = settings.max_timestamp_ahead_ms;
         return Err(invalid(format!(
             "max_timestamp_ahead = {ahead_ms} ms is out of range; choose at least 1, or -1 for no \
-            limit"
+             limit"
         )));
     }
     match Partitioner::try_from(settings.partitioner) {

@@ -123,7 +123,7 @@ fn check_count(topic: &MetaTopic, to: u32) -> Result<(), WireError> {
     if topic.growths.len() >= MAX_GROWTHS {
         return Err(invalid(format!(
             "topic {name} has grown {MAX_GROWTHS} times, the limit; create a new topic and copy \
-            the records"
+             the records"
         )));
     }
     Ok(())
@@ -136,7 +136,7 @@ pub(super) fn check_done(topic: &MetaTopic) -> Result<(), WireError> {
             ErrorCode::Unsafe,
             format!(
                 "topic {} is growing to {} partitions, and {} of {} old ones are fenced; try \
-                again when the growth is complete",
+                 again when the growth is complete",
                 topic.name,
                 growth.to_partitions,
                 growth.fences.len(),

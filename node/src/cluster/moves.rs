@@ -69,7 +69,7 @@ impl MetaMachine {
                 ErrorCode::InvalidRequest,
                 format!(
                     "partition {topic}/{number} has {replicas} replicas; name that number of \
-                    different nodes"
+                     different nodes"
                 ),
             ));
         }
@@ -82,8 +82,8 @@ impl MetaMachine {
                     return Err(WireError::new(
                         ErrorCode::UnknownNode,
                         format!(
-                            "partition {topic}/{number} cannot move to node {node}, which \
-                            does not exist; `ropewalk cluster status` lists the nodes"
+                            "partition {topic}/{number} cannot move to node {node}, which does \
+                             not exist; `ropewalk cluster status` lists the nodes"
                         ),
                     ));
                 }

@@ -139,7 +139,7 @@ impl MetaMachine {
         if command.incarnation.len() != INCARNATION_BYTES || command.address.is_empty() {
             return Err(invalid(
                 "registration is invalid: a node registers with an incarnation of 16 bytes and \
-                its address",
+                 its address",
             ));
         }
         let known = self.state.nodes.iter();
@@ -259,8 +259,8 @@ impl MetaMachine {
             NodeState::Removed => self.check_removal(id, now)?,
             NodeState::Unspecified => {
                 return Err(invalid(format!(
-                    "node {id} cannot enter an unknown state; ask for \
-                    active, draining, decommissioning or removed"
+                    "node {id} cannot enter an unknown state; ask for active, draining, \
+                     decommissioning or removed"
                 )));
             }
         }
@@ -389,8 +389,7 @@ fn unknown(id: NodeId) -> WireError {
     WireError::new(
         ErrorCode::UnknownNode,
         format!(
-            "node {id} does not exist in this cluster; `ropewalk cluster status` lists its \
-            nodes"
+            "node {id} does not exist in this cluster; `ropewalk cluster status` lists its nodes"
         ),
     )
 }

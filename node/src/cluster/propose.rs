@@ -148,7 +148,7 @@ fn check_version(meta: &Meta, command: &MetaCommand) -> Result<(), WireError> {
             ErrorCode::UnsupportedVersion,
             format!(
                 "topic setting {setting} is unknown to the leader of the metadata group; upgrade \
-                that node"
+                 that node"
             ),
         ));
     }
@@ -302,7 +302,7 @@ fn no_leader() -> WireError {
     WireError::new(
         ErrorCode::NoLeader,
         "metadata group has no leader: too few nodes are up, or an election is in progress; try \
-        again shortly",
+         again shortly",
     )
 }
 

@@ -35,7 +35,7 @@ pub fn size(text: &str) -> Result<u64, &'static str> {
 /// As for [`size`].
 pub fn signed_size(text: &str) -> Result<i64, &'static str> {
     const HELP: &str = "not a size; write a whole number of bytes, or a number with a unit: K or \
-                        KiB (1024), KB (1000), and M, G and T likewise";
+        KiB (1024), KB (1000), and M, G and T likewise";
     let text = text.trim();
     let digits = text.chars().take_while(char::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);

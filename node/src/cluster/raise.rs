@@ -123,8 +123,8 @@ fn too_few(command: &RaiseReplicas, nodes: usize) -> WireError {
     WireError::new(
         ErrorCode::NotEnoughNodes,
         format!(
-            "topic {topic} needs {replicas} replicas, and only {nodes} nodes can hold them; \
-            add nodes"
+            "topic {topic} needs {replicas} replicas, and only {nodes} nodes can hold them; add \
+             nodes"
         ),
     )
 }

@@ -64,8 +64,7 @@ impl cluster_server::Cluster for ClusterService {
         let place = identity::founding(&own, &cluster_id, &nodes);
         let place = place.filter(identity::placed).ok_or_else(|| {
             invalid(
-                "node has another data directory than the founding plan names; check the \
-                addresses",
+                "node has another data directory than the founding plan names; check the addresses",
             )
         })?;
         self.shared.take_place(place).await?;

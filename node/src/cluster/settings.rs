@@ -217,7 +217,7 @@ fn no_setting(name: &str) -> WireError {
             "setting replicas cannot be changed yet: it is fixed when a topic is created".to_owned()
         }
         "partitions" => "setting partitions does not exist: the number of partitions is given \
-                         when a topic is created, and `ropewalk topic grow` raises it"
+            when a topic is created, and `ropewalk topic grow` raises it"
             .to_owned(),
         _ => format!(
             "setting {name:?} is unknown; the settings are retention, retention_size, \

@@ -150,7 +150,7 @@ impl Keeper {
                         partition = place.partition,
                         left_out,
                         "member did not release a partition within the rebalance timeout: \
-                        revoking it"
+                         revoking it"
                     );
                 }
                 due.push((

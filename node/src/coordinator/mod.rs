@@ -245,7 +245,7 @@ impl Coordinator {
                 ErrorCode::NotLeader,
                 format!(
                     "partition {GROUPS_TOPIC}/{}, which coordinates the group, has no replica on \
-                    this node; ask its leader",
+                     this node; ask its leader",
                     home.partition
                 ),
             )
@@ -398,7 +398,7 @@ pub fn check_places(places: usize) -> Result<(), WireError> {
     match places > MAX_PLACES {
         true => Err(invalid(format!(
             "request names {places} partitions, and the maximum is {MAX_PLACES}; name each \
-            partition once"
+             partition once"
         ))),
         false => Ok(()),
     }

@@ -59,7 +59,7 @@ impl Coordinator {
             let told = told.ok_or_else(|| {
                 not_yet(format!(
                     "partition {GROUPS_TOPIC}/{}, which stores a part of the groups, has no \
-                    leader; try again shortly",
+                     leader; try again shortly",
                     at.partition
                 ))
             })?;
@@ -217,8 +217,8 @@ impl Coordinator {
             return Err(WireError::new(
                 ErrorCode::UnknownPartition,
                 format!(
-                    "partition {name} does not exist; `ropewalk topic describe` lists the \
-                    topic's partitions"
+                    "partition {name} does not exist; `ropewalk topic describe` lists the topic's \
+                     partitions"
                 ),
             ));
         }
@@ -232,7 +232,7 @@ impl Coordinator {
             ErrorCode::OffsetOutOfRange,
             format!(
                 "offset {} is past the end of partition {name}, which is {end}; seek to the end \
-                instead",
+                 instead",
                 to.offset
             ),
         ))

@@ -180,7 +180,7 @@ fn full_group(group: &str, needed: u64, bound: u64) -> WireError {
         ErrorCode::Overloaded,
         format!(
             "group {group} would store {needed} bytes, over the limit of {bound} (group_bytes); \
-            use shorter notes, or fewer topics, partitions or members"
+             use shorter notes, or fewer topics, partitions or members"
         ),
     )
 }
@@ -190,8 +190,8 @@ fn full_coordinator(group: &str, bytes: u64, in_all: u64, bound: u64) -> WireErr
         ErrorCode::Overloaded,
         format!(
             "group {group} needs {bytes} more bytes, and the groups of its coordinator would \
-            store {in_all}, over the limit of {bound} (coordinator_group_bytes); delete unused \
-            groups, or use shorter notes or fewer topics"
+             store {in_all}, over the limit of {bound} (coordinator_group_bytes); delete unused \
+             groups, or use shorter notes or fewer topics"
         ),
     )
 }

@@ -88,8 +88,8 @@ impl Incoming {
                         bound = self.seen.open().1,
                         left_out,
                         "connection closed at once: the node's limit, or this address's half of \
-                        it, is in use; raise limits.connections, or limits.probe_connections for \
-                        the port of --probes"
+                         it, is in use; raise limits.connections, or limits.probe_connections for \
+                         the port of --probes"
                     );
                 }
                 continue;

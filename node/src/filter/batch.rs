@@ -204,7 +204,7 @@ pub fn unreadable(origin: &Origin<'_>, offset: u64, error: &BatchError) -> WireE
         ErrorCode::CorruptBatch,
         format!(
             "batch at offset {offset} of {topic}/{partition} cannot be filtered: {error}; read it \
-            without a filter, or from a later offset"
+             without a filter, or from a later offset"
         ),
     )
 }
@@ -227,7 +227,7 @@ fn costly(origin: &Origin<'_>, offset: u64, why: TooCostly) -> WireError {
         ErrorCode::FilterTooCostly,
         format!(
             "record at offset {offset} of {topic}/{partition} {what}; {instead}, or read without \
-            a filter, or from a later offset"
+             a filter, or from a later offset"
         ),
     )
 }

@@ -421,8 +421,8 @@ pub fn unknown_member(group: &str, member_id: &str) -> WireError {
     WireError::new(
         ErrorCode::UnknownMember,
         format!(
-            "group {group} has no member {member_id}, or its session expired; join again \
-            under a new id"
+            "group {group} has no member {member_id}, or its session expired; join again under a \
+             new id"
         ),
     )
 }
@@ -432,7 +432,7 @@ fn said_late(group: &str, member_id: &str) -> WireError {
         ErrorCode::NotOwner,
         format!(
             "member {member_id} of group {group} has started a newer session, and only that \
-            session can commit; end this one"
+             session can commit; end this one"
         ),
     )
 }

@@ -154,7 +154,7 @@ impl Inspected {
                 ErrorCode::TooLarge,
                 format!(
                     "request of {bytes} bytes is too large: this call accepts {} at most; send \
-                    less at a time",
+                     less at a time",
                     self.bounds.bytes
                 ),
             ));

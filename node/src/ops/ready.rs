@@ -124,7 +124,7 @@ impl Condition {
         {
             why_not.push(format!(
                 "cluster metadata is stale: {applied} of {last} entries of the metadata log are \
-                applied"
+                 applied"
             ));
         }
         match &self.disk {
@@ -189,7 +189,7 @@ impl Returning {
             let more = if count > names.len() { ", ..." } else { "" };
             format!(
                 "{count} of the replicas that this node started with have not caught up yet: \
-                {}{more}",
+                 {}{more}",
                 names.join(", ")
             )
         })

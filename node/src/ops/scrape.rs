@@ -79,8 +79,7 @@ pub(super) async fn metrics(State(scrapes): State<Arc<Scrapes>>) -> Response {
     let Ok(permit) = scrapes.room.clone().try_acquire_owned() else {
         scrapes.refused.one();
         let busy = format!(
-            "scrapes are limited to {AT_ONCE} at a time, and all are in use; try \
-            again shortly\n"
+            "scrapes are limited to {AT_ONCE} at a time, and all are in use; try again shortly\n"
         );
         return (StatusCode::SERVICE_UNAVAILABLE, busy).into_response();
     };

@@ -108,8 +108,8 @@ impl Partition {
             return Err(self.error(
                 ErrorCode::StaleEpoch,
                 format!(
-                    "the reader has seen epoch {last_epoch}, and this node led in epoch \
-                    {epoch}; ask the newer leader"
+                    "the reader has seen epoch {last_epoch}, and this node led in epoch {epoch}; \
+                     ask the newer leader"
                 ),
             ));
         }
@@ -151,8 +151,8 @@ impl Partition {
         Err(self.error(
             ErrorCode::OffsetOutOfRange,
             format!(
-                "offset {offset} is not in the log, which holds offsets from {first} up to \
-                but not including {end}; seek to one of these"
+                "offset {offset} is not in the log, which holds offsets from {first} up to but \
+                 not including {end}; seek to one of these"
             ),
         ))
     }

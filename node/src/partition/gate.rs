@@ -240,7 +240,7 @@ impl Partition {
         self.error(
             ErrorCode::Overloaded,
             "an earlier batch in flight was not written as expected; send this batch again with \
-            the same sequence",
+             the same sequence",
         )
     }
 }

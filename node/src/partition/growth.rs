@@ -95,7 +95,7 @@ pub(super) fn stale_ring(ring_version: u32, oldest: u32) -> WireError {
         ErrorCode::StaleRing,
         format!(
             "batch was routed by ring version {ring_version}, and the oldest accepted version is \
-            {oldest}; fetch the topic's metadata and route the batch again"
+             {oldest}; fetch the topic's metadata and route the batch again"
         ),
     )
 }

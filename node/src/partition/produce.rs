@@ -209,7 +209,7 @@ impl Partition {
         self.error(
             ErrorCode::LeadershipLost,
             "its replica on this node stopped before the batch was confirmed, and the batch may \
-            have been written; send it again with the same sequence",
+             have been written; send it again with the same sequence",
         )
     }
 
@@ -217,7 +217,7 @@ impl Partition {
         self.error(
             ErrorCode::Timeout,
             "no majority confirmed the batch in time, and it may still be written; send it again \
-            with the same sequence",
+             with the same sequence",
         )
     }
 
@@ -248,8 +248,7 @@ impl Partition {
             DiskStatus::Failed(why) => Err(self.error(
                 ErrorCode::DiskFailed,
                 format!(
-                    "its leader's disk failed ({why}); repair the disk, then restart \
-                    that node"
+                    "its leader's disk failed ({why}); repair the disk, then restart that node"
                 ),
             )),
         }
@@ -279,7 +278,7 @@ impl Partition {
             Err(_) => Err(self.error(
                 ErrorCode::Overloaded,
                 "its leader has too many bytes waiting to be written (produce_inflight_bytes); \
-                send more slowly",
+                 send more slowly",
             )),
         }
     }
@@ -350,8 +349,8 @@ impl Partition {
                 return self.error(
                     ErrorCode::LeadershipLost,
                     format!(
-                        "{why}; the write may have been made: repeat it, a batch with the \
-                        same sequence"
+                        "{why}; the write may have been made: repeat it, a batch with the same \
+                         sequence"
                     ),
                 );
             }
@@ -360,7 +359,7 @@ impl Partition {
             (ForwardReason::LeaseExpired, _) => self.error(
                 ErrorCode::NoLeader,
                 "its leader does not hear from a majority of its replicas, so it can commit \
-                nothing; try again shortly",
+                 nothing; try again shortly",
             ),
             (ForwardReason::NotLeader | ForwardReason::LeadershipTransfer, Some(node)) => self
                 .error(

@@ -308,8 +308,7 @@ impl Claim {
         self.refuse(
             ErrorCode::ProducerFenced,
             format!(
-                "is fenced by epoch {current}; stop this producer, a newer instance has \
-                replaced it"
+                "is fenced by epoch {current}; stop this producer, a newer instance has replaced it"
             ),
         )
     }

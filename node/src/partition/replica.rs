@@ -272,17 +272,14 @@ impl Partition {
         match node {
             Some(node) => self.error(
                 ErrorCode::NotLeader,
-                format!(
-                    "{node} is the leader; ask \
-                that node"
-                ),
+                format!("{node} is the leader; ask that node"),
             ),
             None => match wish.and_then(|wish| wish.lost_majority(&view)) {
                 Some(nodes) => lost_majority(&self.id, &nodes),
                 None => self.error(
                     ErrorCode::NoLeader,
                     "no leader: an election is in progress, or too few of its nodes are up; try \
-                    again shortly",
+                     again shortly",
                 ),
             },
         }
@@ -314,7 +311,7 @@ impl Partition {
             self.error(
                 ErrorCode::NoLeader,
                 "its leader could not be confirmed because too few of its nodes answered; try \
-                again shortly",
+                 again shortly",
             )
         };
         tokio::time::timeout(within, read).await.map_err(late)?

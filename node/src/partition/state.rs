@@ -309,7 +309,7 @@ pub(super) fn check_version(version: u32) -> Result<(), MachineError> {
     }
     Err(damaged(format!(
         "state has layout version {version}, and this build reads up to version {MEMORY_VERSION}; \
-        start the build that wrote it"
+         start the build that wrote it"
     )))
 }
 

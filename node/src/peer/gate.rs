@@ -146,10 +146,7 @@ async fn attempt(net: &dyn Net, address: &str, bound: Duration) -> io::Result<Co
     result.map_err(|error| {
         io::Error::new(
             error.kind(),
-            format!(
-                "connection to {address} failed: \
-            {error}"
-            ),
+            format!("connection to {address} failed: {error}"),
         )
     })
 }

@@ -357,7 +357,7 @@ fn overloaded(group: u64, replica: u64) -> WireError {
         ErrorCode::Overloaded,
         format!(
             "replica {replica} of group {group} has {REPLICA_QUEUE} AppendEntries waiting, the \
-            limit: send more slowly"
+             limit: send more slowly"
         ),
     )
 }

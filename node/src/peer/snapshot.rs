@@ -142,7 +142,7 @@ impl Network {
                 Err(Sending::NoParts) if bytes > CHECKPOINT_BYTES => {
                     let why = format!(
                         "checkpoint of {bytes} bytes is too large for that node's version, which \
-                        accepts at most {CHECKPOINT_BYTES}; upgrade it"
+                         accepts at most {CHECKPOINT_BYTES}; upgrade it"
                     );
                     return Err(self.not_sent(WireError::new(ErrorCode::UnsupportedVersion, why)));
                 }
@@ -251,7 +251,7 @@ fn no_memory(bytes: usize) -> WireError {
         ErrorCode::Overloaded,
         format!(
             "checkpoint of {bytes} bytes does not fit in memory beside the other checkpoints that \
-            this node receives; try again later"
+             this node receives; try again later"
         ),
     )
 }

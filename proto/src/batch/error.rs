@@ -23,7 +23,7 @@ pub enum BatchError {
     /// A batch over the limit.
     #[error(
         "batch of {bytes} bytes is over the limit of {limit}; send smaller batches or raise \
-        max_batch_bytes"
+         max_batch_bytes"
     )]
     BatchTooLarge {
         /// The batch's size in bytes.
@@ -34,7 +34,7 @@ pub enum BatchError {
     /// A record that does not fit into any batch, not even alone.
     #[error(
         "record that needs a batch of {bytes} bytes is over the limit of {limit}; split it or \
-        raise max_batch_bytes"
+         raise max_batch_bytes"
     )]
     RecordTooLarge {
         /// Bytes of a batch with this record alone.
@@ -56,7 +56,7 @@ pub enum BatchError {
     /// The bytes differ from those that the producer wrote.
     #[error(
         "batch is damaged: its CRC-32C is {computed:#010x}, and it states {stated:#010x}; send it \
-        again"
+         again"
     )]
     Crc {
         /// CRC in the header.
@@ -87,7 +87,7 @@ pub enum BatchError {
     /// A producer id without an epoch or a sequence number.
     #[error(
         "producer id {id}, epoch {epoch} and sequence {base_sequence} do not match; all are at \
-        least 0, or the id is -1"
+         least 0, or the id is -1"
     )]
     Producer {
         /// The producer id.
@@ -108,7 +108,7 @@ pub enum BatchError {
     /// The header's latest timestamp is not that of the records. Lookups by time would be wrong.
     #[error(
         "batch header states {stated_ms} as the latest timestamp, and the latest of the records \
-        is {actual_ms}; fix the client that builds such batches"
+         is {actual_ms}; fix the client that builds such batches"
     )]
     MaxTimestamp {
         /// Timestamp in the header, in ms since 1970.
@@ -119,8 +119,8 @@ pub enum BatchError {
     /// A record further in the future than the topic allows.
     #[error(
         "record {index} of the batch has the timestamp {timestamp_ms}, later than {latest_ms}, \
-        the latest accepted now (ms since 1970); correct the producer's clock, or raise \
-        max_timestamp_ahead of the topic"
+         the latest accepted now (ms since 1970); correct the producer's clock, or raise \
+         max_timestamp_ahead of the topic"
     )]
     TooFarAhead {
         /// Position in the batch, from 0.
@@ -147,7 +147,7 @@ pub enum BatchError {
     /// The records decompress to more than the reader allows.
     #[error(
         "batch decompresses with {codec} to more than {limit} bytes; raise the reader's limit if \
-        that is intended"
+         that is intended"
     )]
     Expands {
         /// Codec in the header.

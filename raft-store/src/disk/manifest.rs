@@ -128,7 +128,7 @@ impl Manifest {
         if number == end.number && whole_bytes < end.bytes {
             let what = format!(
                 "was cut: {} bytes were synced, and no complete record begins at byte \
-                {whole_bytes}",
+                 {whole_bytes}",
                 end.bytes
             );
             return Err(self.damaged(&name, &what));
@@ -212,7 +212,7 @@ impl Manifest {
     fn damaged(&self, name: &str, what: &str) -> DiskError {
         DiskError::Damaged(format!(
             "database file {} {what}: tables may be missing; the node must get its records from \
-            the other nodes",
+             the other nodes",
             self.path.join(name).display()
         ))
     }

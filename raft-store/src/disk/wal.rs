@@ -25,7 +25,7 @@ pub(super) fn check(files: &dyn DatabaseFiles, path: &Path) -> Result<(), DiskEr
         walk(&content, 0).map_err(|bad| {
             DiskError::Damaged(format!(
                 "write-ahead log {} {}: the rest of it is lost; the node must get its records \
-                from the other nodes",
+                 from the other nodes",
                 path.join(name).display(),
                 bad.told()
             ))

@@ -95,8 +95,7 @@ impl WriterThread {
             });
         let failed = |error| {
             DiskError::Failed(format!(
-                "database writer thread could not be \
-            started: {error}"
+                "database writer thread could not be started: {error}"
             ))
         };
         Ok(WriterThread {

@@ -103,8 +103,7 @@ impl Welcome {
                 Ok(0) | Err(_) if first.is_empty() => return Err(Refusal(None)),
                 Ok(0) | Err(_) => {
                     return Err(Refusal::new(
-                        "it closed the connection within its \
-                    first bytes",
+                        "it closed the connection within its first bytes",
                     ));
                 }
                 Ok(_) => {}

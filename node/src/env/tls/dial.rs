@@ -61,7 +61,7 @@ impl Dialer {
                     address,
                     left_out,
                     "peer does not use TLS: falling back to a plain connection, because tls_mode \
-                    is both"
+                     is both"
                 );
             }
             self.remember_plain(address);

@@ -44,8 +44,7 @@ fn warn(keeper: &Keeper, clock: &dyn Clock) -> bool {
     if left_ms <= 0 {
         tracing::error!(
             not_after_ms,
-            "node certificate has expired: nobody can connect to this node; replace the \
-            certificate"
+            "node certificate has expired: nobody can connect to this node; replace the certificate"
         );
     } else {
         tracing::warn!(
