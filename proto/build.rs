@@ -22,7 +22,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let pool = DescriptorPool::from_file_descriptor_set(files.clone())?;
     let out = std::env::var("OUT_DIR")?;
     std::fs::write(format!("{out}/shapes.rs"), shapes(&pool)?)?;
+    let services = std::env::var_os("CARGO_FEATURE_GRPC").is_some();
     tonic_prost_build::configure()
+        .build_client(services)
+        .build_server(services)
         .bytes(".")
         .compile_fds(files)?;
     println!("cargo:rerun-if-changed=proto");

@@ -1,6 +1,7 @@
 //! Logs, on stderr, so that results on stdout stay clean. A node passes its lines to a writer thread: a
 //! reader that stalls blocks that thread, and never the node.
 
+mod each;
 mod format;
 mod pace;
 
@@ -11,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::filter::{FilterExt, dynamic_filter_fn};
+use tracing_subscriber::filter::FilterExt;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -22,6 +23,7 @@ use crate::exit::usage;
 use crate::otlp::{self, Spans};
 use crate::output::shown_lines;
 
+use each::EachLine;
 pub use format::node_is;
 
 /// Variables of the log filter; the first one that is set wins.
@@ -82,14 +84,13 @@ pub fn init(verb: &Verb, spans: Option<&Spans>) -> anyhow::Result<()> {
             return Err(usage(format!("{FORMAT}={other:?}: write text or json")));
         }
     };
-    // Evaluated for each line, since the value changes while the process runs.
-    let wanted = dynamic_filter_fn(|metadata, _| {
+    let wanted = EachLine(|metadata| {
         let of_peers = || metadata.target().starts_with("openraft");
         !(PEERS_STOP.load(Ordering::Relaxed) && of_peers())
     });
-    let filter = filter.and(dynamic_filter_fn(|metadata, _| pace::passes(metadata)));
+    let filter = filter.and(EachLine(pace::passes));
     let lines = match verb {
-        Verb::Dev(_) => lines.with_filter(wanted.and(filter)).boxed(),
+        Verb::Dev(_) => lines.with_filter(filter.and(wanted)).boxed(),
         _ => lines.with_filter(filter).boxed(),
     };
     tracing_subscriber::registry()

@@ -8,16 +8,23 @@ use std::path::{Path, PathBuf};
 const CRATE_ARROWS: &[(&str, &[&str])] = &[
     ("proto", &[]),
     ("tls", &[]),
-    ("raft-store", &["ropewalk-proto"]),
+    ("machines", &["ropewalk-proto"]),
+    ("raft-store", &["ropewalk-machines", "ropewalk-proto"]),
     (
         "node",
-        &["ropewalk-proto", "ropewalk-raft-store", "ropewalk-tls"],
+        &[
+            "ropewalk-machines",
+            "ropewalk-proto",
+            "ropewalk-raft-store",
+            "ropewalk-tls",
+        ],
     ),
     ("client", &["ropewalk-proto", "ropewalk-tls"]),
     (
         "cli",
         &[
             "ropewalk-client",
+            "ropewalk-machines",
             "ropewalk-node",
             "ropewalk-proto",
             "ropewalk-raft-store",
@@ -31,6 +38,7 @@ const CRATE_ARROWS: &[(&str, &[&str])] = &[
         "simulation",
         &[
             "ropewalk-client",
+            "ropewalk-machines",
             "ropewalk-node",
             "ropewalk-proto",
             "ropewalk-raft-store",
@@ -44,11 +52,10 @@ const ROOM_ARROWS: &[(&str, &[&str])] = &[
     ("metrics", &[]),
     ("peer", &[]),
     ("cluster", &["peer"]),
-    ("group", &[]),
     ("filter", &[]),
     ("guard", &[]),
-    ("partition", &["cluster", "group", "peer"]),
-    ("coordinator", &["cluster", "group", "partition", "peer"]),
+    ("partition", &["cluster", "peer"]),
+    ("coordinator", &["cluster", "partition", "peer"]),
     (
         "grpc",
         &[

@@ -4,8 +4,9 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use ropewalk_proto::error::{ERROR_METADATA_KEY, ErrorCode, Outcome, Retry, WireError};
+use ropewalk_proto::error::{ErrorCode, Outcome, Retry, WireError};
 use ropewalk_proto::mistake::{Mistake, made};
+use ropewalk_proto::status::ERROR_METADATA_KEY;
 use ropewalk_tls::TlsError;
 use tonic::{Code, ConnectError, Status};
 

@@ -1,10 +1,10 @@
 //! One Ropewalk node. [`run`] is the only way to start it, for the binary and for the simulator.
 //!
-//! The rooms: `cluster/` metadata of the cluster, desired and actual; `partition/` one replica of one
-//! partition; `group/` the state of consumer groups, as applied from a log; `coordinator/` sessions and
-//! timers of consumer groups; `filter/` selection of the records that a reader wants; `peer/` Raft between
-//! nodes; `grpc/` the API for clients; `guard/` bounds around every service; `metrics/` counters of a node;
-//! `ops/` health and metrics pages for operators.
+//! The rooms: `cluster/` replica of the metadata, and the controller; `partition/` one replica of one partition;
+//! `coordinator/` sessions and timers of consumer groups; `filter/` selection of the records that a reader wants;
+//! `peer/` Raft between nodes; `grpc/` the API for clients; `guard/` bounds around every service; `metrics/`
+//! counters of a node; `ops/` health and metrics pages for operators. The state that the logs build is in
+//! `ropewalk-machines`.
 
 pub mod cluster;
 pub mod config;
@@ -12,7 +12,6 @@ mod coordinator;
 mod disk;
 pub mod env;
 mod filter;
-pub mod group;
 mod grpc;
 mod guard;
 pub mod metrics;

@@ -4,6 +4,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ropewalk_machines::meta::frozen::LARGEST_BATCH_BYTES;
+use ropewalk_machines::meta::view::ClusterView;
 use ropewalk_raft_store::committer::CommitterOptions;
 use ropewalk_raft_store::{DiskStatus, Store, StoreError, StoreOptions, seed_randomness};
 use tokio::sync::{oneshot, watch};
@@ -12,8 +14,6 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tonic::transport::Server;
 use tonic::transport::server::Router;
 
-use crate::cluster::frozen::LARGEST_BATCH_BYTES;
-use crate::cluster::view::ClusterView;
 use crate::cluster::{Cluster, StartError};
 use crate::config::{Config, Limits};
 use crate::coordinator::{Coordinator, LagWatch};

@@ -12,10 +12,12 @@ pub mod ids;
 pub mod mistake;
 pub mod partitioner;
 pub mod shape;
+#[cfg(feature = "grpc")]
+pub mod status;
 pub mod trace;
 
-/// The gRPC messages and services, generated from `proto/ropewalk/v1/*.proto`.
+/// The gRPC messages, and with the feature `grpc` the services, generated from `proto/ropewalk/v1/*.proto`.
 #[allow(missing_debug_implementations, clippy::all)]
 pub mod v1 {
-    tonic::include_proto!("ropewalk.v1");
+    include!(concat!(env!("OUT_DIR"), "/ropewalk.v1.rs"));
 }

@@ -1,6 +1,6 @@
 //! openraft on a disk: one database and one ordered committer for all groups of a node.
 //!
-//! Only this crate names `rocksdb`; only this crate and `node/` name `openraft`. The [`Machine`] of a group
+//! Only this crate names `rocksdb`; only this crate and `node/` name `openraft`. A group's `ropewalk_machines::Machine`
 //! decides how entries apply and how far its log may be purged. Topics, records and clients must never come
 //! in here.
 
@@ -15,7 +15,6 @@ pub mod histogram;
 pub mod inspect;
 mod keys;
 mod log;
-pub mod machine;
 mod open;
 pub mod purge;
 mod replica_log;
@@ -36,7 +35,6 @@ pub use committer::DiskStatus;
 pub use disk::{Disk, DiskError};
 pub use histogram::{Histogram, HistogramCounts};
 pub use log::LogStore;
-pub use machine::{Applied, Effect, Machine};
 pub use purge::{PurgeError, purge_to_boundary};
 pub use rewrite::Rewritten;
 pub use runtime::seed_randomness;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::RwLock;
+use ropewalk_machines::machine::Machine;
 use ropewalk_proto::ids::{GroupId, ReplicaId};
 use ropewalk_proto::mistake::{Mistake, made};
 use tokio::sync::watch;
@@ -18,7 +19,6 @@ use crate::checkpoint;
 use crate::disk::{Disk, DiskError, ScanLimit};
 use crate::entry;
 use crate::keys::{self, Key, Part};
-use crate::machine::Machine;
 use crate::replica_log::{Marks, NodeDisk, ReplicaLog};
 use crate::sealed;
 use crate::small::{self, Position};

@@ -8,9 +8,9 @@ use std::time::Duration;
 use openraft::LogIdOptionExt;
 use openraft::errors::Fatal;
 use openraft_rt::WatchReceiver;
+use ropewalk_machines::machine::Machine;
 
 use crate::disk::DiskError;
-use crate::machine::Machine;
 use crate::types::{Raft, TypeConfig};
 use crate::view::ReplicaView;
 

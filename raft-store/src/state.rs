@@ -30,6 +30,7 @@ use futures_util::{Stream, TryStreamExt};
 use openraft::storage::{ApplyResponder, EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend};
 use parking_lot::RwLock;
+use ropewalk_machines::machine::{Effect, Machine, MachineError};
 use ropewalk_proto::command::Reply;
 use ropewalk_proto::mistake::{Mistake, made};
 use tokio::sync::watch;
@@ -41,7 +42,6 @@ use crate::disk::{Batch, Change, DiskError};
 use crate::entry::entry_bytes;
 use crate::keys;
 use crate::log::io_error;
-use crate::machine::{Machine, MachineError};
 use crate::replica_log::ReplicaLog;
 use crate::small::{self, Checkpoint, Position, Purged};
 use crate::types::{Entry, LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
@@ -191,12 +191,7 @@ impl<M: Machine> StateMachine<M> {
     }
 
     /// Batch that replaces the data of this replica with a snapshot.
-    fn replacement(
-        &self,
-        purged: Purged,
-        checkpoint: &Checkpoint,
-        effects: Vec<crate::Effect>,
-    ) -> Batch {
+    fn replacement(&self, purged: Purged, checkpoint: &Checkpoint, effects: Vec<Effect>) -> Batch {
         let replica = self.log.replica;
         let index = purged.log_id.index;
         let first = self.log.marks().first();

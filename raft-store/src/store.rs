@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
+use ropewalk_machines::machine::{Machine, MachineError};
 use ropewalk_proto::ids::{GroupId, ReplicaId};
 use tokio::sync::{Mutex, watch};
 
@@ -11,7 +12,6 @@ use crate::committer::{CommitCounters, Committer, CommitterOptions, DiskStatus, 
 use crate::disk::{Batch, Change, Disk, DiskError};
 use crate::keys::{self, Key};
 use crate::log::LogStore;
-use crate::machine::{Machine, MachineError};
 use crate::open;
 use crate::replica_log::{NodeDisk, ReplicaLog};
 use crate::scrub::Scrub;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::{RwLock, RwLockReadGuard};
+use ropewalk_machines::machine::Machine;
 use ropewalk_proto::command::Command;
 use ropewalk_proto::ids::{GroupId, ReplicaId};
 use tokio::sync::watch;
@@ -15,7 +16,6 @@ use crate::checkpoint;
 use crate::committer::Durability;
 use crate::disk::{Batch, DiskError};
 use crate::keys;
-use crate::machine::Machine;
 use crate::replica_log::ReplicaLog;
 use crate::rewrite::Rewritten;
 use crate::scrub::Scrub;

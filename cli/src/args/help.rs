@@ -140,7 +140,7 @@ fn text(path: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use ropewalk_node::cluster::settings;
+    use ropewalk_machines::meta::settings;
 
     use super::*;
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ropewalk_node::cluster::quantity;
+use ropewalk_machines::meta::quantity;
 
 /// Parses a duration with its unit, longer than zero.
 pub fn duration(text: &str) -> Result<Duration, String> {
@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn a_setting_takes_every_form_that_a_flag_takes() {
-        use ropewalk_node::cluster::settings::{defaults, merge};
+        use ropewalk_machines::meta::settings::{defaults, merge};
 
         for text in [
             "64KiB",

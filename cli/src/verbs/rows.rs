@@ -1,6 +1,6 @@
 //! Printed rows of cluster data. The JSON names here are part of the contract.
 
-use ropewalk_node::cluster::settings;
+use ropewalk_machines::meta::settings;
 use ropewalk_proto::v1;
 use serde::Serialize;
 

@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal, Write, stderr, stdin};
 use std::time::Duration;
 
 use anyhow::bail;
-use ropewalk_node::cluster::settings;
+use ropewalk_machines::meta::settings;
 use ropewalk_proto::error::WireError;
 use ropewalk_proto::v1::{TopicInfo, TopicSettings};
 use serde::Serialize;

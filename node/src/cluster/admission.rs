@@ -8,6 +8,8 @@
 
 use std::time::Duration;
 
+use ropewalk_machines::meta::machine::{address_of, state_of};
+use ropewalk_machines::meta::nodes;
 use ropewalk_proto::command::IDENTITY_SINCE_VERSION;
 use ropewalk_proto::error::WireError;
 use ropewalk_proto::ids::NodeId;
@@ -16,9 +18,8 @@ use ropewalk_proto::v1::{HelloAnswer, MetaNode, NodeState, RegisterNode};
 use tokio::time::timeout;
 
 use super::formation::hello;
-use super::machine::{address_of, state_of};
+use super::naming;
 use super::shared::{Meta, Shared};
-use super::{naming, nodes};
 
 /// Maximum time for one question to an address.
 const PROBE_WITHIN: Duration = Duration::from_secs(1);

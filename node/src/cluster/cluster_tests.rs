@@ -136,7 +136,11 @@ impl TestNode {
         (self.config, self.disk)
     }
 
-    async fn sees(&self, what: &str, holds: impl FnMut(&Arc<super::ClusterView>) -> bool) {
+    async fn sees(
+        &self,
+        what: &str,
+        holds: impl FnMut(&Arc<ropewalk_machines::meta::ClusterView>) -> bool,
+    ) {
         let mut view = self.cluster.view();
         let seen = tokio::time::timeout(PATIENCE, view.wait_for(holds)).await;
         seen.unwrap_or_else(|_| panic!("{} does not see {what} in time", self.address()))

@@ -9,6 +9,9 @@ use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::{ChangeMembers, Precondition};
+use ropewalk_machines::meta::balance::rebalance;
+use ropewalk_machines::meta::raise;
+use ropewalk_machines::meta::view::{ClusterView, PartitionView};
 use ropewalk_proto::error::WireError;
 use ropewalk_proto::ids::{NodeId, ReplicaId};
 use ropewalk_proto::v1::{
@@ -16,13 +19,10 @@ use ropewalk_proto::v1::{
 };
 use tokio::time::{Instant, sleep, timeout};
 
-use super::balance::rebalance;
 use super::handle::refresh_view;
 use super::members::{Members, Step};
 use super::propose::propose_here;
-use super::raise;
 use super::shared::{Meta, Shared};
-use super::view::{ClusterView, PartitionView};
 
 /// Maximum number of partitions whose replicas move at the same time.
 const MOVES_AT_ONCE: usize = 8;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver;
 use prost::Message;
+use ropewalk_machines::meta::view::ClusterView;
 use ropewalk_proto::error::{ErrorCode, Retry, WireError};
 use ropewalk_proto::ids::NodeId;
 use ropewalk_proto::v1::cluster_server::ClusterServer;
@@ -19,7 +20,6 @@ use super::formation::{self, Pause};
 use super::leaders::LeaderTable;
 use super::service::ClusterService;
 use super::shared::{MESSAGE_BYTES, Meta, Shared, StartError};
-use super::view::ClusterView;
 use super::{controller, identity, propose, report, starts, whereabouts};
 use crate::config::Config;
 use crate::env::{Clock, Env};
@@ -320,7 +320,7 @@ async fn keep_view(shared: Arc<Shared>, meta: Meta) {
 pub(super) fn refresh_view(shared: &Shared, meta: &Meta) -> u64 {
     let (view, applied): (Arc<ClusterView>, u64) = {
         let machine = meta.state.machine();
-        let applied = machine.applied;
+        let applied = machine.applied();
         if machine.changed() <= shared.view.borrow().applied {
             return applied;
         }

@@ -2,11 +2,11 @@
 
 use rand::rngs::StdRng;
 use rand::{RngCore, SeedableRng};
+use ropewalk_machines::meta::machine::first_replica_id;
+use ropewalk_machines::meta::nodes::INCARNATION_BYTES;
 use ropewalk_proto::ids::{NodeId, ReplicaId};
 use ropewalk_proto::v1::{FoundingNode, NodeIdentity, NodeStart};
 
-use super::machine::first_replica_id;
-use super::nodes::INCARNATION_BYTES;
 use crate::env::Env;
 
 /// The name under which the store keeps it.

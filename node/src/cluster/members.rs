@@ -3,12 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use ropewalk_machines::meta::view::{ClusterView, NodeView};
 use ropewalk_proto::ids::{NodeId, ReplicaId};
 use ropewalk_proto::v1::NodeState;
 use ropewalk_raft_store::Broker;
 use ropewalk_raft_store::types::StoredMembership;
-
-use super::view::{ClusterView, NodeView};
 
 /// Maximum number of voters of the metadata group. The other replicas are learners.
 pub(super) const MAX_VOTERS: usize = 5;

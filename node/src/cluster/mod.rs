@@ -15,55 +15,28 @@
 //!   **moves** to other nodes.
 
 mod admission;
-pub mod balance;
 mod clock;
 #[cfg(test)]
 mod cluster_tests;
 mod controller;
 mod formation;
-pub mod frozen;
-mod growth;
 mod handle;
 mod identity;
 mod leaders;
-pub mod machine;
-#[cfg(test)]
-mod machine_tests;
 mod members;
-mod mirror;
-mod moves;
 mod naming;
-mod nodes;
-pub mod placement;
-#[cfg(test)]
-mod placement_tests;
-mod producers;
 mod propose;
-pub mod quantity;
-mod raise;
 mod report;
+#[cfg(test)]
+mod report_tests;
 mod service;
-pub mod settings;
 mod shared;
 mod starts;
 mod survey;
-mod topics;
-pub mod view;
 mod whereabouts;
-
-use ropewalk_proto::error::{ErrorCode, WireError};
 
 pub use handle::Cluster;
 pub use leaders::{LeaderInfo, LeaderTable};
-pub use machine::MetaMachine;
 pub use naming::check_config;
-pub use producers::LAST_PRODUCER_EPOCH;
-pub use raise::INTERNAL_REPLICAS;
 pub use service::ClusterService;
 pub use shared::StartError;
-pub use view::ClusterView;
-
-/// The error for a request that is not valid, with its message.
-pub(crate) fn invalid(message: impl Into<String>) -> WireError {
-    WireError::new(ErrorCode::InvalidRequest, message)
-}

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ropewalk_machines::meta::frozen;
+use ropewalk_machines::meta::settings;
 use ropewalk_proto::command::{
     COMPACTION_SINCE_VERSION, Command, EXTERNAL_SINCE_VERSION, GROUPS_SINCE_VERSION,
     IDENTITY_SINCE_VERSION, PRODUCERS_SINCE_VERSION, RAISE_SINCE_VERSION, RINGS_SINCE_VERSION,
@@ -18,8 +20,6 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tonic::Request;
 
 use super::formation::bounded;
-use super::frozen;
-use super::settings;
 use super::shared::{Meta, Shared};
 use super::{admission, naming};
 use crate::raft_outcome::Unanswered;

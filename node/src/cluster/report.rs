@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ropewalk_machines::meta::machine::MetaMachine;
+use ropewalk_machines::meta::view::ClusterView;
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::ids::{GroupId, NodeId};
 use ropewalk_proto::v1::{NodeState, PartitionReport, ReportCall};
@@ -16,9 +18,7 @@ use tonic::Request;
 
 use super::formation::bounded;
 use super::leaders::LeaderInfo;
-use super::machine::MetaMachine;
 use super::shared::{Meta, Shared};
-use super::view::ClusterView;
 use crate::config::REPORT_EVERY;
 
 /// Maximum number of groups in one report that this node does not know.

@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use ropewalk_machines::meta::machine::{address_of, state_of};
+use ropewalk_machines::meta::{invalid, nodes};
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::ids::NodeId;
 use ropewalk_proto::v1::cluster_server;
@@ -13,10 +15,9 @@ use ropewalk_proto::v1::{
 };
 use tonic::{Request, Response, Status};
 
-use super::machine::{address_of, state_of};
 use super::propose::{propose, propose_here};
 use super::shared::Shared;
-use super::{identity, invalid, naming, nodes, report, starts};
+use super::{identity, naming, report};
 
 /// The `ropewalk.v1.Cluster` service of a node.
 #[derive(Debug, Clone)]
@@ -134,7 +135,7 @@ impl cluster_server::Cluster for ClusterService {
         };
         let refusal = match state_of(&known) {
             NodeState::Removed => Some(nodes::removed(node)),
-            _ if starts::check(known.start, call.start) => None,
+            _ if ropewalk_machines::meta::starts::check(known.start, call.start) => None,
             _ => Some(nodes::started_twice(node, address_of(&known))),
         };
         if let Some(refusal) = refusal {

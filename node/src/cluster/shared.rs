@@ -6,6 +6,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
+use ropewalk_machines::meta::machine::{MetaMachine, address_of};
+use ropewalk_machines::meta::view::ClusterView;
 use ropewalk_proto::command::{EXTERNAL_SINCE_VERSION, IDENTITY_SINCE_VERSION, UNDERSTOOD_VERSION};
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::ids::{GroupId, NodeId, ReplicaId};
@@ -21,9 +23,7 @@ use tonic::transport::Channel;
 use super::clock::ClusterClock;
 use super::identity;
 use super::leaders::LeaderTable;
-use super::machine::{MetaMachine, address_of};
 use super::survey::{Own, normalized};
-use super::view::ClusterView;
 use super::whereabouts::Whereabouts;
 use crate::config::Config;
 use crate::env::Env;

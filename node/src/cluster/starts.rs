@@ -11,14 +11,14 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use prost::Message;
+use ropewalk_machines::meta::nodes;
 use ropewalk_proto::error::WireError;
-use ropewalk_proto::v1::{HelloAnswer, KeptStart, NodeStart};
+use ropewalk_proto::v1::{HelloAnswer, KeptStart};
 use ropewalk_raft_store::Store;
 use tokio::time::timeout;
 
 use super::formation::hello;
 use super::identity;
-use super::nodes;
 use super::shared::{Shared, StartError};
 
 /// The name under which the store keeps the newest start.
@@ -116,15 +116,6 @@ async fn ask(shared: &Arc<Shared>, addresses: &BTreeSet<String>) -> Vec<(String,
     join_all(asked).await.into_iter().flatten().collect()
 }
 
-/// True if a process with this start may act for its node: its start is the newest that the metadata has, or
-/// a newer one. A start that either side does not know passes.
-pub(super) fn check(known: Option<NodeStart>, told: Option<NodeStart>) -> bool {
-    let (Some(known), Some(told)) = (known, told) else {
-        return true;
-    };
-    told.count > known.count || told == known
-}
-
 impl Shared {
     /// Ends this node's process: another process runs under its identity.
     pub async fn supersede(&self, refusal: &WireError) {
@@ -134,24 +125,5 @@ impl Shared {
         tracing::error!(error = %refusal, "node runs in another process: this process stops");
         refuse(&self.store, &refusal.message).await;
         self.superseded.send_replace(Some(refusal.message.clone()));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn start(count: u64, nonce: u64) -> Option<NodeStart> {
-        Some(NodeStart { count, nonce })
-    }
-
-    #[test]
-    fn an_older_start_is_refused_and_so_is_another_of_the_same_count() {
-        assert!(check(start(5, 1), start(5, 1)));
-        assert!(check(start(5, 1), start(6, 2)));
-        assert!(!check(start(5, 1), start(4, 3)));
-        assert!(!check(start(5, 1), start(5, 2)));
-        // A node of an older version, on either side, sends no start.
-        assert!(check(None, start(1, 1)) && check(start(5, 1), None));
     }
 }

@@ -10,12 +10,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use parking_lot::Mutex;
+use ropewalk_machines::meta::machine::{address_of, state_of};
 use ropewalk_proto::ids::NodeId;
 use ropewalk_proto::v1::{HelloAnswer, NodeState};
 use tokio::time::sleep;
 
 use super::formation::hello;
-use super::machine::{address_of, state_of};
 use super::naming;
 use super::shared::Shared;
 

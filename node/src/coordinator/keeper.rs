@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
+use ropewalk_machines::consumer_group::{Group, Groups, Place};
+use ropewalk_machines::meta::view::ClusterView;
 use ropewalk_proto::ids::GROUPS_TOPIC;
 use ropewalk_proto::v1::{
     GroupDeleted, GroupPlace, GroupTopic, MemberTopics, MembersLeave, PartitionsReleased,
@@ -15,8 +17,6 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use super::resolve::{self, Matching};
 use super::{Coordinator, Heard, Led, first_wait};
-use crate::cluster::view::ClusterView;
-use crate::group::{Group, Groups, Place};
 use crate::partition::Partition;
 
 /// Interval of the checks of sessions.
@@ -324,7 +324,7 @@ mod tests {
     use ropewalk_proto::v1::GroupMember;
 
     use super::*;
-    use crate::group::{Member, Topic};
+    use ropewalk_machines::consumer_group::{Member, Topic};
 
     /// A group that reads topic 9, on a node whose metadata has all topics below this one.
     fn seen(next_topic: u64) -> Option<TopicsChanged> {

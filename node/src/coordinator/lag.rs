@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
+use ropewalk_machines::consumer_group::{Group, Place, unknown_group};
+use ropewalk_machines::meta::view::{ClusterView, TopicView};
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::ids::NodeId;
 use ropewalk_proto::v1;
@@ -15,8 +17,6 @@ use ropewalk_proto::v1::{
 };
 
 use super::{Coordinator, not_yet};
-use crate::cluster::view::{ClusterView, TopicView};
-use crate::group::{Group, Place, unknown_group};
 use crate::partition::Position;
 
 /// Timeout of a question to another node.

@@ -10,14 +10,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use ropewalk_machines::consumer_group::Group;
+use ropewalk_machines::meta::view::ClusterView;
 use ropewalk_proto::ids::{GROUPS_TOPIC, NodeId};
 use ropewalk_proto::v1::BacklogFrom;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::Coordinator;
 use super::lag::rows;
-use crate::cluster::view::ClusterView;
-use crate::group::Group;
 
 /// State of a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +48,7 @@ impl GroupPhase {
     }
 
     fn of(group: &Group) -> GroupPhase {
-        let moves = |share: &crate::group::Share| share.owner != share.target;
+        let moves = |share: &ropewalk_machines::consumer_group::Share| share.owner != share.target;
         if group.members.is_empty() {
             GroupPhase::Empty
         } else if group.shares.values().any(moves) {

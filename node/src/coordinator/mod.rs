@@ -34,6 +34,10 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use room::{Reserved, UnderWay};
+use ropewalk_machines::meta::frozen::MAX_PARTITIONS;
+use ropewalk_machines::meta::view::ClusterView;
+use ropewalk_machines::meta::{INTERNAL_REPLICAS, invalid, settings};
 use ropewalk_proto::command::{GROUP_RULES, GROUP_RULES_SINCE_VERSION};
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::ids::{GROUPS_TOPIC, GroupId};
@@ -46,16 +50,12 @@ use tokio::sync::{Mutex as AsyncMutex, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::cluster::frozen::MAX_PARTITIONS;
-use crate::cluster::view::ClusterView;
-use crate::cluster::{Cluster, INTERNAL_REPLICAS, invalid, settings};
+use crate::cluster::Cluster;
 use crate::config::Limits;
 use crate::env::Clock;
 use crate::metrics::Metrics;
 use crate::partition::{Partition, Partitions};
 use crate::peer::Peers;
-
-use room::{Reserved, UnderWay};
 
 pub use lag_watch::{GroupPhase, LagSeen, LagWatch, Seen};
 pub use session::Session;

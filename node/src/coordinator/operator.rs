@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use ropewalk_machines::consumer_group::{Group, Place, unknown_group};
+use ropewalk_machines::meta::view::{ClusterView, TopicView};
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::ids::{GROUPS_TOPIC, NodeId};
 use ropewalk_proto::v1::ropewalk_client::RopewalkClient;
@@ -13,8 +15,6 @@ use ropewalk_proto::v1::{
 };
 
 use super::{Coordinator, check_places, invalid, not_yet, resolve};
-use crate::cluster::view::{ClusterView, TopicView};
-use crate::group::{Group, Place, unknown_group};
 use crate::partition::Position;
 
 /// Timeout of a question to another node.
@@ -312,7 +312,7 @@ mod tests {
     use ropewalk_proto::ids::TopicId;
 
     use super::*;
-    use crate::group::Topic;
+    use ropewalk_machines::consumer_group::Topic;
 
     #[test]
     fn a_partition_of_a_deleted_topic_has_the_last_name_that_the_group_knows() {

@@ -3,16 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use regex::{Regex, RegexBuilder};
+use ropewalk_machines::consumer_group::Group;
+use ropewalk_machines::meta::view::{ClusterView, TopicView};
 use ropewalk_proto::error::WireError;
 use ropewalk_proto::ids::is_internal;
 use ropewalk_proto::v1::{GroupMember, GroupTopic, TopicGrowth};
-
 use tokio::task::yield_now;
 
 use super::invalid;
-use crate::cluster::view::{ClusterView, TopicView};
 use crate::env::busy;
-use crate::group::Group;
 
 /// Maximum memory of a compiled pattern.
 const MAX_PATTERN_BYTES: usize = 1 << 20;
@@ -115,8 +114,8 @@ mod tests {
     use ropewalk_proto::ids::{GroupId, TopicId};
 
     use super::*;
-    use crate::cluster::view::PartitionView;
-    use crate::group::{Member, Topic};
+    use ropewalk_machines::consumer_group::{Member, Topic};
+    use ropewalk_machines::meta::view::PartitionView;
 
     #[test]
     fn a_partition_that_its_topic_is_still_growing_into_is_given_to_nobody() {

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use ropewalk_machines::consumer_group::{Groups, Place};
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::ids::GroupId;
 use ropewalk_proto::v1::{GroupPosition, PositionsCommitted, group_command};
 
 use super::Coordinator;
 use crate::config::Limits;
-use crate::group::{Groups, Place};
 use crate::partition::Partition;
 
 /// Bytes that commands in flight will add, by partition of the internal topic. Clones share the counters.

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
+use ropewalk_machines::consumer_group::{Group, Groups, Place, unknown_member};
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::ids::is_internal;
 use ropewalk_proto::v1::{
@@ -18,7 +19,6 @@ use super::{
     Coordinator, HEARTBEATS_PER_SESSION, Home, MAX_NAME_BYTES, check_name, invalid, resolve,
 };
 use crate::config::{MAX_REBALANCE_MS, SESSION_MS};
-use crate::group::{Group, Groups, Place, unknown_member};
 use crate::partition::Partition;
 
 /// Maximum topics that one member names.

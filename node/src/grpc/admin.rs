@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use ropewalk_machines::meta::settings;
+use ropewalk_machines::meta::view::{ClusterView, TopicView, unknown_topic};
 use ropewalk_proto::command::{RINGS_SINCE_VERSION, SETTINGS_SINCE_VERSION};
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::ids::{NodeId, is_internal};
@@ -14,8 +16,6 @@ use ropewalk_proto::v1::ropewalk_client::RopewalkClient;
 use tokio::time::{Instant, sleep};
 
 use super::{Serving, metadata};
-use crate::cluster::settings;
-use crate::cluster::view::{ClusterView, TopicView, unknown_topic};
 
 /// Maximum time until the node that handled a metadata change sees the change itself.
 const VISIBLE_WITHIN: Duration = Duration::from_secs(5);

@@ -3,10 +3,10 @@
 
 use std::collections::BTreeSet;
 
+use ropewalk_machines::meta::view::{ClusterView, NodeView, PartitionView, TopicView};
 use ropewalk_proto::v1;
 
 use super::Serving;
-use crate::cluster::view::{ClusterView, NodeView, PartitionView, TopicView};
 
 pub(super) fn metadata(serving: &Serving, request: v1::MetadataRequest) -> v1::MetadataResponse {
     let view = serving.cluster.view().borrow().clone();

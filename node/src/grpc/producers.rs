@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use bytes::Bytes;
+use ropewalk_machines::meta::LAST_PRODUCER_EPOCH;
 use ropewalk_proto::batch::BatchView;
 use ropewalk_proto::command::PRODUCERS_SINCE_VERSION;
 use ropewalk_proto::error::{ErrorCode, WireError};
@@ -13,7 +14,6 @@ use tokio::sync::{Mutex, Semaphore};
 use tokio::time::Instant;
 
 use super::Serving;
-use crate::cluster::LAST_PRODUCER_EPOCH;
 
 /// Producer ids that a node takes from the metadata group at a time.
 const PRODUCER_ID_BLOCK: u64 = 1_000;

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use ropewalk_machines::meta::view::TopicView;
 use ropewalk_proto::batch::{BatchBuilder, Compression, Header};
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::partitioner::Partitioner;
@@ -18,7 +19,6 @@ use tonic::Request;
 use tracing::{Instrument, Span};
 
 use super::{Serving, admin, trace};
-use crate::cluster::view::TopicView;
 
 /// Marks a call that one node forwards to another; it is not forwarded a second time.
 pub(super) const FORWARDED: &str = "ropewalk-forwarded";

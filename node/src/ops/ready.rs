@@ -9,14 +9,15 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use ropewalk_machines::meta::ClusterView;
+use ropewalk_machines::meta::view::PartitionView;
 use ropewalk_proto::ids::{GroupId, NodeId};
 use ropewalk_raft_store::DiskStatus;
 use serde::Serialize;
 use tokio::time::Instant;
 
 use super::Seen;
-use crate::cluster::view::PartitionView;
-use crate::cluster::{Cluster, ClusterView};
+use crate::cluster::Cluster;
 
 /// Number of unapplied entries above which a metadata replica's view is too old.
 const METADATA_BEHIND: u64 = 1_000;

@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
+use ropewalk_machines::meta::view::Place;
 use ropewalk_proto::ids::{NodeId, ReplicaId};
 use tokio::time::Instant;
-
-use crate::cluster::view::Place;
 
 use super::followers::Group;
 

@@ -5,15 +5,15 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
+use ropewalk_machines::Machine;
+use ropewalk_machines::meta::ClusterView;
 use ropewalk_proto::batch::{BatchBuilder, Compression};
 use ropewalk_proto::error::ErrorCode;
 use ropewalk_proto::ids::NodeId;
 use ropewalk_proto::v1::{SettleReplicas, TopicSettings, meta_command};
-use ropewalk_raft_store::Machine;
 
 use super::test_cluster::{GROUP, PATIENCE, TOPIC, TestCluster, eventually, place, settings};
 use super::*;
-use crate::cluster::ClusterView;
 
 pub(super) fn batch(producer: (i64, i16, i32), values: &[&[u8]]) -> Bytes {
     let mut builder = BatchBuilder::new(Compression::None, 1 << 20);

@@ -4,13 +4,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use ropewalk_machines::meta::ClusterView;
+use ropewalk_machines::meta::view::{PartitionView, Place};
 use ropewalk_proto::ids::ReplicaId;
 use ropewalk_raft_store::Broker;
 use tokio::time::Instant;
 
 use super::Partition;
-use crate::cluster::ClusterView;
-use crate::cluster::view::{PartitionView, Place};
 
 /// Time for which a replica that has founded its group requests votes at every check. It does not wait for
 /// the election timeout, because its peers may start a moment later.

@@ -10,13 +10,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use ropewalk_machines::log::PartitionMachine;
+use ropewalk_machines::log::{Claim, Verdict, is_behind};
 use ropewalk_proto::error::{ErrorCode, WireError};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::produce::COMMIT_WITHIN;
-use super::producers::{Claim, Verdict, is_behind};
-use super::{Appended, Partition, PartitionMachine};
+use super::{Appended, Partition};
 
 /// Proposed and unanswered batches of this leader, by producer. The node's room for produce requests bounds
 /// them.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ropewalk_machines::consumer_group::Groups;
 use ropewalk_proto::command::{Command, Reply};
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::ids::GroupId;
@@ -11,7 +12,6 @@ use tokio::sync::watch;
 use super::Partition;
 use super::produce::COMMIT_WITHIN;
 use super::steward::has_quorum;
-use crate::group::Groups;
 
 impl Partition {
     /// Returns the epoch in which this replica leads, if a majority has answered it lately. Without one,

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use ropewalk_machines::meta::view::{ClusterView, TopicView};
 use ropewalk_proto::command::{Command, GROUPS_SINCE_VERSION};
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::v1::{PartitionFenced, meta_command};
@@ -10,7 +11,6 @@ use tokio::time::Instant;
 
 use super::Partition;
 use super::quarantine::due;
-use crate::cluster::view::{ClusterView, TopicView};
 
 /// Interval of the reports of a fence that is not in the metadata yet. An earlier report may have been lost.
 const TELL_AGAIN: Duration = Duration::from_secs(1);
@@ -87,17 +87,6 @@ impl Partition {
         let mut partitions = topic.partitions.iter();
         partitions.all(|partition| self.host.leaders.get(partition.group).is_some())
     }
-}
-
-/// Error for a batch whose keys may belong to other partitions by now.
-pub(super) fn stale_ring(ring_version: u32, oldest: u32) -> WireError {
-    WireError::new(
-        ErrorCode::StaleRing,
-        format!(
-            "batch was routed by ring version {ring_version}, and the oldest accepted version is \
-             {oldest}; fetch the topic's metadata and route the batch again"
-        ),
-    )
 }
 
 #[cfg(test)]

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use ropewalk_machines::meta::ClusterView;
 use ropewalk_proto::ids::NodeId;
 use ropewalk_proto::v1::meta_command;
 use ropewalk_raft_store::{DiskStatus, Store};
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 
-use crate::cluster::{ClusterView, LeaderTable};
+use crate::cluster::LeaderTable;
 use crate::config::Limits;
 use crate::env::Clock;
 use crate::metrics::Metrics;

@@ -1,12 +1,12 @@
 //! Lookups of offsets by position and time.
 
+use ropewalk_machines::log::Start;
 use ropewalk_proto::batch::Records;
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::mistake::{Mistake, made};
 
 use super::Partition;
 use super::fetch::LEAST_READ_BYTES;
-use super::offsets::Start;
 use super::walk::{Found, Walk, WalkError};
 use crate::unpack::UnpackError;
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ropewalk_machines::meta::view::Place;
 use ropewalk_proto::ids::{GroupId, NodeId, ReplicaId};
 use ropewalk_raft_store::inspect::{self, Digest};
 use ropewalk_raft_store::{Broker, disk::MemoryDisk};
@@ -9,7 +10,6 @@ use ropewalk_raft_store::{Broker, disk::MemoryDisk};
 use super::followers::Group;
 use super::membership::Step;
 use super::test_cluster::{GROUP, Node, PATIENCE, TOPIC, TestCluster, eventually, place, settings};
-use crate::cluster::view::Place;
 
 #[tokio::test]
 async fn a_leader_with_an_older_picture_takes_nobody_in_again() {

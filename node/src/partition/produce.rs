@@ -15,6 +15,7 @@ use futures_util::future::BoxFuture;
 use openraft::errors::{ClientWriteError, ForwardReason};
 use openraft::impls::ProgressResponder;
 use openraft::raft::ClientWriteResult;
+use ropewalk_machines::log::Claim;
 use ropewalk_proto::batch::BatchView;
 use ropewalk_proto::command::{
     Command, OWN_CLOCK_SINCE_VERSION, PRODUCERS_SINCE_VERSION, Reply, Stamp,
@@ -30,7 +31,6 @@ use tracing::Span;
 
 use super::Partition;
 use super::gate::{Admission, Pass};
-use super::producers::Claim;
 use crate::raft_outcome::Unanswered;
 
 /// Maximum time that a batch waits for room: bytes of the node's limit on produce requests in flight.

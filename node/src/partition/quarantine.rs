@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use ropewalk_machines::meta::ClusterView;
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::ids::{GroupId, NodeId, ReplicaId};
 use ropewalk_proto::v1::{ReplicaDamaged, meta_command};
@@ -20,7 +21,6 @@ use super::followers::{Group, Pace};
 use super::host::Host;
 use super::replica::{Partition, PartitionId};
 use super::steward::may_lead;
-use crate::cluster::ClusterView;
 
 /// Maximum time that a damaged leader tries to transfer leadership before it stops.
 const HAND_OVER_WITHIN: Duration = Duration::from_millis(500);

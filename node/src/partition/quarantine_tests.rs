@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use ropewalk_machines::log::PartitionMachine;
+use ropewalk_machines::meta::view::{PartitionView, Place};
 use ropewalk_proto::error::ErrorCode;
 use ropewalk_proto::ids::{NodeId, ReplicaId};
 use ropewalk_proto::v1::meta_command::Kind;
@@ -14,7 +16,6 @@ use super::cluster_tests::{anonymous, contents, produce, spec};
 use super::quarantine::Quarantine;
 use super::test_cluster::{GROUP, PATIENCE, TOPIC, TestCluster, limits, place, settings};
 use super::*;
-use crate::cluster::view::{PartitionView, Place};
 use crate::config::Limits;
 use crate::metrics::Metrics;
 use crate::scrub;

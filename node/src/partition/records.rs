@@ -2,11 +2,11 @@
 //! them within bounds, and they must meet the requirements of their topic. A batch's place in its producer's
 //! sequence must never come in: only the log knows it.
 
+use ropewalk_machines::meta::settings;
 use ropewalk_proto::batch::{BatchError, BatchView, Compression, Limits};
 use ropewalk_proto::error::{ErrorCode, WireError};
 
 use super::{Partition, compaction};
-use crate::cluster::settings;
 use crate::unpack::UnpackError;
 
 impl Partition {

@@ -1,9 +1,9 @@
 //! Shutdown of a node while its replicas start.
 
+use ropewalk_machines::meta::view::{PartitionView, Place};
 use ropewalk_proto::ids::{GroupId, NodeId, ReplicaId};
 
 use super::test_cluster::{PATIENCE, TestCluster, settings};
-use crate::cluster::view::{PartitionView, Place};
 
 /// More replicas than start before the test can react.
 const MANY: u64 = 1_000;

@@ -9,6 +9,7 @@ use openraft::async_runtime::WatchReceiver;
 use openraft::errors::Fatal;
 use openraft::{RaftMetrics, ReadPolicy};
 use parking_lot::{Mutex, RwLock};
+use ropewalk_machines::log::PartitionMachine;
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::ids::{GroupId, NodeId, ReplicaId};
 use ropewalk_proto::v1::TopicSettings;
@@ -18,7 +19,6 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::PartitionMachine;
 use super::compaction::Progress;
 use super::followers::Pace;
 use super::gate::Gate;

@@ -6,13 +6,14 @@
 
 use std::time::Duration;
 
+use ropewalk_machines::log::Boundary;
+use ropewalk_machines::log::PartitionMachine;
+use ropewalk_machines::meta::settings;
 use ropewalk_proto::command::Command;
 use ropewalk_proto::mistake::{Mistake, made};
 use ropewalk_proto::v1::TopicSettings;
 
-use super::state::Boundary;
-use super::{Partition, PartitionMachine, compaction};
-use crate::cluster::settings;
+use super::{Partition, compaction};
 
 /// Timeout of a proposal; the next round repeats a proposal that failed.
 const PROPOSE_WITHIN: Duration = Duration::from_secs(5);
@@ -118,8 +119,8 @@ impl Partition {
 
 #[cfg(test)]
 mod tests {
+    use ropewalk_machines::Machine;
     use ropewalk_proto::batch::{BatchBuilder, Compression};
-    use ropewalk_raft_store::Machine;
 
     use ropewalk_proto::command::Stamp;
 

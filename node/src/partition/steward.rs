@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver;
 use openraft::{Instant as _, RaftMetrics};
+use ropewalk_machines::Machine;
+use ropewalk_machines::meta::view::{ClusterView, PartitionView, Place};
 use ropewalk_proto::command::SETTLE_SINCE_VERSION;
 use ropewalk_proto::ids::NodeId;
 use ropewalk_proto::v1::{NodeState, SettleReplicas, meta_command};
-use ropewalk_raft_store::{Machine, TypeConfig, purge_to_boundary};
+use ropewalk_raft_store::{TypeConfig, purge_to_boundary};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
@@ -21,7 +23,6 @@ use super::founding::{Founding, brokers};
 use super::membership::{Step, next_step};
 use super::quarantine::{SAY_AGAIN, due, lost_majority};
 use crate::cluster::LeaderInfo;
-use crate::cluster::view::{ClusterView, PartitionView, Place};
 
 /// Interval of the checks while the topic grows. It is short, because behind its fence a log refuses batches
 /// of the old ring, and the new ring applies only once all fences of the topic are known.

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use ropewalk_machines::meta::ClusterView;
+use ropewalk_machines::meta::view::{NodeView, PartitionView, Place, TopicView};
 use ropewalk_proto::command::UNDERSTOOD_VERSION;
 use ropewalk_proto::ids::{GroupId, NodeId, ReplicaId, TopicId};
 use ropewalk_proto::v1::{NodeState, TopicSettings, meta_command};
@@ -15,8 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::host::Host;
 use super::*;
-use crate::cluster::view::{NodeView, PartitionView, Place, TopicView};
-use crate::cluster::{ClusterView, LeaderTable};
+use crate::cluster::LeaderTable;
 use crate::config::Limits;
 use crate::env::{Clock, ConnectionBounds, Incoming, Net, TcpNet};
 use crate::metrics::Metrics;

@@ -2,14 +2,15 @@
 
 use bytes::Bytes;
 use openraft::EntryPayload;
+use ropewalk_machines::Machine;
+use ropewalk_machines::log::Start;
 use ropewalk_proto::batch::BatchView;
 use ropewalk_proto::command::Command;
 use ropewalk_proto::error::{ErrorCode, WireError};
+use ropewalk_raft_store::DiskError;
 use ropewalk_raft_store::types::Entry;
-use ropewalk_raft_store::{DiskError, Machine};
 
 use super::Partition;
-use super::offsets::Start;
 
 /// One batch in the log.
 #[derive(Debug, Clone)]

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use ropewalk_node::cluster::machine::first_replica_id;
+use ropewalk_machines::meta::machine::first_replica_id;
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::v1;
 use ropewalk_proto::v1::append_answer::Result as Answered;

@@ -8,11 +8,11 @@ use futures_util::future::BoxFuture;
 use futures_util::stream;
 use openraft::EntryPayload;
 use openraft::storage::{RaftLogStorageExt, RaftStateMachine};
+use ropewalk_machines::machine::MachineError;
+use ropewalk_machines::{Applied, Effect, Machine};
 use ropewalk_proto::command::{Command, Reply, Stamp};
 use ropewalk_raft_store::disk::{Batch, Change, Disk, DiskError, MemoryDisk};
-use ropewalk_raft_store::machine::MachineError;
 use ropewalk_raft_store::types::Entry;
-use ropewalk_raft_store::{Applied, Effect, Machine};
 
 use crate::support::{GROUP, REPLICA, TERM, log_id, open_store};
 

@@ -6,14 +6,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use openraft::StorageError;
 use openraft::testing::log::{StoreBuilder, Suite};
+use ropewalk_machines::machine::MachineError;
+use ropewalk_machines::{Applied, Effect, Machine};
 use ropewalk_proto::command::{Command, Reply};
 use ropewalk_proto::ids::{GroupId, ReplicaId};
 use ropewalk_raft_store::disk::rocks::{RocksDisk, RocksOptions};
 use ropewalk_raft_store::disk::{Disk, MemoryDisk};
-use ropewalk_raft_store::machine::MachineError;
-use ropewalk_raft_store::{
-    Applied, Effect, LogStore, Machine, StateMachine, Store, StoreOptions, TypeConfig,
-};
+use ropewalk_raft_store::{LogStore, StateMachine, Store, StoreOptions, TypeConfig};
 
 /// Counts the entries it applied, and may be purged up to the last one. So its snapshot is its newest
 /// state, as openraft's tests expect.

@@ -192,7 +192,7 @@ async fn a_purge_keeps_the_checkpoint_that_stands_in_for_the_log() {
             let covers = snapshot.meta.last_log_id.expect("of something").index;
             assert!(covers >= index);
             let mut sum = Sum::default();
-            ropewalk_raft_store::Machine::restore(&mut sum, snapshot.snapshot).expect("a state");
+            ropewalk_machines::Machine::restore(&mut sum, snapshot.snapshot).expect("a state");
             assert_eq!(sum, Sum::after(covers));
         }
     }

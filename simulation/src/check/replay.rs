@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ropewalk_node::group::Groups;
+use ropewalk_machines::consumer_group::Groups;
 use ropewalk_proto::command::Command;
 use ropewalk_proto::ids::GroupId;
 use ropewalk_proto::v1::{GroupCommand, GroupTopic, group_command};

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use ropewalk_node::cluster::MetaMachine;
-use ropewalk_node::cluster::view::TopicView;
-use ropewalk_node::partition::PartitionMachine;
+use ropewalk_machines::Machine;
+use ropewalk_machines::log::PartitionMachine;
+use ropewalk_machines::meta::MetaMachine;
+use ropewalk_machines::meta::view::TopicView;
 use ropewalk_proto::ids::{GroupId, ReplicaId};
+use ropewalk_raft_store::Disk;
 use ropewalk_raft_store::inspect::{self, Inspection};
-use ropewalk_raft_store::{Disk, Machine};
 
 use super::truth::Truth;
 use super::{Image, Look, Replica, State};

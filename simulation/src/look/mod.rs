@@ -8,7 +8,7 @@ pub mod truth;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use ropewalk_node::group::Groups;
+use ropewalk_machines::consumer_group::Groups;
 use ropewalk_raft_store::inspect::Inspection;
 
 /// One look at all disks.

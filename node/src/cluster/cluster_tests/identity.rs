@@ -32,7 +32,7 @@ async fn a_new_node_does_not_get_the_address_of_one_that_lives_or_is_elsewhere_f
     .await;
     let longer_than_dead = Duration::from_millis(limits().node_dead_after_ms + 1_500);
     stays_out(&stray, longer_than_dead).await;
-    let lives = |view: &Arc<crate::cluster::ClusterView>| {
+    let lives = |view: &Arc<ropewalk_machines::meta::ClusterView>| {
         view.nodes.len() == 3 && view.nodes[&holder_id].state == NodeState::Active
     };
     assert!(

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use ropewalk_machines::meta::ClusterView;
+
 use super::*;
-use crate::cluster::ClusterView;
 
 #[tokio::test]
 async fn two_of_three_that_lost_their_data_wait_for_their_cluster_and_found_none() {

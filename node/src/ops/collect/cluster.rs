@@ -2,11 +2,11 @@
 
 use std::fmt;
 
+use ropewalk_machines::meta::ClusterView;
 use ropewalk_proto::ids::NodeId;
 use ropewalk_proto::v1::NodeState;
 
 use super::flag;
-use crate::cluster::ClusterView;
 use crate::metrics::names;
 use crate::metrics::page::Page;
 use crate::ops::Seen;

@@ -1,13 +1,14 @@
 //! The leader's decision to compact a log, with the target offset. It depends on settings, the clock, and the
 //! progress that replicas report. The leader writes the decision into the log as a `Compact` command.
 
+use ropewalk_machines::log::PartitionMachine;
+use ropewalk_machines::meta::settings;
 use ropewalk_proto::command::{COMPACTION_SINCE_VERSION, Command};
 use ropewalk_proto::ids::ReplicaId;
 use ropewalk_proto::v1::TopicSettings;
 
 use super::Progress;
-use crate::cluster::settings;
-use crate::partition::{Partition, PartitionMachine};
+use crate::partition::Partition;
 
 /// Maximum age of the active segment of a compacted topic. The leader then ends it even if it is not full,
 /// because the active segment is never compacted.

@@ -8,6 +8,9 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use openraft::EntryPayload;
+use ropewalk_machines::log::Compaction;
+use ropewalk_machines::log::PartitionMachine;
+use ropewalk_machines::log::Start;
 use ropewalk_proto::batch::{BatchView, Record};
 use ropewalk_proto::command::Command;
 use ropewalk_raft_store::types::Entry;
@@ -18,9 +21,6 @@ use tokio::time::{Instant, sleep_until};
 use super::keys::LastOffsets;
 use super::{Progress, UNPACKED_BYTES};
 use crate::env::busy;
-use crate::partition::PartitionMachine;
-use crate::partition::offsets::Start;
-use crate::partition::state::Compaction;
 
 /// Bytes of the log read at a time.
 const CHUNK_BYTES: usize = 1 << 20;

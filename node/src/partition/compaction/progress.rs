@@ -3,10 +3,9 @@
 
 use bytes::Bytes;
 use prost::Message;
+use ropewalk_machines::log::Compaction;
+use ropewalk_machines::log::PartitionMachine;
 use ropewalk_raft_store::{DiskError, ReplicaView};
-
-use crate::partition::PartitionMachine;
-use crate::partition::state::Compaction;
 
 /// Progress of a replica. Everything below `to_offset` is compacted.
 #[derive(Clone, Copy, PartialEq, Eq, Message)]

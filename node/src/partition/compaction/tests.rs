@@ -11,17 +11,18 @@ use futures_util::stream;
 use openraft::EntryPayload;
 use openraft::storage::{RaftLogStorageExt, RaftStateMachine};
 use proptest::prelude::*;
+use ropewalk_machines::Machine;
+use ropewalk_machines::log::PartitionMachine;
 use ropewalk_proto::batch::{BatchBuilder, BatchView, Compression};
 use ropewalk_proto::command::{Command, Stamp};
 use ropewalk_proto::ids::{GroupId, ReplicaId};
 use ropewalk_proto::v1::{Cleanup, TopicSettings};
 use ropewalk_raft_store::disk::MemoryDisk;
 use ropewalk_raft_store::types::{Entry, LogId};
-use ropewalk_raft_store::{Disk, Machine, Replica, Store, StoreOptions};
+use ropewalk_raft_store::{Disk, Replica, Store, StoreOptions};
 
 use super::pass::{Allowance, step};
 use super::{Progress, check, decide};
-use crate::partition::PartitionMachine;
 
 /// Stamp of every batch; compaction does not change it.
 const STAMP: Stamp = Stamp {

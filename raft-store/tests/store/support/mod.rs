@@ -14,14 +14,13 @@ use futures_util::stream;
 use openraft::EntryPayload;
 use openraft::storage::RaftStateMachine;
 use parking_lot::Mutex;
+use ropewalk_machines::machine::MachineError;
+use ropewalk_machines::{Applied, Effect, Machine};
 use ropewalk_proto::command::{Command, Reply, Stamp};
 use ropewalk_proto::ids::{GroupId, ReplicaId};
 use ropewalk_raft_store::disk::{Batch, Disk, DiskError, MemoryDisk};
-use ropewalk_raft_store::machine::MachineError;
 use ropewalk_raft_store::types::{Entry, LogId};
-use ropewalk_raft_store::{
-    Applied, Effect, Machine, Replica, StateMachine, Store, StoreError, StoreOptions,
-};
+use ropewalk_raft_store::{Replica, StateMachine, Store, StoreError, StoreOptions};
 
 pub const GROUP: GroupId = GroupId(7);
 pub const REPLICA: ReplicaId = ReplicaId(3);

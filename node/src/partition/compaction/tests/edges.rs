@@ -1,9 +1,10 @@
 //! Edge cases of compaction: refused appends, a log that is trimmed meanwhile, and a replica that only has
 //! the compacted log.
 
+use ropewalk_machines::log::Start;
+
 use super::super::pass::{Left, PassError, walk};
 use super::*;
-use crate::partition::offsets::Start;
 
 /// A batch of one record with this sequence of its producer.
 fn numbered(sequence: i32, key: &str, value: Option<&str>) -> Bytes {

@@ -2,9 +2,10 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use ropewalk_machines::log::Start;
+
 use super::super::pass::{Left, UNPACKED_IN_ONE_GO_BYTES, walk};
 use super::*;
-use crate::partition::offsets::Start;
 
 const BATCHES: u64 = 40;
 const VALUE_BYTES: usize = 900 << 10;

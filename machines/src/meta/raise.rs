@@ -23,7 +23,7 @@ pub const INTERNAL_REPLICAS: usize = 3;
 
 /// The increases that internal topics need, with the nodes that are available now. Silent nodes get no
 /// replica: it would only raise the size of a majority.
-pub(super) fn due(view: &ClusterView, alive: impl Fn(NodeId) -> bool) -> Vec<RaiseReplicas> {
+pub fn due(view: &ClusterView, alive: impl Fn(NodeId) -> bool) -> Vec<RaiseReplicas> {
     if view.understood < RAISE_SINCE_VERSION {
         return Vec::new();
     }

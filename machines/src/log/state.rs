@@ -5,9 +5,9 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use prost::Message;
-use ropewalk_raft_store::machine::{Effect, MachineError};
 
 use super::clock::Clock;
+use crate::machine::{Effect, MachineError};
 
 /// Batches remembered of one producer, each in a slot: as many as it may have in flight and repeat.
 pub(super) const BATCHES_REMEMBERED: u8 = 16;
@@ -160,7 +160,7 @@ impl Compaction {
     /// Returns the target after another request: to compact up to the end of a segment, and to remove
     /// tombstones below an offset. Only tombstones that an earlier compaction has passed may go. Neither
     /// offset ever goes back.
-    pub(super) fn after(
+    pub fn after(
         self,
         end: Option<&Boundary>,
         tombstones_below: u64,

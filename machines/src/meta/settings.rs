@@ -63,7 +63,7 @@ pub fn max_timestamp_ahead_ms(settings: &TopicSettings) -> i64 {
 }
 
 /// True if a bound on timestamps is set. Older nodes would drop it.
-pub(super) fn bounds_timestamps(settings: &TopicSettings) -> bool {
+pub fn bounds_timestamps(settings: &TopicSettings) -> bool {
     settings.max_timestamp_ahead_ms != 0
 }
 
@@ -85,7 +85,7 @@ pub fn cleanup_name(settings: &TopicSettings) -> &'static str {
 }
 
 /// True if a setting is given that only nodes with compaction understand.
-pub(super) fn needs_compaction(settings: &TopicSettings) -> bool {
+pub fn needs_compaction(settings: &TopicSettings) -> bool {
     let TopicSettings {
         cleanup,
         delete_horizon_ms,
@@ -267,7 +267,7 @@ pub(super) mod tests {
 
     thread_local! {
         /// Defaults of another build, for a test of code that must not read them.
-        pub(in crate::cluster) static TOMORROW: Cell<Option<TopicSettings>> =
+        pub(crate) static TOMORROW: Cell<Option<TopicSettings>> =
             const { Cell::new(None) };
     }
 

@@ -1,7 +1,7 @@
 //! Commands written with one build's defaults and limits have the same result in another build.
 
 use super::*;
-use crate::cluster::settings::tests::TOMORROW;
+use crate::meta::settings::tests::TOMORROW;
 
 /// A log of command version 8, one entry a line in hex, and after `=` the resulting state.
 const LOG: &str = include_str!("log-of-version-8.hex");

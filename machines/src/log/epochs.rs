@@ -2,9 +2,8 @@
 
 use std::collections::VecDeque;
 
-use ropewalk_raft_store::machine::MachineError;
-
 use super::state::{Effects, Epoch, Key, damaged};
+use crate::machine::MachineError;
 
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Epochs {

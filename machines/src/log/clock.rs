@@ -56,15 +56,15 @@ impl Clock {
 
 #[cfg(test)]
 mod tests {
+    use crate::machine::Machine;
     use bytes::Bytes;
     use ropewalk_proto::batch::{BatchBuilder, Compression};
     use ropewalk_proto::command::{Command, Reply};
     use ropewalk_proto::error::ErrorCode;
-    use ropewalk_raft_store::Machine;
 
     use super::*;
-    use crate::partition::PartitionMachine;
-    use crate::partition::state::{Checkpoint, value};
+    use crate::log::PartitionMachine;
+    use crate::log::state::{Checkpoint, value};
 
     const DAYS_100_MS: i64 = 100 * 24 * 3_600_000;
 

@@ -25,7 +25,7 @@ const FORGOTTEN_AT_ONCE: usize = 8;
 
 /// Producer identity of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Claim {
+pub struct Claim {
     pub producer: i64,
     pub epoch: i16,
     pub first_sequence: i32,
@@ -34,7 +34,7 @@ pub(super) struct Claim {
 
 /// Verdict on a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub enum Verdict {
     /// The batch is the next one.
     Accept,
     /// The batch is in the log already, at this offset.
@@ -278,7 +278,7 @@ impl Producer {
 
 impl Claim {
     /// Returns the claim of a batch; `None` for a producer without idempotence.
-    pub(super) fn of(batch: &BatchView) -> Option<Claim> {
+    pub fn of(batch: &BatchView) -> Option<Claim> {
         (batch.producer_id() >= 0).then(|| Claim {
             producer: batch.producer_id(),
             epoch: batch.producer_epoch(),
@@ -288,7 +288,7 @@ impl Claim {
     }
 
     /// Sequence of the batch that follows.
-    pub(super) fn next_sequence(&self) -> i32 {
+    pub fn next_sequence(&self) -> i32 {
         sequence_after(self.first_sequence, self.count)
     }
 
@@ -340,7 +340,7 @@ impl Claim {
     }
 
     /// Refusal of a batch that is not the next one.
-    pub(super) fn gap(&self, next: i32) -> Verdict {
+    pub fn gap(&self, next: i32) -> Verdict {
         self.refuse(
             ErrorCode::OutOfOrderSequence,
             format!("left a gap: the next sequence is {next}; send the missing batch first"),
@@ -365,7 +365,7 @@ fn sequence_after(first: i32, count: u32) -> i32 {
 }
 
 /// Returns true if `sequence` is nearer behind `next` than before it, on the ring of 31 bits.
-pub(super) fn is_behind(sequence: i32, next: i32) -> bool {
+pub fn is_behind(sequence: i32, next: i32) -> bool {
     let distance = (next as u32).wrapping_sub(sequence as u32) & i32::MAX as u32;
     distance < 1 << 30
 }

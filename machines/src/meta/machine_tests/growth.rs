@@ -3,7 +3,7 @@
 use ropewalk_proto::v1::{GrowTopic, PartitionFenced};
 
 use super::*;
-use crate::cluster::view::TopicView;
+use crate::meta::view::TopicView;
 
 pub(super) fn grow(name: &str, partitions: u32) -> Kind {
     Kind::GrowTopic(GrowTopic {

@@ -7,7 +7,7 @@ use ropewalk_proto::ids::GROUPS_TOPIC;
 use ropewalk_proto::v1::RaiseReplicas;
 
 use super::*;
-use crate::cluster::raise::due;
+use crate::meta::raise::due;
 
 pub(super) fn raise(topic: &str, replicas: u32, nodes: &[u64]) -> Kind {
     Kind::RaiseReplicas(RaiseReplicas {

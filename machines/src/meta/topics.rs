@@ -18,7 +18,7 @@ const FIRST_RING: u32 = 1;
 
 impl MetaMachine {
     /// The description of one topic for its creator.
-    pub(super) fn topic(&self, name: &str) -> Option<TopicInfo> {
+    pub fn topic(&self, name: &str) -> Option<TopicInfo> {
         self.state.topics.get(name).map(topic_info)
     }
 

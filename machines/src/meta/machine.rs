@@ -14,11 +14,11 @@ use ropewalk_proto::v1::{
     MetaCommand, MetaNode, MetaPartition, MetaReplica, MetaReply, MetaTopic, NodeState,
     meta_command, meta_reply,
 };
-use ropewalk_raft_store::machine::{Applied, Effect, Machine, MachineError};
 
 use super::mirror::Touched;
 use super::producers::Epochs;
 use super::view::ClusterView;
+use crate::machine::{Applied, Effect, Machine, MachineError};
 
 /// Number of entries between two checkpoints of the metadata group.
 const CHECKPOINT_EVERY: u64 = 1_000;
@@ -74,6 +74,11 @@ impl MetaMachine {
         MetaMachine::default()
     }
 
+    /// Log index of this state.
+    pub fn applied(&self) -> u64 {
+        self.applied
+    }
+
     /// The cluster's id; empty until it is founded.
     pub fn cluster_id(&self) -> &str {
         &self.state.cluster_id
@@ -85,19 +90,19 @@ impl MetaMachine {
     }
 
     /// True if a node holds a replica of a group, also one that is retiring. `None` for an unknown group.
-    pub(super) fn holds(&self, node: NodeId, group: GroupId) -> Option<bool> {
+    pub fn holds(&self, node: NodeId, group: GroupId) -> Option<bool> {
         let partition = self.state.partition(group)?;
         let mut replicas = partition.replicas.iter().chain(&partition.retiring);
         Some(replicas.any(|replica| replica.node_id == node.0))
     }
 
     /// All nodes, as the metadata has them.
-    pub(super) fn nodes(&self) -> impl Iterator<Item = (NodeId, &MetaNode)> {
+    pub fn nodes(&self) -> impl Iterator<Item = (NodeId, &MetaNode)> {
         self.state.nodes.iter().map(|(id, node)| (*id, node))
     }
 
     /// Of the nodes that are not removed, the one with the lowest command version, and that version.
-    pub(super) fn oldest_understood(&self) -> Option<(NodeId, u32)> {
+    pub fn oldest_understood(&self) -> Option<(NodeId, u32)> {
         let nodes = self.state.nodes.iter();
         let nodes = nodes.filter(|(_, node)| state_of(node) != NodeState::Removed);
         let versions = nodes.map(|(id, node)| (node.command_version, *id));
@@ -205,7 +210,7 @@ pub(super) fn newer() -> CommandError {
 }
 
 /// The state of a node. A missing or unknown one counts as active.
-pub(super) fn state_of(node: &MetaNode) -> NodeState {
+pub fn state_of(node: &MetaNode) -> NodeState {
     match node.info.as_ref().map(|info| info.state()) {
         None | Some(NodeState::Unspecified) => NodeState::Active,
         Some(state) => state,
@@ -213,7 +218,7 @@ pub(super) fn state_of(node: &MetaNode) -> NodeState {
 }
 
 /// The address of a node.
-pub(super) fn address_of(node: &MetaNode) -> &str {
+pub fn address_of(node: &MetaNode) -> &str {
     node.info.as_ref().map_or("", |info| &info.address)
 }
 

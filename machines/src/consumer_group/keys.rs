@@ -3,9 +3,9 @@
 //! number. No name contains a zero byte.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use ropewalk_raft_store::machine::MachineError;
 
 use super::Place;
+use crate::machine::MachineError;
 
 const GROUP: u8 = b'g';
 const POSITION: u8 = b'o';

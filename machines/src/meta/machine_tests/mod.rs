@@ -6,7 +6,6 @@ mod growth;
 mod nodes;
 mod raise;
 mod replay;
-mod reports;
 mod topics;
 
 use bytes::Bytes;
@@ -21,11 +20,11 @@ use ropewalk_proto::v1::{
     RegisterNode, RenewProducer, RenewedProducer, ReplicaDamaged, SetNodeState, SettleReplicas,
     TopicInfo, TopicSettings, meta_reply,
 };
-use ropewalk_raft_store::machine::{Machine, MachineError};
 
 use super::machine::{MetaMachine, first_replica_id};
 use super::settings;
 use super::view::PartitionView;
+use crate::machine::{Machine, MachineError};
 
 /// A machine under test, and its effects in the form that a disk would keep.
 #[derive(Debug, Default)]

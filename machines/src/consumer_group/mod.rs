@@ -17,6 +17,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 
+use crate::machine::{Effect, MachineError};
 use bytes::Bytes;
 use prost::Message;
 use ropewalk_proto::command::GROUP_RULES;
@@ -25,7 +26,6 @@ use ropewalk_proto::v1::{
     GroupCommand, GroupDeleted, GroupMember, GroupPosition, GroupPositionState, GroupReply,
     GroupState, PositionError, PositionsCommitted, TopicGrowth, group_command,
 };
-use ropewalk_raft_store::machine::{Effect, MachineError};
 
 use keys::Key;
 pub use keys::is_key;

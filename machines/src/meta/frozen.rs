@@ -19,15 +19,15 @@ pub const MAX_PARTITIONS: u32 = 10_000;
 /// Maximum number of replicas of a partition.
 pub const MAX_REPLICAS: u32 = 7;
 /// Maximum number of replicas, of all topics, for each node of the cluster, if a command sets no lower limit.
-pub(super) const MAX_REPLICAS_PER_NODE: u64 = 10_000;
+pub const MAX_REPLICAS_PER_NODE: u64 = 10_000;
 /// Maximum length of a topic name.
-pub(super) const MAX_NAME_BYTES: usize = 249;
+pub const MAX_NAME_BYTES: usize = 249;
 /// Maximum number of a topic's growths. A group that reads the topic for the first time needs them.
-pub(super) const MAX_GROWTHS: usize = 100;
+pub const MAX_GROWTHS: usize = 100;
 /// Maximum number of retiring replicas of one partition.
-pub(super) const MAX_RETIRING: usize = 16;
+pub const MAX_RETIRING: usize = 16;
 /// Maximum number of nodes in the metadata, including the removed ones.
-pub(super) const MAX_NODES: usize = 10_000;
+pub const MAX_NODES: usize = 10_000;
 /// The highest value of `max_batch_bytes`.
 pub const LARGEST_BATCH_BYTES: usize = 8 << 20;
 
@@ -50,7 +50,7 @@ const FIRST_DEFAULTS: TopicSettings = TopicSettings {
 };
 
 /// Settings of a command, with the first version's defaults for fields that are 0.
-pub(super) fn resolve(settings: Option<&TopicSettings>) -> Result<TopicSettings, WireError> {
+pub fn resolve(settings: Option<&TopicSettings>) -> Result<TopicSettings, WireError> {
     let full = filled(settings, FIRST_DEFAULTS);
     check(&full)?;
     Ok(full)
@@ -83,7 +83,7 @@ fn fill<T: Default + PartialEq>(field: &mut T, given: T) {
 }
 
 /// The first of these fields that is not a setting in this build.
-pub(super) fn unknown_setting(fields: &[u32]) -> Option<u32> {
+pub fn unknown_setting(fields: &[u32]) -> Option<u32> {
     let from = TopicSettings::default();
     let mut to = TopicSettings::default();
     let mut fields = fields.iter().copied();
@@ -110,7 +110,7 @@ pub(super) fn overlay(settings: &mut TopicSettings, from: &TopicSettings, field:
 }
 
 /// Refuses settings that are out of range.
-pub(super) fn check(settings: &TopicSettings) -> Result<(), WireError> {
+pub fn check(settings: &TopicSettings) -> Result<(), WireError> {
     if !(1..=MAX_REPLICAS).contains(&settings.replicas) {
         let replicas = settings.replicas;
         return Err(invalid(format!(

@@ -3,9 +3,8 @@
 
 use std::collections::VecDeque;
 
-use ropewalk_raft_store::machine::MachineError;
-
 use super::state::{Boundary, Effects, Key, damaged};
+use crate::machine::MachineError;
 
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Segments {

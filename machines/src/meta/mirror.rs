@@ -7,10 +7,10 @@ use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
 use ropewalk_proto::ids::{GroupId, NodeId};
 use ropewalk_proto::v1::{MetaNode, MetaPartition, MetaProducer, MetaState, MetaTopic};
-use ropewalk_raft_store::machine::{Effect, MachineError};
 
 use super::machine::{Counters, State};
 use super::producers::{Epochs, Forgotten};
+use crate::machine::{Effect, MachineError};
 
 /// Cluster id and counters.
 const COUNTERS: u8 = b'c';

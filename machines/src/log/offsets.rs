@@ -2,9 +2,8 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use ropewalk_raft_store::machine::MachineError;
-
 use super::state::{Effects, Key, Point, damaged};
+use crate::machine::MachineError;
 
 /// Maximum bytes of log between two points of the index.
 const POINT_EVERY_BYTES: u64 = 64 << 10;

@@ -11,19 +11,19 @@ use ropewalk_proto::command::{COMMAND_VERSION, Command, CommandError, KIND_GROUP
 use ropewalk_proto::error::WireError;
 use ropewalk_proto::mistake::{Mistake, made};
 use ropewalk_proto::v1::GroupCommand;
-use ropewalk_raft_store::machine::{Applied, Effect, Machine, MachineError};
 
 use super::clock::Clock;
 use super::epochs::Epochs;
-use super::growth::stale_ring;
 use super::offsets::{Offsets, Start};
 use super::producers::{Claim, Most, Producers, Verdict};
 use super::segments::Segments;
+use super::stale_ring;
 use super::state::{
     Active, Boundary, CLOCK_VERSION, Checkpoint, Compaction, Core, Effects, Key, MEMORY_VERSION,
     Pair, Point, STATE_VERSION, check_version, damaged, value,
 };
-use crate::group::{self, Groups};
+use crate::consumer_group::{self, Groups};
+use crate::machine::{Applied, Effect, Machine, MachineError};
 
 /// State of one partition as of one applied log index.
 #[derive(Debug, Clone, PartialEq)]
@@ -117,7 +117,7 @@ impl PartitionMachine {
     }
 
     /// Log index and offset at which the log begins once everything purgeable is purged.
-    pub(super) fn beginning(&self) -> Start {
+    pub fn beginning(&self) -> Start {
         let purgeable = self.core.purgeable;
         Start {
             log_index: purgeable.map_or(0, |end| end.end_index + 1),
@@ -139,12 +139,12 @@ impl PartitionMachine {
     }
 
     /// Checks a batch against the committed state.
-    pub(super) fn judge(&self, claim: &Claim) -> Verdict {
+    pub fn judge(&self, claim: &Claim) -> Verdict {
         self.producers.judge(claim)
     }
 
     /// Returns the refusal of a batch routed by this ring, if a later fence excludes it.
-    pub(super) fn refuses_ring(&self, ring_version: u32) -> Option<WireError> {
+    pub fn refuses_ring(&self, ring_version: u32) -> Option<WireError> {
         let oldest = self.core.ring_version;
         let stale = ring_version != 0 && ring_version < oldest;
         (stale && !made(Mistake::FenceIgnored)).then(|| stale_ring(ring_version, oldest))
@@ -347,7 +347,7 @@ impl PartitionMachine {
     fn read(pairs: Vec<(Bytes, Bytes)>) -> Result<PartitionMachine, MachineError> {
         let mut machine = PartitionMachine::default();
         for (key, bytes) in pairs {
-            if group::is_key(&key) {
+            if consumer_group::is_key(&key) {
                 machine.groups.load(&key, &bytes)?;
                 continue;
             }

@@ -18,7 +18,7 @@ pub const INCARNATION_BYTES: usize = 16;
 
 /// The refusal of a node that was removed. It may not know of its removal, since the others no longer contact
 /// it.
-pub(super) fn removed(id: NodeId) -> WireError {
+pub fn removed(id: NodeId) -> WireError {
     WireError::new(
         ErrorCode::NodeRemoved,
         format!(
@@ -30,7 +30,7 @@ pub(super) fn removed(id: NodeId) -> WireError {
 
 /// The refusal of a process while another one runs under the node's identity, or after one has. Its data
 /// directory is a copy, or an older state of the node's own.
-pub(super) fn started_twice(id: NodeId, address: &str) -> WireError {
+pub fn started_twice(id: NodeId, address: &str) -> WireError {
     WireError::new(
         ErrorCode::StartedTwice,
         format!(
@@ -42,7 +42,7 @@ pub(super) fn started_twice(id: NodeId, address: &str) -> WireError {
 }
 
 /// The refusal of an address that belongs to another node.
-pub(super) fn address_in_use(holder: NodeId, command: &RegisterNode) -> WireError {
+pub fn address_in_use(holder: NodeId, command: &RegisterNode) -> WireError {
     let incarnation = beginning_of(&command.incarnation);
     let address = &command.address;
     WireError::new(
@@ -57,7 +57,7 @@ pub(super) fn address_in_use(holder: NodeId, command: &RegisterNode) -> WireErro
 }
 
 /// The refusal of a new node that does not answer at its registered address.
-pub(super) fn not_at_its_address(command: &RegisterNode) -> WireError {
+pub fn not_at_its_address(command: &RegisterNode) -> WireError {
     let incarnation = beginning_of(&command.incarnation);
     let address = &command.address;
     WireError::new(
@@ -70,7 +70,7 @@ pub(super) fn not_at_its_address(command: &RegisterNode) -> WireError {
 }
 
 /// The refusal of a registration that differs from the node's own.
-pub(super) fn says_otherwise(command: &RegisterNode) -> WireError {
+pub fn says_otherwise(command: &RegisterNode) -> WireError {
     let incarnation = beginning_of(&command.incarnation);
     let address = &command.address;
     WireError::new(
@@ -83,7 +83,7 @@ pub(super) fn says_otherwise(command: &RegisterNode) -> WireError {
 }
 
 /// The refusal of a node with an older command version than the cluster may have written.
-pub(super) fn too_old(command: &RegisterNode, understood: u32) -> WireError {
+pub fn too_old(command: &RegisterNode, understood: u32) -> WireError {
     let (version, known) = (&command.version, command.command_version);
     WireError::new(
         ErrorCode::UnsupportedVersion,
@@ -372,7 +372,7 @@ fn info_of(id: NodeId, command: &RegisterNode, state: NodeState) -> NodeInfo {
 }
 
 /// The metadata of a known node after its registration.
-pub(super) fn refreshed(node: &MetaNode, id: NodeId, command: &RegisterNode) -> MetaNode {
+pub fn refreshed(node: &MetaNode, id: NodeId, command: &RegisterNode) -> MetaNode {
     let before = node.info.as_ref().map_or("", |info| &info.external);
     MetaNode {
         info: Some(NodeInfo {

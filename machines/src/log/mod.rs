@@ -1,0 +1,38 @@
+//! The log of one partition: offsets, producers, segments, epochs and the consumer groups that it coordinates.
+//!
+//! [`PartitionMachine`] is the state of which every replica of the partition holds a copy. Records are not in
+//! it: they stay in the Raft log.
+//!
+//! Some names are Ropewalk's own:
+//! - A **ring** is the mapping of keys to partitions; its version rises when a topic grows, that is, gets more
+//!   partitions. A **fence** is the routing barrier of a growth: an entry behind which the log refuses batches
+//!   routed by an older ring. Kafka's fencing of producers is separate, in `producers`.
+//! - A **boundary** is the end of a segment, where the log may be cut. A **roll** ends the active segment.
+//! - A **claim** is the producer id, epoch and sequence of a batch.
+//! - An **effect** is the change of one key of the applied state on disk.
+
+mod clock;
+mod epochs;
+mod machine;
+mod offsets;
+mod producers;
+mod segments;
+mod state;
+
+pub use machine::PartitionMachine;
+pub use offsets::Start;
+pub use producers::{Claim, Verdict, is_behind};
+pub use state::{Boundary, Compaction};
+
+use ropewalk_proto::error::{ErrorCode, WireError};
+
+/// Error for a batch whose keys may belong to other partitions by now.
+pub(super) fn stale_ring(ring_version: u32, oldest: u32) -> WireError {
+    WireError::new(
+        ErrorCode::StaleRing,
+        format!(
+            "batch was routed by ring version {ring_version}, and the oldest accepted version is \
+             {oldest}; fetch the topic's metadata and route the batch again"
+        ),
+    )
+}
