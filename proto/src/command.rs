@@ -138,7 +138,7 @@ impl Stamp {
         ring_version: u32,
     ) -> Result<Stamp, CommandError> {
         match version {
-            0 => Err(CommandError::Damaged("version or kind 0")),
+            0 => Err(CommandError::Damaged("its version or kind is 0")),
             1..=3 => Ok(Stamp {
                 leader_time_ms,
                 ring_version,
@@ -434,7 +434,7 @@ impl Command {
             (1, KIND_ROUTED) => Err(CommandError::Damaged("a routed batch is cut short")),
             (1, KIND_TRIM) => Err(CommandError::Damaged("a trim has the wrong length")),
             (1, KIND_ROLL) => Err(CommandError::Damaged("a roll has a body")),
-            (0, _) | (_, 0) => Err(CommandError::Damaged("version or kind 0")),
+            (0, _) | (_, 0) => Err(CommandError::Damaged("its version or kind is 0")),
             _ => Err(CommandError::Newer { version, kind }),
         }
     }

@@ -218,10 +218,10 @@ fn costly(origin: &Origin<'_>, offset: u64, why: TooCostly) -> WireError {
             "check size(value) before json",
         ),
         TooCostly::Pattern => (
+            "has a text too long for matches()",
             "check its size() first, or use contains()",
-            "ask for its size() before, or use contains()",
         ),
-        TooCostly::Fault => ("rewrite the filter", "write it otherwise"),
+        TooCostly::Fault => ("makes the filter fail", "rewrite the filter"),
     };
     WireError::new(
         ErrorCode::FilterTooCostly,

@@ -257,7 +257,7 @@ fn no_memory(bytes: usize) -> WireError {
 }
 
 fn no_whole(why: &str) -> WireError {
-    Malformed(format!("checkpoint parts are malformed: {why}")).into()
+    Malformed(format!("the parts of a checkpoint: {why}")).into()
 }
 
 #[cfg(test)]
