@@ -45,7 +45,7 @@ pub enum StartError {
     /// The database and the data directory belong to different clusters.
     #[error(
         "database is of cluster {is}, and its data directory of cluster {remembered}; nothing was \
-         changed; restore the directory's own database"
+         changed; use the database that belongs to the directory"
     )]
     OtherCluster {
         /// The cluster of the database.
