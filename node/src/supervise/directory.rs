@@ -12,10 +12,10 @@ use crate::config::Limits;
 
 /// A data directory that this process alone uses. All changes are durable once their call returns.
 pub trait DataDirectory: Send + Sync + fmt::Debug {
-    /// Opens the database, which starts empty if there is none. Handles of earlier calls must be closed.
+    /// Opens the database, which starts empty if there is none.
     ///
     /// # Errors
-    /// [`DataDirError::Database`] if the database is damaged or does not open.
+    /// [`DataDirError::Database`] if the database is damaged, is still open, or does not open.
     fn open_disk(&self) -> Result<Arc<dyn Disk>, DataDirError>;
 
     /// Cluster of the node as of its last start; `None` if it never joined one.
