@@ -13,7 +13,7 @@ use tonic::{Request, Status, Streaming};
 
 use super::filtered::{self, LastFilter};
 use super::{AnswerStream, Service, Serving};
-use crate::env::Caller;
+use crate::env::Remote;
 use crate::filter::Origin;
 use crate::guard::{Held, Outbox, Room};
 use crate::metrics::Rpc;
@@ -31,7 +31,7 @@ pub(super) fn stream(
     request: Request<Streaming<v1::FetchRequest>>,
 ) -> AnswerStream<v1::FetchResponse> {
     let (answers, receiver) = mpsc::channel(1);
-    let caller = request.extensions().get::<Caller>().cloned();
+    let caller = request.extensions().get::<Remote>().cloned();
     let outbox = request.extensions().get::<Outbox>().cloned();
     let outbox = outbox.unwrap_or_default();
     tokio::spawn(serve(service, request.into_inner(), caller, answers));
@@ -47,7 +47,7 @@ pub(super) fn stream(
 async fn serve(
     service: Service,
     mut requests: Streaming<v1::FetchRequest>,
-    caller: Option<Caller>,
+    caller: Option<Remote>,
     answers: mpsc::Sender<Answer>,
 ) {
     let Ok(serving) = service.serving() else {
@@ -87,7 +87,7 @@ async fn serve(
 
 async fn fetch(
     serving: &Serving,
-    room: (&Room, Option<Caller>),
+    room: (&Room, Option<Remote>),
     last: &LastFilter,
     request: v1::FetchRequest,
 ) -> (v1::FetchResponse, Option<Held>) {
@@ -122,7 +122,7 @@ fn count(partition: &Partition, fetched: &Fetched) {
 
 async fn try_fetch(
     serving: &Serving,
-    (room, caller): (&Room, Option<Caller>),
+    (room, caller): (&Room, Option<Remote>),
     last: &LastFilter,
     request: &v1::FetchRequest,
 ) -> Result<(v1::FetchResponse, Option<Held>), WireError> {
