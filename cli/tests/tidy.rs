@@ -57,6 +57,17 @@ const ROOM_ARROWS: &[(&str, &[&str])] = &[
     ("partition", &["cluster", "peer"]),
     ("coordinator", &["cluster", "partition", "peer"]),
     (
+        "service",
+        &[
+            "cluster",
+            "coordinator",
+            "filter",
+            "guard",
+            "partition",
+            "peer",
+        ],
+    ),
+    (
         "grpc",
         &[
             "cluster",
@@ -65,6 +76,7 @@ const ROOM_ARROWS: &[(&str, &[&str])] = &[
             "guard",
             "partition",
             "peer",
+            "service",
         ],
     ),
     ("ops", &["cluster", "coordinator", "partition", "peer"]),

@@ -23,6 +23,7 @@ pub mod raft_config;
 mod raft_outcome;
 mod run;
 mod scrub;
+mod service;
 mod unpack;
 pub mod valve;
 

@@ -16,15 +16,14 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Request, Status, Streaming};
 
-use super::publish::FORWARDED;
 use super::{AnswerStream, Service, Serving};
 use crate::coordinator::Session;
 use crate::metrics::{Metrics, Rpc};
+use crate::service::Caller;
+use crate::service::forward::{self, Route, marked};
 
 /// Maximum time between the opening of a session and the member's join request.
 const JOIN_WITHIN: Duration = Duration::from_secs(10);
-/// Timeout of a call forwarded to another node.
-const FORWARD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Answer channel to a member, which counts every answer.
 struct Answers {
@@ -205,33 +204,38 @@ pub(super) async fn list(
 
 pub(super) async fn describe(
     serving: &Serving,
+    caller: &Caller,
     request: Request<v1::DescribeGroupRequest>,
 ) -> Result<v1::GroupInfo, WireError> {
     let group = request.get_ref().group.clone();
-    match elsewhere(serving, &group, &request).await? {
-        Some(mut client) => sent_on(client.describe_group(marked(request.into_inner())).await),
+    match elsewhere(serving, caller, &group, &request).await? {
+        Some(mut client) => {
+            forward::answer(client.describe_group(marked(request.into_inner())).await)
+        }
         None => serving.coordinator.describe(&group).await,
     }
 }
 
 pub(super) async fn lag(
     serving: &Serving,
+    caller: &Caller,
     request: Request<v1::GroupLagRequest>,
 ) -> Result<v1::GroupLagResponse, WireError> {
     let group = request.get_ref().group.clone();
-    match elsewhere(serving, &group, &request).await? {
-        Some(mut client) => sent_on(client.group_lag(marked(request.into_inner())).await),
+    match elsewhere(serving, caller, &group, &request).await? {
+        Some(mut client) => forward::answer(client.group_lag(marked(request.into_inner())).await),
         None => serving.coordinator.lag(&group).await,
     }
 }
 
 pub(super) async fn seek(
     serving: &Serving,
+    caller: &Caller,
     request: Request<v1::SeekGroupRequest>,
 ) -> Result<v1::SeekGroupResponse, WireError> {
     let group = request.get_ref().group.clone();
-    match elsewhere(serving, &group, &request).await? {
-        Some(mut client) => sent_on(client.seek_group(marked(request.into_inner())).await),
+    match elsewhere(serving, caller, &group, &request).await? {
+        Some(mut client) => forward::answer(client.seek_group(marked(request.into_inner())).await),
         None => {
             let positions = serving.coordinator.seek(request.get_ref()).await?;
             Ok(v1::SeekGroupResponse { positions })
@@ -241,11 +245,14 @@ pub(super) async fn seek(
 
 pub(super) async fn delete(
     serving: &Serving,
+    caller: &Caller,
     request: Request<v1::DeleteGroupRequest>,
 ) -> Result<v1::DeleteGroupResponse, WireError> {
     let group = request.get_ref().group.clone();
-    match elsewhere(serving, &group, &request).await? {
-        Some(mut client) => sent_on(client.delete_group(marked(request.into_inner())).await),
+    match elsewhere(serving, caller, &group, &request).await? {
+        Some(mut client) => {
+            forward::answer(client.delete_group(marked(request.into_inner())).await)
+        }
         None => {
             serving.coordinator.delete(&group).await?;
             Ok(v1::DeleteGroupResponse {})
@@ -257,29 +264,15 @@ pub(super) async fn delete(
 /// again.
 async fn elsewhere<T>(
     serving: &Serving,
+    caller: &Caller,
     group: &str,
     request: &Request<T>,
 ) -> Result<Option<RopewalkClient<Channel>>, WireError> {
-    if request.metadata().contains_key(FORWARDED) {
+    if forward::route(caller, request.metadata()) == Route::Here {
         return Ok(None);
     }
     let home = serving.coordinator.home(group).await?;
     let leader = serving.leader(GROUPS_TOPIC, home.partition);
     let other = leader.filter(|node| node.node_id != serving.cluster.node_id().0);
     Ok(other.map(|node| RopewalkClient::new(serving.peers.channel(&node.address))))
-}
-
-fn marked<T>(message: T) -> Request<T> {
-    let mut request = Request::new(message);
-    request.set_timeout(FORWARD_TIMEOUT);
-    let mark = tonic::metadata::MetadataValue::from_static("1");
-    request.metadata_mut().insert(FORWARDED, mark);
-    request
-}
-
-fn sent_on<T>(answer: Result<tonic::Response<T>, Status>) -> Result<T, WireError> {
-    match answer {
-        Ok(answer) => Ok(answer.into_inner()),
-        Err(status) => Err(WireError::from(&status)),
-    }
 }

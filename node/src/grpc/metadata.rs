@@ -112,7 +112,7 @@ pub(super) fn cluster_status(serving: &Serving) -> v1::ClusterStatusResponse {
     }
 }
 
-fn present(view: &ClusterView) -> impl Iterator<Item = &NodeView> {
+pub(super) fn present(view: &ClusterView) -> impl Iterator<Item = &NodeView> {
     view.nodes.values().filter(|node| !is_removed(node))
 }
 

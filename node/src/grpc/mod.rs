@@ -25,10 +25,12 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::cluster::Cluster;
 use crate::config::Limits;
 use crate::coordinator::{Coordinator, check_places};
+use crate::env::Remote;
 use crate::guard::{Guard, Guarded};
 use crate::metrics::Metrics;
 use crate::partition::{Partition, Partitions, lost_majority};
 use crate::peer::Peers;
+use crate::service::{Caller, Listener};
 
 use audience::Audience;
 use counted::Counted;
@@ -101,6 +103,19 @@ impl Service {
             self.serving.set(serving).is_ok(),
             "a node joins one cluster, once"
         );
+    }
+
+    /// Returns the origin of a request.
+    fn caller<T>(&self, request: &Request<T>) -> Caller {
+        let listener = match self.audience {
+            Audience::Inside => Listener::Internal,
+            Audience::Outside => Listener::External,
+        };
+        let remote = request.extensions().get::<Remote>();
+        let serving = self.serving.get();
+        let view = serving.map(|serving| serving.cluster.view().borrow().clone());
+        let nodes = view.iter().flat_map(|view| metadata::present(view));
+        Caller::new(listener, remote, nodes.map(|node| node.address.as_str()))
     }
 
     fn serving(&self) -> Result<&Serving, WireError> {
@@ -193,7 +208,7 @@ impl Ropewalk for Service {
         request: Request<v1::PublishRequest>,
     ) -> Result<Response<v1::PublishResponse>, Status> {
         Ok(Response::new(
-            publish::publish(self.serving()?, request).await?,
+            publish::publish(self.serving()?, &self.caller(&request), request).await?,
         ))
     }
 
@@ -279,7 +294,7 @@ impl Ropewalk for Service {
         request: Request<v1::DescribeGroupRequest>,
     ) -> Result<Response<v1::GroupInfo>, Status> {
         Ok(Response::new(
-            groups::describe(self.serving()?, request).await?,
+            groups::describe(self.serving()?, &self.caller(&request), request).await?,
         ))
     }
 
@@ -287,14 +302,18 @@ impl Ropewalk for Service {
         &self,
         request: Request<v1::GroupLagRequest>,
     ) -> Result<Response<v1::GroupLagResponse>, Status> {
-        Ok(Response::new(groups::lag(self.serving()?, request).await?))
+        Ok(Response::new(
+            groups::lag(self.serving()?, &self.caller(&request), request).await?,
+        ))
     }
 
     async fn seek_group(
         &self,
         request: Request<v1::SeekGroupRequest>,
     ) -> Result<Response<v1::SeekGroupResponse>, Status> {
-        Ok(Response::new(groups::seek(self.serving()?, request).await?))
+        Ok(Response::new(
+            groups::seek(self.serving()?, &self.caller(&request), request).await?,
+        ))
     }
 
     async fn delete_group(
@@ -302,7 +321,7 @@ impl Ropewalk for Service {
         request: Request<v1::DeleteGroupRequest>,
     ) -> Result<Response<v1::DeleteGroupResponse>, Status> {
         Ok(Response::new(
-            groups::delete(self.serving()?, request).await?,
+            groups::delete(self.serving()?, &self.caller(&request), request).await?,
         ))
     }
 

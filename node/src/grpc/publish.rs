@@ -19,15 +19,13 @@ use tonic::Request;
 use tracing::{Instrument, Span};
 
 use super::{Serving, admin, trace};
+use crate::service::Caller;
+use crate::service::forward::{self, Route};
 
-/// Marks a call that one node forwards to another; it is not forwarded a second time.
-pub(super) const FORWARDED: &str = "ropewalk-forwarded";
 /// Maximum time that a record waits until this node learns of its topic's next ring, or of the topic that
 /// took over the name.
 const RING_WITHIN: Duration = Duration::from_secs(10);
 const RING_RETRY: Duration = Duration::from_millis(50);
-/// Timeout of a call forwarded to another node.
-const FORWARD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Maximum number of cached mappings; further ones evict others.
 const MAPPINGS: usize = 64;
@@ -71,9 +69,10 @@ impl Router {
 
 pub(super) async fn publish(
     serving: &Serving,
+    caller: &Caller,
     request: Request<v1::PublishRequest>,
 ) -> Result<v1::PublishResponse, WireError> {
-    let forwarded = request.metadata().contains_key(FORWARDED);
+    let forwarded = forward::route(caller, request.metadata()) == Route::Here;
     let trace = trace::of_call(request.metadata(), request.get_ref());
     let record = request.into_inner();
     let span = match &trace {
@@ -149,31 +148,24 @@ async fn publish_once(
     let node = leader.and_then(|leader| view.nodes.get(&leader));
     match node {
         Some(node) if node.id != serving.cluster.node_id() && !forwarded => {
-            forward(serving, &node.address, record, trace.clone()).await
+            send_on(serving, &node.address, record, trace.clone()).await
         }
         _ => append(serving, record, number).await,
     }
 }
 
-async fn forward(
+async fn send_on(
     serving: &Serving,
     address: &str,
     record: v1::PublishRequest,
     trace: Option<TraceContext>,
 ) -> Result<v1::PublishResponse, WireError> {
-    let mut request = Request::new(record);
-    request.set_timeout(FORWARD_TIMEOUT);
-    request
-        .metadata_mut()
-        .insert(FORWARDED, tonic::metadata::MetadataValue::from_static("1"));
+    let mut request = forward::marked(record);
     if let Some(trace) = trace {
         trace::pass_on(trace, request.metadata_mut());
     }
     let mut client = RopewalkClient::new(serving.peers.channel(address));
-    let answer = client.publish(request).await;
-    answer
-        .map(|answer| answer.into_inner())
-        .map_err(|status| WireError::from(&status))
+    forward::answer(client.publish(request).await)
 }
 
 async fn append(
