@@ -15,7 +15,8 @@ use ropewalk_proto::v1::meta_reply;
 use ropewalk_proto::v1::ropewalk_client::RopewalkClient;
 use tokio::time::{Instant, sleep};
 
-use super::{Serving, metadata};
+use super::metadata;
+use crate::service::Serving;
 
 /// Maximum time until the node that handled a metadata change sees the change itself.
 const VISIBLE_WITHIN: Duration = Duration::from_secs(5);
@@ -238,7 +239,7 @@ async fn seen(
 }
 
 /// Refuses calls on the cluster's internal topics.
-pub(super) fn check_internal(topic: &str) -> Result<(), WireError> {
+fn check_internal(topic: &str) -> Result<(), WireError> {
     if !is_internal(topic) {
         return Ok(());
     }
@@ -250,7 +251,7 @@ pub(super) fn check_internal(topic: &str) -> Result<(), WireError> {
     ))
 }
 
-pub(super) fn unknown_partition(topic: &str, partition: u32) -> WireError {
+fn unknown_partition(topic: &str, partition: u32) -> WireError {
     WireError::new(
         ErrorCode::UnknownPartition,
         format!(

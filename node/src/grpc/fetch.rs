@@ -12,12 +12,13 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Status, Streaming};
 
 use super::filtered::{self, LastFilter};
-use super::{AnswerStream, Service, Serving};
+use super::{AnswerStream, Service, stream_error};
 use crate::env::Remote;
 use crate::filter::Origin;
 use crate::guard::{Held, Outbox, Room};
 use crate::metrics::Rpc;
 use crate::partition::{FetchSpec, Fetched, LEAST_READ_BYTES, Partition, Position};
+use crate::service::Serving;
 
 /// Fetches in flight on one stream. Each holds at most `fetch_bytes` of memory.
 const STREAM_FETCHES: usize = 64;
@@ -95,7 +96,7 @@ async fn fetch(
     match try_fetch(serving, room, last, &request).await {
         Ok((answer, held)) => (answer, held),
         Err(error) => {
-            let error = serving.stream_error(&request.topic, request.partition, error);
+            let error = stream_error(serving, &request.topic, request.partition, error);
             let answer = v1::FetchResponse {
                 request_id,
                 error: Some(error),

@@ -10,10 +10,10 @@ use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::v1;
 use tokio::time::timeout;
 
-use super::Serving;
 use crate::env::busy;
 use crate::filter::{Budget, Filter, Origin, Outcome, unreadable};
 use crate::partition::Fetched;
+use crate::service::Serving;
 use crate::unpack::UnpackError;
 
 /// Maximum time that a fetch waits for its turn. After that its reader must retry later.

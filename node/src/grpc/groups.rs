@@ -16,11 +16,11 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Request, Status, Streaming};
 
-use super::{AnswerStream, Service, Serving};
+use super::{AnswerStream, Service, is_marked, stream_error};
 use crate::coordinator::Session;
 use crate::metrics::{Metrics, Rpc};
-use crate::service::Caller;
 use crate::service::forward::{self, Route, marked};
+use crate::service::{Caller, Serving};
 
 /// Maximum time between the opening of a session and the member's join request.
 const JOIN_WITHIN: Duration = Duration::from_secs(10);
@@ -132,7 +132,7 @@ async fn begin(
     match joined.await {
         Ok(joined) => Ok(joined),
         Err(error) => match serving.coordinator.home(&group).await {
-            Ok(home) => Err(serving.stream_error(GROUPS_TOPIC, home.partition, error)),
+            Ok(home) => Err(stream_error(serving, GROUPS_TOPIC, home.partition, error)),
             Err(_) => Err(error.into()),
         },
     }
@@ -177,7 +177,7 @@ async fn answer(
 }
 
 fn at_home(serving: &Serving, session: &Session, error: WireError) -> v1::Error {
-    serving.stream_error(GROUPS_TOPIC, session.home().partition, error)
+    stream_error(serving, GROUPS_TOPIC, session.home().partition, error)
 }
 
 fn response(request_id: u64, kind: group_response::Kind) -> v1::GroupResponse {
@@ -268,7 +268,7 @@ async fn elsewhere<T>(
     group: &str,
     request: &Request<T>,
 ) -> Result<Option<RopewalkClient<Channel>>, WireError> {
-    if forward::route(caller, request.metadata()) == Route::Here {
+    if caller.route(is_marked(request.metadata())) == Route::Here {
         return Ok(None);
     }
     let home = serving.coordinator.home(group).await?;

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use ropewalk_machines::meta::view::{ClusterView, NodeView, PartitionView, TopicView};
 use ropewalk_proto::v1;
 
-use super::Serving;
+use crate::service::Serving;
 
 pub(super) fn metadata(serving: &Serving, request: v1::MetadataRequest) -> v1::MetadataResponse {
     let view = serving.cluster.view().borrow().clone();
@@ -112,7 +112,7 @@ pub(super) fn cluster_status(serving: &Serving) -> v1::ClusterStatusResponse {
     }
 }
 
-pub(super) fn present(view: &ClusterView) -> impl Iterator<Item = &NodeView> {
+fn present(view: &ClusterView) -> impl Iterator<Item = &NodeView> {
     view.nodes.values().filter(|node| !is_removed(node))
 }
 
@@ -120,7 +120,7 @@ fn is_removed(node: &NodeView) -> bool {
     node.state == v1::NodeState::Removed
 }
 
-pub(super) fn node_info(node: &NodeView) -> v1::NodeInfo {
+fn node_info(node: &NodeView) -> v1::NodeInfo {
     v1::NodeInfo {
         node_id: node.id.0,
         address: node.address.clone(),

@@ -9,35 +9,27 @@ mod filtered;
 mod groups;
 mod metadata;
 mod produce;
-mod producers;
-mod publish;
 mod trace;
 
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use futures_util::Stream;
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::v1;
 use ropewalk_proto::v1::ropewalk_server::{Ropewalk, RopewalkServer};
+use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::cluster::Cluster;
-use crate::config::Limits;
-use crate::coordinator::{Coordinator, check_places};
+use crate::coordinator::check_places;
 use crate::env::Remote;
 use crate::guard::{Guard, Guarded};
 use crate::metrics::Metrics;
-use crate::partition::{Partition, Partitions, lost_majority};
-use crate::peer::Peers;
-use crate::service::{Caller, Listener};
+use crate::service::forward::FORWARDED;
+use crate::service::{Api, Availability, Caller, Listener, MAX_REQUEST_BYTES, Serving};
 
 use audience::Audience;
 use counted::Counted;
-
-/// Maximum bytes of one request, whatever the value of `request_bytes`. The guard has checked the bound of
-/// the call before that.
-const MAX_REQUEST_BYTES: usize = 33 << 20;
 
 type AnswerStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
@@ -45,36 +37,17 @@ type AnswerStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 /// has removed the node.
 #[derive(Debug, Clone)]
 pub struct Service {
-    serving: Arc<OnceLock<Serving>>,
+    availability: Availability,
     metrics: Arc<Metrics>,
     guard: Guard,
     audience: Audience,
 }
 
-/// Parts of a node that calls are served from, once it has joined its cluster.
-#[derive(Debug)]
-pub struct Serving {
-    /// Metadata of the cluster.
-    pub cluster: Cluster,
-    /// Replicas on this node.
-    pub partitions: Partitions,
-    /// Consumer groups whose partitions this node leads.
-    pub coordinator: Coordinator,
-    /// Channels to other nodes, for forwarded calls.
-    pub peers: Peers,
-    /// Bounds.
-    pub limits: Limits,
-    /// Producer ids taken from the metadata group and not yet assigned.
-    pub producer_ids: producers::ProducerIds,
-    /// Partitioner of `Publish`.
-    pub router: publish::Router,
-}
-
 impl Service {
-    /// Creates a service that cannot serve yet.
-    pub fn new(metrics: Arc<Metrics>, guard: Guard) -> Service {
+    /// Creates the service for clients that reach nodes at their internal addresses.
+    pub fn new(availability: Availability, metrics: Arc<Metrics>, guard: Guard) -> Service {
         Service {
-            serving: Arc::default(),
+            availability,
             metrics,
             guard,
             audience: Audience::Inside,
@@ -97,14 +70,6 @@ impl Service {
         Counted::new(self.guard.around(server), self.metrics.clone())
     }
 
-    /// Begins to serve.
-    pub fn begin(&self, serving: Serving) {
-        assert!(
-            self.serving.set(serving).is_ok(),
-            "a node joins one cluster, once"
-        );
-    }
-
     /// Returns the origin of a request.
     fn caller<T>(&self, request: &Request<T>) -> Caller {
         let listener = match self.audience {
@@ -112,77 +77,32 @@ impl Service {
             Audience::Outside => Listener::External,
         };
         let remote = request.extensions().get::<Remote>();
-        let serving = self.serving.get();
-        let view = serving.map(|serving| serving.cluster.view().borrow().clone());
-        let nodes = view.iter().flat_map(|view| metadata::present(view));
-        Caller::new(listener, remote, nodes.map(|node| node.address.as_str()))
+        self.availability.caller(listener, remote)
+    }
+
+    /// Returns the operations for the origin of a request.
+    fn api<T>(&self, request: &Request<T>) -> Result<Api<'_>, WireError> {
+        self.availability.api(self.caller(request))
     }
 
     fn serving(&self) -> Result<&Serving, WireError> {
-        let why_not = match self.serving.get() {
-            None => "has not joined its cluster yet; try again, or ask another node",
-            Some(serving) if serving.cluster.is_forsaken() => {
-                "was removed from its cluster, and does not know what is there now; ask another node"
-            }
-            Some(serving) => return Ok(serving),
-        };
-        Err(WireError::new(
-            ErrorCode::NotServing,
-            format!("this node {why_not}"),
-        ))
+        self.availability.serving()
     }
 }
 
-impl Serving {
-    /// Returns the local replica of a partition of the topic with this name, and with this id unless it is 0.
-    fn local(
-        &self,
-        topic: &str,
-        topic_id: u64,
-        partition: u32,
-    ) -> Result<Arc<Partition>, WireError> {
-        let view = self.cluster.view().borrow().clone();
-        let found = view
-            .meant(topic, topic_id)?
-            .partitions
-            .get(partition as usize)
-            .ok_or_else(|| admin::unknown_partition(topic, partition))?;
-        self.partitions.get(found.group).ok_or_else(|| {
-            let led = self.cluster.leaders().get(found.group).is_some();
-            match found.lost_majority(&view) {
-                Some(nodes) if !led => lost_majority(&format!("{topic}/{partition}"), &nodes),
-                _ => WireError::new(
-                    ErrorCode::NotLeader,
-                    format!("no replica of {topic}/{partition} runs on this node; ask its leader"),
-                ),
-            }
-        })
-    }
+/// True if the metadata of a call has the mark of forwarded calls.
+fn is_marked(metadata: &MetadataMap) -> bool {
+    metadata.contains_key(FORWARDED)
+}
 
-    /// Maximum bytes of one batch of a topic; 0 if the topic does not exist.
-    fn batch_bytes(&self, topic: &str) -> usize {
-        let view = self.cluster.view();
-        let view = view.borrow();
-        let topic = view.topics.get(topic);
-        topic.map_or(0, |topic| topic.settings.max_batch_bytes as usize)
+/// Converts an error for use inside a stream, with the leader if that helps the client.
+fn stream_error(serving: &Serving, topic: &str, partition: u32, error: WireError) -> v1::Error {
+    let not_leader = error.code == ErrorCode::NotLeader;
+    let mut wire = v1::Error::from(error);
+    if not_leader {
+        wire.leader = serving.leader(topic, partition);
     }
-
-    /// Converts an error for use inside a stream, with the leader if that helps the client.
-    fn stream_error(&self, topic: &str, partition: u32, error: WireError) -> v1::Error {
-        let not_leader = error.code == ErrorCode::NotLeader;
-        let mut wire = v1::Error::from(error);
-        if not_leader {
-            wire.leader = self.leader(topic, partition);
-        }
-        wire
-    }
-
-    fn leader(&self, topic: &str, partition: u32) -> Option<v1::NodeInfo> {
-        let view = self.cluster.view().borrow().clone();
-        let group = view.partition(topic, partition)?.group;
-        let leader = self.cluster.leaders().get(group)?.node;
-        view.nodes.get(&leader).map(metadata::node_info)
-    }
+    wire
 }
 
 /// Returns the code of an error inside a stream.
@@ -207,17 +127,20 @@ impl Ropewalk for Service {
         &self,
         request: Request<v1::PublishRequest>,
     ) -> Result<Response<v1::PublishResponse>, Status> {
-        Ok(Response::new(
-            publish::publish(self.serving()?, &self.caller(&request), request).await?,
-        ))
+        let api = self.api(&request)?;
+        let route = api.caller().route(is_marked(request.metadata()));
+        let trace = trace::of_call(request.metadata(), request.get_ref());
+        let record = request.into_inner();
+        Ok(Response::new(api.publish(record, route, trace).await?))
     }
 
     async fn init_producer(
         &self,
         request: Request<v1::InitProducerRequest>,
     ) -> Result<Response<v1::InitProducerResponse>, Status> {
+        let api = self.api(&request)?;
         Ok(Response::new(
-            producers::init_producer(self.serving()?, request.into_inner()).await?,
+            api.init_producer(request.into_inner()).await?,
         ))
     }
 
@@ -227,9 +150,10 @@ impl Ropewalk for Service {
         &self,
         request: Request<Streaming<v1::ProduceRequest>>,
     ) -> Result<Response<Self::ProduceStream>, Status> {
-        self.serving()?;
-        let answers = produce::stream(self.clone(), request.into_inner());
-        Ok(Response::new(self.audience.redirect(answers)))
+        self.availability.check()?;
+        let caller = self.caller(&request);
+        let answers = produce::stream(self.clone(), caller, request.into_inner());
+        Ok(Response::new(answers))
     }
 
     type FetchStream = AnswerStream<v1::FetchResponse>;

@@ -4,6 +4,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use ropewalk_proto::v1;
+
 use crate::env::Remote;
 
 /// Listener of this node that a request arrived at.
@@ -33,6 +35,22 @@ pub struct Caller {
     pub listener: Listener,
     /// True if the caller can be a node of this cluster.
     pub is_peer: bool,
+}
+
+impl Listener {
+    /// Replaces the node's address by the one that callers of this listener can reach. Returns `None` if there
+    /// is no such address, because a wrong address is worse than none. All other code knows only the internal
+    /// address.
+    pub fn reach(self, mut node: v1::NodeInfo) -> Option<v1::NodeInfo> {
+        match self {
+            Listener::Internal => Some(node),
+            Listener::External if node.external.is_empty() => None,
+            Listener::External => {
+                node.address.clone_from(&node.external);
+                Some(node)
+            }
+        }
+    }
 }
 
 impl Caller {

@@ -3,13 +3,18 @@
 use std::time::Duration;
 
 use ropewalk_proto::error::WireError;
+use ropewalk_proto::headers::{TRACEPARENT, TRACESTATE};
+use ropewalk_proto::trace::TraceContext;
+use ropewalk_proto::v1;
+use ropewalk_proto::v1::ropewalk_client::RopewalkClient;
 use tonic::metadata::{MetadataMap, MetadataValue};
+use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
 use super::Caller;
 
-/// Mark of a forwarded call, which must not be forwarded again.
-const FORWARDED: &str = "ropewalk-forwarded";
+/// Mark of a forwarded call in its metadata. Such a call must not be forwarded again.
+pub const FORWARDED: &str = "ropewalk-forwarded";
 /// Timeout of a call forwarded to another node.
 const FORWARD_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -22,16 +27,18 @@ pub enum Route {
     Here,
 }
 
-/// Returns the route of a call. Only nodes may mark a call as forwarded; the mark of any other caller is
-/// ignored.
-pub fn route(caller: &Caller, metadata: &MetadataMap) -> Route {
-    match metadata.contains_key(FORWARDED) {
-        true if caller.is_peer => Route::Here,
-        true => {
-            tracing::debug!(%caller, "forwarding mark ignored: the caller is not a node");
-            Route::Anywhere
+impl Caller {
+    /// Returns the route of a call. Only nodes may mark a call as forwarded; the mark of any other caller is
+    /// ignored.
+    pub fn route(&self, is_marked: bool) -> Route {
+        match is_marked {
+            true if self.is_peer => Route::Here,
+            true => {
+                tracing::debug!(caller = %self, "forwarding mark ignored: the caller is not a node");
+                Route::Anywhere
+            }
+            false => Route::Anywhere,
         }
-        false => Route::Anywhere,
     }
 }
 
@@ -42,6 +49,33 @@ pub fn marked<T>(message: T) -> Request<T> {
     let mark = MetadataValue::from_static("1");
     request.metadata_mut().insert(FORWARDED, mark);
     request
+}
+
+/// Adds the current span to a call to another node, or at least the trace that the request came with.
+pub fn pass_on(trace: TraceContext, metadata: &mut MetadataMap) {
+    let trace = TraceContext::current().unwrap_or(trace);
+    let mut put = |name, text: &str| {
+        if let Ok(text) = text.parse() {
+            metadata.insert(name, text);
+        }
+    };
+    put(TRACEPARENT, &trace.to_string());
+    if let Some(state) = trace.state() {
+        put(TRACESTATE, state);
+    }
+}
+
+/// Publishes a record on the node that leads its partition.
+pub(super) async fn publish(
+    leader: Channel,
+    record: v1::PublishRequest,
+    trace: Option<TraceContext>,
+) -> Result<v1::PublishResponse, WireError> {
+    let mut request = marked(record);
+    if let Some(trace) = trace {
+        pass_on(trace, request.metadata_mut());
+    }
+    answer(RopewalkClient::new(leader).publish(request).await)
 }
 
 /// Returns the other node's answer.
@@ -65,10 +99,8 @@ mod tests {
             listener: Listener::Internal,
             is_peer,
         };
-        let marked = marked(());
-        assert_eq!(route(&caller(true), marked.metadata()), Route::Here);
-        assert_eq!(route(&caller(false), marked.metadata()), Route::Anywhere);
-        let unmarked = MetadataMap::new();
-        assert_eq!(route(&caller(true), &unmarked), Route::Anywhere);
+        assert_eq!(caller(true).route(true), Route::Here);
+        assert_eq!(caller(false).route(true), Route::Anywhere);
+        assert_eq!(caller(true).route(false), Route::Anywhere);
     }
 }
