@@ -52,12 +52,6 @@ impl Audience {
     }
 }
 
-impl Redirects for v1::FetchResponse {
-    fn error(&mut self) -> Option<&mut v1::Error> {
-        self.error.as_mut()
-    }
-}
-
 impl Redirects for v1::GroupResponse {
     fn error(&mut self) -> Option<&mut v1::Error> {
         match self.kind.as_mut()? {

@@ -5,7 +5,6 @@ mod admin;
 mod audience;
 mod counted;
 mod fetch;
-mod filtered;
 mod groups;
 mod metadata;
 mod produce;
@@ -21,12 +20,13 @@ use ropewalk_proto::v1::ropewalk_server::{Ropewalk, RopewalkServer};
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::coordinator::check_places;
 use crate::env::Remote;
 use crate::guard::{Guard, Guarded};
 use crate::metrics::Metrics;
 use crate::service::forward::FORWARDED;
-use crate::service::{Api, Availability, Caller, Listener, MAX_REQUEST_BYTES, Serving};
+use crate::service::{
+    Api, Availability, Caller, Listener, MAX_REQUEST_BYTES, Serving, check_filter,
+};
 
 use audience::Audience;
 use counted::Counted;
@@ -162,35 +162,34 @@ impl Ropewalk for Service {
         &self,
         request: Request<Streaming<v1::FetchRequest>>,
     ) -> Result<Response<Self::FetchStream>, Status> {
-        self.serving()?;
-        let answers = fetch::stream(self.clone(), request);
-        Ok(Response::new(self.audience.redirect(answers)))
+        self.availability.check()?;
+        let caller = self.caller(&request);
+        let answers = fetch::stream(self.clone(), caller, request);
+        Ok(Response::new(answers))
     }
 
     async fn list_offsets(
         &self,
         request: Request<v1::ListOffsetsRequest>,
     ) -> Result<Response<v1::ListOffsetsResponse>, Status> {
-        Ok(Response::new(
-            fetch::list_offsets(self.serving()?, request.into_inner()).await?,
-        ))
+        let api = self.api(&request)?;
+        Ok(Response::new(api.list_offsets(request.into_inner()).await?))
     }
 
     async fn check_filter(
         &self,
         request: Request<v1::CheckFilterRequest>,
     ) -> Result<Response<v1::CheckFilterResponse>, Status> {
-        Ok(Response::new(filtered::check(request.get_ref())?))
+        let caller = self.caller(&request);
+        Ok(Response::new(check_filter(&caller, request.get_ref())?))
     }
 
     async fn backlog(
         &self,
         request: Request<v1::BacklogRequest>,
     ) -> Result<Response<v1::BacklogResponse>, Status> {
-        let coordinator = &self.serving()?.coordinator;
-        let request = request.into_inner();
-        check_places(request.from.len())?;
-        Ok(Response::new(coordinator.backlog(request).await))
+        let api = self.api(&request)?;
+        Ok(Response::new(api.backlog(request.into_inner()).await?))
     }
 
     type JoinGroupStream = AnswerStream<v1::GroupResponse>;

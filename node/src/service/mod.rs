@@ -5,7 +5,10 @@
 //! must not come in here. Only `forward.rs` names a transport: that of calls to other nodes.
 
 mod caller;
+mod fetch;
+mod filtered;
 pub mod forward;
+mod offsets;
 mod produce;
 mod producers;
 mod publish;
@@ -26,6 +29,8 @@ use crate::partition::{Partition, Partitions, lost_majority};
 use crate::peer::Peers;
 
 pub use caller::{Caller, Listener};
+pub use fetch::{AnswerRoom, Batches};
+pub use filtered::{LastFilter, check_filter};
 
 /// Maximum bytes of one request, whatever the value of `request_bytes`. The guard has checked the bound of
 /// the call before that.
