@@ -2,7 +2,6 @@
 //! `cluster/` decide what they mean.
 
 mod admin;
-mod audience;
 mod counted;
 mod fetch;
 mod groups;
@@ -23,12 +22,11 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::env::Remote;
 use crate::guard::{Guard, Guarded};
 use crate::metrics::Metrics;
-use crate::service::forward::FORWARDED;
+use crate::service::forward::{FORWARDED, Route};
 use crate::service::{
     Api, Availability, Caller, Listener, MAX_REQUEST_BYTES, Serving, check_filter,
 };
 
-use audience::Audience;
 use counted::Counted;
 
 type AnswerStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -40,7 +38,7 @@ pub struct Service {
     availability: Availability,
     metrics: Arc<Metrics>,
     guard: Guard,
-    audience: Audience,
+    listener: Listener,
 }
 
 impl Service {
@@ -50,14 +48,14 @@ impl Service {
             availability,
             metrics,
             guard,
-            audience: Audience::Inside,
+            listener: Listener::Internal,
         }
     }
 
     /// Returns the same service for clients that reach nodes at their external addresses.
     pub fn for_outside(&self) -> Service {
         Service {
-            audience: Audience::Outside,
+            listener: Listener::External,
             ..self.clone()
         }
     }
@@ -72,12 +70,8 @@ impl Service {
 
     /// Returns the origin of a request.
     fn caller<T>(&self, request: &Request<T>) -> Caller {
-        let listener = match self.audience {
-            Audience::Inside => Listener::Internal,
-            Audience::Outside => Listener::External,
-        };
         let remote = request.extensions().get::<Remote>();
-        self.availability.caller(listener, remote)
+        self.availability.caller(self.listener, remote)
     }
 
     /// Returns the operations for the origin of a request.
@@ -90,19 +84,9 @@ impl Service {
     }
 }
 
-/// True if the metadata of a call has the mark of forwarded calls.
-fn is_marked(metadata: &MetadataMap) -> bool {
-    metadata.contains_key(FORWARDED)
-}
-
-/// Converts an error for use inside a stream, with the leader if that helps the client.
-fn stream_error(serving: &Serving, topic: &str, partition: u32, error: WireError) -> v1::Error {
-    let not_leader = error.code == ErrorCode::NotLeader;
-    let mut wire = v1::Error::from(error);
-    if not_leader {
-        wire.leader = serving.leader(topic, partition);
-    }
-    wire
+/// Returns the route of a call.
+fn route(api: &Api<'_>, metadata: &MetadataMap) -> Route {
+    api.caller().route(metadata.contains_key(FORWARDED))
 }
 
 /// Returns the code of an error inside a stream.
@@ -119,7 +103,7 @@ impl Ropewalk for Service {
     ) -> Result<Response<v1::MetadataResponse>, Status> {
         let mut answer = metadata::metadata(self.serving()?, request.into_inner());
         let nodes = std::mem::take(&mut answer.nodes).into_iter();
-        answer.nodes = nodes.filter_map(|node| self.audience.reach(node)).collect();
+        answer.nodes = nodes.filter_map(|node| self.listener.reach(node)).collect();
         Ok(Response::new(answer))
     }
 
@@ -128,7 +112,7 @@ impl Ropewalk for Service {
         request: Request<v1::PublishRequest>,
     ) -> Result<Response<v1::PublishResponse>, Status> {
         let api = self.api(&request)?;
-        let route = api.caller().route(is_marked(request.metadata()));
+        let route = route(&api, request.metadata());
         let trace = trace::of_call(request.metadata(), request.get_ref());
         let record = request.into_inner();
         Ok(Response::new(api.publish(record, route, trace).await?))
@@ -198,54 +182,58 @@ impl Ropewalk for Service {
         &self,
         request: Request<Streaming<v1::GroupRequest>>,
     ) -> Result<Response<Self::JoinGroupStream>, Status> {
-        self.serving()?;
-        let answers = groups::session(self.clone(), request.into_inner());
-        Ok(Response::new(self.audience.redirect(answers)))
+        self.availability.check()?;
+        let caller = self.caller(&request);
+        let answers = groups::session(self.clone(), caller, request.into_inner());
+        Ok(Response::new(answers))
     }
 
     async fn list_groups(
         &self,
         request: Request<v1::ListGroupsRequest>,
     ) -> Result<Response<v1::ListGroupsResponse>, Status> {
-        Ok(Response::new(
-            groups::list(self.serving()?, request.into_inner()).await?,
-        ))
+        let api = self.api(&request)?;
+        Ok(Response::new(api.list_groups(request.into_inner()).await?))
     }
 
     async fn describe_group(
         &self,
         request: Request<v1::DescribeGroupRequest>,
     ) -> Result<Response<v1::GroupInfo>, Status> {
-        Ok(Response::new(
-            groups::describe(self.serving()?, &self.caller(&request), request).await?,
-        ))
+        let api = self.api(&request)?;
+        let route = route(&api, request.metadata());
+        let request = request.into_inner();
+        Ok(Response::new(api.describe_group(request, route).await?))
     }
 
     async fn group_lag(
         &self,
         request: Request<v1::GroupLagRequest>,
     ) -> Result<Response<v1::GroupLagResponse>, Status> {
-        Ok(Response::new(
-            groups::lag(self.serving()?, &self.caller(&request), request).await?,
-        ))
+        let api = self.api(&request)?;
+        let route = route(&api, request.metadata());
+        let request = request.into_inner();
+        Ok(Response::new(api.group_lag(request, route).await?))
     }
 
     async fn seek_group(
         &self,
         request: Request<v1::SeekGroupRequest>,
     ) -> Result<Response<v1::SeekGroupResponse>, Status> {
-        Ok(Response::new(
-            groups::seek(self.serving()?, &self.caller(&request), request).await?,
-        ))
+        let api = self.api(&request)?;
+        let route = route(&api, request.metadata());
+        let request = request.into_inner();
+        Ok(Response::new(api.seek_group(request, route).await?))
     }
 
     async fn delete_group(
         &self,
         request: Request<v1::DeleteGroupRequest>,
     ) -> Result<Response<v1::DeleteGroupResponse>, Status> {
-        Ok(Response::new(
-            groups::delete(self.serving()?, &self.caller(&request), request).await?,
-        ))
+        let api = self.api(&request)?;
+        let route = route(&api, request.metadata());
+        let request = request.into_inner();
+        Ok(Response::new(api.delete_group(request, route).await?))
     }
 
     async fn create_topic(

@@ -18,6 +18,9 @@ pub const FORWARDED: &str = "ropewalk-forwarded";
 /// Timeout of a call forwarded to another node.
 const FORWARD_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Another node of the cluster, for the calls that this node forwards to it.
+pub(super) type OtherNode = RopewalkClient<Channel>;
+
 /// Place where a call is carried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Route {
@@ -43,7 +46,7 @@ impl Caller {
 }
 
 /// Returns a call for another node, which carries it out itself.
-pub fn marked<T>(message: T) -> Request<T> {
+pub(super) fn marked<T>(message: T) -> Request<T> {
     let mut request = Request::new(message);
     request.set_timeout(FORWARD_TIMEOUT);
     let mark = MetadataValue::from_static("1");
@@ -75,11 +78,11 @@ pub(super) async fn publish(
     if let Some(trace) = trace {
         pass_on(trace, request.metadata_mut());
     }
-    answer(RopewalkClient::new(leader).publish(request).await)
+    answer(OtherNode::new(leader).publish(request).await)
 }
 
 /// Returns the other node's answer.
-pub fn answer<T>(answer: Result<Response<T>, Status>) -> Result<T, WireError> {
+pub(super) fn answer<T>(answer: Result<Response<T>, Status>) -> Result<T, WireError> {
     match answer {
         Ok(answer) => Ok(answer.into_inner()),
         Err(status) => Err(WireError::from(&status)),

@@ -8,6 +8,7 @@ mod caller;
 mod fetch;
 mod filtered;
 pub mod forward;
+mod groups;
 mod offsets;
 mod produce;
 mod producers;
@@ -128,6 +129,11 @@ impl Api<'_> {
     /// Bounds.
     pub fn limits(&self) -> &Limits {
         &self.serving.limits
+    }
+
+    /// Logs that the caller asks for a change of this resource.
+    fn note_change(&self, operation: &str, resource: &str) {
+        tracing::debug!(caller = %self.caller, operation, resource, "change requested");
     }
 
     /// Converts an error for an answer inside a stream. It names the leader if that helps the caller, by an
