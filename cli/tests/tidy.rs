@@ -67,18 +67,7 @@ const ROOM_ARROWS: &[(&str, &[&str])] = &[
             "peer",
         ],
     ),
-    (
-        "grpc",
-        &[
-            "cluster",
-            "coordinator",
-            "filter",
-            "guard",
-            "partition",
-            "peer",
-            "service",
-        ],
-    ),
+    ("grpc", &["guard", "partition", "service"]),
     ("ops", &["cluster", "coordinator", "partition", "peer"]),
 ];
 

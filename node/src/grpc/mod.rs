@@ -1,11 +1,9 @@
-//! The client API: one file per family of calls. This room checks and routes requests; `partition/` and
-//! `cluster/` decide what they mean.
+//! The client API over gRPC. This room decodes requests, finds their caller, encodes answers, and drives
+//! streams; `service/` decides. No decision may come in here.
 
-mod admin;
 mod counted;
 mod fetch;
 mod groups;
-mod metadata;
 mod produce;
 mod trace;
 
@@ -23,9 +21,7 @@ use crate::env::Remote;
 use crate::guard::{Guard, Guarded};
 use crate::metrics::Metrics;
 use crate::service::forward::{FORWARDED, Route};
-use crate::service::{
-    Api, Availability, Caller, Listener, MAX_REQUEST_BYTES, Serving, check_filter,
-};
+use crate::service::{Api, Availability, Caller, Listener, MAX_REQUEST_BYTES, check_filter};
 
 use counted::Counted;
 
@@ -78,10 +74,6 @@ impl Service {
     fn api<T>(&self, request: &Request<T>) -> Result<Api<'_>, WireError> {
         self.availability.api(self.caller(request))
     }
-
-    fn serving(&self) -> Result<&Serving, WireError> {
-        self.availability.serving()
-    }
 }
 
 /// Returns the route of a call.
@@ -101,9 +93,7 @@ impl Ropewalk for Service {
         &self,
         request: Request<v1::MetadataRequest>,
     ) -> Result<Response<v1::MetadataResponse>, Status> {
-        let mut answer = metadata::metadata(self.serving()?, request.into_inner());
-        let nodes = std::mem::take(&mut answer.nodes).into_iter();
-        answer.nodes = nodes.filter_map(|node| self.listener.reach(node)).collect();
+        let answer = self.api(&request)?.metadata(request.get_ref());
         Ok(Response::new(answer))
     }
 
@@ -240,42 +230,39 @@ impl Ropewalk for Service {
         &self,
         request: Request<v1::CreateTopicRequest>,
     ) -> Result<Response<v1::TopicInfo>, Status> {
-        Ok(Response::new(
-            admin::create_topic(self.serving()?, request.into_inner()).await?,
-        ))
+        let api = self.api(&request)?;
+        Ok(Response::new(api.create_topic(request.into_inner()).await?))
     }
 
     async fn alter_topic(
         &self,
         request: Request<v1::AlterTopicRequest>,
     ) -> Result<Response<v1::TopicInfo>, Status> {
-        Ok(Response::new(
-            admin::alter_topic(self.serving()?, request.into_inner()).await?,
-        ))
+        let api = self.api(&request)?;
+        Ok(Response::new(api.alter_topic(request.into_inner()).await?))
     }
 
     async fn grow_topic(
         &self,
         request: Request<v1::GrowTopicRequest>,
     ) -> Result<Response<v1::TopicInfo>, Status> {
-        Ok(Response::new(
-            admin::grow_topic(self.serving()?, request.into_inner()).await?,
-        ))
+        let api = self.api(&request)?;
+        Ok(Response::new(api.grow_topic(request.into_inner()).await?))
     }
 
     async fn delete_topic(
         &self,
         request: Request<v1::DeleteTopicRequest>,
     ) -> Result<Response<v1::DeleteTopicResponse>, Status> {
-        admin::delete_topic(self.serving()?, request.into_inner()).await?;
-        Ok(Response::new(v1::DeleteTopicResponse {}))
+        let api = self.api(&request)?;
+        Ok(Response::new(api.delete_topic(request.into_inner()).await?))
     }
 
     async fn cluster_status(
         &self,
-        _request: Request<v1::ClusterStatusRequest>,
+        request: Request<v1::ClusterStatusRequest>,
     ) -> Result<Response<v1::ClusterStatusResponse>, Status> {
-        let answer = metadata::cluster_status(self.serving()?);
+        let answer = self.api(&request)?.cluster_status();
         Ok(Response::new(answer))
     }
 
@@ -283,31 +270,37 @@ impl Ropewalk for Service {
         &self,
         request: Request<v1::ListPartitionsRequest>,
     ) -> Result<Response<v1::ListPartitionsResponse>, Status> {
-        let topics = metadata::topics(self.serving()?, &request.into_inner().topics);
-        Ok(Response::new(v1::ListPartitionsResponse { topics }))
+        let answer = self.api(&request)?.list_partitions(request.get_ref());
+        Ok(Response::new(answer))
     }
 
     async fn transfer_leader(
         &self,
         request: Request<v1::TransferLeaderRequest>,
     ) -> Result<Response<v1::TransferLeaderResponse>, Status> {
-        admin::transfer_leader(self.serving()?, request.into_inner()).await?;
-        Ok(Response::new(v1::TransferLeaderResponse {}))
+        let api = self.api(&request)?;
+        let route = route(&api, request.metadata());
+        let request = request.into_inner();
+        Ok(Response::new(api.transfer_leader(request, route).await?))
     }
 
     async fn move_partition(
         &self,
         request: Request<v1::MovePartitionRequest>,
     ) -> Result<Response<v1::MovePartitionResponse>, Status> {
-        admin::move_partition(self.serving()?, request.into_inner()).await?;
-        Ok(Response::new(v1::MovePartitionResponse {}))
+        let api = self.api(&request)?;
+        Ok(Response::new(
+            api.move_partition(request.into_inner()).await?,
+        ))
     }
 
     async fn set_node_state(
         &self,
         request: Request<v1::SetNodeStateRequest>,
     ) -> Result<Response<v1::SetNodeStateResponse>, Status> {
-        admin::set_node_state(self.serving()?, request.into_inner()).await?;
-        Ok(Response::new(v1::SetNodeStateResponse {}))
+        let api = self.api(&request)?;
+        Ok(Response::new(
+            api.set_node_state(request.into_inner()).await?,
+        ))
     }
 }

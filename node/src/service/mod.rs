@@ -5,6 +5,7 @@
 //! must not come in here. Only `forward.rs` names a transport: that of calls to other nodes.
 
 mod caller;
+mod cluster;
 mod fetch;
 mod filtered;
 pub mod forward;
@@ -13,6 +14,7 @@ mod offsets;
 mod produce;
 mod producers;
 mod publish;
+mod topics;
 pub mod trace;
 
 use std::sync::{Arc, OnceLock};
@@ -101,11 +103,7 @@ impl Availability {
         self.serving().map(|_| ())
     }
 
-    /// Returns the parts of a node that serves.
-    ///
-    /// # Errors
-    /// `NotServing`.
-    pub fn serving(&self) -> Result<&Serving, WireError> {
+    fn serving(&self) -> Result<&Serving, WireError> {
         let why_not = match self.0.get() {
             None => "has not joined its cluster yet; try again, or connect to another node",
             Some(serving) if serving.cluster.is_forsaken() => {
