@@ -19,7 +19,7 @@ use crate::parse::{Address, size};
 use crate::tls::{self, TlsClientAuth, TlsMode, TlsOptions};
 
 /// Prefix of the variables for single limits: `ROPEWALK_LIMITS_FETCH_BYTES=8MiB`.
-const LIMITS_PREFIX: &str = "ROPEWALK_LIMITS_";
+pub const LIMITS_PREFIX: &str = "ROPEWALK_LIMITS_";
 /// Similarity from which a known key is suggested for an unknown one.
 const ALIKE: f64 = 0.75;
 /// Maximum number of suggestions.
