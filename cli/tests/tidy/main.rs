@@ -1,81 +1,12 @@
-//! House rules that can be checked from outside the code. They cover dependencies between crates, libraries
-//! that only some crates may name, the length of files, the first word of doc comments, and links in the docs.
+//! House rules that can be checked from outside the code. They cover dependencies between crates and between
+//! rooms of the node, libraries that only some crates may name, the length of files, the first word of doc
+//! comments, and links in the docs.
+
+mod crates;
+mod rooms;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-
-/// Allowed dependencies inside the workspace. All others are forbidden.
-const CRATE_ARROWS: &[(&str, &[&str])] = &[
-    ("proto", &[]),
-    ("tls", &[]),
-    ("machines", &["ropewalk-proto"]),
-    ("raft-store", &["ropewalk-machines", "ropewalk-proto"]),
-    (
-        "node",
-        &[
-            "ropewalk-machines",
-            "ropewalk-proto",
-            "ropewalk-raft-store",
-            "ropewalk-tls",
-        ],
-    ),
-    ("client", &["ropewalk-proto", "ropewalk-tls"]),
-    (
-        "cli",
-        &[
-            "ropewalk-client",
-            "ropewalk-machines",
-            "ropewalk-node",
-            "ropewalk-proto",
-            "ropewalk-raft-store",
-        ],
-    ),
-    ("examples/demo", &["ropewalk-client"]),
-    ("examples/streams", &["ropewalk-client", "ropewalk-demo"]),
-    ("deploy/observe", &["ropewalk-client", "ropewalk-demo"]),
-    ("simulation/torture", &["ropewalk-client", "ropewalk-demo"]),
-    (
-        "simulation",
-        &[
-            "ropewalk-client",
-            "ropewalk-machines",
-            "ropewalk-node",
-            "ropewalk-proto",
-            "ropewalk-raft-store",
-        ],
-    ),
-];
-
-/// Rooms of the node, and the rooms that each may use. Only `run.rs` may use all of them.
-const ROOM_ARROWS: &[(&str, &[&str])] = &[
-    ("env", &[]),
-    ("metrics", &[]),
-    ("peer", &[]),
-    ("cluster", &["peer"]),
-    ("filter", &[]),
-    ("guard", &[]),
-    ("partition", &["cluster", "peer"]),
-    ("coordinator", &["cluster", "partition", "peer"]),
-    (
-        "grpc",
-        &[
-            "cluster",
-            "coordinator",
-            "filter",
-            "guard",
-            "partition",
-            "peer",
-        ],
-    ),
-    ("ops", &["cluster", "coordinator", "partition", "peer"]),
-];
-
-/// Libraries that only these crates may name.
-const NAMED_ONLY_BY: &[(&str, &[&str])] = &[
-    ("rocksdb", &["raft-store"]),
-    ("openraft", &["raft-store", "node"]),
-    ("rustls", &["tls"]),
-];
 
 const LINES_OF_A_FILE: usize = 500;
 
@@ -112,69 +43,6 @@ fn files(dir: &Path, extension: &str) -> Vec<PathBuf> {
 
 fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-}
-
-/// The `[dependencies]` section of a manifest, without dev-dependencies.
-fn dependencies(manifest: &Path) -> String {
-    let text = read(manifest);
-    let start = text
-        .find("[dependencies]")
-        .map_or(text.len(), |at| at + "[dependencies]".len());
-    let section = &text[start..];
-    section[..section.find("\n[").unwrap_or(section.len())].to_string()
-}
-
-#[test]
-fn arrows_between_crates_point_one_way() {
-    for (name, allowed) in CRATE_ARROWS {
-        let section = dependencies(&root().join(name).join("Cargo.toml"));
-        for line in section.lines().filter(|line| line.starts_with("ropewalk-")) {
-            let target = line.split(['.', ' ', '=']).next().unwrap_or_default();
-            assert!(
-                allowed.contains(&target),
-                "{name} must not depend on {target}"
-            );
-        }
-    }
-}
-
-#[test]
-fn a_library_behind_a_seam_is_named_only_behind_it() {
-    for (library, owners) in NAMED_ONLY_BY {
-        for (name, _) in CRATE_ARROWS {
-            let named = dependencies(&root().join(name).join("Cargo.toml"))
-                .lines()
-                .any(|line| line.split(['.', ' ', '=']).next() == Some(library));
-            assert!(
-                !named || owners.contains(name),
-                "{name} must not name {library}"
-            );
-        }
-    }
-}
-
-#[test]
-fn arrows_between_rooms_of_the_node_point_one_way() {
-    let src = root().join("node/src");
-    for file in files(&src, "rs") {
-        let inside = file.strip_prefix(&src).expect("a file of the node");
-        for (room, allowed) in ROOM_ARROWS
-            .iter()
-            .filter(|(room, _)| inside.starts_with(room))
-        {
-            let text = read(&file);
-            for (other, _) in ROOM_ARROWS {
-                let used = text.contains(&format!("crate::{other}::"));
-                let fine =
-                    other == room || ["env", "metrics"].contains(other) || allowed.contains(other);
-                assert!(
-                    !used || fine,
-                    "{}: {room} must not use {other}",
-                    file.display()
-                );
-            }
-        }
-    }
 }
 
 #[test]
@@ -280,11 +148,8 @@ fn links_in_the_docs_lead_somewhere() {
 #[test]
 fn the_image_is_built_from_every_member_of_the_workspace() {
     let rules = read(&root().join(".dockerignore"));
-    let manifest = read(&root().join("Cargo.toml"));
-    let mut lines = manifest.lines();
-    let members = lines.find_map(|line| line.strip_prefix("members = "));
-    for member in members.expect("members").split('"').skip(1).step_by(2) {
-        let is_under = |rule: &&str| Path::new(member).starts_with(rule.trim_start_matches('!'));
+    for member in crates::members() {
+        let is_under = |rule: &&str| Path::new(&member).starts_with(rule.trim_start_matches('!'));
         let last = rules.lines().rfind(is_under);
         assert!(
             last.is_none_or(|rule| rule.starts_with('!')),
