@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use clap::{Arg, Command, FromArgMatches};
-use ropewalk_node::cluster::settings as topics;
+use ropewalk_machines::meta::settings as topics;
 use ropewalk_node::config::{Limit, Limits, Unit};
 use ropewalk_proto::v1::TopicSettings;
 

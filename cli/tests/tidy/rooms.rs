@@ -1,13 +1,25 @@
-//! Dependencies between the rooms of the node: the folders and the single files of `node/src`.
+//! Dependencies between the rooms of a crate: the folders and the single files of its `src`.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::{files, read, root};
 
-/// Every room of the node, and the rooms that it may use. All of these stand above it, so there is no circle.
-/// Only `run` may use all.
-const ROOM_ARROWS: &[(&str, &[&str])] = &[
+/// The rooms of a crate, and the rooms that each may use. All of these stand above it, so there is no circle.
+type Arrows = &'static [(&'static str, &'static [&'static str])];
+
+/// Crates with a table of their rooms.
+const CRATES: &[(&str, Arrows)] = &[("machines/src", MACHINES), ("node/src", NODE)];
+
+const MACHINES: Arrows = &[
+    ("machine", &[]),
+    ("consumer_group", &["machine"]),
+    ("log", &["consumer_group", "machine"]),
+    ("meta", &["machine"]),
+];
+
+/// Only `run` may use all rooms of the node.
+const NODE: Arrows = &[
     ("config", &[]),
     ("valve", &[]),
     ("raft_outcome", &[]),
@@ -90,10 +102,10 @@ const ROOM_ARROWS: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// The composition root. No room may use it.
-const ROOT: &str = "run";
+/// Files outside of the rooms: the root of a crate, and that of the composition. No room may use the latter.
+const ROOTS: &[&str] = &["lib", "run"];
 
-/// Room of a file of the node, and the number of modules from the root of the crate down to the file.
+/// Room of a file of a crate, and the number of modules from the root of the crate down to the file.
 fn place(inside: &Path) -> (String, usize) {
     let path = inside.with_extension("");
     let mut modules: Vec<String> = path
@@ -190,38 +202,46 @@ fn root_names(code: &str, depth: usize) -> BTreeSet<String> {
     names
 }
 
+fn check(file: &Path, inside: &Path, arrows: Arrows) {
+    let (room, depth) = place(inside);
+    if ROOTS.contains(&room.as_str()) || is_test(inside) {
+        return;
+    }
+    let row = arrows.iter().find(|(name, _)| *name == room);
+    let Some((_, allowed)) = row else {
+        panic!("{room} has no row in the table of rooms: which may it use?");
+    };
+    for other in root_names(&code(&read(file)), depth) {
+        assert!(
+            other == room || allowed.contains(&other.as_str()),
+            "{}: {room} must not use {other}",
+            file.display()
+        );
+    }
+}
+
 #[test]
-fn arrows_between_rooms_of_the_node_point_one_way() {
-    let src = root().join("node/src");
-    for file in files(&src, "rs") {
-        let inside = file.strip_prefix(&src).expect("a file of the node");
-        let (room, depth) = place(inside);
-        if room == "lib" || room == ROOT || is_test(inside) {
-            continue;
-        }
-        let row = ROOM_ARROWS.iter().find(|(name, _)| *name == room);
-        let Some((_, allowed)) = row else {
-            panic!("{room} has no row in the table of rooms: which may it use?");
-        };
-        for other in root_names(&code(&read(&file)), depth) {
-            assert!(
-                other == room || allowed.contains(&other.as_str()),
-                "{}: {room} must not use {other}",
-                inside.display()
-            );
+fn arrows_between_rooms_point_one_way() {
+    for (folder, arrows) in CRATES {
+        let src = root().join(folder);
+        for file in files(&src, "rs") {
+            let inside = file.strip_prefix(&src).expect("a file of the crate");
+            check(&file, inside, arrows);
         }
     }
 }
 
 #[test]
 fn there_is_no_circle_between_rooms() {
-    for (at, (room, allowed)) in ROOM_ARROWS.iter().enumerate() {
-        for other in *allowed {
-            let above = &ROOM_ARROWS[..at];
-            assert!(
-                above.iter().any(|(name, _)| name == other),
-                "{room} uses {other}, which does not stand above it in the table"
-            );
+    for (_, arrows) in CRATES {
+        for (at, (room, allowed)) in arrows.iter().enumerate() {
+            for other in *allowed {
+                let above = &arrows[..at];
+                assert!(
+                    above.iter().any(|(name, _)| name == other),
+                    "{room} uses {other}, which does not stand above it in the table"
+                );
+            }
         }
     }
 }
