@@ -327,7 +327,7 @@ impl Limits {
                 format!("limits.{name} = {value} is out of bounds; choose {low} to {high}")
             }
             None => format!(
-                "limits.{name} leaves nothing to work with; write {low} or more, or leave it out for the default"
+                "limits.{name} must not be 0; write {low} or more, or leave it out for the default"
             ),
         })
     }

@@ -11,7 +11,9 @@ use crate::env::{ConnectionBounds, Connections, Env, Incoming, Listener};
 
 /// Refusal of the operating system to open a port.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address}: {source}; choose another address, or stop what uses it")]
+#[error(
+    "cannot listen on {address}: {source}; choose another address, or stop the process that uses it"
+)]
 pub struct ListenError {
     /// Configured address.
     pub address: String,

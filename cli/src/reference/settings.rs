@@ -98,7 +98,7 @@ fn keys() -> Vec<String> {
         panic!("another command");
     };
     let error = settings::load(&node, &cli.global).unwrap_err().to_string();
-    let (_, keys) = error.split_once("; there are ").expect(&error);
+    let (_, keys) = error.rsplit_once(" are ").expect(&error);
     keys.split(", ").map(str::to_owned).collect()
 }
 

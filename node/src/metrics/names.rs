@@ -67,7 +67,7 @@ impl Family {
     /// The unit of its values.
     pub fn unit(&self) -> &'static str {
         let unit = UNITS.iter().find(|(end, _)| self.stem().ends_with(end));
-        unit.map_or("count", |(_, unit)| unit)
+        unit.map_or("count", |(_, unit)| *unit)
     }
 }
 
