@@ -44,6 +44,8 @@ struct Shared {
 struct Claims {
     all: usize,
     by_host: HashMap<String, usize>,
+    /// Number of times that room was given back.
+    returns: u64,
 }
 
 /// Part of the room that one answer counts for until this is dropped.
@@ -78,6 +80,7 @@ pub struct Held {
 impl Claims {
     fn give_back(&mut self, host: &str, bytes: usize) {
         self.all = self.all.saturating_sub(bytes);
+        self.returns = self.returns.wrapping_add(1);
         if let Some(held) = self.by_host.get_mut(host) {
             *held = held.saturating_sub(bytes);
             if *held == 0 {
@@ -154,6 +157,7 @@ impl Room {
         if let Some(claim) = self.try_claim(bytes, host) {
             return Ok(claim);
         }
+        let mut passed_on = None;
         while Instant::now() < until {
             self.give_up_stalled(bytes, Some(host));
             let _ = timeout(LOOK_EVERY, self.0.unclaimed.notified()).await;
@@ -162,7 +166,14 @@ impl Room {
                 self.0.unclaimed.notify_one();
                 return Ok(claim);
             }
+            // Room that this address may not use may do for another. Each waiter passes a return on once.
+            let returns = Some(self.0.claims.lock().returns);
+            if passed_on != returns {
+                passed_on = returns;
+                self.0.unclaimed.notify_one();
+            }
         }
+        self.0.unclaimed.notify_one();
         Err(no_room())
     }
 
@@ -345,6 +356,26 @@ mod tests {
             .expect("one that is larger than all");
         assert_eq!(room.used(), 120);
         drop(alone);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn room_that_one_address_may_not_use_is_offered_to_the_next() {
+        let room = Room::new(120);
+        let caller = |n: u8| Some(Remote::of(&format!("10.0.0.{n}:1")));
+        let _most = room.hold(60, caller(1)).await.expect("its half");
+        let _less = room.hold(25, caller(2)).await.expect("less than is left");
+        let own = room.hold(15, None).await.expect("the node itself");
+        let wait = |n: u8| {
+            let room = room.clone();
+            tokio::spawn(async move { room.hold(1, caller(n)).await.map(drop) })
+        };
+        let (first, second) = (wait(1), wait(2));
+        tokio::task::yield_now().await;
+        let began = Instant::now();
+        drop(own);
+        second.await.expect("no panic").expect("room");
+        assert!(began.elapsed() < LOOK_EVERY, "{:?}", began.elapsed());
+        first.await.expect("no panic").expect_err("past its share");
     }
 
     #[tokio::test(start_paused = true)]
