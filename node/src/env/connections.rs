@@ -260,7 +260,7 @@ impl Remote {
     }
 
     /// Marks the caller as a node. Its address can use the reserve from now on.
-    pub fn is_peer(&self) {
+    pub fn mark_peer(&self) {
         let address = &self.line.address;
         if address.is_peer.swap(true, Ordering::Relaxed) {
             return;
@@ -376,7 +376,7 @@ mod tests {
     async fn nodes_find_room_when_everybody_else_is_busy() {
         let (listener, cut) = listener(2, 1);
         let node = listener.admit("n:1", &cut).expect("room");
-        node.is_peer();
+        node.mark_peer();
         let client = listener.admit("a:1", &cut).expect("room");
         let _busy = (node.begin(), client.begin());
         tokio::time::advance(IDLE_AFTER * 2).await;

@@ -143,12 +143,12 @@ impl Guard {
         let full = |what: &str| {
             WireError::new(
                 ErrorCode::Overloaded,
-                format!("{what}, the limit; use fewer streams, or try again later"),
+                format!("{what}; use fewer streams, or try again later"),
             )
         };
         let call = match caller {
             Some(caller) if self.0.is_for_peers => {
-                caller.is_peer();
+                caller.mark_peer();
                 Some(caller.begin())
             }
             Some(caller) => {

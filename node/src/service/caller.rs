@@ -1,5 +1,5 @@
-//! Origin of a request. Every operation gets it, so that permissions and quotas can depend on it. How a
-//! connection is secured must not come in here.
+//! Origin of a request. Every operation gets it, so that permissions and quotas can depend on it. Handshakes and
+//! trust in CAs must not come in here: a certificate that arrives is verified.
 
 use std::fmt;
 use std::sync::Arc;
@@ -33,7 +33,8 @@ pub struct Caller {
     pub principal: Principal,
     /// Listener that the request arrived at.
     pub listener: Listener,
-    /// True if the caller can be a node of this cluster.
+    /// True if the caller can be a node of this cluster. It may also be another program: do not grant rights
+    /// by this.
     pub is_peer: bool,
 }
 
@@ -78,7 +79,8 @@ impl Caller {
 /// `serverAuth` and names the node's address, or its peers could not dial it.
 ///
 /// Without a certificate, the listener decides alone. The address of a connection proves nothing: behind NAT or
-/// in Kubernetes it is not the one that the node advertises.
+/// in Kubernetes it is not the one that the node advertises. So other programs pass too: any without a certificate
+/// where none is required, and any whose certificate names a node's host, also by a wildcard.
 fn can_be_a_node(listener: Listener, has_a_nodes_certificate: Option<bool>) -> bool {
     listener == Listener::Internal && has_a_nodes_certificate.unwrap_or(true)
 }

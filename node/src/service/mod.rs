@@ -2,7 +2,7 @@
 //! and decides. `partition/`, `cluster/` and `coordinator/` carry it out.
 //!
 //! An operation is a method of [`Api`], which knows the request's [`Caller`]. Encodings, streams and statuses
-//! must not come in here. Only `forward.rs` names a transport: that of calls to other nodes.
+//! must not come in here. The one transport here is that of calls to other nodes (`forward.rs`).
 
 mod caller;
 mod cluster;

@@ -1,4 +1,5 @@
-//! Callers that mark a call as forwarded. A node believes the mark of another node, and ignores that of a client.
+//! Callers that mark a call as forwarded. A node ignores the mark of callers on its external port, and of
+//! those whose certificate is no node's.
 
 use std::sync::Arc;
 use std::time::Duration;
