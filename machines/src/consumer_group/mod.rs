@@ -412,7 +412,7 @@ fn refused(error: WireError) -> GroupReply {
 pub fn unknown_group(name: &str) -> WireError {
     WireError::new(
         ErrorCode::UnknownGroup,
-        format!("group {name} does not exist; its first member creates it"),
+        format!("group {name} does not exist; `ropewalk group list` lists the groups"),
     )
 }
 

@@ -44,7 +44,7 @@ impl Size {
 }
 
 /// Size of one committed offset of a group.
-pub fn of_position(group: &str, note: &str) -> u64 {
+pub(super) fn of_position(group: &str, note: &str) -> u64 {
     POSITION_BYTES + group.len() as u64 + note.len() as u64
 }
 

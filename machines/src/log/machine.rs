@@ -194,7 +194,7 @@ impl PartitionMachine {
     ) -> Result<Reply, MachineError> {
         let index = self.core.applied;
         let batch = BatchView::trusted(batch.clone())
-            .map_err(|error| damaged(format!("entry {index} is damaged: {error}")))?;
+            .map_err(|error| damaged(format!("entry {index}: {error}")))?;
         // Not the number of records: compaction may have removed any of them.
         if batch.offset_count() == 0 {
             return Err(damaged(format!("entry {index} holds no records")));
@@ -386,14 +386,14 @@ impl Machine for PartitionMachine {
         command: Option<&Command>,
     ) -> Result<Applied, MachineError> {
         let mut effects = Effects::default();
-        let log_bytes_before = self.core.log_bytes;
-        self.core.applied = index;
-        self.core.log_bytes += entry_bytes;
         if made(Mistake::OffsetGap) && term > self.epochs.latest() {
             self.core.next_offset += 1;
         }
         self.epochs
             .observe(term, self.core.next_offset, &mut effects)?;
+        let log_bytes_before = self.core.log_bytes;
+        self.core.applied = index;
+        self.core.log_bytes += entry_bytes;
         let mut checkpoint = false;
         let reply = match command {
             None => Reply::Done,

@@ -27,7 +27,7 @@ pub use state::{Boundary, Compaction};
 use ropewalk_proto::error::{ErrorCode, WireError};
 
 /// Error for a batch whose keys may belong to other partitions by now.
-pub(super) fn stale_ring(ring_version: u32, oldest: u32) -> WireError {
+fn stale_ring(ring_version: u32, oldest: u32) -> WireError {
     WireError::new(
         ErrorCode::StaleRing,
         format!(

@@ -17,17 +17,17 @@ use super::settings::UNLIMITED;
 /// Maximum number of partitions of a topic.
 pub const MAX_PARTITIONS: u32 = 10_000;
 /// Maximum number of replicas of a partition.
-pub const MAX_REPLICAS: u32 = 7;
+pub(super) const MAX_REPLICAS: u32 = 7;
 /// Maximum number of replicas, of all topics, for each node of the cluster, if a command sets no lower limit.
-pub const MAX_REPLICAS_PER_NODE: u64 = 10_000;
+pub(super) const MAX_REPLICAS_PER_NODE: u64 = 10_000;
 /// Maximum length of a topic name.
 pub const MAX_NAME_BYTES: usize = 249;
 /// Maximum number of a topic's growths. A group that reads the topic for the first time needs them.
-pub const MAX_GROWTHS: usize = 100;
+pub(super) const MAX_GROWTHS: usize = 100;
 /// Maximum number of retiring replicas of one partition.
-pub const MAX_RETIRING: usize = 16;
+pub(super) const MAX_RETIRING: usize = 16;
 /// Maximum number of nodes in the metadata, including the removed ones.
-pub const MAX_NODES: usize = 10_000;
+pub(super) const MAX_NODES: usize = 10_000;
 /// The highest value of `max_batch_bytes`.
 pub const LARGEST_BATCH_BYTES: usize = 8 << 20;
 
@@ -50,7 +50,7 @@ const FIRST_DEFAULTS: TopicSettings = TopicSettings {
 };
 
 /// Settings of a command, with the first version's defaults for fields that are 0.
-pub fn resolve(settings: Option<&TopicSettings>) -> Result<TopicSettings, WireError> {
+pub(super) fn resolve(settings: Option<&TopicSettings>) -> Result<TopicSettings, WireError> {
     let full = filled(settings, FIRST_DEFAULTS);
     check(&full)?;
     Ok(full)
@@ -110,7 +110,7 @@ pub(super) fn overlay(settings: &mut TopicSettings, from: &TopicSettings, field:
 }
 
 /// Refuses settings that are out of range.
-pub fn check(settings: &TopicSettings) -> Result<(), WireError> {
+pub(super) fn check(settings: &TopicSettings) -> Result<(), WireError> {
     if !(1..=MAX_REPLICAS).contains(&settings.replicas) {
         let replicas = settings.replicas;
         return Err(invalid(format!(

@@ -278,5 +278,5 @@ fn read<M: Message + Default>(bytes: Bytes) -> Result<M, MachineError> {
 }
 
 fn damaged(what: &str) -> MachineError {
-    MachineError::Damaged(format!("cluster metadata is damaged: {what}"))
+    MachineError::Damaged(format!("cluster metadata: {what}"))
 }

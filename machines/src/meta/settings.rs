@@ -214,7 +214,9 @@ fn set_one(settings: &mut TopicSettings, name: &str, value: &str) -> Result<u32,
 fn no_setting(name: &str) -> WireError {
     invalid(match name {
         "replicas" => {
-            "setting replicas cannot be changed yet: it is fixed when a topic is created".to_owned()
+            "setting replicas cannot be changed: it is fixed when a topic is created; create another \
+             topic with --replicas, and copy the records"
+                .to_owned()
         }
         "partitions" => "setting partitions does not exist: the number of partitions is given \
             when a topic is created, and `ropewalk topic grow` raises it"
