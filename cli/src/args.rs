@@ -337,7 +337,7 @@ pub enum PartitionVerb {
         /// Partition
         #[arg(value_name = "TOPIC/PARTITION")]
         partition: PartitionName,
-        /// Ids of the new replica nodes; the first is the preferred leader
+        /// Ids of the new replica nodes, as many as the topic has replicas; the first is the preferred leader
         #[arg(long, value_name = "NODE,…", required = true, value_delimiter = ',')]
         replicas: Vec<u64>,
     },

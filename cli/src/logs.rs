@@ -90,10 +90,11 @@ pub fn init(verb: &Verb, spans: Option<&Spans>) -> anyhow::Result<()> {
         let of_peers = || metadata.target().starts_with("openraft");
         !(PEERS_STOP.load(Ordering::Relaxed) && of_peers())
     });
-    let filter = filter.and(EachLine(pace::passes));
+    // Last, so that a line that is not wanted does not count as left out by the pace.
+    let paced = EachLine(pace::passes);
     let lines = match verb {
-        Verb::Dev(_) => lines.with_filter(filter.and(wanted)).boxed(),
-        _ => lines.with_filter(filter).boxed(),
+        Verb::Dev(_) => lines.with_filter(filter.and(wanted).and(paced)).boxed(),
+        _ => lines.with_filter(filter.and(paced)).boxed(),
     };
     tracing_subscriber::registry()
         .with(lines)

@@ -14,7 +14,8 @@ pub enum BenchVerb {
     Produce(BenchArgs),
     /// Measure read throughput
     ///
-    /// Reads the whole topic from its beginning, as fast as possible.
+    /// Reads the topic from its beginning, as fast as possible, for --duration at most.
+    /// --record-size, --in-flight, --rate and --keys have no effect.
     Consume(BenchConsumeArgs),
     /// Measure latency at a steady publish rate
     ///

@@ -257,8 +257,8 @@ pub const EXAMPLES: &[(&str, [Example; 2])] = &[
                 "ropewalk partition move flights/3 --replicas 2,3,4",
             ),
             (
-                "Add a fourth replica",
-                "ropewalk partition move flights/3 --replicas 1,2,3,4",
+                "Print JSON",
+                "ropewalk partition move flights/3 --replicas 2,3,4 -o json",
             ),
         ],
     ),

@@ -39,7 +39,7 @@ pub struct ProduceArgs {
     /// Partition of every record [default: by key]
     #[arg(short, long, value_name = "PARTITION")]
     pub partition: Option<u32>,
-    /// Publish each record to the partition in its JSON line [default: by key]
+    /// Publish each record to the partition in its JSON line, instead of by key
     #[arg(long, conflicts_with = "partition")]
     pub keep_partitions: bool,
     /// Compression of batches

@@ -35,7 +35,10 @@ pub fn typed(arg: &Arg) -> String {
 /// The help of an argument, without the default that it may state.
 pub fn meaning(arg: &Arg) -> String {
     let (help, _) = help_and_default(arg);
-    let values = arg.get_possible_values();
+    let values = match arg.get_action().takes_values() {
+        true => arg.get_possible_values(),
+        false => Vec::new(),
+    };
     let described: Vec<String> = values
         .iter()
         .filter(|value| !value.is_hide_set())
@@ -46,7 +49,7 @@ pub fn meaning(arg: &Arg) -> String {
         .collect();
     match described.is_empty() {
         true => help,
-        false => format!("{help}: {}", described.join(", ")),
+        false => format!("{}: {}", help.trim_end_matches('.'), described.join(", ")),
     }
 }
 

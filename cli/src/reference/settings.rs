@@ -32,7 +32,7 @@ const TOPICS: &str = "
 ## Topics
 
 `ropewalk topic create NAME --set KEY=VALUE` sets them for a new topic, and `ropewalk topic set NAME KEY=VALUE` changes
-them. Both refuse a value outside of the bounds.
+them, except `replicas`, which is fixed at creation. Both commands refuse a value outside the bounds.
 
 ";
 
