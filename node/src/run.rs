@@ -65,7 +65,7 @@ pub enum RunError {
     Store(#[from] StoreError),
     /// The disk failed under the node, and may have recovered. The node must be run again on a reopened disk,
     /// because the effect of a failed sync is unknown until then.
-    #[error("disk failed: {0}; restart the node when the disk works again")]
+    #[error("disk failed: {0}; check the disk of this node")]
     DiskFailed(String),
     /// The database, or the metadata replica in it, was found damaged while the node ran. The database must be
     /// set aside, and the node run on an empty one.

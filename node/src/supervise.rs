@@ -36,7 +36,7 @@ pub enum SuperviseError {
     Run(#[from] RunError),
     /// The database is damaged, and the node was never in a cluster that it could come back to.
     #[error(
-        "the database is damaged: {why}; nothing was changed. It is not known which cluster this node was in, so it does not come back by itself: move the data directory away and start with an empty one"
+        "database is damaged: {why}; nothing was changed. It is not known which cluster this node was in, so it does not come back by itself: move the data directory away and start with an empty one"
     )]
     UnknownCluster {
         /// The damage.
@@ -44,7 +44,7 @@ pub enum SuperviseError {
     },
     /// The database is damaged, and the settings name no other node to come back through.
     #[error(
-        "the database is damaged: {why}; nothing was changed. The node was in cluster {cluster}, and has nobody to come back through: start it with --seeds that name a living node of that cluster. If there is none, what the directory holds is all there is"
+        "database is damaged: {why}; nothing was changed. The node was in cluster {cluster}, and its settings name no other node of it: start it with --seeds that name one. If no other node is left, keep all of the directory: it is the only copy"
     )]
     NoSeeds {
         /// The damage.
@@ -97,7 +97,7 @@ async fn run_once(
         Ok(said) = is_ready => said,
     };
     if let Err(error) = directory.remember_cluster(&said.cluster_id) {
-        tracing::error!(%error, "should its database be damaged, this node cannot come back by itself");
+        tracing::error!(%error, "cluster id could not be stored; free space and restart this node, or it cannot come back by itself after damage");
     }
     on_ready(said);
     running.await
@@ -135,7 +135,7 @@ async fn next_disk(
         }
         Next::OpenAgain => {
             if let RunError::DiskFailed(reason) = &error {
-                tracing::warn!(%reason, "the disk failed; the node starts again on it");
+                tracing::warn!(%reason, "disk failed; the node starts again on it");
             }
             let opened = open_again(directory).await;
             opened.or_else(|error| empty_instead(directory, config, error))
@@ -155,7 +155,7 @@ async fn open_again(directory: &dyn DataDirectory) -> Result<Arc<dyn Disk>, Data
         if after_open(&error, OPEN_TRIES - tries) != Next::OpenAgain {
             return Err(error);
         }
-        tracing::warn!(%error, tries, "the disk cannot be opened again yet");
+        tracing::warn!(%error, tries, "disk cannot be opened again yet");
         tries += 1;
         tokio::time::sleep(OPEN_EVERY).await;
     }
@@ -189,7 +189,7 @@ fn set_aside(
     tracing::error!(
         kept = %kept.display(),
         why,
-        "the database is damaged and was set aside; this node comes back to its cluster without \
+        "database is damaged and was set aside; this node comes back to its cluster without \
          data, as a new one. Find out what damages the disk, and delete what is kept when nobody \
          needs it: a second one is not set aside"
     );

@@ -200,7 +200,7 @@ impl WireError {
             ..WireError::new(
                 ErrorCode::TopicRecreated,
                 format!(
-                    "topic {name} with id {asked} was deleted, and created again with id \
+                    "topic {name} with id {asked} was deleted, and a new topic of that name has id \
                      {topic_id}; fetch its metadata, and start again in the new topic"
                 ),
             )

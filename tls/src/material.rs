@@ -145,7 +145,7 @@ fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
         let encrypted = pem.windows(ENCRYPTED.len()).any(|part| part == ENCRYPTED);
         match error {
             _ if encrypted => {
-                "the private key is encrypted, and the passphrase cannot be asked for: decrypt \
+                "the private key is encrypted, and ropewalk does not ask for a passphrase: decrypt \
                  it, as with `openssl pkey -in KEY -out DECRYPTED`, and protect that file instead"
                     .to_owned()
             }

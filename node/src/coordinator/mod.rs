@@ -2,7 +2,7 @@
 //!
 //! A group's coordinator is the leader of one partition of the internal topic `_groups`, Ropewalk's
 //! counterpart of Kafka's `__consumer_offsets`. State that must outlive the coordinator - members, owners,
-//! committed offsets - is in that partition's log. The state machine (`group/`) computes it, assignments
+//! committed offsets - is in that partition's log. `ropewalk_machines::consumer_group` computes it, assignments
 //! included. The state here dies with the coordinator: the times of the members' last heartbeats.
 //!
 //! A [`Session`] is one stream of a member. If the stream breaks, the member can return in another session

@@ -1,5 +1,5 @@
 //! Every metric family: its name, its kind, its labels, and its help text. The table in `docs/observe.md` has
-//! the same rows; a test compares them.
+//! a row for each; a test compares their kinds, units and labels.
 
 use prometheus_client::metrics::MetricType;
 

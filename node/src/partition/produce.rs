@@ -248,7 +248,7 @@ impl Partition {
             DiskStatus::Failed(why) => Err(self.error(
                 ErrorCode::DiskFailed,
                 format!(
-                    "its leader's disk failed ({why}); repair the disk, then restart that node"
+                    "its leader's disk failed ({why}); repair the disk, and the node opens its database again"
                 ),
             )),
         }
@@ -271,10 +271,9 @@ impl Partition {
         let room = self.host.produce_room.clone().acquire_many_owned(permits);
         match tokio::time::timeout(ROOM_WITHIN, room).await {
             Ok(Ok(room)) => Ok(room),
-            Ok(Err(_)) => Err(self.error(
-                ErrorCode::NotServing,
-                "the node is stopping; ask another node",
-            )),
+            Ok(Err(_)) => {
+                Err(self.error(ErrorCode::NotServing, "node is stopping; ask another node"))
+            }
             Err(_) => Err(self.error(
                 ErrorCode::Overloaded,
                 "its leader has too many bytes waiting to be written (produce_inflight_bytes); \

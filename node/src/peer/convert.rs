@@ -146,7 +146,9 @@ pub fn append_from_wire(
 ) -> Result<AppendEntriesRequest<TypeConfig>, Malformed> {
     let vote = vote_from_wire(request.vote)?;
     if !vote.committed {
-        return Err(malformed("entries from a replica that is not the leader"));
+        return Err(malformed(
+            "it has entries, but its sender is not the leader",
+        ));
     }
     let prev_log_id = log_id_from_wire(request.prev_log_id)?;
     let leader_commit = log_id_from_wire(request.leader_commit)?;
@@ -174,7 +176,9 @@ fn check_follows(last: Option<&LogId>, next: &LogId) -> Result<(), Malformed> {
     let term_falls = last.is_some_and(|l| l.committed_leader_id() > next.committed_leader_id());
     if expected != Some(next.index) || term_falls {
         let last = last.map_or("the log's start".to_owned(), LogId::to_string);
-        return Err(malformed(format!("entry {next} follows {last}")));
+        return Err(malformed(format!(
+            "entry {next} does not directly follow {last}"
+        )));
     }
     Ok(())
 }

@@ -257,7 +257,7 @@ fn no_memory(bytes: usize) -> WireError {
 }
 
 fn no_whole(why: &str) -> WireError {
-    Malformed(format!("the parts of a checkpoint: {why}")).into()
+    Malformed(format!("checkpoint is incomplete: {why}")).into()
 }
 
 #[cfg(test)]

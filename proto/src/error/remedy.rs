@@ -8,7 +8,7 @@ impl ErrorCode {
     pub fn remedy(self) -> &'static str {
         match self {
             ErrorCode::Internal => {
-                "Retry with an idempotent producer. If it stays, upgrade the older side, or report the node's log."
+                "Retry with an idempotent producer. If it persists, upgrade the older side, or report the node's log."
             }
             ErrorCode::InvalidRequest => "Correct the part that the message names.",
             ErrorCode::CorruptBatch => {
@@ -19,19 +19,19 @@ impl ErrorCode {
             }
             ErrorCode::UnknownTopic => "Create the topic, or correct its name.",
             ErrorCode::UnknownPartition => {
-                "Ask for the topic's metadata, and name one of its partitions."
+                "Fetch the topic's metadata, and name one of its partitions."
             }
             ErrorCode::TopicExists => "Use the existing topic, or choose another name.",
             ErrorCode::InvalidTopicName => "Choose a valid name.",
             ErrorCode::NotLeader => "Clients ask for fresh metadata, and go to the leader.",
             ErrorCode::NoLeader => {
-                "Clients retry. If it stays, start the nodes that hold the partition's replicas."
+                "Clients retry. If it persists, start the nodes that hold the partition's replicas."
             }
             ErrorCode::LeadershipLost => {
                 "Idempotent producers retry at the new leader, and write nothing twice."
             }
             ErrorCode::Timeout => {
-                "Idempotent producers retry. If it stays, look for slow disks or a lost majority."
+                "Idempotent producers retry. If it persists, look for slow disks or a lost majority."
             }
             ErrorCode::ProducerFenced => {
                 "End this producer: another process continues with its id and epoch."
@@ -53,7 +53,7 @@ impl ErrorCode {
                 "Check the node's disk. The node reopens its database once the disk takes writes again."
             }
             ErrorCode::Overloaded => {
-                "Wait and retry. If it stays, raise the limit that the message names, or send less."
+                "Wait and retry. If it persists, raise the limit that the message names, or send less."
             }
             ErrorCode::NotServing => "Clients retry at another node.",
             ErrorCode::UnknownNode => "Name a node that `ropewalk cluster status` lists.",
