@@ -336,6 +336,9 @@ impl Lane {
     /// Carries out an order, while nothing is in flight.
     fn obey(&mut self, order: Order) {
         self.held = false;
+        // A lookup of the ring that returns behind its order would hold the lane again, and no further order would
+        // come. Any other lookup starts again if it is still needed.
+        self.errand = None;
         match order {
             // The caller may have ended with the producer; then dropping the batches reports that.
             Order::Surrender(taker) => drop(taker.send(self.surrender())),

@@ -141,3 +141,54 @@ async fn a_node_that_is_behind_with_the_ring_is_asked_again() {
     soon(ticket).await.unwrap();
     assert_eq!(fake.seen().len(), 3);
 }
+
+/// A key of each partition that keeps it when the topic grows from three partitions to four.
+fn keys() -> [String; 3] {
+    let (old, new) = (Partitioner::ring(3), Partitioner::ring(4));
+    [0, 1, 2].map(|partition| {
+        let mut keys = (0..).map(|number| format!("key-{number}"));
+        let stays = |key: &String| {
+            let both = [&old, &new].map(|ring| ring.partition(key.as_bytes()));
+            both == [partition; 2]
+        };
+        keys.find(stays).unwrap()
+    })
+}
+
+#[tokio::test]
+async fn a_partition_that_learns_of_the_ring_behind_the_order_to_move_goes_on() {
+    let fake = Fake::start(1, 3).await;
+    let client = fake.client().await;
+    let producer = client.producer(TOPIC).linger(Duration::ZERO);
+    let producer = producer.build().await.unwrap();
+    let other = fake.client().await.producer(TOPIC).build().await.unwrap();
+    // The partitions refuse one after the other: 0 at once, 1 and 2 at a request of another producer each.
+    fake.script(|seen| match seen.number {
+        0..3 => Act::RefuseLate(ErrorCode::StaleRing, 3 + seen.partition as usize),
+        _ => Act::Obey,
+    });
+    let mut tickets = Vec::new();
+    for key in keys() {
+        let record = Record::new().key(key).value("v");
+        tickets.push(producer.send(record).await.unwrap());
+        if tickets.len() == 2 {
+            let mut world = fake.world();
+            world.ring_version = 2;
+            world.logs.push(Log {
+                leader: 1,
+                epoch: 1,
+                ..Log::default()
+            });
+        }
+    }
+    for _ in 0..2 {
+        // Partition 0 has found the new ring, and all are asked for what they hold; partition 1 asks for the ring
+        // although that order waits for it.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let record = Record::new().value("other").partition(0);
+        soon(other.send(record).await.unwrap()).await.unwrap();
+    }
+    for receipt in soon(join_all(tickets)).await {
+        receipt.unwrap();
+    }
+}
