@@ -361,7 +361,7 @@ mod tests {
             ("node_dead_after_ms = 1", "limits.node_dead_after_ms = 1 is"),
             ("election_timeout_ms = '400ms'", "limits.heartbeat_ms = 300"),
             ("heartbeat_ms = '100us'", "limits.heartbeat_ms = \"100us\""),
-            ("connections = 0", "limits.connections leaves"),
+            ("connections = 0", "limits.connections must not be 0"),
             (
                 "connections = '1K'",
                 "limits.connections: found string \"1K\"; write a whole number",

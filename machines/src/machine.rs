@@ -63,6 +63,6 @@ pub enum MachineError {
     #[error(transparent)]
     Command(#[from] CommandError),
     /// State on the disk, or a checkpoint, that does not parse.
-    #[error("the state of this replica is damaged: {0}")]
+    #[error("replica state is damaged: {0}")]
     Damaged(String),
 }

@@ -261,22 +261,23 @@ impl Limits {
         at_least_twice(("node_dead_after_ms", self.node_dead_after_ms), heartbeats)?;
         if self.node_dead_after_ms < reports.saturating_mul(2) {
             return Err(format!(
-                "limits.node_dead_after_ms = {} is below {}: nodes report every {reports} ms, and one that reports \
-                 late would pass for dead; raise it",
+                "limits.node_dead_after_ms = {} is below {}: nodes report every {reports} ms, and \
+                 a node with one late report would count as dead; raise it",
                 self.node_dead_after_ms,
                 reports.saturating_mul(2)
             ));
         }
         if self.node_lost_after_ms < self.node_dead_after_ms {
             return Err(format!(
-                "limits.node_lost_after_ms = {} is below limits.node_dead_after_ms = {}: a node is dead before it is \
-                 lost; raise the first, or lower the second",
+                "limits.node_lost_after_ms = {} is below limits.node_dead_after_ms = {}: a node \
+                 is dead before it is lost; raise the first, or lower the second",
                 self.node_lost_after_ms, self.node_dead_after_ms
             ));
         }
         if !SESSION_MS.contains(&self.group_session_ms) {
             return Err(format!(
-                "limits.group_session_ms = {} is outside of what members may ask for; choose {} to {}",
+                "limits.group_session_ms = {} is outside the range that members may request; \
+                 choose {} to {}",
                 self.group_session_ms,
                 SESSION_MS.start(),
                 SESSION_MS.end()
@@ -284,7 +285,8 @@ impl Limits {
         }
         if self.group_rebalance_ms > MAX_REBALANCE_MS {
             return Err(format!(
-                "limits.group_rebalance_ms = {} is above what members may ask for; choose {MAX_REBALANCE_MS} at most",
+                "limits.group_rebalance_ms = {} is above the maximum that members may request; \
+                 choose {MAX_REBALANCE_MS} at most",
                 self.group_rebalance_ms
             ));
         }
@@ -328,7 +330,7 @@ impl Limits {
         ];
         match zeros.into_iter().flatten().next() {
             Some(name) => Err(format!(
-                "limits.{name} leaves nothing to work with; write 1 or more, or leave it out for the default"
+                "limits.{name} must not be 0; write 1 or more, or leave it out for the default"
             )),
             None => Ok(()),
         }
@@ -342,8 +344,8 @@ fn at_least_twice(time: (&str, u64), beat: (&str, u64)) -> Result<(), String> {
     }
     let ((time, time_ms), (beat, beat_ms)) = (time, beat);
     Err(format!(
-        "limits.{time} = {time_ms} is below twice limits.{beat} = {beat_ms}: one heartbeat that is late would count as \
-         silence; raise the first, or lower the second"
+        "limits.{time} = {time_ms} is below twice limits.{beat} = {beat_ms}: one late heartbeat \
+         would count as silence; raise the first, or lower the second"
     ))
 }
 

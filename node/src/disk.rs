@@ -31,15 +31,15 @@ pub(crate) async fn watch(limits: &Limits, env: &Env, store: &Store, inbound: &I
         match now {
             DiskStatus::Healthy => {
                 inbound.refuse_appends(false);
-                tracing::debug!("the disk takes writes");
+                tracing::debug!("disk accepts writes");
             }
             DiskStatus::Full => tracing::warn!(
                 floor_bytes = limits.free_space_floor_bytes,
-                "the disk is nearly full: writes are refused until space returns"
+                "disk is nearly full: writes are refused until space is free again"
             ),
             DiskStatus::Failed(reason) => {
                 inbound.refuse_appends(true);
-                tracing::error!(%reason, "the disk failed: writes are refused");
+                tracing::error!(%reason, "disk failed: writes are refused");
                 wait_for_space(limits, env).await;
                 return reason;
             }
@@ -69,8 +69,8 @@ async fn wait_for_space(limits: &Limits, env: &Env) {
         tokio::time::sleep(LOOK_AGAIN).await;
         match env.disk.free_bytes() {
             Ok(free) if free > limits.free_space_floor_bytes => return,
-            Ok(free) => tracing::warn!(free_bytes = free, "still waiting for space on the disk"),
-            Err(error) => tracing::warn!(%error, "the disk does not answer"),
+            Ok(free) => tracing::warn!(free_bytes = free, "disk still lacks free space; waiting"),
+            Err(error) => tracing::warn!(%error, "disk does not respond"),
         }
     }
 }

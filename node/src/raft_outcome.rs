@@ -17,9 +17,9 @@ impl From<ClientWriteError<TypeConfig>> for Unanswered {
     fn from(error: ClientWriteError<TypeConfig>) -> Unanswered {
         match error {
             ClientWriteError::ForwardToLeader(forward) => Unanswered::NotProposed(forward),
-            ClientWriteError::LogEntryDiscarded(_) => {
-                Unanswered::InDoubt("another node took over while it was under way".to_owned())
-            }
+            ClientWriteError::LogEntryDiscarded(_) => Unanswered::InDoubt(
+                "another node became leader before the change was confirmed".to_owned(),
+            ),
             // Never returned for writes that change no membership and set no condition.
             other => Unanswered::InDoubt(other.to_string()),
         }
@@ -32,7 +32,7 @@ impl From<RaftError<TypeConfig, ClientWriteError<TypeConfig>>> for Unanswered {
             RaftError::APIError(error) => error.into(),
             // The Raft core may have stopped after it sent the entry to other nodes.
             RaftError::Fatal(fatal) => {
-                Unanswered::InDoubt(format!("its replica here has stopped: {fatal}"))
+                Unanswered::InDoubt(format!("the replica on this node has stopped: {fatal}"))
             }
         }
     }

@@ -58,7 +58,10 @@ pub struct Ready {
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// The address is in use, or does not belong to this machine.
-    #[error("cannot listen on {address}: {source}; choose another address, or stop what uses it")]
+    #[error(
+        "cannot listen on {address}: {source}; choose another address, or stop the process that \
+         uses it"
+    )]
     Listen {
         /// Configured address.
         address: String,
@@ -70,15 +73,16 @@ pub enum RunError {
     Store(#[from] StoreError),
     /// The disk failed under the node, and may have recovered. The node must be run again on a reopened disk,
     /// because the effect of a failed sync is unknown until then.
-    #[error("the disk failed: {0}; the node must be started again on it")]
+    #[error("disk failed: {0}; restart the node when the disk works again")]
     DiskFailed(String),
     /// The database, or the metadata replica in it, was found damaged while the node ran. The caller must set
     /// the database aside and run the node on an empty one.
-    #[error("the database is damaged: {0}")]
+    #[error("database is damaged: {0}")]
     Damaged(String),
     /// The metadata replica panicked, which is a bug. Only a restart of the node brings it back.
     #[error(
-        "this node's metadata replica has ended without a reason, which is a bug: please report its log; start the node again"
+        "metadata replica terminated unexpectedly (bug); please report the log, then restart the \
+         node"
     )]
     MetadataEnded,
     /// The cluster could not be formed or joined.
@@ -319,7 +323,7 @@ impl Node {
             () = self.cluster.ended() => Err(RunError::MetadataEnded),
             why = self.cluster.superseded() => Err(StartError::StartedTwice(why).into()),
             what = damaged(&self.store, &self.cluster) => {
-                tracing::error!(what, "the database is damaged: this node stops");
+                tracing::error!(what, "database is damaged: stopping this node");
                 partitions.hand_over_all(HAND_OVER_WITHIN).await;
                 Err(RunError::Damaged(what))
             }
@@ -407,7 +411,7 @@ async fn serve(services: Router, incoming: Incoming, stop: CancellationToken) {
     let served =
         services.serve_with_incoming_shutdown(incoming.into_stream(), stop.cancelled_owned());
     if let Err(error) = served.await {
-        tracing::error!(%error, "the gRPC listener stopped");
+        tracing::error!(%error, "gRPC listener stopped");
     }
 }
 

@@ -41,10 +41,7 @@ pub(crate) async fn run(
             bytes += pass(limits, metrics, partition.scrub()).await;
         }
         metrics.scrub_passes.one();
-        tracing::info!(
-            bytes,
-            "all that is stored here was read to find what is damaged"
-        );
+        tracing::info!(bytes, "scrub pass complete: all stored data was read");
         sleep(pause).await;
     }
 }
@@ -66,11 +63,14 @@ pub(crate) async fn pass(limits: &Limits, metrics: &Metrics, mut scrub: Scrub) -
             Ok(None) => return all,
             // The owner reports the damage, once.
             Err(DiskError::Damaged(what)) => {
-                tracing::debug!(what, "damage was found");
+                tracing::debug!(what, "scrub found damage");
                 return all;
             }
             Err(error) => {
-                tracing::warn!(%error, "the disk could not be read; what is left is read next time");
+                tracing::warn!(
+                    %error,
+                    "scrub could not read the disk; the next pass reads the rest"
+                );
                 return all;
             }
         }

@@ -97,7 +97,7 @@ pub enum UnpackError {
 
 /// The budget was used up for longer than any caller waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("unpacking is over this node's budget")]
+#[error("unpacking budget of this node is exceeded")]
 pub struct Overloaded;
 
 /// Unpacked records of a batch. Dropping this returns their share of the memory.

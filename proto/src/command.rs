@@ -138,7 +138,7 @@ impl Stamp {
         ring_version: u32,
     ) -> Result<Stamp, CommandError> {
         match version {
-            0 => Err(CommandError::Damaged("version or kind 0")),
+            0 => Err(CommandError::Damaged("its version or kind is 0")),
             1..=3 => Ok(Stamp {
                 leader_time_ms,
                 ring_version,
@@ -220,7 +220,7 @@ pub enum CommandError {
         kind: u8,
     },
     /// Not a command at all.
-    #[error("not a command: {0}")]
+    #[error("command is damaged: {0}")]
     Damaged(&'static str),
 }
 
@@ -354,14 +354,14 @@ impl Command {
             {
                 Command::read_compacted(head, body)
             }
-            false => Err(CommandError::Damaged("a head of the wrong length")),
+            false => Err(CommandError::Damaged("its head has the wrong length")),
         }
     }
 
     /// Reads a command. A batch in it shares `bytes`' memory.
     pub fn decode(mut bytes: Bytes) -> Result<Command, CommandError> {
         if bytes.len() < HEAD_BYTES {
-            return Err(CommandError::Damaged("shorter than its head"));
+            return Err(CommandError::Damaged("it is shorter than its head"));
         }
         if bytes.get(1) == Some(&KIND_ROUTED) && bytes.len() >= HEAD_BYTES + RING_BYTES {
             let head = bytes.split_to(HEAD_BYTES + RING_BYTES);
@@ -392,7 +392,7 @@ impl Command {
         let (version, kind) = (head.get_u8(), head.get_u8());
         let (leader_time_ms, ring_version) = (head.get_i64(), head.get_u32());
         if ring_version == 0 {
-            return Err(CommandError::Damaged("a routed batch without a ring"));
+            return Err(CommandError::Damaged("a routed batch has no ring"));
         }
         let stamp = Stamp::read(version, kind, leader_time_ms, ring_version)?;
         Ok(Command::Append { stamp, batch })
@@ -415,10 +415,10 @@ impl Command {
             (1, KIND_ROLL) if bytes.is_empty() => Ok(Command::Roll { leader_time_ms }),
             (1, KIND_META) => MetaCommand::decode(bytes)
                 .map(Command::Meta)
-                .map_err(|_| CommandError::Damaged("a metadata command that does not parse")),
+                .map_err(|_| CommandError::Damaged("a metadata command does not decode")),
             (1, KIND_GROUP) => GroupCommand::decode(bytes)
                 .map(Command::Group)
-                .map_err(|_| CommandError::Damaged("a group command that does not parse")),
+                .map_err(|_| CommandError::Damaged("a group command does not decode")),
             (1, KIND_FENCE) if bytes.len() == RING_BYTES => Ok(Command::Fence {
                 leader_time_ms,
                 ring_version: bytes.get_u32(),
@@ -428,13 +428,13 @@ impl Command {
                 to_offset: bytes.get_u64(),
                 tombstones_below: bytes.get_u64(),
             }),
-            (1, KIND_COMPACT) => Err(CommandError::Damaged("a compaction of the wrong length")),
-            (1, KIND_COMPACTED) => Err(CommandError::Damaged("a compacted batch that is cut")),
-            (1, KIND_FENCE) => Err(CommandError::Damaged("a fence of the wrong length")),
-            (1, KIND_ROUTED) => Err(CommandError::Damaged("a routed batch that is cut")),
-            (1, KIND_TRIM) => Err(CommandError::Damaged("a trim of the wrong length")),
-            (1, KIND_ROLL) => Err(CommandError::Damaged("a roll with a body")),
-            (0, _) | (_, 0) => Err(CommandError::Damaged("version or kind 0")),
+            (1, KIND_COMPACT) => Err(CommandError::Damaged("a compaction has the wrong length")),
+            (1, KIND_COMPACTED) => Err(CommandError::Damaged("a compacted batch is cut short")),
+            (1, KIND_FENCE) => Err(CommandError::Damaged("a fence has the wrong length")),
+            (1, KIND_ROUTED) => Err(CommandError::Damaged("a routed batch is cut short")),
+            (1, KIND_TRIM) => Err(CommandError::Damaged("a trim has the wrong length")),
+            (1, KIND_ROLL) => Err(CommandError::Damaged("a roll has a body")),
+            (0, _) | (_, 0) => Err(CommandError::Damaged("its version or kind is 0")),
             _ => Err(CommandError::Newer { version, kind }),
         }
     }

@@ -193,7 +193,8 @@ impl WireError {
             ..WireError::new(
                 ErrorCode::TopicRecreated,
                 format!(
-                    "topic {name} with id {asked} was deleted, and another of that name created, with id {topic_id}; ask for its metadata, and begin again in the new one"
+                    "topic {name} with id {asked} was deleted, and created again with id \
+                     {topic_id}; fetch its metadata, and start again in the new topic"
                 ),
             )
         }

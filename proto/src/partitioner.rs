@@ -94,7 +94,7 @@ impl Partitioner {
             Err(_) => Err(WireError::new(
                 ErrorCode::UnsupportedVersion,
                 format!(
-                    "the topic maps keys to partitions by method {}, which this version does not know; upgrade it",
+                    "topic uses partitioner {}, which this version does not know; upgrade it",
                     settings.partitioner
                 ),
             )),

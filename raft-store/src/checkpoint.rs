@@ -105,7 +105,10 @@ pub(crate) async fn newest(
 
 fn read((key, value): (Bytes, Bytes)) -> Result<(u64, Checkpoint), DiskError> {
     let Some(Key::Of(_, Part::Checkpoint(at))) = Key::decode(&key) else {
-        return Err(crate::sealed::damaged(&key, "not a checkpoint's key"));
+        return Err(crate::sealed::damaged(
+            &key,
+            "it is not the key of a checkpoint",
+        ));
     };
     Ok((at, small::read_checkpoint(&key, value)?))
 }

@@ -376,7 +376,7 @@ fn size(batch: &Batch) -> usize {
 }
 
 fn closed() -> DiskError {
-    DiskError::Failed("the store is closed".to_string())
+    DiskError::Failed("store is closed".to_string())
 }
 
 fn note(damage: &watch::Sender<Option<String>>, what: &str) {

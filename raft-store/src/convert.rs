@@ -17,13 +17,13 @@ pub const LARGEST_TERM: u64 = 1 << 48;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConvertError {
     /// A required field is missing.
-    #[error("the field {0} is missing")]
+    #[error("field {0} is missing")]
     Missing(&'static str),
     /// A membership with an empty voter set, or with a voter that is not among its members.
-    #[error("not a membership: {0}")]
+    #[error("membership is invalid: {0}")]
     Membership(String),
     /// A term or an index that no group reaches.
-    #[error("{0} {1} is beyond {LARGEST_TERM}, which no group reaches")]
+    #[error("{0} {1} is above {LARGEST_TERM}, which no group reaches")]
     Beyond(&'static str, u64),
 }
 

@@ -33,20 +33,26 @@ pub struct DataDir {
 #[derive(Debug, thiserror::Error)]
 pub enum DataDirError {
     /// Another process uses it.
-    #[error("{path} is in use by another process; stop that one, or name another --data-dir")]
+    #[error(
+        "data directory {path} is in use by another process; stop that process, or name another \
+         --data-dir"
+    )]
     InUse {
         /// The directory.
         path: PathBuf,
     },
     /// The directory holds something else.
-    #[error("{path} is not empty and not a Ropewalk data directory; name an empty one")]
+    #[error(
+        "data directory {path} is not empty and was not created by Ropewalk; name an empty one"
+    )]
     Foreign {
         /// The directory.
         path: PathBuf,
     },
     /// A newer build wrote it.
     #[error(
-        "{path} has format {found}, and this build reads up to {FORMAT_VERSION}; run the build that wrote it, or a newer one"
+        "data directory {path} has format {found}, and this build reads up to {FORMAT_VERSION}; \
+         run the build that wrote it, or a newer one"
     )]
     Newer {
         /// The directory.
@@ -55,7 +61,7 @@ pub enum DataDirError {
         found: u32,
     },
     /// The file system returned an error.
-    #[error("{path} can't be used: {source}")]
+    #[error("data directory {path} cannot be used: {source}")]
     Io {
         /// The directory or file.
         path: PathBuf,
@@ -64,7 +70,9 @@ pub enum DataDirError {
     },
     /// A database that was set aside earlier is still there.
     #[error(
-        "the database in {path} is damaged, and {kept} is still there from the time before: nothing was changed. Find out what damages the disk, move or delete {kept}, and start the node again"
+        "database in {path} is damaged, and {kept} still holds an earlier damaged one: nothing \
+         was changed. Find the cause of the damage, move or delete {kept}, and start the node \
+         again"
     )]
     Unlooked {
         /// The directory.
@@ -74,7 +82,9 @@ pub enum DataDirError {
     },
     /// The database in it is damaged or can't be opened.
     #[error(
-        "the database in {path} can't be opened: {source}; nothing was changed. If it is damaged, move the directory away and start with an empty one: the node comes back as a new one and catches up from the others"
+        "database in {path} cannot be opened: {source}; nothing was changed. If it is damaged, \
+         move the directory away and start with an empty one: the node returns as a new one and \
+         catches up from the other nodes"
     )]
     Database {
         /// The directory.

@@ -96,18 +96,23 @@ fn kind(payload: &EntryPayload<Command, ReplicaId, crate::types::Broker>) -> u8 
 
 /// Error for an intact entry of a newer build, which is not damage.
 fn newer(index: u64, what: &dyn std::fmt::Display) -> DiskError {
-    DiskError::Failed(format!("log entry {index}: {what}; upgrade this node"))
+    DiskError::Failed(format!(
+        "log entry {index} cannot be read: {what}; upgrade this node"
+    ))
 }
 
 /// Reads a stored entry. A record batch in it shares `value`'s memory.
 pub(crate) fn read(key: &Bytes, value: Bytes) -> Result<StoredEntry, DiskError> {
     let Some(Key::Of(_, Part::Log(index))) = Key::decode(key) else {
-        return Err(sealed::damaged(key, "not the key of a log entry"));
+        return Err(sealed::damaged(key, "it is not the key of a log entry"));
     };
     let stored_bytes = value.len() as u64;
     let mut value = sealed::open(key, value)?;
     if value.len() < HEAD_BYTES - CRC_BYTES {
-        return Err(sealed::damaged(key, "shorter than an entry's head"));
+        return Err(sealed::damaged(
+            key,
+            "its value is shorter than an entry's head",
+        ));
     }
     let version = value.get_u8();
     let kind = value.get_u8();
@@ -129,7 +134,7 @@ pub(crate) fn read(key: &Bytes, value: Bytes) -> Result<StoredEntry, DiskError> 
             EntryPayload::Membership(membership.map_err(|error| unreadable(error.to_string()))?)
         }
         _ => {
-            let what = format!("layout {version}, kind {kind}, which this build can't read");
+            let what = format!("layout {version}, kind {kind} is unknown to this build");
             return Err(newer(index, &what));
         }
     };

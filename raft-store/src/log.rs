@@ -74,7 +74,7 @@ impl RaftLogReader<TypeConfig> for LogStore {
                 return Ok(None);
             };
             if first.log_id.index != range.start {
-                let gone = format!("entry {} was purged before it was read", range.start);
+                let gone = format!("log entry {} was purged before it was read", range.start);
                 return Err(io_error(gone));
             }
             let rest = last.log_id.index + 1..range.end;

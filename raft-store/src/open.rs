@@ -39,7 +39,10 @@ pub(crate) async fn records(disk: &dyn Disk) -> Result<BTreeMap<ReplicaId, Group
     let mut known = BTreeMap::new();
     for (key, value) in scan_all(disk, keys::records()).await? {
         let Some(Key::Record(replica)) = Key::decode(&key) else {
-            return Err(sealed::damaged(&key, "not the record of a replica"));
+            return Err(sealed::damaged(
+                &key,
+                "it is not the key of a replica's record",
+            ));
         };
         known.insert(replica, small::read_record(&key, value)?);
     }
@@ -103,7 +106,7 @@ async fn marks(disk: &dyn Disk, replica: ReplicaId) -> Result<Marks, DiskError> 
         let first = entry::read(&key, value)?.entry.log_id;
         if first.index != marks.first() {
             return Err(DiskError::Damaged(format!(
-                "replica {replica}: the log begins at {}, not at {}",
+                "replica {replica}: the log begins at {}, and should begin at {}",
                 first.index,
                 marks.first()
             )));
@@ -132,7 +135,7 @@ fn check_ends(replica: ReplicaId, marks: &Marks, position: &Position) -> Result<
         id.map_or_else(|| "nothing".to_owned(), |id| id.index.to_string())
     };
     Err(DiskError::Damaged(format!(
-        "replica {replica}: the log ends at {}, below the {} that was applied",
+        "replica {replica}: the log ends at {}, below the applied {}",
         index(marks.last),
         index(position.log_id)
     )))
@@ -148,7 +151,7 @@ async fn check_snapshot(log: &ReplicaLog, purgeable_index: u64) -> Result<(), Di
         return Ok(());
     }
     Err(DiskError::Damaged(format!(
-        "replica {}: the log is purged up to {}, and no checkpoint stands in for it",
+        "replica {}: the log is purged up to {}, and no checkpoint covers that part",
         log.replica, purged.log_id.index
     )))
 }
@@ -157,7 +160,7 @@ async fn effects(disk: &dyn Disk, replica: ReplicaId) -> Result<Vec<(Bytes, Byte
     let stored = scan_all(disk, keys::effects(replica)).await?;
     let effects = stored.into_iter().map(|(key, value)| {
         let Some(Key::Of(_, Part::Effect(effect))) = Key::decode(&key) else {
-            return Err(sealed::damaged(&key, "not the key of an effect"));
+            return Err(sealed::damaged(&key, "it is not the key of an effect"));
         };
         Ok((effect, sealed::open(&key, value)?))
     });

@@ -21,10 +21,10 @@ pub enum PurgeError {
     #[error(transparent)]
     Disk(#[from] DiskError),
     /// The group no longer runs.
-    #[error("the group has stopped: {0}")]
+    #[error("Raft group has stopped: {0}")]
     Stopped(#[from] Fatal<TypeConfig>),
     /// The purge did not happen in time. It may still happen.
-    #[error("purging up to {index} did not happen in time: {reason}")]
+    #[error("log was not purged up to {index} in time: {reason}")]
     Late {
         /// Index up to which the log should be purged.
         index: u64,

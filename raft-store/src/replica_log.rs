@@ -219,7 +219,7 @@ impl ReplicaLog {
 
     fn closed(&self) -> DiskError {
         DiskError::Failed(format!(
-            "replica {} writes no more: it was closed, opened again or destroyed",
+            "replica {} is closed for writes: it was closed, opened again or destroyed",
             self.replica
         ))
     }
@@ -266,7 +266,7 @@ impl ReplicaLog {
         for (entry, index) in entries.into_iter().zip(first..) {
             if entry.log_id.index != index {
                 return Err(DiskError::Failed(format!(
-                    "replica {}: entry {} was to be appended where {index} belongs",
+                    "replica {}: entry {} was appended where entry {index} belongs",
                     self.replica, entry.log_id.index
                 )));
             }
@@ -314,7 +314,8 @@ impl ReplicaLog {
         if let Some(committed) = committed.filter(|committed| committed.index >= first_gone) {
             // No assertion: a faulty peer can cause this.
             return Err(DiskError::Failed(format!(
-                "replica {}: entry {} is committed, and a truncation from {first_gone} on would drop it",
+                "replica {}: entry {} is committed, and a truncation from {first_gone} on would \
+                 remove it",
                 self.replica, committed.index
             )));
         }

@@ -134,7 +134,7 @@ impl ReplicaLog {
             self.submit(Batch { changes }, Durability::Unsynced, done)
                 .await;
         }
-        let gone = |_| DiskError::Failed("the committer has stopped".to_owned());
+        let gone = |_| DiskError::Failed("committer has stopped".to_owned());
         written.await.map_err(gone)??;
         // After the write, so that no reader sees the old entry after the new one.
         let mut marks = self.marks();

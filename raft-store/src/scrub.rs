@@ -83,6 +83,6 @@ fn check(key: &Bytes, value: Bytes) -> Result<(), DiskError> {
             _ => Ok(()),
         },
         Some(_) => sealed::open(key, value).map(drop),
-        None => Err(sealed::damaged(key, "a key of no known kind")),
+        None => Err(sealed::damaged(key, "its kind is unknown")),
     }
 }

@@ -31,18 +31,18 @@ pub(crate) fn put(key: Bytes, value: Bytes) -> Change {
 /// Verifies the checksum of a stored pair and returns its value.
 pub(crate) fn open(key: &[u8], mut stored: Bytes) -> Result<Bytes, DiskError> {
     if stored.len() < CRC_BYTES {
-        return Err(damaged(key, "shorter than its checksum"));
+        return Err(damaged(key, "its value is shorter than a checksum"));
     }
     let expected = stored.get_u32();
     if crc(key, &[&stored]) != expected {
-        return Err(damaged(key, "its checksum does not hold"));
+        return Err(damaged(key, "its checksum does not match"));
     }
     Ok(stored)
 }
 
 /// Error for a pair that is not as it was written.
 pub(crate) fn damaged(key: &[u8], what: &str) -> DiskError {
-    DiskError::Damaged(format!("key {}: {what}", hex(key)))
+    DiskError::Damaged(format!("key {} is damaged: {what}", hex(key)))
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -47,7 +47,7 @@ pub(crate) fn put_record(replica: ReplicaId, group: GroupId) -> Change {
 pub(crate) fn read_record(key: &[u8], value: Bytes) -> Result<GroupId, DiskError> {
     let value = sealed::open(key, value)?;
     let group: Result<[u8; 8], _> = value.as_ref().try_into();
-    let group = group.map_err(|_| sealed::damaged(key, "not the id of a group"))?;
+    let group = group.map_err(|_| sealed::damaged(key, "its value is not a group id"))?;
     Ok(GroupId(u64::from_be_bytes(group)))
 }
 
@@ -92,7 +92,7 @@ pub(crate) fn read_purged(key: &[u8], value: Bytes) -> Result<Purged, DiskError>
     let mut value = sealed::open(key, value)?;
     let end_bytes = value
         .try_get_u64()
-        .map_err(|_| sealed::damaged(key, "shorter than a length"))?;
+        .map_err(|_| sealed::damaged(key, "its value is shorter than a length"))?;
     let message: v1::LogId = message(key, value)?;
     let log_id = convert::from_log_id(message);
     Ok(Purged {
@@ -166,7 +166,10 @@ impl Position {
 fn framed(key: &[u8], value: &mut Bytes) -> Result<Bytes, DiskError> {
     let length = value.try_get_u32().unwrap_or(u32::MAX) as usize;
     if length > value.len() {
-        return Err(sealed::damaged(key, "shorter than it says"));
+        return Err(sealed::damaged(
+            key,
+            "its value is shorter than its stated length",
+        ));
     }
     Ok(value.split_to(length))
 }

@@ -269,7 +269,7 @@ impl<M: Machine> RaftStateMachine<TypeConfig> for StateMachine<M> {
         snapshot: Bytes,
     ) -> Result<(), io::Error> {
         let Some(log_id) = meta.last_log_id else {
-            return Err(io_error("a snapshot of nothing can't be installed"));
+            return Err(io_error("snapshot without a log id cannot be installed"));
         };
         let purged = self.log.purged_at(log_id).await.map_err(io_error)?;
         let checkpoint = Checkpoint {

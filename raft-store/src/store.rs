@@ -59,7 +59,7 @@ pub enum StoreError {
     #[error(transparent)]
     Machine(#[from] MachineError),
     /// The replica was found damaged before and must not run again.
-    #[error("replica {replica} is in quarantine: {why}")]
+    #[error("replica {replica} is set aside as damaged: {why}")]
     Quarantined {
         /// The replica.
         replica: ReplicaId,
@@ -67,7 +67,7 @@ pub enum StoreError {
         why: String,
     },
     /// The replica id belongs to another group.
-    #[error("replica {replica} is of group {is}, and can't be opened as one of group {asked}")]
+    #[error("replica {replica} belongs to group {is}, and cannot be opened for group {asked}")]
     OtherGroup {
         /// The replica.
         replica: ReplicaId,

@@ -58,7 +58,7 @@ fn server_name(address: &str) -> io::Result<ServerName<'static>> {
         .and_then(|host| host.strip_suffix(']'))
         .unwrap_or(host);
     ServerName::try_from(host.to_owned()).map_err(|_| {
-        let why = format!("{address}: no certificate can be for a host named {host:?}");
+        let why = format!("address {address} has a host that no certificate can name: {host:?}");
         io::Error::new(io::ErrorKind::InvalidInput, why)
     })
 }

@@ -39,9 +39,8 @@ impl TlsError {
 
     /// Error for a named side that accepts only TLS.
     pub fn tls_only(name: &str) -> TlsError {
-        let message = format!(
-            "the node at {name} takes nothing but TLS: name the CA of its certificate (--tls-ca)"
-        );
+        let message =
+            format!("node at {name} accepts TLS only: name the CA of its certificate (--tls-ca)");
         TlsError {
             fault: Fault::TlsOnly,
             message,
@@ -79,36 +78,40 @@ impl TlsError {
             Some(Rustls::InvalidMessage(_)) => (
                 Fault::NotTls,
                 format!(
-                    "the node at {name} does not speak TLS: name no CA (--tls-ca), or switch TLS on there (tls_mode)"
+                    "node at {name} does not use TLS: leave out the CA (--tls-ca), or turn TLS on \
+                     at that node (tls_mode)"
                 ),
             ),
             Some(Rustls::InvalidCertificate(wrong)) => (
                 Fault::Theirs,
                 format!(
-                    "the certificate of the node at {name} is not to be trusted: it {}",
+                    "certificate of the node at {name} is not trusted: it {}",
                     Wrong(wrong)
                 ),
             ),
             Some(Rustls::AlertReceived(AlertDescription::CertificateRequired)) => (
                 Fault::Ours,
                 format!(
-                    "the node at {name} asks who is there: give a certificate and its key (--tls-cert, --tls-key)"
+                    "node at {name} requires a client certificate: give a certificate and its key \
+                     (--tls-cert, --tls-key)"
                 ),
             ),
             Some(Rustls::AlertReceived(alert)) if about_certificate(*alert) => (
                 Fault::Ours,
                 format!(
-                    "the node at {name} refused this side's certificate ({alert:?}): show one that is valid now and signed by the CA that node trusts"
+                    "node at {name} refused this side's certificate ({alert:?}): use one that is \
+                     valid now and signed by a CA that the node trusts"
                 ),
             ),
             Some(other) => (
                 Fault::Broken,
-                format!("no TLS with the node at {name}: {other}"),
+                format!("TLS handshake with the node at {name} failed: {other}"),
             ),
             None => (
                 Fault::Broken,
                 format!(
-                    "the node at {name} ended the TLS handshake ({error}): does it speak TLS, and what does its log say?"
+                    "node at {name} ended the TLS handshake ({error}): check whether it uses TLS, \
+                     and read its log"
                 ),
             ),
         };
@@ -120,20 +123,22 @@ impl TlsError {
         let (fault, message) = match rustls_error(error) {
             Some(Rustls::NoCertificatesPresented) => (
                 Fault::Theirs,
-                "it shows no certificate, and tls_client_auth is required".to_owned(),
+                "it sent no certificate, and tls_client_auth is required".to_owned(),
             ),
             Some(Rustls::InvalidCertificate(wrong)) => (
                 Fault::Theirs,
-                format!("its certificate is not to be trusted: it {}", Wrong(wrong)),
+                format!("its certificate is not trusted: it {}", Wrong(wrong)),
             ),
             Some(Rustls::AlertReceived(alert)) if about_certificate(*alert) => (
                 Fault::Ours,
                 format!(
-                    "it does not trust this node's certificate ({alert:?}): is it valid now, for this node's address, and signed by the CA the other side knows?"
+                    "it does not trust this node's certificate ({alert:?}): check that the \
+                     certificate is valid now, names this node's address, and is signed by a CA \
+                     that the other side knows"
                 ),
             ),
             Some(other) => (Fault::Broken, other.to_string()),
-            None => (Fault::Broken, format!("the handshake broke off: {error}")),
+            None => (Fault::Broken, format!("TLS handshake failed: {error}")),
         };
         TlsError { fault, message }
     }
@@ -173,30 +178,31 @@ impl fmt::Display for Wrong<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-                write!(f, "has expired; give it a new one ({})", self.0)
+                write!(f, "has expired; replace it ({})", self.0)
             }
             CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
                 write!(f, "is not valid yet; check the clocks ({})", self.0)
             }
             CertificateError::UnknownIssuer | CertificateError::BadSignature => write!(
                 f,
-                "was signed by no CA in the file named here; name the CA that signed it"
+                "was signed by no CA in the given file; name the CA that signed it"
             ),
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
                 write!(
                     f,
-                    "is for other names; it needs the host that was dialed among its subjectAltNames ({})",
+                    "is for other names; add the dialed host to its subjectAltNames ({})",
                     self.0
                 )
             }
             CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
                 write!(
                     f,
-                    "may not be used for this; nodes need one for serverAuth and clientAuth, clients one for clientAuth ({})",
+                    "is not valid for this purpose; nodes need serverAuth and clientAuth, clients \
+                     clientAuth ({})",
                     self.0
                 )
             }
-            other => write!(f, "is refused: {other}"),
+            other => write!(f, "is invalid: {other}"),
         }
     }
 }

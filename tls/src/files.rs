@@ -80,12 +80,12 @@ async fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
     };
     match reading.await {
         Ok(bytes) if bytes.len() as u64 > FILE_BYTES => Err(TlsError::files(format!(
-            "{} is over {FILE_BYTES} bytes, and hardly what it should be",
+            "{} is over {FILE_BYTES} bytes, too large for a certificate or key; check the path",
             path.display()
         ))),
         Ok(bytes) => Ok(bytes),
         Err(error) => Err(TlsError::files(format!(
-            "cannot read {}: {error}",
+            "{} cannot be read: {error}",
             path.display()
         ))),
     }

@@ -84,7 +84,11 @@ impl Keeper {
         match (parsed, read) {
             (Ok(certificates), Ok(contents)) => {
                 let not_after_ms = certificates.not_after_ms;
-                tracing::info!(files = %self.files, not_after_ms, "new certificates are in use, for new connections");
+                tracing::info!(
+                    files = %self.files,
+                    not_after_ms,
+                    "new certificates loaded; new connections use them"
+                );
                 state.current = Arc::new(certificates);
                 state.read = contents;
                 state.bad = None;
@@ -116,7 +120,10 @@ impl State {
         let said = match before {
             Some(bad) => {
                 if !bad.said {
-                    tracing::error!(%why, "new certificates can't be used; those from before stay in use");
+                    tracing::error!(
+                        %why,
+                        "new certificates cannot be used; the previous ones stay in use"
+                    );
                 }
                 true
             }

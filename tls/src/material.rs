@@ -83,7 +83,7 @@ fn roots(contents: &Contents, files: &TlsFiles) -> Result<RootCertStore, TlsErro
     for certificate in certificates {
         roots.add(certificate).map_err(|error| {
             TlsError::files(format!(
-                "{}: not a CA's certificate: {error}",
+                "{} is not a CA certificate: {error}",
                 files.ca.display()
             ))
         })?;
@@ -105,8 +105,8 @@ fn own(
         .map_err(|why| TlsError::files(format!("{}: {why}", paths.key.display())))?;
     let key = provider.key_provider.load_private_key(key).map_err(|error| {
         TlsError::files(format!(
-            "{}: a private key of a kind that is not supported ({error}): use ECDSA on P-256 or P-384, \
-             Ed25519, or RSA of 2048 bits and more",
+            "{} is a private key of an unsupported kind ({error}): use ECDSA on P-256 or P-384, \
+             Ed25519, or RSA of at least 2048 bits",
             paths.key.display()
         ))
     })?;
@@ -129,12 +129,12 @@ fn apart(own: &CertifiedKey, error: &Rustls, paths: &OwnFiles) -> TlsError {
     });
     TlsError::files(match of_another {
         true => format!(
-            "{cert}: the certificates are in the wrong order: the one of {key} comes first, then the CA \
-             that signed it, then the CA of that one"
+            "{cert} has its certificates in the wrong order: put the one of {key} first, then the \
+             CA that signed it, then the CA of that one"
         ),
         false => format!(
-            "{cert} and {key} do not go together ({error}): the key is that of another certificate; give \
-             the key that the certificate was made with"
+            "{cert} and {key} do not match ({error}): give the key that the certificate was made \
+             with"
         ),
     })
 }
@@ -145,8 +145,8 @@ fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
         let encrypted = pem.windows(ENCRYPTED.len()).any(|part| part == ENCRYPTED);
         match error {
             _ if encrypted => {
-                "the private key is encrypted, and nobody can be asked for its passphrase: decrypt it, as \
-                 with `openssl pkey -in KEY -out DECRYPTED`, and protect that file instead"
+                "the private key is encrypted, and the passphrase cannot be asked for: decrypt \
+                 it, as with `openssl pkey -in KEY -out DECRYPTED`, and protect that file instead"
                     .to_owned()
             }
             pem::Error::NoItemsFound => "no private key in PEM".to_owned(),
@@ -160,7 +160,7 @@ fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     match parsed {
         Ok(certificates) if certificates.is_empty() => Err("no certificate in PEM".to_owned()),
         Ok(certificates) => Ok(certificates),
-        Err(error) => Err(format!("not whole as PEM: {error}")),
+        Err(error) => Err(format!("not valid PEM: {error}")),
     }
 }
 
@@ -208,7 +208,7 @@ fn acceptor(
 }
 
 fn unusable(error: impl fmt::Display) -> TlsError {
-    TlsError::files(format!("the certificates cannot be used: {error}"))
+    TlsError::files(format!("certificates cannot be used: {error}"))
 }
 
 /// End of the validity of a certificate, in ms since 1970.

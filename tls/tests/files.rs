@@ -73,10 +73,7 @@ async fn files_that_can_not_be_used_are_named() {
             TlsFiles::new(&ca).with_own(&cert, &cert),
             "cert.pem: no private key",
         ),
-        (
-            TlsFiles::new(&ca).with_own(&cert, &other),
-            "do not go together",
-        ),
+        (TlsFiles::new(&ca).with_own(&cert, &other), "do not match"),
     ];
     for (files, why) in wrong {
         let error = Keeper::open(files, ClientAuth::None)
@@ -144,13 +141,17 @@ async fn a_key_that_cannot_be_used_is_told_for_what_it_is() {
     let wrong = [
         (own.cert.as_str(), ENCRYPTED[0], "key is encrypted"),
         (&own.cert, ENCRYPTED[1], "key is encrypted"),
-        (P521[1], P521[0], "key.pem: a private key of a kind"),
+        (
+            P521[1],
+            P521[0],
+            "key.pem is a private key of an unsupported kind",
+        ),
         (
             &reversed,
             &own.key,
-            "cert.pem: the certificates are in the wrong order",
+            "cert.pem has its certificates in the wrong order",
         ),
-        (&chain, &other.key, "do not go together"),
+        (&chain, &other.key, "do not match"),
     ];
     for (cert, key, why) in wrong {
         fs::write(folder.path("cert.pem"), cert).expect("written");

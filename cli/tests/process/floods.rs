@@ -64,7 +64,9 @@ async fn thousands_of_refused_handshakes_are_a_few_lines_and_a_count() {
     let left_out = left_out(&http).await;
     cluster.nodes[0].terminate(PATIENCE).await.unwrap();
     let log = fs::read_to_string(cluster.nodes[0].log_path()).unwrap();
-    let lines = log.lines().filter(|line| line.contains("was refused"));
+    let lines = log
+        .lines()
+        .filter(|line| line.contains("connection refused"));
     let lines = lines.count() as u64;
     assert!((1..=windows * LINES).contains(&lines), "{lines} lines");
     assert!(

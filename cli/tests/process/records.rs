@@ -182,20 +182,20 @@ async fn what_the_cluster_refuses_ends_with_1_and_says_why() {
         (&["topic", "create", "t"], "exists"),
         (
             &["topic", "create", "a/b", "--replicas", "1"],
-            "no topic name",
+            "invalid topic name",
         ),
         (&["topic", "create", "u", "--replicas", "3"], "nodes"),
         (
             &["topic", "describe", "nope"],
             "topic \"nope\" does not exist",
         ),
-        (&["topic", "delete", "nope"], "no topic"),
+        (&["topic", "delete", "nope"], "topic nope does not exist"),
         (&["topic", "set", "t", "no-such=1"], "no-such"),
         (&["consume", "nope"], "topic \"nope\" does not exist"),
         (&["consume", "t", "--partition", "7"], "has no partition 7"),
         (&["produce", "nope"], "topic \"nope\" does not exist"),
         (&["produce", "t", "--partition", "7"], "no partition t/7"),
-        (&["cluster", "drain", "99"], "no node 99"),
+        (&["cluster", "drain", "99"], "node 99 does not exist"),
         (
             &["bench", "produce", "--topic", "nope"],
             "topic \"nope\" does not exist",

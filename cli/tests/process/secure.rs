@@ -39,7 +39,7 @@ async fn settings_of_tls_that_contradict_each_other_are_bad_usage() {
                 "--tls-ca",
                 "a",
             ],
-            "cannot read c",
+            "c cannot be read",
         ),
     ];
     for (flags, named) in wrong {
@@ -87,7 +87,7 @@ async fn the_commands_speak_tls_to_a_node_and_say_what_is_wrong_if_not() {
     assert_eq!(cluster.run(&consume).await.lines().len(), 1);
 
     let wrong: [(&[&str], &str); 3] = [
-        (&[], "nothing but TLS"),
+        (&[], "accepts TLS only"),
         (&["--tls-ca", &ca], "--tls-cert"),
         (&["--tls-ca", &foreign], "signed by no CA"),
     ];
@@ -101,8 +101,8 @@ async fn the_commands_speak_tls_to_a_node_and_say_what_is_wrong_if_not() {
         assert!(begun.elapsed() < Duration::from_secs(15), "told late");
     }
     let said = [
-        "it does not speak TLS",
-        "it shows no certificate",
+        "it does not use TLS",
+        "it sent no certificate",
         "it does not trust this node's certificate",
     ];
     let until = Instant::now() + PATIENCE;

@@ -17,7 +17,7 @@ use crate::support::{Cluster, PATIENCE, keyed_records};
 const NODES: usize = 3;
 const PARTITIONS: u32 = 3;
 const PER_SECOND: u32 = 1_000;
-const FAILED: &str = "the disk failed: writes are refused";
+const FAILED: &str = "disk failed: writes are refused";
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Three nodes with this free-space floor, and three topics: `kept` with records, `refused` and `t` without.
@@ -164,7 +164,7 @@ async fn below_the_floor_writes_are_refused_and_come_back_by_themselves_with_the
     };
     let scene = Scene::start(dir, floor).await;
     let fillers = fill(&scene.data_dirs(), filler_mib);
-    scene.said_by(NODES, "the disk is nearly full").await;
+    scene.said_by(NODES, "disk is nearly full").await;
 
     let error = scene.refused().await;
     assert!(error.contains("disk is full"), "{error}");

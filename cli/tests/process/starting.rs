@@ -61,7 +61,7 @@ async fn a_data_directory_in_use_of_another_program_or_a_newer_build_is_refused(
     .unwrap();
     let refused = [
         (running.as_path(), "in use by another process"),
-        (foreign.path(), "not a Ropewalk data directory"),
+        (foreign.path(), "not created by Ropewalk"),
         (newer.path(), "format 999"),
     ];
     for (dir, why) in refused {

@@ -69,6 +69,7 @@ impl<'a> Key<'a> {
             }
             _ => None,
         };
-        read().ok_or_else(|| MachineError::Damaged(format!("unknown key of a group {key:02x?}")))
+        read()
+            .ok_or_else(|| MachineError::Damaged(format!("unknown consumer group key {key:02x?}")))
     }
 }

@@ -236,8 +236,11 @@ impl Group {
         let share = self.shares.get(&Place::from(position));
         let owner = share.and_then(|share| share.owner.as_deref());
         let name = || match self.topics.get(&position.topic_id) {
-            Some(topic) => format!("{}/{}", topic.name, position.partition),
-            None => format!("partition {} of a topic not subscribed", position.partition),
+            Some(topic) => format!("partition {}/{}", topic.name, position.partition),
+            None => format!(
+                "partition {} of a topic to which the group does not subscribe",
+                position.partition
+            ),
         };
         match (owner, share) {
             (Some(owner), Some(share)) if owner == member_id && share.epoch == position.epoch => {
@@ -245,17 +248,17 @@ impl Group {
             }
             _ if made(Mistake::CommitWithoutOwnerCheck) => Ok(()),
             (Some(owner), Some(share)) if owner == member_id => Err(not_owner(format!(
-                "{} was given to the member anew in epoch {}, the commit is of epoch {}",
+                "{} was assigned to the member again in epoch {}, and the commit is of epoch {}",
                 name(),
                 share.epoch,
                 position.epoch
             ))),
             (Some(_), _) => Err(not_owner(format!(
-                "{} belongs to another member now",
+                "{} is assigned to another member",
                 name()
             ))),
             (None, _) => Err(not_owner(format!(
-                "{} does not belong to the member",
+                "{} is not assigned to the member",
                 name()
             ))),
         }
@@ -404,6 +407,6 @@ fn changed() -> GroupReply {
 fn not_owner(what: String) -> WireError {
     WireError::new(
         ErrorCode::NotOwner,
-        format!("{what}; what was not committed before is delivered to its owner again"),
+        format!("{what}; the owner of the partition reads again from the last committed offset"),
     )
 }

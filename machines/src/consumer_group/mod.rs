@@ -282,7 +282,7 @@ impl Groups {
             Some(group) if !group.members.is_empty() => Some(in_use(
                 name,
                 group.members.len(),
-                "its positions are theirs",
+                "stop them before you set the group's positions",
             )),
             None if stamp.rules > 0 && !create => Some(unknown_group(name)),
             _ => {
@@ -397,7 +397,7 @@ fn remove(key: Key<'_>) -> Effect {
 
 fn decode<M: Message + Default>(bytes: &Bytes) -> Result<M, MachineError> {
     M::decode(bytes.clone()).map_err(|error| {
-        MachineError::Damaged(format!("a group's value that does not parse: {error}"))
+        MachineError::Damaged(format!("consumer group value cannot be decoded: {error}"))
     })
 }
 
@@ -412,7 +412,7 @@ fn refused(error: WireError) -> GroupReply {
 pub fn unknown_group(name: &str) -> WireError {
     WireError::new(
         ErrorCode::UnknownGroup,
-        format!("there is no group {name}; it begins with its first member"),
+        format!("group {name} does not exist; its first member creates it"),
     )
 }
 
@@ -420,7 +420,10 @@ pub fn unknown_group(name: &str) -> WireError {
 pub fn unknown_member(group: &str, member_id: &str) -> WireError {
     WireError::new(
         ErrorCode::UnknownMember,
-        format!("group {group} has no member {member_id} (any more); join again under a new id"),
+        format!(
+            "group {group} has no member {member_id}, or its session expired; join again under a \
+             new id"
+        ),
     )
 }
 
@@ -428,7 +431,8 @@ fn said_late(group: &str, member_id: &str) -> WireError {
     WireError::new(
         ErrorCode::NotOwner,
         format!(
-            "member {member_id} of group {group} has begun another session since; only what it commits there counts"
+            "member {member_id} of group {group} has started a newer session, and only that \
+             session can commit; end this one"
         ),
     )
 }

@@ -24,7 +24,7 @@ impl Epochs {
         let latest = self.latest();
         if term < latest {
             return Err(damaged(format!(
-                "an entry of term {term} follows one of {latest}"
+                "entry of term {term} follows an entry of term {latest}"
             )));
         }
         if term > latest {
@@ -77,7 +77,7 @@ impl Epochs {
             .back()
             .is_some_and(|last| last.term >= epoch.term)
         {
-            return Err(damaged(format!("{epoch:?} is before the last one")));
+            return Err(damaged(format!("{epoch:?} does not follow the last one")));
         }
         self.starts.push_back(epoch);
         Ok(())

@@ -194,10 +194,10 @@ impl PartitionMachine {
     ) -> Result<Reply, MachineError> {
         let index = self.core.applied;
         let batch = BatchView::trusted(batch.clone())
-            .map_err(|error| damaged(format!("entry {index}: {error}")))?;
+            .map_err(|error| damaged(format!("entry {index} is damaged: {error}")))?;
         // Not the number of records: compaction may have removed any of them.
         if batch.offset_count() == 0 {
-            return Err(damaged(format!("entry {index} holds no record")));
+            return Err(damaged(format!("entry {index} holds no records")));
         }
         if stamp.long_memory {
             self.core.version = MEMORY_VERSION;

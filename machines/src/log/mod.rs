@@ -31,7 +31,8 @@ pub(super) fn stale_ring(ring_version: u32, oldest: u32) -> WireError {
     WireError::new(
         ErrorCode::StaleRing,
         format!(
-            "the batch was routed by ring version {ring_version}, and {oldest} is the oldest that is still taken; ask for the topic's metadata and route again"
+            "batch was routed by ring version {ring_version}, and the oldest accepted version is \
+             {oldest}; fetch the topic's metadata and route the batch again"
         ),
     )
 }

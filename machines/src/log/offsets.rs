@@ -34,7 +34,10 @@ impl Offsets {
                 || point.log_index - last.log_index >= POINT_EVERY_ENTRIES
                 || point.log_bytes - last.log_bytes >= POINT_EVERY_BYTES
         });
-        assert!(self.follows(&point), "{point:?} is before the last one");
+        assert!(
+            self.follows(&point),
+            "{point:?} does not follow the last one"
+        );
         if due {
             effects.put(Key::Point(point.log_index), &point);
             self.points.push_back(point);
@@ -93,7 +96,7 @@ impl Offsets {
 
     pub(super) fn load_point(&mut self, point: Point) -> Result<(), MachineError> {
         if !self.follows(&point) {
-            return Err(damaged(format!("{point:?} is before the last one")));
+            return Err(damaged(format!("{point:?} does not follow the last one")));
         }
         self.points.push_back(point);
         Ok(())

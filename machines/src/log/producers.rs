@@ -299,14 +299,17 @@ impl Claim {
         }
         self.refuse(
             ErrorCode::UnknownProducer,
-            "is not known here, so it must begin at 0; take a new epoch and begin again".into(),
+            "is unknown here, so its first sequence must be 0; take a new epoch and start at 0"
+                .into(),
         )
     }
 
     fn fenced(&self, current: i32) -> Verdict {
         self.refuse(
             ErrorCode::ProducerFenced,
-            format!("is fenced by epoch {current}; stop, a newer instance writes in its place"),
+            format!(
+                "is fenced by epoch {current}; stop this producer, a newer instance has replaced it"
+            ),
         )
     }
 
@@ -327,7 +330,7 @@ impl Claim {
         if is_behind(self.first_sequence, next) {
             return self.refuse(
                 ErrorCode::DuplicateSequence,
-                format!("was past this sequence already: {next} comes next"),
+                format!("has already passed this sequence: the next one is {next}"),
             );
         }
         if made(Mistake::AcceptGaps) {
@@ -340,7 +343,7 @@ impl Claim {
     pub fn gap(&self, next: i32) -> Verdict {
         self.refuse(
             ErrorCode::OutOfOrderSequence,
-            format!("left a gap: {next} comes next; send the missing batch first"),
+            format!("left a gap: the next sequence is {next}; send the missing batch first"),
         )
     }
 

@@ -16,7 +16,7 @@ impl Segments {
     pub(super) fn end(&mut self, boundary: Boundary, effects: &mut Effects) {
         assert!(
             self.follows(&boundary),
-            "{boundary:?} ends a segment before the last one"
+            "{boundary:?} does not follow the last one"
         );
         effects.put(Key::Boundary(boundary.end_index), &boundary);
         self.boundaries.push_back(boundary);
@@ -44,7 +44,7 @@ impl Segments {
     pub(super) fn load(&mut self, boundary: Boundary) -> Result<(), MachineError> {
         if !self.follows(&boundary) {
             return Err(damaged(format!(
-                "{boundary:?} ends a segment before the last one"
+                "{boundary:?} does not follow the last one"
             )));
         }
         self.boundaries.push_back(boundary);

@@ -124,8 +124,8 @@ impl Core {
         let purgeable = self.purgeable.map_or(0, |purgeable| purgeable.next_offset);
         if start > end || purgeable > start || self.fence_offset > end {
             return Err(format!(
-                "the log begins at offset {start}, may be purged below {purgeable}, has a fence at {}, and \
-                 ends at {end}",
+                "the log starts at offset {start}, may be purged below {purgeable}, has a fence \
+                 at {}, and ends at {end}",
                 self.fence_offset
             ));
         }
@@ -299,7 +299,7 @@ impl Effects {
 /// Decodes a value.
 pub(super) fn value<M: Message + Default>(bytes: &Bytes) -> Result<M, MachineError> {
     M::decode(bytes.clone())
-        .map_err(|error| damaged(format!("a value that does not parse: {error}")))
+        .map_err(|error| damaged(format!("state value cannot be decoded: {error}")))
 }
 
 /// Refuses a layout of a newer build.
@@ -308,7 +308,8 @@ pub(super) fn check_version(version: u32) -> Result<(), MachineError> {
         return Ok(());
     }
     Err(damaged(format!(
-        "it has layout version {version}, this build reads up to version {MEMORY_VERSION}; start the build that wrote it"
+        "state has layout version {version}, and this build reads up to version {MEMORY_VERSION}; \
+         start the build that wrote it"
     )))
 }
 

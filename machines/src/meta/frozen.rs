@@ -114,7 +114,7 @@ pub fn check(settings: &TopicSettings) -> Result<(), WireError> {
     if !(1..=MAX_REPLICAS).contains(&settings.replicas) {
         let replicas = settings.replicas;
         return Err(invalid(format!(
-            "{replicas} replicas: a partition has 1 to {MAX_REPLICAS}"
+            "replicas = {replicas} is out of range; choose 1 to {MAX_REPLICAS}"
         )));
     }
     for (name, value) in [
@@ -123,7 +123,7 @@ pub fn check(settings: &TopicSettings) -> Result<(), WireError> {
     ] {
         if value < UNLIMITED || value == 0 {
             return Err(invalid(format!(
-                "{name} of {value}: it is at least 1, or -1 for no limit"
+                "{name} = {value} is out of range; choose at least 1, or -1 for no limit"
             )));
         }
     }
@@ -137,21 +137,20 @@ pub fn check(settings: &TopicSettings) -> Result<(), WireError> {
     if settings.max_timestamp_ahead_ms < UNLIMITED {
         let ahead_ms = settings.max_timestamp_ahead_ms;
         return Err(invalid(format!(
-            "max_timestamp_ahead of {ahead_ms} ms: it is at least 1, or -1 for no limit"
+            "max_timestamp_ahead = {ahead_ms} ms is out of range; choose at least 1, or -1 for no \
+             limit"
         )));
     }
     match Partitioner::try_from(settings.partitioner) {
         Ok(Partitioner::Ring | Partitioner::Murmur2) => Ok(()),
-        _ => Err(invalid(
-            "this partitioner is unknown here: use ring or murmur2",
-        )),
+        _ => Err(invalid("partitioner is unknown; use ring or murmur2")),
     }
 }
 
 fn check_cleanup(settings: &TopicSettings) -> Result<(), WireError> {
     if Cleanup::try_from(settings.cleanup).is_err() {
         return Err(invalid(
-            "this cleanup is unknown here: use delete, compact, or compact,delete",
+            "cleanup is unknown; use delete, compact, or compact,delete",
         ));
     }
     for (name, value) in [
@@ -159,13 +158,15 @@ fn check_cleanup(settings: &TopicSettings) -> Result<(), WireError> {
         ("min_compaction_lag", settings.min_compaction_lag_ms),
     ] {
         if value < 0 {
-            return Err(invalid(format!("{name} of {value} ms: it is at least 0")));
+            return Err(invalid(format!(
+                "{name} = {value} ms is out of range; choose at least 0"
+            )));
         }
     }
     match settings.min_dirty_percent {
         0..=100 => Ok(()),
         percent => Err(invalid(format!(
-            "min_dirty_percent of {percent}: it is between 1 and 100"
+            "min_dirty_percent = {percent} is out of range; choose 1 to 100"
         ))),
     }
 }
@@ -176,6 +177,6 @@ fn in_range(name: &str, value: u64, range: RangeInclusive<u64>) -> Result<(), Wi
     }
     let (low, high) = range.into_inner();
     Err(invalid(format!(
-        "{name} of {value} bytes: it is between {low} and {high}"
+        "{name} = {value} bytes is out of range; choose {low} to {high}"
     )))
 }

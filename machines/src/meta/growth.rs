@@ -101,14 +101,14 @@ fn check_count(topic: &MetaTopic, to: u32) -> Result<(), WireError> {
     let (name, from) = (&topic.name, topic.partitions.len() as u32);
     if to < from {
         return Err(invalid(format!(
-            "topic {name} has {from} partitions, and cannot be made smaller: records of the partitions \
-             that go would have no place that keeps the order of their keys; create a topic of {to} \
-             partitions and copy what is still needed"
+            "topic {name} has {from} partitions, and the number cannot be lowered: records of the \
+             removed partitions could not keep the order of their keys; create a topic of {to} \
+             partitions and copy the records that are still needed"
         )));
     }
     if to > MAX_PARTITIONS {
         return Err(invalid(format!(
-            "topic {name} with {to} partitions: it can have at most {MAX_PARTITIONS}"
+            "topic {name} cannot have {to} partitions; choose {MAX_PARTITIONS} at most"
         )));
     }
     let murmur2 = topic
@@ -116,13 +116,14 @@ fn check_count(topic: &MetaTopic, to: u32) -> Result<(), WireError> {
         .is_some_and(|settings| settings.partitioner() == Partitioner::Murmur2);
     if murmur2 && !to.is_multiple_of(from) {
         return Err(invalid(format!(
-            "topic {name} maps keys by murmur2, with which keys would move between its {from} old \
-             partitions, out of order: grow it to a multiple of {from}"
+            "topic {name} uses the murmur2 partitioner, which would move keys between its {from} \
+             existing partitions and break their order; grow it to a multiple of {from}"
         )));
     }
     if topic.growths.len() >= MAX_GROWTHS {
         return Err(invalid(format!(
-            "topic {name} has grown {MAX_GROWTHS} times already"
+            "topic {name} has grown {MAX_GROWTHS} times, the limit; create a new topic and copy \
+             the records"
         )));
     }
     Ok(())
@@ -134,7 +135,8 @@ pub(super) fn check_done(topic: &MetaTopic) -> Result<(), WireError> {
         Some(growth) if growth.ring_version > topic.ring_version => Err(WireError::new(
             ErrorCode::Unsafe,
             format!(
-                "topic {} is growing to {} partitions, and {} of {} old ones are fenced; try again when it is done",
+                "topic {} is growing to {} partitions, and {} of {} old ones are fenced; try \
+                 again when the growth is complete",
                 topic.name,
                 growth.to_partitions,
                 growth.fences.len(),

@@ -129,7 +129,7 @@ impl MetaMachine {
         if self.state.cluster_id.is_empty() && !matches!(kind, Kind::FoundCluster(_)) {
             return Ok(Err(WireError::new(
                 ErrorCode::NotServing,
-                "the cluster is not founded yet; try again shortly",
+                "cluster is not founded yet; try again shortly",
             )));
         }
         Ok(match kind {
@@ -262,7 +262,7 @@ impl Machine for MetaMachine {
             }
             Some(other) => Reply::Refused(WireError::new(
                 ErrorCode::InvalidRequest,
-                format!("the metadata group does not take a command to {other}"),
+                format!("metadata group does not accept this command: {other}"),
             )),
         };
         self.applied = index;

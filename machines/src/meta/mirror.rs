@@ -130,10 +130,10 @@ pub(super) fn load(effects: Vec<(Bytes, Bytes)>) -> Result<(State, u64), Machine
             Some(&PARTITION) => {
                 let of = key.get(1..9).and_then(|id| id.try_into().ok());
                 let topic = of.and_then(|id| topics.get_mut(&u64::from_be_bytes(id)));
-                let topic = topic.ok_or_else(|| damaged("a partition without a topic"))?;
+                let topic = topic.ok_or_else(|| damaged("a partition has no topic"))?;
                 topic.partitions.push(read::<MetaPartition>(value)?);
             }
-            _ => return Err(damaged("a key of no known kind")),
+            _ => return Err(damaged("a key has an unknown kind")),
         }
     }
     whole.topics = topics.into_values().collect();
@@ -163,7 +163,7 @@ fn from_message(message: MetaState) -> Result<State, MachineError> {
     for topic in &message.topics {
         let in_order = topic.partitions.iter().map(|p| p.partition);
         if !in_order.eq(0..topic.partitions.len() as u32) {
-            return Err(damaged("a topic with a gap in its partitions"));
+            return Err(damaged("a topic lacks some of its partitions"));
         }
     }
     let nodes = message.nodes.into_iter().map(|node| {
@@ -278,5 +278,5 @@ fn read<M: Message + Default>(bytes: Bytes) -> Result<M, MachineError> {
 }
 
 fn damaged(what: &str) -> MachineError {
-    MachineError::Damaged(format!("cluster metadata: {what}"))
+    MachineError::Damaged(format!("cluster metadata is damaged: {what}"))
 }

@@ -28,8 +28,8 @@ impl MetaMachine {
             return Err(WireError::new(
                 ErrorCode::Overloaded,
                 format!(
-                    "group {group} has {MAX_RETIRING} replicas on their way out already; wait \
-                     until they are gone"
+                    "partition of group {group} already has {MAX_RETIRING} replicas that are \
+                     being removed; wait until they are gone"
                 ),
             ));
         }
@@ -67,7 +67,10 @@ impl MetaMachine {
         if nodes.len() != replicas || distinct.len() != replicas {
             return Err(WireError::new(
                 ErrorCode::InvalidRequest,
-                format!("{topic}/{number} has {replicas} replicas: name as many different nodes"),
+                format!(
+                    "partition {topic}/{number} has {replicas} replicas; name that number of \
+                     different nodes"
+                ),
             ));
         }
         let partition = self.state.partition(group).ok_or_else(|| unknown(group))?;
@@ -78,15 +81,18 @@ impl MetaMachine {
                 None | Some(NodeState::Removed) => {
                     return Err(WireError::new(
                         ErrorCode::UnknownNode,
-                        format!("{topic}/{number} can't be held by node {node}: there is none"),
+                        format!(
+                            "partition {topic}/{number} cannot move to node {node}, which does \
+                             not exist; `ropewalk cluster status` lists the nodes"
+                        ),
                     ));
                 }
                 Some(NodeState::Decommissioning) if !holds => {
                     return Err(WireError::new(
                         ErrorCode::Unsafe,
                         format!(
-                            "{topic}/{number} can't move to node {node}, which is being \
-                             decommissioned; name another node or recommission that one"
+                            "partition {topic}/{number} cannot move to node {node}, which is \
+                             being decommissioned; name another node or recommission that one"
                         ),
                     ));
                 }
@@ -184,6 +190,6 @@ fn forget_gone(partition: &mut MetaPartition) {
 fn unknown(group: GroupId) -> WireError {
     WireError::new(
         ErrorCode::UnknownPartition,
-        format!("no partition has group {group}; its topic may have been deleted"),
+        format!("partition of group {group} does not exist; its topic may have been deleted"),
     )
 }

@@ -22,8 +22,8 @@ pub fn removed(id: NodeId) -> WireError {
     WireError::new(
         ErrorCode::NodeRemoved,
         format!(
-            "node {id} was removed from this cluster; to bring the machine back, stop it, empty its \
-             data directory and start it as a new node"
+            "node {id} was removed from this cluster; to use the machine again, stop it, empty \
+             its data directory and start it as a new node"
         ),
     )
 }
@@ -34,9 +34,9 @@ pub fn started_twice(id: NodeId, address: &str) -> WireError {
     WireError::new(
         ErrorCode::StartedTwice,
         format!(
-            "node {id} runs at {address} already, or has run there since: this data directory is a copy \
-             or an older state (a restored backup), lacks what the node has done since, and never runs \
-             again; to use the machine, empty the directory and start it as a new node"
+            "node {id} runs at {address} already, or has run there since: this data directory is \
+             a copy or an older state (a restored backup), lacks the node's later changes, and \
+             never runs again; to use the machine, empty the directory and start it as a new node"
         ),
     )
 }
@@ -48,9 +48,10 @@ pub fn address_in_use(holder: NodeId, command: &RegisterNode) -> WireError {
     WireError::new(
         ErrorCode::AddressInUse,
         format!(
-            "address {address} belongs to node {holder}, which lives or may come back, and the node of \
-             incarnation {incarnation}… cannot have it: give that node an --advertise of its own; to \
-             replace node {holder}, stop it and start the new node where {address} leads"
+            "address {address} belongs to node {holder}, which is alive or may return, and the \
+             node of incarnation {incarnation}… cannot have it: give that node an --advertise of \
+             its own; to replace node {holder}, stop it and start the new node where {address} \
+             leads"
         ),
     )
 }
@@ -62,8 +63,8 @@ pub fn not_at_its_address(command: &RegisterNode) -> WireError {
     WireError::new(
         ErrorCode::AddressInUse,
         format!(
-            "address {address} does not lead to the node of incarnation {incarnation}…, which registers \
-             it: give that node an --advertise at which the other nodes reach it"
+            "address {address} does not lead to the node of incarnation {incarnation}…, which \
+             registers it: give that node an --advertise at which the other nodes reach it"
         ),
     )
 }
@@ -75,8 +76,8 @@ pub fn says_otherwise(command: &RegisterNode) -> WireError {
     WireError::new(
         ErrorCode::InvalidRequest,
         format!(
-            "registration of incarnation {incarnation}… differs from what the node at {address} says of \
-             itself, and changes nothing; a node registers by itself when it starts"
+            "registration of incarnation {incarnation}… was refused because it differs from what \
+             the node at {address} reports about itself; a node registers by itself when it starts"
         ),
     )
 }
@@ -87,9 +88,9 @@ pub fn too_old(command: &RegisterNode, understood: u32) -> WireError {
     WireError::new(
         ErrorCode::UnsupportedVersion,
         format!(
-            "node at {} is of version {version} and understands commands up to version {known}; all \
-             nodes of this cluster understand version {understood}, which it would stop at: start it with \
-             the version that the others have",
+            "node at {} is of version {version} and understands commands up to version {known}; \
+             all nodes of this cluster understand version {understood}, which would stop it: \
+             start it with the same version as the other nodes",
             command.address
         ),
     )
@@ -110,9 +111,7 @@ impl MetaMachine {
         }
         if !self.state.cluster_id.is_empty() {
             let known = &self.state.cluster_id;
-            return Err(invalid(format!(
-                "the cluster is founded already, as {known}"
-            )));
+            return Err(invalid(format!("cluster is already founded, as {known}")));
         }
         check_founders(command)?;
         let first = first_replica_id(&command.cluster_id).0;
@@ -139,7 +138,8 @@ impl MetaMachine {
     pub(super) fn register_node(&mut self, command: &RegisterNode) -> Outcome {
         if command.incarnation.len() != INCARNATION_BYTES || command.address.is_empty() {
             return Err(invalid(
-                "a node registers with an incarnation of 16 bytes and its address",
+                "registration is invalid: a node registers with an incarnation of 16 bytes and \
+                 its address",
             ));
         }
         let known = self.state.nodes.iter();
@@ -177,7 +177,7 @@ impl MetaMachine {
         if self.state.nodes.len() >= MAX_NODES {
             return Err(WireError::new(
                 ErrorCode::Overloaded,
-                format!("this cluster has had {MAX_NODES} nodes, and remembers no more"),
+                format!("cluster has had {MAX_NODES} nodes, the limit, and cannot admit another"),
             ));
         }
         let lost = self.lost_by(command)?;
@@ -250,7 +250,7 @@ impl MetaMachine {
         if now == NodeState::Removed {
             return Err(WireError::new(
                 ErrorCode::UnknownNode,
-                format!("node {id} was removed from this cluster, for ever"),
+                format!("node {id} was permanently removed from this cluster"),
             ));
         }
         match command.state() {
@@ -258,7 +258,10 @@ impl MetaMachine {
             NodeState::Decommissioning => self.check_decommission(id)?,
             NodeState::Removed => self.check_removal(id, now)?,
             NodeState::Unspecified => {
-                return Err(invalid(format!("no known state is asked for node {id}")));
+                return Err(invalid(format!(
+                    "node {id} cannot enter an unknown state; ask for active, draining, \
+                     decommissioning or removed"
+                )));
             }
         }
         self.put_state(id, command.state());
@@ -294,10 +297,10 @@ impl MetaMachine {
         Err(WireError::new(
             ErrorCode::Unsafe,
             match widest {
-                None => format!("node {id} is the last one; a cluster keeps at least one node"),
+                None => format!("node {id} is the only node; a cluster keeps at least one node"),
                 Some(_) => format!(
-                    "without node {id}, {staying} nodes stay, and topic {name} has {replicas} \
-                     replicas; add a node first"
+                    "node {id} cannot be decommissioned: {staying} nodes would remain, and topic \
+                     {name} has {replicas} replicas; add a node first"
                 ),
             },
         ))
@@ -315,8 +318,8 @@ impl MetaMachine {
         Err(WireError::new(
             ErrorCode::Unsafe,
             format!(
-                "node {id} holds {held} replicas; decommission it, and it is removed when they \
-                 have moved"
+                "node {id} holds {held} replicas; decommission it, and the cluster removes it \
+                 when they have moved"
             ),
         ))
     }
@@ -334,8 +337,8 @@ fn check_founders(command: &FoundCluster) -> Result<(), WireError> {
     let whole = command.nodes.iter().all(well_formed) && ids.len() == command.nodes.len();
     if command.cluster_id.is_empty() || ids.is_empty() || !whole {
         return Err(invalid(
-            "a cluster is founded with an id and nodes that each have an id, an address and an \
-             incarnation",
+            "founding plan is invalid: it needs a cluster id, and nodes that each have an id, an \
+             address and an incarnation",
         ));
     }
     Ok(())
@@ -385,6 +388,8 @@ pub fn refreshed(node: &MetaNode, id: NodeId, command: &RegisterNode) -> MetaNod
 fn unknown(id: NodeId) -> WireError {
     WireError::new(
         ErrorCode::UnknownNode,
-        format!("this cluster has no node {id}; `ropewalk cluster status` lists its nodes"),
+        format!(
+            "node {id} does not exist in this cluster; `ropewalk cluster status` lists its nodes"
+        ),
     )
 }

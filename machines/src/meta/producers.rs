@@ -105,7 +105,7 @@ impl MetaMachine {
     pub(super) fn allocate_producer_ids(&mut self, command: &AllocateProducerIds) -> Outcome {
         if !(1..=MAX_PRODUCER_IDS).contains(&command.count) {
             return Err(invalid(format!(
-                "{} producer ids at once: ask for 1 to {MAX_PRODUCER_IDS}",
+                "producer id request for {} ids is out of range; ask for 1 to {MAX_PRODUCER_IDS}",
                 command.count
             )));
         }

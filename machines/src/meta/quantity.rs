@@ -34,8 +34,8 @@ pub fn size(text: &str) -> Result<u64, &'static str> {
 /// # Errors
 /// As for [`size`].
 pub fn signed_size(text: &str) -> Result<i64, &'static str> {
-    const HELP: &str = "not a size; write a whole number of bytes, or with one of the units K or KiB \
-                        (1024), KB (1000), and M, G and T likewise";
+    const HELP: &str = "not a size; write a whole number of bytes, or a number with a unit: K or \
+        KiB (1024), KB (1000), and M, G and T likewise";
     let text = text.trim();
     let digits = text.chars().take_while(char::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
@@ -46,9 +46,9 @@ pub fn signed_size(text: &str) -> Result<i64, &'static str> {
     let bytes = number
         .checked_mul(*factor)
         .and_then(|bytes| i64::try_from(bytes).ok())
-        .ok_or("too large: sizes end at 8EiB")?;
+        .ok_or("too large; the largest size is below 8EiB")?;
     match bytes {
-        0 => Err("not a size: it must be more than zero"),
+        0 => Err("not a size; it must be more than zero"),
         bytes => Ok(bytes),
     }
 }
@@ -61,7 +61,7 @@ pub fn duration(text: &str) -> Result<Duration, &'static str> {
     let parsed = humantime::parse_duration(text.trim())
         .map_err(|_| "not a duration; write a number and its unit, as in 250ms, 30s or 7d")?;
     match parsed.is_zero() {
-        true => Err("not a duration: it must be longer than zero"),
+        true => Err("not a duration; it must be longer than zero"),
         false => Ok(parsed),
     }
 }
@@ -73,7 +73,7 @@ pub fn duration(text: &str) -> Result<Duration, &'static str> {
 pub fn duration_ms(text: &str) -> Result<i64, &'static str> {
     let ms = i64::try_from(duration(text)?.as_millis()).map_err(|_| "too long a duration")?;
     match ms {
-        0 => Err("not a duration in whole ms: it must be at least 1ms"),
+        0 => Err("not a duration in whole ms; it must be at least 1ms"),
         ms => Ok(ms),
     }
 }

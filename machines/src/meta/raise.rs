@@ -122,6 +122,9 @@ fn too_few(command: &RaiseReplicas, nodes: usize) -> WireError {
     let (topic, replicas) = (&command.topic, command.replicas);
     WireError::new(
         ErrorCode::NotEnoughNodes,
-        format!("topic {topic} should have {replicas} replicas, and {nodes} nodes can hold them"),
+        format!(
+            "topic {topic} needs {replicas} replicas, and only {nodes} nodes can hold them; add \
+             nodes"
+        ),
     )
 }

@@ -154,7 +154,7 @@ pub fn merge<'a>(
 
 /// Sets one setting and returns the number of its field.
 fn set_one(settings: &mut TopicSettings, name: &str, value: &str) -> Result<u32, WireError> {
-    let wrong = |why: &str| invalid(format!("{name}={value:?} is {why}"));
+    let wrong = |why: &str| invalid(format!("setting {name}={value:?} is {why}"));
     let size = || quantity::size(value).map_err(wrong);
     let duration_ms = || quantity::duration_ms(value).map_err(wrong);
     let field = match name {
@@ -174,7 +174,7 @@ fn set_one(settings: &mut TopicSettings, name: &str, value: &str) -> Result<u32,
         }
         "max_batch_bytes" => {
             settings.max_batch_bytes =
-                u32::try_from(size()?).map_err(|_| wrong("too large a batch"))?;
+                u32::try_from(size()?).map_err(|_| wrong("too large for a batch"))?;
             5
         }
         "partitioner" => {
@@ -214,16 +214,15 @@ fn set_one(settings: &mut TopicSettings, name: &str, value: &str) -> Result<u32,
 fn no_setting(name: &str) -> WireError {
     invalid(match name {
         "replicas" => {
-            "the number of replicas is set when a topic is created and cannot be changed yet"
-                .to_owned()
+            "setting replicas cannot be changed yet: it is fixed when a topic is created".to_owned()
         }
-        "partitions" => "the number of partitions is no setting: it is given when a topic is \
-                         created, and `ropewalk topic grow` raises it"
+        "partitions" => "setting partitions does not exist: the number of partitions is given \
+            when a topic is created, and `ropewalk topic grow` raises it"
             .to_owned(),
         _ => format!(
-            "setting {name:?} is unknown: there are retention, retention_size, segment_bytes, \
-             max_batch_bytes, partitioner, cleanup, delete_horizon, min_compaction_lag, \
-             min_dirty_percent and max_timestamp_ahead"
+            "setting {name:?} is unknown; the settings are retention, retention_size, \
+             segment_bytes, max_batch_bytes, partitioner, cleanup, delete_horizon, \
+             min_compaction_lag, min_dirty_percent and max_timestamp_ahead"
         ),
     })
 }
@@ -233,7 +232,7 @@ fn partitioner(value: &str) -> Result<Partitioner, WireError> {
         "ring" => Ok(Partitioner::Ring),
         "murmur2" => Ok(Partitioner::Murmur2),
         _ => Err(invalid(format!(
-            "partitioner {value:?} is unknown: use ring or murmur2"
+            "partitioner {value:?} is unknown; use ring or murmur2"
         ))),
     }
 }
@@ -242,7 +241,7 @@ fn percent(value: &str) -> Result<u32, WireError> {
     let percent = value.parse().ok().filter(|one| (1..=100).contains(one));
     percent.ok_or_else(|| {
         invalid(format!(
-            "{value:?} is no percentage: write a number from 1 to 100"
+            "percentage {value:?} is invalid; write a number from 1 to 100"
         ))
     })
 }
@@ -253,7 +252,7 @@ fn cleanup(value: &str) -> Result<Cleanup, WireError> {
         "compact" => Ok(Cleanup::Compact),
         "compact,delete" | "delete,compact" => Ok(Cleanup::CompactDelete),
         _ => Err(invalid(format!(
-            "cleanup {value:?} is unknown: use delete, compact, or compact,delete"
+            "cleanup {value:?} is unknown; use delete, compact, or compact,delete"
         ))),
     }
 }
@@ -331,7 +330,7 @@ pub(super) mod tests {
         let refused = |name: &str| set(&[(name, "3")]).unwrap_err().message;
         assert!(refused("replicas").contains("when a topic is created"));
         assert!(refused("partitions").contains("`ropewalk topic grow`"));
-        assert!(refused("cleanups").contains("there are retention"));
+        assert!(refused("cleanups").contains("the settings are retention"));
         assert_eq!(set(&[("min_compaction_lag", "0s")]), Ok(defaults()));
     }
 
@@ -364,10 +363,10 @@ pub(super) mod tests {
             ("retention_size", "99999999999TiB", "size"),
             ("retention_size", "9223372036854775808", "too large"),
             ("segment_bytes", "", "size"),
-            ("segment_bytes", "1KiB", "between"),
-            ("segment_bytes", "2GiB", "between"),
+            ("segment_bytes", "1KiB", "out of range"),
+            ("segment_bytes", "2GiB", "out of range"),
             ("max_batch_bytes", "5GiB", "too large"),
-            ("max_batch_bytes", "9MiB", "between"),
+            ("max_batch_bytes", "9MiB", "out of range"),
             ("partitioner", "random", "murmur2"),
             ("cleanup", "compress", "compact,delete"),
             ("delete_horizon", "0s", "duration"),

@@ -28,13 +28,13 @@ impl MetaMachine {
         if self.state.topics.contains_key(name) {
             return Err(WireError::new(
                 ErrorCode::TopicExists,
-                format!("topic {name} exists already"),
+                format!("topic {name} already exists"),
             ));
         }
         if !(1..=MAX_PARTITIONS).contains(&command.partitions) {
             let partitions = command.partitions;
             return Err(invalid(format!(
-                "topic {name} with {partitions} partitions: it can have 1 to {MAX_PARTITIONS}"
+                "topic {name} cannot have {partitions} partitions; choose 1 to {MAX_PARTITIONS}"
             )));
         }
         let settings = frozen::resolve(command.settings.as_ref())?;
@@ -130,8 +130,8 @@ impl MetaMachine {
             return Err(WireError::new(
                 ErrorCode::NotEnoughNodes,
                 format!(
-                    "topic {name} asks for {replicas} replicas of each partition, and {can}; start \
-                     more nodes or ask for fewer replicas"
+                    "topic {name} needs {replicas} nodes for its replicas, and {can}; start more \
+                     nodes or ask for fewer replicas"
                 ),
             ));
         }
@@ -147,10 +147,10 @@ impl MetaMachine {
             return Err(WireError::new(
                 ErrorCode::Overloaded,
                 format!(
-                    "topic {name} does not fit: {partitions} partitions x {replicas} replicas = {more}, and \
-                     {held} are there already; {nodes} nodes x {most} replicas = {room}: {free} \
-                     partitions would fit; start more nodes, ask for fewer, or raise \
-                     replicas_per_node in the nodes' limits"
+                    "topic {name} does not fit: it needs {partitions} partitions x {replicas} \
+                     replicas = {more}, and the cluster already has {held}; {nodes} nodes x \
+                     {most} replicas = {room}, so {free} partitions would fit; start more nodes, \
+                     ask for fewer, or raise replicas_per_node in the nodes' limits"
                 ),
             ));
         }
@@ -207,7 +207,7 @@ fn replace_settings(topic: &mut MetaTopic, mut new: TopicSettings) -> Outcome {
     let new = frozen::resolve(Some(&new))?;
     if new.replicas != old.replicas {
         return Err(invalid(format!(
-            "topic {} has {} replicas of each partition; their number is set when a topic is \
+            "topic {} has {} replicas of each partition; their number is fixed when a topic is \
              created and cannot be changed yet",
             topic.name, old.replicas
         )));
@@ -230,8 +230,8 @@ fn check_name(name: &str) -> Result<(), WireError> {
     Err(WireError::new(
         ErrorCode::InvalidTopicName,
         format!(
-            "{shown:?} is no topic name: use 1 to {MAX_NAME_BYTES} of a-z, A-Z, 0-9, '.', '_' and \
-             '-', and neither \".\" nor \"..\""
+            "invalid topic name {shown:?}: use 1-{MAX_NAME_BYTES} characters of a-z A-Z 0-9 . _ \
+             -, and neither \".\" nor \"..\""
         ),
     ))
 }
@@ -256,6 +256,6 @@ pub(super) fn topic_info(topic: &MetaTopic) -> TopicInfo {
 pub(super) fn unknown(name: &str) -> WireError {
     WireError::new(
         ErrorCode::UnknownTopic,
-        format!("there is no topic {name}; `ropewalk topic list` shows those there are"),
+        format!("topic {name} does not exist; `ropewalk topic list` lists the topics"),
     )
 }

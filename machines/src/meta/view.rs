@@ -142,7 +142,8 @@ impl ClusterView {
             Err(WireError::new(
                 ErrorCode::UnknownTopic,
                 format!(
-                    "topic {name:?} with id {id} is not known to this node yet; try again shortly, or ask another node"
+                    "topic {name:?} with id {id} is not known to this node yet; try again \
+                    shortly, or ask another node"
                 ),
             ))
         }
@@ -189,7 +190,7 @@ impl PartitionView {
 pub fn unknown_topic(name: &str) -> WireError {
     WireError::new(
         ErrorCode::UnknownTopic,
-        format!("there is no topic {name:?}; create it with `ropewalk topic create {name}`"),
+        format!("topic {name:?} does not exist; create it with `ropewalk topic create {name}`"),
     )
 }
 

@@ -233,7 +233,8 @@ impl ClusterClock {
         if off_ms != 0 && said.all_ms.len() >= ENOUGH_TO_BLAME && self.warnings.pass().is_some() {
             tracing::warn!(
                 off_ms,
-                "this node's clock is far from what most nodes' say, by which it goes; mend its time synchronization"
+                "node clock differs from most nodes' clocks, which the cluster follows; correct \
+                 this node's time synchronization"
             );
         }
         let since = self.held.lock().since();
@@ -243,7 +244,8 @@ impl ClusterClock {
             let counts_in_s = JUMP_HELD.saturating_sub(since.elapsed()).as_secs();
             tracing::warn!(
                 counts_in_s,
-                "clocks of most nodes have jumped; retention and the stamps of records follow when the jump has lasted; mend the nodes' time synchronization"
+                "clocks of most nodes jumped; retention and record timestamps follow once the \
+                 jump has lasted; correct the nodes' time synchronization"
             );
         }
     }

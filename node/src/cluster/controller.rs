@@ -40,11 +40,11 @@ pub(super) async fn control(shared: Arc<Shared>, meta: Meta) {
         if leads.await.is_err() {
             return;
         }
-        tracing::info!("this node leads the metadata group");
+        tracing::info!("node became leader of the metadata group");
         let since = Instant::now();
         while meta.leads() {
             if let Err(error) = round(&shared, &meta, since).await {
-                tracing::info!(%error, "a change of the cluster is tried again");
+                tracing::info!(%error, "cluster change failed; retrying");
             }
             sleep(pause).await;
         }
@@ -75,7 +75,7 @@ async fn round(shared: &Shared, meta: &Meta, since: Instant) -> Result<(), WireE
             node_id: node.0,
             state: NodeState::Removed.into(),
         };
-        tracing::info!(%node, "the node holds nothing any more and is removed");
+        tracing::info!(%node, "decommissioned node holds no replicas: removing it");
         change(shared, meta, meta_command::Kind::SetNodeState(command)).await?;
     }
     // Internal topics get more replicas before any move begins: this would have to wait for the move to finish.
@@ -83,21 +83,25 @@ async fn round(shared: &Shared, meta: &Meta, since: Instant) -> Result<(), WireE
     let raised = !raises.is_empty();
     for more in raises {
         let (topic, replicas) = (&more.topic, more.replicas);
-        tracing::info!(topic, replicas, "an internal topic gets more replicas");
+        tracing::info!(
+            topic,
+            replicas,
+            "internal topic needs more replicas: adding them"
+        );
         change(shared, meta, meta_command::Kind::RaiseReplicas(more)).await?;
     }
     if raised {
         return Ok(());
     }
     for (group, nodes) in next_moves(&view, &lost, |node| shared.leaders.alive(node)) {
-        tracing::info!(%group, ?nodes, "replicas are moved");
+        tracing::info!(%group, ?nodes, "moving replicas");
         let command = MoveReplicas {
             group_id: group.0,
             node_ids: nodes.into_iter().map(|node| node.0).collect(),
         };
         // A partition that cannot move must not block the others.
         if let Err(error) = change(shared, meta, meta_command::Kind::MoveReplicas(command)).await {
-            tracing::info!(%group, %error, "the replicas stay where they are for now");
+            tracing::info!(%group, %error, "replica move failed; retrying");
         }
     }
     Ok(())
@@ -174,7 +178,7 @@ async fn settle_members(shared: &Shared, meta: &Meta, view: &ClusterView, lost: 
     let Some(step) = members.next(view, lost) else {
         return;
     };
-    tracing::info!(?step, "the metadata group's membership changes");
+    tracing::info!(?step, "changing the metadata group's membership");
     // openraft keeps sending to the replica's old address. A learner is therefore removed and added again.
     // After a voter moves, another replica takes the leadership and opens new connections.
     let moved = match &step {
@@ -205,8 +209,8 @@ async fn settle_members(shared: &Shared, meta: &Meta, view: &ClusterView, lost: 
                 offer_lead(shared, meta, |replica, _| replica != moved).await;
             }
         }
-        Ok(Err(error)) => tracing::info!(%error, "the change of membership is tried again"),
-        Err(_) => tracing::info!("the change of membership is still under way"),
+        Ok(Err(error)) => tracing::info!(%error, "metadata membership change failed; retrying"),
+        Err(_) => tracing::info!("metadata membership change is still in progress"),
     }
 }
 
@@ -256,7 +260,7 @@ async fn offer_lead(
         return false;
     };
     if let Err(error) = meta.raft.trigger().transfer_leader(heir).await {
-        tracing::info!(%error, "the lead of the metadata group stays here");
+        tracing::info!(%error, "metadata leadership transfer failed");
         return false;
     }
     true

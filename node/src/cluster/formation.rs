@@ -59,9 +59,9 @@ pub(super) async fn find_place(shared: &Arc<Shared>) -> Result<NodeIdentity, Sta
             });
             if due {
                 match &shared.config.member_of {
-                    None => tracing::info!("no cluster yet: {waits}"),
+                    None => tracing::info!("node is not in a cluster yet: {waits}"),
                     Some(cluster) => tracing::warn!(
-                        "this node has no data and comes back to cluster {cluster} only: {waits}"
+                        "node has no data and can only rejoin cluster {cluster}: {waits}"
                     ),
                 }
                 said = Some((Instant::now(), waits));
@@ -95,7 +95,7 @@ async fn search_once(shared: &Arc<Shared>) -> Result<String, WireError> {
                         why = format!("CONFIGURATION: {}", error.message)
                     }
                     Err(error) => {
-                        why = format!("{address} has no place for this node yet: {error}")
+                        why = format!("node {address} has not admitted this node yet: {error}")
                     }
                 }
             }
@@ -104,12 +104,12 @@ async fn search_once(shared: &Arc<Shared>) -> Result<String, WireError> {
         Verdict::Found(plan) => {
             let cluster = identity::draw_cluster_id(&shared.env, &own.address);
             let Some(place) = identity::founding(&own.incarnation, &cluster, &plan) else {
-                return Ok("this node is not part of its own plan".to_owned());
+                return Ok("node is missing from its own founding plan".to_owned());
             };
             tracing::info!(cluster, nodes = plan.len(), "founding a cluster");
             match shared.take_place(place).await {
                 Ok(()) => "founding".to_owned(),
-                Err(error) => format!("the plan of the cluster could not be kept: {error}"),
+                Err(error) => format!("founding plan could not be stored: {error}"),
             }
         }
     })
@@ -164,7 +164,7 @@ pub(super) async fn join(shared: &Arc<Shared>, address: &str) -> Result<(), Wire
     {
         return Err(WireError::new(
             ErrorCode::InvalidRequest,
-            format!("it is in cluster {}, not in {own}", answer.cluster_id),
+            format!("node is in cluster {}, not in {own}", answer.cluster_id),
         ));
     }
     shared
@@ -248,7 +248,7 @@ pub(super) async fn begin(shared: Arc<Shared>, identity: NodeIdentity, meta: Met
         })
         .collect();
     if let Err(error) = meta.raft.initialize(members).await {
-        tracing::debug!(%error, "the metadata group was begun by another");
+        tracing::debug!(%error, "metadata group was already initialized by another node");
         return;
     }
     // The others may have got their place too late for the first election.
@@ -297,7 +297,11 @@ async fn give_plan(shared: &Arc<Shared>, identity: &NodeIdentity, to: &FoundingN
         match bounded(shared.call_timeout(), client.form(Request::new(call))).await {
             Ok(_) => return,
             Err(error) => {
-                tracing::debug!(to = to.address, %error, "the plan of the cluster was not taken");
+                tracing::debug!(
+                    to = to.address,
+                    %error,
+                    "founding plan not accepted by a node; retrying"
+                );
             }
         }
         pause.next().await;
@@ -318,7 +322,7 @@ pub(super) async fn bounded<A>(
         Ok(Err(status)) => Err(WireError::from(&status)),
         Err(_) => Err(WireError::new(
             ErrorCode::Timeout,
-            format!("no answer within {} ms", bound.as_millis()),
+            format!("node did not answer within {} ms", bound.as_millis()),
         )),
     }
 }

@@ -260,7 +260,7 @@ impl Cluster {
         if self.shared.stop.is_cancelled() {
             return Err(WireError::new(
                 ErrorCode::NotServing,
-                "this node is stopping; ask another",
+                "node is stopping; ask another node",
             ));
         }
         let limits = &self.shared.config.limits;
@@ -280,7 +280,7 @@ impl Cluster {
         }
         let handed = controller::hand_over(&self.shared, meta);
         if timeout(within, handed).await.is_err() {
-            tracing::info!("the metadata group's lead could not be handed over in time");
+            tracing::info!("metadata leadership was not transferred in time");
         }
     }
 
@@ -294,12 +294,12 @@ impl Cluster {
             if let Some(meta) = shared.meta.get() {
                 shared.inbound.deregister(meta.replica);
                 if let Err(error) = meta.raft.shutdown().await {
-                    tracing::warn!(%error, "the metadata replica did not end well");
+                    tracing::warn!(%error, "metadata replica shutdown failed");
                 }
             }
         };
         if timeout(STOP_WITHIN, stopped).await.is_err() {
-            tracing::warn!("the cluster's tasks did not stop within {STOP_WITHIN:?}");
+            tracing::warn!("cluster tasks did not stop within {STOP_WITHIN:?}");
         }
     }
 }
@@ -377,13 +377,13 @@ async fn registered(shared: &Arc<Shared>) {
             Ok(()) => return shared.registered.cancel(),
             Err(error) if error.code.retry() == Retry::Never => {
                 shared.heed(None, &error).await;
-                tracing::error!(%error, "the cluster refuses this node");
+                tracing::error!(%error, "node was refused by its cluster");
                 sleep(REFUSED_AGAIN).await;
             }
             Err(error) if error.code == ErrorCode::AddressInUse => {
-                tracing::warn!(%error, "this node is not registered yet");
+                tracing::warn!(%error, "node is not registered yet");
             }
-            Err(error) => tracing::info!(%error, "this node is not registered yet"),
+            Err(error) => tracing::info!(%error, "node is not registered yet"),
         }
         pause.next().await;
     }
@@ -394,9 +394,9 @@ async fn purge(meta: Meta, limit: Duration) {
     loop {
         sleep(PURGE_EVERY).await;
         match purge_to_boundary(&meta.raft, &meta.state, limit).await {
-            Ok(Some(index)) => tracing::debug!(index, "the metadata log was purged"),
+            Ok(Some(index)) => tracing::debug!(index, "metadata log purged"),
             Ok(None) => {}
-            Err(error) => tracing::info!(%error, "the metadata log is purged later"),
+            Err(error) => tracing::info!(%error, "metadata log not purged; retrying later"),
         }
     }
 }

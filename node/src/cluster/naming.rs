@@ -67,7 +67,7 @@ pub(super) fn check_address(name: &str, address: &str) -> Result<(), WireError> 
     let digits = port.bytes().all(|byte| byte.is_ascii_digit());
     match whole && digits && port.parse::<u16>().is_ok_and(|port| port > 0) {
         true => Ok(()),
-        false => wrong("is not HOST:PORT, with a port from 1 to 65535"),
+        false => wrong("is not HOST:PORT with a port from 1 to 65535"),
     }
 }
 
@@ -77,7 +77,7 @@ fn check_name(name: &str, text: &str) -> Result<(), WireError> {
         return Err(refused(name, text, &why));
     }
     match text.chars().any(is_unprintable) {
-        true => Err(refused(name, text, "holds control characters")),
+        true => Err(refused(name, text, "contains control characters")),
         false => Ok(()),
     }
 }
@@ -92,9 +92,7 @@ fn refused(name: &str, text: &str, why: &str) -> WireError {
     let shown: String = text.chars().take(64).collect();
     WireError::new(
         ErrorCode::InvalidRequest,
-        format!(
-            "the {name} that a node registers with, {shown:?}, {why}; correct the node's settings"
-        ),
+        format!("registration is invalid: its {name} {shown:?} {why}; correct the node's settings"),
     )
 }
 

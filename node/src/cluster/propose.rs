@@ -147,7 +147,8 @@ fn check_version(meta: &Meta, command: &MetaCommand) -> Result<(), WireError> {
         return Err(WireError::new(
             ErrorCode::UnsupportedVersion,
             format!(
-                "the node that leads the metadata group does not know setting {setting} of a topic; upgrade it"
+                "topic setting {setting} is unknown to the leader of the metadata group; upgrade \
+                 that node"
             ),
         ));
     }
@@ -165,7 +166,7 @@ fn check_version(meta: &Meta, command: &MetaCommand) -> Result<(), WireError> {
         Some((node, version)) if version < needed => Err(WireError::new(
             ErrorCode::UnsupportedVersion,
             format!(
-                "node {node} understands commands up to version {version}, and this is one of \
+                "node {node} understands commands up to version {version}, and this command is of \
                  version {needed}; upgrade it, or wait until it has registered"
             ),
         )),
@@ -237,7 +238,7 @@ pub(super) async fn propose_here(
     if !meta.leads() {
         return Err(WireError::new(
             ErrorCode::NotLeader,
-            "this node does not lead the metadata group",
+            "node does not lead the metadata group",
         ));
     }
     match &mut command.kind {
@@ -259,8 +260,8 @@ pub(super) async fn propose_here(
         Unanswered::InDoubt(why) => WireError::new(
             ErrorCode::LeadershipLost,
             format!(
-                "the metadata group has not confirmed the change ({why}), which may have been made; \
-                 look before making it again"
+                "metadata change is not confirmed ({why}) and may have been made; check before \
+                 you make it again"
             ),
         ),
     })?;
@@ -287,7 +288,7 @@ async fn finish(
         let seen = applied.wait_for(|index| *index >= answer.log_index);
         let within = deadline.min(Instant::now() + SEEN_WITHIN);
         if timeout_at(within, seen).await.is_err() {
-            tracing::debug!("this node lags behind the metadata it changed");
+            tracing::debug!("node lags behind the metadata it changed");
         }
         super::handle::refresh_view(shared, meta);
     }
@@ -300,7 +301,8 @@ async fn finish(
 fn no_leader() -> WireError {
     WireError::new(
         ErrorCode::NoLeader,
-        "the metadata group has no leader now: too few nodes are up, or one is being elected",
+        "metadata group has no leader: too few nodes are up, or an election is in progress; try \
+         again shortly",
     )
 }
 
@@ -308,8 +310,8 @@ fn out_of_time(within: Duration) -> WireError {
     WireError::new(
         ErrorCode::Timeout,
         format!(
-            "the metadata group did not answer within {} ms; the change may have been made, look \
-             before making it again",
+            "metadata group did not answer within {} ms; the change may have been made, check \
+             before you make it again",
             within.as_millis()
         ),
     )

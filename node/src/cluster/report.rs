@@ -99,7 +99,7 @@ async fn report_to(shared: Arc<Shared>, node: NodeId, address: String) {
                 peer.failed();
                 shared.whereabouts.reached(node, false);
                 shared.heed(Some(node), &error).await;
-                tracing::debug!(to = at, %error, "a report did not arrive");
+                tracing::debug!(to = at, %error, "report to a node failed");
             }
         }
         if let Ok(Ok(())) = timeout(REPORT_EVERY, changes.changed()).await {

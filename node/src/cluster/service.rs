@@ -58,13 +58,15 @@ impl cluster_server::Cluster for ClusterService {
         if let Some(cluster) = &self.shared.config.member_of {
             // A plan of its own cluster would be on its disk, had it not lost its data.
             return Err(Status::from(invalid(format!(
-                "this node belongs to cluster {cluster}, and founds no other"
+                "node belongs to cluster {cluster} and cannot found another"
             ))));
         }
         let own = self.shared.identity.borrow().incarnation.clone();
         let place = identity::founding(&own, &cluster_id, &nodes);
         let place = place.filter(identity::placed).ok_or_else(|| {
-            invalid("this node is not the one the plan names: its data directory is another")
+            invalid(
+                "node has another data directory than the founding plan names; check the addresses",
+            )
         })?;
         self.shared.take_place(place).await?;
         Ok(Response::new(FormAnswer {}))
@@ -95,7 +97,7 @@ impl cluster_server::Cluster for ClusterService {
                 node_id: node.node_id,
                 meta_replica_id: node.meta_replica_id,
             })),
-            _ => Err(Status::internal("the metadata group gave no node id")),
+            _ => Err(Status::internal("metadata group assigned no node id")),
         }
     }
 
@@ -112,7 +114,7 @@ impl cluster_server::Cluster for ClusterService {
             // An entry that some nodes cannot apply would stop their metadata replicas.
             return Err(Status::from(WireError::new(
                 ErrorCode::UnsupportedVersion,
-                "the node that leads the metadata group is older than this command; upgrade it",
+                "metadata group's leader is older than this command; upgrade that node",
             )));
         }
         let answer = propose_here(&self.shared, meta, command).await?;
@@ -128,7 +130,7 @@ impl cluster_server::Cluster for ClusterService {
         let Some(known) = known else {
             return Err(Status::from(WireError::new(
                 ErrorCode::UnknownNode,
-                format!("this cluster does not know the node that calls itself {node}"),
+                format!("node {node} is not known to this cluster under its incarnation"),
             )));
         };
         let refusal = match state_of(&known) {
@@ -174,7 +176,7 @@ impl ClusterService {
             return Ok(());
         }
         Err(invalid(format!(
-            "this node belongs to cluster {own}, not to {called}; check the addresses"
+            "node belongs to cluster {own}, not to {called}; check the addresses"
         )))
     }
 }

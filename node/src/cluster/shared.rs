@@ -40,11 +40,12 @@ pub enum StartError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The identity on the disk cannot be decoded.
-    #[error("the identity kept in the data directory is damaged: {0}")]
+    #[error("data directory has a damaged node identity: {0}")]
     Identity(String),
     /// The database and the data directory belong to different clusters.
     #[error(
-        "the database is of cluster {is}, and the data directory of cluster {remembered}: they do not belong together; nothing was changed"
+        "database is of cluster {is}, and its data directory of cluster {remembered}; nothing was \
+         changed; use the database that belongs to the directory"
     )]
     OtherCluster {
         /// The cluster of the database.
@@ -53,16 +54,16 @@ pub enum StartError {
         remembered: String,
     },
     /// The metadata replica is damaged.
-    #[error("the metadata replica of this node is damaged: {0}")]
+    #[error("metadata replica of this node is damaged: {0}")]
     Damaged(String),
     /// The metadata replica did not start.
-    #[error("the metadata replica did not start: {0}")]
+    #[error("metadata replica did not start: {0}")]
     Raft(String),
     /// Another process runs on a copy of the data directory.
     #[error("{0}")]
     StartedTwice(String),
     /// The node is stopping.
-    #[error("the node is stopping")]
+    #[error("node is stopping")]
     Stopping,
 }
 
@@ -167,7 +168,7 @@ impl Shared {
                 false => Err(WireError::new(
                     ErrorCode::InvalidRequest,
                     format!(
-                        "this node is node {} of cluster {}",
+                        "node is already node {} of cluster {}",
                         now.node_id, now.cluster_id
                     ),
                 )),
@@ -179,7 +180,7 @@ impl Shared {
         tracing::info!(
             cluster = place.cluster_id,
             node = place.node_id,
-            "this node has its place"
+            "joined cluster"
         );
         self.leaders.set_own(identity::node_id(&place));
         self.identity.send_replace(place);
@@ -198,7 +199,7 @@ impl Shared {
         }
         match refusal.code {
             ErrorCode::NodeRemoved if !self.removed.swap(true, Ordering::Relaxed) => {
-                tracing::error!(error = %refusal, "the others have gone on without this node");
+                tracing::error!(error = %refusal, "node was removed from the cluster");
             }
             ErrorCode::StartedTwice => self.supersede(refusal).await,
             _ => {}
@@ -208,7 +209,7 @@ impl Shared {
     /// Records that the leader of the metadata group counts this node as a member of its cluster.
     pub fn welcomed(&self) {
         if self.removed.swap(false, Ordering::Relaxed) {
-            tracing::warn!("the cluster has this node after all; who said otherwise was wrong");
+            tracing::warn!("node is in the cluster: an earlier removal notice was wrong");
         }
     }
 
@@ -309,7 +310,7 @@ impl Shared {
         self.meta.get().ok_or_else(|| {
             WireError::new(
                 ErrorCode::NotServing,
-                "this node is in no cluster yet; try again shortly, or ask another",
+                "node is not in a cluster yet; try again shortly, or ask another node",
             )
         })
     }

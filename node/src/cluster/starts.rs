@@ -43,7 +43,7 @@ pub(super) async fn check_refused(store: &Store) -> Result<(), StartError> {
 pub(super) async fn refuse(store: &Store, why: &str) {
     let kept = store.put_local(REFUSED_AS, why.as_bytes().to_vec().into());
     if let Err(error) = kept.await {
-        tracing::error!(%error, "the data directory could not be marked as a copy; empty it");
+        tracing::error!(%error, "data directory could not be marked as a copy; empty it");
     }
 }
 
@@ -122,7 +122,7 @@ impl Shared {
         if self.superseded.borrow().is_some() {
             return;
         }
-        tracing::error!(error = %refusal, "this process ends: another one is this node");
+        tracing::error!(error = %refusal, "node runs in another process: this process stops");
         refuse(&self.store, &refusal.message).await;
         self.superseded.send_replace(Some(refusal.message.clone()));
     }

@@ -62,8 +62,8 @@ pub(super) fn judge(own: &Own, heard: &[Heard]) -> Verdict {
     let waiting = answers.iter().find(|(_, said)| !said.member_of.is_empty());
     if let Some((seed, said)) = waiting {
         return Verdict::Misconfigured(format!(
-            "{seed} waits for its cluster {}, and no new one is founded beside it; start that \
-             cluster's nodes, or give this one other seeds",
+            "seed {seed} can only rejoin its cluster {}, and no new cluster is founded beside it; \
+             start that cluster's nodes, or give this node other seeds",
             said.member_of
         ));
     }
@@ -80,7 +80,7 @@ pub(super) fn judge(own: &Own, heard: &[Heard]) -> Verdict {
         .find(|(_, said)| normalized(&said.seeds) != own.seeds)
     {
         return Verdict::Misconfigured(format!(
-            "the seed lists differ: this node has [{}], {seed} has [{}]; give every first node the \
+            "seed lists differ: this node has [{}], {seed} has [{}]; give every first node the \
              same list",
             own.seeds.join(", "),
             said.seeds.join(", ")
@@ -92,8 +92,8 @@ pub(super) fn judge(own: &Own, heard: &[Heard]) -> Verdict {
     let own_is_seed = own.seeds.is_empty() || own.seeds.contains(&own.address) || !same.is_empty();
     if !own_is_seed {
         return Verdict::Misconfigured(format!(
-            "no seed is in a cluster, and this node's own address, {}, is not among its seeds [{}]; \
-             start the seeds first, or add this node's address to everybody's list",
+            "no seed is in a cluster, and this node's own address, {}, is not among its seeds \
+             [{}]; start the seeds first, or add this node's address to every node's seeds",
             own.address,
             own.seeds.join(", ")
         ));
@@ -116,11 +116,11 @@ fn come_back(cluster: &str, answers: &[(&String, &HelloAnswer)]) -> Verdict {
     let other = answers.iter().find(|(_, said)| !said.cluster_id.is_empty());
     if let Some((seed, said)) = other {
         return Verdict::Misconfigured(format!(
-            "{seed} is in cluster {}, which is another; give this node the seeds of its own",
+            "seed {seed} is in another cluster, {}; give this node the seeds of its own cluster",
             said.cluster_id
         ));
     }
-    Verdict::Wait("waiting for a seed that is in it and has its data".to_owned())
+    Verdict::Wait("waiting for a seed that is in this cluster and has its data".to_owned())
 }
 
 fn plan(own: &Own, others: &[&HelloAnswer]) -> Verdict {
@@ -134,8 +134,8 @@ fn plan(own: &Own, others: &[&HelloAnswer]) -> Verdict {
     let incarnations: BTreeSet<_> = nodes.iter().map(|(_, incarnation)| incarnation).collect();
     if addresses.len() != nodes.len() || incarnations.len() != nodes.len() {
         return Verdict::Misconfigured(format!(
-            "two of the seeds [{}] lead to the same node, or advertise the same address; give each \
-             node its own",
+            "two of the seeds [{}] lead to the same node, or advertise the same address; give \
+             each node an address of its own",
             own.seeds.join(", ")
         ));
     }

@@ -108,7 +108,11 @@ impl Keeper {
                 let (group, kind) = due;
                 if let Err(error) = coordinator.write(&partition, &group, kind).await {
                     // The next round finds it again, here or on the next coordinator.
-                    tracing::debug!(group, %error, "a group waits for its coordinator");
+                    tracing::debug!(
+                        group,
+                        %error,
+                        "group change not written; the next round retries"
+                    );
                 }
             });
         written.await;
@@ -145,7 +149,8 @@ impl Keeper {
                         member = owner,
                         partition = place.partition,
                         left_out,
-                        "a member has not given a partition up in time: it is taken from it"
+                        "member did not release a partition within the rebalance timeout: \
+                         revoking it"
                     );
                 }
                 due.push((
@@ -182,7 +187,12 @@ impl Coordinator {
                 };
                 if led.heard.entry(key).or_insert(fresh).until <= now {
                     if let Some(left_out) = self.0.metrics.valves.session_ended.pass() {
-                        tracing::info!(group = name, member = %id, left_out, "a session has ended");
+                        tracing::info!(
+                            group = name,
+                            member = %id,
+                            left_out,
+                            "group member's session expired"
+                        );
                     }
                     silent.push(id.clone());
                 }
@@ -208,7 +218,10 @@ impl Coordinator {
             .saturating_sub(self.0.limits.group_retention_ms);
         for (name, group) in groups.iter() {
             if group.members.is_empty() && group.used_ms <= idle_since_ms {
-                tracing::info!(group = name, "a group that nobody uses is forgotten");
+                tracing::info!(
+                    group = name,
+                    "group is unused past its retention: deleting it"
+                );
                 let deleted = GroupDeleted {
                     idle_since_ms: Some(idle_since_ms),
                 };

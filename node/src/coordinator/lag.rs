@@ -274,7 +274,7 @@ fn lag_of(topic: &str, backlog: &Backlog, row: Row) -> PartitionLag {
 
 fn no_leader(topic: &str, partition: u32) -> WireError {
     not_yet(format!(
-        "no leader of {topic}/{partition} is known right now; try again in a second"
+        "partition {topic}/{partition}: leader unknown; try again in a second"
     ))
 }
 

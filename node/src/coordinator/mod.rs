@@ -170,7 +170,9 @@ impl Coordinator {
         }
         self.make_topic().await?;
         let home = self.home_in(&self.view(), group)?;
-        home.ok_or_else(|| not_yet("the topic of consumer groups is not known here yet; try again"))
+        home.ok_or_else(|| {
+            not_yet("topic of consumer groups is not known to this node yet; try again shortly")
+        })
     }
 
     fn view(&self) -> Arc<ClusterView> {
@@ -242,7 +244,8 @@ impl Coordinator {
             WireError::new(
                 ErrorCode::NotLeader,
                 format!(
-                    "this node does not coordinate the group: no replica of {GROUPS_TOPIC}/{} runs here; ask its leader",
+                    "partition {GROUPS_TOPIC}/{}, which coordinates the group, has no replica on \
+                     this node; ask its leader",
                     home.partition
                 ),
             )
@@ -383,7 +386,7 @@ fn check_name(what: &str, name: &str) -> Result<(), WireError> {
     }
     let shown: String = name.chars().take(64).collect();
     Err(invalid(format!(
-        "{shown:?} is no name of a {what}: use 1 to {MAX_NAME_BYTES} of a-z, A-Z, 0-9, '.', '_' and '-'"
+        "invalid {what} name {shown:?}: use 1-{MAX_NAME_BYTES} characters of a-z A-Z 0-9 . _ -"
     )))
 }
 
@@ -394,7 +397,8 @@ fn check_name(what: &str, name: &str) -> Result<(), WireError> {
 pub fn check_places(places: usize) -> Result<(), WireError> {
     match places > MAX_PLACES {
         true => Err(invalid(format!(
-            "request with {places} places: it can have {MAX_PLACES}; ask for each partition once"
+            "request names {places} partitions, and the maximum is {MAX_PLACES}; name each \
+             partition once"
         ))),
         false => Ok(()),
     }

@@ -58,7 +58,8 @@ impl Coordinator {
             let told = self.0.cluster.leaders().get(at.group);
             let told = told.ok_or_else(|| {
                 not_yet(format!(
-                    "nobody leads {GROUPS_TOPIC}/{} now, which keeps a part of the groups; try again shortly",
+                    "partition {GROUPS_TOPIC}/{}, which stores a part of the groups, has no \
+                     leader; try again shortly",
                     at.partition
                 ))
             })?;
@@ -145,7 +146,10 @@ impl Coordinator {
         let topic = view.topics.get(&request.topic).ok_or_else(|| {
             WireError::new(
                 ErrorCode::UnknownTopic,
-                format!("there is no topic {:?}", request.topic),
+                format!(
+                    "topic {:?} does not exist; `ropewalk topic list` lists the topics",
+                    request.topic
+                ),
             )
         })?;
         let to = match request.to.is_empty() {
@@ -182,7 +186,7 @@ impl Coordinator {
         asked: Option<Asked>,
     ) -> Result<Vec<SeekTo>, WireError> {
         let asked = asked.ok_or_else(|| {
-            invalid("no position given; ask for the beginning, the end, an offset or a time")
+            invalid("request has no position; give the beginning, the end, an offset or a time")
         })?;
         let mut to = Vec::with_capacity(topic.partitions.len());
         for at in &topic.partitions {
@@ -212,7 +216,10 @@ impl Coordinator {
         if to.partition as usize >= topic.partitions.len() {
             return Err(WireError::new(
                 ErrorCode::UnknownPartition,
-                format!("there is no partition {name}"),
+                format!(
+                    "partition {name} does not exist; `ropewalk topic describe` lists the topic's \
+                     partitions"
+                ),
             ));
         }
         let end = self
@@ -224,7 +231,8 @@ impl Coordinator {
         Err(WireError::new(
             ErrorCode::OffsetOutOfRange,
             format!(
-                "offset {} is past the end of {name}, which is {end}; seek to the end instead",
+                "offset {} is past the end of partition {name}, which is {end}; seek to the end \
+                 instead",
                 to.offset
             ),
         ))

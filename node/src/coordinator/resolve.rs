@@ -103,7 +103,7 @@ pub(super) fn pattern(text: &str) -> Result<Option<Regex>, WireError> {
     let reason = |error: regex::Error| error.to_string().replace('\n', " ");
     whole.map(Some).map_err(|error| {
         invalid(format!(
-            "the pattern {text:?} is no regular expression: {}",
+            "pattern {text:?} is not a valid regular expression: {}; correct it",
             reason(error)
         ))
     })

@@ -129,7 +129,12 @@ impl Coordinator {
             return reserved.transpose();
         };
         if let Some(left_out) = self.0.metrics.valves.group_full.pass() {
-            tracing::warn!(group, %error, left_out, "consumer group is full: its coordinator refuses to store more");
+            tracing::warn!(
+                group,
+                %error,
+                left_out,
+                "consumer group is full: its coordinator refuses to store more"
+            );
         }
         reserved.transpose()
     }
@@ -174,7 +179,8 @@ fn full_group(group: &str, needed: u64, bound: u64) -> WireError {
     WireError::new(
         ErrorCode::Overloaded,
         format!(
-            "group {group} would keep {needed} bytes, and {bound} is the most (group_bytes); use shorter notes, or fewer topics, partitions or members"
+            "group {group} would store {needed} bytes, over the limit of {bound} (group_bytes); \
+             use shorter notes, or fewer topics, partitions or members"
         ),
     )
 }
@@ -183,7 +189,9 @@ fn full_coordinator(group: &str, bytes: u64, in_all: u64, bound: u64) -> WireErr
     WireError::new(
         ErrorCode::Overloaded,
         format!(
-            "group {group} needs {bytes} bytes more, and the groups of its coordinator would keep {in_all}, of which {bound} is the most (coordinator_group_bytes); delete groups that nobody uses, or use shorter notes or fewer topics"
+            "group {group} needs {bytes} more bytes, and the groups of its coordinator would \
+             store {in_all}, over the limit of {bound} (coordinator_group_bytes); delete unused \
+             groups, or use shorter notes or fewer topics"
         ),
     )
 }

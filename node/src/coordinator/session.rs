@@ -138,23 +138,23 @@ impl Coordinator {
         }
         if join.client.len() > MAX_NAME_BYTES {
             return Err(invalid(format!(
-                "the client's name has over {MAX_NAME_BYTES} bytes"
+                "client name is longer than {MAX_NAME_BYTES} bytes; shorten it"
             )));
         }
         if join.topics.is_empty() && join.pattern.is_empty() {
             return Err(invalid(
-                "a member must name a topic, or give a pattern of topics",
+                "join request names no topics; subscribe to a topic or a pattern of topics",
             ));
         }
         if join.topics.len() > MAX_TOPICS || join.pattern.len() > MAX_NOTE_BYTES {
             return Err(invalid(format!(
-                "a member names at most {MAX_TOPICS} topics, and a pattern of at most {MAX_NOTE_BYTES} bytes"
+                "join request has over {MAX_TOPICS} topics or a pattern over {MAX_NOTE_BYTES} bytes"
             )));
         }
         if let Some(name) = join.topics.iter().find(|name| is_internal(name)) {
             return Err(WireError::new(
                 ErrorCode::UnknownTopic,
-                format!("topic {name:?} is internal, and no group reads it; name another"),
+                format!("topic {name:?} is internal; subscribe to another topic"),
             ));
         }
         for name in &join.topics {
@@ -166,7 +166,7 @@ impl Coordinator {
             asked if SESSION_MS.contains(&asked) => asked,
             asked => {
                 return Err(invalid(format!(
-                    "a session of {asked} ms: choose {} to {} ms",
+                    "session timeout of {asked} ms is out of range; choose {} to {} ms",
                     SESSION_MS.start(),
                     SESSION_MS.end()
                 )));
@@ -200,7 +200,7 @@ impl Coordinator {
         match members {
             Some(members) if members >= limits.group_members => Err(WireError::new(
                 ErrorCode::Overloaded,
-                format!("group {group} has {members} members already, as many as it takes"),
+                format!("group {group} is full: it has {members} members (limit group_members)"),
             )),
             _ => self.check_room_for_group(partition, group),
         }
@@ -220,7 +220,7 @@ impl Coordinator {
         Err(WireError::new(
             ErrorCode::Overloaded,
             format!(
-                "group {group} is one too many: its coordinator has {groups} already, as many as it takes; delete some"
+                "group {group}: its coordinator is full ({groups} groups); delete unused groups"
             ),
         ))
     }
@@ -299,7 +299,7 @@ impl Session {
     pub async fn commit(&mut self, commit: Commit) -> Result<Committed, WireError> {
         if commit.positions.len() > MAX_POSITIONS {
             return Err(invalid(format!(
-                "a commit takes at most {MAX_POSITIONS} positions"
+                "commit request has too many positions: the maximum is {MAX_POSITIONS}; split it"
             )));
         }
         let mut refused = Vec::new();
@@ -357,7 +357,7 @@ impl Session {
             for position in positions {
                 let checked = match position.note.len() > MAX_NOTE_BYTES {
                     true => Err(invalid(format!(
-                        "a note has at most {MAX_NOTE_BYTES} bytes"
+                        "note is longer than {MAX_NOTE_BYTES} bytes; shorten it"
                     ))),
                     false => group.check_owner(&self.member.member_id, &position),
                 };
@@ -436,7 +436,7 @@ fn past_the_end(position: &GroupPosition, end: u64) -> WireError {
     WireError::new(
         ErrorCode::OffsetOutOfRange,
         format!(
-            "offset {offset} is past the end of partition {partition}, which is {end}; commit what was read"
+            "offset {offset} is past the end of partition {partition} ({end}); commit what was read"
         ),
     )
 }
@@ -462,7 +462,7 @@ fn standing<'a>(
         Some(other) => Err(WireError::new(
             ErrorCode::NotOwner,
             format!(
-                "member {} has taken the place of {instance} in group {name}; give each static member a name of its own",
+                "member {} replaced static member {instance} of group {name}; use unique names",
                 other.told.member_id
             ),
         )),

@@ -264,7 +264,7 @@ impl Caller {
     pub fn cut(&self, why: &str) {
         if !self.line.cut.is_cancelled() {
             let from = &self.line.address.host;
-            tracing::debug!(from, why, "connection ended by this node");
+            tracing::debug!(from, why, "connection closed by this node");
             self.line.cut.cancel();
         }
     }

@@ -69,7 +69,12 @@ impl Incoming {
                 Err(error) => {
                     if let Some(left_out) = self.seen.failures.pass() {
                         let at = self.local_address();
-                        tracing::warn!(%error, at, left_out, "accepting a connection failed; going on");
+                        tracing::warn!(
+                            %error,
+                            at,
+                            left_out,
+                            "accepting a connection failed; retrying"
+                        );
                     }
                     sleep(ACCEPT_PAUSE).await;
                     continue;
@@ -82,7 +87,9 @@ impl Incoming {
                         at = self.local_address(),
                         bound = self.seen.open().1,
                         left_out,
-                        "connection closed at once: as many as this node allows, or half of them from this address, are open and in use; raise limits.connections, or limits.probe_connections for the port of --probes"
+                        "connection closed at once: the node's limit, or this address's half of \
+                         it, is in use; raise limits.connections, or limits.probe_connections for \
+                         the port of --probes"
                     );
                 }
                 continue;

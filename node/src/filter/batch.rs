@@ -203,7 +203,8 @@ pub fn unreadable(origin: &Origin<'_>, offset: u64, error: &BatchError) -> WireE
     WireError::new(
         ErrorCode::CorruptBatch,
         format!(
-            "the batch at offset {offset} of {topic}/{partition} can't be filtered: {error}; read it without a filter, or from a later offset"
+            "batch at offset {offset} of {topic}/{partition} cannot be filtered: {error}; read it \
+             without a filter, or from a later offset"
         ),
     )
 }
@@ -211,21 +212,22 @@ pub fn unreadable(origin: &Origin<'_>, offset: u64, error: &BatchError) -> WireE
 fn costly(origin: &Origin<'_>, offset: u64, why: TooCostly) -> WireError {
     let Origin { topic, partition } = origin;
     let (what, instead) = match why {
-        TooCostly::Work => ("is too large for so long a filter", "shorten it"),
+        TooCostly::Work => ("is too large for this long a filter", "shorten it"),
         TooCostly::Json => (
             "has a value too long to be read as JSON",
-            "ask for size(value) before json",
+            "check size(value) before json",
         ),
         TooCostly::Pattern => (
             "has a text too long for matches()",
-            "ask for its size() before, or use contains()",
+            "check its size() first, or use contains()",
         ),
-        TooCostly::Fault => ("makes the filter fail", "write it otherwise"),
+        TooCostly::Fault => ("makes the filter fail", "rewrite the filter"),
     };
     WireError::new(
         ErrorCode::FilterTooCostly,
         format!(
-            "the record at offset {offset} of {topic}/{partition} {what}; {instead}, or read without a filter, or from a later offset"
+            "record at offset {offset} of {topic}/{partition} {what}; {instead}, or read without \
+             a filter, or from a later offset"
         ),
     )
 }

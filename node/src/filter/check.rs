@@ -48,13 +48,11 @@ impl<'a> Tokens<'a> {
                 TokenKind::TokEnd => return Ok(tokens),
                 TokenKind::TokWhitespace | TokenKind::TokComment => {}
                 TokenKind::TokError => {
-                    let what = lexer
-                        .get_error()
-                        .map_or("this is no token", |it| &it.message);
+                    let what = lexer.get_error().map_or("unknown token", |it| &it.message);
                     return Err(tokens.refuse(&token, what));
                 }
                 _ if tokens.all.len() == TOKENS => {
-                    let what = format!("it is too long: more than {TOKENS} names and operators");
+                    let what = format!("more than {TOKENS} names and operators; shorten it");
                     return Err(tokens.refuse(&token, &what));
                 }
                 _ => tokens.all.push(token),
@@ -99,22 +97,26 @@ impl<'a> Tokens<'a> {
                 .is_some_and(|before| self.ends_value(before));
             match token.kind {
                 TokenKind::TokLeftBrace => {
-                    return Err(self.refuse(token, "a filter can't make maps or messages"));
+                    return Err(self.refuse(token, "maps and messages are not supported"));
                 }
                 TokenKind::TokLeftBracket if !after_value && !self.is_compared(place) => {
-                    let what = "a list can only stand behind in, == or !=";
+                    let what = "a list may only follow in, == or !=";
                     return Err(self.refuse(token, what));
                 }
                 TokenKind::TokLeftBracket if !after_value => in_list = true,
                 TokenKind::TokRightBracket if in_list => in_list = false,
                 kind if in_list && !is_of_literals(kind) => {
-                    let what = "a list can only hold literals: numbers, strings, true, false, null";
+                    let what = "a list may only contain literals: numbers, strings, true, false, \
+                        null";
                     return Err(self.refuse(token, what));
                 }
                 TokenKind::TokPlus => {
                     additions += 1;
                     if additions > ADDITIONS {
-                        let what = format!("more than {ADDITIONS} additions; use fewer");
+                        let what = format!(
+                            "more than {ADDITIONS} additions; use \
+                            fewer"
+                        );
                         return Err(self.refuse(token, &what));
                     }
                 }
@@ -140,9 +142,18 @@ impl<'a> Tokens<'a> {
             (false, false) if record::NAMES.contains(&name) || TYPES.contains(&name) => {
                 return Ok(());
             }
-            (true, true) => format!("there is no method {name}; there are {}", list(METHODS)),
-            (false, true) => format!("there is no function {name}; there are {}", list(FUNCTIONS)),
-            (false, false) => format!("there is no {name}; a record has {}", list(record::NAMES)),
+            (true, true) => format!(
+                "method {name} does not exist; the methods are {}",
+                list(METHODS)
+            ),
+            (false, true) => format!(
+                "function {name} does not exist; the functions are {}",
+                list(FUNCTIONS)
+            ),
+            (false, false) => format!(
+                "name {name} does not exist; a record has {}",
+                list(record::NAMES)
+            ),
         };
         Err(self.refuse(token, &what))
     }
@@ -224,7 +235,7 @@ impl Walk<'_> {
             return Err(at(
                 1,
                 1,
-                &format!("it is nested, or chained, deeper than {DEPTH}"),
+                &format!("nested, or chained, deeper than {DEPTH}"),
             ));
         }
         let deeper = depth + 1;
@@ -245,7 +256,7 @@ impl Walk<'_> {
                 .try_for_each(|it| self.visit(it, deeper)),
             Expr::Ident(_) | Expr::Literal(_) => Ok(()),
             // The token checks allow no other kinds. A later parser may add kinds.
-            _ => Err(at(1, 1, "it holds what a filter can't do")),
+            _ => Err(at(1, 1, "unsupported expression")),
         }
     }
 

@@ -46,7 +46,7 @@ impl Patterns {
             let told = error.to_string();
             let last = told.lines().last().unwrap_or_default();
             format!(
-                "the pattern can't be used: {}",
+                "the pattern is invalid: {}",
                 last.trim_start_matches("error: ")
             )
         })?;
@@ -77,14 +77,14 @@ impl Patterns {
         let text = text.and_then(|it| it.downcast_ref::<CelString<'_>>());
         let pattern = pattern.and_then(|it| it.downcast_ref::<CelString<'_>>());
         let (Some(text), Some(pattern), None) = (text, pattern, given.next()) else {
-            return Err(call.error("it takes a text and a pattern"));
+            return Err(call.error("matches() needs a text and a pattern"));
         };
         if text.inner().len() > TEXT_BYTES {
             long.0.store(true, Ordering::Relaxed);
-            return Err(call.error("the text is too long"));
+            return Err(call.error("the text of matches() is too long"));
         }
         let pattern = self.0.get(pattern.inner());
-        let pattern = pattern.ok_or_else(|| call.error("the pattern is not known"))?;
+        let pattern = pattern.ok_or_else(|| call.error("the pattern of matches() is unknown"))?;
         Ok(Value::Bool(pattern.is_match(text.inner())))
     }
 }

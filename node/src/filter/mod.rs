@@ -75,12 +75,12 @@ impl Filter {
     pub fn compile(source: &str) -> Result<Filter, WireError> {
         if source.len() > EXPRESSION_BYTES {
             return Err(invalid(format!(
-                "the filter has {} bytes; at most {EXPRESSION_BYTES} are taken",
+                "filter of {} bytes is too long; the limit is {EXPRESSION_BYTES}",
                 source.len()
             )));
         }
         let read = catch_unwind(|| read(source));
-        read.unwrap_or_else(|_| Err(invalid("the filter can't be read; write it otherwise")))
+        read.unwrap_or_else(|_| Err(invalid("filter cannot be parsed; rewrite it")))
     }
 
     /// Source text of the expression.
@@ -120,7 +120,10 @@ fn read(source: &str) -> Result<Filter, WireError> {
     let parser = PrattParser::new().max_recursion_depth(DEPTH);
     let expression = parser.parse(source).map_err(|errors| {
         let first = errors.errors.iter().min_by_key(|error| error.pos);
-        first.map_or_else(|| invalid("it is no expression"), |it| misread(source, it))
+        first.map_or_else(
+            || invalid("filter is not an expression"),
+            |it| misread(source, it),
+        )
     })?;
     let patterns = tokens.patterns(&expression)?;
     Ok(Filter {
@@ -139,7 +142,7 @@ fn misread(source: &str, error: &ParseError) -> WireError {
         usize::try_from(column).unwrap_or(0),
     );
     if line == 0 || column == 0 {
-        return invalid(format!("the filter can't be read: {}", error.msg));
+        return invalid(format!("filter cannot be parsed: {}", error.msg));
     }
     // The parser counts columns in bytes.
     let text = source.split('\n').nth(line - 1).unwrap_or_default();
@@ -149,7 +152,7 @@ fn misread(source: &str, error: &ParseError) -> WireError {
 
 /// Error for a mistake at a position in the expression.
 fn at(line: usize, column: usize, what: &str) -> WireError {
-    invalid(format!("the filter, line {line}, column {column}: {what}"))
+    invalid(format!("filter, line {line}, column {column}: {what}"))
 }
 
 fn invalid(what: impl Into<String>) -> WireError {

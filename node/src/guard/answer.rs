@@ -108,7 +108,7 @@ pub(super) async fn whole<'a>(
             // The call is already carried out, so the refusal must not promise that it is not.
             Err(error) => {
                 let why = format!(
-                    "call that may have been carried out, and is not answered: {}",
+                    "call may have been carried out, but its answer was dropped: {}",
                     error.message
                 );
                 return Status::from(WireError::new(ErrorCode::Timeout, why)).into_http();

@@ -119,7 +119,7 @@ impl Requests {
                 continue;
             };
             if now_ms.saturating_sub(since_ms) >= longest {
-                caller.cut("its request holds room for too long, and others need it");
+                caller.cut("its request occupied memory for too long, and other requests need it");
             }
         }
     }

@@ -143,7 +143,7 @@ impl Guard {
         let full = |what: &str| {
             WireError::new(
                 ErrorCode::Overloaded,
-                format!("{what}, as many as it takes; use fewer streams, or try again later"),
+                format!("{what}, the limit; use fewer streams, or try again later"),
             )
         };
         let call = match caller {
@@ -153,12 +153,12 @@ impl Guard {
             }
             Some(caller) => {
                 let call = caller.begin_within(self.0.streams_per_address);
-                Some(call.ok_or_else(|| full("this address has half of the node's streams open"))?)
+                Some(call.ok_or_else(|| full("address has half of the node's streams open"))?)
             }
             None => None,
         };
         let streams = self.0.streams.clone().try_acquire_owned();
-        let streams = streams.map_err(|_| full("this node has all its streams open"))?;
+        let streams = streams.map_err(|_| full("node has all its streams open"))?;
         Ok((streams, call))
     }
 

@@ -145,7 +145,7 @@ impl Inspected {
         if self.bounds.is_unary && self.has_begun {
             return Err(WireError::new(
                 ErrorCode::InvalidRequest,
-                "second message of a call that takes one; check the client",
+                "call accepts one message and got a second; check the client",
             ));
         }
         self.has_begun = true;
@@ -153,7 +153,8 @@ impl Inspected {
             return Err(WireError::new(
                 ErrorCode::TooLarge,
                 format!(
-                    "request of {bytes} bytes: this call takes {} at most; send less at a time",
+                    "request of {bytes} bytes is too large: this call accepts {} at most; send \
+                     less at a time",
                     self.bounds.bytes
                 ),
             ));
@@ -215,7 +216,7 @@ impl Inspected {
             let error = WireError::new(
                 ErrorCode::Overloaded,
                 format!(
-                    "request was not whole within {:?}; send it faster, or try again",
+                    "request was not complete within {:?}; send it faster, or try again",
                     self.bounds.within
                 ),
             );
@@ -229,12 +230,10 @@ impl Bounds {
     fn refuse(&self, stop: Stop) -> WireError {
         let why = match stop {
             Stop::TooManyFields => format!(
-                "request with more than {} fields, which is the most this call takes; ask for less at a time",
+                "request has more than {} fields, the limit of this call; ask for less at a time",
                 self.fields
             ),
-            Stop::Malformed => {
-                "request that is no message of its kind; check the client".to_owned()
-            }
+            Stop::Malformed => "request cannot be decoded; check the client".to_owned(),
         };
         WireError::new(ErrorCode::InvalidRequest, why)
     }

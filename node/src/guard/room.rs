@@ -213,7 +213,7 @@ impl Room {
             }
             let of_host = |caller: &&Caller| host.is_none_or(|host| caller.host() == host);
             if let Some(caller) = answer.caller.as_ref().filter(of_host) {
-                caller.cut("it takes nothing of what it asked for, and others need the room");
+                caller.cut("it does not read its answers, and other callers need the memory");
                 gained += answer.bytes;
             }
         }
@@ -255,7 +255,7 @@ impl fmt::Debug for Held {
 fn no_room() -> WireError {
     WireError::new(
         ErrorCode::Overloaded,
-        "answers that wait to be taken fill this node; read what was asked for, or try again later",
+        "node's memory for answers is full of unread ones; read the answers, or try again later",
     )
 }
 

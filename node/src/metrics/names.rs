@@ -65,91 +65,91 @@ macro_rules! families {
 }
 
 families! {
-    BUILD_INFO = Gauge "ropewalk_build_info" ["version", "commit"] "Always 1: which build this is";
-    NODE_INFO = Gauge "ropewalk_node_info" ["node_id", "cluster_id", "rack"] "Always 1: which node of which cluster this is";
-    NODE_STATE = Gauge "ropewalk_node_state" ["state"] "1 for the state the operator wants of this node, 0 for the others";
+    BUILD_INFO = Gauge "ropewalk_build_info" ["version", "commit"] "Build of this node; always 1";
+    NODE_INFO = Gauge "ropewalk_node_info" ["node_id", "cluster_id", "rack"] "Identity of this node and its cluster; always 1";
+    NODE_STATE = Gauge "ropewalk_node_state" ["state"] "1 for the state that the operator set for this node, 0 for the others";
     READY = Gauge "ropewalk_ready" [] "1 if /readyz answers 200, else 0";
 
-    CLOCK = Gauge "ropewalk_clock_timestamp_seconds" [] "What this node's wall clock says, in Unix time";
+    CLOCK = Gauge "ropewalk_clock_timestamp_seconds" [] "Wall clock of this node, in Unix time";
 
-    PRODUCED_RECORDS = Counter "ropewalk_produced_records_total" ["topic"] "Records acknowledged by this node, duplicates not among them";
-    PRODUCED_BYTES = Counter "ropewalk_produced_bytes_total" ["topic"] "Bytes of the batches acknowledged by this node, as they came";
+    PRODUCED_RECORDS = Counter "ropewalk_produced_records_total" ["topic"] "Records acknowledged by this node, without duplicates";
+    PRODUCED_BYTES = Counter "ropewalk_produced_bytes_total" ["topic"] "Bytes of the batches acknowledged by this node, as received";
     FETCHED_RECORDS = Counter "ropewalk_fetched_records_total" ["topic"] "Records in the batches sent to readers";
     FETCHED_BYTES = Counter "ropewalk_fetched_bytes_total" ["topic"] "Bytes of the batches sent to readers";
     STAGE = Histogram "ropewalk_produce_stage_seconds" ["stage"] "Time a batch, a disk write or a replication call spends in one stage of the produce path";
-    PRODUCE = Histogram "ropewalk_produce_seconds" [] "Time from a batch's arrival until its answer is in the connection's hands";
-    PRODUCE_INFLIGHT = Gauge "ropewalk_produce_inflight_bytes" [] "Bytes of batches under way in the whole node";
-    PRODUCE_INFLIGHT_BOUND = Gauge "ropewalk_produce_inflight_bound_bytes" [] "Past so many, batches wait";
+    PRODUCE = Histogram "ropewalk_produce_seconds" [] "Time from a batch's arrival until its answer is handed to the connection";
+    PRODUCE_INFLIGHT = Gauge "ropewalk_produce_inflight_bytes" [] "Bytes of batches in flight on this node";
+    PRODUCE_INFLIGHT_BOUND = Gauge "ropewalk_produce_inflight_bound_bytes" [] "Bytes of batches in flight above which batches wait";
 
-    REQUESTS = Counter "ropewalk_requests_total" ["rpc", "code"] "Answers to clients by call and error, Ok for none; each answer of a stream counts. An error's row begins with its first";
-    REFUSALS = Counter "ropewalk_refusals_total" ["code"] "Answers to clients that were errors, by error; every error has a row from the start";
-    CONNECTIONS = Gauge "ropewalk_connections" ["port"] "Connections open";
-    CONNECTIONS_BOUND = Gauge "ropewalk_connections_bound" ["port"] "The most connections that may be open";
-    CONNECTIONS_OPENED = Counter "ropewalk_connections_opened_total" ["port"] "Connections taken";
-    CONNECTIONS_REFUSED = Counter "ropewalk_connections_refused_total" ["port"] "Connections closed at once, because as many as may be were open";
+    REQUESTS = Counter "ropewalk_requests_total" ["rpc", "code"] "Answers to clients by call and error, Ok for none; each answer of a stream counts. A series starts with its first answer";
+    REFUSALS = Counter "ropewalk_refusals_total" ["code"] "Errors returned to clients, by error; every error has a series from the start";
+    CONNECTIONS = Gauge "ropewalk_connections" ["port"] "Open connections";
+    CONNECTIONS_BOUND = Gauge "ropewalk_connections_bound" ["port"] "Maximum number of open connections";
+    CONNECTIONS_OPENED = Counter "ropewalk_connections_opened_total" ["port"] "Connections accepted";
+    CONNECTIONS_REFUSED = Counter "ropewalk_connections_refused_total" ["port"] "Connections closed at once because the maximum was open";
     CONNECTIONS_MADE_ROOM = Counter "ropewalk_connections_made_room_total" ["port"] "Idle connections closed to make room for others";
 
-    DISK_STATE = Gauge "ropewalk_disk_state" ["state"] "1 for the state the disk is in, 0 for the others";
-    DISK_FREE = Gauge "ropewalk_disk_free_bytes" [] "Free space where the data is";
-    DISK_FLOOR = Gauge "ropewalk_disk_floor_bytes" [] "Below this much free space, writes are refused";
-    DISK_TOTAL = Gauge "ropewalk_disk_total_bytes" [] "Free and taken space together";
-    DISK_WRITTEN = Counter "ropewalk_disk_written_bytes_total" [] "Bytes of keys and values the committer has written";
-    COMMIT_BATCHES = Counter "ropewalk_commit_batches_total" [] "Batches the committer has written";
-    COMMIT_SYNCS = Counter "ropewalk_commit_syncs_total" [] "Of those, synced ones: one fsync each";
-    COMMIT_SUBMISSIONS = Counter "ropewalk_commit_submissions_total" [] "Writes that shared those batches";
+    DISK_STATE = Gauge "ropewalk_disk_state" ["state"] "1 for the current state of the disk, 0 for the others";
+    DISK_FREE = Gauge "ropewalk_disk_free_bytes" [] "Free space on the data disk";
+    DISK_FLOOR = Gauge "ropewalk_disk_floor_bytes" [] "Free space below which writes are refused";
+    DISK_TOTAL = Gauge "ropewalk_disk_total_bytes" [] "Size of the data disk";
+    DISK_WRITTEN = Counter "ropewalk_disk_written_bytes_total" [] "Bytes of keys and values written by the committer";
+    COMMIT_BATCHES = Counter "ropewalk_commit_batches_total" [] "Batches written by the committer";
+    COMMIT_SYNCS = Counter "ropewalk_commit_syncs_total" [] "Synced batches written by the committer: one fsync each";
+    COMMIT_SUBMISSIONS = Counter "ropewalk_commit_submissions_total" [] "Writes submitted to the committer, which share its batches";
     COMMIT_BATCH_BYTES = Histogram "ropewalk_commit_batch_bytes" [] "Size of the committer's batches";
-    COMMIT_QUEUE = Gauge "ropewalk_commit_queue_bytes" [] "Bytes that wait for the committer, or are being written";
-    COMMIT_QUEUE_BOUND = Gauge "ropewalk_commit_queue_bound_bytes" [] "Past so many, writers wait";
+    COMMIT_QUEUE = Gauge "ropewalk_commit_queue_bytes" [] "Bytes that the committer has queued or is writing";
+    COMMIT_QUEUE_BOUND = Gauge "ropewalk_commit_queue_bound_bytes" [] "Bytes in the committer's queue above which writers wait";
 
     CONTROLLER = Gauge "ropewalk_controller" [] "1 on the node that leads the metadata group, else 0";
-    CONTROLLER_KNOWN = Gauge "ropewalk_controller_known" [] "1 if this node knows of a living controller, else 0";
-    CLUSTER_NODES = Gauge "ropewalk_cluster_nodes" ["state"] "Nodes of the cluster by the state the operator wants of them, as this node knows; removed ones are not counted";
-    OFFLINE_NODES = Gauge "ropewalk_offline_nodes" [] "Nodes this one has not heard of lately";
+    CONTROLLER_KNOWN = Gauge "ropewalk_controller_known" [] "1 if this node knows a live controller, else 0";
+    CLUSTER_NODES = Gauge "ropewalk_cluster_nodes" ["state"] "Nodes of the cluster by the state that the operator set, as known to this node, without removed nodes";
+    OFFLINE_NODES = Gauge "ropewalk_offline_nodes" [] "Nodes from which this node has not heard lately";
     CLUSTER_TOPICS = Gauge "ropewalk_cluster_topics" [] "Topics of the cluster";
     CLUSTER_PARTITIONS = Gauge "ropewalk_cluster_partitions" [] "Partitions of the cluster";
-    LEADERLESS = Gauge "ropewalk_leaderless_partitions" [] "Partitions of the cluster that this node knows no living leader of";
-    UNDER_REPLICATED = Gauge "ropewalk_under_replicated_partitions" [] "Partitions led by this node with fewer replicas that keep up than there should be";
-    LEADERS = Gauge "ropewalk_leaders" [] "Partitions this node leads";
-    REPLICAS = Gauge "ropewalk_replicas" [] "Replicas that run on this node";
-    REPLICAS_STOPPED = Gauge "ropewalk_replicas_stopped" [] "Replicas on this node whose Raft has ended, and which only serve what they have";
-    LEADERSHIPS_WON = Counter "ropewalk_leaderships_won_total" [] "Times a replica here began to lead, after an election or a transfer";
-    LEADERSHIPS_LOST = Counter "ropewalk_leaderships_lost_total" [] "Times a replica here ceased to lead";
-    QUARANTINED = Gauge "ropewalk_quarantined_replicas" [] "Damaged replicas on this node that are not replaced yet";
+    LEADERLESS = Gauge "ropewalk_leaderless_partitions" [] "Partitions of the cluster without a live leader known to this node";
+    UNDER_REPLICATED = Gauge "ropewalk_under_replicated_partitions" [] "Partitions led by this node with fewer in-sync replicas than configured";
+    LEADERS = Gauge "ropewalk_leaders" [] "Partitions led by this node";
+    REPLICAS = Gauge "ropewalk_replicas" [] "Replicas running on this node";
+    REPLICAS_STOPPED = Gauge "ropewalk_replicas_stopped" [] "Replicas on this node whose Raft core has stopped, and which only serve their existing data";
+    LEADERSHIPS_WON = Counter "ropewalk_leaderships_won_total" [] "Times a replica on this node became leader, by election or transfer";
+    LEADERSHIPS_LOST = Counter "ropewalk_leaderships_lost_total" [] "Times a replica on this node lost leadership";
+    QUARANTINED = Gauge "ropewalk_quarantined_replicas" [] "Damaged replicas on this node that have not been replaced yet";
     DAMAGE_FOUND = Counter "ropewalk_damage_found_total" [] "Replicas found damaged on this node";
-    SCRUB_BYTES = Counter "ropewalk_scrub_bytes_total" [] "Bytes read only to find damage";
-    SCRUB_PASSES = Counter "ropewalk_scrub_passes_total" [] "Times all that is stored here was read to find damage";
-    RETENTION_BYTES = Counter "ropewalk_retention_bytes_total" [] "Bytes of log that retention has let go on this node";
-    COMPACTION_BEFORE = Counter "ropewalk_compaction_before_bytes_total" [] "Bytes of log that compaction has gone through on this node";
-    COMPACTION_AFTER = Counter "ropewalk_compaction_after_bytes_total" [] "Bytes it left of them";
+    SCRUB_BYTES = Counter "ropewalk_scrub_bytes_total" [] "Bytes read by the scrubber";
+    SCRUB_PASSES = Counter "ropewalk_scrub_passes_total" [] "Complete scrub passes over the data of this node";
+    RETENTION_BYTES = Counter "ropewalk_retention_bytes_total" [] "Bytes of log removed by retention on this node";
+    COMPACTION_BEFORE = Counter "ropewalk_compaction_before_bytes_total" [] "Bytes of log read by compaction on this node";
+    COMPACTION_AFTER = Counter "ropewalk_compaction_after_bytes_total" [] "Bytes of that log left after compaction";
 
-    PEER_ROUND_TRIP = Gauge "ropewalk_peer_round_trip_seconds" ["peer"] "How long the last report to another node took, there and back";
-    PEER_FAILURES = Counter "ropewalk_peer_failures_total" ["peer"] "Reports to another node that did not arrive";
+    PEER_ROUND_TRIP = Gauge "ropewalk_peer_round_trip_seconds" ["peer"] "Round-trip time of the last report to another node";
+    PEER_FAILURES = Counter "ropewalk_peer_failures_total" ["peer"] "Failed reports to another node";
 
     TOPIC_PARTITIONS = Gauge "ropewalk_topic_partitions" ["topic"] "Replicas of the topic's partitions on this node";
-    TOPIC_LEADERS = Gauge "ropewalk_topic_leaders" ["topic"] "Partitions of the topic that this node leads";
+    TOPIC_LEADERS = Gauge "ropewalk_topic_leaders" ["topic"] "Partitions of the topic led by this node";
     TOPIC_LOG_BYTES = Gauge "ropewalk_topic_log_bytes" ["topic"] "Bytes of log of the topic on this node";
-    PARTITION_HIGH_WATERMARK = Gauge "ropewalk_partition_high_watermark" ["topic", "partition"] "The offset after the last committed record; from the leader";
-    PARTITION_LOG_START = Gauge "ropewalk_partition_log_start_offset" ["topic", "partition"] "The first offset that can be read; from the leader";
-    PARTITION_IN_SYNC = Gauge "ropewalk_partition_in_sync_replicas" ["topic", "partition"] "Replicas that keep up; from the leader";
-    PARTITIONS_LEFT_OUT = Gauge "ropewalk_partition_series_left_out" [] "1 if this node holds more replicas than the bound, and so shows them by topic only";
+    PARTITION_HIGH_WATERMARK = Gauge "ropewalk_partition_high_watermark" ["topic", "partition"] "Offset after the last committed record; from the leader";
+    PARTITION_LOG_START = Gauge "ropewalk_partition_log_start_offset" ["topic", "partition"] "First readable offset; from the leader";
+    PARTITION_IN_SYNC = Gauge "ropewalk_partition_in_sync_replicas" ["topic", "partition"] "In-sync replicas; from the leader";
+    PARTITIONS_LEFT_OUT = Gauge "ropewalk_partition_series_left_out" [] "1 if this node has more replicas than the limit for per-partition series, and shows them by topic only";
 
     GROUP_MEMBERS = Gauge "ropewalk_group_members" ["group"] "Members of the group; from its coordinator";
-    GROUP_STATE = Gauge "ropewalk_group_state" ["group", "state"] "1 for the state the group is in; from its coordinator";
+    GROUP_STATE = Gauge "ropewalk_group_state" ["group", "state"] "1 for the current state of the group; from its coordinator";
     GROUP_LAG_RECORDS = Gauge "ropewalk_group_lag_records" ["group", "topic", "partition"] "Records between the group's position and the high watermark; from its coordinator";
-    GROUP_LAG_SECONDS = Gauge "ropewalk_group_lag_seconds" ["group", "topic", "partition"] "How long the next record for the group has waited; from its coordinator";
-    GROUPS = Gauge "ropewalk_groups" [] "Groups this node coordinates";
-    GROUPS_LEFT_OUT = Gauge "ropewalk_group_series_left_out" [] "Groups and partitions of groups past the bound, which have no series";
-    GROUP_LAG_AGE = Gauge "ropewalk_group_lag_age_seconds" [] "How old the lag shown here is";
+    GROUP_LAG_SECONDS = Gauge "ropewalk_group_lag_seconds" ["group", "topic", "partition"] "Age of the next record for the group; from its coordinator";
+    GROUPS = Gauge "ropewalk_groups" [] "Groups coordinated by this node";
+    GROUPS_LEFT_OUT = Gauge "ropewalk_group_series_left_out" [] "Groups and partitions of groups without series, because they exceed the limit";
+    GROUP_LAG_AGE = Gauge "ropewalk_group_lag_age_seconds" [] "Age of the lag measurement";
 
-    LOG_LINES_LEFT_OUT = Counter "ropewalk_log_lines_left_out_total" [] "Log lines left out because too many of their kind came, or nobody read them";
-    SCRAPES_REFUSED = Counter "ropewalk_scrapes_refused_total" [] "Scrapes refused because as many as may be were being answered";
-    CERTIFICATE_EXPIRY = Gauge "ropewalk_tls_certificate_expiry_timestamp_seconds" [] "Until when this node's certificate is good, in Unix time; only with TLS";
+    LOG_LINES_LEFT_OUT = Counter "ropewalk_log_lines_left_out_total" [] "Log lines suppressed by the rate limit, or because nobody read them";
+    SCRAPES_REFUSED = Counter "ropewalk_scrapes_refused_total" [] "Scrapes refused because the maximum was in progress";
+    CERTIFICATE_EXPIRY = Gauge "ropewalk_tls_certificate_expiry_timestamp_seconds" [] "Expiry of this node's certificate, in Unix time; only with TLS";
 
-    PROCESS_CPU = Counter "process_cpu_seconds_total" [] "Processor time the process has used";
-    PROCESS_MEMORY = Gauge "process_resident_memory_bytes" [] "Memory the process holds";
-    PROCESS_FDS = Gauge "process_open_fds" [] "Files and sockets open";
-    PROCESS_MAX_FDS = Gauge "process_max_fds" [] "The most that may be open";
-    PROCESS_START = Gauge "process_start_time_seconds" [] "When the process began, in Unix time";
+    PROCESS_CPU = Counter "process_cpu_seconds_total" [] "CPU time used by the process";
+    PROCESS_MEMORY = Gauge "process_resident_memory_bytes" [] "Resident memory of the process";
+    PROCESS_FDS = Gauge "process_open_fds" [] "Open file descriptors, including sockets";
+    PROCESS_MAX_FDS = Gauge "process_max_fds" [] "Maximum number of open file descriptors";
+    PROCESS_START = Gauge "process_start_time_seconds" [] "Start time of the process, in Unix time";
 }
 
 #[cfg(test)]

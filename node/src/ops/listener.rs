@@ -34,7 +34,7 @@ pub(super) async fn serve(
         let (router, stop) = (router.clone(), stop.clone());
         connections.spawn(async move {
             if let Err(error) = connection(accepted, router, head_within, stop).await {
-                tracing::debug!(from, %error, "an HTTP connection ended");
+                tracing::debug!(from, %error, "HTTP connection closed");
             }
         });
     }

@@ -112,25 +112,26 @@ impl Condition {
     fn complaints(&self) -> Vec<String> {
         let mut why_not = Vec::new();
         if self.stopping {
-            why_not.push("this node is stopping: it hands its leaderships over".to_owned());
+            why_not.push("node is stopping: it is transferring its leaderships".to_owned());
         }
         if !self.in_cluster {
             why_not
-                .push("this node is in no cluster yet; its log says what it waits for".to_owned());
+                .push("node is not in a cluster yet; its log names what it waits for".to_owned());
         } else if !self.controller_known {
-            why_not.push("the metadata group has no leader that this node knows of".to_owned());
+            why_not.push("metadata group has no leader that this node knows of".to_owned());
         }
         if let Some((applied, last)) = self.metadata
             && last.saturating_sub(applied) > METADATA_BEHIND
         {
             why_not.push(format!(
-                "its picture of the cluster is old: {applied} of {last} entries of the metadata log are applied"
+                "cluster metadata is stale: {applied} of {last} entries of the metadata log are \
+                 applied"
             ));
         }
         match &self.disk {
             DiskStatus::Healthy => {}
-            DiskStatus::Full => why_not.push("the disk is full; writes are refused".to_owned()),
-            DiskStatus::Failed(reason) => why_not.push(format!("the disk failed: {reason}")),
+            DiskStatus::Full => why_not.push("disk is full; writes are refused".to_owned()),
+            DiskStatus::Failed(reason) => why_not.push(format!("disk failed: {reason}")),
         }
         why_not
     }
@@ -188,7 +189,8 @@ impl Returning {
         (count > 0).then(|| {
             let more = if count > names.len() { ", ..." } else { "" };
             format!(
-                "{count} of the replicas it began with are not caught up yet: {}{more}",
+                "{count} of the replicas that this node started with have not caught up yet: \
+                 {}{more}",
                 names.join(", ")
             )
         })
@@ -228,7 +230,7 @@ mod tests {
                     in_cluster: false,
                     ..READY
                 },
-                "in no cluster yet",
+                "not in a cluster yet",
             ),
             (
                 Condition {

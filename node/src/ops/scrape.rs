@@ -78,7 +78,9 @@ impl Scrapes {
 pub(super) async fn metrics(State(scrapes): State<Arc<Scrapes>>) -> Response {
     let Ok(permit) = scrapes.room.clone().try_acquire_owned() else {
         scrapes.refused.one();
-        let busy = format!("{AT_ONCE} scrapes are being answered already; try again shortly\n");
+        let busy = format!(
+            "scrapes are limited to {AT_ONCE} at a time, and all are in use; try again shortly\n"
+        );
         return (StatusCode::SERVICE_UNAVAILABLE, busy).into_response();
     };
     match scrapes.page().await {
@@ -92,7 +94,7 @@ pub(super) async fn metrics(State(scrapes): State<Arc<Scrapes>>) -> Response {
             (headers, body).into_response()
         }
         Err(_) => {
-            let failed = "the metrics could not be written, which is a bug; please report it\n";
+            let failed = "metrics could not be rendered, which is a bug; please report it\n";
             (StatusCode::INTERNAL_SERVER_ERROR, failed).into_response()
         }
     }

@@ -128,7 +128,9 @@ async fn what_was_produced_is_fetched_as_it_came_and_only_from_the_leader() {
     let beyond = leader.fetch(spec(4)).await.unwrap_err();
     assert_eq!(beyond.code, ErrorCode::OffsetOutOfRange);
     assert!(
-        beyond.message.contains("holds 0 up to but not including 3"),
+        beyond
+            .message
+            .contains("holds offsets from 0 up to but not including 3"),
         "{beyond}"
     );
     let newer = leader

@@ -107,7 +107,10 @@ impl Partition {
         if last_epoch > epoch {
             return Err(self.error(
                 ErrorCode::StaleEpoch,
-                format!("the reader has seen epoch {last_epoch}, this node led in {epoch}; ask the newer leader"),
+                format!(
+                    "the reader has seen epoch {last_epoch}, and this node led in epoch {epoch}; \
+                     ask the newer leader"
+                ),
             ));
         }
         let machine = self.view.machine();
@@ -134,7 +137,7 @@ impl Partition {
         match self.host.leaders.get(self.id.group) {
             Some(leader) if leader.node != self.host.node_id => Err(self.error(
                 ErrorCode::NotLeader,
-                format!("node {} leads it; ask there", leader.node),
+                format!("node {} is the leader; ask that node", leader.node),
             )),
             _ => Ok(latest),
         }
@@ -147,7 +150,10 @@ impl Partition {
         }
         Err(self.error(
             ErrorCode::OffsetOutOfRange,
-            format!("offset {offset} is not in the log, which holds {first} up to but not including {end}; seek to one of these"),
+            format!(
+                "offset {offset} is not in the log, which holds offsets from {first} up to but \
+                 not including {end}; seek to one of these"
+            ),
         ))
     }
 
@@ -168,7 +174,7 @@ impl Partition {
             if spec.offset < fetched.log_start_offset {
                 return Ok(None);
             }
-            let what = format!("no log entry is known that holds offset {}", spec.offset);
+            let what = format!("no log entry is known to hold offset {}", spec.offset);
             return Err(self.error(ErrorCode::DamagedData, what));
         };
         let applied = match made(Mistake::ServeUncommitted) {

@@ -53,7 +53,11 @@ impl Founding {
             match partition.raft.initialize(founders(&wish.founding)).await {
                 Ok(()) => self.founded = true,
                 Err(error) => {
-                    tracing::debug!(partition = %partition.id, %error, "founded by another")
+                    tracing::debug!(
+                        partition = %partition.id,
+                        %error,
+                        "group was already initialized by another replica"
+                    )
                 }
             }
         }

@@ -240,7 +240,8 @@ impl Partition {
     fn not_written(&self) -> WireError {
         self.error(
             ErrorCode::Overloaded,
-            "what the batch waited for was not written as it was expected; send it again with the same sequence",
+            "an earlier batch in flight was not written as expected; send this batch again with \
+             the same sequence",
         )
     }
 }

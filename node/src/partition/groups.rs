@@ -26,7 +26,7 @@ impl Partition {
             true => Ok(epoch),
             false => Err(self.error(
                 ErrorCode::NoLeader,
-                "too few of its nodes answer its leader; try again shortly",
+                "its leader does not hear from a majority of its replicas; try again shortly",
             )),
         }
     }
@@ -69,7 +69,7 @@ impl Partition {
             Err(_) => {
                 return Err(self.error(
                     ErrorCode::Timeout,
-                    "no majority confirmed it in time, it may yet be done; try again",
+                    "no majority confirmed the change in time, and it may still be made; try again",
                 ));
             }
         };
@@ -78,7 +78,7 @@ impl Partition {
             Reply::Group(reply) => Ok(reply),
             _ => Err(self.error(
                 ErrorCode::Internal,
-                "a group's command was answered as another",
+                "internal error: unexpected reply type to a group command",
             )),
         }
     }

@@ -73,7 +73,7 @@ impl Partition {
         if self.applied_epoch() != Some(epoch) {
             return Err(self.error(
                 ErrorCode::NoLeader,
-                "its leader has only just been elected; try again shortly",
+                "its leader was elected just now; try again shortly",
             ));
         }
         // A fence proves that all nodes understand it, even if this view lags.

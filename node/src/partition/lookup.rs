@@ -195,7 +195,7 @@ impl Partition {
         self.error(
             ErrorCode::Overloaded,
             "its leader has more to unpack for readers than unpack_bytes_per_s and \
-             unpack_inflight_bytes allow; look times up more slowly, or begin at an offset",
+             unpack_inflight_bytes allow; look up times less often, or begin at an offset",
         )
     }
 }

@@ -104,7 +104,7 @@ impl Partition {
             Step::Wait | Step::Settled => return,
             Step::HandOver(heir) => {
                 if let Err(error) = self.hand_over(heir).await {
-                    tracing::info!(partition = %id, %error, "leadership stays for now");
+                    tracing::info!(partition = %id, %error, "leadership transfer failed");
                 }
                 return;
             }
@@ -123,8 +123,12 @@ impl Partition {
         let changed = self.raft.change_membership_if(change, false, [still]);
         match tokio::time::timeout(STEP_WITHIN, changed).await {
             Ok(Ok(_)) => {}
-            Ok(Err(error)) => tracing::info!(partition = %id, %error, "membership step put off"),
-            Err(_) => tracing::info!(partition = %id, "membership step is still under way"),
+            Ok(Err(error)) => tracing::info!(
+                partition = %id,
+                %error,
+                "membership change failed; retrying"
+            ),
+            Err(_) => tracing::info!(partition = %id, "membership change is still in progress"),
         }
     }
 }

@@ -148,7 +148,7 @@ impl Partition {
         proposed.map_err(|fatal| {
             self.error(
                 ErrorCode::NotServing,
-                format!("its replica here has stopped: {fatal}; ask another node"),
+                format!("its replica on this node has stopped: {fatal}; ask another node"),
             )
         })?;
         let proposed_at = Instant::now();
@@ -208,14 +208,16 @@ impl Partition {
     fn stopped(&self) -> WireError {
         self.error(
             ErrorCode::LeadershipLost,
-            "its replica here stopped while the batch was under way, which may have been written; send it again with the same sequence",
+            "its replica on this node stopped before the batch was confirmed, and the batch may \
+             have been written; send it again with the same sequence",
         )
     }
 
     pub(super) fn late(&self) -> WireError {
         self.error(
             ErrorCode::Timeout,
-            "no majority confirmed the batch in time, it may yet be written; send it again with the same sequence",
+            "no majority confirmed the batch in time, and it may still be written; send it again \
+             with the same sequence",
         )
     }
 
@@ -240,11 +242,14 @@ impl Partition {
             DiskStatus::Healthy => Ok(()),
             DiskStatus::Full => Err(self.error(
                 ErrorCode::DiskFull,
-                "its leader's disk is full; free space there, or send again when another node leads",
+                "its leader's disk is full; free space there, or send again when another \
+                node leads",
             )),
             DiskStatus::Failed(why) => Err(self.error(
                 ErrorCode::DiskFailed,
-                format!("its leader's disk failed ({why}); restart that node when the disk is well"),
+                format!(
+                    "its leader's disk failed ({why}); repair the disk, then restart that node"
+                ),
             )),
         }
     }
@@ -266,12 +271,14 @@ impl Partition {
         let room = self.host.produce_room.clone().acquire_many_owned(permits);
         match tokio::time::timeout(ROOM_WITHIN, room).await {
             Ok(Ok(room)) => Ok(room),
-            Ok(Err(_)) => {
-                Err(self.error(ErrorCode::NotServing, "this node is stopping; ask another"))
-            }
+            Ok(Err(_)) => Err(self.error(
+                ErrorCode::NotServing,
+                "the node is stopping; ask another node",
+            )),
             Err(_) => Err(self.error(
                 ErrorCode::Overloaded,
-                "too many bytes are waiting to be written on its leader; send more slowly",
+                "its leader has too many bytes waiting to be written (produce_inflight_bytes); \
+                 send more slowly",
             )),
         }
     }
@@ -317,7 +324,7 @@ impl Partition {
             Reply::Refused(error) => Err(self.error(error.code, error.message)),
             Reply::Done | Reply::Meta(_) | Reply::Group(_) => Err(self.error(
                 ErrorCode::Internal,
-                "an append was answered as something else",
+                "internal error: unexpected reply type to an append",
             )),
         }
     }
@@ -341,21 +348,27 @@ impl Partition {
             Unanswered::InDoubt(why) => {
                 return self.error(
                     ErrorCode::LeadershipLost,
-                    format!("{why}; it may have been written: send it again, a batch with the same sequence"),
+                    format!(
+                        "{why}; the write may have been made: repeat it, a batch with the same \
+                         sequence"
+                    ),
                 );
             }
         };
         match (forward.reason, forward.leader_node) {
             (ForwardReason::LeaseExpired, _) => self.error(
                 ErrorCode::NoLeader,
-                "too few of its nodes answer, so nothing can be committed; try again shortly",
+                "its leader does not hear from a majority of its replicas, so it can commit \
+                 nothing; try again shortly",
             ),
-            (ForwardReason::NotLeader | ForwardReason::LeadershipTransfer, Some(node)) => {
-                self.error(ErrorCode::NotLeader, format!("{node} leads it; ask there"))
-            }
+            (ForwardReason::NotLeader | ForwardReason::LeadershipTransfer, Some(node)) => self
+                .error(
+                    ErrorCode::NotLeader,
+                    format!("{node} is the leader; ask that node"),
+                ),
             (ForwardReason::NotLeader | ForwardReason::LeadershipTransfer, None) => self.error(
                 ErrorCode::NoLeader,
-                "a leader is being elected; try again shortly",
+                "a leader election is in progress; try again shortly",
             ),
         }
     }

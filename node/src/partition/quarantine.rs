@@ -73,8 +73,8 @@ impl Quarantine {
             partition = %id,
             replica = %id.replica,
             why,
-            "a replica is damaged: it has left its group, its data stays as it is until a new \
-             replica stands in its place"
+            "replica set aside as damaged: it has left its group, and its data is kept until a \
+             new replica replaces it"
         );
         let held = Held {
             id: id.clone(),
@@ -113,7 +113,11 @@ impl Held {
         match host.store.quarantine(self.id.replica, &self.why).await {
             Ok(()) => self.marked = true,
             Err(error) => {
-                tracing::warn!(partition = %self.id, %error, "a damaged replica could not be marked; trying again");
+                tracing::warn!(
+                    partition = %self.id,
+                    %error,
+                    "damaged replica could not be marked; retrying"
+                );
             }
         }
     }
@@ -161,9 +165,9 @@ pub(crate) fn lost_majority(id: &dyn std::fmt::Display, nodes: &BTreeSet<NodeId>
     WireError::new(
         ErrorCode::DamagedData,
         format!(
-            "partition {id}: its data on node {names} is damaged or gone, and what is left is no \
-             majority, so it is not repaired by itself; nothing was deleted. Bring the data \
-             directories back if you can, or delete its topic and publish it again"
+            "partition {id}: its data on node {names} is damaged or gone, and the remaining \
+             replicas are no majority, so it is not repaired automatically; nothing was deleted. \
+             Bring the data directories back if you can, or delete its topic and publish it again"
         ),
     )
 }
@@ -182,7 +186,10 @@ impl Partition {
         };
         let _ = timeout(HAND_OVER_WITHIN, handed).await;
         if timeout(STOP_WITHIN, self.raft.shutdown()).await.is_err() {
-            tracing::warn!(partition = %self.id, "the damaged replica did not stop within {STOP_WITHIN:?}");
+            tracing::warn!(
+                partition = %self.id,
+                "damaged replica did not stop within {STOP_WITHIN:?}"
+            );
         }
     }
 

@@ -219,7 +219,7 @@ async fn a_replica_found_damaged_does_not_run_again_after_a_restart() {
         loop {
             let machine = PartitionMachine::default();
             let opened = store.open_replica(GROUP, leader.id.replica, machine).await;
-            if opened.is_err_and(|error| error.to_string().contains("quarantine")) {
+            if opened.is_err_and(|error| error.to_string().contains("set aside")) {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;

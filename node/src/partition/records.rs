@@ -87,9 +87,9 @@ impl Partition {
             BatchError::Expands { limit, codec } => self.error(
                 error.code(),
                 format!(
-                    "the records of the batch unpack with {codec} to more than {limit} bytes, the most that \
-                     is taken here; send smaller batches, or raise max_batch_bytes of the topic or \
-                     unpack_factor of the nodes"
+                    "the records of the batch unpack with {codec} to more than {limit} bytes, the \
+                     limit of this topic; send smaller batches, or raise max_batch_bytes of the \
+                     topic or unpack_factor of the nodes"
                 ),
             ),
             error => self.error(error.code(), error),

@@ -177,7 +177,7 @@ impl Partitions {
                 .await;
         };
         if tokio::time::timeout(within, handed).await.is_err() {
-            tracing::warn!("not every leadership was handed over within {within:?}");
+            tracing::warn!("leaderships were not all transferred within {within:?}");
         }
     }
 
@@ -200,7 +200,7 @@ impl Partition {
         if let Some(heir) = self.any_heir()
             && let Err(error) = self.hand_over(heir).await
         {
-            tracing::info!(partition = %self.id, %error, "leadership was not handed over");
+            tracing::info!(partition = %self.id, %error, "leadership transfer failed");
         }
     }
 }
@@ -251,7 +251,7 @@ impl Registrar {
         self.stop_damaged(view, &wanted).await;
         self.note_stopped();
         if let Err(error) = self.start_missing(view.applied, wanted.clone()).await {
-            tracing::warn!(error, "replicas could not be started; trying again");
+            tracing::warn!(error, "replicas could not be started; retrying");
         }
         let host = self.partitions.inner.host.clone();
         host.metrics.damage_found.set(self.quarantine.taken());
@@ -260,10 +260,7 @@ impl Registrar {
             .await;
         host.metrics.quarantined.set(self.quarantine.len() as u64);
         if let Err(error) = self.destroy_unwanted(view.applied, &wanted).await {
-            tracing::warn!(
-                error,
-                "replicas that were let go could not be removed; trying again"
-            );
+            tracing::warn!(error, "unassigned replicas could not be removed; retrying");
         }
     }
 
@@ -332,7 +329,7 @@ impl Registrar {
                 .or_insert_with(|| {
                     let why =
                         partition.with_metrics(|metrics| format!("{:?}", metrics.running_state));
-                    tracing::error!(partition = %partition.id, why, "a replica has stopped");
+                    tracing::error!(partition = %partition.id, why, "replica stopped");
                     Instant::now()
                 });
         }
@@ -375,7 +372,7 @@ impl Registrar {
                     Some(why) => self.quarantine.take(id, why.to_owned()),
                     None => {
                         if let Some(left_out) = inner.host.metrics.valves.not_started.pass() {
-                            tracing::error!(partition = %id, %error, left_out, "a replica could not be started; trying again");
+                            tracing::error!(partition = %id, %error, left_out, "replica start failed; retrying");
                         }
                     }
                 },
@@ -416,7 +413,7 @@ impl Registrar {
             return Ok(());
         }
         for (group, replica) in unwanted {
-            tracing::info!(%group, %replica, "removing a replica that was let go");
+            tracing::info!(%group, %replica, "removing an unassigned replica");
             store
                 .destroy_replica(replica)
                 .await
@@ -437,7 +434,7 @@ impl Registrar {
         match value.as_deref().map(<[u8; 8]>::try_from) {
             None => Ok(0),
             Some(Ok(bytes)) => Ok(u64::from_be_bytes(bytes)),
-            Some(Err(_)) => Err(format!("the local value {PLACED_AS_OF} is damaged")),
+            Some(Err(_)) => Err(format!("stored value {PLACED_AS_OF} is damaged")),
         }
     }
 
@@ -463,7 +460,7 @@ pub(super) type Wanted = (PartitionId, TopicSettings);
 fn told_damaged(view: &ClusterView, id: &PartitionId) -> Option<String> {
     let wish = view.partition(&id.topic, id.partition)?;
     let told = wish.group == id.group && wish.damaged.contains(&id.replica);
-    told.then(|| "it was found damaged before, as the metadata says".to_owned())
+    told.then(|| "replica is recorded as damaged in the metadata".to_owned())
 }
 
 /// Returns the replicas that the metadata places on this node.
@@ -494,7 +491,7 @@ async fn tell(
 ) {
     while let Some(Some(fact)) = stop.run_until_cancelled(facts.recv()).await {
         if let Err(error) = cluster.propose(fact).await {
-            tracing::debug!(%error, "a fact about a replica could not be told yet");
+            tracing::debug!(%error, "replica report to the metadata group failed");
         }
     }
 }

@@ -58,7 +58,7 @@ pub(super) enum StartError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// Its log was found damaged when its Raft started.
-    #[error("it is damaged: {0}")]
+    #[error("replica is damaged: {0}")]
     Damaged(String),
     /// Its Raft did not start.
     #[error(transparent)]
@@ -160,7 +160,11 @@ impl Partition {
             .tasks
             .spawn(steward::run(partition.clone(), partition.stop.clone()));
         partition.tasks.close();
-        tracing::debug!(partition = %partition.id, replica = %partition.id.replica, "replica started");
+        tracing::debug!(
+            partition = %partition.id,
+            replica = %partition.id.replica,
+            "replica started"
+        );
         Ok(partition)
     }
 
@@ -173,7 +177,7 @@ impl Partition {
             self.raft.shutdown().await
         };
         if tokio::time::timeout(STOP_WITHIN, stopped).await.is_err() {
-            tracing::warn!(partition = %self.id, "the replica did not stop within {STOP_WITHIN:?}");
+            tracing::warn!(partition = %self.id, "replica did not stop within {STOP_WITHIN:?}");
         }
     }
 
@@ -234,7 +238,7 @@ impl Partition {
         if self.view.is_damaged() {
             return Err(self.error(
                 ErrorCode::NotServing,
-                "its replica here was found damaged and has left its group; ask its other nodes",
+                "its replica on this node is damaged and has left its group; ask its other nodes",
             ));
         }
         Ok(())
@@ -248,7 +252,7 @@ impl Partition {
         if let Err(fatal) = &metrics.running_state {
             return self.error(
                 ErrorCode::NotServing,
-                format!("its replica here has stopped: {fatal}"),
+                format!("its replica on this node has stopped: {fatal}; ask another node"),
             );
         }
         let view = self.host.view.borrow().clone();
@@ -266,12 +270,16 @@ impl Partition {
                 .cloned()
         });
         match node {
-            Some(node) => self.error(ErrorCode::NotLeader, format!("{node} leads it; ask there")),
+            Some(node) => self.error(
+                ErrorCode::NotLeader,
+                format!("{node} is the leader; ask that node"),
+            ),
             None => match wish.and_then(|wish| wish.lost_majority(&view)) {
                 Some(nodes) => lost_majority(&self.id, &nodes),
                 None => self.error(
                     ErrorCode::NoLeader,
-                    "a leader is being elected, or too few of its nodes are up; try again shortly",
+                    "no leader: an election is in progress, or too few of its nodes are up; try \
+                     again shortly",
                 ),
             },
         }
@@ -302,7 +310,8 @@ impl Partition {
         let late = |_| {
             self.error(
                 ErrorCode::NoLeader,
-                "too few of its nodes answered to confirm who leads; try again shortly",
+                "its leader could not be confirmed because too few of its nodes answered; try \
+                 again shortly",
             )
         };
         tokio::time::timeout(within, read).await.map_err(late)?
@@ -326,7 +335,7 @@ impl Partition {
         let target = target.ok_or_else(|| {
             self.error(
                 ErrorCode::InvalidRequest,
-                format!("node {to} holds no voting replica of it"),
+                format!("node {to} has no voting replica of it; name a node that has one"),
             )
         })?;
         if !self.group().could_lead(target) {
@@ -362,7 +371,7 @@ impl Partition {
         left.map(|_| ()).map_err(|_| {
             self.error(
                 ErrorCode::Timeout,
-                format!("replica {target} has not taken over yet; look again shortly"),
+                format!("replica {target} has not become leader yet; check again shortly"),
             )
         })
     }

@@ -86,7 +86,7 @@ impl Partition {
         }
         let target = trim_target(&self.view.machine(), &settings, now_ms);
         if let Some(to_offset) = target {
-            tracing::info!(partition = %self.id, to_offset, "retention trims the log");
+            tracing::info!(partition = %self.id, to_offset, "trimming the log for retention");
             self.housekeeping(Command::Trim {
                 leader_time_ms: now_ms,
                 to_offset,
@@ -103,9 +103,16 @@ impl Partition {
         match tokio::time::timeout(PROPOSE_WITHIN, self.raft.client_write(command)).await {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => {
-                tracing::debug!(partition = %self.id, %error, "housekeeping is put off")
+                tracing::debug!(
+                    partition = %self.id,
+                    %error,
+                    "log maintenance command failed; retrying later"
+                )
             }
-            Err(_) => tracing::debug!(partition = %self.id, "housekeeping waits for a majority"),
+            Err(_) => tracing::debug!(
+                partition = %self.id,
+                "log maintenance command waits for a majority"
+            ),
         }
     }
 }

@@ -342,11 +342,16 @@ impl Partition {
                 // Concurrent appends make this a little less than the bytes purged.
                 let gone = before.saturating_sub(self.view.log_bytes());
                 self.host.metrics.retention_bytes.add(gone);
-                tracing::debug!(partition = %self.id, index, "the log was purged");
+                tracing::debug!(partition = %self.id, index, "log purged");
             }
             Err(error) => {
                 if let Some(left_out) = self.host.metrics.valves.not_purged.pass() {
-                    tracing::warn!(partition = %self.id, %error, left_out, "the log could not be purged; trying again");
+                    tracing::warn!(
+                        partition = %self.id,
+                        %error,
+                        left_out,
+                        "log could not be purged; retrying"
+                    );
                 }
             }
         }

@@ -110,7 +110,7 @@ impl<'a> Walk<'a> {
         BatchView::trusted(batch).map_err(|error| {
             self.failed(
                 ErrorCode::DamagedData,
-                format!("log entry {index}: {error}"),
+                format!("log entry {index} is damaged: {error}"),
             )
         })
     }

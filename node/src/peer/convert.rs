@@ -22,7 +22,7 @@ pub use ropewalk_raft_store::convert::{log_id as log_id_to_wire, vote as vote_to
 
 /// A message that no correct peer sends, or one of a newer version.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("a Raft message that makes no sense: {0}")]
+#[error("Raft message is malformed: {0}")]
 pub struct Malformed(pub String);
 
 impl From<ConvertError> for Malformed {
@@ -41,10 +41,10 @@ const LARGEST_TERM_BELIEVED: u64 = LARGEST_TERM >> 8;
 
 /// A vote from the wire.
 pub fn vote_from_wire(vote: Option<v1::Vote>) -> Result<Vote, Malformed> {
-    let vote = vote.ok_or_else(|| malformed("no vote"))?;
+    let vote = vote.ok_or_else(|| malformed("it has no vote"))?;
     if vote.term > LARGEST_TERM_BELIEVED {
         return Err(malformed(format!(
-            "term {} is beyond {LARGEST_TERM_BELIEVED}, which no group reaches",
+            "term {} is above {LARGEST_TERM_BELIEVED}, which no group reaches",
             vote.term
         )));
     }
@@ -71,10 +71,10 @@ pub fn snapshot_meta_from_wire(
 ) -> Result<SnapshotMeta, Malformed> {
     let last_log_id = log_id_from_wire(last_log_id)?;
     check_not_after_vote(vote, last_log_id.as_ref())?;
-    let stored = stored.ok_or_else(|| malformed("a snapshot without a membership"))?;
+    let stored = stored.ok_or_else(|| malformed("a snapshot has no membership"))?;
     let last_membership = from_stored_membership(stored)?;
     if *last_membership.log_id() > last_log_id {
-        return Err(malformed("a snapshot older than its own membership"));
+        return Err(malformed("a snapshot is older than its own membership"));
     }
     Ok(SnapshotMeta {
         last_log_id,
@@ -114,7 +114,7 @@ pub fn entry_from_wire(entry: v1::Entry) -> Result<Entry, Malformed> {
         }
         Some(Payload::Membership(membership)) => {
             if membership.voters.is_empty() {
-                return Err(malformed("a membership without voters"));
+                return Err(malformed("a membership has no voters"));
             }
             EntryPayload::Membership(from_membership(membership)?)
         }
@@ -146,7 +146,7 @@ pub fn append_from_wire(
 ) -> Result<AppendEntriesRequest<TypeConfig>, Malformed> {
     let vote = vote_from_wire(request.vote)?;
     if !vote.committed {
-        return Err(malformed("entries from a replica that is not elected"));
+        return Err(malformed("entries from a replica that is not the leader"));
     }
     let prev_log_id = log_id_from_wire(request.prev_log_id)?;
     let leader_commit = log_id_from_wire(request.leader_commit)?;
@@ -174,7 +174,7 @@ fn check_follows(last: Option<&LogId>, next: &LogId) -> Result<(), Malformed> {
     let term_falls = last.is_some_and(|l| l.committed_leader_id() > next.committed_leader_id());
     if expected != Some(next.index) || term_falls {
         let last = last.map_or("the log's start".to_owned(), LogId::to_string);
-        return Err(malformed(format!("entry {next} right after {last}")));
+        return Err(malformed(format!("entry {next} follows {last}")));
     }
     Ok(())
 }
@@ -182,7 +182,7 @@ fn check_follows(last: Option<&LogId>, next: &LogId) -> Result<(), Malformed> {
 fn check_not_after_vote(vote: &Vote, id: Option<&LogId>) -> Result<(), Malformed> {
     match id {
         Some(id) if id.committed_leader_id().term > vote.leader_id.term => Err(malformed(format!(
-            "log id {id}, of a term after that of vote {vote}"
+            "log id {id} has a later term than vote {vote}"
         ))),
         _ => Ok(()),
     }
@@ -219,17 +219,19 @@ pub fn appended_from_wire(
     prev: Option<&LogId>,
 ) -> Result<AppendEntriesResponse<TypeConfig>, Malformed> {
     match result.outcome() {
-        Outcome::Unspecified => Err(malformed("an answer of a kind unknown here")),
+        Outcome::Unspecified => Err(malformed("the answer has an unknown kind")),
         Outcome::Success => Ok(AppendEntriesResponse::Success),
         Outcome::PartialSuccess => {
             let matching = log_id_from_wire(result.matching)?;
             if matching.as_ref() < prev {
-                return Err(malformed("a partial success before the request's start"));
+                return Err(malformed(
+                    "a partial success ends before the request's start",
+                ));
             }
             Ok(AppendEntriesResponse::PartialSuccess(matching))
         }
         Outcome::Conflict if prev.is_none() => {
-            Err(malformed("a conflict with the start of the log"))
+            Err(malformed("the start of the log is reported as a conflict"))
         }
         Outcome::Conflict => Ok(AppendEntriesResponse::Conflict),
         Outcome::HigherVote => {

@@ -143,8 +143,12 @@ async fn attempt(net: &dyn Net, address: &str, bound: Duration) -> io::Result<Co
         let why = format!("no answer within {} ms", bound.as_millis());
         Err(io::Error::new(io::ErrorKind::TimedOut, why))
     });
-    result
-        .map_err(|error| io::Error::new(error.kind(), format!("connecting to {address}: {error}")))
+    result.map_err(|error| {
+        io::Error::new(
+            error.kind(),
+            format!("connection to {address} failed: {error}"),
+        )
+    })
 }
 
 impl fmt::Debug for Gate {

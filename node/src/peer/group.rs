@@ -118,6 +118,6 @@ where
 fn stopped(error: impl std::fmt::Display) -> WireError {
     WireError::new(
         ErrorCode::NotServing,
-        format!("the replica has stopped on this node: {error}"),
+        format!("replica has stopped on this node: {error}"),
     )
 }

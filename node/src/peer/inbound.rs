@@ -192,7 +192,7 @@ impl Inbound {
         let entries = call.request.as_ref().map_or(0, |r| r.entries.len());
         let compacted_to = self.compacted_to(call.group_id, call.to_replica_id);
         let answer = match self.find(call.group_id, call.to_replica_id) {
-            Ok(_) if entries > 0 => Err(Malformed("entries among the heartbeats".into()).into()),
+            Ok(_) if entries > 0 => Err(Malformed("a heartbeat has entries".into()).into()),
             Ok(raft) => self.bounded(append(&*raft, call, false)).await,
             Err(error) => Err(error),
         };
@@ -265,7 +265,7 @@ async fn bounded<T>(
     answer: impl Future<Output = Result<T, WireError>>,
 ) -> Result<T, WireError> {
     timeout(bound, answer).await.unwrap_or_else(|_| {
-        let why = format!("the replica did not answer within {} ms", bound.as_millis());
+        let why = format!("replica did not answer within {} ms", bound.as_millis());
         Err(WireError::new(ErrorCode::Timeout, why))
     })
 }
@@ -275,7 +275,9 @@ async fn append(
     call: AppendCall,
     refuse: bool,
 ) -> Result<AppendResult, WireError> {
-    let request = call.request.ok_or_else(|| Malformed("no request".into()))?;
+    let request = call
+        .request
+        .ok_or_else(|| Malformed("it has no request".into()))?;
     let _spans = trace::replicating(&request.entries);
     let request = append_from_wire(request)?;
     // A new leader probes its followers' logs by sending again entries that they may have already.
@@ -292,7 +294,7 @@ async fn append(
     if refuse && request.entries.iter().any(|e| has_records(e) && is_new(e)) {
         return Err(WireError::new(
             ErrorCode::DiskFull,
-            "this node's disk is full: it takes no entries until space is freed",
+            "disk of this node is full: no entries are accepted until space is free again",
         ));
     }
     let prev = request.prev_log_id;
@@ -338,7 +340,7 @@ impl Drop for Reply {
     fn drop(&mut self) {
         self.put(Err(WireError::new(
             ErrorCode::NotServing,
-            "the replica was stopped on this node before it answered",
+            "replica was stopped on this node before it answered",
         )));
     }
 }
@@ -354,7 +356,8 @@ fn overloaded(group: u64, replica: u64) -> WireError {
     WireError::new(
         ErrorCode::Overloaded,
         format!(
-            "replica {replica} of group {group} has {REPLICA_QUEUE} AppendEntries waiting: slow down"
+            "replica {replica} of group {group} has {REPLICA_QUEUE} AppendEntries waiting, the \
+             limit: send more slowly"
         ),
     )
 }

@@ -105,7 +105,7 @@ impl Lane {
     ) -> Result<Waiting, LaneError> {
         let size = wire.encoded_len();
         if size > LANE_BYTES {
-            let why = format!("an AppendEntries of {size} bytes is more than any peer takes");
+            let why = format!("AppendEntries of {size} bytes is larger than any peer accepts");
             return Err(WireError::new(ErrorCode::TooLarge, why).into());
         }
         let deadline = Instant::now() + bound;
@@ -123,7 +123,7 @@ impl Lane {
                 bound,
                 _bytes: bytes,
             }),
-            Ok(None) => Err(LaneError::Down("this node is stopping".to_owned())),
+            Ok(None) => Err(LaneError::Down("node is stopping".to_owned())),
             Err(_) => Err(LaneError::Timeout(bound.as_millis())),
         }
     }
@@ -134,7 +134,7 @@ impl Waiting {
     pub(super) async fn answer(self) -> Result<AppendResult, LaneError> {
         match timeout_at(self.deadline, self.done).await {
             Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => Err(LaneError::Down("this node is stopping".to_owned())),
+            Ok(Err(_)) => Err(LaneError::Down("node is stopping".to_owned())),
             Err(_) => Err(LaneError::Timeout(self.bound.as_millis())),
         }
     }
@@ -167,7 +167,7 @@ impl Runner {
             let (outbound, receiver) = mpsc::channel(OUTBOUND);
             let opened = timeout(self.silence, self.open(receiver)).await;
             let opened = opened
-                .unwrap_or_else(|_| Err(Status::deadline_exceeded("the peer takes in no stream")));
+                .unwrap_or_else(|_| Err(Status::deadline_exceeded("peer did not open the stream")));
             let mut session = Session {
                 answers: match opened {
                     Ok(answers) => answers,
@@ -184,7 +184,7 @@ impl Runner {
                 answered: false,
             };
             let why = session.run(call, &mut queue, &mut self).await;
-            tracing::debug!(kind = ?self.kind, why, "a lane to a peer ended");
+            tracing::debug!(kind = ?self.kind, why, "stream to a peer ended");
             for done in std::mem::take(&mut session.waiting).into_values() {
                 let _ = done.send(Err(LaneError::Down(why.clone())));
             }
@@ -250,23 +250,23 @@ impl Session {
                 answer = self.answers.next() => match answer {
                     Some(Ok(answer)) => self.complete(answer),
                     Some(Err(status)) => return fail(next, describe(&status)),
-                    None => return fail(next, "the peer ended the stream".to_owned()),
+                    None => return fail(next, "peer ended the stream".to_owned()),
                 },
                 place = outbound.reserve(), if next.is_some() => match place {
                     Ok(place) => if let Some(call) = next.take() {
                         self.send(call, place, &mut runner.next_call_id);
                     },
-                    Err(_) => return fail(next, "the connection broke".to_owned()),
+                    Err(_) => return fail(next, "connection broke".to_owned()),
                 },
                 call = queue.recv(), if next.is_none() => match call {
                     Some(call) => next = Some(call),
-                    None => return "this node is stopping".to_owned(),
+                    None => return "node is stopping".to_owned(),
                 },
                 _ = look.tick(), if !self.waiting.is_empty() => {
                     self.waiting.retain(|_, done| !done.is_closed());
                     if self.heard.elapsed() > runner.silence {
                         let silence = runner.silence.as_millis();
-                        return fail(next, format!("the peer was silent for {silence} ms"));
+                        return fail(next, format!("peer was silent for {silence} ms"));
                     }
                 },
             }
@@ -298,7 +298,7 @@ impl Session {
             Some(Answered::Error(error)) => Err(LaneError::Refused(error.into())),
             None => Err(LaneError::Refused(WireError::new(
                 ErrorCode::UnsupportedVersion,
-                "the peer's answer is of a kind unknown here",
+                "peer's answer has an unknown kind; upgrade this node",
             ))),
         });
     }

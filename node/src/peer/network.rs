@@ -403,7 +403,7 @@ impl RaftNetworkV2<TypeConfig> for Network {
             return Ok(Ok(()));
         }
         tracing::info!(group = %self.group, target = %self.to, why = answer.reason,
-            "a replica declined to take over leadership");
+            "replica declined the leadership transfer");
         // The reason crosses the wire as text: openraft only logs the kind of the error.
         Ok(Err(TransferLeaderError::LogNotFlushed {
             expected: request.last_log_id().copied(),

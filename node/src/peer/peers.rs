@@ -97,7 +97,11 @@ impl Peers {
     pub fn met_at(&self, node: NodeId, address: &str) {
         let mut known = self.inner.addresses.write();
         if known.address_of(node, "") != address {
-            tracing::info!(%node, address, "a node was met where it has not registered yet");
+            tracing::info!(
+                %node,
+                address,
+                "node reached at an address that it has not registered yet"
+            );
             known.met.insert(node, address.to_owned());
         }
     }

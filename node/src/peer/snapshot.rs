@@ -65,7 +65,7 @@ impl Gathering {
         let first = first.ok_or_else(|| no_whole("it has no parts"))?;
         let call = first
             .call
-            .ok_or_else(|| no_whole("its first part names no replica"))?;
+            .ok_or_else(|| no_whole("its first part has no replica"))?;
         check(&call)?;
         let whole = usize::try_from(first.checkpoint_bytes).unwrap_or(usize::MAX);
         let room = self.room_for(whole)?;
@@ -105,7 +105,7 @@ impl Gathering {
             Ok(part) => part,
             Err(_) => {
                 let why = format!(
-                    "part of a checkpoint did not arrive within {:?}; try again",
+                    "checkpoint part did not arrive within {:?}; try again",
                     self.within
                 );
                 Err(WireError::new(ErrorCode::Timeout, why).into())
@@ -141,7 +141,8 @@ impl Network {
                 Err(Sending::Failed(error)) => return Err(error),
                 Err(Sending::NoParts) if bytes > CHECKPOINT_BYTES => {
                     let why = format!(
-                        "checkpoint of {bytes} bytes: a node of this version takes at most {CHECKPOINT_BYTES}; upgrade it"
+                        "checkpoint of {bytes} bytes is too large for that node's version, which \
+                         accepts at most {CHECKPOINT_BYTES}; upgrade it"
                     );
                     return Err(self.not_sent(WireError::new(ErrorCode::UnsupportedVersion, why)));
                 }
@@ -196,7 +197,13 @@ impl Network {
     fn not_sent(&self, error: WireError) -> RpcError {
         let (group, target) = (self.group, self.to);
         if let Some(left_out) = self.peers.traffic().checkpoint_not_sent.pass() {
-            tracing::warn!(%group, %target, %error, left_out, "replica cannot catch up: its checkpoint is not sent");
+            tracing::warn!(
+                %group,
+                %target,
+                %error,
+                left_out,
+                "replica cannot catch up: its checkpoint was not sent"
+            );
         }
         unreachable_error(&error)
     }
@@ -243,13 +250,14 @@ fn no_memory(bytes: usize) -> WireError {
     WireError::new(
         ErrorCode::Overloaded,
         format!(
-            "checkpoint of {bytes} bytes does not fit beside the others that this node receives; try again later"
+            "checkpoint of {bytes} bytes does not fit in memory beside the other checkpoints that \
+             this node receives; try again later"
         ),
     )
 }
 
 fn no_whole(why: &str) -> WireError {
-    Malformed(format!("malformed parts of a checkpoint: {why}")).into()
+    Malformed(format!("the parts of a checkpoint: {why}")).into()
 }
 
 #[cfg(test)]

@@ -147,7 +147,7 @@ async fn a_node_whose_seeds_do_not_answer_is_alive_and_says_that_it_is_not_ready
     assert!(get(&http, "/healthz").await.starts_with("HTTP/1.1 200"));
     let readiness = get(&http, "/readyz").await;
     assert!(readiness.starts_with("HTTP/1.1 503"), "{readiness}");
-    assert!(readiness.contains("in no cluster yet"), "{readiness}");
+    assert!(readiness.contains("not in a cluster yet"), "{readiness}");
     shutdown.cancel();
     let ended = timeout(PATIENCE, running).await.expect("ends in time");
     ended.expect("no panic").expect("a clean end");

@@ -96,7 +96,7 @@ async fn groups_past_the_bound_of_their_coordinator_are_refused_until_one_is_del
     assert_eq!(refused.code, ErrorCode::Overloaded);
     let message = &refused.message;
     assert!(message.contains("coordinator_group_bytes"), "{message}");
-    assert!(message.contains("delete groups"), "{message}");
+    assert!(message.contains("delete unused groups"), "{message}");
     let seek = v1::SeekGroupRequest {
         group: "other".to_owned(),
         topic: READ.to_owned(),

@@ -65,7 +65,7 @@ async fn a_crowd_of_scrapers_is_served_or_told_to_wait_and_holds_nobody_up() {
                 served += 1;
             }
             Some("503") => {
-                assert!(page.contains("scrapes are being answered"), "{page}");
+                assert!(page.contains("scrapes are limited"), "{page}");
                 refused += 1;
             }
             _ => panic!("{page}"),

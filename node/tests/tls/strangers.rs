@@ -42,12 +42,12 @@ async fn a_client_learns_at_once_why_it_and_the_node_do_not_come_together() {
 
     let plain = one(TlsSettings::Off).await;
     let error = refused(&plain, trusts()).await;
-    assert!(error.to_string().contains("does not speak TLS"), "{error}");
+    assert!(error.to_string().contains("does not use TLS"), "{error}");
 
     let secured = one(on(&folder, ClientAuth::Required)).await;
     for _ in 0..5 {
         let error = refused(&secured, None).await;
-        assert!(error.to_string().contains("nothing but TLS"), "{error}");
+        assert!(error.to_string().contains("accepts TLS only"), "{error}");
     }
     let error = refused(&secured, trusts()).await;
     assert!(error.to_string().contains("--tls-cert"), "{error}");

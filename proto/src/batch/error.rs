@@ -7,15 +7,13 @@ use crate::error::{ErrorCode, WireError};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BatchError {
     /// Too short for a header.
-    #[error("{bytes} bytes are too few for a record batch, whose header alone takes 61")]
+    #[error("batch of {bytes} bytes is too short: the header alone takes 61")]
     Truncated {
         /// Number of bytes.
         bytes: usize,
     },
     /// The length field does not match the number of bytes.
-    #[error(
-        "the batch states a length of {stated} bytes after its length field, {actual} are there"
-    )]
+    #[error("batch states a length of {stated} bytes after its length field, and has {actual}")]
     Length {
         /// Length in the length field.
         stated: i32,
@@ -24,7 +22,8 @@ pub enum BatchError {
     },
     /// A batch over the limit.
     #[error(
-        "a batch of {bytes} bytes is over the limit of {limit}; send smaller batches or raise max_batch_bytes"
+        "batch of {bytes} bytes is over the limit of {limit}; send smaller batches or raise \
+         max_batch_bytes"
     )]
     BatchTooLarge {
         /// The batch's size in bytes.
@@ -34,7 +33,8 @@ pub enum BatchError {
     },
     /// A record that does not fit into any batch, not even alone.
     #[error(
-        "a record that takes a batch of {bytes} bytes is over the limit of {limit}; split it or raise max_batch_bytes"
+        "record that needs a batch of {bytes} bytes is over the limit of {limit}; split it or \
+         raise max_batch_bytes"
     )]
     RecordTooLarge {
         /// Bytes of a batch with this record alone.
@@ -43,7 +43,7 @@ pub enum BatchError {
         limit: usize,
     },
     /// More records in one batch than allowed.
-    #[error("a batch of {count} records is over the limit of {limit}; send smaller batches")]
+    #[error("batch of {count} records is over the limit of {limit}; send smaller batches")]
     TooManyRecords {
         /// Record count in the header.
         count: i32,
@@ -51,11 +51,12 @@ pub enum BatchError {
         limit: u32,
     },
     /// A format other than v2.
-    #[error("record format {0} is not supported, only 2 is; use a client that writes format 2")]
+    #[error("record format {0} is not supported, only format 2; use a client that writes format 2")]
     Magic(i8),
     /// The bytes differ from those that the producer wrote.
     #[error(
-        "the CRC-32C is {computed:#010x}, the batch states {stated:#010x}: it was damaged on its way; send it again"
+        "batch is damaged: its CRC-32C is {computed:#010x}, and it states {stated:#010x}; send it \
+         again"
     )]
     Crc {
         /// CRC in the header.
@@ -67,16 +68,16 @@ pub enum BatchError {
     #[error("compression codec {0} is unknown; use none, gzip, snappy, lz4 or zstd")]
     Codec(u8),
     /// A control batch, which only the log may write.
-    #[error("control batches are the broker's own; a client can't send one")]
+    #[error("control batches are reserved for the broker; a client cannot send one")]
     Control,
     /// A transactional batch. Transactions do not exist yet.
     #[error("transactions are not supported; send without a transactional id")]
     Transactional,
     /// Attributes that only the log may set, or that a newer format defines.
-    #[error("attribute bits {0:#06x} can't be set by a client")]
+    #[error("attribute bits {0:#06x} cannot be set by a client")]
     Attributes(i16),
     /// A record count that does not match the last offset delta.
-    #[error("{count} records and a last offset delta of {last_offset_delta} do not agree")]
+    #[error("batch of {count} records does not match its last offset delta of {last_offset_delta}")]
     Count {
         /// Record count in the header.
         count: i32,
@@ -85,7 +86,8 @@ pub enum BatchError {
     },
     /// A producer id without an epoch or a sequence number.
     #[error(
-        "producer id {id}, epoch {epoch} and sequence {base_sequence} do not go together; all are at least 0, or the id is -1"
+        "producer id {id}, epoch {epoch} and sequence {base_sequence} do not match; all are at \
+         least 0, or the id is -1"
     )]
     Producer {
         /// The producer id.
@@ -105,7 +107,8 @@ pub enum BatchError {
     },
     /// The header's latest timestamp is not that of the records. Lookups by time would be wrong.
     #[error(
-        "the header states {stated_ms} as the latest timestamp, the latest of the records is {actual_ms}; mend the client that builds such batches"
+        "batch header states {stated_ms} as the latest timestamp, and the latest of the records \
+         is {actual_ms}; fix the client that builds such batches"
     )]
     MaxTimestamp {
         /// Timestamp in the header, in ms since 1970.
@@ -115,7 +118,9 @@ pub enum BatchError {
     },
     /// A record further in the future than the topic allows.
     #[error(
-        "record {index} of the batch has the timestamp {timestamp_ms}, past {latest_ms}, the latest that is taken now (ms since 1970); set the producer's clock right, or raise max_timestamp_ahead of the topic"
+        "record {index} of the batch has the timestamp {timestamp_ms}, later than {latest_ms}, \
+         the latest accepted now (ms since 1970); correct the producer's clock, or raise \
+         max_timestamp_ahead of the topic"
     )]
     TooFarAhead {
         /// Position in the batch, from 0.
@@ -132,7 +137,7 @@ pub enum BatchError {
         bytes: usize,
     },
     /// The codec can't decompress the block.
-    #[error("the records do not decompress with {codec}: {reason}")]
+    #[error("batch cannot be decompressed with {codec}: {reason}")]
     Compressed {
         /// Codec in the header.
         codec: Compression,
@@ -141,7 +146,8 @@ pub enum BatchError {
     },
     /// The records decompress to more than the reader allows.
     #[error(
-        "the records decompress with {codec} to more than {limit} bytes; raise the reader's limit if that is meant"
+        "batch decompresses with {codec} to more than {limit} bytes; raise the reader's limit if \
+         that is intended"
     )]
     Expands {
         /// Codec in the header.

@@ -236,7 +236,7 @@ impl<'a> RawRecord<'a> {
 }
 
 fn take<'a>(input: &mut &'a [u8], length: usize) -> Result<&'a [u8], Fault> {
-    let (taken, rest) = input.split_at_checked(length).ok_or("it ends too soon")?;
+    let (taken, rest) = input.split_at_checked(length).ok_or("it is cut short")?;
     *input = rest;
     Ok(taken)
 }
@@ -253,24 +253,24 @@ fn read_bytes<'a>(input: &mut &'a [u8]) -> Result<Option<&'a [u8]>, Fault> {
 
 fn read_varint(input: &mut &[u8]) -> Result<i32, Fault> {
     let value = read_varlong(input)?;
-    i32::try_from(value).map_err(|_| "a number is over 32 bits")
+    i32::try_from(value).map_err(|_| "a number does not fit in 32 bits")
 }
 
 fn read_varlong(input: &mut &[u8]) -> Result<i64, Fault> {
     let mut value = 0_u64;
     for shift in (0..64).step_by(7) {
-        let (&byte, rest) = input.split_first().ok_or("it ends too soon")?;
+        let (&byte, rest) = input.split_first().ok_or("it is cut short")?;
         *input = rest;
         let bits = u64::from(byte & 0x7f);
         if shift == 63 && bits > 1 {
-            return Err("a number is over 64 bits");
+            return Err("a number does not fit in 64 bits");
         }
         value |= bits << shift;
         if byte < 0x80 {
             return Ok((value >> 1) as i64 ^ -((value & 1) as i64));
         }
     }
-    Err("a number is over 64 bits")
+    Err("a number does not fit in 64 bits")
 }
 
 /// A record to be written into a batch.

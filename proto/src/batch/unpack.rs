@@ -196,7 +196,7 @@ fn snappy(mut payload: Bytes) -> Result<Packed, BatchError> {
         return Ok(Packed::RawSnappy(payload));
     }
     if payload.len() < XERIAL_HEADER_BYTES {
-        return Err(not_snappy("it ends within its header"));
+        return Err(not_snappy("it is cut short within its header"));
     }
     payload.advance(XERIAL_HEADER_BYTES);
     Ok(Packed::Xerial(payload))
@@ -207,7 +207,7 @@ fn xerial_block(input: &mut Bytes) -> Result<Bytes, BatchError> {
     let length = input.try_get_i32().ok();
     let length = length.and_then(|length| usize::try_from(length).ok());
     let length = length.filter(|length| *length <= input.len());
-    let length = length.ok_or_else(|| not_snappy("a block ends past the batch"))?;
+    let length = length.ok_or_else(|| not_snappy("a block extends past the batch"))?;
     Ok(input.split_to(length))
 }
 
@@ -221,7 +221,7 @@ fn snappy_block(block: &[u8], out: &mut Vec<u8>, limit: usize) -> Result<(), Bat
         });
     }
     if claimed > block.len().saturating_mul(SNAPPY_MAX_RATIO) {
-        return Err(not_snappy("it claims a length it can't have"));
+        return Err(not_snappy("it states an impossible length"));
     }
     let start = out.len();
     out.resize(start + claimed, 0);

@@ -127,7 +127,8 @@ impl Manifest {
         let whole_bytes = walk(&content, 0).map_err(|bad| self.damaged(&name, &bad.told()))?;
         if number == end.number && whole_bytes < end.bytes {
             let what = format!(
-                "was cut: {} bytes were synced, and byte {whole_bytes} begins nothing whole",
+                "was cut: {} bytes were synced, and no complete record begins at byte \
+                 {whole_bytes}",
                 end.bytes
             );
             return Err(self.damaged(&name, &what));
@@ -210,7 +211,8 @@ impl Manifest {
 
     fn damaged(&self, name: &str, what: &str) -> DiskError {
         DiskError::Damaged(format!(
-            "{} {what}: the database may lack tables; the node needs its records from the others",
+            "database file {} {what}: tables may be missing; the node must get its records from \
+             the other nodes",
             self.path.join(name).display()
         ))
     }

@@ -112,12 +112,12 @@ pub enum Change {
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum DiskError {
     /// No space is left. Nothing of the batch was kept.
-    #[error("the disk is full: {0}")]
+    #[error("disk is full: {0}")]
     Full(String),
     /// Stored bytes are not as they were written.
     #[error("damaged data: {0}")]
     Damaged(String),
     /// An I/O error, or an earlier one after which the disk was not reopened.
-    #[error("the disk failed: {0}")]
+    #[error("disk failed: {0}")]
     Failed(String),
 }

@@ -65,7 +65,9 @@ impl Reclaimer {
         let thread = std::thread::Builder::new()
             .name("ropewalk-reclaim".to_string())
             .spawn(move || run(&worked_on, &ranges, options))
-            .map_err(|error| DiskError::Failed(format!("no thread to reclaim space: {error}")))?;
+            .map_err(|error| {
+                DiskError::Failed(format!("space reclaimer thread did not start: {error}"))
+            })?;
         Ok(Reclaimer {
             database,
             deleted: Some(deleted),
@@ -164,11 +166,17 @@ fn rewrite_blobs(database: &DB) {
     match collect("true", "1.0") {
         Ok(()) => compact(database, None),
         Err(error) => {
-            tracing::warn!(%error, "blob files can't be rewritten: their space stays taken")
+            tracing::warn!(
+                %error,
+                "blob files could not be rewritten: their garbage keeps its space"
+            )
         }
     }
     if let Err(error) = collect("false", "0.0") {
-        tracing::warn!(%error, "the collector of blob files stays on: records are written more than once");
+        tracing::warn!(
+            %error,
+            "blob garbage collection could not be turned off: records are rewritten more often"
+        );
     }
 }
 

@@ -58,7 +58,7 @@ pub(super) fn walk(content: &[u8], from: u64) -> Result<u64, Bad> {
         let bytes = match next(rest, in_block).map_err(bad)? {
             Found::Record { part, bytes } => {
                 if in_edit != matches!(part, Part::Middle | Part::Last) {
-                    return Err(bad("parts of what was written at once are missing"));
+                    return Err(bad("some parts of a write are missing"));
                 }
                 in_edit = matches!(part, Part::First | Part::Middle);
                 if !in_edit {
@@ -80,7 +80,7 @@ fn next(rest: &[u8], in_block: usize) -> Result<Found, &'static str> {
     if in_block < HEADER_BYTES {
         let filler = rest.get(..in_block);
         return match filler.unwrap_or(rest) {
-            bytes if !is_zero(bytes) => Err("there is something where nothing fits"),
+            bytes if !is_zero(bytes) => Err("bytes follow where no record fits"),
             _ if filler.is_none() => Ok(Found::End),
             _ => Ok(Found::Filler { bytes: in_block }),
         };
@@ -93,7 +93,7 @@ fn next(rest: &[u8], in_block: usize) -> Result<Found, &'static str> {
         // A file system may show a file's new length before its bytes.
         return match is_zero(rest) {
             true => Ok(Found::End),
-            false => Err("there is a hole in it"),
+            false => Err("there is a gap"),
         };
     }
     let part = match kind {
@@ -102,7 +102,7 @@ fn next(rest: &[u8], in_block: usize) -> Result<Found, &'static str> {
         3 => Part::Middle,
         4 => Part::Last,
         // Even if the record is cut short: RocksDB would look at the type first.
-        _ => return Err("a record has a type that is never written"),
+        _ => return Err("a record has an unknown type"),
     };
     let bytes = HEADER_BYTES + length;
     if bytes > in_block {
@@ -112,7 +112,7 @@ fn next(rest: &[u8], in_block: usize) -> Result<Found, &'static str> {
     match matches(rest, length, sum) {
         Some(true) => Ok(Found::Record { part, bytes }),
         Some(false) => Err("a record does not match its checksum"),
-        None if was_shorter(rest, length, sum) => Err("a bit of a record's length is flipped"),
+        None if was_shorter(rest, length, sum) => Err("one bit of a record's length is flipped"),
         None => Ok(Found::End),
     }
 }

@@ -186,7 +186,9 @@ impl RocksDisk {
         let reading = tokio::task::spawn_blocking(move || read(&database));
         match reading.await {
             Ok(result) => result.map_err(|error| disk_error(&error)),
-            Err(error) => Err(DiskError::Failed(format!("a read ended early: {error}"))),
+            Err(error) => Err(DiskError::Failed(format!(
+                "database read did not finish: {error}"
+            ))),
         }
     }
 }
@@ -257,7 +259,7 @@ impl Disk for RocksDisk {
             Commits::Thread(writer) => writer.commit(batch, sync),
             Commits::Inline(writer) => writer.commit(batch, sync),
             Commits::None => {
-                let error = "the database was opened to be looked at only".to_string();
+                let error = "database is open for inspection only".to_string();
                 Box::pin(ready(Err(DiskError::Failed(error))))
             }
         }

@@ -24,7 +24,8 @@ pub(super) fn check(files: &dyn DatabaseFiles, path: &Path) -> Result<(), DiskEr
         let content = files.read(name, 0).map_err(|error| failed(name, error))?;
         walk(&content, 0).map_err(|bad| {
             DiskError::Damaged(format!(
-                "{} {}: what follows it is lost; the node needs its records from the others",
+                "write-ahead log {} {}: the rest of it is lost; the node must get its records \
+                 from the other nodes",
                 path.join(name).display(),
                 bad.told()
             ))

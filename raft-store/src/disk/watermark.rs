@@ -128,7 +128,7 @@ impl Watermark {
             // RocksDB would start an empty database beside the rest of the old one.
             Some((sequence, ..)) if is_new && sequence > 0 => {
                 return Err(DiskError::Damaged(format!(
-                    "{} is missing, though {sequence} changes were synced",
+                    "database file {} is missing, though {sequence} changes were synced",
                     path.join(DATABASE_FILE).display()
                 )));
             }
@@ -158,7 +158,7 @@ impl Watermark {
             return Ok(());
         }
         Err(DiskError::Damaged(format!(
-            "the write-ahead log was cut: change {} was synced, and the database ends at {sequence}",
+            "write-ahead log was cut: change {} was synced, and the database ends at {sequence}",
             self.sequence
         )))
     }
@@ -167,7 +167,8 @@ impl Watermark {
     pub(super) fn opened(&mut self) -> Result<(), DiskError> {
         self.manifest.reopen()?;
         let written = self.write().and_then(|()| self.sync());
-        written.map_err(|error| DiskError::Failed(format!("the watermark: {error}")))
+        written
+            .map_err(|error| DiskError::Failed(format!("watermark could not be written: {error}")))
     }
 
     /// Records the end of the manifest, after something other than a sync.
@@ -188,7 +189,8 @@ impl Watermark {
             }
             Ok(())
         });
-        written.map_err(|error| DiskError::Failed(format!("the watermark: {error}")))
+        written
+            .map_err(|error| DiskError::Failed(format!("watermark could not be written: {error}")))
     }
 
     /// Makes the mark durable.
@@ -258,7 +260,7 @@ fn failed(path: &Path, error: &io::Error) -> DiskError {
 
 fn damaged(path: &Path, what: &str) -> DiskError {
     DiskError::Damaged(format!(
-        "{} {what}: how far the database was synced is not known",
+        "watermark {} {what}: the last synced change is unknown",
         path.join(FILE).display()
     ))
 }

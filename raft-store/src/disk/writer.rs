@@ -93,7 +93,11 @@ impl WriterThread {
                     let _ = done.send(result);
                 }
             });
-        let failed = |error| DiskError::Failed(format!("no thread for the writer: {error}"));
+        let failed = |error| {
+            DiskError::Failed(format!(
+                "database writer thread could not be started: {error}"
+            ))
+        };
         Ok(WriterThread {
             commits: Mutex::new(Some(commits)),
             thread: Some(spawned.map_err(failed)?),
@@ -112,7 +116,7 @@ impl WriterThread {
             None => false,
         };
         Box::pin(async move {
-            let stopped = || DiskError::Failed("the database's writer has stopped".to_string());
+            let stopped = || DiskError::Failed("database writer has stopped".to_string());
             if queued {
                 happened.await.unwrap_or_else(|_| Err(stopped()))
             } else {
@@ -197,7 +201,7 @@ impl Inside {
             self.unflushed_bytes = 0;
             if let Err(error) = self.flush() {
                 // The database takes no write after it, so the next commit fails.
-                tracing::warn!(%error, "a flush failed");
+                tracing::warn!(%error, "database flush failed");
             } else {
                 self.writer.watermark.follow()?;
             }

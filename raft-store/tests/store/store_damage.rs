@@ -79,24 +79,24 @@ async fn a_healthy_replica_opens() {
 async fn a_log_that_ends_below_what_was_applied_is_refused() {
     let disk = healthy().await;
     damage(&disk, without(key(LOG, 19)..key(LOG, 99))).await;
-    refused(disk, "ends at 18, below the 19 that was applied").await;
+    refused(disk, "ends at 18, below the applied 19").await;
     let disk = healthy().await;
     damage(&disk, without(key(LOG, 0)..key(LOG, 99))).await;
-    refused(disk, "ends at 12, below the 19 that was applied").await;
+    refused(disk, "ends at 12, below the applied 19").await;
 }
 
 #[tokio::test]
 async fn a_log_that_begins_behind_what_was_purged_is_refused() {
     let disk = healthy().await;
     damage(&disk, without(key(LOG, 13)..key(LOG, 14))).await;
-    refused(disk, "begins at 14, not at 13").await;
+    refused(disk, "begins at 14, and should begin at 13").await;
 }
 
 #[tokio::test]
 async fn a_purged_log_without_its_checkpoint_is_refused() {
     let disk = healthy().await;
     damage(&disk, without(key(CHECKPOINTS, 0)..key(CHECKPOINTS, 13))).await;
-    refused(disk, "no checkpoint stands in for it").await;
+    refused(disk, "no checkpoint covers that part").await;
 }
 
 #[tokio::test]
@@ -205,7 +205,7 @@ async fn a_flipped_byte_in_any_value_is_found() {
             };
             damage(&copy, change).await;
             let error = read_all(copy).await.expect_err("a flipped byte");
-            assert!(error.contains("checksum does not hold"), "{error}");
+            assert!(error.contains("checksum does not match"), "{error}");
         }
     }
 }

@@ -50,7 +50,7 @@ async fn damage_met_by_any_reader_is_told_to_all_and_the_mark_outlives_the_store
     let held = replica.log.try_get_log_entries(0..10).await;
     assert!(held.is_err(), "a damaged entry was read");
     let why = damage.borrow().clone().expect("damage");
-    assert!(why.contains("its checksum does not hold"), "{why}");
+    assert!(why.contains("its checksum does not match"), "{why}");
     assert!(replica.view.is_damaged());
 
     first.quarantine(REPLICA, &why).await.expect("a mark");

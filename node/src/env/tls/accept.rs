@@ -77,14 +77,14 @@ impl Welcome {
         let met = met.unwrap_or_else(|_| {
             let within = HANDSHAKE_TIMEOUT.as_secs();
             Err(Refusal::new(format!(
-                "nothing useful came within {within} s"
+                "no complete handshake or request arrived within {within} s"
             )))
         });
         met.map_err(|Refusal(why)| {
             if let Some(why) = why
                 && let Some(left_out) = self.refused.pass()
             {
-                tracing::warn!(from, ?port, why, left_out, "a connection was refused");
+                tracing::warn!(from, ?port, why, left_out, "connection refused");
             }
             io::ErrorKind::ConnectionAborted.into()
         })
@@ -101,7 +101,11 @@ impl Welcome {
             match connection.read_buf(&mut first).await {
                 // A client that only checks if the port is open ends like this.
                 Ok(0) | Err(_) if first.is_empty() => return Err(Refusal(None)),
-                Ok(0) | Err(_) => return Err(Refusal::new("it left within its first bytes")),
+                Ok(0) | Err(_) => {
+                    return Err(Refusal::new(
+                        "it closed the connection within its first bytes",
+                    ));
+                }
                 Ok(_) => {}
             }
         }
@@ -112,7 +116,7 @@ impl Welcome {
                 true => Err(goodbye(
                     connection,
                     NO_TLS,
-                    "it speaks TLS, which is off here (tls_mode)",
+                    "it uses TLS, which is off on this node (tls_mode)",
                 )
                 .await),
                 false => Ok(Box::new(connection)),
@@ -121,8 +125,7 @@ impl Welcome {
         if is_tls {
             let certificates = keeper.current();
             let acceptors = certificates.acceptors.as_ref();
-            let acceptors =
-                acceptors.ok_or_else(|| Refusal::new("this node has no certificate"))?;
+            let acceptors = acceptors.ok_or_else(|| Refusal::new("node has no certificate"))?;
             let acceptor = match port {
                 Port::Grpc => &acceptors.grpc,
                 Port::Http => &acceptors.http,
@@ -139,7 +142,7 @@ impl Welcome {
                     from,
                     ?port,
                     left_out,
-                    "a plain connection, as tls_mode is both"
+                    "plain connection accepted, because tls_mode is both"
                 );
             }
             return Ok(Box::new(connection));
@@ -156,12 +159,7 @@ impl Welcome {
             }
             _ => b"",
         };
-        Err(goodbye(
-            connection,
-            words,
-            "it does not speak TLS, and tls_mode is on",
-        )
-        .await)
+        Err(goodbye(connection, words, "it does not use TLS, and tls_mode is on").await)
     }
 }
 

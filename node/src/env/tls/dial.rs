@@ -60,14 +60,15 @@ impl Dialer {
                 tracing::info!(
                     address,
                     left_out,
-                    "a peer speaks no TLS: it is talked to plainly, as tls_mode is both"
+                    "peer does not use TLS: falling back to a plain connection, because tls_mode \
+                     is both"
                 );
             }
             self.remember_plain(address);
             return net.connect(address).await;
         }
         if let Some(left_out) = self.failed.pass() {
-            tracing::warn!(address, %error, left_out, "no TLS with a peer");
+            tracing::warn!(address, %error, left_out, "TLS connection to a peer failed");
         }
         Err(error)
     }

@@ -44,13 +44,13 @@ fn warn(keeper: &Keeper, clock: &dyn Clock) -> bool {
     if left_ms <= 0 {
         tracing::error!(
             not_after_ms,
-            "this node's certificate has expired: nobody connects to it any more; put a new one in its place"
+            "node certificate has expired: nobody can connect to this node; replace the certificate"
         );
     } else {
         tracing::warn!(
             not_after_ms,
             days_left,
-            "this node's certificate ends soon; put a new one in its place, it is taken up by itself"
+            "node certificate expires soon; replace it, and the node loads the new one by itself"
         );
     }
     true

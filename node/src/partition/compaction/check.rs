@@ -11,8 +11,8 @@ pub(in crate::partition) fn check(records: Records) -> Result<(), WireError> {
             return Err(WireError::new(
                 ErrorCode::InvalidRequest,
                 format!(
-                    "record {number} of the batch has no key, and the topic is compacted: of each key \
-                     it keeps the last record; give every record a key, or set cleanup=delete"
+                    "record {number} of the batch has no key, and the topic is compacted by key; \
+                     give every record a key, or set cleanup=delete"
                 ),
             )
             .at_record(number));

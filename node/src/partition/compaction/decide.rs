@@ -85,7 +85,12 @@ impl Partition {
         let Some((to_offset, tombstones_below)) = next else {
             return;
         };
-        tracing::info!(partition = %self.id, to_offset, tombstones_below, "the log is to be compacted");
+        tracing::info!(
+            partition = %self.id,
+            to_offset,
+            tombstones_below,
+            "requesting compaction of the log"
+        );
         self.housekeeping(Command::Compact {
             leader_time_ms: self.host.clock.now_ms(),
             to_offset,

@@ -35,7 +35,7 @@ const RECORD_BYTES: usize = 8;
 #[derive(Debug, thiserror::Error)]
 pub(super) enum PassError {
     /// The log was purged during the step.
-    #[error("the log was trimmed meanwhile")]
+    #[error("log was trimmed during the compaction")]
     Trimmed,
     /// The disk failed.
     #[error(transparent)]

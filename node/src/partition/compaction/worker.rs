@@ -48,12 +48,22 @@ impl Partition {
                     self.host
                         .inbound
                         .compacted(self.id.replica, progress.to_offset);
-                    tracing::debug!(partition = %self.id, to_offset = progress.to_offset, bytes = progress.left_bytes, "the log is compacted");
+                    tracing::debug!(
+                        partition = %self.id,
+                        to_offset = progress.to_offset,
+                        bytes = progress.left_bytes,
+                        "log compacted"
+                    );
                 }
                 Err(PassError::Trimmed) => return,
                 Err(error) => {
                     if let Some(left_out) = self.host.metrics.valves.not_compacted.pass() {
-                        tracing::warn!(partition = %self.id, %error, left_out, "the log could not be compacted; trying again");
+                        tracing::warn!(
+                            partition = %self.id,
+                            %error,
+                            left_out,
+                            "log compaction failed; retrying"
+                        );
                     }
                     return;
                 }
