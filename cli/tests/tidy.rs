@@ -46,7 +46,7 @@ const CRATE_ARROWS: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// Rooms of the node, and the rooms that each may use. Only `run.rs` may use all of them.
+/// Rooms of the node, and the rooms that each may use. Only `run.rs` may use all of them. `supervise/` runs it.
 const ROOM_ARROWS: &[(&str, &[&str])] = &[
     ("env", &[]),
     ("metrics", &[]),
@@ -68,6 +68,7 @@ const ROOM_ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("ops", &["cluster", "coordinator", "partition", "peer"]),
+    ("supervise", &["cluster"]),
 ];
 
 /// Libraries that only these crates may name.

@@ -1,4 +1,5 @@
-//! One Ropewalk node. [`run`] is the only way to start it, for the binary and for the simulator.
+//! One Ropewalk node. [`run`] is the only way to start it. The binary and the simulator both do so through
+//! [`supervise::supervise`], which runs it again after its disk has failed or was found damaged.
 //!
 //! The rooms: `cluster/` replica of the metadata, and the controller; `partition/` one replica of one partition;
 //! `coordinator/` sessions and timers of consumer groups; `filter/` selection of the records that a reader wants;
@@ -23,6 +24,7 @@ pub mod raft_config;
 mod raft_outcome;
 mod run;
 mod scrub;
+pub mod supervise;
 mod unpack;
 pub mod valve;
 

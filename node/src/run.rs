@@ -75,8 +75,8 @@ pub enum RunError {
     /// because the effect of a failed sync is unknown until then.
     #[error("disk failed: {0}; restart the node when the disk works again")]
     DiskFailed(String),
-    /// The database, or the metadata replica in it, was found damaged while the node ran. The caller must set
-    /// the database aside and run the node on an empty one.
+    /// The database, or the metadata replica in it, was found damaged while the node ran. The database must be
+    /// set aside, and the node run on an empty one.
     #[error("database is damaged: {0}")]
     Damaged(String),
     /// The metadata replica panicked, which is a bug. Only a restart of the node brings it back.

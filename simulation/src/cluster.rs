@@ -1,19 +1,19 @@
-//! Nodes of a simulated cluster: each is a host with a disk that survives it.
+//! Nodes of a simulated cluster: each is a host with a data directory that survives it.
 
 use std::collections::BTreeMap;
-use std::error::Error;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 use rand::rngs::SmallRng;
 use ropewalk_node::config::Limits;
-use ropewalk_node::{Config, Env, RunError};
-use ropewalk_raft_store::DiskError;
-use tokio::sync::oneshot;
+use ropewalk_node::supervise::{SuperviseError, supervise};
+use ropewalk_node::{Config, Env};
+use ropewalk_raft_store::data_dir::DataDirError;
 use turmoil::Sim;
 
 use crate::clock::SimClock;
+use crate::directory::Directory;
 use crate::disk::{DiskKind, SimDisk};
 use crate::net::SimNet;
 use crate::process::Process;
@@ -24,8 +24,11 @@ pub const PORT: u16 = 7_000;
 /// Connections that may wait at one host; turmoil panics beyond it.
 const TCP_CAPACITY: usize = 1 << 14;
 
-/// Delay before the supervisor restarts a node that ended by itself.
+/// Delay before the service supervisor restarts a process that ended by itself.
 const RESTART_AFTER: Duration = Duration::from_secs(1);
+
+/// Difference between the seeds of two runs of a node in one process.
+const NEXT_RUN: u64 = 1 << 48;
 
 /// Partitions of the internal topic of consumer groups: few enough for the groups of a run to spread over all
 /// of them.
@@ -44,34 +47,48 @@ pub struct Machine {
     process: Process,
 }
 
-/// A node's data directory. It belongs to another machine after an exchange with that machine's directory.
-#[derive(Debug)]
-struct Directory {
-    /// Host it was made on: its name for as long as the simulation lasts.
-    name: String,
-    disk: Arc<dyn SimDisk>,
-    /// Id of the cluster that the node was in. The binary keeps it in a file beside its database.
-    member_of: Mutex<Option<String>>,
-}
-
 /// A process's end by itself.
 #[derive(Debug)]
 struct Ended {
     at: Duration,
     why: String,
-    /// True if its disk is damaged.
-    damaged: bool,
+    remedy: Remedy,
+}
+
+/// Work of an operator before a process that ended by itself is restarted, as its error demands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Remedy {
+    /// Nothing: a restart is enough.
+    Restart,
+    /// Delete the database that was set aside earlier.
+    DeleteKept,
+    /// Move the data directory away, for an empty one.
+    Replace,
+}
+
+impl Remedy {
+    fn of(error: &SuperviseError) -> Remedy {
+        match error {
+            SuperviseError::Directory(DataDirError::Unlooked { .. }) => Remedy::DeleteKept,
+            SuperviseError::UnknownCluster { .. } => Remedy::Replace,
+            _ => Remedy::Restart,
+        }
+    }
+
+    fn apply(self, directory: &Directory) {
+        match self {
+            Remedy::Restart => return,
+            Remedy::DeleteKept => directory.delete_kept(),
+            Remedy::Replace => directory.wipe(),
+        }
+        tracing::info!(directory = directory.name(), remedy = ?self, "an operator helps a node");
+    }
 }
 
 impl Machine {
-    fn new(name: &str, disk: Arc<dyn SimDisk>) -> Machine {
-        let directory = Directory {
-            name: name.to_owned(),
-            disk,
-            member_of: Mutex::default(),
-        };
+    fn new(directory: Arc<Directory>) -> Machine {
         Machine {
-            directory: Mutex::new(Arc::new(directory)),
+            directory: Mutex::new(directory),
             clock: Arc::default(),
             ended: Mutex::default(),
             process: Process::default(),
@@ -86,15 +103,16 @@ impl Machine {
 
     /// The disk that the node writes to.
     pub fn disk(&self) -> Arc<dyn SimDisk> {
-        self.directory.lock().disk.clone()
+        self.directory.lock().disk().clone()
     }
 
     /// Name of the directory that the node writes to: that of the host where it was made.
     pub fn directory_name(&self) -> String {
-        self.directory.lock().name.clone()
+        self.directory.lock().name().to_owned()
     }
 
-    fn directory(&self) -> Arc<Directory> {
+    /// The node's data directory. It belongs to another machine after an exchange with that machine's.
+    pub fn directory(&self) -> Arc<Directory> {
         self.directory.lock().clone()
     }
 
@@ -202,7 +220,8 @@ impl Cluster {
     /// Adds one node, which joins through `seeds`.
     pub fn add(&mut self, sim: &mut Sim<'_>, name: &str, seeds: Vec<String>) {
         let seed = self.seed ^ (self.machines.len() as u64 + 1);
-        let machine = Arc::new(Machine::new(name, self.kind.machine(seed)));
+        let directory = Directory::new(name, self.kind.machine(seed));
+        let machine = Arc::new(Machine::new(directory));
         self.machines.insert(name.to_string(), machine.clone());
         let config = self.config(name, seeds);
         let places = self.places.clone();
@@ -211,19 +230,19 @@ impl Cluster {
         });
     }
 
-    /// Starts a process on a separate host. It may claim another node's address and may run on another node's
-    /// disk. It is not one of the nodes, and no supervisor restarts it.
+    /// Starts a process on a separate host. It may claim another node's address and may run on a copy of another
+    /// node's directory. It is not one of the nodes, and no supervisor restarts it.
     pub fn invite(
         &mut self,
         sim: &mut Sim<'_>,
         name: &str,
         seed: u64,
-        disk: Option<Arc<dyn SimDisk>>,
+        directory: Option<Arc<Directory>>,
         advertise: Option<String>,
     ) {
         let seed = self.seed ^ (seed << 32);
-        let disk = disk.unwrap_or_else(|| self.kind.machine(seed));
-        let machine = Arc::new(Machine::new(name, disk));
+        let directory = directory.unwrap_or_else(|| Directory::new(name, self.kind.machine(seed)));
+        let machine = Arc::new(Machine::new(directory));
         self.guests.insert(name.to_owned(), machine.clone());
         let config = self.config(name, self.present_addresses());
         let config = Config {
@@ -328,8 +347,8 @@ impl Cluster {
         sim.crash(name);
     }
 
-    /// Restarts processes that ended by themselves a while ago, as a service supervisor does. A process whose
-    /// disk was damaged gets an empty disk, as with the binary. Call it between two steps.
+    /// Restarts processes that ended by themselves a while ago, as a service supervisor does. If a node's error
+    /// asks for an operator, the operator's work is done first. Call it between two steps.
     pub fn supervise(&self, sim: &mut Sim<'_>) {
         let now = sim.elapsed();
         for (name, machine) in &self.machines {
@@ -337,19 +356,15 @@ impl Cluster {
             let Some(ended) = machine.ended.lock().take_if(due) else {
                 continue;
             };
-            match ended.damaged {
-                true => machine.disk().wipe(),
-                false => machine.disk().crash(),
-            }
+            machine.disk().crash();
+            ended.remedy.apply(&machine.directory());
             sim.bounce(name.as_str());
         }
     }
 
     /// Replaces a node's disk with an empty one. The node must be down.
     pub fn wipe(&self, name: &str) {
-        let directory = self.machines[name].directory();
-        directory.disk.wipe();
-        directory.member_of.lock().take();
+        self.machines[name].directory().wipe();
     }
 
     /// Exchanges the data directories of two nodes. Both must be down.
@@ -384,7 +399,7 @@ async fn run(config: Config, machine: Arc<Machine>, seed: u64) -> turmoil::Resul
             let ended = Ended {
                 at: turmoil::sim_elapsed().unwrap_or_default(),
                 why: error.to_string(),
-                damaged: is_damage(&*error),
+                remedy: Remedy::of(&error),
             };
             *machine.ended.lock() = Some(ended);
             Ok(())
@@ -392,36 +407,64 @@ async fn run(config: Config, machine: Arc<Machine>, seed: u64) -> turmoil::Resul
     }
 }
 
-fn is_damage(error: &(dyn Error + 'static)) -> bool {
-    let refused = error.downcast_ref::<DiskError>();
-    let ended = error.downcast_ref::<RunError>();
-    matches!(refused, Some(DiskError::Damaged(_))) || ended.is_some_and(|e| e.damage().is_some())
-}
-
-async fn live(mut config: Config, machine: &Machine, seed: u64) -> Result<(), Box<dyn Error>> {
-    let stop = machine.process.begin();
-    if let Some(limits) = machine.process.limits() {
+async fn live(mut config: Config, machine: &Machine, mut seed: u64) -> Result<(), SuperviseError> {
+    let process = &machine.process;
+    let stop = process.begin();
+    if let Some(limits) = process.limits() {
         config.limits = limits;
     }
-    let directory = machine.directory();
-    config.member_of = directory.member_of.lock().clone();
-    let opened = directory.disk.open();
-    let opened = opened.inspect_err(|_| machine.process.calls.failed())?;
-    let env = Env {
-        clock: machine.clock.clone(),
-        disk: machine.process.disk(opened),
-        net: Arc::new(SimNet {
-            gate: machine.process.gate.clone(),
-        }),
-        seed,
-        log_lines_lost: || 0,
+    let directory = machine.directory().mount(process.calls.clone());
+    let env = |disk| {
+        let env = Env {
+            clock: machine.clock.clone(),
+            disk: process.disk(disk),
+            net: Arc::new(SimNet {
+                gate: process.gate.clone(),
+            }),
+            seed,
+            log_lines_lost: || 0,
+        };
+        seed = seed.wrapping_add(NEXT_RUN);
+        env
     };
-    let (says, is_ready) = oneshot::channel();
-    let running = ropewalk_node::run(config, env, stop, says);
-    tokio::pin!(running);
-    tokio::select! {
-        done = &mut running => return Ok(done?),
-        Ok(ready) = is_ready => *directory.member_of.lock() = Some(ready.cluster_id),
+    supervise(&directory, config, env, |_| {}, stop).await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use ropewalk_node::RunError;
+
+    use super::*;
+
+    #[test]
+    fn an_operator_does_as_a_node_s_error_says_and_otherwise_nothing() {
+        let unlooked = DataDirError::Unlooked {
+            path: PathBuf::from("node-1"),
+            kept: PathBuf::from("node-1/quarantine"),
+        };
+        let why = || "block 7 rots".to_owned();
+        let cases = [
+            (SuperviseError::Directory(unlooked), Remedy::DeleteKept),
+            (
+                SuperviseError::UnknownCluster { why: why() },
+                Remedy::Replace,
+            ),
+            (
+                SuperviseError::NoSeeds {
+                    why: why(),
+                    cluster: "c1".to_owned(),
+                },
+                Remedy::Restart,
+            ),
+            (
+                SuperviseError::Run(RunError::MetadataEnded),
+                Remedy::Restart,
+            ),
+        ];
+        for (error, remedy) in cases {
+            assert_eq!(Remedy::of(&error), remedy, "{error}");
+        }
     }
-    Ok(running.await?)
 }

@@ -1,5 +1,5 @@
-//! Whole clusters of the real node code in virtual time: the same `node::run` as the binary's, over turmoil's
-//! network and a disk that can lose power.
+//! Whole clusters of the real node code in virtual time: the same `supervise` as the binary's, over turmoil's
+//! network and a data directory whose disk can lose power.
 //!
 //! A [`plan::Plan`] is drawn from a seed. [`run::run`] starts its clients ([`load`]) and its faults
 //! ([`fault`]) on a [`cluster`] and records the clients' observations ([`history`]). At the end it evaluates
@@ -9,6 +9,7 @@ pub mod ask;
 pub mod check;
 pub mod clock;
 pub mod cluster;
+pub mod directory;
 pub mod disk;
 pub mod fault;
 pub mod gate;

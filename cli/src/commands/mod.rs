@@ -18,7 +18,6 @@ mod node;
 mod partition;
 mod printer;
 mod produce;
-mod quarantine;
 mod range;
 mod record;
 mod records;

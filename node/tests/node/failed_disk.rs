@@ -16,9 +16,9 @@ use tokio_util::sync::CancellationToken;
 
 /// A disk that is full after this number of batches.
 #[derive(Debug)]
-struct FullAfter {
-    disk: Arc<MemoryDisk>,
-    batches: AtomicU32,
+pub struct FullAfter {
+    pub disk: Arc<MemoryDisk>,
+    pub batches: AtomicU32,
 }
 
 impl Disk for FullAfter {

@@ -14,6 +14,7 @@ mod groups;
 mod producers;
 mod scrapes;
 mod settings;
+mod supervised;
 mod topic_ids;
 mod tracing;
 mod unpacking;

@@ -71,6 +71,10 @@ impl SimDisk for MemoryMachine {
         set_failure(&self.disk.lock(), fault);
     }
 
+    fn fault(&self) -> DiskFault {
+        *self.fault.lock()
+    }
+
     fn live(&self) -> Option<Arc<dyn Disk>> {
         Some(self.disk.lock().clone())
     }

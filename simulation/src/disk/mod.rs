@@ -37,7 +37,8 @@ pub trait SimDisk: Send + Sync + Debug {
     /// ended.
     fn crash(&self);
 
-    /// Replaces the stored data with nothing, as an exchange of the disk does.
+    /// Replaces the stored data with nothing: the disk was exchanged, or its database set aside. Handles that are
+    /// still open are cut off.
     fn wipe(&self);
 
     /// A second disk with the present content of this one, like a copied directory. Its own random behaviour
@@ -46,6 +47,9 @@ pub trait SimDisk: Send + Sync + Debug {
 
     /// Sets the disk's fault from now on.
     fn set_fault(&self, fault: DiskFault);
+
+    /// Present fault of the disk.
+    fn fault(&self) -> DiskFault;
 
     /// Flips one bit of the durable data, or cuts something short. Returns a description of the damage, or
     /// `None` if the disk held nothing to damage.

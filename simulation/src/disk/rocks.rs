@@ -205,6 +205,10 @@ impl SimDisk for RocksMachine {
         self.stored.lock().files.set_fault(fault);
     }
 
+    fn fault(&self) -> DiskFault {
+        *self.fault.lock()
+    }
+
     fn live(&self) -> Option<Arc<dyn Disk>> {
         let database = self.stored.lock().database.upgrade()?;
         Some(database)

@@ -146,10 +146,10 @@ impl Injector {
             Identities::CopiedDirectory { node } => {
                 let guest = self.next_guest();
                 let seed = self.impostors.guests as u64;
-                let disk = scene.machine(*node).disk().copy(seed);
+                let copy = scene.machine(*node).directory().copy(&guest, seed);
                 scene
                     .cluster
-                    .invite(scene.sim, &guest, seed, Some(disk), None);
+                    .invite(scene.sim, &guest, seed, Some(copy), None);
             }
             Identities::MovedAddresses { nodes } => {
                 self.impostors.moves += 1;

@@ -1,6 +1,7 @@
 //! Simulator runs that each show one thing. They are one program, since each program links the whole node.
 
 mod compaction;
+mod directory;
 mod disk;
 mod faults;
 mod found;
