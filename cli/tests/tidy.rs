@@ -57,7 +57,7 @@ const ROOM_ARROWS: &[(&str, &[&str])] = &[
     ("partition", &["cluster", "peer"]),
     ("coordinator", &["cluster", "partition", "peer"]),
     (
-        "grpc",
+        "service",
         &[
             "cluster",
             "coordinator",
@@ -67,6 +67,7 @@ const ROOM_ARROWS: &[(&str, &[&str])] = &[
             "peer",
         ],
     ),
+    ("grpc", &["guard", "partition", "service"]),
     ("ops", &["cluster", "coordinator", "partition", "peer"]),
     ("supervise", &["cluster"]),
 ];

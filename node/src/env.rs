@@ -11,15 +11,16 @@ pub mod tls;
 
 use std::fmt;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use futures_util::future::BoxFuture;
 use ropewalk_raft_store::Disk;
+use ropewalk_tls::PeerCertificate;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use busy::busy;
 pub use clock::SystemClock;
-pub use connections::{Call, Caller, ConnectionBounds, Connections};
+pub use connections::{Call, ConnectionBounds, Connections, Remote};
 pub use incoming::{Accepted, Incoming};
 pub use process::{ProcessUse, process_use};
 pub use tcp::TcpNet;
@@ -82,10 +83,41 @@ pub trait Net: Send + Sync + fmt::Debug + 'static {
 
 /// A bound socket.
 pub trait Listener: Send + fmt::Debug + 'static {
-    /// Waits for the next connection. Returns it with the address it comes from.
-    fn accept(&mut self) -> BoxFuture<'_, io::Result<(Connection, String)>>;
+    /// Waits for the next connection.
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<Arrival>>;
     /// The address bound, `host:port`.
     fn local_address(&self) -> String;
+}
+
+/// An accepted connection.
+pub struct Arrival {
+    /// Its bytes.
+    pub connection: Connection,
+    /// Address of the remote end, `host:port`.
+    pub from: String,
+    /// Certificate of the remote end.
+    pub certificate: ShownCertificate,
+}
+
+/// Certificate of a remote end, set by the handshake. It stays empty without TLS, and on a port that asks for no
+/// certificate.
+pub type ShownCertificate = Arc<OnceLock<PeerCertificate>>;
+
+impl Arrival {
+    /// A connection without TLS.
+    pub fn plain(connection: Connection, from: String) -> Arrival {
+        Arrival {
+            connection,
+            from,
+            certificate: ShownCertificate::default(),
+        }
+    }
+}
+
+impl fmt::Debug for Arrival {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Arrival({})", self.from)
+    }
 }
 
 /// The bytes of a connection.

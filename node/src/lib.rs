@@ -3,9 +3,9 @@
 //!
 //! The rooms: `cluster/` replica of the metadata, and the controller; `partition/` one replica of one partition;
 //! `coordinator/` sessions and timers of consumer groups; `filter/` selection of the records that a reader wants;
-//! `peer/` Raft between nodes; `grpc/` the API for clients; `guard/` bounds around every service; `metrics/`
-//! counters of a node; `ops/` health and metrics pages for operators. The state that the logs build is in
-//! `ropewalk-machines`.
+//! `peer/` Raft between nodes; `service/` the operations that a client can ask for; `grpc/` those operations over
+//! gRPC; `guard/` bounds around every service; `metrics/` counters of a node; `ops/` health and metrics pages for
+//! operators. The state that the logs build is in `ropewalk-machines`.
 
 pub mod cluster;
 pub mod config;
@@ -24,6 +24,7 @@ pub mod raft_config;
 mod raft_outcome;
 mod run;
 mod scrub;
+mod service;
 pub mod supervise;
 mod unpack;
 pub mod valve;

@@ -27,6 +27,7 @@ use crate::partition::Partitions;
 use crate::peer::{Inbound, Peers};
 use crate::ports::Ports;
 use crate::scrub;
+use crate::service::{Availability, Serving};
 
 /// Maximum time that a stopping node spends on transferring its leaderships.
 const HAND_OVER_WITHIN: Duration = Duration::from_secs(5);
@@ -134,6 +135,7 @@ struct Node {
     inbound: Inbound,
     cluster: Cluster,
     metrics: Arc<Metrics>,
+    availability: Availability,
     clients: grpc::Service,
     guard: Guard,
     tasks: TaskTracker,
@@ -148,12 +150,15 @@ impl Node {
         let cluster = Cluster::new(&config, &env, &store, &peers, &inbound).await?;
         let metrics = Metrics::new(&config.limits);
         let guard = Guard::for_clients(&config.limits, LARGEST_BATCH_BYTES);
+        let availability = Availability::default();
+        let clients = grpc::Service::new(availability.clone(), metrics.clone(), guard.clone());
         Ok(Node {
             store,
             peers,
             inbound,
             cluster,
-            clients: grpc::Service::new(metrics.clone(), guard.clone()),
+            availability,
+            clients,
             guard,
             metrics,
             tasks: TaskTracker::new(),
@@ -264,7 +269,7 @@ impl Node {
             self.guard.clone(),
             cluster.view(),
         )));
-        self.clients.begin(grpc::Serving {
+        self.availability.begin(Serving {
             cluster: cluster.clone(),
             partitions: partitions.clone(),
             coordinator,

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use ropewalk_node::env::{Connection, Listener, Net};
+use ropewalk_node::env::{Arrival, Connection, Listener, Net};
 
 use crate::gate::Gate;
 
@@ -56,11 +56,14 @@ impl Net for SimNet {
 }
 
 impl Listener for SimListener {
-    fn accept(&mut self) -> BoxFuture<'_, io::Result<(Connection, String)>> {
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<Arrival>> {
         Box::pin(async move {
             self.gate.pass().await;
             let (stream, from) = self.listener.accept().await?;
-            Ok((self.gate.connection(stream), from.to_string()))
+            Ok(Arrival::plain(
+                self.gate.connection(stream),
+                from.to_string(),
+            ))
         })
     }
 

@@ -51,7 +51,7 @@ where
 }
 
 /// The host of `host:port`, as a certificate names it.
-fn server_name(address: &str) -> io::Result<ServerName<'static>> {
+pub(crate) fn server_name(address: &str) -> io::Result<ServerName<'static>> {
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
     let host = host
         .strip_prefix('[')

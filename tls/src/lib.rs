@@ -9,6 +9,7 @@ mod error;
 mod files;
 mod keeper;
 mod material;
+mod peer;
 mod prefixed;
 
 pub use dial::{Dialed, dial};
@@ -16,4 +17,5 @@ pub use error::{Fault, TlsError};
 pub use files::TlsFiles;
 pub use keeper::Keeper;
 pub use material::{Acceptors, Certificates, ClientAuth};
+pub use peer::PeerCertificate;
 pub use prefixed::Prefixed;

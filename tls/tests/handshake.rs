@@ -2,7 +2,9 @@
 
 use std::io;
 
-use ropewalk_tls::{Certificates, ClientAuth, Fault, Keeper, TlsError, TlsFiles, dial};
+use ropewalk_tls::{
+    Certificates, ClientAuth, Fault, Keeper, PeerCertificate, TlsError, TlsFiles, dial,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 #[allow(dead_code, reason = "each file of tests uses a part")]
@@ -134,4 +136,37 @@ async fn a_port_that_speaks_something_else_is_told_from_one_that_breaks_off() {
             "{error}"
         );
     }
+}
+
+/// Certificate that `node` finds in a connection from a side with these files.
+async fn shown(node: &Certificates, dialing: &Certificates) -> Option<PeerCertificate> {
+    let (here, there) = tokio::io::duplex(64 << 10);
+    let acceptor = node.acceptors.as_ref().expect("a certificate").grpc.clone();
+    let (accepted, _) = tokio::join!(acceptor.accept(there), dial(here, ADDRESS, dialing));
+    PeerCertificate::of(&accepted.expect("trusted"))
+}
+
+#[tokio::test]
+async fn only_a_nodes_certificate_could_serve_at_the_nodes_address() {
+    let ours = Authority::new("ours");
+    let node = Folder::new(&[&ours], &ours.issue(HOST, 10));
+    let serving = open(node.files(), ClientAuth::Required).await;
+    let addresses = ["node-2.example:7101", ADDRESS];
+    for (issued, subject, could_serve) in [
+        (ours.issue(HOST, 10), "CN=127.0.0.1", true),
+        (ours.issue("a.example", 10), "CN=a.example", false),
+        (ours.issue_to_client(HOST, 10), "CN=127.0.0.1", false),
+    ] {
+        let client = Folder::new(&[&ours], &issued);
+        let dialing = open(client.files(), ClientAuth::None).await;
+        let shown = shown(&serving, &dialing).await.expect("a certificate");
+        assert_eq!(shown.subject().map(|name| &**name), Some(subject));
+        assert_eq!(shown.could_serve_at(addresses), could_serve, "{shown:?}");
+    }
+    let dialing = open(node.files(), ClientAuth::None).await;
+    let serving = open(node.files(), ClientAuth::None).await;
+    assert!(
+        shown(&serving, &dialing).await.is_none(),
+        "none was asked for"
+    );
 }

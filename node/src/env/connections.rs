@@ -8,9 +8,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use ropewalk_tls::PeerCertificate;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::ShownCertificate;
 use crate::valve::Valve;
 
 /// Time for which a connection without a call is kept: it may be new.
@@ -83,9 +85,10 @@ struct Idle {
 
 /// The remote end of a connection, for the services that answer its calls.
 #[derive(Clone)]
-pub struct Caller {
+pub struct Remote {
     line: Arc<Line>,
     listener: Option<Arc<Connections>>,
+    certificate: ShownCertificate,
 }
 
 /// A call in progress on a connection, until it is dropped.
@@ -127,7 +130,7 @@ impl Connections {
     }
 
     /// Accepts a connection; `None` if there is no room for it.
-    pub(super) fn admit(self: &Arc<Self>, from: &str, cut: &CancellationToken) -> Option<Caller> {
+    pub(super) fn admit(self: &Arc<Self>, from: &str, cut: &CancellationToken) -> Option<Remote> {
         let host = host(from);
         let mut table = self.table.lock();
         let is_peer = table.peers.contains(host);
@@ -144,9 +147,10 @@ impl Connections {
             return None;
         }
         self.opened.fetch_add(1, Ordering::Relaxed);
-        Some(Caller {
+        Some(Remote {
             line: table.add(host, is_peer, cut.child_token()),
             listener: Some(self.clone()),
+            certificate: ShownCertificate::default(),
         })
     }
 
@@ -211,19 +215,33 @@ impl Line {
     }
 }
 
-impl Caller {
+impl Remote {
     /// The remote end of a connection without a listener, for tests.
     #[cfg(test)]
-    pub fn of(from: &str) -> Caller {
+    pub fn of(from: &str) -> Remote {
         let address = Address {
             host: host(from).to_owned(),
             ..Address::default()
         };
         let line = Line::new(0, Arc::new(address), CancellationToken::new());
-        Caller {
+        Remote {
             line: Arc::new(line),
             listener: None,
+            certificate: ShownCertificate::default(),
         }
+    }
+
+    /// The same remote end, whose handshake stores its certificate here.
+    pub(super) fn showing(self, certificate: ShownCertificate) -> Remote {
+        Remote {
+            certificate,
+            ..self
+        }
+    }
+
+    /// Certificate that the remote end presented, and the handshake verified.
+    pub fn certificate(&self) -> Option<&PeerCertificate> {
+        self.certificate.get()
     }
 
     /// Begins a call.
@@ -287,9 +305,9 @@ impl Caller {
     }
 }
 
-impl fmt::Debug for Caller {
+impl fmt::Debug for Remote {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Caller({})", self.line.address.host)
+        write!(f, "Remote({})", self.line.address.host)
     }
 }
 

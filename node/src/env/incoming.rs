@@ -17,8 +17,8 @@ use tokio::time::{Instant, Sleep, sleep};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::Connected;
 
-use super::connections::{Caller, ConnectionBounds, Connections};
-use super::{Connection, Listener};
+use super::connections::{ConnectionBounds, Connections, Remote};
+use super::{Arrival, Connection, Listener};
 
 /// Pause after an error such as "too many open files". Without it the error would return at once, forever.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -64,7 +64,7 @@ impl Incoming {
     /// is closed at once, so that its client notices instead of waiting.
     pub async fn next(&mut self) -> (Accepted, String) {
         loop {
-            let (connection, from) = match self.listener.accept().await {
+            let arrival = match self.listener.accept().await {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     if let Some(left_out) = self.seen.failures.pass() {
@@ -80,7 +80,12 @@ impl Incoming {
                     continue;
                 }
             };
-            let Some(caller) = self.seen.admit(&from, &self.cut) else {
+            let Arrival {
+                connection,
+                from,
+                certificate,
+            } = arrival;
+            let Some(remote) = self.seen.admit(&from, &self.cut) else {
                 if let Some(left_out) = self.seen.refusals.pass() {
                     tracing::warn!(
                         from,
@@ -96,10 +101,10 @@ impl Incoming {
             };
             let accepted = Accepted {
                 connection,
-                cut: Box::pin(caller.ended()),
+                cut: Box::pin(remote.ended()),
                 heard: Instant::now(),
                 silence: Box::pin(sleep(SILENT_AFTER)),
-                caller,
+                remote: remote.showing(certificate),
             };
             return (accepted, from);
         }
@@ -122,17 +127,17 @@ pub struct Accepted {
     /// Time of the last input.
     heard: Instant,
     silence: Pin<Box<Sleep>>,
-    caller: Caller,
+    remote: Remote,
 }
 
 impl Accepted {
     /// The remote end of the connection.
-    pub fn caller(&self) -> Caller {
-        self.caller.clone()
+    pub fn remote(&self) -> Remote {
+        self.remote.clone()
     }
 
     fn is_cut(&mut self, cx: &mut Context<'_>) -> bool {
-        self.caller.is_cut() || self.cut.poll_unpin(cx).is_ready()
+        self.remote.is_cut() || self.cut.poll_unpin(cx).is_ready()
     }
 
     /// True if nothing has arrived for too long. The timer is reset only when it fires, since reads are far
@@ -176,15 +181,15 @@ impl fmt::Debug for Accepted {
 
 impl Drop for Accepted {
     fn drop(&mut self) {
-        self.caller.leaves();
+        self.remote.leaves();
     }
 }
 
 impl Connected for Accepted {
-    type ConnectInfo = Caller;
+    type ConnectInfo = Remote;
 
-    fn connect_info(&self) -> Caller {
-        self.caller()
+    fn connect_info(&self) -> Remote {
+        self.remote()
     }
 }
 
@@ -310,11 +315,12 @@ mod tests {
     struct Once(Option<DuplexStream>);
 
     impl Listener for Once {
-        fn accept(&mut self) -> BoxFuture<'_, io::Result<(Connection, String)>> {
+        fn accept(&mut self) -> BoxFuture<'_, io::Result<Arrival>> {
             match self.0.take() {
                 Some(stream) => {
                     let connection: Connection = Box::new(stream);
-                    futures_util::future::ok((connection, "somewhere:1".into())).boxed()
+                    let arrival = Arrival::plain(connection, "somewhere:1".into());
+                    futures_util::future::ok(arrival).boxed()
                 }
                 None => futures_util::future::pending().boxed(),
             }

@@ -8,7 +8,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{Connection, Listener, Net};
+use super::{Arrival, Connection, Listener, Net};
 
 /// TCP with Nagle's algorithm off: data is sent at once, since higher layers batch it.
 #[derive(Debug, Clone, Copy, Default)]
@@ -45,11 +45,11 @@ impl Net for TcpNet {
 }
 
 impl Listener for TcpSocket {
-    fn accept(&mut self) -> BoxFuture<'_, io::Result<(Connection, String)>> {
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<Arrival>> {
         async move {
             let (stream, remote) = self.listener.accept().await?;
             stream.set_nodelay(true)?;
-            Ok((Box::new(stream) as Connection, remote.to_string()))
+            Ok(Arrival::plain(Box::new(stream), remote.to_string()))
         }
         .boxed()
     }

@@ -1,30 +1,22 @@
-//! Consumer groups: a member's session as a stream, and the calls of operators. Any node accepts an
-//! operator's call and forwards it to the group's coordinator. A member must connect to the coordinator
-//! itself.
+//! Streams of the sessions of groups' members.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use ropewalk_proto::error::{ErrorCode, WireError};
-use ropewalk_proto::ids::GROUPS_TOPIC;
+use ropewalk_proto::error::ErrorCode;
 use ropewalk_proto::v1;
-use ropewalk_proto::v1::ropewalk_client::RopewalkClient;
-use ropewalk_proto::v1::{group_request, group_response};
+use ropewalk_proto::v1::group_response;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Channel;
-use tonic::{Request, Status, Streaming};
+use tonic::{Status, Streaming};
 
-use super::publish::FORWARDED;
-use super::{AnswerStream, Service, Serving};
-use crate::coordinator::Session;
+use super::{AnswerStream, Service};
 use crate::metrics::{Metrics, Rpc};
+use crate::service::{Api, Caller};
 
 /// Maximum time between the opening of a session and the member's join request.
 const JOIN_WITHIN: Duration = Duration::from_secs(10);
-/// Timeout of a call forwarded to another node.
-const FORWARD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Answer channel to a member, which counts every answer.
 struct Answers {
@@ -53,23 +45,24 @@ impl Answers {
 /// Serves one member's session.
 pub(super) fn session(
     service: Service,
+    caller: Caller,
     requests: Streaming<v1::GroupRequest>,
 ) -> AnswerStream<v1::GroupResponse> {
     let (answers, receiver) = mpsc::channel(16);
     tokio::spawn(async move {
-        let Ok(serving) = service.serving() else {
+        let Ok(api) = service.availability.api(caller) else {
             return;
         };
         let answers = Answers {
             to: answers,
             metrics: service.metrics.clone(),
         };
-        serve(serving, requests, answers).await;
+        serve(&api, requests, answers).await;
     });
     Box::pin(ReceiverStream::new(receiver))
 }
 
-async fn serve(serving: &Serving, mut requests: Streaming<v1::GroupRequest>, answers: Answers) {
+async fn serve(api: &Api<'_>, mut requests: Streaming<v1::GroupRequest>, answers: Answers) {
     let first = tokio::time::timeout(JOIN_WITHIN, requests.next()).await;
     let request = match first {
         Ok(Some(Ok(request))) => request,
@@ -77,7 +70,7 @@ async fn serve(serving: &Serving, mut requests: Streaming<v1::GroupRequest>, ans
         Ok(None) | Err(_) => return,
     };
     let request_id = request.request_id;
-    let begun = begin(serving, request).await;
+    let begun = api.join_group(request.kind).await;
     let (mut session, assignment) = match begun {
         Ok(begun) => begun,
         Err(error) => {
@@ -92,7 +85,13 @@ async fn serve(serving: &Serving, mut requests: Streaming<v1::GroupRequest>, ans
     loop {
         let answer = tokio::select! {
             request = requests.next() => match request {
-                Some(Ok(request)) => handle(serving, &mut session, request).await,
+                Some(Ok(request)) => {
+                    let request_id = request.request_id;
+                    match api.in_session(&mut session, request.kind).await {
+                        Ok(kind) => response(request_id, kind),
+                        Err(error) => failed(request_id, error),
+                    }
+                }
                 Some(Err(refused)) => return answers.refuse(refused),
                 None => return,
             },
@@ -100,7 +99,7 @@ async fn serve(serving: &Serving, mut requests: Streaming<v1::GroupRequest>, ans
                 Ok(assignment) => response(0, group_response::Kind::Assignment(assignment)),
                 // The session is over; the member must learn the reason.
                 Err(error) => {
-                    let last = failed(0, at_home(serving, &session, error));
+                    let last = failed(0, api.session_error(&session, error));
                     answers.send(last).await;
                     return;
                 }
@@ -113,74 +112,6 @@ async fn serve(serving: &Serving, mut requests: Streaming<v1::GroupRequest>, ans
     }
 }
 
-async fn begin(
-    serving: &Serving,
-    request: v1::GroupRequest,
-) -> Result<(Session, v1::Assignment), v1::Error> {
-    let Some(group_request::Kind::Join(join)) = request.kind else {
-        let error = WireError::new(
-            ErrorCode::InvalidRequest,
-            "the first request of a session must join a group",
-        );
-        return Err(error.into());
-    };
-    let group = join.group.clone();
-    let joined = async {
-        let mut session = serving.coordinator.join(join).await?;
-        let assignment = session.assignment()?;
-        Ok::<_, WireError>((session, assignment))
-    };
-    match joined.await {
-        Ok(joined) => Ok(joined),
-        Err(error) => match serving.coordinator.home(&group).await {
-            Ok(home) => Err(serving.stream_error(GROUPS_TOPIC, home.partition, error)),
-            Err(_) => Err(error.into()),
-        },
-    }
-}
-
-async fn handle(
-    serving: &Serving,
-    session: &mut Session,
-    request: v1::GroupRequest,
-) -> v1::GroupResponse {
-    let request_id = request.request_id;
-    match answer(session, request).await {
-        Ok(kind) => response(request_id, kind),
-        Err(error) => failed(request_id, at_home(serving, session, error)),
-    }
-}
-
-async fn answer(
-    session: &mut Session,
-    request: v1::GroupRequest,
-) -> Result<group_response::Kind, WireError> {
-    use group_request::Kind;
-    session.heartbeat()?;
-    let done = group_response::Kind::Done(v1::GroupDone {});
-    match request.kind {
-        Some(Kind::Heartbeat(_)) => Ok(done),
-        Some(Kind::Commit(commit)) => session
-            .commit(commit)
-            .await
-            .map(group_response::Kind::Committed),
-        Some(Kind::Release(release)) => session.release(release).await.map(|()| done),
-        Some(Kind::Leave(_)) => session.leave().await.map(|()| done),
-        Some(Kind::Join(_)) => Err(WireError::new(
-            ErrorCode::InvalidRequest,
-            "the member is in its group already; one stream is one session",
-        )),
-        None => Err(WireError::new(
-            ErrorCode::UnsupportedVersion,
-            "a request of a kind that this node does not know; upgrade it",
-        )),
-    }
-}
-
-fn at_home(serving: &Serving, session: &Session, error: WireError) -> v1::Error {
-    serving.stream_error(GROUPS_TOPIC, session.home().partition, error)
-}
-
 fn response(request_id: u64, kind: group_response::Kind) -> v1::GroupResponse {
     v1::GroupResponse {
         request_id,
@@ -190,96 +121,4 @@ fn response(request_id: u64, kind: group_response::Kind) -> v1::GroupResponse {
 
 fn failed(request_id: u64, error: v1::Error) -> v1::GroupResponse {
     response(request_id, group_response::Kind::Error(error))
-}
-
-pub(super) async fn list(
-    serving: &Serving,
-    request: v1::ListGroupsRequest,
-) -> Result<v1::ListGroupsResponse, WireError> {
-    let groups = match request.local {
-        true => serving.coordinator.list_here(),
-        false => serving.coordinator.list().await?,
-    };
-    Ok(v1::ListGroupsResponse { groups })
-}
-
-pub(super) async fn describe(
-    serving: &Serving,
-    request: Request<v1::DescribeGroupRequest>,
-) -> Result<v1::GroupInfo, WireError> {
-    let group = request.get_ref().group.clone();
-    match elsewhere(serving, &group, &request).await? {
-        Some(mut client) => sent_on(client.describe_group(marked(request.into_inner())).await),
-        None => serving.coordinator.describe(&group).await,
-    }
-}
-
-pub(super) async fn lag(
-    serving: &Serving,
-    request: Request<v1::GroupLagRequest>,
-) -> Result<v1::GroupLagResponse, WireError> {
-    let group = request.get_ref().group.clone();
-    match elsewhere(serving, &group, &request).await? {
-        Some(mut client) => sent_on(client.group_lag(marked(request.into_inner())).await),
-        None => serving.coordinator.lag(&group).await,
-    }
-}
-
-pub(super) async fn seek(
-    serving: &Serving,
-    request: Request<v1::SeekGroupRequest>,
-) -> Result<v1::SeekGroupResponse, WireError> {
-    let group = request.get_ref().group.clone();
-    match elsewhere(serving, &group, &request).await? {
-        Some(mut client) => sent_on(client.seek_group(marked(request.into_inner())).await),
-        None => {
-            let positions = serving.coordinator.seek(request.get_ref()).await?;
-            Ok(v1::SeekGroupResponse { positions })
-        }
-    }
-}
-
-pub(super) async fn delete(
-    serving: &Serving,
-    request: Request<v1::DeleteGroupRequest>,
-) -> Result<v1::DeleteGroupResponse, WireError> {
-    let group = request.get_ref().group.clone();
-    match elsewhere(serving, &group, &request).await? {
-        Some(mut client) => sent_on(client.delete_group(marked(request.into_inner())).await),
-        None => {
-            serving.coordinator.delete(&group).await?;
-            Ok(v1::DeleteGroupResponse {})
-        }
-    }
-}
-
-/// Returns a client of the group's coordinator if that is another node. A forwarded call is not forwarded
-/// again.
-async fn elsewhere<T>(
-    serving: &Serving,
-    group: &str,
-    request: &Request<T>,
-) -> Result<Option<RopewalkClient<Channel>>, WireError> {
-    if request.metadata().contains_key(FORWARDED) {
-        return Ok(None);
-    }
-    let home = serving.coordinator.home(group).await?;
-    let leader = serving.leader(GROUPS_TOPIC, home.partition);
-    let other = leader.filter(|node| node.node_id != serving.cluster.node_id().0);
-    Ok(other.map(|node| RopewalkClient::new(serving.peers.channel(&node.address))))
-}
-
-fn marked<T>(message: T) -> Request<T> {
-    let mut request = Request::new(message);
-    request.set_timeout(FORWARD_TIMEOUT);
-    let mark = tonic::metadata::MetadataValue::from_static("1");
-    request.metadata_mut().insert(FORWARDED, mark);
-    request
-}
-
-fn sent_on<T>(answer: Result<tonic::Response<T>, Status>) -> Result<T, WireError> {
-    match answer {
-        Ok(answer) => Ok(answer.into_inner()),
-        Err(status) => Err(WireError::from(&status)),
-    }
 }

@@ -1,41 +1,29 @@
-//! The client API: one file per family of calls. This room checks and routes requests; `partition/` and
-//! `cluster/` decide what they mean.
+//! The client API over gRPC. This room decodes requests, finds their caller, encodes answers, and drives
+//! streams; `service/` decides. No decision may come in here.
 
-mod admin;
-mod audience;
 mod counted;
 mod fetch;
-mod filtered;
 mod groups;
-mod metadata;
 mod produce;
-mod producers;
-mod publish;
 mod trace;
 
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use futures_util::Stream;
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::v1;
 use ropewalk_proto::v1::ropewalk_server::{Ropewalk, RopewalkServer};
+use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::cluster::Cluster;
-use crate::config::Limits;
-use crate::coordinator::{Coordinator, check_places};
+use crate::env::Remote;
 use crate::guard::{Guard, Guarded};
 use crate::metrics::Metrics;
-use crate::partition::{Partition, Partitions, lost_majority};
-use crate::peer::Peers;
+use crate::service::forward::{FORWARDED, Route};
+use crate::service::{Api, Availability, Caller, Listener, MAX_REQUEST_BYTES, check_filter};
 
-use audience::Audience;
 use counted::Counted;
-
-/// Maximum bytes of one request, whatever the value of `request_bytes`. The guard has checked the bound of
-/// the call before that.
-const MAX_REQUEST_BYTES: usize = 33 << 20;
 
 type AnswerStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
@@ -43,46 +31,27 @@ type AnswerStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 /// has removed the node.
 #[derive(Debug, Clone)]
 pub struct Service {
-    serving: Arc<OnceLock<Serving>>,
+    availability: Availability,
     metrics: Arc<Metrics>,
     guard: Guard,
-    audience: Audience,
-}
-
-/// Parts of a node that calls are served from, once it has joined its cluster.
-#[derive(Debug)]
-pub struct Serving {
-    /// Metadata of the cluster.
-    pub cluster: Cluster,
-    /// Replicas on this node.
-    pub partitions: Partitions,
-    /// Consumer groups whose partitions this node leads.
-    pub coordinator: Coordinator,
-    /// Channels to other nodes, for forwarded calls.
-    pub peers: Peers,
-    /// Bounds.
-    pub limits: Limits,
-    /// Producer ids taken from the metadata group and not yet assigned.
-    pub producer_ids: producers::ProducerIds,
-    /// Partitioner of `Publish`.
-    pub router: publish::Router,
+    listener: Listener,
 }
 
 impl Service {
-    /// Creates a service that cannot serve yet.
-    pub fn new(metrics: Arc<Metrics>, guard: Guard) -> Service {
+    /// Creates the service for clients that reach nodes at their internal addresses.
+    pub fn new(availability: Availability, metrics: Arc<Metrics>, guard: Guard) -> Service {
         Service {
-            serving: Arc::default(),
+            availability,
             metrics,
             guard,
-            audience: Audience::Inside,
+            listener: Listener::Internal,
         }
     }
 
     /// Returns the same service for clients that reach nodes at their external addresses.
     pub fn for_outside(&self) -> Service {
         Service {
-            audience: Audience::Outside,
+            listener: Listener::External,
             ..self.clone()
         }
     }
@@ -95,79 +64,21 @@ impl Service {
         Counted::new(self.guard.around(server), self.metrics.clone())
     }
 
-    /// Begins to serve.
-    pub fn begin(&self, serving: Serving) {
-        assert!(
-            self.serving.set(serving).is_ok(),
-            "a node joins one cluster, once"
-        );
+    /// Returns the origin of a request.
+    fn caller<T>(&self, request: &Request<T>) -> Caller {
+        let remote = request.extensions().get::<Remote>();
+        self.availability.caller(self.listener, remote)
     }
 
-    fn serving(&self) -> Result<&Serving, WireError> {
-        let why_not = match self.serving.get() {
-            None => "has not joined its cluster yet; try again, or ask another node",
-            Some(serving) if serving.cluster.is_forsaken() => {
-                "was removed from its cluster, and does not know what is there now; ask another node"
-            }
-            Some(serving) => return Ok(serving),
-        };
-        Err(WireError::new(
-            ErrorCode::NotServing,
-            format!("this node {why_not}"),
-        ))
+    /// Returns the operations for the origin of a request.
+    fn api<T>(&self, request: &Request<T>) -> Result<Api<'_>, WireError> {
+        self.availability.api(self.caller(request))
     }
 }
 
-impl Serving {
-    /// Returns the local replica of a partition of the topic with this name, and with this id unless it is 0.
-    fn local(
-        &self,
-        topic: &str,
-        topic_id: u64,
-        partition: u32,
-    ) -> Result<Arc<Partition>, WireError> {
-        let view = self.cluster.view().borrow().clone();
-        let found = view
-            .meant(topic, topic_id)?
-            .partitions
-            .get(partition as usize)
-            .ok_or_else(|| admin::unknown_partition(topic, partition))?;
-        self.partitions.get(found.group).ok_or_else(|| {
-            let led = self.cluster.leaders().get(found.group).is_some();
-            match found.lost_majority(&view) {
-                Some(nodes) if !led => lost_majority(&format!("{topic}/{partition}"), &nodes),
-                _ => WireError::new(
-                    ErrorCode::NotLeader,
-                    format!("no replica of {topic}/{partition} runs on this node; ask its leader"),
-                ),
-            }
-        })
-    }
-
-    /// Maximum bytes of one batch of a topic; 0 if the topic does not exist.
-    fn batch_bytes(&self, topic: &str) -> usize {
-        let view = self.cluster.view();
-        let view = view.borrow();
-        let topic = view.topics.get(topic);
-        topic.map_or(0, |topic| topic.settings.max_batch_bytes as usize)
-    }
-
-    /// Converts an error for use inside a stream, with the leader if that helps the client.
-    fn stream_error(&self, topic: &str, partition: u32, error: WireError) -> v1::Error {
-        let not_leader = error.code == ErrorCode::NotLeader;
-        let mut wire = v1::Error::from(error);
-        if not_leader {
-            wire.leader = self.leader(topic, partition);
-        }
-        wire
-    }
-
-    fn leader(&self, topic: &str, partition: u32) -> Option<v1::NodeInfo> {
-        let view = self.cluster.view().borrow().clone();
-        let group = view.partition(topic, partition)?.group;
-        let leader = self.cluster.leaders().get(group)?.node;
-        view.nodes.get(&leader).map(metadata::node_info)
-    }
+/// Returns the route of a call.
+fn route(api: &Api<'_>, metadata: &MetadataMap) -> Route {
+    api.caller().route(metadata.contains_key(FORWARDED))
 }
 
 /// Returns the code of an error inside a stream.
@@ -182,9 +93,7 @@ impl Ropewalk for Service {
         &self,
         request: Request<v1::MetadataRequest>,
     ) -> Result<Response<v1::MetadataResponse>, Status> {
-        let mut answer = metadata::metadata(self.serving()?, request.into_inner());
-        let nodes = std::mem::take(&mut answer.nodes).into_iter();
-        answer.nodes = nodes.filter_map(|node| self.audience.reach(node)).collect();
+        let answer = self.api(&request)?.metadata(request.get_ref());
         Ok(Response::new(answer))
     }
 
@@ -192,17 +101,20 @@ impl Ropewalk for Service {
         &self,
         request: Request<v1::PublishRequest>,
     ) -> Result<Response<v1::PublishResponse>, Status> {
-        Ok(Response::new(
-            publish::publish(self.serving()?, request).await?,
-        ))
+        let api = self.api(&request)?;
+        let route = route(&api, request.metadata());
+        let trace = trace::of_call(request.metadata(), request.get_ref());
+        let record = request.into_inner();
+        Ok(Response::new(api.publish(record, route, trace).await?))
     }
 
     async fn init_producer(
         &self,
         request: Request<v1::InitProducerRequest>,
     ) -> Result<Response<v1::InitProducerResponse>, Status> {
+        let api = self.api(&request)?;
         Ok(Response::new(
-            producers::init_producer(self.serving()?, request.into_inner()).await?,
+            api.init_producer(request.into_inner()).await?,
         ))
     }
 
@@ -212,9 +124,10 @@ impl Ropewalk for Service {
         &self,
         request: Request<Streaming<v1::ProduceRequest>>,
     ) -> Result<Response<Self::ProduceStream>, Status> {
-        self.serving()?;
-        let answers = produce::stream(self.clone(), request.into_inner());
-        Ok(Response::new(self.audience.redirect(answers)))
+        self.availability.check()?;
+        let caller = self.caller(&request);
+        let answers = produce::stream(self.clone(), caller, request.into_inner());
+        Ok(Response::new(answers))
     }
 
     type FetchStream = AnswerStream<v1::FetchResponse>;
@@ -223,35 +136,34 @@ impl Ropewalk for Service {
         &self,
         request: Request<Streaming<v1::FetchRequest>>,
     ) -> Result<Response<Self::FetchStream>, Status> {
-        self.serving()?;
-        let answers = fetch::stream(self.clone(), request);
-        Ok(Response::new(self.audience.redirect(answers)))
+        self.availability.check()?;
+        let caller = self.caller(&request);
+        let answers = fetch::stream(self.clone(), caller, request);
+        Ok(Response::new(answers))
     }
 
     async fn list_offsets(
         &self,
         request: Request<v1::ListOffsetsRequest>,
     ) -> Result<Response<v1::ListOffsetsResponse>, Status> {
-        Ok(Response::new(
-            fetch::list_offsets(self.serving()?, request.into_inner()).await?,
-        ))
+        let api = self.api(&request)?;
+        Ok(Response::new(api.list_offsets(request.into_inner()).await?))
     }
 
     async fn check_filter(
         &self,
         request: Request<v1::CheckFilterRequest>,
     ) -> Result<Response<v1::CheckFilterResponse>, Status> {
-        Ok(Response::new(filtered::check(request.get_ref())?))
+        let caller = self.caller(&request);
+        Ok(Response::new(check_filter(&caller, request.get_ref())?))
     }
 
     async fn backlog(
         &self,
         request: Request<v1::BacklogRequest>,
     ) -> Result<Response<v1::BacklogResponse>, Status> {
-        let coordinator = &self.serving()?.coordinator;
-        let request = request.into_inner();
-        check_places(request.from.len())?;
-        Ok(Response::new(coordinator.backlog(request).await))
+        let api = self.api(&request)?;
+        Ok(Response::new(api.backlog(request.into_inner()).await?))
     }
 
     type JoinGroupStream = AnswerStream<v1::GroupResponse>;
@@ -260,92 +172,97 @@ impl Ropewalk for Service {
         &self,
         request: Request<Streaming<v1::GroupRequest>>,
     ) -> Result<Response<Self::JoinGroupStream>, Status> {
-        self.serving()?;
-        let answers = groups::session(self.clone(), request.into_inner());
-        Ok(Response::new(self.audience.redirect(answers)))
+        self.availability.check()?;
+        let caller = self.caller(&request);
+        let answers = groups::session(self.clone(), caller, request.into_inner());
+        Ok(Response::new(answers))
     }
 
     async fn list_groups(
         &self,
         request: Request<v1::ListGroupsRequest>,
     ) -> Result<Response<v1::ListGroupsResponse>, Status> {
-        Ok(Response::new(
-            groups::list(self.serving()?, request.into_inner()).await?,
-        ))
+        let api = self.api(&request)?;
+        Ok(Response::new(api.list_groups(request.into_inner()).await?))
     }
 
     async fn describe_group(
         &self,
         request: Request<v1::DescribeGroupRequest>,
     ) -> Result<Response<v1::GroupInfo>, Status> {
-        Ok(Response::new(
-            groups::describe(self.serving()?, request).await?,
-        ))
+        let api = self.api(&request)?;
+        let route = route(&api, request.metadata());
+        let request = request.into_inner();
+        Ok(Response::new(api.describe_group(request, route).await?))
     }
 
     async fn group_lag(
         &self,
         request: Request<v1::GroupLagRequest>,
     ) -> Result<Response<v1::GroupLagResponse>, Status> {
-        Ok(Response::new(groups::lag(self.serving()?, request).await?))
+        let api = self.api(&request)?;
+        let route = route(&api, request.metadata());
+        let request = request.into_inner();
+        Ok(Response::new(api.group_lag(request, route).await?))
     }
 
     async fn seek_group(
         &self,
         request: Request<v1::SeekGroupRequest>,
     ) -> Result<Response<v1::SeekGroupResponse>, Status> {
-        Ok(Response::new(groups::seek(self.serving()?, request).await?))
+        let api = self.api(&request)?;
+        let route = route(&api, request.metadata());
+        let request = request.into_inner();
+        Ok(Response::new(api.seek_group(request, route).await?))
     }
 
     async fn delete_group(
         &self,
         request: Request<v1::DeleteGroupRequest>,
     ) -> Result<Response<v1::DeleteGroupResponse>, Status> {
-        Ok(Response::new(
-            groups::delete(self.serving()?, request).await?,
-        ))
+        let api = self.api(&request)?;
+        let route = route(&api, request.metadata());
+        let request = request.into_inner();
+        Ok(Response::new(api.delete_group(request, route).await?))
     }
 
     async fn create_topic(
         &self,
         request: Request<v1::CreateTopicRequest>,
     ) -> Result<Response<v1::TopicInfo>, Status> {
-        Ok(Response::new(
-            admin::create_topic(self.serving()?, request.into_inner()).await?,
-        ))
+        let api = self.api(&request)?;
+        Ok(Response::new(api.create_topic(request.into_inner()).await?))
     }
 
     async fn alter_topic(
         &self,
         request: Request<v1::AlterTopicRequest>,
     ) -> Result<Response<v1::TopicInfo>, Status> {
-        Ok(Response::new(
-            admin::alter_topic(self.serving()?, request.into_inner()).await?,
-        ))
+        let api = self.api(&request)?;
+        Ok(Response::new(api.alter_topic(request.into_inner()).await?))
     }
 
     async fn grow_topic(
         &self,
         request: Request<v1::GrowTopicRequest>,
     ) -> Result<Response<v1::TopicInfo>, Status> {
-        Ok(Response::new(
-            admin::grow_topic(self.serving()?, request.into_inner()).await?,
-        ))
+        let api = self.api(&request)?;
+        Ok(Response::new(api.grow_topic(request.into_inner()).await?))
     }
 
     async fn delete_topic(
         &self,
         request: Request<v1::DeleteTopicRequest>,
     ) -> Result<Response<v1::DeleteTopicResponse>, Status> {
-        admin::delete_topic(self.serving()?, request.into_inner()).await?;
-        Ok(Response::new(v1::DeleteTopicResponse {}))
+        let api = self.api(&request)?;
+        Ok(Response::new(api.delete_topic(request.into_inner()).await?))
     }
 
     async fn cluster_status(
         &self,
-        _request: Request<v1::ClusterStatusRequest>,
+        request: Request<v1::ClusterStatusRequest>,
     ) -> Result<Response<v1::ClusterStatusResponse>, Status> {
-        let answer = metadata::cluster_status(self.serving()?);
+        let answer = self.api(&request)?.cluster_status();
         Ok(Response::new(answer))
     }
 
@@ -353,31 +270,37 @@ impl Ropewalk for Service {
         &self,
         request: Request<v1::ListPartitionsRequest>,
     ) -> Result<Response<v1::ListPartitionsResponse>, Status> {
-        let topics = metadata::topics(self.serving()?, &request.into_inner().topics);
-        Ok(Response::new(v1::ListPartitionsResponse { topics }))
+        let answer = self.api(&request)?.list_partitions(request.get_ref());
+        Ok(Response::new(answer))
     }
 
     async fn transfer_leader(
         &self,
         request: Request<v1::TransferLeaderRequest>,
     ) -> Result<Response<v1::TransferLeaderResponse>, Status> {
-        admin::transfer_leader(self.serving()?, request.into_inner()).await?;
-        Ok(Response::new(v1::TransferLeaderResponse {}))
+        let api = self.api(&request)?;
+        let route = route(&api, request.metadata());
+        let request = request.into_inner();
+        Ok(Response::new(api.transfer_leader(request, route).await?))
     }
 
     async fn move_partition(
         &self,
         request: Request<v1::MovePartitionRequest>,
     ) -> Result<Response<v1::MovePartitionResponse>, Status> {
-        admin::move_partition(self.serving()?, request.into_inner()).await?;
-        Ok(Response::new(v1::MovePartitionResponse {}))
+        let api = self.api(&request)?;
+        Ok(Response::new(
+            api.move_partition(request.into_inner()).await?,
+        ))
     }
 
     async fn set_node_state(
         &self,
         request: Request<v1::SetNodeStateRequest>,
     ) -> Result<Response<v1::SetNodeStateResponse>, Status> {
-        admin::set_node_state(self.serving()?, request.into_inner()).await?;
-        Ok(Response::new(v1::SetNodeStateResponse {}))
+        let api = self.api(&request)?;
+        Ok(Response::new(
+            api.set_node_state(request.into_inner()).await?,
+        ))
     }
 }

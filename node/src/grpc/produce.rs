@@ -1,40 +1,40 @@
-//! Batches from producers: checked, proposed in order of arrival, answered as they commit.
+//! Streams of batches from producers. Each batch is answered as it commits.
 
 use std::pin::pin;
-use std::sync::Arc;
 
 use futures_util::future::{Fuse, FusedFuture};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
-use ropewalk_proto::error::WireError;
 use ropewalk_proto::v1;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
-use tracing::Instrument;
 
-use super::{AnswerStream, Service, Serving, admin, trace};
+use super::{AnswerStream, Service};
 use crate::metrics::Rpc;
-use crate::partition::{Appended, Ticket};
+use crate::partition::Appended;
+use crate::service::{Api, Caller};
 
 /// Serves one produce stream: one answer per request. At most `stream_inflight` requests are in flight. Past
 /// that the stream is not read, and the client's own flow control holds it back.
 pub(super) fn stream(
     service: Service,
+    caller: Caller,
     requests: Streaming<v1::ProduceRequest>,
 ) -> AnswerStream<v1::ProduceResponse> {
     let (answers, receiver) = mpsc::channel(16);
-    tokio::spawn(serve(service, requests, answers));
+    tokio::spawn(serve(service, caller, requests, answers));
     Box::pin(ReceiverStream::new(receiver))
 }
 
 async fn serve(
     service: Service,
+    caller: Caller,
     mut requests: Streaming<v1::ProduceRequest>,
     answers: mpsc::Sender<Result<v1::ProduceResponse, Status>>,
 ) {
-    let Ok(serving) = service.serving() else {
+    let Ok(api) = service.availability.api(caller) else {
         return;
     };
     let metrics = &service.metrics;
@@ -44,11 +44,11 @@ async fn serve(
     let mut open = true;
     let mut refused = None;
     while open || !beginning.is_terminated() || !waiting.is_empty() {
-        let under_way = waiting.len() < serving.limits.stream_inflight;
+        let under_way = waiting.len() < api.limits().stream_inflight;
         let room = open && under_way && beginning.is_terminated();
         tokio::select! {
             request = requests.next(), if room => match request {
-                Some(Ok(request)) => beginning.set(begin(serving, request).fuse()),
+                Some(Ok(request)) => beginning.set(begin(&api, request).fuse()),
                 Some(Err(status)) => (refused, open) = (Some(status), false),
                 None => open = false,
             },
@@ -82,27 +82,19 @@ struct Answered {
     known: Option<Instant>,
 }
 
-/// Proposes one batch now, so that log order is stream order, and returns its later answer.
-async fn begin(serving: &Serving, request: v1::ProduceRequest) -> impl Future<Output = Answered> {
+/// Begins one batch, and returns its later answer.
+async fn begin(api: &Api<'_>, request: v1::ProduceRequest) -> impl Future<Output = Answered> {
     let arrived = Instant::now();
     let request_id = request.request_id;
-    let (topic, number) = (request.topic.clone(), request.partition);
-    let span = trace::of_batch(&request);
-    let proposed = propose(serving, request);
-    let proposed = proposed.instrument(trace::proposing(&span)).await;
+    let outcome = api.produce(request).await;
     async move {
-        let result = match proposed {
-            Ok(ticket) => ticket.instrument(trace::committing(&span)).await,
-            Err(error) => Err(error),
-        };
-        let offset = result.as_ref().map(|appended| appended.base_offset);
-        trace::ended(&span, offset);
-        let known = result.as_ref().ok().map(|appended| appended.known);
-        let response = match result {
+        let outcome = outcome.await;
+        let known = outcome.as_ref().ok().map(|appended| appended.known);
+        let response = match outcome {
             Ok(appended) => answer(request_id, appended),
             Err(error) => v1::ProduceResponse {
                 request_id,
-                error: Some(serving.stream_error(&topic, number, error)),
+                error: Some(error),
                 ..Default::default()
             },
         };
@@ -112,20 +104,6 @@ async fn begin(serving: &Serving, request: v1::ProduceRequest) -> impl Future<Ou
             known,
         }
     }
-}
-
-async fn propose(serving: &Serving, request: v1::ProduceRequest) -> Result<Ticket, WireError> {
-    admin::check_internal(&request.topic)?;
-    let v1::ProduceRequest {
-        topic,
-        topic_id,
-        partition,
-        ..
-    } = &request;
-    let partition: Arc<_> = serving.local(topic, *topic_id, *partition)?;
-    serving.check_producer(&request.batch).await?;
-    // The log decides whether the ring is too old: the batch may already be in it.
-    partition.propose(request.ring_version, request.batch).await
 }
 
 fn answer(request_id: u64, appended: Appended) -> v1::ProduceResponse {

@@ -1,87 +1,12 @@
-//! The broker's part of a trace: spans for requests that carry a sampled context. Other requests cost
-//! nothing. A context is never looked for inside a batch.
+//! The trace that a call belongs to: the one in its metadata, or in the record that it publishes.
 
 use ropewalk_proto::batch::Header;
-use ropewalk_proto::error::WireError;
 use ropewalk_proto::headers::{TRACEPARENT, TRACESTATE};
-use ropewalk_proto::trace::{TraceContext, shortened};
+use ropewalk_proto::trace::TraceContext;
 use ropewalk_proto::v1;
 use tonic::metadata::MetadataMap;
-use tracing::Span;
-use tracing::field::Empty;
 
-/// Creates the span of a batch, from its arrival to its answer.
-pub(super) fn of_batch(request: &v1::ProduceRequest) -> Span {
-    if request.traceparent.is_empty() {
-        return Span::none();
-    }
-    let state = Some(request.tracestate.as_bytes());
-    let Some(trace) = sampled(request.traceparent.as_bytes(), state) else {
-        return Span::none();
-    };
-    let span = tracing::info_span!(
-        parent: None,
-        "produce",
-        otel.kind = "server",
-        otel.status_code = Empty,
-        otel.status_description = Empty,
-        messaging.system = "ropewalk",
-        messaging.destination.name = shortened(&request.topic),
-        messaging.destination.partition.id = request.partition,
-        messaging.message.envelope.size = request.batch.len(),
-        messaging.offset = Empty,
-        trace_id = trace.trace_id(),
-    );
-    trace.adopt(&span);
-    span
-}
-
-/// Creates the span of a single record.
-pub(super) fn of_record(trace: &TraceContext, record: &v1::PublishRequest) -> Span {
-    let span = tracing::info_span!(
-        parent: None,
-        "publish",
-        otel.kind = "server",
-        otel.status_code = Empty,
-        otel.status_description = Empty,
-        messaging.system = "ropewalk",
-        messaging.destination.name = shortened(&record.topic),
-        messaging.offset = Empty,
-        trace_id = trace.trace_id(),
-    );
-    trace.adopt(&span);
-    span
-}
-
-/// Creates the span of checking a batch and proposing it to its partition's log.
-pub(super) fn proposing(batch: &Span) -> Span {
-    match batch.is_none() {
-        true => Span::none(),
-        false => tracing::info_span!(parent: batch, "propose"),
-    }
-}
-
-/// Creates the span in which a majority writes the batch and the leader applies it.
-pub(super) fn committing(batch: &Span) -> Span {
-    match batch.is_none() {
-        true => Span::none(),
-        false => tracing::info_span!(parent: batch, "commit"),
-    }
-}
-
-/// Records the outcome in a span.
-pub(super) fn ended(span: &Span, offset: Result<u64, &WireError>) {
-    if span.is_none() {
-        return;
-    }
-    match offset {
-        Ok(offset) => span.record("messaging.offset", offset),
-        Err(error) => {
-            span.record("otel.status_code", "ERROR");
-            span.record("otel.status_description", shortened(&error.to_string()))
-        }
-    };
-}
+use crate::service::trace::sampled;
 
 /// Returns the trace of a call that publishes a record, or else that of the record.
 pub(super) fn of_call(metadata: &MetadataMap, record: &v1::PublishRequest) -> Option<TraceContext> {
@@ -100,30 +25,14 @@ pub(super) fn of_call(metadata: &MetadataMap, record: &v1::PublishRequest) -> Op
     trace.filter(TraceContext::is_sampled)
 }
 
-/// Adds the current span to a call to another node, or at least the trace that the request came with.
-pub(super) fn pass_on(trace: TraceContext, metadata: &mut MetadataMap) {
-    let trace = TraceContext::current().unwrap_or(trace);
-    let mut put = |name, text: &str| {
-        if let Ok(text) = text.parse() {
-            metadata.insert(name, text);
-        }
-    };
-    put(TRACEPARENT, &trace.to_string());
-    if let Some(state) = trace.state() {
-        put(TRACESTATE, state);
-    }
-}
-
-fn sampled(parent: &[u8], state: Option<&[u8]>) -> Option<TraceContext> {
-    TraceContext::parse(parent, state).filter(TraceContext::is_sampled)
-}
-
 #[cfg(test)]
 mod tests {
     use opentelemetry::trace::TracerProvider;
     use tracing_subscriber::layer::SubscriberExt;
 
     use super::*;
+    use crate::service::forward::pass_on;
+    use crate::service::trace::of_record;
 
     const OWN: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 

@@ -16,7 +16,7 @@ use tonic::codegen::http::Response;
 
 use super::request::Kept;
 use super::room::{Outbox, Room, bind};
-use crate::env::{Call, Caller};
+use crate::env::{Call, Remote};
 
 /// Place of one call among all calls in flight.
 pub(super) type Place = (OwnedSemaphorePermit, Option<Call>);
@@ -82,7 +82,7 @@ impl http_body::Body for Whole {
 pub(super) async fn whole<'a>(
     response: Response<Body>,
     room: impl Fn(usize) -> &'a Room,
-    caller: Option<Caller>,
+    caller: Option<Remote>,
     place: Place,
     asked: Kept,
 ) -> Response<Body> {

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-use crate::env::Caller;
+use crate::env::Remote;
 
 /// Interval of the searches for charges that hold room for too long.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -40,7 +40,7 @@ struct Held {
 /// The call that a charge belongs to.
 #[derive(Debug)]
 struct Holder {
-    caller: Option<Caller>,
+    caller: Option<Remote>,
     /// Milliseconds between `began` and the moment it took room; `u64::MAX` while it holds none.
     since_ms: AtomicU64,
 }
@@ -84,7 +84,7 @@ impl Requests {
     }
 
     /// Creates an empty charge for one call.
-    pub fn charge(&self, caller: Option<Caller>) -> Charge {
+    pub fn charge(&self, caller: Option<Remote>) -> Charge {
         let holder = Arc::new(Holder {
             caller,
             since_ms: AtomicU64::new(u64::MAX),

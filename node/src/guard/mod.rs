@@ -24,7 +24,7 @@ use tonic::server::NamedService;
 use tower::Service;
 
 use crate::config::Limits;
-use crate::env::Caller;
+use crate::env::Remote;
 use crate::metrics::Rpc;
 
 use answer::{Place, Streamed};
@@ -139,7 +139,7 @@ impl Guard {
     }
 
     /// Admits one more call.
-    fn admit(&self, caller: Option<&Caller>) -> Result<Place, WireError> {
+    fn admit(&self, caller: Option<&Remote>) -> Result<Place, WireError> {
         let full = |what: &str| {
             WireError::new(
                 ErrorCode::Overloaded,
@@ -225,7 +225,7 @@ where
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let guard = self.guard.clone();
-        let caller = request.extensions().get::<Caller>().cloned();
+        let caller = request.extensions().get::<Remote>().cloned();
         let place = match guard.admit(caller.as_ref()) {
             Ok(place) => place,
             Err(error) => return Box::pin(async { Ok(Status::from(error).into_http()) }),

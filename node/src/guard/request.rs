@@ -17,7 +17,7 @@ use tokio_util::sync::PollSemaphore;
 use tonic::Status;
 use tonic::body::Body;
 
-use crate::env::Caller;
+use crate::env::Remote;
 
 use super::charge::{Charge, Requests};
 use super::walk::{Stop, Walk};
@@ -69,7 +69,7 @@ impl Inspected {
         body: Body,
         bounds: Bounds,
         requests: Requests,
-        caller: Option<Caller>,
+        caller: Option<Remote>,
         kept: Kept,
     ) -> Inspected {
         Inspected {

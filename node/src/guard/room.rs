@@ -16,7 +16,7 @@ use ropewalk_proto::error::{ErrorCode, WireError};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 
-use crate::env::Caller;
+use crate::env::Remote;
 
 /// Time after which others may evict an answer that its caller does not read, with its connection.
 const STALLED_AFTER: Duration = Duration::from_secs(5);
@@ -64,7 +64,7 @@ struct Waiting {
 struct Answer {
     since: Instant,
     bytes: usize,
-    caller: Option<Caller>,
+    caller: Option<Remote>,
 }
 
 /// Room that one answer has until this is dropped.
@@ -123,7 +123,7 @@ impl Room {
     ///
     /// # Errors
     /// `Overloaded` if there is none for too long.
-    pub async fn hold(&self, bytes: usize, caller: Option<Caller>) -> Result<Held, WireError> {
+    pub async fn hold(&self, bytes: usize, caller: Option<Remote>) -> Result<Held, WireError> {
         let bytes = bytes.min(self.0.bytes);
         let wanted = bytes as u32;
         let until = Instant::now() + ROOM_WITHIN;
@@ -147,10 +147,10 @@ impl Room {
     async fn claim(
         &self,
         bytes: usize,
-        caller: Option<&Caller>,
+        caller: Option<&Remote>,
         until: Instant,
     ) -> Result<Claim, WireError> {
-        let host = caller.map_or("", Caller::host);
+        let host = caller.map_or("", Remote::host);
         if let Some(claim) = self.try_claim(bytes, host) {
             return Ok(claim);
         }
@@ -183,7 +183,7 @@ impl Room {
         })
     }
 
-    fn note(&self, permit: OwnedSemaphorePermit, claim: Claim, caller: Option<Caller>) -> Held {
+    fn note(&self, permit: OwnedSemaphorePermit, claim: Claim, caller: Option<Remote>) -> Held {
         let mut waiting = self.0.waiting.lock();
         waiting.last += 1;
         let number = waiting.last;
@@ -211,7 +211,7 @@ impl Room {
             if gained >= bytes || now < answer.since + STALLED_AFTER {
                 return;
             }
-            let of_host = |caller: &&Caller| host.is_none_or(|host| caller.host() == host);
+            let of_host = |caller: &&Remote| host.is_none_or(|host| caller.host() == host);
             if let Some(caller) = answer.caller.as_ref().filter(of_host) {
                 caller.cut("it does not read its answers, and other callers need the memory");
                 gained += answer.bytes;
@@ -321,7 +321,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn one_address_leaves_as_much_as_it_holds_to_the_others() {
         let room = Room::new(120);
-        let caller = |n: u8| Some(Caller::of(&format!("10.0.0.{n}:1")));
+        let caller = |n: u8| Some(Remote::of(&format!("10.0.0.{n}:1")));
         let mut held = Vec::new();
         for _ in 0..60 {
             held.push(room.hold(1, caller(1)).await.expect("its half"));
@@ -350,7 +350,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn whoever_takes_nothing_makes_room_for_others() {
         let room = Room::new(10);
-        let stalled = Caller::of("10.0.0.1:1");
+        let stalled = Remote::of("10.0.0.1:1");
         let held = room.hold(10, Some(stalled.clone())).await.expect("room");
         let ended = stalled.clone();
         tokio::spawn(async move {

@@ -188,7 +188,7 @@ async fn messages_that_are_all_half_do_not_wait_for_each_other() {
 async fn whoever_holds_room_for_too_long_makes_room_for_others() {
     let message = names(3);
     let room = Requests::new(message.len(), WITHIN);
-    let stalled = Caller::of("10.0.0.1:1");
+    let stalled = Remote::of("10.0.0.1:1");
     let mut charge = room.charge(Some(stalled.clone()));
     let all = room.free().acquire_many_owned(message.len() as u32).await;
     charge.add(all.ok());

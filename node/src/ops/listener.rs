@@ -49,7 +49,7 @@ async fn connection(
     head_within: Duration,
     stop: CancellationToken,
 ) -> hyper::Result<()> {
-    let caller = accepted.caller();
+    let caller = accepted.remote();
     let service = service_fn(move |request: hyper::Request<RequestBody>| {
         let call = caller.begin();
         let answering = router.clone().oneshot(request.map(Body::new));

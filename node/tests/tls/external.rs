@@ -17,7 +17,7 @@ use crate::support::{
 
 const TOPIC: &str = "flights";
 
-fn with_external(count: usize) -> Vec<Node> {
+pub fn with_external(count: usize) -> Vec<Node> {
     let mut nodes = nodes(count);
     for node in &mut nodes {
         let address = free_address();
@@ -29,7 +29,7 @@ fn with_external(count: usize) -> Vec<Node> {
     nodes
 }
 
-fn external(node: &Node) -> &str {
+pub fn external(node: &Node) -> &str {
     let external = node.config.external.as_ref();
     external.map_or("", |external| &external.advertise)
 }
@@ -56,7 +56,7 @@ async fn known(client: &Client, wanted: &BTreeSet<&str>) {
     waited.unwrap_or_else(|_| panic!("never told: {wanted:?}"));
 }
 
-fn channel(address: &str) -> Channel {
+pub fn channel(address: &str) -> Channel {
     let endpoint = Endpoint::from_shared(format!("http://{address}"));
     endpoint.expect("an address").connect_lazy()
 }

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod external;
+mod forwarded;
 mod reload;
 mod strangers;
 mod support;

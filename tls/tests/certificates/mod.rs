@@ -5,8 +5,8 @@ use std::fs;
 use std::path::PathBuf;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, KeyPair,
 };
 use ropewalk_tls::TlsFiles;
 use tempfile::TempDir;
@@ -39,13 +39,25 @@ impl Authority {
 
     /// A certificate for this host. It is valid from 100 days ago until this number of days from now.
     pub fn issue(&self, host: &str, days: i64) -> Issued {
-        let mut params = CertificateParams::new([host.to_owned()]).expect("a name");
-        params.not_before = OffsetDateTime::now_utc() - Duration::days(100);
-        params.not_after = OffsetDateTime::now_utc() + Duration::days(days);
-        params.extended_key_usages = vec![
+        let usages = vec![
             ExtendedKeyUsagePurpose::ServerAuth,
             ExtendedKeyUsagePurpose::ClientAuth,
         ];
+        self.issue_with(host, days, usages)
+    }
+
+    /// The same for a client: no side can be a server with it.
+    pub fn issue_to_client(&self, name: &str, days: i64) -> Issued {
+        self.issue_with(name, days, vec![ExtendedKeyUsagePurpose::ClientAuth])
+    }
+
+    fn issue_with(&self, host: &str, days: i64, usages: Vec<ExtendedKeyUsagePurpose>) -> Issued {
+        let mut params = CertificateParams::new([host.to_owned()]).expect("a name");
+        params.not_before = OffsetDateTime::now_utc() - Duration::days(100);
+        params.not_after = OffsetDateTime::now_utc() + Duration::days(days);
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, host);
+        params.extended_key_usages = usages;
         let key = KeyPair::generate().expect("a key");
         let cert = params.signed_by(&key, &self.0).expect("a certificate");
         Issued {

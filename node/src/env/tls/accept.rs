@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use ropewalk_tls::{Keeper, Prefixed, TlsError};
+use ropewalk_tls::{Keeper, PeerCertificate, Prefixed, TlsError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-use crate::env::Connection;
+use crate::env::{Connection, ShownCertificate};
 use crate::valve::Valve;
 
 /// Maximum time for a TLS handshake.
@@ -65,14 +65,15 @@ impl Welcome {
         self.refused.left_out() + self.plain.left_out()
     }
 
-    /// Secures a connection, so that it can be served.
+    /// Secures a connection, so that it can be served. Stores the certificate of its remote end in `shown`.
     pub async fn secure(
         self: Arc<Self>,
         connection: Connection,
         from: String,
         port: Port,
+        shown: ShownCertificate,
     ) -> io::Result<Connection> {
-        let securing = self.meet(connection, &from, port);
+        let securing = self.meet(connection, &from, port, &shown);
         let met = timeout(HANDSHAKE_TIMEOUT, securing).await;
         let met = met.unwrap_or_else(|_| {
             let within = HANDSHAKE_TIMEOUT.as_secs();
@@ -95,6 +96,7 @@ impl Welcome {
         mut connection: Connection,
         from: &str,
         port: Port,
+        shown: &ShownCertificate,
     ) -> Result<Connection, Refusal> {
         let mut first = BytesMut::with_capacity(FIRST_BYTES);
         while first.len() < HTTP_2_BEGINS.len() && first.first() != Some(&TLS_HANDSHAKE) {
@@ -132,7 +134,13 @@ impl Welcome {
             };
             let accepted = acceptor.accept(connection).await;
             return match accepted {
-                Ok(secured) => Ok(Box::new(secured)),
+                Ok(secured) => {
+                    if let Some(certificate) = PeerCertificate::of(&secured) {
+                        // A connection has one handshake, so no other code sets it.
+                        let _ = shown.set(certificate);
+                    }
+                    Ok(Box::new(secured))
+                }
                 Err(error) => Err(Refusal::new(TlsError::of_accepting(&error).to_string())),
             };
         }

@@ -21,7 +21,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use self::accept::{Port, Welcome};
 use self::dial::Dialer;
-use super::{Clock, Connection, Listener, Net};
+use super::{Arrival, Clock, Connection, Listener, Net};
 
 /// Security of incoming and outgoing connections.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -126,17 +126,19 @@ struct TlsListener {
 impl Listener for TlsListener {
     /// Returns before the handshake. The connection's server drives the handshake, so it delays no other
     /// connection. It is bounded, counted and cut off like the connection.
-    fn accept(&mut self) -> BoxFuture<'_, io::Result<(Connection, String)>> {
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<Arrival>> {
         async move {
-            let (connection, from) = self.inner.accept().await?;
-            let secured = self
-                .welcome
-                .clone()
-                .secure(connection, from.clone(), self.port);
-            Ok((
-                Box::new(lazy::Lazy::new(secured.boxed())) as Connection,
-                from,
-            ))
+            let arrival = self.inner.accept().await?;
+            let secured = self.welcome.clone().secure(
+                arrival.connection,
+                arrival.from.clone(),
+                self.port,
+                arrival.certificate.clone(),
+            );
+            Ok(Arrival {
+                connection: Box::new(lazy::Lazy::new(secured.boxed())),
+                ..arrival
+            })
         }
         .boxed()
     }

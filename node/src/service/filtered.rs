@@ -10,7 +10,7 @@ use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::v1;
 use tokio::time::timeout;
 
-use super::Serving;
+use super::{Caller, Serving};
 use crate::env::busy;
 use crate::filter::{Budget, Filter, Origin, Outcome, unreadable};
 use crate::partition::Fetched;
@@ -21,7 +21,7 @@ const TURN_WITHIN: Duration = Duration::from_secs(2);
 
 /// Filter last used on a stream: a reader always sends the same one.
 #[derive(Debug, Default)]
-pub(super) struct LastFilter(Mutex<Option<Arc<Filter>>>);
+pub struct LastFilter(Mutex<Option<Arc<Filter>>>);
 
 impl LastFilter {
     /// Returns the filter of a request, if it has one.
@@ -110,21 +110,23 @@ async fn one(
 fn overloaded() -> WireError {
     WireError::new(
         ErrorCode::Overloaded,
-        "this node has more filters to evaluate than time for them; read more slowly, or without filters",
+        "filter evaluation on this node is overloaded; read more slowly, or without filters",
     )
 }
 
-/// Checks whether a filter can be used.
+/// Checks whether a filter can be used. It names no resource, so every caller may ask, also before the node
+/// has joined its cluster.
 ///
 /// # Errors
 /// `InvalidFilter`.
-pub(super) fn check(
+pub fn check_filter(
+    _caller: &Caller,
     request: &v1::CheckFilterRequest,
 ) -> Result<v1::CheckFilterResponse, WireError> {
     if request.filter.is_empty() {
         return Err(WireError::new(
             ErrorCode::InvalidFilter,
-            "the filter is empty; leave it out to read everything",
+            "filter is empty; leave it out to read everything",
         ));
     }
     Filter::compile(&request.filter)?;

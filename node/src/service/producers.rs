@@ -13,7 +13,7 @@ use ropewalk_proto::v1::{self, meta_command, meta_reply};
 use tokio::sync::{Mutex, Semaphore};
 use tokio::time::Instant;
 
-use super::Serving;
+use super::{Api, Serving};
 
 /// Producer ids that a node takes from the metadata group at a time.
 const PRODUCER_ID_BLOCK: u64 = 1_000;
@@ -50,15 +50,17 @@ struct Heard {
     asked: Option<Instant>,
 }
 
-/// Gives a new producer its id, or a known one its next epoch, which fences its earlier instance.
-pub(super) async fn init_producer(
-    serving: &Serving,
-    request: v1::InitProducerRequest,
-) -> Result<v1::InitProducerResponse, WireError> {
-    if request.producer_id != 0 {
-        return renew(serving, request).await;
+impl Api<'_> {
+    /// Gives a new producer its id, or a known one its next epoch, which fences its earlier instance.
+    pub async fn init_producer(
+        &self,
+        request: v1::InitProducerRequest,
+    ) -> Result<v1::InitProducerResponse, WireError> {
+        match request.producer_id {
+            0 => new(self.serving).await,
+            _ => renew(self.serving, request).await,
+        }
     }
-    new(serving).await
 }
 
 async fn new(serving: &Serving) -> Result<v1::InitProducerResponse, WireError> {
@@ -115,10 +117,12 @@ async fn renew_by_log(
     serving: &Serving,
     request: v1::InitProducerRequest,
 ) -> Result<v1::InitProducerResponse, WireError> {
-    let _turn =
-        serving.producer_ids.renewals.acquire().await.map_err(|_| {
-            WireError::new(ErrorCode::NotServing, "this node is stopping; ask another")
-        })?;
+    let _turn = serving.producer_ids.renewals.acquire().await.map_err(|_| {
+        WireError::new(
+            ErrorCode::NotServing,
+            "this node is stopping; connect to another node",
+        )
+    })?;
     let kind = meta_command::Kind::RenewProducer(v1::RenewProducer {
         producer_id: request.producer_id,
         producer_epoch: request.producer_epoch,
@@ -135,7 +139,7 @@ async fn renew_by_log(
 fn unexpected() -> WireError {
     WireError::new(
         ErrorCode::Internal,
-        "the metadata group answered with something other than a producer id; try again",
+        "internal error: the metadata group answered without a producer id; try again",
     )
 }
 
@@ -147,7 +151,7 @@ impl Serving {
             return Ok(());
         };
         match id.unsigned_abs() {
-            0 => Err(nobodys(0)),
+            0 => Err(never_allocated(0)),
             id if id < self.cluster.next_producer_id() => Ok(()),
             id => self.ask_for(id).await,
         }
@@ -173,7 +177,7 @@ impl Serving {
             let drawn = allocate(self, 1).await.map_err(|error| {
                 WireError::new(
                     ErrorCode::NoLeader,
-                    format!("producer {id} is not known here, and the metadata group did not say whether it exists: {error}"),
+                    format!("producer id {id} is unknown to this node, and the metadata group did not confirm it ({error}); try again"),
                 )
             })?;
             *heard = Heard {
@@ -184,13 +188,13 @@ impl Serving {
         if id < heard.next_id {
             return Ok(());
         }
-        Err(nobodys(id))
+        Err(never_allocated(id))
     }
 }
 
-fn nobodys(id: u64) -> WireError {
+fn never_allocated(id: u64) -> WireError {
     WireError::new(
         ErrorCode::UnknownProducer,
-        format!("producer id {id} was given to nobody; take one with InitProducer and begin again"),
+        format!("producer id {id} was never allocated; get one with InitProducer, and begin again"),
     )
 }
