@@ -242,8 +242,8 @@ def check_exercised(leaf, values_files):
 def check_limits():
     """Checks that the schema has the node's limits."""
     source = (ROOT / "node/src/config.rs").read_text()
-    body = source.split("pub struct Limits {")[1].split("\n}")[0]
-    node = set(re.findall(r"^    pub (\w+):", body, re.MULTILINE))
+    body = source.split("\nlimits! {")[1].split("\n}")[0]
+    node = set(re.findall(r"^    (\w+): \w+ = ", body, re.MULTILINE))
     schema = json.loads((CHART / "values.schema.json").read_text())
     for name in node ^ set(schema["properties"]["limits"]["properties"]):
         fail(f"limits.{name} is only in {'node/src/config.rs' if name in node else 'values.schema.json'}")

@@ -13,6 +13,8 @@ use crate::tls::{TlsClientAuth, TlsMode};
 
 pub use bench::{BenchArgs, BenchVerb};
 pub use help::command;
+#[cfg(test)]
+pub use help::topic_settings;
 pub use records::{
     CompressionArg, ConsumeArgs, GroupSeekArgs, InputFormat, ProduceArgs, TraceArgs,
 };

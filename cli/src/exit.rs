@@ -8,8 +8,8 @@ use std::process::ExitCode;
 use crate::logs;
 use crate::output::shown;
 
-const FAILED: u8 = 1;
-const BAD_USAGE: u8 = 2;
+pub const FAILED: u8 = 1;
+pub const BAD_USAGE: u8 = 2;
 
 /// Invalid input of the user. The text names the invalid part, and a valid alternative.
 #[derive(Debug)]

@@ -7,6 +7,8 @@ mod logs;
 mod otlp;
 mod output;
 mod parse;
+#[cfg(test)]
+mod reference;
 mod settings;
 mod tls;
 

@@ -19,7 +19,7 @@ use crate::parse::{Address, size};
 use crate::tls::{self, TlsClientAuth, TlsMode, TlsOptions};
 
 /// Prefix of the variables for single limits: `ROPEWALK_LIMITS_FETCH_BYTES=8MiB`.
-const LIMITS_PREFIX: &str = "ROPEWALK_LIMITS_";
+pub const LIMITS_PREFIX: &str = "ROPEWALK_LIMITS_";
 /// Similarity from which a known key is suggested for an unknown one.
 const ALIKE: f64 = 0.75;
 /// Maximum number of suggestions.
@@ -230,17 +230,16 @@ impl<P: Provider> Provider for WithUnits<P> {
 }
 
 fn plain_number(name: &str, value: &mut Value) -> Result<(), String> {
+    use ropewalk_node::config::Unit;
     let Value::String(tag, text) = &*value else {
         return Ok(());
     };
-    let parsed = if name.ends_with("_ms") {
-        quantity::duration_ms(text)
+    let parsed = match Unit::of(name) {
+        Unit::Milliseconds => quantity::duration_ms(text)
             .map(i64::unsigned_abs)
-            .map_err(str::to_owned)
-    } else if name.ends_with("_bytes") || name.ends_with("_bytes_per_s") {
-        size(text)
-    } else {
-        return Ok(());
+            .map_err(str::to_owned),
+        Unit::Bytes | Unit::BytesPerSecond => size(text),
+        Unit::Count => return Ok(()),
     };
     let number = parsed.map_err(|error| format!("limits.{name} = {text:?}: {error}"))?;
     *value = Value::Num(*tag, number.into());

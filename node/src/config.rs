@@ -56,193 +56,231 @@ pub struct External {
     pub advertise: String,
 }
 
-/// Timings and bounds. One of these limits every queue, buffer and loop of a node.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Limits {
+/// Bounds of a limit that may be 0.
+const ANY: RangeInclusive<i128> = 0..=i128::MAX;
+/// Bounds of a limit that would admit nothing, or leave no time, if it were 0.
+const POSITIVE: RangeInclusive<i128> = 1..=i128::MAX;
+/// Bounds of the session timeout, as for members that ask for one.
+const SESSION: RangeInclusive<i128> = *SESSION_MS.start() as i128..=*SESSION_MS.end() as i128;
+/// Bounds of the time to give up a partition, as for members that ask for one.
+const REBALANCE: RangeInclusive<i128> = 1..=MAX_REBALANCE_MS as i128;
+
+/// Unit of a limit's number. The end of the limit's name states it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    /// Milliseconds, for a name in `_ms`.
+    Milliseconds,
+    /// Bytes, for a name in `_bytes`.
+    Bytes,
+    /// Bytes a second, for a name in `_bytes_per_s`.
+    BytesPerSecond,
+    /// A plain number, for all other names.
+    Count,
+}
+
+impl Unit {
+    /// The unit of the limit of this name.
+    pub fn of(name: &str) -> Unit {
+        match name {
+            name if name.ends_with("_ms") => Unit::Milliseconds,
+            name if name.ends_with("_bytes") => Unit::Bytes,
+            name if name.ends_with("_bytes_per_s") => Unit::BytesPerSecond,
+            _ => Unit::Count,
+        }
+    }
+}
+
+/// Description of one of the [`Limits`]. The reference of the settings lists them.
+#[derive(Debug)]
+pub struct Limit {
+    /// Its name in the config file.
+    pub name: &'static str,
+    meaning: &'static str,
+    bounds: RangeInclusive<i128>,
+    value: fn(&Limits) -> i128,
+}
+
+impl Limit {
+    /// Its effect, in sentences.
+    pub fn meaning(&self) -> &'static str {
+        self.meaning.trim()
+    }
+
+    /// The unit of its number.
+    pub fn unit(&self) -> Unit {
+        Unit::of(self.name)
+    }
+
+    /// Its value in these limits.
+    pub fn value(&self, limits: &Limits) -> i128 {
+        (self.value)(limits)
+    }
+
+    /// The lowest value that a node accepts.
+    pub fn lowest(&self) -> i128 {
+        *self.bounds.start()
+    }
+
+    /// The highest value that a node accepts, if the type of the number does not decide it.
+    pub fn highest(&self) -> Option<i128> {
+        Some(*self.bounds.end()).filter(|end| *end != i128::MAX)
+    }
+}
+
+/// Defines the limits, their defaults and their table from one list: meaning, name, type, default, bounds.
+macro_rules! limits {
+    ($($(#[doc = $doc:literal])+ $name:ident: $type:ty = $default:expr, $bounds:ident;)+) => {
+        /// Timings and bounds. One of these limits every queue, buffer and loop of a node.
+        #[derive(Debug, Clone, Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        pub struct Limits {
+            $($(#[doc = $doc])+ pub $name: $type,)+
+        }
+
+        impl Default for Limits {
+            fn default() -> Limits {
+                Limits { $($name: $default,)+ }
+            }
+        }
+
+        impl Limits {
+            /// All limits, in the order of the list.
+            pub const ALL: &[Limit] = &[$(
+                Limit {
+                    name: stringify!($name),
+                    meaning: concat!($($doc),+),
+                    bounds: $bounds,
+                    value: |limits| limits.$name as i128,
+                },
+            )+];
+        }
+    };
+}
+
+limits! {
     /// Interval of a leader's heartbeats to its followers, in ms.
-    pub heartbeat_ms: u64,
+    heartbeat_ms: u64 = 300, POSITIVE;
     /// Leader lease, in ms. A follower without a heartbeat for 1.5 to 2 times this long starts an election.
-    pub election_timeout_ms: u64,
+    election_timeout_ms: u64 = 1_000, ANY;
     /// Timeout of one RPC between nodes, in ms.
-    pub peer_rpc_timeout_ms: u64,
+    peer_rpc_timeout_ms: u64 = 2_000, POSITIVE;
     /// Maximum bytes of entries in one AppendEntries.
-    pub append_bytes: usize,
+    append_bytes: usize = 2 << 20, POSITIVE;
     /// Memory for the log tails of all replicas together. Replication and tailing readers read from it
     /// without the disk.
-    pub log_tail_bytes: usize,
+    log_tail_bytes: usize = 256 << 20, ANY;
     /// Bytes of writes that may wait for the committer before producers have to wait.
-    pub commit_queue_bytes: usize,
+    commit_queue_bytes: usize = 64 << 20, POSITIVE;
     /// Bytes of log that must follow a checkpoint before the next one, for each byte of the checkpoint. Checkpoints
     /// of at most 4 KiB need none, and after ten minutes no checkpoint does. 0: a checkpoint at the end of every
     /// segment, whatever its cost.
-    pub checkpoint_factor: u64,
+    checkpoint_factor: u64 = 4, ANY;
     /// Maximum bytes of one checkpoint sent to another node. It also bounds the checkpoints that a node
     /// receives at a time.
-    pub checkpoint_bytes: usize,
+    checkpoint_bytes: usize = 1 << 30, ANY;
     /// Block cache and memtables of the database together.
-    pub database_bytes: usize,
+    database_bytes: usize = 512 << 20, POSITIVE;
     /// Free disk space below which the node refuses writes.
-    pub free_space_floor_bytes: u64,
+    free_space_floor_bytes: u64 = 256 << 20, ANY;
     /// Bytes of produce requests in flight in the whole node before new ones wait.
-    pub produce_inflight_bytes: usize,
+    produce_inflight_bytes: usize = 128 << 20, POSITIVE;
     /// Maximum unpacked bytes of one batch's records, whatever its topic allows.
-    pub unpack_batch_bytes: usize,
+    unpack_batch_bytes: usize = 32 << 20, POSITIVE;
     /// Maximum unpacked bytes of one batch's records, as a multiple of the topic's `max_batch_bytes`.
-    pub unpack_factor: usize,
+    unpack_factor: usize = 8, POSITIVE;
     /// Unpacked bytes of records that the whole node may check, filter or search at a time. Half is for
     /// producers, half for readers. Each half may also hold one batch that unpacks to over 64 times its size.
-    pub unpack_inflight_bytes: usize,
+    unpack_inflight_bytes: usize = 64 << 20, ANY;
     /// Rate at which the node unpacks batches that unpack to over 64 times their size, in unpacked bytes.
     /// Half of it is for producers, half for readers; 0: unlimited.
-    pub unpack_bytes_per_s: usize,
+    unpack_bytes_per_s: usize = 256 << 20, ANY;
     /// Maximum bytes that one fetch returns.
-    pub fetch_bytes: usize,
+    fetch_bytes: usize = 4 << 20, POSITIVE;
     /// Maximum time that a fetch may wait for records, in ms.
-    pub fetch_wait_ms: u64,
+    fetch_wait_ms: u64 = 30_000, ANY;
     /// Requests in flight on one client stream before the node stops reading from it.
-    pub stream_inflight: usize,
+    stream_inflight: usize = 1_024, POSITIVE;
     /// Open connections of each port. One address gets at most half, unless a node calls from it. If all are
     /// open, a new one closes the one that was idle for longest.
-    pub connections: usize,
+    connections: usize = 4_096, POSITIVE;
     /// Open connections of the port for probes, by the same rules.
-    pub probe_connections: usize,
+    probe_connections: usize = 256, POSITIVE;
     /// Calls and streams of clients in flight. One address gets at most half. Calls of other nodes have a
     /// separate bound of the same size.
-    pub streams: usize,
+    streams: usize = 16_384, POSITIVE;
     /// Streams of one connection.
-    pub streams_per_connection: u32,
+    streams_per_connection: u32 = 2_048, POSITIVE;
     /// Maximum bytes of the headers of one call.
-    pub header_bytes: u32,
+    header_bytes: u32 = 16 << 10, POSITIVE;
     /// Maximum bytes of one client request. Requests with records may be as large as the largest batch that
     /// any topic allows.
-    pub request_bytes: usize,
+    request_bytes: usize = 4 << 20, POSITIVE;
     /// Maximum fields of one client request, nested messages included.
-    pub request_fields: usize,
+    request_fields: usize = 100_000, POSITIVE;
     /// Time within which one request must arrive, in ms.
-    pub request_within_ms: u64,
+    request_within_ms: u64 = 30_000, POSITIVE;
     /// Bytes of requests that are incomplete or unanswered, before the node stops reading further ones.
-    pub request_inflight_bytes: usize,
+    request_inflight_bytes: usize = 128 << 20, ANY;
     /// Bytes of unsent answers to clients. Past it, the node closes the connections of clients that read
     /// nothing, and other answers wait.
-    pub answer_inflight_bytes: usize,
+    answer_inflight_bytes: usize = 128 << 20, POSITIVE;
     /// Time within which the head of an HTTP request must arrive, and maximum idle time of a connection
     /// between requests, in ms.
-    pub http_head_within_ms: u64,
+    http_head_within_ms: u64 = 10_000, POSITIVE;
     /// Replicas with metrics of their own. A node with more shows these metrics per topic only.
-    pub metrics_partitions: usize,
+    metrics_partitions: usize = 2_000, ANY;
     /// Topics with metrics under their own names. Further topics are added up.
-    pub metrics_topics: usize,
+    metrics_topics: usize = 1_000, ANY;
     /// Consumer groups, and partitions read by consumer groups, with metrics of their own.
-    pub metrics_groups: usize,
+    metrics_groups: usize = 2_000, ANY;
     /// Interval at which a coordinator measures the lag of its groups for metrics, in ms.
-    pub metrics_lag_interval_ms: u64,
+    metrics_lag_interval_ms: u64 = 5_000, ANY;
     /// Interval at which retention checks each partition, in ms.
-    pub retention_interval_ms: u64,
+    retention_interval_ms: u64 = 10_000, POSITIVE;
     /// Silence after which a node counts as dead, in ms. Clients are not routed to a dead node as a leader.
-    pub node_dead_after_ms: u64,
+    node_dead_after_ms: u64 = 3_000, ANY;
     /// Silence after which the replicas of a node are rebuilt on other nodes, in ms.
-    pub node_lost_after_ms: u64,
+    node_lost_after_ms: u64 = 600_000, ANY;
     /// Replicas each node holds before the cluster refuses further topics and partitions.
-    pub replicas_per_node: u32,
+    replicas_per_node: u32 = 2_000, POSITIVE;
     /// New replicas that a node opens at a time. Further ones wait until these have a leader.
-    pub founding_replicas: usize,
+    founding_replicas: usize = 16, POSITIVE;
     /// Interval at which the controller compares the desired state with the actual one, in ms.
-    pub reconcile_interval_ms: u64,
+    reconcile_interval_ms: u64 = 500, POSITIVE;
     /// Rate at which a node sends records to new replicas of the partitions it leads, for all of them
     /// together; 0: unlimited.
-    pub rebalance_bytes_per_s: usize,
+    rebalance_bytes_per_s: usize = 100 << 20, ANY;
     /// Rate at which a node reads its stored data in search of damage; 0: off.
-    pub scrub_bytes_per_s: usize,
+    scrub_bytes_per_s: usize = 8 << 20, ANY;
     /// Pause between two such passes over all data, in ms.
-    pub scrub_interval_ms: u64,
+    scrub_interval_ms: u64 = 6 * 3_600_000, POSITIVE;
     /// Rate at which a node reads and writes for compaction, for all its topics together; 0: off.
-    pub compaction_bytes_per_s: usize,
+    compaction_bytes_per_s: usize = 32 << 20, ANY;
     /// Memory for the keys of the partition under compaction. With less, compaction needs more passes over
     /// the log.
-    pub compaction_memory_bytes: usize,
+    compaction_memory_bytes: usize = 64 << 20, ANY;
     /// Partitions of the internal topic that stores consumer groups. Used only when the topic is created.
-    pub group_partitions: u32,
+    group_partitions: u32 = 16, POSITIVE;
     /// Consumer groups of one coordinator.
-    pub groups_per_coordinator: usize,
+    groups_per_coordinator: usize = 10_000, POSITIVE;
     /// Members of one consumer group.
-    pub group_members: usize,
+    group_members: usize = 1_000, POSITIVE;
     /// Bytes of one consumer group: committed offsets and their notes, members and their subscriptions,
     /// and assignments.
-    pub group_bytes: u64,
+    group_bytes: u64 = 16 << 20, ANY;
     /// Bytes of all consumer groups of one coordinator together. A new replica of a coordinator receives all
     /// of them in one checkpoint.
-    pub coordinator_group_bytes: u64,
+    coordinator_group_bytes: u64 = 48 << 20, ANY;
     /// Session timeout of a member that asks for none, in ms. The coordinator removes a member that is silent
     /// for longer.
-    pub group_session_ms: u32,
+    group_session_ms: u32 = 10_000, SESSION;
     /// Time that a member has to reconnect after its connection ended, in ms. Static members have their whole
     /// session.
-    pub group_return_ms: u64,
+    group_return_ms: u64 = 3_000, ANY;
     /// Time that a member has to give up a partition, if it asks for none, in ms.
-    pub group_rebalance_ms: u32,
+    group_rebalance_ms: u32 = 30_000, REBALANCE;
     /// Time after which a group without members is deleted, in ms.
-    pub group_retention_ms: i64,
-}
-
-impl Default for Limits {
-    fn default() -> Limits {
-        Limits {
-            heartbeat_ms: 300,
-            election_timeout_ms: 1_000,
-            peer_rpc_timeout_ms: 2_000,
-            append_bytes: 2 << 20,
-            log_tail_bytes: 256 << 20,
-            commit_queue_bytes: 64 << 20,
-            checkpoint_factor: 4,
-            checkpoint_bytes: 1 << 30,
-            database_bytes: 512 << 20,
-            free_space_floor_bytes: 256 << 20,
-            produce_inflight_bytes: 128 << 20,
-            unpack_batch_bytes: 32 << 20,
-            unpack_factor: 8,
-            unpack_inflight_bytes: 64 << 20,
-            unpack_bytes_per_s: 256 << 20,
-            fetch_bytes: 4 << 20,
-            fetch_wait_ms: 30_000,
-            stream_inflight: 1_024,
-            connections: 4_096,
-            probe_connections: 256,
-            streams: 16_384,
-            streams_per_connection: 2_048,
-            header_bytes: 16 << 10,
-            request_bytes: 4 << 20,
-            request_fields: 100_000,
-            request_within_ms: 30_000,
-            request_inflight_bytes: 128 << 20,
-            answer_inflight_bytes: 128 << 20,
-            http_head_within_ms: 10_000,
-            metrics_partitions: 2_000,
-            metrics_topics: 1_000,
-            metrics_groups: 2_000,
-            metrics_lag_interval_ms: 5_000,
-            retention_interval_ms: 10_000,
-            node_dead_after_ms: 3_000,
-            node_lost_after_ms: 600_000,
-            replicas_per_node: 2_000,
-            founding_replicas: 16,
-            reconcile_interval_ms: 500,
-            rebalance_bytes_per_s: 100 << 20,
-            scrub_bytes_per_s: 8 << 20,
-            scrub_interval_ms: 6 * 3_600_000,
-            compaction_bytes_per_s: 32 << 20,
-            compaction_memory_bytes: 64 << 20,
-            group_partitions: 16,
-            groups_per_coordinator: 10_000,
-            group_members: 1_000,
-            group_bytes: 16 << 20,
-            coordinator_group_bytes: 48 << 20,
-            group_session_ms: 10_000,
-            group_return_ms: 3_000,
-            group_rebalance_ms: 30_000,
-            group_retention_ms: 7 * 24 * 3_600_000,
-        }
-    }
+    group_retention_ms: i64 = 7 * 24 * 3_600_000, POSITIVE;
 }
 
 impl Limits {
@@ -251,7 +289,7 @@ impl Limits {
     /// # Errors
     /// Describes the mistake, and how to correct it.
     pub fn check(&self) -> Result<(), String> {
-        self.check_positive()?;
+        self.check_bounds()?;
         let heartbeats = ("heartbeat_ms", self.heartbeat_ms);
         let reports = u64::try_from(REPORT_EVERY.as_millis()).unwrap_or(u64::MAX);
         at_least_twice(
@@ -274,66 +312,24 @@ impl Limits {
                 self.node_lost_after_ms, self.node_dead_after_ms
             ));
         }
-        if !SESSION_MS.contains(&self.group_session_ms) {
-            return Err(format!(
-                "limits.group_session_ms = {} is outside the range that members may request; \
-                 choose {} to {}",
-                self.group_session_ms,
-                SESSION_MS.start(),
-                SESSION_MS.end()
-            ));
-        }
-        if self.group_rebalance_ms > MAX_REBALANCE_MS {
-            return Err(format!(
-                "limits.group_rebalance_ms = {} is above the maximum that members may request; \
-                 choose {MAX_REBALANCE_MS} at most",
-                self.group_rebalance_ms
-            ));
-        }
         Ok(())
     }
 
-    /// Refuses 0 for limits that would then admit nothing, or leave no time.
-    fn check_positive(&self) -> Result<(), String> {
-        let zero = |name: &'static str, is_zero: bool| is_zero.then_some(name);
-        let zeros = [
-            zero("heartbeat_ms", self.heartbeat_ms == 0),
-            zero("peer_rpc_timeout_ms", self.peer_rpc_timeout_ms == 0),
-            zero("append_bytes", self.append_bytes == 0),
-            zero("commit_queue_bytes", self.commit_queue_bytes == 0),
-            zero("database_bytes", self.database_bytes == 0),
-            zero("produce_inflight_bytes", self.produce_inflight_bytes == 0),
-            zero("unpack_batch_bytes", self.unpack_batch_bytes == 0),
-            zero("unpack_factor", self.unpack_factor == 0),
-            zero("fetch_bytes", self.fetch_bytes == 0),
-            zero("stream_inflight", self.stream_inflight == 0),
-            zero("connections", self.connections == 0),
-            zero("probe_connections", self.probe_connections == 0),
-            zero("streams", self.streams == 0),
-            zero("streams_per_connection", self.streams_per_connection == 0),
-            zero("header_bytes", self.header_bytes == 0),
-            zero("request_bytes", self.request_bytes == 0),
-            zero("request_fields", self.request_fields == 0),
-            zero("request_within_ms", self.request_within_ms == 0),
-            zero("answer_inflight_bytes", self.answer_inflight_bytes == 0),
-            zero("http_head_within_ms", self.http_head_within_ms == 0),
-            zero("retention_interval_ms", self.retention_interval_ms == 0),
-            zero("reconcile_interval_ms", self.reconcile_interval_ms == 0),
-            zero("scrub_interval_ms", self.scrub_interval_ms == 0),
-            zero("replicas_per_node", self.replicas_per_node == 0),
-            zero("founding_replicas", self.founding_replicas == 0),
-            zero("group_partitions", self.group_partitions == 0),
-            zero("groups_per_coordinator", self.groups_per_coordinator == 0),
-            zero("group_members", self.group_members == 0),
-            zero("group_rebalance_ms", self.group_rebalance_ms == 0),
-            zero("group_retention_ms", self.group_retention_ms <= 0),
-        ];
-        match zeros.into_iter().flatten().next() {
-            Some(name) => Err(format!(
-                "limits.{name} must not be 0; write 1 or more, or leave it out for the default"
-            )),
-            None => Ok(()),
-        }
+    /// Refuses a limit outside of its own bounds.
+    fn check_bounds(&self) -> Result<(), String> {
+        let outside = |limit: &&Limit| !limit.bounds.contains(&limit.value(self));
+        let Some(limit) = Limits::ALL.iter().find(outside) else {
+            return Ok(());
+        };
+        let (name, value, low) = (limit.name, limit.value(self), limit.lowest());
+        Err(match limit.highest() {
+            Some(high) => {
+                format!("limits.{name} = {value} is out of bounds; choose {low} to {high}")
+            }
+            None => format!(
+                "limits.{name} must not be 0; write {low} or more, or leave it out for the default"
+            ),
+        })
     }
 }
 
@@ -356,6 +352,23 @@ mod tests {
     #[test]
     fn the_default_limits_work() {
         assert_eq!(Limits::default().check(), Ok(()));
+    }
+
+    #[test]
+    fn every_limit_is_described_in_sentences_and_may_keep_its_default() {
+        let defaults = Limits::default();
+        for limit in Limits::ALL {
+            let meaning = limit.meaning();
+            assert!(
+                meaning.ends_with('.') && !meaning.contains("  "),
+                "{meaning}"
+            );
+            assert!(limit.value(&defaults) >= limit.lowest(), "{}", limit.name);
+        }
+        assert_eq!(Unit::of("fetch_wait_ms"), Unit::Milliseconds);
+        assert_eq!(Unit::of("scrub_bytes_per_s"), Unit::BytesPerSecond);
+        assert_eq!(Unit::of("fetch_bytes"), Unit::Bytes);
+        assert_eq!(Unit::of("connections"), Unit::Count);
     }
 
     #[test]

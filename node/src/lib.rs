@@ -31,4 +31,5 @@ pub mod valve;
 
 pub use config::Config;
 pub use env::Env;
+pub use ports::ListenError;
 pub use run::{Ready, RunError, run};

@@ -8,7 +8,18 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, Limits};
 use crate::env::{ConnectionBounds, Connections, Env, Incoming, Listener};
-use crate::run::RunError;
+
+/// Refusal of the operating system to open a port.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "cannot listen on {address}: {source}; choose another address, or stop the process that uses it"
+)]
+pub struct ListenError {
+    /// Configured address.
+    pub address: String,
+    /// Error of the operating system.
+    pub source: io::Error,
+}
 
 pub(crate) struct Ports {
     /// For clients and peers.
@@ -27,7 +38,7 @@ impl Ports {
         config: &Config,
         env: &Env,
         cut: &CancellationToken,
-    ) -> Result<Ports, RunError> {
+    ) -> Result<Ports, ListenError> {
         let incoming = |listener, most: usize| {
             let bounds = ConnectionBounds {
                 all: most,
@@ -78,8 +89,8 @@ impl Ports {
 async fn bound(
     address: &str,
     listening: impl Future<Output = io::Result<Box<dyn Listener>>>,
-) -> Result<Box<dyn Listener>, RunError> {
-    listening.await.map_err(|source| RunError::Listen {
+) -> Result<Box<dyn Listener>, ListenError> {
+    listening.await.map_err(|source| ListenError {
         address: address.to_string(),
         source,
     })

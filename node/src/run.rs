@@ -1,6 +1,5 @@
 //! The composition root: the only way to start a node, in production and in the simulator.
 
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,7 +24,7 @@ use crate::metrics::Metrics;
 use crate::ops;
 use crate::partition::Partitions;
 use crate::peer::{Inbound, Peers};
-use crate::ports::Ports;
+use crate::ports::{ListenError, Ports};
 use crate::scrub;
 use crate::service::{Availability, Serving};
 
@@ -59,16 +58,8 @@ pub struct Ready {
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// The address is in use, or does not belong to this machine.
-    #[error(
-        "cannot listen on {address}: {source}; choose another address, or stop the process that \
-         uses it"
-    )]
-    Listen {
-        /// Configured address.
-        address: String,
-        /// Error of the operating system.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Listen(#[from] ListenError),
     /// The data directory could not be read.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -6,6 +6,8 @@ use std::fmt;
 #[cfg(feature = "grpc")]
 use tonic::Code;
 
+mod remedy;
+
 /// Advice for sending the same request again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Retry {
@@ -27,12 +29,12 @@ pub enum Outcome {
 }
 
 macro_rules! error_table {
-    ($($(#[$doc:meta])* $name:ident = $number:literal, $retry:ident, $outcome:ident, $grpc:ident, $kafka:literal;)*) => {
+    ($($(#[doc = $doc:literal])+ $name:ident = $number:literal, $retry:ident, $outcome:ident, $grpc:ident, $kafka:literal;)*) => {
         /// Kind of failure. Numbers are never reused; a number that this build does not know reads as
         /// [`ErrorCode::Internal`].
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[repr(u32)]
-        pub enum ErrorCode { $($(#[$doc])* $name = $number),* }
+        pub enum ErrorCode { $($(#[doc = $doc])+ $name = $number),* }
 
         impl ErrorCode {
             /// All codes.
@@ -46,6 +48,11 @@ macro_rules! error_table {
             /// The name in logs and metrics.
             pub fn name(self) -> &'static str {
                 match self { $(ErrorCode::$name => stringify!($name)),* }
+            }
+
+            /// The failure, in words.
+            pub fn meaning(self) -> &'static str {
+                match self { $(ErrorCode::$name => concat!($($doc),+).trim()),* }
             }
 
             /// Advice for sending the same request again.

@@ -73,6 +73,12 @@ pub fn command() -> Command {
     complete(Cli::command(), "")
 }
 
+/// The topic settings, for the reference.
+#[cfg(test)]
+pub fn topic_settings() -> &'static [(&'static str, &'static str, &'static str)] {
+    &SETTINGS
+}
+
 /// Adds examples to a command and all of its subcommands. `path` is its name, without the program.
 fn complete(command: Command, path: &str) -> Command {
     let names = command

@@ -14,6 +14,34 @@ pub enum Kind {
     Histogram,
 }
 
+impl Kind {
+    /// The kind's name in the docs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
+        }
+    }
+}
+
+/// Units by the end of a name, without `_total`. The first that fits counts.
+const UNITS: &[(&str, &str)] = &[
+    ("_info", "0 or 1"),
+    ("_state", "0 or 1"),
+    ("ropewalk_ready", "0 or 1"),
+    ("_controller", "0 or 1"),
+    ("_controller_known", "0 or 1"),
+    ("_partition_series_left_out", "0 or 1"),
+    ("_timestamp_seconds", "Unix time, s"),
+    ("_start_time_seconds", "Unix time, s"),
+    ("_seconds", "s"),
+    ("_bytes", "bytes"),
+    ("_records", "records"),
+    ("_high_watermark", "offset"),
+    ("_offset", "offset"),
+];
+
 /// One family.
 #[derive(Debug)]
 pub struct Family {
@@ -34,6 +62,12 @@ impl Family {
             Kind::Counter => self.name.strip_suffix("_total").unwrap_or(self.name),
             Kind::Gauge | Kind::Histogram => self.name,
         }
+    }
+
+    /// The unit of its values.
+    pub fn unit(&self) -> &'static str {
+        let unit = UNITS.iter().find(|(end, _)| self.stem().ends_with(end));
+        unit.map_or("count", |(_, unit)| *unit)
     }
 }
 
@@ -178,14 +212,15 @@ mod tests {
     }
 
     #[test]
-    fn the_docs_have_every_family_with_its_labels() {
+    fn the_docs_have_every_family_with_its_labels_kind_and_unit() {
         for family in ALL {
             let labels = family.labels.join("`, `");
             let labels = match labels.as_str() {
                 "" => String::new(),
                 labels => format!("`{labels}`"),
             };
-            let row = format!("| `{}` | {labels} |", family.name).replace("|  |", "| |");
+            let (name, kind, unit) = (family.name, family.kind.name(), family.unit());
+            let row = format!("| `{name}` | {labels} | {kind} | {unit} |").replace("|  |", "| |");
             assert!(DOCS.contains(&row), "docs/observe.md has no row {row}");
         }
     }

@@ -1,0 +1,282 @@
+//! Dependencies between the rooms of a crate: the folders and the single files of its `src`.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use super::{files, read, root};
+
+/// The rooms of a crate, and the rooms that each may use. All of these stand above it, so there is no circle.
+type Arrows = &'static [(&'static str, &'static [&'static str])];
+
+/// Crates with a table of their rooms.
+const CRATES: &[(&str, Arrows)] = &[("machines/src", MACHINES), ("node/src", NODE)];
+
+const MACHINES: Arrows = &[
+    ("machine", &[]),
+    ("consumer_group", &["machine"]),
+    ("log", &["consumer_group", "machine"]),
+    ("meta", &["machine"]),
+];
+
+/// Stands for all rooms above.
+const ALL_ABOVE: &str = "*";
+
+const NODE: Arrows = &[
+    ("config", &[]),
+    ("valve", &[]),
+    ("raft_outcome", &[]),
+    ("filter", &[]),
+    ("raft_config", &["config"]),
+    ("env", &["config", "valve"]),
+    ("metrics", &["config", "env", "valve"]),
+    ("ports", &["config", "env"]),
+    ("unpack", &["config", "env"]),
+    ("guard", &["config", "env", "metrics", "valve"]),
+    ("peer", &["config", "env", "metrics", "valve"]),
+    ("disk", &["config", "env", "metrics", "peer"]),
+    (
+        "cluster",
+        &[
+            "config",
+            "env",
+            "metrics",
+            "peer",
+            "raft_config",
+            "raft_outcome",
+            "valve",
+        ],
+    ),
+    (
+        "partition",
+        &[
+            "cluster",
+            "config",
+            "env",
+            "metrics",
+            "peer",
+            "raft_config",
+            "raft_outcome",
+            "unpack",
+            "valve",
+        ],
+    ),
+    ("scrub", &["cluster", "config", "metrics", "partition"]),
+    (
+        "coordinator",
+        &[
+            "cluster",
+            "config",
+            "env",
+            "metrics",
+            "partition",
+            "peer",
+            "valve",
+        ],
+    ),
+    (
+        "service",
+        &[
+            "cluster",
+            "config",
+            "coordinator",
+            "env",
+            "filter",
+            "guard",
+            "metrics",
+            "partition",
+            "peer",
+            "unpack",
+            "valve",
+        ],
+    ),
+    (
+        "grpc",
+        &[
+            "cluster",
+            "config",
+            "coordinator",
+            "env",
+            "filter",
+            "guard",
+            "metrics",
+            "partition",
+            "peer",
+            "service",
+            "unpack",
+            "valve",
+        ],
+    ),
+    (
+        "ops",
+        &[
+            "cluster",
+            "config",
+            "coordinator",
+            "env",
+            "metrics",
+            "partition",
+            "peer",
+            "valve",
+        ],
+    ),
+    ("run", &[ALL_ABOVE]),
+    ("supervise", &["cluster", "config", "env", "run", "valve"]),
+];
+
+/// The root of a crate, which names its rooms and uses them.
+const ROOT: &str = "lib";
+
+/// Room of a file of a crate, and the number of modules from the root of the crate down to the file.
+fn place(inside: &Path) -> (String, usize) {
+    let path = inside.with_extension("");
+    let mut modules: Vec<String> = path
+        .iter()
+        .map(|part| part.to_string_lossy().into_owned())
+        .collect();
+    if modules.last().is_some_and(|last| last == "mod") {
+        modules.pop();
+    }
+    (modules[0].clone(), modules.len())
+}
+
+/// True for a file of tests, which may use any room.
+fn is_test(inside: &Path) -> bool {
+    inside.with_extension("").iter().any(|part| {
+        let part = part.to_string_lossy();
+        part == "tests" || part.ends_with("_tests") || part.starts_with("test_")
+    })
+}
+
+/// The code of a file, without its comments and its modules of tests.
+fn code(text: &str) -> String {
+    const TESTS: &str = "\n#[cfg(test)]\nmod ";
+    let mut code = String::new();
+    let mut rest = text;
+    while let Some((before, tests)) = rest.split_once(TESTS) {
+        code.push_str(before);
+        let (first, after) = tests.split_once('\n').unwrap_or((tests, ""));
+        rest = match first.ends_with(';') {
+            true => after,
+            false => after.split_once("\n}").map_or("", |(_, after)| after),
+        };
+        code.push('\n');
+    }
+    code.push_str(rest);
+    let lines = code.lines();
+    let lines: Vec<&str> = lines
+        .map(|line| line.split("//").next().unwrap_or_default())
+        .collect();
+    lines.join("\n")
+}
+
+/// First names of a path, or of all paths in a group: `a` and `d` of `{a::{b, c}, d}`.
+fn first_names(path: &str) -> Vec<String> {
+    let is_name = |c: char| c.is_alphanumeric() || c == '_';
+    let name = |text: &str| -> String {
+        text.trim_start()
+            .chars()
+            .take_while(|c| is_name(*c))
+            .collect()
+    };
+    let group = path.strip_prefix('{');
+    let mut names = vec![name(group.unwrap_or(path))];
+    let mut depth = 1;
+    for (at, c) in group.unwrap_or_default().char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ',' if depth == 1 => names.push(name(&path[at + 2..])),
+            _ => {}
+        }
+        if depth == 0 {
+            break;
+        }
+    }
+    names.retain(|name| !name.is_empty());
+    names
+}
+
+/// Names at the root of the crate that code refers to, directly or through its parents. `depth` is the number
+/// of modules down to the file.
+fn root_names(code: &str, depth: usize) -> BTreeSet<String> {
+    const PARENT: &str = "super::";
+    let is_inside_name = |at: usize| {
+        let before = code[..at].chars().next_back();
+        before.is_some_and(|c| c.is_alphanumeric() || c == '_')
+    };
+    let mut names = BTreeSet::new();
+    for (at, start) in code.match_indices("crate::") {
+        if !is_inside_name(at) {
+            names.extend(first_names(&code[at + start.len()..]));
+        }
+    }
+    for (at, _) in code.match_indices(PARENT) {
+        if is_inside_name(at) || code[..at].ends_with(PARENT) {
+            continue;
+        }
+        let path = code[at..].trim_start_matches(PARENT);
+        let parents = (code.len() - at - path.len()) / PARENT.len();
+        if parents >= depth {
+            names.extend(first_names(path));
+        }
+    }
+    names
+}
+
+fn check(file: &Path, inside: &Path, arrows: Arrows) {
+    let (room, depth) = place(inside);
+    if room == ROOT || is_test(inside) {
+        return;
+    }
+    let row = arrows.iter().position(|(name, _)| *name == room);
+    let Some(row) = row else {
+        panic!("{room} has no row in the table of rooms: which may it use?");
+    };
+    let (_, allowed) = arrows[row];
+    let above = arrows[..row].iter().map(|(name, _)| *name);
+    let above: Vec<&str> = above.filter(|_| allowed.contains(&ALL_ABOVE)).collect();
+    for other in root_names(&code(&read(file)), depth) {
+        let is_allowed = |names: &[&str]| names.contains(&other.as_str());
+        assert!(
+            other == room || is_allowed(allowed) || is_allowed(&above),
+            "{}: {room} must not use {other}",
+            file.display()
+        );
+    }
+}
+
+#[test]
+fn arrows_between_rooms_point_one_way() {
+    for (folder, arrows) in CRATES {
+        let src = root().join(folder);
+        for file in files(&src, "rs") {
+            let inside = file.strip_prefix(&src).expect("a file of the crate");
+            check(&file, inside, arrows);
+        }
+    }
+}
+
+#[test]
+fn there_is_no_circle_between_rooms() {
+    for (_, arrows) in CRATES {
+        for (at, (room, allowed)) in arrows.iter().enumerate() {
+            for other in *allowed {
+                let above = &arrows[..at];
+                assert!(
+                    *other == ALL_ABOVE || above.iter().any(|(name, _)| name == other),
+                    "{room} uses {other}, which does not stand above it in the table"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn names_are_found_in_groups_and_through_parents() {
+    let text = "use crate::{a::{b, c}, d};\nuse super::super::e::F;\nuse super::g::H; // crate::i\n\
+                pub(crate) fn j() { crate::k::l() }\n\n#[cfg(test)]\nmod tests {\n    use crate::m;\n}\n";
+    let found: Vec<String> = root_names(&code(text), 2).into_iter().collect();
+    assert_eq!(found, ["a", "d", "e", "k"]);
+    let at_the_root: Vec<String> = root_names("use super::g::H;", 1).into_iter().collect();
+    assert_eq!(at_the_root, ["g"]);
+}
