@@ -69,6 +69,7 @@ mod tests {
     use ropewalk_raft_store::StoreError;
 
     use super::*;
+    use crate::ListenError;
     use crate::cluster::StartError;
 
     const WHY: &str = "block 7 rots";
@@ -126,10 +127,10 @@ mod tests {
                 remembered: "c2".to_owned(),
             }),
             RunError::Store(StoreError::Disk(failed())),
-            RunError::Listen {
+            RunError::Listen(ListenError {
                 address: "a:1".to_owned(),
                 source: io::ErrorKind::AddrInUse.into(),
-            },
+            }),
         ];
         for error in others {
             assert_eq!(after_run(&error), Next::Stop, "{error:?}");

@@ -259,7 +259,7 @@ async fn a_port_in_use_is_named() {
         .await
         .expect("no panic")
         .expect_err("the port is taken");
-    assert!(matches!(error, RunError::Listen { .. }));
+    assert!(matches!(error, RunError::Listen(_)));
     assert!(error.to_string().contains(&node.config.listen), "{error}");
     node.still_serves().await;
 }

@@ -233,6 +233,6 @@ async fn an_end_that_no_other_run_can_help_ends_the_process() {
     let config = config(address, &[]);
     let running = supervise(&directory, config, env, |_| {}, CancellationToken::new());
     let ended = running.await.expect_err("the port is taken");
-    let listen = matches!(&ended, SuperviseError::Run(RunError::Listen { .. }));
+    let listen = matches!(&ended, SuperviseError::Run(RunError::Listen(_)));
     assert!(listen, "{ended}");
 }
