@@ -45,7 +45,7 @@
 //!
 //! A [`Producer`] groups records into batches and sends them to the partition leaders. It retries within its
 //! delivery timeout, so leader changes are invisible to the application. No record is written twice.
-//! A [`Reader`] follows one partition. A [`Subscription`] is a member of a consumer group, and [`Seen`] helps
+//! A [`Reader`] follows one partition. A [`Subscription`] is a member of a consumer group, and [`Deduplicator`] helps
 //! it to skip duplicates. [`Admin`] manages topics, nodes, leaders and groups. [`Record::event`] creates a
 //! record that can be traced from topic to topic. Every [`Error`] states whether a retry may succeed and
 //! whether the outcome is known.
@@ -83,6 +83,7 @@ mod backoff;
 mod client;
 mod clock;
 mod connections;
+mod dedup;
 mod error;
 mod event;
 mod group;
@@ -94,11 +95,11 @@ mod publish;
 mod reader;
 mod record;
 mod refresh;
-mod seen;
 mod tls;
 
 pub use admin::{Admin, SeekGroup};
 pub use client::{Client, ClientBuilder};
+pub use dedup::{DedupStore, Deduplicator, FileDedupStore, MemoryDedupStore};
 pub use error::{Error, ErrorKind, Result};
 pub use group::{
     Delivery, Rebalance, RunError, Subscription, SubscriptionBuilder, SubscriptionHandle,
@@ -112,5 +113,4 @@ pub use ropewalk_proto::error::ErrorCode;
 pub use ropewalk_proto::headers;
 pub use ropewalk_proto::trace::TraceContext;
 pub use ropewalk_proto::v1;
-pub use seen::{FileSeen, MemorySeen, Seen, SeenStore};
 pub use tls::Tls;
