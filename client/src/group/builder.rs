@@ -42,13 +42,13 @@ pub struct SubscriptionBuilder {
     max_decompressed_bytes: usize,
     memory_bytes: usize,
     max_in_flight: usize,
-    patience: Duration,
+    unavailable_timeout: Duration,
     filter: String,
 }
 
 impl SubscriptionBuilder {
     pub(crate) fn new(inner: Arc<Inner>, group: &str) -> SubscriptionBuilder {
-        let patience = inner.request_timeout;
+        let unavailable_timeout = inner.request_timeout;
         let client = format!(
             "ropewalk-client {}, process {}",
             env!("CARGO_PKG_VERSION"),
@@ -74,7 +74,7 @@ impl SubscriptionBuilder {
             max_decompressed_bytes: 64 << 20,
             memory_bytes: 32 << 20,
             max_in_flight: 4_096,
-            patience,
+            unavailable_timeout,
             filter: String::new(),
         }
     }
@@ -180,8 +180,8 @@ impl SubscriptionBuilder {
 
     /// Time for which a partition may be unreadable before the listener gets [`Rebalance::Unreadable`]. The
     /// default is the client's request timeout.
-    pub fn patience(mut self, patience: Duration) -> SubscriptionBuilder {
-        self.patience = patience;
+    pub fn unavailable_timeout(mut self, timeout: Duration) -> SubscriptionBuilder {
+        self.unavailable_timeout = timeout;
         self
     }
 
@@ -223,7 +223,7 @@ impl SubscriptionBuilder {
             inner: self.inner.clone(),
             trimmed: self.trimmed,
             max_decompressed_bytes: self.max_decompressed_bytes,
-            patience: self.patience,
+            unavailable_timeout: self.unavailable_timeout,
             filter: self.filter,
             skips,
             share_bytes: 0,

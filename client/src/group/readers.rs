@@ -13,7 +13,7 @@ pub(super) struct Readers {
     pub inner: Arc<Inner>,
     pub trimmed: Trimmed,
     pub max_decompressed_bytes: usize,
-    pub patience: Duration,
+    pub unavailable_timeout: Duration,
     pub filter: String,
     pub skips: Skips,
     /// Bytes that each reader may fetch ahead now.
@@ -33,7 +33,7 @@ impl Readers {
             .topic_id(topic_id)
             .on_trimmed(self.trimmed)
             .max_decompressed_bytes(self.max_decompressed_bytes)
-            .patience(self.patience)
+            .unavailable_timeout(self.unavailable_timeout)
             .filter(&self.filter)
             .skips(self.skips.clone())
             .prefetch_bytes(share_bytes)

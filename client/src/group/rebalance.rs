@@ -39,7 +39,7 @@ pub enum Rebalance {
     Disconnected(Error),
     /// A coordinator responds again.
     Reconnected,
-    /// A partition could not be read for the subscription's patience. The member keeps trying.
+    /// A partition could not be read for the `unavailable_timeout`. The member keeps trying.
     Unreadable(TopicPartition, Error),
     /// No reader can read these records, and the member skipped them, as the subscription allows. They count
     /// as read.

@@ -36,14 +36,14 @@ pub struct ReaderBuilder {
     trimmed: Trimmed,
     prefetch_bytes: usize,
     max_decompressed_bytes: usize,
-    patience: Duration,
+    unavailable_timeout: Duration,
     filter: String,
     skips: Skips,
 }
 
 impl ReaderBuilder {
     pub(crate) fn new(inner: Arc<Inner>, topic: &str, partition: u32) -> ReaderBuilder {
-        let patience = inner.request_timeout;
+        let unavailable_timeout = inner.request_timeout;
         ReaderBuilder {
             inner,
             of: PartitionId::new(topic, 0, partition),
@@ -51,7 +51,7 @@ impl ReaderBuilder {
             trimmed: Trimmed::default(),
             prefetch_bytes: 4 << 20,
             max_decompressed_bytes: 64 << 20,
-            patience,
+            unavailable_timeout,
             filter: String::new(),
             skips: Skips::default(),
         }
@@ -113,8 +113,8 @@ impl ReaderBuilder {
 
     /// Time for which the partition may be unreadable (no leader, no connection) before the reader fails. The
     /// default is the client's request timeout.
-    pub fn patience(mut self, patience: Duration) -> ReaderBuilder {
-        self.patience = patience;
+    pub fn unavailable_timeout(mut self, timeout: Duration) -> ReaderBuilder {
+        self.unavailable_timeout = timeout;
         self
     }
 
@@ -155,7 +155,7 @@ impl ReaderBuilder {
             self.of.clone(),
             position,
             self.trimmed,
-            self.patience,
+            self.unavailable_timeout,
             self.filter,
             self.skips.clone(),
             fetch_bytes,

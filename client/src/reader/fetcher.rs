@@ -35,7 +35,7 @@ pub(super) struct Fetcher {
     /// The newest epoch of an answer.
     epoch: u64,
     trimmed: Trimmed,
-    patience: Duration,
+    unavailable_timeout: Duration,
     /// The filter; empty for all records.
     filter: String,
     skips: Skips,
@@ -63,7 +63,7 @@ impl Fetcher {
         of: PartitionId,
         next: u64,
         trimmed: Trimmed,
-        patience: Duration,
+        unavailable_timeout: Duration,
         filter: String,
         skips: Skips,
         fetch_bytes: usize,
@@ -77,7 +77,7 @@ impl Fetcher {
             next,
             epoch: 0,
             trimmed,
-            patience,
+            unavailable_timeout,
             filter,
             skips,
             fetch_bytes,
@@ -258,7 +258,7 @@ impl Fetcher {
         if error.code() == Some(ErrorCode::TopicRecreated) {
             self.inner.metadata.recreated(&self.of);
         }
-        if !error.is_retryable() || now + pause > since + self.patience {
+        if !error.is_retryable() || now + pause > since + self.unavailable_timeout {
             let what = format!("reading {} at offset {}", self.of, self.next);
             return Err(error.context(what).with_outcome_unknown(false));
         }

@@ -158,7 +158,7 @@ async fn what_fails_for_a_while_is_tried_again_and_what_fails_for_long_is_told()
     fake.world().fetch_script = Box::new(|_| Some(ErrorCode::NoLeader));
     let builder = client
         .reader(TOPIC, 0)
-        .patience(std::time::Duration::from_millis(200));
+        .unavailable_timeout(std::time::Duration::from_millis(200));
     let mut reader = builder.build().await.unwrap();
     let error = soon(reader.next()).await.unwrap().unwrap_err();
     assert_eq!(error.code(), Some(ErrorCode::NoLeader));

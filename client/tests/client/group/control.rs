@@ -97,7 +97,7 @@ async fn a_partition_that_cannot_be_read_is_told_and_tried_again() {
     let told = Told::default();
     let client = fake.client().await;
     let builder = subscribe(&client)
-        .patience(Duration::from_millis(50))
+        .unavailable_timeout(Duration::from_millis(50))
         .on_rebalance(told.listener());
     let mut subscription = builder.build().await.unwrap();
     let (first, ()) = tokio::join!(next(&mut subscription), async {
