@@ -151,9 +151,9 @@ impl Member {
         let idle = now.saturating_duration_since(state.idle_since);
         let outstanding = state.outstanding();
         drop(state);
-        if idle >= self.settings.max_poll {
+        if idle >= self.settings.max_poll_interval {
             let message = format!(
-                "consumer group {:?}: no record was taken for {idle:.1?} while some waited, and {outstanding} are out and not done, so the member has left; take records more often, or raise max_poll",
+                "consumer group {:?}: no record was taken for {idle:.1?} while some waited, and {outstanding} are out and not done, so the member has left; take records more often, or raise max_poll_interval",
                 self.settings.group
             );
             self.close(true, None, Some(Error::new(ErrorKind::LeftGroup, message)));

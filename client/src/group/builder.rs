@@ -62,11 +62,11 @@ impl SubscriptionBuilder {
                 pattern: String::new(),
                 instance_id: String::new(),
                 client,
-                session: None,
-                rebalance_within: Duration::from_secs(30),
+                session_timeout: None,
+                rebalance_timeout: Duration::from_secs(30),
                 start_at: Offset::Beginning,
                 auto_commit: Some(Duration::from_secs(1)),
-                max_poll: Duration::from_secs(300),
+                max_poll_interval: Duration::from_secs(300),
             },
             listener: Listener::default(),
             trimmed: Trimmed::default(),
@@ -118,14 +118,14 @@ impl SubscriptionBuilder {
 
     /// Session timeout: a member that is silent this long leaves the group, and its partitions go to others.
     /// The default is the cluster's (`group_session_ms`), which is 10 s unless an operator set it.
-    pub fn session(mut self, timeout: Duration) -> SubscriptionBuilder {
-        self.settings.session = Some(timeout);
+    pub fn session_timeout(mut self, timeout: Duration) -> SubscriptionBuilder {
+        self.settings.session_timeout = Some(timeout);
         self
     }
 
     /// Maximum time to finish with a partition that is revoked. The default is 30 s.
-    pub fn rebalance_within(mut self, timeout: Duration) -> SubscriptionBuilder {
-        self.settings.rebalance_within = timeout;
+    pub fn rebalance_timeout(mut self, timeout: Duration) -> SubscriptionBuilder {
+        self.settings.rebalance_timeout = timeout;
         self
     }
 
@@ -138,8 +138,8 @@ impl SubscriptionBuilder {
 
     /// Maximum time for which the application may leave records waiting. After it, the member leaves the
     /// group, with an error. The default is 5 min.
-    pub fn max_poll(mut self, timeout: Duration) -> SubscriptionBuilder {
-        self.settings.max_poll = timeout;
+    pub fn max_poll_interval(mut self, timeout: Duration) -> SubscriptionBuilder {
+        self.settings.max_poll_interval = timeout;
         self
     }
 
@@ -231,7 +231,7 @@ impl SubscriptionBuilder {
         let limits = Limits {
             max_in_flight: self.max_in_flight,
             memory_bytes: self.memory_bytes,
-            session: self.settings.session.unwrap_or(SESSION),
+            session: self.settings.session_timeout.unwrap_or(SESSION),
         };
         let shared = Shared::new(readers, limits, draw_member_id(&self.inner));
         let (commands, receiver) = mpsc::channel(COMMANDS);
@@ -261,9 +261,12 @@ impl SubscriptionBuilder {
     fn check(&self) -> Result<()> {
         let settings = &self.settings;
         let times = [
-            ("session", settings.session.unwrap_or(SESSION)),
-            ("rebalance_within", settings.rebalance_within),
-            ("max_poll", settings.max_poll),
+            (
+                "session_timeout",
+                settings.session_timeout.unwrap_or(SESSION),
+            ),
+            ("rebalance_timeout", settings.rebalance_timeout),
+            ("max_poll_interval", settings.max_poll_interval),
             ("auto_commit", settings.auto_commit.unwrap_or(LONGEST)),
         ];
         for (name, time) in times {

@@ -137,8 +137,8 @@ impl Member {
             .subscribe(&group_name(who.group))
             // The default name contains the process id, which differs from run to run.
             .client_name(&name)
-            .session(Duration::from_millis(session_ms))
-            .rebalance_within(Duration::from_millis(rebalance_within_ms))
+            .session_timeout(Duration::from_millis(session_ms))
+            .rebalance_timeout(Duration::from_millis(rebalance_within_ms))
             .auto_commit((!self.style.by_hand).then_some(commit_every))
             .max_in_flight(self.style.in_flight)
             .on_trimmed(Trimmed::SkipToBeginning)

@@ -135,7 +135,7 @@ async fn a_revoked_partition_whose_handler_hangs_is_released_in_time_and_its_lat
     fill(&fake, 0, &["a"; 10]);
     fake.assign(vec![offer(0, 5, false)]);
     let client = fake.client().await;
-    let builder = subscribe(&client).rebalance_within(Duration::from_millis(100));
+    let builder = subscribe(&client).rebalance_timeout(Duration::from_millis(100));
     let mut subscription = builder.build().await.unwrap();
     let mut taken = take(&mut subscription, 0..3).await;
     taken.remove(0).done();

@@ -196,7 +196,7 @@ async fn a_member_that_is_not_heard_stops_when_its_session_is_over_by_its_own_cl
     let told = Told::default();
     let client = fake.client().await;
     let builder = subscribe(&client)
-        .session(Duration::from_millis(400))
+        .session_timeout(Duration::from_millis(400))
         .on_rebalance(told.listener());
     let mut subscription = builder.build().await.unwrap();
     take(&mut subscription, 0..1).await.pop().unwrap().done();
@@ -239,7 +239,7 @@ async fn a_member_that_asks_for_no_session_has_what_the_coordinator_gives() {
 async fn without_a_coordinator_for_three_sessions_the_stream_says_so_and_ends() {
     let fake = with_records(2).await;
     let client = fake.client().await;
-    let builder = subscribe(&client).session(Duration::from_millis(100));
+    let builder = subscribe(&client).session_timeout(Duration::from_millis(100));
     let mut subscription = builder.clone().build().await.unwrap();
     take(&mut subscription, 0..10)
         .await
@@ -258,14 +258,14 @@ async fn without_a_coordinator_for_three_sessions_the_stream_says_so_and_ends() 
 async fn a_member_that_never_polls_leaves_with_an_error() {
     let fake = with_records(1).await;
     let client = fake.client().await;
-    let builder = subscribe(&client).max_poll(Duration::from_millis(60));
+    let builder = subscribe(&client).max_poll_interval(Duration::from_millis(60));
     let mut subscription = builder.build().await.unwrap();
     let taken = take(&mut subscription, 0..2).await;
     taken.into_iter().for_each(|delivery| delivery.done());
     fake.until("the leave", |group| group.has_left()).await;
     let error = soon(subscription.next()).await.unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::LeftGroup, "{error}");
-    assert!(error.to_string().contains("max_poll"), "{error}");
+    assert!(error.to_string().contains("max_poll_interval"), "{error}");
     assert!(soon(subscription.next()).await.is_none());
     assert_eq!(fake.world().groups.committed[&0], 2);
 }
@@ -274,7 +274,7 @@ async fn a_member_that_never_polls_leaves_with_an_error() {
 async fn a_member_with_nothing_to_take_may_wait_for_ever() {
     let fake = with_records(1).await;
     let client = fake.client().await;
-    let builder = subscribe(&client).max_poll(Duration::from_millis(60));
+    let builder = subscribe(&client).max_poll_interval(Duration::from_millis(60));
     let mut subscription = builder.build().await.unwrap();
     let taken = take(&mut subscription, 0..10).await;
     assert!(nothing_comes(&mut subscription));
@@ -299,8 +299,8 @@ async fn what_can_never_work_is_told_by_the_build() {
     for builder in [
         client.subscribe("g"),
         client.subscribe("").topics([TOPIC]),
-        subscribe(&client).session(Duration::ZERO),
-        subscribe(&client).rebalance_within(Duration::MAX),
+        subscribe(&client).session_timeout(Duration::ZERO),
+        subscribe(&client).rebalance_timeout(Duration::MAX),
         subscribe(&client).memory_bytes(0),
     ] {
         let error = builder.build().await.unwrap_err();
