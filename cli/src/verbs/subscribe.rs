@@ -93,7 +93,7 @@ async fn join(
         .subscribe(group)
         .topics(args.topics.clone())
         .pattern(args.pattern.as_ref().map_or("", TopicPattern::text))
-        .start_at(span::place(args.from))
+        .from(span::place(args.from))
         .filter(args.filter.clone().unwrap_or_default())
         .on_trimmed(Trimmed::SkipToBeginning)
         .on_unreadable(args.unreadable())

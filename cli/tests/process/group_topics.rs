@@ -30,7 +30,7 @@ impl Member {
         let mut subscription = client
             .subscribe(GROUP)
             .topics(topics.iter().copied())
-            .start_at(from)
+            .from(from)
             .auto_commit(Some(Duration::from_millis(100)))
             .on_trimmed(Trimmed::Fail)
             .build()

@@ -231,11 +231,11 @@ impl Member {
             if std::mem::replace(asked, true) {
                 continue;
             }
-            let (inner, start_at) = (self.inner.clone(), self.settings.start_at);
+            let (inner, from) = (self.inner.clone(), self.settings.from);
             let (place, life, name) = (*place, part.life, part.name.clone());
             let asking = async move {
                 let of = PartitionId::new(&name.topic, place.topic_id, name.partition);
-                let found = inner.place(of, start_at).await;
+                let found = inner.place(of, from).await;
                 (place, life, found.map(|(_, offset)| offset))
             };
             self.resolving.push(asking.boxed());

@@ -64,7 +64,7 @@ impl SubscriptionBuilder {
                 client,
                 session_timeout: None,
                 rebalance_timeout: Duration::from_secs(30),
-                start_at: Offset::Beginning,
+                from: Offset::Beginning,
                 auto_commit: Some(Duration::from_secs(1)),
                 max_poll_interval: Duration::from_secs(300),
             },
@@ -98,8 +98,8 @@ impl SubscriptionBuilder {
 
     /// Start position in partitions without a committed offset. The default is the beginning. The start is
     /// committed before any record is read, so no record is skipped if another member continues.
-    pub fn start_at(mut self, place: Offset) -> SubscriptionBuilder {
-        self.settings.start_at = place;
+    pub fn from(mut self, place: Offset) -> SubscriptionBuilder {
+        self.settings.from = place;
         self
     }
 

@@ -21,7 +21,7 @@ pub(super) struct Settings {
     /// Requested session timeout; none for the node's default.
     pub session_timeout: Option<Duration>,
     pub rebalance_timeout: Duration,
-    pub start_at: Offset,
+    pub from: Offset,
     pub auto_commit: Option<Duration>,
     pub max_poll_interval: Duration,
 }

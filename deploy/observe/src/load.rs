@@ -51,7 +51,7 @@ async fn publish(client: &Client) -> anyhow::Result<()> {
 /// Runs a group that keeps up.
 async fn read(client: &Client) -> anyhow::Result<()> {
     let group = client.subscribe("keeps-up").topics([TOPIC]);
-    let mut group = group.start_at(Offset::Beginning).build().await?;
+    let mut group = group.from(Offset::Beginning).build().await?;
     while let Some(delivery) = group.next().await {
         delivery?.done();
     }
@@ -61,7 +61,7 @@ async fn read(client: &Client) -> anyhow::Result<()> {
 /// Runs a group whose member reads a little and never returns.
 async fn stop_reading(client: &Client) -> anyhow::Result<()> {
     let group = client.subscribe("stopped").topics([TOPIC]);
-    let mut group = group.start_at(Offset::Beginning).build().await?;
+    let mut group = group.from(Offset::Beginning).build().await?;
     for _ in 0..10 {
         if let Some(delivery) = group.next().await {
             delivery?.done();

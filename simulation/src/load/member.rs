@@ -142,7 +142,7 @@ impl Member {
             .auto_commit((!self.style.by_hand).then_some(commit_every))
             .max_in_flight(self.style.in_flight)
             .on_trimmed(Trimmed::SkipToBeginning)
-            .start_at(match self.style.from_end {
+            .from(match self.style.from_end {
                 true => Offset::End,
                 false => Offset::Beginning,
             })

@@ -60,7 +60,7 @@ async fn read(
 ) -> anyhow::Result<(Tally, Instant)> {
     let mut tally = Tally::new()?;
     let subscription = client.subscribe(group).topics([topic]);
-    let mut subscription = subscription.start_at(Offset::Beginning).build().await?;
+    let mut subscription = subscription.from(Offset::Beginning).build().await?;
     let mut over = Box::pin(sleep_until(end));
     while tally.records < held {
         tokio::select! {

@@ -29,7 +29,7 @@ async fn a_first_assignment_without_position_commits_the_starting_point_before_r
     });
     let client = fake.client().await;
     // Even with manual commits: the end moves a moment later.
-    let builder = subscribe(&client).start_at(Offset::End).auto_commit(None);
+    let builder = subscribe(&client).from(Offset::End).auto_commit(None);
     let mut subscription = builder.build().await.unwrap();
     fake.until("the starting point", |group| group.commits(0) == [(3, 20)])
         .await;
