@@ -250,7 +250,7 @@ impl Printer<'_> {
     fn flush(&mut self) -> io::Result<()> {
         self.out.flush()?;
         let read = self.taken.flushed(self.out.bytes(), self.outlet.unread());
-        read.into_iter().for_each(Delivery::done);
+        read.into_iter().for_each(Delivery::ack);
         if !self.outlet.has_reader() {
             self.still_read();
         }
@@ -260,7 +260,7 @@ impl Printer<'_> {
     /// Marks records that have left the pipe as read: their reader is still there.
     fn still_read(&mut self) {
         let read = self.taken.still_read(self.outlet.unread());
-        read.into_iter().for_each(Delivery::done);
+        read.into_iter().for_each(Delivery::ack);
     }
 
     /// Waits until the reader has taken everything. After an interrupt, does not wait for a slow reader.

@@ -45,7 +45,7 @@ impl Member {
                         let value = String::from_utf8_lossy(value).into_owned();
                         let topic = delivery.topic().to_owned();
                         got.lock().entry(topic).or_default().insert(value);
-                        delivery.done();
+                        delivery.ack();
                     }
                     Some(Err(error)) => return error,
                     None => std::future::pending().await,

@@ -39,7 +39,7 @@ impl Delivery {
     /// while let Some(delivery) = subscription.next().await {
     ///     let delivery = delivery?;
     ///     delivery.handle(book(&delivery)).await;
-    ///     delivery.done();
+    ///     delivery.ack();
     /// }
     /// # Ok(())
     /// # }

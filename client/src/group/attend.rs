@@ -153,7 +153,7 @@ impl Member {
         drop(state);
         if idle >= self.settings.max_poll_interval {
             let message = format!(
-                "consumer group {:?}: no record was taken for {idle:.1?} while some waited, and {outstanding} are out and not done, so the member has left; take records more often, or raise max_poll_interval",
+                "consumer group {:?}: no record was taken for {idle:.1?} while some waited, and {outstanding} are not acknowledged, so the member has left; take records more often, or raise max_poll_interval",
                 self.settings.group
             );
             self.close(true, None, Some(Error::new(ErrorKind::LeftGroup, message)));

@@ -129,7 +129,7 @@ impl SubscriptionBuilder {
         self
     }
 
-    /// Interval of automatic commits of finished records; none leaves all commits to the application. The
+    /// Interval of automatic commits of acknowledged records; none leaves all commits to the application. The
     /// default is 1 s.
     pub fn auto_commit(mut self, every: Option<Duration>) -> SubscriptionBuilder {
         self.settings.auto_commit = every;
@@ -144,15 +144,15 @@ impl SubscriptionBuilder {
     }
 
     /// Bound on the bytes of fetched batches, as stored, that wait for the application, over all partitions.
-    /// It also bounds the bytes of records that are delivered but not done. One batch per partition is
-    /// fetched even if it is larger. The default is 32 MiB.
+    /// It also bounds the bytes of records that are delivered but not acknowledged. One batch per partition
+    /// is fetched even if it is larger. The default is 32 MiB.
     pub fn memory_bytes(mut self, bytes: usize) -> SubscriptionBuilder {
         self.memory_bytes = bytes;
         self
     }
 
-    /// Maximum number of records delivered but not done; at the limit, the stream waits. The default is
-    /// 4,096.
+    /// Maximum number of records delivered but not acknowledged; at the limit, the stream waits. The default
+    /// is 4,096.
     pub fn max_in_flight(mut self, records: usize) -> SubscriptionBuilder {
         self.max_in_flight = records;
         self

@@ -55,20 +55,20 @@ impl SubscriptionHandle {
         self.shared.state.lock().readers.skips.batches()
     }
 
-    /// Commits the finished records, and waits until the commit is durable.
+    /// Commits the acknowledged records, and waits until the commit is durable.
     ///
     /// Without a coordinator this waits, at most until the subscription ends.
     ///
     /// # Errors
-    /// `NotOwner` if another member has a partition by now: it gets the records finished there again.
+    /// `NotOwner` if another member has a partition by now: it gets the records acknowledged there again.
     /// Otherwise the error of the coordinator, or the reason for the end of the subscription.
     pub async fn commit(&self) -> Result<()> {
         self.ask(|waiter| Command::Commit(Some(waiter))).await
     }
 
-    /// Commits the finished records at the next opportunity. The next commit retries a refused one.
+    /// Commits the acknowledged records at the next opportunity. The next commit retries a refused one.
     pub fn commit_async(&self) {
-        // If there is no room, commits are waiting, and each includes the records that are done by then.
+        // If there is no room, commits are waiting, and each includes the records acknowledged by then.
         let _ = self.commands.try_send(Command::Commit(None));
     }
 

@@ -28,8 +28,8 @@ pub enum Rebalance {
     /// The member now has these partitions. Reported before their first record.
     Assigned(Vec<TopicPartition>),
     /// These partitions are about to go to another member. No more records of them are delivered. Once the
-    /// outstanding ones are done, or the time for it is over, the member commits their positions and releases
-    /// them. With manual commits, a commit that the listener requests is the last one.
+    /// outstanding ones are acknowledged, or the time for it is over, the member commits their positions and
+    /// releases them. With manual commits, a commit that the listener requests is the last one.
     Revoked(Vec<TopicPartition>),
     /// Another member already has these partitions. Their positions can no longer be committed, and their
     /// outstanding records are delivered again elsewhere.

@@ -33,10 +33,10 @@ impl Subscription {
         self.handle.clone()
     }
 
-    /// Commits the finished records (unless commits are manual) and leaves. A static member does not leave,
-    /// so that its next start within the session gets the same partitions.
+    /// Commits the acknowledged records (unless commits are manual) and leaves. A static member does not
+    /// leave, so that its next start within the session gets the same partitions.
     ///
-    /// Outstanding deliveries count as not done: the next member to read gets them again.
+    /// Outstanding deliveries count as not acknowledged: the next member to read gets them again.
     ///
     /// # Errors
     /// The refusal of the last commit, the failure to reach a coordinator, or the error that ended the

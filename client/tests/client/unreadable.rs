@@ -109,7 +109,7 @@ async fn a_group_goes_on_behind_a_batch_nobody_can_read_and_is_told_of_it() {
     for offset in (0..10).chain(20..30) {
         let delivery = soon(subscription.next()).await.unwrap().unwrap();
         assert_eq!(delivery.offset, offset);
-        delivery.done();
+        delivery.ack();
     }
     let to_the_end = fake.until("the end", |group| group.committed.get(&0) == Some(&40));
     tokio::select! {

@@ -53,7 +53,7 @@ async fn read(client: &Client) -> anyhow::Result<()> {
     let group = client.subscribe("keeps-up").topics([TOPIC]);
     let mut group = group.from(Offset::Beginning).build().await?;
     while let Some(delivery) = group.next().await {
-        delivery?.done();
+        delivery?.ack();
     }
     anyhow::bail!("the group has ended")
 }
@@ -64,7 +64,7 @@ async fn stop_reading(client: &Client) -> anyhow::Result<()> {
     let mut group = group.from(Offset::Beginning).build().await?;
     for _ in 0..10 {
         if let Some(delivery) = group.next().await {
-            delivery?.done();
+            delivery?.ack();
         }
     }
     group.close().await?;

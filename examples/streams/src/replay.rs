@@ -109,7 +109,7 @@ async fn read(client: Client, group: String, ends: Ends) -> anyhow::Result<()> {
             );
             *end = (*end).max(offset + 1);
         }
-        delivery.done();
+        delivery.ack();
     }
     Ok(())
 }

@@ -214,7 +214,7 @@ impl Member {
             if !self.process(&delivery).await {
                 break;
             }
-            delivery.done();
+            delivery.ack();
         }
         let ended = match ending {
             Ending::Close => subscription.close().await,

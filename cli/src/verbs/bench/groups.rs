@@ -69,7 +69,7 @@ async fn read(
                     let key = delivery.key.as_ref().map_or(0, |key| key.len());
                     let value = delivery.value.as_ref().map_or(0, |value| value.len());
                     tally.passed(1, (key + value) as u64);
-                    delivery.done();
+                    delivery.ack();
                 }
                 Some(Err(error)) => tally.failed(&error),
                 None => break,

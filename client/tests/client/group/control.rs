@@ -40,13 +40,13 @@ async fn a_seek_moves_what_comes_next_and_what_is_committed() {
     let mut subscription = subscribe(&client).auto_commit(None).build().await.unwrap();
     subscription.pause(TOPIC, 1).unwrap();
     let mut taken = take(&mut subscription, 0..10).await;
-    taken.drain(..5).for_each(|delivery| delivery.done());
+    taken.drain(..5).for_each(|delivery| delivery.ack());
     subscription.commit().await.unwrap();
     subscription.seek(TOPIC, 0, Offset::At(2)).await.unwrap();
-    taken.drain(..).for_each(|delivery| delivery.done());
+    taken.drain(..).for_each(|delivery| delivery.ack());
     subscription.commit().await.unwrap();
     let mut again = take(&mut subscription, 2..10).await;
-    again.drain(..2).for_each(|delivery| delivery.done());
+    again.drain(..2).for_each(|delivery| delivery.ack());
     subscription.commit().await.unwrap();
     let mut commits = fake.world().groups.commits(0);
     assert_eq!(commits.split_off(1), [(5, 5), (5, 2), (5, 4)]);
@@ -65,10 +65,10 @@ async fn what_was_out_before_a_seek_counts_no_more_once_it_is_out_again() {
     let before = take(&mut subscription, 0..4).await;
     subscription.seek(TOPIC, 0, Offset::At(0)).await.unwrap();
     let mut again = take(&mut subscription, 0..4).await;
-    before.into_iter().for_each(|delivery| delivery.done());
+    before.into_iter().for_each(|delivery| delivery.ack());
     subscription.commit().await.unwrap();
     assert_eq!(fake.world().groups.committed[&0], 0);
-    again.drain(..3).for_each(|delivery| delivery.done());
+    again.drain(..3).for_each(|delivery| delivery.ack());
     subscription.commit().await.unwrap();
     assert_eq!(fake.world().groups.committed[&0], 3);
 }
@@ -80,7 +80,7 @@ async fn lag_is_of_this_members_partitions() {
     let client = fake.client().await;
     let mut subscription = subscribe(&client).build().await.unwrap();
     for delivery in take(&mut subscription, 0..4).await {
-        delivery.done();
+        delivery.ack();
     }
     subscription.commit().await.unwrap();
     let lags = subscription.lag().await.unwrap();
@@ -132,7 +132,7 @@ async fn a_position_that_was_trimmed_ends_the_stream_or_is_skipped_as_it_was_tol
 
     let builder = builder.on_trimmed(Trimmed::SkipToBeginning);
     let mut subscription = builder.build().await.unwrap();
-    next(&mut subscription).await.done();
+    next(&mut subscription).await.ack();
     subscription.close().await.unwrap();
     assert_eq!(fake.world().groups.committed[&0], 11);
 }
