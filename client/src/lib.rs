@@ -7,14 +7,14 @@
 //! # async fn example() -> ropewalk_client::Result<()> {
 //! let client = Client::connect(["127.0.0.1:7101"]).await?;
 //!
-//! // Records with the same key keep their order. The ticket resolves once a majority has synced the record.
+//! // Records with the same key keep their order. The acknowledgement comes once a majority has synced the record.
 //! let producer = client.producer("flights").build().await?;
-//! let ticket = producer.send(Record::new().key("N14228").value("took off")).await?;
-//! let receipt = ticket.await?;
+//! let pending = producer.send(Record::new().key("N14228").value("took off")).await?;
+//! let metadata = pending.await?;
 //! producer.close().await?;
 //!
 //! // A reader is a stream of the records of one partition.
-//! let mut reader = client.reader("flights", receipt.partition).build().await?;
+//! let mut reader = client.reader("flights", metadata.partition).build().await?;
 //! while let Some(record) = reader.next().await {
 //!     let record = record?;
 //!     println!("{}: {:?}", record.offset, record.value);
@@ -105,9 +105,9 @@ pub use group::{
     Delivery, Rebalance, RunError, Subscription, SubscriptionBuilder, SubscriptionHandle,
     TopicPartition,
 };
-pub use producer::{Producer, ProducerBuilder, Ticket};
+pub use producer::{PendingAck, Producer, ProducerBuilder};
 pub use reader::{Reader, ReaderBuilder, Skipped, Trimmed, Unreadable};
-pub use record::{ConsumedRecord, Header, Offset, Receipt, Record};
+pub use record::{ConsumedRecord, Header, Offset, Record, RecordMetadata};
 pub use ropewalk_proto::batch::Compression;
 pub use ropewalk_proto::error::ErrorCode;
 pub use ropewalk_proto::headers;

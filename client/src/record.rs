@@ -92,7 +92,7 @@ const HEADER_OVERHEAD_BYTES: usize = 10;
 
 /// Position of a published record. A majority of the replicas has synced it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Receipt {
+pub struct RecordMetadata {
     /// Partition of the record.
     pub partition: u32,
     /// Offset in the partition.

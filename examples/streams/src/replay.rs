@@ -148,7 +148,7 @@ async fn publish(
 
 type Acknowledged = (
     Instant,
-    ropewalk_client::Result<ropewalk_client::Receipt>,
+    ropewalk_client::Result<ropewalk_client::RecordMetadata>,
     Instant,
 );
 

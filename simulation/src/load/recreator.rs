@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use ropewalk_client::v1::TopicSettings;
-use ropewalk_client::{Client, Error, ErrorCode, Offset, Producer, Receipt};
+use ropewalk_client::{Client, Error, ErrorCode, Offset, Producer, RecordMetadata};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -216,7 +216,7 @@ async fn send(
     let ended = async { producer.send(made.record).await?.await };
     ended
         .await
-        .map(|_: Receipt| ())
+        .map(|_: RecordMetadata| ())
         .inspect_err(|error| failed(clients, name, error.outcome_unknown(), error))
 }
 
