@@ -106,7 +106,7 @@ pub use group::{
     TopicPartition,
 };
 pub use producer::{PendingAck, Producer, ProducerBuilder};
-pub use reader::{Reader, ReaderBuilder, Skipped, Trimmed, Unreadable};
+pub use reader::{OnTrimmed, OnUnreadable, Reader, ReaderBuilder, Skipped};
 pub use record::{ConsumedRecord, Header, Offset, Record, RecordMetadata};
 pub use ropewalk_proto::batch::Compression;
 pub use ropewalk_proto::error::ErrorCode;

@@ -3,7 +3,9 @@
 use anyhow::bail;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{Stream, StreamExt, TryStreamExt};
-use ropewalk_client::{Client, ConsumedRecord, Offset, Reader, ReaderBuilder, Trimmed, Unreadable};
+use ropewalk_client::{
+    Client, ConsumedRecord, Offset, OnTrimmed, OnUnreadable, Reader, ReaderBuilder,
+};
 use ropewalk_node::env::{Clock, SystemClock};
 
 use super::topic::NoTopic;
@@ -99,8 +101,8 @@ pub fn records_left(
     let opened = async move {
         let reader = client.reader(&topic, span.partition);
         let reader = reader.from(Offset::At(span.start));
-        let reader = reader.on_trimmed(Trimmed::SkipToBeginning);
-        let reader = reader.on_unreadable(Unreadable::Skip);
+        let reader = reader.on_trimmed(OnTrimmed::SkipToBeginning);
+        let reader = reader.on_unreadable(OnUnreadable::Skip);
         anyhow::Ok(until(reader.build().await?, span))
     };
     stream::once(opened).try_flatten().boxed()

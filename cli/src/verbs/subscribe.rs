@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt};
-use ropewalk_client::{Client, Delivery, Rebalance, Subscription, TopicPartition, Trimmed};
+use ropewalk_client::{Client, Delivery, OnTrimmed, Rebalance, Subscription, TopicPartition};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::Context;
@@ -95,7 +95,7 @@ async fn join(
         .pattern(args.pattern.as_ref().map_or("", TopicPattern::text))
         .from(span::place(args.from))
         .filter(args.filter.clone().unwrap_or_default())
-        .on_trimmed(Trimmed::SkipToBeginning)
+        .on_trimmed(OnTrimmed::SkipToBeginning)
         .on_unreadable(args.unreadable())
         .on_rebalance(tell_missing)
         .build()

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use parking_lot::Mutex;
-use ropewalk_client::{Client, Error, Offset, Record, Trimmed};
+use ropewalk_client::{Client, Error, Offset, OnTrimmed, Record};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -32,7 +32,7 @@ impl Member {
             .topics(topics.iter().copied())
             .from(from)
             .auto_commit(Some(Duration::from_millis(100)))
-            .on_trimmed(Trimmed::Fail)
+            .on_trimmed(OnTrimmed::Fail)
             .build()
             .await
             .unwrap();

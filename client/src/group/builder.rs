@@ -16,7 +16,7 @@ use super::state::Limits;
 use super::stream::Subscription;
 use crate::client::Inner;
 use crate::error::{Error, Result};
-use crate::reader::{Skips, Trimmed, Unreadable};
+use crate::reader::{OnTrimmed, OnUnreadable, Skips};
 use crate::record::Offset;
 
 /// Capacity of the member's command queue.
@@ -37,8 +37,8 @@ pub struct SubscriptionBuilder {
     inner: Arc<Inner>,
     settings: Settings,
     listener: Listener,
-    trimmed: Trimmed,
-    unreadable: Unreadable,
+    trimmed: OnTrimmed,
+    unreadable: OnUnreadable,
     max_decompressed_bytes: usize,
     memory_bytes: usize,
     max_in_flight: usize,
@@ -69,8 +69,8 @@ impl SubscriptionBuilder {
                 max_poll_interval: Duration::from_secs(300),
             },
             listener: Listener::default(),
-            trimmed: Trimmed::default(),
-            unreadable: Unreadable::default(),
+            trimmed: OnTrimmed::default(),
+            unreadable: OnUnreadable::default(),
             max_decompressed_bytes: 64 << 20,
             memory_bytes: 32 << 20,
             max_in_flight: 4_096,
@@ -159,7 +159,7 @@ impl SubscriptionBuilder {
     }
 
     /// Policy if retention trimmed the log past the group's offset. The default is to fail.
-    pub fn on_trimmed(mut self, trimmed: Trimmed) -> SubscriptionBuilder {
+    pub fn on_trimmed(mut self, trimmed: OnTrimmed) -> SubscriptionBuilder {
         self.trimmed = trimmed;
         self
     }
@@ -167,7 +167,7 @@ impl SubscriptionBuilder {
     /// Policy for a batch that does not unpack or parse, and for records that can't be filtered. The default
     /// is to fail; every member that reads on from there then fails too. Skipped records count as read, and
     /// the listener gets [`Rebalance::Skipped`]. A batch whose CRC does not match always fails.
-    pub fn on_unreadable(mut self, unreadable: Unreadable) -> SubscriptionBuilder {
+    pub fn on_unreadable(mut self, unreadable: OnUnreadable) -> SubscriptionBuilder {
         self.unreadable = unreadable;
         self
     }

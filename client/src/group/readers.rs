@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use super::rebalance::TopicPartition;
 use crate::client::Inner;
-use crate::reader::{Reader, ReaderBuilder, Skips, Trimmed};
+use crate::reader::{OnTrimmed, Reader, ReaderBuilder, Skips};
 
 /// Creates the readers of a subscription.
 #[derive(Debug, Clone)]
 pub(super) struct Readers {
     pub inner: Arc<Inner>,
-    pub trimmed: Trimmed,
+    pub trimmed: OnTrimmed,
     pub max_decompressed_bytes: usize,
     pub unavailable_timeout: Duration,
     pub filter: String,

@@ -7,7 +7,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::fetcher::Fetcher;
-use super::{Reader, Skipped, Skips, Unreadable};
+use super::{OnUnreadable, Reader, Skipped, Skips};
 use crate::client::Inner;
 use crate::error::{Error, Result};
 use crate::metadata::PartitionId;
@@ -18,7 +18,7 @@ const FETCH_BYTES: usize = 1 << 20;
 
 /// Policy of a reader whose next offset was trimmed by retention.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Trimmed {
+pub enum OnTrimmed {
     /// Fails with [`crate::ErrorKind::Trimmed`].
     #[default]
     Fail,
@@ -33,7 +33,7 @@ pub struct ReaderBuilder {
     inner: Arc<Inner>,
     of: PartitionId,
     from: Offset,
-    trimmed: Trimmed,
+    trimmed: OnTrimmed,
     prefetch_bytes: usize,
     max_decompressed_bytes: usize,
     unavailable_timeout: Duration,
@@ -48,7 +48,7 @@ impl ReaderBuilder {
             inner,
             of: PartitionId::new(topic, 0, partition),
             from: Offset::Beginning,
-            trimmed: Trimmed::default(),
+            trimmed: OnTrimmed::default(),
             prefetch_bytes: 4 << 20,
             max_decompressed_bytes: 64 << 20,
             unavailable_timeout,
@@ -72,14 +72,14 @@ impl ReaderBuilder {
     }
 
     /// Policy if the next offset is no longer in the log. The default is to fail.
-    pub fn on_trimmed(mut self, trimmed: Trimmed) -> ReaderBuilder {
+    pub fn on_trimmed(mut self, trimmed: OnTrimmed) -> ReaderBuilder {
         self.trimmed = trimmed;
         self
     }
 
     /// Policy for a batch that does not unpack or parse, and for records that can't be filtered. The default
     /// is to fail. A batch whose CRC does not match always fails.
-    pub fn on_unreadable(mut self, unreadable: Unreadable) -> ReaderBuilder {
+    pub fn on_unreadable(mut self, unreadable: OnUnreadable) -> ReaderBuilder {
         self.skips.policy = unreadable;
         self
     }

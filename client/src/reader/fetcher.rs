@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
-use super::{Chunk, Skipped, Skips, Trimmed, Unreadable, corrupt, end_offset};
+use super::{Chunk, OnTrimmed, OnUnreadable, Skipped, Skips, corrupt, end_offset};
 use crate::backoff::Backoff;
 use crate::client::{Inner, timed_out};
 use crate::error::{Error, ErrorKind, Result};
@@ -34,7 +34,7 @@ pub(super) struct Fetcher {
     next: u64,
     /// The newest epoch of an answer.
     epoch: u64,
-    trimmed: Trimmed,
+    trimmed: OnTrimmed,
     unavailable_timeout: Duration,
     /// The filter; empty for all records.
     filter: String,
@@ -62,7 +62,7 @@ impl Fetcher {
         inner: Arc<Inner>,
         of: PartitionId,
         next: u64,
-        trimmed: Trimmed,
+        trimmed: OnTrimmed,
         unavailable_timeout: Duration,
         filter: String,
         skips: Skips,
@@ -274,7 +274,7 @@ impl Fetcher {
             error.code(),
             Some(ErrorCode::CorruptBatch | ErrorCode::FilterTooCostly)
         );
-        unreadable && !self.filter.is_empty() && self.skips.policy == Unreadable::Skip
+        unreadable && !self.filter.is_empty() && self.skips.policy == OnUnreadable::Skip
     }
 
     /// Skips a batch that can't be filtered, or one record of it. A fetch without the filter shows its end.
@@ -325,11 +325,11 @@ impl Fetcher {
             ));
         }
         match self.trimmed {
-            Trimmed::SkipToBeginning => {
+            OnTrimmed::SkipToBeginning => {
                 self.next = beginning;
                 Ok(())
             }
-            Trimmed::Fail => Err(Error::new(
+            OnTrimmed::Fail => Err(Error::new(
                 ErrorKind::Trimmed,
                 format!(
                     "offset {} of {} was trimmed by retention, the log begins at {beginning}; begin there",

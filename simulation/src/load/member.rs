@@ -10,8 +10,8 @@ use parking_lot::Mutex;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use ropewalk_client::{
-    Client, Delivery, Error, Offset, Rebalance, Subscription, SubscriptionHandle, TopicPartition,
-    Trimmed,
+    Client, Delivery, Error, Offset, OnTrimmed, Rebalance, Subscription, SubscriptionHandle,
+    TopicPartition,
 };
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -141,7 +141,7 @@ impl Member {
             .rebalance_timeout(Duration::from_millis(rebalance_within_ms))
             .auto_commit((!self.style.by_hand).then_some(commit_every))
             .max_in_flight(self.style.in_flight)
-            .on_trimmed(Trimmed::SkipToBeginning)
+            .on_trimmed(OnTrimmed::SkipToBeginning)
             .from(match self.style.from_end {
                 true => Offset::End,
                 false => Offset::Beginning,

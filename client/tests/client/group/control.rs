@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use ropewalk_client::{ErrorCode, ErrorKind, Offset, Trimmed};
+use ropewalk_client::{ErrorCode, ErrorKind, Offset, OnTrimmed};
 
 use super::{Told, fill, next, nothing_comes, subscribe, take};
 use crate::fake::{Fake, TOPIC, offer, soon};
@@ -130,7 +130,7 @@ async fn a_position_that_was_trimmed_ends_the_stream_or_is_skipped_as_it_was_tol
     assert!(fake.world().groups.has_left());
     assert_eq!(fake.world().groups.committed[&0], 4);
 
-    let builder = builder.on_trimmed(Trimmed::SkipToBeginning);
+    let builder = builder.on_trimmed(OnTrimmed::SkipToBeginning);
     let mut subscription = builder.build().await.unwrap();
     next(&mut subscription).await.ack();
     subscription.close().await.unwrap();
@@ -149,7 +149,7 @@ async fn a_partition_that_was_trimmed_to_its_end_is_committed_there() {
     }
     fake.assign(vec![offer(0, 5, false)]);
     let client = fake.client().await;
-    let builder = subscribe(&client).on_trimmed(Trimmed::SkipToBeginning);
+    let builder = subscribe(&client).on_trimmed(OnTrimmed::SkipToBeginning);
     let mut subscription = builder.build().await.unwrap();
     // Other partitions may wait for it: after a topic has grown, a member gets the new partitions only once
     // it has read the old ones.
