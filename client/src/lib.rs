@@ -35,7 +35,7 @@
 //!     stop.shutdown();
 //! });
 //! // Up to eight handlers run at a time; records with the same key run one after another.
-//! let ended = subscription.run(8, |delivery| async move { book(&delivery).await });
+//! let ended = subscription.run_concurrent(8, |delivery| async move { book(&delivery).await });
 //! if let Err(error) = ended.await {
 //!     eprintln!("{error}");
 //! }

@@ -38,7 +38,7 @@ pub trait DedupStore: Send {
 /// # async fn example(subscription: ropewalk_client::Subscription) -> Result<(), Error> {
 /// let store = FileDedupStore::open("processed.ids", 100_000.try_into().unwrap()).await?;
 /// let dedup = std::sync::Arc::new(Deduplicator::new(store));
-/// let run = subscription.run(8, move |delivery| {
+/// let run = subscription.run_concurrent(8, move |delivery| {
 ///     let dedup = dedup.clone();
 ///     async move {
 ///         let Some(id) = delivery.event_id() else {

@@ -17,7 +17,7 @@ use crate::record::ConsumedRecord;
 pub struct Delivery {
     topic: Arc<str>,
     record: ConsumedRecord,
-    /// None if [`super::Subscription::run`] acknowledges the record.
+    /// None if [`super::Subscription::run_concurrent`] acknowledges the record.
     ticket: Option<Ticket>,
 }
 

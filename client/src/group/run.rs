@@ -15,7 +15,7 @@ use super::stream::Subscription;
 use crate::error::{Error, Result};
 use crate::event::{self, Cause};
 
-/// Failure that ended [`Subscription::run`].
+/// Failure that ended [`Subscription::run_concurrent`].
 #[derive(Debug)]
 pub enum RunError<E> {
     /// A handler failed.
@@ -68,7 +68,7 @@ impl Subscription {
     ///
     /// # Panics
     /// If a handler panics.
-    pub async fn run<F, Fut, E>(
+    pub async fn run_concurrent<F, Fut, E>(
         mut self,
         concurrency: usize,
         handler: F,

@@ -235,7 +235,7 @@ impl Member {
     ) {
         let handle = subscription.handle();
         let own = self.clone();
-        let mut running = Box::pin(subscription.run(handlers, move |delivery| {
+        let mut running = Box::pin(subscription.run_concurrent(handlers, move |delivery| {
             let own = own.clone();
             async move {
                 match own.process(&delivery).await {
