@@ -16,8 +16,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::metadata::PartitionId;
 use crate::record::Offset;
 
-/// Commits, seeks, pauses and stops a subscription. Cheap to clone; a [`super::Subscription`] derefs to its
-/// own handle.
+/// Commits, seeks, pauses and stops a subscription, from other tasks than the one that reads it. Cheap to
+/// clone. A [`super::Subscription`] has the same methods.
 #[derive(Clone)]
 pub struct SubscriptionHandle {
     pub(super) inner: Arc<Inner>,
@@ -128,8 +128,9 @@ impl SubscriptionHandle {
         Ok(lags)
     }
 
-    /// Ends the stream of records. [`super::Subscription::run`] then waits for its handlers, commits and
-    /// leaves. An application that reads the stream itself then calls [`super::Subscription::close`].
+    /// Ends the stream of records. [`super::Subscription::run_concurrent`] then waits for its handlers,
+    /// commits and leaves. An application that reads the stream itself then calls
+    /// [`super::Subscription::close`].
     pub fn shutdown(&self) {
         self.shared.stop();
     }
