@@ -17,6 +17,7 @@ use tonic::{Request, Response, Status};
 
 use crate::admin::Admin;
 use crate::backoff::Backoff;
+use crate::bootstrap::Bootstrap;
 use crate::clock::Clock;
 use crate::connections::{Connections, Connector, Node};
 use crate::error::{Error, ErrorKind, Result};
@@ -66,7 +67,7 @@ pub(crate) struct Inner {
 #[derive(Debug, Clone)]
 #[must_use = "nothing happens before connect()"]
 pub struct ClientBuilder {
-    bootstrap: Vec<String>,
+    bootstrap: Bootstrap,
     request_timeout: Duration,
     refused_timeout: Option<Duration>,
     connector: Connector,
@@ -140,11 +141,7 @@ impl ClientBuilder {
         reason = "who wants to repeat a run gives a seed"
     )]
     pub async fn connect(self) -> Result<Client> {
-        if self.bootstrap.is_empty() {
-            return Err(Error::invalid(
-                "no address to connect to; give the host:port of at least one node",
-            ));
-        }
+        let bootstrap = self.bootstrap.addresses()?;
         let random = match self.seed {
             Some(seed) => SmallRng::seed_from_u64(seed),
             None => SmallRng::from_os_rng(),
@@ -161,7 +158,7 @@ impl ClientBuilder {
             request_timeout: self.request_timeout,
             refused_timeout: self.refused_timeout.unwrap_or(Duration::MAX),
             source: self.source,
-            bootstrap: self.bootstrap,
+            bootstrap,
             random: Mutex::new(random),
             preferred: AtomicUsize::new(0),
         };
@@ -184,20 +181,19 @@ impl ClientBuilder {
 }
 
 impl Client {
-    /// Connects to a cluster through any of these addresses, each `host:port`, with the default settings.
+    /// Connects to a cluster through any of these addresses, with the default settings. The addresses are a
+    /// string, `host:port,host:port`, or a list of strings.
     ///
     /// # Errors
     /// As for [`ClientBuilder::connect`].
-    pub async fn connect<A: Into<String>>(
-        bootstrap: impl IntoIterator<Item = A>,
-    ) -> Result<Client> {
+    pub async fn connect(bootstrap: impl Into<Bootstrap>) -> Result<Client> {
         Client::builder(bootstrap).connect().await
     }
 
-    /// Creates a builder with these addresses of the cluster, each `host:port`.
-    pub fn builder<A: Into<String>>(bootstrap: impl IntoIterator<Item = A>) -> ClientBuilder {
+    /// Creates a builder with these addresses of the cluster, in the forms that [`Client::connect`] takes.
+    pub fn builder(bootstrap: impl Into<Bootstrap>) -> ClientBuilder {
         ClientBuilder {
-            bootstrap: bootstrap.into_iter().map(Into::into).collect(),
+            bootstrap: bootstrap.into(),
             request_timeout: REQUEST_TIMEOUT,
             refused_timeout: None,
             connector: Connector::default(),

@@ -5,7 +5,7 @@
 //! use ropewalk_client::{Client, Record};
 //!
 //! # async fn example() -> ropewalk_client::Result<()> {
-//! let client = Client::connect(["127.0.0.1:7101"]).await?;
+//! let client = Client::connect("127.0.0.1:7101").await?;
 //!
 //! // Records with the same key keep their order. The acknowledgement comes once a majority has synced the record.
 //! let producer = client.producer("flights").build().await?;
@@ -80,6 +80,7 @@ struct SecurePage;
 
 mod admin;
 mod backoff;
+mod bootstrap;
 mod client;
 mod clock;
 mod connections;
@@ -98,6 +99,7 @@ mod refresh;
 mod tls;
 
 pub use admin::{Admin, SeekGroup};
+pub use bootstrap::Bootstrap;
 pub use client::{Client, ClientBuilder};
 pub use dedup::{DedupStore, Deduplicator, FileDedupStore, MemoryDedupStore};
 pub use error::{Error, ErrorKind, Result};

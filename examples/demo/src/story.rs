@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use futures_util::future::try_join_all;
-use ropewalk_client::Client;
 use ropewalk_client::v1::{TopicInfo, TopicSettings};
+use ropewalk_client::{Bootstrap, Client};
 use ropewalk_demo::check::{Place, check};
 use ropewalk_demo::cluster::{self, Node};
 use ropewalk_demo::flights::{self, Flight};
@@ -36,7 +36,8 @@ pub async fn tell(binary: &Path, rate: u32) -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     let mut nodes = cluster::cluster(binary, dir.path(), NODES)?;
     let ids = start(&mut nodes).await?;
-    let client = Client::connect(nodes.iter().map(|node| node.address.clone())).await?;
+    let addresses = nodes.iter().map(|node| node.address.as_str());
+    let client = Client::connect(Bootstrap::from_iter(addresses)).await?;
     create_topic(&client).await?;
 
     let half = flights.len() / 2;

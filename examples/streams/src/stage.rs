@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use ropewalk_client::Client;
 use ropewalk_client::v1::{PartitionInfo, TopicSettings};
+use ropewalk_client::{Bootstrap, Client};
 use ropewalk_demo::cluster::{self, Node};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
@@ -31,7 +31,8 @@ impl Stage {
         let dir = tempfile::tempdir()?;
         let mut nodes = cluster::cluster(&binary, dir.path(), NODES)?;
         let ready = cluster::start_all(&mut nodes, PATIENCE).await?;
-        let client = Client::connect(nodes.iter().map(|node| node.address.clone())).await?;
+        let addresses = nodes.iter().map(|node| node.address.as_str());
+        let client = Client::connect(Bootstrap::from_iter(addresses)).await?;
         Ok(Stage {
             binary,
             nodes,
@@ -43,8 +44,8 @@ impl Stage {
 
     /// A client with separate connections.
     pub async fn another(&self) -> anyhow::Result<Client> {
-        let addresses = self.nodes.iter().map(|node| node.address.clone());
-        Ok(Client::connect(addresses).await?)
+        let addresses = self.nodes.iter().map(|node| node.address.as_str());
+        Ok(Client::connect(Bootstrap::from_iter(addresses)).await?)
     }
 
     pub async fn create(&self, topic: &str, partitions: u32) -> anyhow::Result<()> {
