@@ -91,18 +91,6 @@ impl ClientBuilder {
         self
     }
 
-    /// Connects with this function of an address, `host:port`, instead of TCP: for a tunnel, or a simulated
-    /// network.
-    pub fn connector<F, Fut, S>(mut self, connect: F) -> ClientBuilder
-    where
-        F: Fn(String) -> Fut + Clone + Send + Sync + 'static,
-        Fut: Future<Output = io::Result<S>> + Send + 'static,
-        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    {
-        self.connector = self.connector.custom(connect);
-        self
-    }
-
     /// Secures every connection, including those to nodes that the cluster names. The default is plaintext.
     pub fn tls(mut self, tls: Tls) -> ClientBuilder {
         self.tls = Some(tls);
@@ -116,20 +104,6 @@ impl ClientBuilder {
         self
     }
 
-    /// Source of record timestamps, in ms since 1970, in place of the machine's clock.
-    pub fn clock(mut self, now_ms: impl Fn() -> i64 + Send + Sync + 'static) -> ClientBuilder {
-        self.clock = Clock::new(now_ms);
-        self
-    }
-
-    /// Seed of all random choices, so that a run can be repeated: pauses between retries, the first partition
-    /// of keyless records, event ids. By default, the operating system provides it. Clients with the same
-    /// seed generate the same ids; their events then need ids of their own.
-    pub fn seed(mut self, seed: u64) -> ClientBuilder {
-        self.seed = Some(seed);
-        self
-    }
-
     /// Connects to the cluster through any of its addresses.
     ///
     /// # Errors
@@ -138,7 +112,7 @@ impl ClientBuilder {
     /// request timeout is over.
     #[allow(
         clippy::disallowed_methods,
-        reason = "who wants to repeat a run gives a seed"
+        reason = "a run that is repeated has a seed"
     )]
     pub async fn connect(self) -> Result<Client> {
         let bootstrap = self.bootstrap.addresses()?;
@@ -177,6 +151,35 @@ impl ClientBuilder {
         Ok(Client {
             inner: Arc::new(inner),
         })
+    }
+}
+
+/// Seams for simulation. Applications leave them alone, except for a tunnel.
+impl ClientBuilder {
+    /// Connects with this function of an address, `host:port`, instead of TCP: for a tunnel, or a simulated
+    /// network.
+    pub fn connector<F, Fut, S>(mut self, connect: F) -> ClientBuilder
+    where
+        F: Fn(String) -> Fut + Clone + Send + Sync + 'static,
+        Fut: Future<Output = io::Result<S>> + Send + 'static,
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        self.connector = self.connector.custom(connect);
+        self
+    }
+
+    /// Source of record timestamps, in ms since 1970, in place of the machine's clock.
+    pub fn clock(mut self, now_ms: impl Fn() -> i64 + Send + Sync + 'static) -> ClientBuilder {
+        self.clock = Clock::new(now_ms);
+        self
+    }
+
+    /// Seed of all random choices, so that a run can be repeated: pauses between retries, the first partition
+    /// of keyless records, event ids. By default, the operating system provides it. Clients with the same
+    /// seed generate the same ids; their events then need ids of their own.
+    pub fn seed(mut self, seed: u64) -> ClientBuilder {
+        self.seed = Some(seed);
+        self
     }
 }
 
