@@ -35,7 +35,7 @@ impl From<Offset> for v1::seek_group_request::Position {
             Offset::Beginning => Position::Beginning(true),
             Offset::End => Position::End(true),
             Offset::At(offset) => Position::Offset(offset),
-            Offset::Time(time_ms) => Position::AtOrAfterMs(time_ms),
+            Offset::TimestampMs(time_ms) => Position::AtOrAfterMs(time_ms),
         }
     }
 }

@@ -96,6 +96,7 @@ mod publish;
 mod reader;
 mod record;
 mod refresh;
+mod timestamp;
 mod tls;
 
 pub use admin::{Admin, SeekGroup};

@@ -51,8 +51,8 @@ pub fn place(from: StartAt) -> Offset {
         StartAt::Beginning => Offset::Beginning,
         StartAt::End => Offset::End,
         StartAt::Offset(offset) => Offset::At(offset),
-        StartAt::TimeMs(time_ms) => Offset::Time(time_ms),
-        StartAt::AgoMs(ago_ms) => Offset::Time(SystemClock.now_ms().saturating_sub(ago_ms)),
+        StartAt::TimeMs(time_ms) => Offset::TimestampMs(time_ms),
+        StartAt::AgoMs(ago_ms) => Offset::TimestampMs(SystemClock.now_ms().saturating_sub(ago_ms)),
     }
 }
 
@@ -126,7 +126,7 @@ async fn one(
     let end = client.offset(topic, partition, Offset::End).await?;
     let start = match from {
         Offset::End => end,
-        Offset::Beginning | Offset::Time(_) => client.offset(topic, partition, from).await?,
+        Offset::Beginning | Offset::TimestampMs(_) => client.offset(topic, partition, from).await?,
         Offset::At(offset) => {
             let begin = client.offset(topic, partition, Offset::Beginning).await?;
             if args.partition.is_some() && !(begin..=end).contains(&offset) {
