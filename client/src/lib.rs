@@ -99,7 +99,10 @@ mod refresh;
 mod timestamp;
 mod tls;
 
-pub use admin::{Admin, SeekGroup};
+pub use admin::{
+    Admin, Cleanup, ClusterStatus, GroupInfo, GroupMember, GroupPartition, GroupSummary, NodeState,
+    NodeStatus, PartitionInfo, PartitionLag, Partitioner, SeekGroup, TopicInfo, TopicSettings,
+};
 pub use bootstrap::Bootstrap;
 pub use client::{Client, ClientBuilder};
 pub use dedup::{DedupStore, Deduplicator, FileDedupStore, MemoryDedupStore};
@@ -115,5 +118,4 @@ pub use ropewalk_proto::batch::Compression;
 pub use ropewalk_proto::error::ErrorCode;
 pub use ropewalk_proto::headers;
 pub use ropewalk_proto::trace::TraceContext;
-pub use ropewalk_proto::v1;
 pub use tls::Tls;

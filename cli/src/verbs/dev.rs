@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use futures_util::future::try_join_all;
-use ropewalk_client::{Bootstrap, Client};
+use ropewalk_client::{Bootstrap, Client, TopicInfo};
 use ropewalk_node::env::tls::TlsSettings;
 use ropewalk_node::{Config, Ready};
 use ropewalk_raft_store::data_dir::DataDir;
@@ -127,11 +127,11 @@ async fn say_when_ready(
         .await?
         .admin();
     loop {
-        let led = |topic: &ropewalk_proto::v1::TopicInfo| {
+        let led = |topic: &TopicInfo| {
             topic
                 .partitions
                 .iter()
-                .all(|partition| partition.leader_node_id != 0)
+                .all(|partition| partition.leader_node_id.is_some())
         };
         match admin.topics().await {
             Ok(topics) if topics.iter().all(led) => break,

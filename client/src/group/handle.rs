@@ -3,14 +3,13 @@
 use std::fmt;
 use std::sync::Arc;
 
-use ropewalk_proto::v1;
 use tokio::sync::{mpsc, oneshot};
 
 use super::commit::Waiter;
 use super::rebalance::TopicPartition;
 use super::settings::Command;
 use super::shared::Shared;
-use crate::admin::Admin;
+use crate::admin::{Admin, PartitionLag};
 use crate::client::Inner;
 use crate::error::{Error, ErrorKind, Result};
 use crate::metadata::PartitionId;
@@ -120,7 +119,7 @@ impl SubscriptionHandle {
     ///
     /// # Errors
     /// As for [`Admin::group_lag`].
-    pub async fn lag(&self) -> Result<Vec<v1::PartitionLag>> {
+    pub async fn lag(&self) -> Result<Vec<PartitionLag>> {
         let admin = Admin::new(self.inner.clone());
         let mut lags = admin.group_lag(&self.group).await?;
         let state = self.shared.state.lock();

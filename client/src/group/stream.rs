@@ -5,13 +5,13 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use futures_util::Stream;
-use ropewalk_proto::v1;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::delivery::Delivery;
 use super::handle::SubscriptionHandle;
 use super::rebalance::TopicPartition;
 use super::settings::Command;
+use crate::admin::PartitionLag;
 use crate::error::Result;
 use crate::record::Offset;
 
@@ -101,7 +101,7 @@ impl Subscription {
     ///
     /// # Errors
     /// As for [`SubscriptionHandle::lag`].
-    pub async fn lag(&self) -> Result<Vec<v1::PartitionLag>> {
+    pub async fn lag(&self) -> Result<Vec<PartitionLag>> {
         self.handle.lag().await
     }
 

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use futures_util::StreamExt;
-use ropewalk_client::v1::TopicSettings;
-use ropewalk_client::{Client, Offset, Record};
+use ropewalk_client::{Client, Offset, Record, TopicSettings};
 use tokio::time::sleep;
 
 const TOPIC: &str = "observed";
@@ -16,10 +15,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 /// Creates the topic and returns the load as a future, which completes only with an error.
 pub async fn begin(client: Client) -> anyhow::Result<impl Future<Output = anyhow::Error>> {
-    let settings = TopicSettings {
-        replicas: 3,
-        ..TopicSettings::default()
-    };
+    let settings = TopicSettings::default().replicas(3);
     let admin = client.admin();
     admin.create_topic(TOPIC, PARTITIONS, settings).await?;
     Ok(async move {

@@ -4,8 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use ropewalk_client::v1::{PartitionInfo, TopicSettings};
-use ropewalk_client::{Bootstrap, Client};
+use ropewalk_client::{Bootstrap, Client, PartitionInfo, TopicSettings};
 use ropewalk_demo::cluster::{self, Node};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
@@ -49,10 +48,7 @@ impl Stage {
     }
 
     pub async fn create(&self, topic: &str, partitions: u32) -> anyhow::Result<()> {
-        let settings = TopicSettings {
-            replicas: NODES as u32,
-            ..TopicSettings::default()
-        };
+        let settings = TopicSettings::default().replicas(NODES as u32);
         let admin = self.client.admin();
         admin.create_topic(topic, partitions, settings).await?;
         self.until_in_sync(topic).await
@@ -62,7 +58,7 @@ impl Stage {
     pub async fn until_in_sync(&self, topic: &str) -> anyhow::Result<()> {
         let is_whole = |one: &PartitionInfo| {
             let in_sync = one.in_sync_node_ids.len() == one.replica_node_ids.len();
-            one.leader_node_id != 0 && in_sync
+            one.leader_node_id.is_some() && in_sync
         };
         let begun = Instant::now();
         loop {

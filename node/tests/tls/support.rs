@@ -135,7 +135,8 @@ pub async fn healthy(client: &Client, topic: &str, replicas: usize) {
         loop {
             if let Ok(Some(info)) = admin.topic(topic).await
                 && info.partitions.iter().all(|partition| {
-                    partition.leader_node_id != 0 && partition.in_sync_node_ids.len() == replicas
+                    partition.leader_node_id.is_some()
+                        && partition.in_sync_node_ids.len() == replicas
                 })
             {
                 return;
