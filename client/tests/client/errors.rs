@@ -69,6 +69,9 @@ async fn one_address_of_many_that_answers_is_enough() {
     let addresses = ["127.0.0.1:1".to_owned(), fake.addresses[0].clone()];
     let client = soon(Client::connect(addresses)).await.unwrap();
     assert_eq!(client.admin().topics().await.unwrap().len(), 1);
+    let list = format!("127.0.0.1:1,{}", fake.addresses[0]);
+    let client = soon(Client::connect(list)).await.unwrap();
+    assert_eq!(client.admin().topics().await.unwrap().len(), 1);
 }
 
 #[tokio::test]
