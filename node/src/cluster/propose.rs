@@ -16,13 +16,13 @@ use ropewalk_proto::v1::{
     AlterTopic, CreateTopic, GrowTopic, MetaCommand, MetaReply, ProposeMetaAnswer, ProposeMetaCall,
     meta_command, meta_reply,
 };
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 use tonic::Request;
 
 use super::formation::bounded;
 use super::shared::{Meta, Shared};
 use super::{admission, naming};
-use crate::raft_outcome::Unanswered;
+use crate::raft::{self, Unanswered};
 
 /// Pause between two attempts while there is no leader.
 const RETRY: Duration = Duration::from_millis(50);
@@ -250,13 +250,11 @@ pub(super) async fn propose_here(
     }
     check_version(meta, &command)?;
     command.leader_time_ms = shared.env.clock.now_ms();
-    let write = meta.raft.client_write(Command::Meta(command));
     let bound = shared.call_timeout();
-    let written = timeout(bound, write)
-        .await
-        .map_err(|_| out_of_time(bound))?;
-    let written = written.map_err(|error| match Unanswered::from(error) {
+    let written = raft::propose(&meta.raft, Command::Meta(command), bound).await;
+    let written = written.map_err(|error| match error {
         Unanswered::NotProposed(_) => no_leader(),
+        Unanswered::Late => out_of_time(bound),
         Unanswered::InDoubt(why) => WireError::new(
             ErrorCode::LeadershipLost,
             format!(

@@ -28,7 +28,7 @@ use super::whereabouts::Whereabouts;
 use crate::config::Config;
 use crate::env::Env;
 use crate::peer::{Inbound, Peers};
-use crate::raft_config::raft_config;
+use crate::raft::raft_config;
 
 /// The largest message between nodes about the cluster: a report of every group that a node leads.
 pub(super) const MESSAGE_BYTES: usize = 16 << 20;

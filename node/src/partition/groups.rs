@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use super::Partition;
 use super::produce::COMMIT_WITHIN;
 use super::steward::has_quorum;
+use crate::raft::{self, Unanswered};
 
 impl Partition {
     /// Returns the epoch in which this replica leads, if a majority has answered it lately. Without one,
@@ -62,16 +63,16 @@ impl Partition {
     pub async fn propose_group(&self, command: GroupCommand) -> Result<GroupReply, WireError> {
         self.leading_epoch()?;
         self.check_disk()?;
-        let proposed = self.raft.client_write(Command::Group(command));
-        let written = match tokio::time::timeout(COMMIT_WITHIN, proposed).await {
-            Ok(Ok(written)) => written,
-            Ok(Err(error)) => return Err(self.unanswered(error.into())),
-            Err(_) => {
+        let command = Command::Group(command);
+        let written = match raft::propose(&self.raft, command, COMMIT_WITHIN).await {
+            Ok(written) => written,
+            Err(Unanswered::Late) => {
                 return Err(self.error(
                     ErrorCode::Timeout,
                     "no majority confirmed the change in time, and it may still be made; try again",
                 ));
             }
+            Err(fate) => return Err(self.unanswered(fate)),
         };
         self.roll_if_full().await;
         match written.data {

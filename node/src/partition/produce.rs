@@ -31,7 +31,7 @@ use tracing::Span;
 
 use super::Partition;
 use super::gate::{Admission, Pass};
-use crate::raft_outcome::Unanswered;
+use crate::raft::Unanswered;
 
 /// Maximum time that a batch waits for room: bytes of the node's limit on produce requests in flight.
 const ROOM_WITHIN: Duration = Duration::from_secs(5);
@@ -345,6 +345,7 @@ impl Partition {
     pub(super) fn unanswered(&self, fate: Unanswered) -> WireError {
         let forward = match fate {
             Unanswered::NotProposed(forward) => forward,
+            Unanswered::Late => return self.late(),
             Unanswered::InDoubt(why) => {
                 return self.error(
                     ErrorCode::LeadershipLost,

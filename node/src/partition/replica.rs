@@ -27,7 +27,7 @@ use super::quarantine::lost_majority;
 use super::steward;
 use crate::metrics::Topic;
 use crate::peer::{Claims, Newcomers};
-use crate::raft_config::raft_config;
+use crate::raft::raft_config;
 
 /// Maximum time that a stopping replica waits for its Raft.
 const STOP_WITHIN: Duration = Duration::from_secs(5);

@@ -1,0 +1,11 @@
+//! One running replica of a Raft group, with any state machine. Partitions and the metadata group use the same
+//! code.
+//!
+//! Topics, records, metadata and clients must never come in here. Callers decide which step to take, and word
+//! the errors for their own clients.
+
+mod config;
+mod propose;
+
+pub use config::raft_config;
+pub use propose::{Unanswered, propose};
