@@ -5,7 +5,9 @@
 //! the errors for their own clients.
 
 mod config;
+mod founding;
 mod propose;
 
 pub use config::raft_config;
+pub use founding::{EagerElections, found, patience};
 pub use propose::{Unanswered, propose};
