@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
-use openraft::{ChangeMembers, Precondition};
 use ropewalk_machines::meta::balance::rebalance;
 use ropewalk_machines::meta::raise;
 use ropewalk_machines::meta::view::{ClusterView, PartitionView};
@@ -17,12 +16,13 @@ use ropewalk_proto::ids::{NodeId, ReplicaId};
 use ropewalk_proto::v1::{
     FoundCluster, MetaCommand, MoveReplicas, NodeState, SetNodeState, meta_command,
 };
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
 use super::handle::refresh_view;
-use super::members::{Members, Step};
+use super::members::Members;
 use super::propose::propose_here;
 use super::shared::{Meta, Shared};
+use crate::raft::{self, FormerVoters, NotTaken, Step};
 
 /// Maximum number of partitions whose replicas move at the same time.
 const MOVES_AT_ONCE: usize = 8;
@@ -182,35 +182,26 @@ async fn settle_members(shared: &Shared, meta: &Meta, view: &ClusterView, lost: 
     // openraft keeps sending to the replica's old address. A learner is therefore removed and added again.
     // After a voter moves, another replica takes the leadership and opens new connections.
     let moved = match &step {
-        Step::Readdress(replica, _) if *replica != meta.replica => Some(*replica),
+        Step::MoveMember(replica, _) if *replica != meta.replica => Some(*replica),
         _ => None,
     };
-    let change = match step {
-        Step::Readdress(replica, _) if !members.voters.contains(&replica) => {
-            ChangeMembers::RemoveNodes(BTreeSet::from([replica]))
+    let step = match step {
+        Step::MoveMember(replica, _) if !members.voters.contains(&replica) => {
+            Step::RemoveLearners(BTreeSet::from([replica]))
         }
-        Step::Learn(replica, broker) => {
-            ChangeMembers::AddNodes(BTreeMap::from([(replica, broker)]))
-        }
-        Step::Readdress(replica, broker) => {
-            ChangeMembers::SetNodes(BTreeMap::from([(replica, broker)]))
-        }
-        Step::Vote(voters) => ChangeMembers::ReplaceAllVoters(voters),
-        Step::Drop(replicas) => ChangeMembers::RemoveNodes(replicas),
+        other => other,
     };
-    let still = Precondition::LastMembershipLogId {
-        last_membership_log_id: *membership.log_id(),
-    };
-    // Former voters stay as learners, so that a leaving node sees its own removal.
-    let changed = meta.raft.change_membership_if(change, true, [still]);
-    match timeout(shared.call_timeout() * 2, changed).await {
-        Ok(Ok(_)) => {
+    // Former voters stay, so that a leaving node sees its own removal.
+    let former = FormerVoters::StayAsLearners;
+    let since = *membership.log_id();
+    match raft::take_step(&meta.raft, step, since, former, shared.call_timeout() * 2).await {
+        Ok(()) => {
             if let Some(moved) = moved.filter(|replica| members.voters.contains(replica)) {
                 offer_lead(shared, meta, |replica, _| replica != moved).await;
             }
         }
-        Ok(Err(error)) => tracing::info!(%error, "metadata membership change failed; retrying"),
-        Err(_) => tracing::info!("metadata membership change is still in progress"),
+        Err(NotTaken::Late) => tracing::info!("metadata membership change is still in progress"),
+        Err(error) => tracing::info!(%error, "metadata membership change failed; retrying"),
     }
 }
 

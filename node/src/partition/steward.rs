@@ -20,7 +20,7 @@ use super::Partition;
 use super::balance::Balance;
 use super::followers::Group;
 use super::founding::{Founding, brokers};
-use super::membership::{Step, next_step};
+use super::membership::{Next, next_step};
 use super::quarantine::{SAY_AGAIN, due, lost_majority};
 use crate::cluster::LeaderInfo;
 
@@ -129,12 +129,12 @@ impl Steward {
         let wished = wish.replicas.iter().map(|place| place.replica);
         let newcomers = wished.filter(|replica| !group.voters.contains(replica));
         self.partition.newcomers.set(newcomers.collect());
-        let step = next_step(&brokers(&wish.replicas, view), &group);
-        if matches!(step, Step::Settled | Step::Wait) {
+        let next = next_step(&brokers(&wish.replicas, view), &group);
+        if matches!(next, Next::Settled | Next::Wait) {
             self.settle(wish, view).await;
         }
-        if step != Step::Settled {
-            return self.partition.take_step(step, &group).await;
+        if next != Next::Settled {
+            return self.partition.take(next, &group).await;
         }
         let host = &self.partition.host;
         let unfit = host.leaving.load(Ordering::Relaxed) || !host.is_writable();
@@ -146,7 +146,7 @@ impl Steward {
         let may_lead = |node| may_lead(view, node) && fit(node);
         if let Some(heir) = self.balance.heir(&wish.replicas, &group, may_lead) {
             self.balance.reset();
-            self.partition.take_step(Step::HandOver(heir), &group).await;
+            self.partition.take(Next::HandOver(heir), &group).await;
         }
     }
 

@@ -6,8 +6,10 @@
 
 mod config;
 mod founding;
+mod membership;
 mod propose;
 
 pub use config::raft_config;
 pub use founding::{EagerElections, found, patience};
+pub use membership::{FormerVoters, NotTaken, Step, take_step};
 pub use propose::{Unanswered, propose};
