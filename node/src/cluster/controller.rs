@@ -22,7 +22,7 @@ use super::handle::refresh_view;
 use super::members::Members;
 use super::propose::propose_here;
 use super::shared::{Meta, Shared};
-use crate::raft::{self, FormerVoters, NotTaken, Step};
+use crate::raft::{self, FormerVoters, NotTaken, Step, leadership};
 
 /// Maximum number of partitions whose replicas move at the same time.
 const MOVES_AT_ONCE: usize = 8;
@@ -222,10 +222,8 @@ fn caught_up(meta: &Meta) -> BTreeSet<ReplicaId> {
 /// over.
 pub(super) async fn hand_over(shared: &Shared, meta: &Meta) {
     while meta.leads() && offer_lead(shared, meta, |_, _| true).await {
-        let left = meta.raft.wait(Some(TAKE_OVER_WITHIN));
-        let left = left.metrics(|metrics| !metrics.state.is_leader(), "not to lead");
         // A follower that is too slow is asked again; a stopped replica no longer leads.
-        let _ = left.await;
+        leadership::has_left(&meta.raft, TAKE_OVER_WITHIN).await;
     }
 }
 
@@ -250,7 +248,7 @@ async fn offer_lead(
     let Some((_, heir)) = heirs.min() else {
         return false;
     };
-    if let Err(error) = meta.raft.trigger().transfer_leader(heir).await {
+    if let Err(error) = leadership::offer(&meta.raft, heir).await {
         tracing::info!(%error, "metadata leadership transfer failed");
         return false;
     }

@@ -29,7 +29,7 @@ use super::propose::propose;
 use super::shared::{Meta, Shared, StartError};
 use super::starts;
 use super::survey::{Heard, Verdict, judge};
-use crate::raft::{EagerElections, found, patience};
+use crate::raft::{EagerElections, found, leadership, patience};
 
 /// Pause between two rounds of asking the seeds: the first and the longest.
 const ASK_AGAIN: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(2)];
@@ -227,7 +227,8 @@ pub(super) async fn begin(shared: Arc<Shared>, identity: NodeIdentity, meta: Met
     if meta.raft.is_initialized().await.unwrap_or(true) {
         return;
     }
-    if is_led(&meta, patience(&shared.config.limits, place)).await {
+    let patience = patience(&shared.config.limits, place);
+    if leadership::is_led(&meta.raft, patience).await {
         return;
     }
     let members: BTreeMap<_, _> = voters
@@ -248,18 +249,11 @@ pub(super) async fn begin(shared: Arc<Shared>, identity: NodeIdentity, meta: Met
     }
     // The others may have got their place too late for the first election.
     let eager = EagerElections::new(Instant::now());
-    while !eager.are_over() && !is_led(&meta, ELECT_AGAIN).await {
+    while !eager.are_over() && !leadership::is_led(&meta.raft, ELECT_AGAIN).await {
         if eager.request(&meta.raft).await.is_err() {
             return;
         }
     }
-}
-
-/// True if the metadata group has a leader, or gets one within a bound.
-async fn is_led(meta: &Meta, within: Duration) -> bool {
-    let wait = meta.raft.wait(Some(within));
-    let led = wait.metrics(|metrics| metrics.current_leader.is_some(), "a leader");
-    led.await.is_ok()
 }
 
 /// Sends the plan to every node in it until each has it or the cluster is founded. After that, a node without

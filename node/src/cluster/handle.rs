@@ -24,6 +24,7 @@ use super::{controller, identity, propose, report, starts, whereabouts};
 use crate::config::Config;
 use crate::env::{Clock, Env};
 use crate::peer::{Inbound, Peers};
+use crate::raft::leadership;
 
 /// Interval between two attempts to purge the metadata group's log.
 const PURGE_EVERY: Duration = Duration::from_secs(10);
@@ -116,7 +117,7 @@ impl Cluster {
         let found = damage.wait_for(Option::is_some).await;
         let found = found.ok().and_then(|found| found.clone());
         self.shared.inbound.deregister(meta.replica);
-        meta.raft.runtime_config().elect(false);
+        leadership::stand_down(&meta.raft);
         found.unwrap_or_default()
     }
 

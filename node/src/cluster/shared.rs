@@ -28,7 +28,7 @@ use super::whereabouts::Whereabouts;
 use crate::config::Config;
 use crate::env::Env;
 use crate::peer::{Inbound, Peers};
-use crate::raft::raft_config;
+use crate::raft::{leadership, raft_config};
 
 /// The largest message between nodes about the cluster: a report of every group that a node leads.
 pub(super) const MESSAGE_BYTES: usize = 16 << 20;
@@ -349,13 +349,8 @@ impl Meta {
     /// The leader of the metadata group, as far as this replica knows.
     pub fn leader(&self) -> Option<Broker> {
         let metrics = self.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        let leader = metrics.current_leader?;
-        metrics
-            .membership_config
-            .membership()
-            .get_node(&leader)
-            .cloned()
+        let leader = leadership::leader(&metrics.borrow_watched());
+        leader.map(|(_, broker)| broker)
     }
 
     /// The nodes whose replica of the metadata group votes, as far as this replica knows.
@@ -368,8 +363,7 @@ impl Meta {
 
     /// True if this replica leads the metadata group.
     pub fn leads(&self) -> bool {
-        let metrics = self.raft.metrics();
-        metrics.borrow_watched().state.is_leader()
+        self.raft.is_leader()
     }
 
     /// The newest membership that this replica knows.

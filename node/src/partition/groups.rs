@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use super::Partition;
 use super::produce::COMMIT_WITHIN;
-use super::steward::has_quorum;
+use crate::raft::leadership::has_quorum;
 use crate::raft::{self, Unanswered};
 
 impl Partition {

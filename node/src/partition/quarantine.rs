@@ -21,6 +21,7 @@ use super::followers::{Group, Pace};
 use super::host::Host;
 use super::replica::{Partition, PartitionId};
 use super::steward::may_lead;
+use crate::raft::leadership;
 
 /// Maximum time that a damaged leader tries to transfer leadership before it stops.
 const HAND_OVER_WITHIN: Duration = Duration::from_millis(500);
@@ -177,7 +178,7 @@ impl Partition {
     pub(super) async fn withdraw(&self) {
         self.host.inbound.deregister(self.id.replica);
         self.host.damage_found.notify_one();
-        self.raft.runtime_config().elect(false);
+        leadership::stand_down(&self.raft);
         let handed = async {
             if let Some(heir) = self.any_heir() {
                 // If no replica takes over, the others hold an election.

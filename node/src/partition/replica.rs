@@ -27,7 +27,7 @@ use super::quarantine::lost_majority;
 use super::steward;
 use crate::metrics::Topic;
 use crate::peer::{Claims, Newcomers};
-use crate::raft::raft_config;
+use crate::raft::{leadership, raft_config};
 
 /// Maximum time that a stopping replica waits for its Raft.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
@@ -259,18 +259,10 @@ impl Partition {
         let wish = view.partition(&self.id.topic, self.id.partition);
         // Without a successor, Raft still names a leader that is damaged or gone.
         let lost = |leader: ReplicaId| wish.is_some_and(|wish| wish.is_lost(leader, &view));
-        let leader = metrics
-            .current_leader
-            .filter(|leader| *leader != self.id.replica && !lost(*leader));
-        let node = leader.and_then(|leader| {
-            metrics
-                .membership_config
-                .membership()
-                .get_node(&leader)
-                .cloned()
-        });
-        match node {
-            Some(node) => self.error(
+        let leader = leadership::leader(metrics)
+            .filter(|(leader, _)| *leader != self.id.replica && !lost(*leader));
+        match leader {
+            Some((_, node)) => self.error(
                 ErrorCode::NotLeader,
                 format!("{node} is the leader; ask that node"),
             ),
@@ -356,23 +348,15 @@ impl Partition {
         }
         // If the target does not take over, the others elect after two timeouts at most.
         let within = Duration::from_millis(self.host.limits.election_timeout_ms.saturating_mul(4));
-        self.raft
-            .trigger()
-            .transfer_leader(target)
+        leadership::offer(&self.raft, target)
             .await
             .map_err(|_| self.not_leader_now())?;
-        let wait = self.raft.wait(Some(within));
-        let left = wait
-            .metrics(
-                |metrics| !metrics.state.is_leader(),
-                "leadership handed over",
-            )
-            .await;
-        left.map(|_| ()).map_err(|_| {
-            self.error(
+        match leadership::has_left(&self.raft, within).await {
+            true => Ok(()),
+            false => Err(self.error(
                 ErrorCode::Timeout,
                 format!("replica {target} has not become leader yet; check again shortly"),
-            )
-        })
+            )),
+        }
     }
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use openraft::RaftMetrics;
 use openraft::async_runtime::WatchReceiver;
-use openraft::{Instant as _, RaftMetrics};
 use ropewalk_machines::Machine;
 use ropewalk_machines::meta::view::{ClusterView, PartitionView, Place};
 use ropewalk_proto::command::SETTLE_SINCE_VERSION;
@@ -23,6 +23,7 @@ use super::founding::{Founding, brokers};
 use super::membership::{Next, next_step};
 use super::quarantine::{SAY_AGAIN, due, lost_majority};
 use crate::cluster::LeaderInfo;
+use crate::raft::leadership::has_quorum;
 
 /// Interval of the checks while the topic grows. It is short, because behind its fence a log refuses batches
 /// of the old ring, and the new ring applies only once all fences of the topic are known.
@@ -227,19 +228,6 @@ async fn report(partition: &Partition) {
         partition.tell_leadership();
         told = true;
     }
-}
-
-/// Returns true if a majority has answered this leader lately, without which it accepts no writes.
-pub(super) fn has_quorum(metrics: &RaftMetrics<TypeConfig>, lately: Duration) -> bool {
-    let alone = metrics
-        .membership_config
-        .membership()
-        .voter_ids()
-        .eq([metrics.id]);
-    alone
-        || metrics
-            .last_quorum_acked
-            .is_some_and(|at| at.elapsed() < lately)
 }
 
 /// Returns true if a node may lead partitions.

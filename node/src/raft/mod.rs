@@ -6,6 +6,7 @@
 
 mod config;
 mod founding;
+pub mod leadership;
 mod membership;
 mod propose;
 
