@@ -22,7 +22,7 @@ use super::handle::refresh_view;
 use super::members::Members;
 use super::propose::propose_here;
 use super::shared::{Meta, Shared};
-use crate::raft::{self, FormerVoters, NotTaken, Step, leadership};
+use crate::raft::{self, CaughtUp, FormerVoters, Group, NotTaken, Step, leadership};
 
 /// Maximum number of partitions whose replicas move at the same time.
 const MOVES_AT_ONCE: usize = 8;
@@ -169,8 +169,9 @@ fn next_moves(
 
 /// Takes the next step toward the metadata group's desired membership.
 async fn settle_members(shared: &Shared, meta: &Meta, view: &ClusterView, lost: &BTreeSet<NodeId>) {
-    let membership = meta.membership();
-    let members = Members::of(&membership, caught_up(meta));
+    let group = group(meta);
+    let since = group.since;
+    let members = Members::of(group);
     // With an older view the step could drop a replica that was added since.
     if !view.knows(members.brokers.keys()) {
         return;
@@ -193,7 +194,6 @@ async fn settle_members(shared: &Shared, meta: &Meta, view: &ClusterView, lost: 
     };
     // Former voters stay, so that a leaving node sees its own removal.
     let former = FormerVoters::StayAsLearners;
-    let since = *membership.log_id();
     match raft::take_step(&meta.raft, step, since, former, shared.call_timeout() * 2).await {
         Ok(()) => {
             if let Some(moved) = moved.filter(|replica| members.voters.contains(replica)) {
@@ -205,17 +205,11 @@ async fn settle_members(shared: &Shared, meta: &Meta, view: &ClusterView, lost: 
     }
 }
 
-/// The replicas whose log is nearly as long as the leader's. Empty if this replica does not lead.
-fn caught_up(meta: &Meta) -> BTreeSet<ReplicaId> {
+/// The metadata group as this replica sees it; complete only on the leader.
+fn group(meta: &Meta) -> Group {
     let metrics = meta.raft.metrics();
     let metrics = metrics.borrow_watched();
-    let last = metrics.last_log_index.unwrap_or_default();
-    let replication = metrics.replication.iter().flatten();
-    replication
-        .filter_map(|(replica, matched)| Some((*replica, matched.as_ref()?.index)))
-        .filter(|(_, matched)| matched + CAUGHT_UP_ENTRIES >= last)
-        .map(|(replica, _)| replica)
-        .collect()
+    Group::see(&metrics, CaughtUp::within(CAUGHT_UP_ENTRIES, &metrics))
 }
 
 /// Transfers the leadership to another voter. Returns once this node no longer leads, or if no voter can take
@@ -234,13 +228,12 @@ async fn offer_lead(
     meta: &Meta,
     may: impl Fn(ReplicaId, NodeState) -> bool,
 ) -> bool {
-    let caught_up = caught_up(meta);
     let view = shared.view.borrow().clone();
-    let members = Members::of(&meta.membership(), BTreeSet::new());
+    let members = Members::of(group(meta));
     let heirs = members.voters.iter().filter_map(|replica| {
         let node = view.nodes.get(&members.brokers.get(replica)?.node_id)?;
         let able = *replica != meta.replica
-            && caught_up.contains(replica)
+            && members.caught_up.contains(replica)
             && may(*replica, node.state)
             && shared.leaders.alive(node.id);
         able.then_some((node.state != NodeState::Active, *replica))

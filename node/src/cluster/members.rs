@@ -7,9 +7,8 @@ use ropewalk_machines::meta::view::{ClusterView, NodeView};
 use ropewalk_proto::ids::{NodeId, ReplicaId};
 use ropewalk_proto::v1::NodeState;
 use ropewalk_raft_store::Broker;
-use ropewalk_raft_store::types::StoredMembership;
 
-use crate::raft::Step;
+use crate::raft::{Group, Step};
 
 /// Maximum number of voters of the metadata group. The other replicas are learners.
 pub(super) const MAX_VOTERS: usize = 5;
@@ -26,15 +25,13 @@ pub(super) struct Members {
 }
 
 impl Members {
-    /// The members of a Raft membership.
-    pub fn of(stored: &StoredMembership, caught_up: BTreeSet<ReplicaId>) -> Members {
-        let brokers = stored.nodes().map(|(id, broker)| (*id, broker.clone()));
-        let joint = stored.get_joint_config();
+    /// The members of a Raft group. In a joint membership, the voters are those of the newer configuration.
+    pub fn of(group: Group) -> Members {
         Members {
-            brokers: brokers.collect(),
-            voters: joint.last().cloned().unwrap_or_default(),
-            joint: joint.len() > 1,
-            caught_up,
+            brokers: group.members,
+            joint: group.half_way_to.is_some(),
+            voters: group.half_way_to.unwrap_or(group.voters),
+            caught_up: group.in_sync,
         }
     }
 

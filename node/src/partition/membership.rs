@@ -9,8 +9,7 @@ use ropewalk_proto::ids::ReplicaId;
 use ropewalk_raft_store::Broker;
 
 use super::Partition;
-use super::followers::Group;
-use crate::raft::{self, FormerVoters, NotTaken, Step};
+use crate::raft::{self, FormerVoters, Group, NotTaken, Step};
 
 /// Maximum time of one membership step before the leader evaluates the state again.
 const STEP_WITHIN: Duration = Duration::from_secs(10);

@@ -7,10 +7,9 @@ use ropewalk_proto::ids::{GroupId, NodeId, ReplicaId};
 use ropewalk_raft_store::inspect::{self, Digest};
 use ropewalk_raft_store::{Broker, disk::MemoryDisk};
 
-use super::followers::Group;
 use super::membership::Next;
 use super::test_cluster::{GROUP, Node, PATIENCE, TOPIC, TestCluster, eventually, place, settings};
-use crate::raft::Step;
+use crate::raft::{Group, Step};
 
 #[tokio::test]
 async fn a_leader_with_an_older_picture_takes_nobody_in_again() {

@@ -23,7 +23,6 @@ mod balance;
 mod cluster_tests;
 mod compaction;
 mod fetch;
-mod followers;
 mod founding;
 mod gate;
 #[cfg(test)]

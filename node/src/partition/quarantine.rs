@@ -17,11 +17,10 @@ use ropewalk_proto::v1::{ReplicaDamaged, meta_command};
 use tokio::time::{Instant, timeout};
 
 use super::balance::Balance;
-use super::followers::{Group, Pace};
 use super::host::Host;
 use super::replica::{Partition, PartitionId};
 use super::steward::may_lead;
-use crate::raft::leadership;
+use crate::raft::{Group, Pace, leadership};
 
 /// Maximum time that a damaged leader tries to transfer leadership before it stops.
 const HAND_OVER_WITHIN: Duration = Duration::from_millis(500);
@@ -202,7 +201,7 @@ impl Partition {
                 return None;
             }
             let dead_after = Duration::from_millis(self.host.limits.node_dead_after_ms);
-            let group = Group::see(metrics, &Pace::default(), dead_after);
+            let group = Group::see(metrics, Pace::default().caught_up(dead_after));
             let wish = view.partition(&self.id.topic, self.id.partition)?;
             let own = self.host.node_id;
             let able = |node| node != own && may_lead(&view, node);

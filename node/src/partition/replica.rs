@@ -20,14 +20,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::compaction::Progress;
-use super::followers::Pace;
 use super::gate::Gate;
 use super::host::Host;
 use super::quarantine::lost_majority;
 use super::steward;
 use crate::metrics::Topic;
 use crate::peer::{Claims, Newcomers};
-use crate::raft::{leadership, raft_config};
+use crate::raft::{Pace, leadership, raft_config};
 
 /// Maximum time that a stopping replica waits for its Raft.
 const STOP_WITHIN: Duration = Duration::from_secs(5);

@@ -18,11 +18,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::Partition;
 use super::balance::Balance;
-use super::followers::Group;
 use super::founding::{Founding, brokers};
 use super::membership::{Next, next_step};
 use super::quarantine::{SAY_AGAIN, due, lost_majority};
 use crate::cluster::LeaderInfo;
+use crate::raft::Group;
 use crate::raft::leadership::has_quorum;
 
 /// Interval of the checks while the topic grows. It is short, because behind its fence a log refuses batches
@@ -264,8 +264,8 @@ impl Partition {
     /// Returns the group as this replica sees it; complete only on the leader.
     pub(super) fn group(&self) -> Group {
         let dead_after = Duration::from_millis(self.host.limits.node_dead_after_ms);
-        let pace = *self.pace.lock();
-        self.with_metrics(|metrics| Group::see(metrics, &pace, dead_after))
+        let caught_up = self.pace.lock().caught_up(dead_after);
+        self.with_metrics(|metrics| Group::see(metrics, caught_up))
     }
 
     /// Publishes the role of this replica: to its readers, to the metrics and to the node's leader table. The

@@ -6,11 +6,13 @@
 
 mod config;
 mod founding;
+mod group;
 pub mod leadership;
 mod membership;
 mod propose;
 
 pub use config::raft_config;
 pub use founding::{EagerElections, found, patience};
+pub use group::{CaughtUp, Group, Pace};
 pub use membership::{FormerVoters, NotTaken, Step, take_step};
 pub use propose::{Unanswered, propose};
