@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use openraft::async_runtime::watch::WatchReceiver;
 use ropewalk_machines::meta::balance::rebalance;
 use ropewalk_machines::meta::raise;
 use ropewalk_machines::meta::view::{ClusterView, PartitionView};
@@ -183,7 +182,7 @@ async fn settle_members(shared: &Shared, meta: &Meta, view: &ClusterView, lost: 
     // openraft keeps sending to the replica's old address. A learner is therefore removed and added again.
     // After a voter moves, another replica takes the leadership and opens new connections.
     let moved = match &step {
-        Step::MoveMember(replica, _) if *replica != meta.replica => Some(*replica),
+        Step::MoveMember(replica, _) if *replica != meta.id => Some(*replica),
         _ => None,
     };
     let step = match step {
@@ -207,9 +206,7 @@ async fn settle_members(shared: &Shared, meta: &Meta, view: &ClusterView, lost: 
 
 /// The metadata group as this replica sees it; complete only on the leader.
 fn group(meta: &Meta) -> Group {
-    let metrics = meta.raft.metrics();
-    let metrics = metrics.borrow_watched();
-    Group::see(&metrics, CaughtUp::within(CAUGHT_UP_ENTRIES, &metrics))
+    meta.with_metrics(|metrics| Group::see(metrics, CaughtUp::within(CAUGHT_UP_ENTRIES, metrics)))
 }
 
 /// Transfers the leadership to another voter. Returns once this node no longer leads, or if no voter can take
@@ -232,7 +229,7 @@ async fn offer_lead(
     let members = Members::of(group(meta));
     let heirs = members.voters.iter().filter_map(|replica| {
         let node = view.nodes.get(&members.brokers.get(replica)?.node_id)?;
-        let able = *replica != meta.replica
+        let able = *replica != meta.id
             && members.caught_up.contains(replica)
             && may(*replica, node.state)
             && shared.leaders.alive(node.id);

@@ -155,7 +155,7 @@ fn check_version(meta: &Meta, command: &MetaCommand) -> Result<(), WireError> {
     let needed = command.kind.as_ref().map_or(1, version_of);
     let oldest = match needed {
         1 => return Ok(()),
-        _ => meta.state.machine().oldest_understood(),
+        _ => meta.view.machine().oldest_understood(),
     };
     match oldest {
         // The version of a founding node is unknown until it registers.
@@ -187,7 +187,7 @@ fn made_before(
     if error.code != ErrorCode::TopicExists {
         return answer;
     }
-    let Some(topic) = shared.meta()?.state.machine().topic(&asked.name) else {
+    let Some(topic) = shared.meta()?.view.machine().topic(&asked.name) else {
         return answer;
     };
     let same = topic.partitions.len() == asked.partitions as usize;
@@ -282,7 +282,7 @@ async fn finish(
     deadline: Instant,
 ) -> Result<Option<meta_reply::Kind>, WireError> {
     if let Ok(meta) = shared.meta() {
-        let mut applied = meta.state.applied();
+        let mut applied = meta.view.applied();
         let seen = applied.wait_for(|index| *index >= answer.log_index);
         let within = deadline.min(Instant::now() + SEEN_WITHIN);
         if timeout_at(within, seen).await.is_err() {

@@ -10,9 +10,11 @@ mod group;
 pub mod leadership;
 mod membership;
 mod propose;
+mod replica;
 
 pub use config::raft_config;
 pub use founding::{EagerElections, found, patience};
 pub use group::{CaughtUp, Group, Pace};
 pub use membership::{FormerVoters, NotTaken, Step, take_step};
 pub use propose::{Unanswered, propose};
+pub use replica::{Replica, STOP_WITHIN, StartError};
