@@ -39,15 +39,20 @@ impl Founding {
         let led = partition.with_metrics(|metrics| {
             metrics.current_leader.is_some() || metrics.last_log_index.is_some_and(|last| last > 0)
         });
-        let initialized = partition.raft.is_initialized().await.unwrap_or(true);
+        let initialized = partition
+            .replica
+            .raft
+            .is_initialized()
+            .await
+            .unwrap_or(true);
         if led || (initialized && self.eager.is_none()) {
             self.done = true;
         } else if let Some(eager) = &self.eager {
             self.done = eager.are_over();
-            let _ = eager.request(&partition.raft).await;
+            let _ = eager.request(&partition.replica.raft).await;
         } else if self.is_turn(partition, wish) {
             let members = founders(&wish.founding);
-            let founded = found(&partition.raft, members, &partition.id.to_string()).await;
+            let founded = found(&partition.replica.raft, members, &partition.id.to_string()).await;
             self.eager = founded.then(|| EagerElections::new(self.begun));
         }
     }

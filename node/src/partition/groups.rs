@@ -44,7 +44,7 @@ impl Partition {
 
     /// Calls `look` with the groups as applied here.
     pub fn with_groups<R>(&self, look: impl FnOnce(&Groups) -> R) -> R {
-        look(self.view.machine().groups())
+        look(self.replica.view.machine().groups())
     }
 
     /// Returns when everything that any leader has answered so far is applied here.
@@ -64,7 +64,7 @@ impl Partition {
         self.leading_epoch()?;
         self.check_disk()?;
         let command = Command::Group(command);
-        let written = match raft::propose(&self.raft, command, COMMIT_WITHIN).await {
+        let written = match raft::propose(&self.replica.raft, command, COMMIT_WITHIN).await {
             Ok(written) => written,
             Err(Unanswered::Late) => {
                 return Err(self.error(

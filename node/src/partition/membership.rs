@@ -100,7 +100,7 @@ impl Partition {
         };
         tracing::info!(partition = %id, ?step, "membership step");
         let former = FormerVoters::Leave;
-        match raft::take_step(&self.raft, step, group.since, former, STEP_WITHIN).await {
+        match raft::take_step(&self.replica.raft, step, group.since, former, STEP_WITHIN).await {
             Ok(()) => {}
             Err(NotTaken::Late) => {
                 tracing::info!(partition = %id, "membership change is still in progress");

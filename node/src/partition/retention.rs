@@ -75,7 +75,7 @@ impl Partition {
             false => unlimited(settings),
         };
         let roll_is_due = {
-            let machine = self.view.machine();
+            let machine = self.replica.view.machine();
             roll_is_due(&machine, &settings, now_ms)
                 || compacts && compaction::roll_is_due(&machine, now_ms)
         };
@@ -85,7 +85,7 @@ impl Partition {
             })
             .await;
         }
-        let target = trim_target(&self.view.machine(), &settings, now_ms);
+        let target = trim_target(&self.replica.view.machine(), &settings, now_ms);
         if let Some(to_offset) = target {
             tracing::info!(partition = %self.id, to_offset, "trimming the log for retention");
             self.housekeeping(Command::Trim {
@@ -101,7 +101,7 @@ impl Partition {
 
     /// Proposes a command on whose outcome no caller depends.
     pub(super) async fn housekeeping(&self, command: Command) {
-        match raft::propose(&self.raft, command, PROPOSE_WITHIN).await {
+        match raft::propose(&self.replica.raft, command, PROPOSE_WITHIN).await {
             Ok(_) => {}
             Err(Unanswered::Late) => tracing::debug!(
                 partition = %self.id,

@@ -12,7 +12,7 @@ use ropewalk_machines::meta::view::{ClusterView, PartitionView, Place};
 use ropewalk_proto::command::SETTLE_SINCE_VERSION;
 use ropewalk_proto::ids::NodeId;
 use ropewalk_proto::v1::{NodeState, SettleReplicas, meta_command};
-use ropewalk_raft_store::{TypeConfig, purge_to_boundary};
+use ropewalk_raft_store::TypeConfig;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
@@ -35,12 +35,10 @@ pub(super) async fn run(partition: Arc<Partition>, stop: CancellationToken) {
     let work = async {
         tokio::join!(report(&partition), Steward::new(partition.clone()).work());
     };
-    let mut damage = partition.view.damage();
-    let damaged = async { damage.wait_for(Option::is_some).await.is_ok() };
     tokio::select! {
         () = stop.cancelled() => {}
         () = work => {}
-        _ = damaged => partition.withdraw().await,
+        _ = partition.replica.damaged() => partition.withdraw().await,
     }
     partition.leads.send_replace(None);
     partition.host.leaders.release(partition.id.group);
@@ -193,7 +191,7 @@ async fn report(partition: &Partition) {
     let period = Duration::from_millis(partition.host.limits.reconcile_interval_ms.max(1));
     let mut ticks = tokio::time::interval(period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut role = partition.raft.server_metrics();
+    let mut role = partition.replica.raft.server_metrics();
     let lately = Duration::from_millis(partition.host.limits.node_dead_after_ms);
     let mut told = false;
     while partition.is_running() {
@@ -207,7 +205,7 @@ async fn report(partition: &Partition) {
             let same = metrics.state == state && metrics.vote == vote;
             same && (!state.is_leader() || has_quorum(metrics, lately))
         };
-        let wait = partition.raft.wait(None);
+        let wait = partition.replica.raft.wait(None);
         tokio::select! {
             changed = role.changed() => {
                 if changed.is_err() {
@@ -289,7 +287,7 @@ impl Partition {
         };
         let in_sync = self.group().in_sync_nodes();
         let (log_start_offset, high_watermark) = {
-            let machine = self.view.machine();
+            let machine = self.replica.view.machine();
             (machine.log_start(), machine.next_offset())
         };
         let node = self.host.node_id;
@@ -299,7 +297,7 @@ impl Partition {
             in_sync,
             log_start_offset,
             high_watermark,
-            log_bytes: self.view.log_bytes(),
+            log_bytes: self.replica.view.log_bytes(),
         };
         self.host.leaders.lead(self.id.group, info);
     }
@@ -308,18 +306,18 @@ impl Partition {
     async fn purge(&self) {
         // Memory is checked first, because every replica does this at every tick.
         let (purgeable, seen) = {
-            let machine = self.view.machine();
+            let machine = self.replica.view.machine();
             (machine.purgeable_index(), machine.applied())
         };
-        if self.view.purged_index().unwrap_or(0) >= purgeable
+        if self.replica.view.purged_index().unwrap_or(0) >= purgeable
             || self.purge_done.load(Ordering::Relaxed) == purgeable
         {
             return;
         }
         let limit = Duration::from_millis(self.host.limits.peer_rpc_timeout_ms);
-        let is_written = *self.view.applied().borrow() >= seen;
-        let before = self.view.log_bytes();
-        let purged = purge_to_boundary(&self.raft, &self.view, limit).await;
+        let is_written = *self.replica.view.applied().borrow() >= seen;
+        let before = self.replica.view.log_bytes();
+        let purged = self.replica.purge(limit).await;
         if purged.is_ok() && is_written {
             // No further checkpoint at or below it will be written.
             self.purge_done.store(purgeable, Ordering::Relaxed);
@@ -328,7 +326,7 @@ impl Partition {
             Ok(None) => {}
             Ok(Some(index)) => {
                 // Concurrent appends make this a little less than the bytes purged.
-                let gone = before.saturating_sub(self.view.log_bytes());
+                let gone = before.saturating_sub(self.replica.view.log_bytes());
                 self.host.metrics.retention_bytes.add(gone);
                 tracing::debug!(partition = %self.id, index, "log purged");
             }

@@ -12,7 +12,6 @@ mod membership;
 mod propose;
 mod replica;
 
-pub use config::raft_config;
 pub use founding::{EagerElections, found, patience};
 pub use group::{CaughtUp, Group, Pace};
 pub use membership::{FormerVoters, NotTaken, Step, take_step};
