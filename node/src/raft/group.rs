@@ -192,6 +192,25 @@ mod tests {
         nodes.map(|node| node.0).collect()
     }
 
+    #[test]
+    fn a_follower_meets_a_standard_by_its_log_and_by_its_last_answer() {
+        let mut metrics = RaftMetrics::<TypeConfig>::new_initial(ReplicaId(1));
+        metrics.last_log_index = Some(100);
+        let matched = |index| Some(LogId::new_term_index(1, index));
+        metrics.replication = Some(BTreeMap::from([
+            (ReplicaId(2), matched(35)),
+            (ReplicaId(3), matched(36)),
+            (ReplicaId(4), None),
+        ]));
+        let met =
+            |standard: CaughtUp| [2, 3, 4, 5].map(|id| standard.is_met_by(ReplicaId(id), &metrics));
+        let near = CaughtUp::within(64, &metrics);
+        assert_eq!(met(near), [false, true, false, false]);
+        // No follower has answered.
+        let pace = Pace::default();
+        assert_eq!(met(pace.caught_up(Duration::MAX)), [false; 4]);
+    }
+
     /// Three replicas keep up at each moment, one of them without a vote that would help. Replica 3 is dead.
     #[test]
     fn a_group_in_the_middle_of_a_change_is_not_whole() {
