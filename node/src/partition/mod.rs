@@ -1,7 +1,8 @@
 //! One partition: an ordered log of record batches, replicated by a Raft group.
 //!
-//! The state on which every replica of the group agrees is `ropewalk_machines::log`. Around it: `produce` is the write path, `fetch` and `lookup` the read path, `steward` and its
-//! helpers the leader's housekeeping, `registry` the replicas of a node. `groups` holds the reads and writes
+//! The state on which every replica of the group agrees is `ropewalk_machines::log`, and a running replica is
+//! `raft::Replica`. Around them: `produce` is the write path, `fetch` and `lookup` the read path, `steward` and
+//! its helpers the leader's housekeeping, `registry` the replicas of a node. `groups` holds the reads and writes
 //! of a group coordinator. Code here reads cluster metadata as the desired state. It writes only facts back:
 //! reached memberships, damaged replicas and fences.
 //!
@@ -23,7 +24,6 @@ mod balance;
 mod cluster_tests;
 mod compaction;
 mod fetch;
-mod followers;
 mod founding;
 mod gate;
 #[cfg(test)]
