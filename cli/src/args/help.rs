@@ -246,7 +246,7 @@ mod tests {
     fn the_settings_listed_are_all_there_are() {
         let nonsense = [("nonsense", "1")];
         let error = settings::merge(&settings::defaults(), nonsense).unwrap_err();
-        let (_, known) = error.message.split_once("there are ").unwrap();
+        let (_, known) = error.message.split_once("settings are ").unwrap();
         let known = known.replace(" and ", ", ");
         let known: Vec<&str> = known.split(", ").map(str::trim).collect();
         let listed: Vec<&str> = SETTINGS.iter().map(|(name, _, _)| *name).collect();

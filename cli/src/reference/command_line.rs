@@ -34,9 +34,7 @@ pub fn typed(arg: &Arg) -> String {
 
 /// The help of an argument, without the default that it may state.
 pub fn meaning(arg: &Arg) -> String {
-    let whole = help(arg);
-    let stated = whole.rsplit_once("[default: ");
-    let help = stated.map_or(whole.as_str(), |(help, _)| help);
+    let (help, _) = help_and_default(arg);
     let values = arg.get_possible_values();
     let described: Vec<String> = values
         .iter()
@@ -47,8 +45,8 @@ pub fn meaning(arg: &Arg) -> String {
         })
         .collect();
     match described.is_empty() {
-        true => text(help),
-        false => format!("{}: {}", text(help), described.join(", ")),
+        true => help,
+        false => format!("{help}: {}", described.join(", ")),
     }
 }
 
@@ -62,9 +60,7 @@ pub fn default(arg: &Arg) -> String {
     if arg.is_required_set() {
         return "required".to_owned();
     }
-    let help = help(arg);
-    let (_, stated) = help.rsplit_once("[default: ").unwrap_or_default();
-    text(stated.trim_end().trim_end_matches(']'))
+    help_and_default(arg).1
 }
 
 /// The environment variable of an argument.
@@ -73,9 +69,25 @@ pub fn variable(arg: &Arg) -> String {
     code(&name.unwrap_or_default())
 }
 
-fn help(arg: &Arg) -> String {
-    let help = arg.get_long_help().or(arg.get_help());
-    help.map(ToString::to_string).unwrap_or_default()
+/// The help of an argument as one paragraph, and the default that it states.
+fn help_and_default(arg: &Arg) -> (String, String) {
+    let whole = arg.get_long_help().or(arg.get_help());
+    let whole = whole.map(ToString::to_string).unwrap_or_default();
+    let (before, stated) = whole.split_once("[default: ").unwrap_or((&whole, "]"));
+    let (default, after) = stated.split_once(']').unwrap_or((stated, ""));
+    let paragraphs = before.split("\n\n").chain(after.split("\n\n"));
+    let mut help = String::new();
+    for paragraph in paragraphs.map(text).filter(|text| !text.is_empty()) {
+        if !help.is_empty() {
+            help.push_str(if help.ends_with(['.', ':', ';']) {
+                " "
+            } else {
+                ". "
+            });
+        }
+        help.push_str(&paragraph);
+    }
+    (help, text(default))
 }
 
 fn arguments(command: &Command) -> String {
