@@ -17,6 +17,7 @@ use tonic::{Request, Response, Status};
 
 use crate::admin::Admin;
 use crate::backoff::Backoff;
+use crate::bootstrap::Bootstrap;
 use crate::clock::Clock;
 use crate::connections::{Connections, Connector, Node};
 use crate::error::{Error, ErrorKind, Result};
@@ -66,7 +67,7 @@ pub(crate) struct Inner {
 #[derive(Debug, Clone)]
 #[must_use = "nothing happens before connect()"]
 pub struct ClientBuilder {
-    bootstrap: Vec<String>,
+    bootstrap: Bootstrap,
     request_timeout: Duration,
     refused_timeout: Option<Duration>,
     connector: Connector,
@@ -90,18 +91,6 @@ impl ClientBuilder {
         self
     }
 
-    /// Connects with this function of an address, `host:port`, instead of TCP: for a tunnel, or a simulated
-    /// network.
-    pub fn connector<F, Fut, S>(mut self, connect: F) -> ClientBuilder
-    where
-        F: Fn(String) -> Fut + Clone + Send + Sync + 'static,
-        Fut: Future<Output = io::Result<S>> + Send + 'static,
-        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    {
-        self.connector = self.connector.custom(connect);
-        self
-    }
-
     /// Secures every connection, including those to nodes that the cluster names. The default is plaintext.
     pub fn tls(mut self, tls: Tls) -> ClientBuilder {
         self.tls = Some(tls);
@@ -115,20 +104,6 @@ impl ClientBuilder {
         self
     }
 
-    /// Source of record timestamps, in ms since 1970, in place of the machine's clock.
-    pub fn clock(mut self, now_ms: impl Fn() -> i64 + Send + Sync + 'static) -> ClientBuilder {
-        self.clock = Clock::new(now_ms);
-        self
-    }
-
-    /// Seed of all random choices, so that a run can be repeated: pauses between retries, the first partition
-    /// of keyless records, event ids. By default, the operating system provides it. Clients with the same
-    /// seed generate the same ids; their events then need ids of their own.
-    pub fn seed(mut self, seed: u64) -> ClientBuilder {
-        self.seed = Some(seed);
-        self
-    }
-
     /// Connects to the cluster through any of its addresses.
     ///
     /// # Errors
@@ -137,14 +112,10 @@ impl ClientBuilder {
     /// request timeout is over.
     #[allow(
         clippy::disallowed_methods,
-        reason = "who wants to repeat a run gives a seed"
+        reason = "a run that is repeated has a seed"
     )]
     pub async fn connect(self) -> Result<Client> {
-        if self.bootstrap.is_empty() {
-            return Err(Error::invalid(
-                "no address to connect to; give the host:port of at least one node",
-            ));
-        }
+        let bootstrap = self.bootstrap.addresses()?;
         let random = match self.seed {
             Some(seed) => SmallRng::seed_from_u64(seed),
             None => SmallRng::from_os_rng(),
@@ -161,7 +132,7 @@ impl ClientBuilder {
             request_timeout: self.request_timeout,
             refused_timeout: self.refused_timeout.unwrap_or(Duration::MAX),
             source: self.source,
-            bootstrap: self.bootstrap,
+            bootstrap,
             random: Mutex::new(random),
             preferred: AtomicUsize::new(0),
         };
@@ -183,21 +154,49 @@ impl ClientBuilder {
     }
 }
 
+/// Seams for simulation. Applications leave them alone, except for a tunnel.
+impl ClientBuilder {
+    /// Connects with this function of an address, `host:port`, instead of TCP: for a tunnel, or a simulated
+    /// network.
+    pub fn connector<F, Fut, S>(mut self, connect: F) -> ClientBuilder
+    where
+        F: Fn(String) -> Fut + Clone + Send + Sync + 'static,
+        Fut: Future<Output = io::Result<S>> + Send + 'static,
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        self.connector = self.connector.custom(connect);
+        self
+    }
+
+    /// Source of record timestamps, in ms since 1970, in place of the machine's clock.
+    pub fn clock(mut self, now_ms: impl Fn() -> i64 + Send + Sync + 'static) -> ClientBuilder {
+        self.clock = Clock::new(now_ms);
+        self
+    }
+
+    /// Seed of all random choices, so that a run can be repeated: pauses between retries, the first partition
+    /// of keyless records, event ids. By default, the operating system provides it. Clients with the same
+    /// seed generate the same ids; their events then need ids of their own.
+    pub fn seed(mut self, seed: u64) -> ClientBuilder {
+        self.seed = Some(seed);
+        self
+    }
+}
+
 impl Client {
-    /// Connects to a cluster through any of these addresses, each `host:port`, with the default settings.
+    /// Connects to a cluster through any of these addresses, with the default settings. The addresses are a
+    /// string, `host:port,host:port`, or a list of strings.
     ///
     /// # Errors
     /// As for [`ClientBuilder::connect`].
-    pub async fn connect<A: Into<String>>(
-        bootstrap: impl IntoIterator<Item = A>,
-    ) -> Result<Client> {
+    pub async fn connect(bootstrap: impl Into<Bootstrap>) -> Result<Client> {
         Client::builder(bootstrap).connect().await
     }
 
-    /// Creates a builder with these addresses of the cluster, each `host:port`.
-    pub fn builder<A: Into<String>>(bootstrap: impl IntoIterator<Item = A>) -> ClientBuilder {
+    /// Creates a builder with these addresses of the cluster, in the forms that [`Client::connect`] takes.
+    pub fn builder(bootstrap: impl Into<Bootstrap>) -> ClientBuilder {
         ClientBuilder {
-            bootstrap: bootstrap.into_iter().map(Into::into).collect(),
+            bootstrap: bootstrap.into(),
             request_timeout: REQUEST_TIMEOUT,
             refused_timeout: None,
             connector: Connector::default(),

@@ -52,7 +52,7 @@ impl Inner {
             Offset::At(offset) => return Ok((of, offset)),
             Offset::Beginning => Position::Beginning(true),
             Offset::End => Position::End(true),
-            Offset::Time(time_ms) => Position::AtOrAfterMs(time_ms),
+            Offset::TimestampMs(time_ms) => Position::AtOrAfterMs(time_ms),
         };
         let deadline = Instant::now() + self.request_timeout;
         let mut backoff = Backoff::new(self.draw());

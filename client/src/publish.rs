@@ -6,7 +6,7 @@ use tonic::Status;
 use crate::client::{Client, Safe, bounded};
 use crate::connections::Node;
 use crate::error::Result;
-use crate::record::{Receipt, Record};
+use crate::record::{Record, RecordMetadata};
 
 impl Client {
     /// Publishes one record and waits for its acknowledgement. Any node accepts it, chooses the partition by
@@ -17,7 +17,7 @@ impl Client {
     ///
     /// # Errors
     /// The error of the cluster. With [`crate::Error::outcome_unknown`] the record may be published.
-    pub async fn publish(&self, topic: &str, record: Record) -> Result<Receipt> {
+    pub async fn publish(&self, topic: &str, record: Record) -> Result<RecordMetadata> {
         let record = record.complete(&self.inner);
         let timestamp_ms = record
             .timestamp_ms
@@ -45,7 +45,7 @@ impl Client {
             .inner
             .call("publishing a record", Safe::OnlyOnce, call)
             .await?;
-        Ok(Receipt {
+        Ok(RecordMetadata {
             partition: answer.partition,
             offset: answer.offset,
             timestamp_ms,

@@ -1,8 +1,11 @@
 //! Records, as an application publishes and receives them.
 
+use std::time::SystemTime;
+
 use bytes::Bytes;
 
 use crate::event::Cause;
+use crate::timestamp::{from_ms, to_ms};
 
 pub use ropewalk_proto::batch::Header;
 
@@ -60,6 +63,12 @@ impl Record {
         self
     }
 
+    /// Sets the timestamp, which has a resolution of 1 ms. The default is the time of the send.
+    #[must_use]
+    pub fn timestamp(self, time: SystemTime) -> Record {
+        self.timestamp_ms(to_ms(time))
+    }
+
     /// Sets the timestamp, in ms since 1970. The default is the time of the send.
     #[must_use]
     pub fn timestamp_ms(mut self, timestamp_ms: i64) -> Record {
@@ -92,13 +101,21 @@ const HEADER_OVERHEAD_BYTES: usize = 10;
 
 /// Position of a published record. A majority of the replicas has synced it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Receipt {
+pub struct RecordMetadata {
     /// Partition of the record.
     pub partition: u32,
     /// Offset in the partition.
     pub offset: u64,
     /// Timestamp in ms since 1970.
     pub timestamp_ms: i64,
+}
+
+impl RecordMetadata {
+    /// Timestamp of the record. One that the operating system cannot represent becomes a time on the same
+    /// side of 1970.
+    pub fn timestamp(&self) -> SystemTime {
+        from_ms(self.timestamp_ms)
+    }
 }
 
 /// A record read from a log.
@@ -119,6 +136,12 @@ pub struct ConsumedRecord {
 }
 
 impl ConsumedRecord {
+    /// Timestamp of the record. One that the operating system cannot represent becomes a time on the same
+    /// side of 1970.
+    pub fn timestamp(&self) -> SystemTime {
+        from_ms(self.timestamp_ms)
+    }
+
     /// Size of the key, value and headers, in bytes.
     pub(crate) fn content_bytes(&self) -> usize {
         let bytes_len = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
@@ -139,6 +162,13 @@ pub enum Offset {
     End,
     /// This offset.
     At(u64),
-    /// The first record at or after this time, in ms since 1970; the end if there is none.
-    Time(i64),
+    /// The first record with this timestamp or a later one, in ms since 1970; the end if there is none.
+    TimestampMs(i64),
+}
+
+impl Offset {
+    /// The first record with this timestamp or a later one; the end if there is none.
+    pub fn timestamp(time: SystemTime) -> Offset {
+        Offset::TimestampMs(to_ms(time))
+    }
 }

@@ -23,7 +23,7 @@ const LOG_EVERY: Duration = Duration::from_secs(10);
 ///
 /// # async fn example() -> ropewalk_client::Result<()> {
 /// let tls = Tls::new("ca.pem").identity("billing.pem", "billing.key");
-/// let client = Client::builder(["broker-1.example.com:7101"]).tls(tls).connect().await?;
+/// let client = Client::builder("broker-1.example.com:7101").tls(tls).connect().await?;
 /// # Ok(())
 /// # }
 /// ```

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
-use ropewalk_client::v1::TopicSettings;
+use ropewalk_proto::v1::TopicSettings;
 
 use crate::fault::What;
 use crate::load::settings::Sieving;

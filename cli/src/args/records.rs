@@ -2,7 +2,7 @@
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgGroup, Args, ValueEnum};
-use ropewalk_client::Unreadable;
+use ropewalk_client::OnUnreadable;
 
 use crate::parse::{HeaderArg, RecordFormat, StartAt, TopicPattern};
 
@@ -126,10 +126,10 @@ pub struct ConsumeArgs {
 
 impl ConsumeArgs {
     /// The policy for a batch that can't be read.
-    pub fn unreadable(&self) -> Unreadable {
+    pub fn unreadable(&self) -> OnUnreadable {
         match self.skip_unreadable {
-            true => Unreadable::Skip,
-            false => Unreadable::Fail,
+            true => OnUnreadable::Skip,
+            false => OnUnreadable::Fail,
         }
     }
 }

@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use anyhow::bail;
-use ropewalk_client::Client;
-use ropewalk_proto::v1::{ClusterStatusResponse, NodeInfo, NodeState, TopicInfo};
+use ropewalk_client::{Client, ClusterStatus, NodeState, TopicInfo};
 use serde::Serialize;
 use tokio::time::Instant;
 
@@ -28,7 +27,7 @@ pub async fn run(context: Context, verb: ClusterVerb) -> anyhow::Result<()> {
                 .cluster_status()
                 .await?
                 .nodes;
-            nodes.sort_by_key(|node| node.info.as_ref().map(|info| info.node_id));
+            nodes.sort_by_key(|node| node.node_id);
             let rows: Vec<NodeRow> = nodes.iter().map(NodeRow::from).collect();
             Ok(context.output.rows(&rows)?)
         }
@@ -175,7 +174,7 @@ fn state_name(state: NodeState) -> &'static str {
         NodeState::Draining => "draining",
         NodeState::Decommissioning => "decommissioning",
         NodeState::Removed => "removed",
-        NodeState::Unspecified => "unknown",
+        _ => "unknown",
     }
 }
 
@@ -244,18 +243,15 @@ enum Left {
 }
 
 impl Leaving {
-    fn look(&mut self, status: &ClusterStatusResponse, node: u64) -> Left {
+    fn look(&mut self, status: &ClusterStatus, node: u64) -> Left {
         let old = status.metadata_index < self.newest;
         self.newest = self.newest.max(status.metadata_index);
         if status.removed_node_ids.contains(&node) {
             return Left::Yes;
         }
-        let is_it = |info: &NodeInfo| info.node_id == node;
-        let mut nodes = status.nodes.iter();
-        let found = nodes.find(|one| one.info.as_ref().is_some_and(is_it));
+        let found = status.nodes.iter().find(|one| one.node_id == node);
         if let (Some(found), false) = (found, old) {
-            let state = found.info.as_ref().map(NodeInfo::state);
-            if state == Some(NodeState::Decommissioning) {
+            if found.state == NodeState::Decommissioning {
                 self.seen = true;
                 self.replicas = found.replicas;
             } else if self.seen {
@@ -271,42 +267,36 @@ impl Leaving {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ropewalk_proto::v1::{NodeStatus, PartitionInfo};
+    use ropewalk_client::NodeStatus;
+    use ropewalk_proto::v1;
 
     fn topic(leader: u64, in_sync: &[u64]) -> TopicInfo {
-        TopicInfo {
+        TopicInfo::from(v1::TopicInfo {
             name: "t".into(),
-            partitions: vec![PartitionInfo {
+            partitions: vec![v1::PartitionInfo {
                 leader_node_id: leader,
                 replica_node_ids: vec![1, 2, 3],
                 in_sync_node_ids: in_sync.to_vec(),
                 ..Default::default()
             }],
             ..Default::default()
-        }
+        })
     }
 
     /// An answer from a node at this metadata index.
-    fn status(
-        metadata_index: u64,
-        state: Option<NodeState>,
-        removed: &[u64],
-    ) -> ClusterStatusResponse {
-        let node = |state| NodeStatus {
-            info: Some(NodeInfo {
-                node_id: 4,
-                state: state as i32,
-                ..Default::default()
-            }),
-            replicas: 7,
-            ..Default::default()
+    fn status(metadata_index: u64, state: Option<NodeState>, removed: &[u64]) -> ClusterStatus {
+        let node = |state| {
+            let mut node = NodeStatus::default();
+            node.node_id = 4;
+            node.state = state;
+            node.replicas = 7;
+            node
         };
-        ClusterStatusResponse {
-            metadata_index,
-            nodes: state.map(node).into_iter().collect(),
-            removed_node_ids: removed.to_vec(),
-            ..Default::default()
-        }
+        let mut status = ClusterStatus::default();
+        status.metadata_index = metadata_index;
+        status.nodes = state.map(node).into_iter().collect();
+        status.removed_node_ids = removed.to_vec();
+        status
     }
 
     #[test]
@@ -370,16 +360,11 @@ mod tests {
     #[test]
     fn a_node_that_is_missed_is_named_even_if_no_partition_misses_it() {
         let node = |alive| {
-            let info = NodeInfo {
-                node_id: 4,
-                state: NodeState::Active as i32,
-                ..Default::default()
-            };
-            NodeRow::from(&NodeStatus {
-                info: Some(info),
-                alive,
-                ..Default::default()
-            })
+            let mut node = NodeStatus::default();
+            node.node_id = 4;
+            node.state = NodeState::Active;
+            node.alive = alive;
+            NodeRow::from(&node)
         };
         let whole = Health::of(&[topic(1, &[1, 2, 3])], &[node(true)]);
         assert!(!whole.praise().contains("nodes"), "{}", whole.praise());

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::anyhow;
-use ropewalk_client::{Client, ClientBuilder, ErrorKind};
+use ropewalk_client::{Bootstrap, Client, ClientBuilder, ErrorKind};
 use tokio::time::{Instant, sleep};
 
 use super::Context;
@@ -42,6 +42,7 @@ impl Context {
     /// Client builder from the flags, without a limit on refused connections.
     pub(super) fn builder(&self) -> anyhow::Result<ClientBuilder> {
         let bootstrap = self.global.bootstrap.iter().cloned().map(String::from);
+        let bootstrap = Bootstrap::from_iter(bootstrap);
         let builder = Client::builder(bootstrap).request_timeout(self.global.timeout);
         Ok(match tls::of_client(&self.global)? {
             Some(tls) => builder.tls(tls),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::bail;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
-use ropewalk_client::{Client, ConsumedRecord, ReaderBuilder, Unreadable};
+use ropewalk_client::{Client, ConsumedRecord, OnUnreadable, ReaderBuilder};
 use ropewalk_proto::ids::is_internal;
 
 use super::interrupt::Interrupts;
@@ -112,7 +112,7 @@ pub async fn topics(client: &Client, args: &ConsumeArgs) -> anyhow::Result<Vec<S
 fn all(
     client: Client,
     ranges: Ranges,
-    (filter, unreadable): (Option<String>, Unreadable),
+    (filter, unreadable): (Option<String>, OnUnreadable),
     side_by_side: Option<usize>,
 ) -> Records {
     ranges

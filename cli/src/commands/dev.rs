@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use futures_util::future::try_join_all;
-use ropewalk_client::Client;
+use ropewalk_client::{Bootstrap, Client, TopicInfo};
 use ropewalk_node::env::tls::TlsSettings;
 use ropewalk_node::{Config, Ready};
 use ropewalk_raft_store::data_dir::DataDir;
@@ -125,13 +125,15 @@ async fn say_when_ready(
         return std::future::pending().await;
     };
     let addresses = (1..=shape.nodes).map(|number| address(shape, number));
-    let admin = Client::connect(addresses).await?.admin();
+    let admin = Client::connect(Bootstrap::from_iter(addresses))
+        .await?
+        .admin();
     loop {
-        let led = |topic: &ropewalk_proto::v1::TopicInfo| {
+        let led = |topic: &TopicInfo| {
             topic
                 .partitions
                 .iter()
-                .all(|partition| partition.leader_node_id != 0)
+                .all(|partition| partition.leader_node_id.is_some())
         };
         match admin.topics().await {
             Ok(topics) if topics.iter().all(led) => break,

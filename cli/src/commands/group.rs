@@ -1,8 +1,7 @@
 //! `ropewalk group`.
 
 use anyhow::bail;
-use ropewalk_proto::error::WireError;
-use ropewalk_proto::v1::{GroupInfo, PartitionLag};
+use ropewalk_client::{GroupInfo, PartitionLag};
 use serde::Serialize;
 
 use super::group_rows::{GroupRow, LagRow, MemberRow, ShareRow};
@@ -50,10 +49,10 @@ pub async fn run(context: Context, verb: GroupVerb) -> anyhow::Result<()> {
 }
 
 fn failed(lag: &PartitionLag) -> Option<String> {
-    let error = WireError::from(lag.error.clone()?);
+    let error = lag.error.as_ref()?;
     Some(format!(
-        "lag of {}/{} is unknown: {}",
-        lag.topic, lag.partition, error.message
+        "lag of {}/{} is unknown: {error}",
+        lag.topic, lag.partition
     ))
 }
 

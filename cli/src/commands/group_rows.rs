@@ -1,6 +1,6 @@
 //! Printed rows of consumer groups. The JSON names here are part of the contract.
 
-use ropewalk_proto::v1;
+use ropewalk_client::{GroupMember, GroupPartition, GroupSummary, PartitionLag};
 use serde::Serialize;
 
 use crate::output::Row;
@@ -17,8 +17,8 @@ pub struct GroupRow {
     pub topics: Vec<String>,
 }
 
-impl From<v1::GroupSummary> for GroupRow {
-    fn from(summary: v1::GroupSummary) -> GroupRow {
+impl From<GroupSummary> for GroupRow {
+    fn from(summary: GroupSummary) -> GroupRow {
         GroupRow {
             group: summary.group,
             members: summary.members,
@@ -52,15 +52,15 @@ pub struct MemberRow {
     pub session_ms: u32,
 }
 
-impl From<v1::GroupMember> for MemberRow {
-    fn from(member: v1::GroupMember) -> MemberRow {
+impl From<GroupMember> for MemberRow {
+    fn from(member: GroupMember) -> MemberRow {
         MemberRow {
             member: member.member_id,
-            instance: some(member.instance_id),
+            instance: member.instance_id,
             client: member.client,
             topics: member.topics,
-            pattern: some(member.pattern),
-            session_ms: member.session_ms,
+            pattern: member.pattern,
+            session_ms: u32::try_from(member.session_timeout.as_millis()).unwrap_or(u32::MAX),
         }
     }
 }
@@ -94,21 +94,17 @@ pub struct ShareRow {
     pub committed_at_ms: Option<i64>,
 }
 
-impl From<v1::GroupPartition> for ShareRow {
-    fn from(share: v1::GroupPartition) -> ShareRow {
-        let deleted = share.topic.is_empty();
+impl From<GroupPartition> for ShareRow {
+    fn from(share: GroupPartition) -> ShareRow {
         ShareRow {
-            topic: match deleted {
-                true => some(share.deleted_topic),
-                false => Some(share.topic),
-            },
+            deleted: share.topic.is_none(),
+            topic: share.topic.or(share.deleted_topic),
             topic_id: share.topic_id,
-            deleted,
             partition: share.partition,
-            member: some(share.member_id),
-            next_member: some(share.next_member_id),
+            member: share.member_id,
+            next_member: share.next_member_id,
             committed: share.committed,
-            committed_at_ms: share.committed.map(|_| share.committed_at_ms),
+            committed_at_ms: share.committed_at_ms,
         }
     }
 }
@@ -152,7 +148,7 @@ pub struct LagRow {
 }
 
 impl LagRow {
-    pub fn of(group: &str, lag: v1::PartitionLag) -> LagRow {
+    pub fn of(group: &str, lag: PartitionLag) -> LagRow {
         LagRow {
             group: group.to_owned(),
             topic: lag.topic,
@@ -161,7 +157,7 @@ impl LagRow {
             high_watermark: lag.high_watermark,
             lag_records: lag.lag_records,
             lag_seconds: lag.lag_ms as f64 / 1_000.0,
-            member: some(lag.member_id),
+            member: lag.member_id,
         }
     }
 }
@@ -190,16 +186,14 @@ impl Row for LagRow {
     }
 }
 
-fn some(text: String) -> Option<String> {
-    Some(text).filter(|text| !text.is_empty())
-}
-
 fn number(number: Option<u64>) -> String {
     number.map_or_else(|| NONE.into(), |number| number.to_string())
 }
 
 #[cfg(test)]
 mod tests {
+    use ropewalk_proto::v1;
+
     use super::*;
 
     #[test]
@@ -217,18 +211,19 @@ mod tests {
             r#"{"group":"billing","topic":"flights","partition":3,"committed":40,"high_watermark":42,"#,
             r#""lag_records":2,"lag_seconds":1.5,"member":null}"#
         );
-        let row = LagRow::of("billing", lag);
+        let row = LagRow::of("billing", lag.into());
         assert_eq!(serde_json::to_string(&row).unwrap(), expected);
     }
     #[test]
     fn a_partition_of_a_deleted_topic_says_so_in_every_format() {
         let share = |topic: &str, deleted_topic: &str| {
-            ShareRow::from(v1::GroupPartition {
+            let share = v1::GroupPartition {
                 topic: topic.into(),
                 topic_id: 7,
                 deleted_topic: deleted_topic.into(),
                 ..Default::default()
-            })
+            };
+            ShareRow::from(GroupPartition::from(share))
         };
         let shown = |row: &ShareRow| {
             let json = serde_json::to_value(row).unwrap();

@@ -6,8 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::{self, Stream, StreamExt};
-use ropewalk_client::{Client, Offset};
-use ropewalk_proto::v1::TopicInfo;
+use ropewalk_client::{Client, Offset, TopicInfo};
 use tokio::time::sleep;
 
 use super::range::OffsetRange;

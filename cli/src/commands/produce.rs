@@ -6,7 +6,7 @@ use std::io;
 use anyhow::{Context as _, anyhow, bail};
 use futures_util::FutureExt;
 use indicatif::ProgressBar;
-use ropewalk_client::{Compression, Producer, Ticket};
+use ropewalk_client::{Compression, PendingAck, Producer};
 use serde::Serialize;
 use tokio::sync::mpsc;
 
@@ -25,7 +25,7 @@ const SHOWN_EVERY: u64 = 1_000;
 /// A sent record, with its line.
 struct Sent {
     line: u64,
-    ticket: Ticket,
+    ticket: PendingAck,
 }
 
 /// One acknowledgement.

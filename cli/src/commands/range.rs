@@ -3,7 +3,9 @@
 use anyhow::bail;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{Stream, StreamExt, TryStreamExt};
-use ropewalk_client::{Client, ConsumedRecord, Offset, Reader, ReaderBuilder, Trimmed, Unreadable};
+use ropewalk_client::{
+    Client, ConsumedRecord, Offset, OnTrimmed, OnUnreadable, Reader, ReaderBuilder,
+};
 use ropewalk_node::env::{Clock, SystemClock};
 
 use super::topic::NoTopic;
@@ -53,8 +55,8 @@ pub fn place(from: StartAt) -> Offset {
         StartAt::Beginning => Offset::Beginning,
         StartAt::End => Offset::End,
         StartAt::Offset(offset) => Offset::At(offset),
-        StartAt::TimeMs(time_ms) => Offset::Time(time_ms),
-        StartAt::AgoMs(ago_ms) => Offset::Time(SystemClock.now_ms().saturating_sub(ago_ms)),
+        StartAt::TimeMs(time_ms) => Offset::TimestampMs(time_ms),
+        StartAt::AgoMs(ago_ms) => Offset::TimestampMs(SystemClock.now_ms().saturating_sub(ago_ms)),
     }
 }
 
@@ -103,8 +105,8 @@ pub fn records_left(
     let opened = async move {
         let reader = client.reader(&topic, range.partition);
         let reader = reader.from(Offset::At(range.start));
-        let reader = reader.on_trimmed(Trimmed::SkipToBeginning);
-        let reader = reader.on_unreadable(Unreadable::Skip);
+        let reader = reader.on_trimmed(OnTrimmed::SkipToBeginning);
+        let reader = reader.on_unreadable(OnUnreadable::Skip);
         anyhow::Ok(until(reader.build().await?, range))
     };
     stream::once(opened).try_flatten().boxed()
@@ -128,7 +130,7 @@ async fn one(
     let end = client.offset(topic, partition, Offset::End).await?;
     let start = match from {
         Offset::End => end,
-        Offset::Beginning | Offset::Time(_) => client.offset(topic, partition, from).await?,
+        Offset::Beginning | Offset::TimestampMs(_) => client.offset(topic, partition, from).await?,
         Offset::At(offset) => {
             let begin = client.offset(topic, partition, Offset::Beginning).await?;
             if args.partition.is_some() && !(begin..=end).contains(&offset) {

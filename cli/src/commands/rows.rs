@@ -1,5 +1,6 @@
 //! Printed rows of cluster data. The JSON names here are part of the contract.
 
+use ropewalk_client::{NodeState, NodeStatus, TopicInfo};
 use ropewalk_machines::meta::settings;
 use ropewalk_proto::v1;
 use serde::Serialize;
@@ -24,9 +25,9 @@ pub struct TopicRow {
     pub max_timestamp_ahead_ms: i64,
 }
 
-impl From<&v1::TopicInfo> for TopicRow {
-    fn from(topic: &v1::TopicInfo) -> TopicRow {
-        let settings = topic.settings.unwrap_or_default();
+impl From<&TopicInfo> for TopicRow {
+    fn from(topic: &TopicInfo) -> TopicRow {
+        let settings = v1::TopicSettings::from(topic.settings);
         TopicRow {
             topic: topic.name.clone(),
             partitions: topic.partitions.len(),
@@ -61,10 +62,9 @@ pub struct SettingRow {
 impl TopicRow {
     /// All settings of the topic.
     pub fn settings(&self) -> Vec<SettingRow> {
-        let defaults = TopicRow::from(&v1::TopicInfo {
-            settings: Some(settings::defaults()),
-            ..v1::TopicInfo::default()
-        });
+        let mut defaults = TopicInfo::default();
+        defaults.settings = settings::defaults().into();
+        let defaults = TopicRow::from(&defaults);
         let both = self.named_values().into_iter().zip(defaults.named_values());
         both.map(|((name, value), (_, default))| SettingRow {
             name,
@@ -129,11 +129,11 @@ pub struct PartitionRow {
 
 impl PartitionRow {
     /// The rows of a topic, by partition.
-    pub fn of(topic: &v1::TopicInfo) -> impl Iterator<Item = PartitionRow> + '_ {
+    pub fn of(topic: &TopicInfo) -> impl Iterator<Item = PartitionRow> + '_ {
         topic.partitions.iter().map(|partition| PartitionRow {
             topic: topic.name.clone(),
             partition: partition.partition,
-            leader: known(partition.leader_node_id),
+            leader: partition.leader_node_id,
             epoch: partition.leader_epoch,
             replicas: partition.replica_node_ids.clone(),
             in_sync: sorted(&partition.in_sync_node_ids),
@@ -188,19 +188,18 @@ pub struct NodeRow {
     pub version: String,
 }
 
-impl From<&v1::NodeStatus> for NodeRow {
-    fn from(status: &v1::NodeStatus) -> NodeRow {
-        let info = status.info.clone().unwrap_or_default();
+impl From<&NodeStatus> for NodeRow {
+    fn from(status: &NodeStatus) -> NodeRow {
         NodeRow {
-            node_id: info.node_id,
-            state: state(info.state(), status.alive),
-            address: info.address,
-            http: Some(info.http).filter(|http| !http.is_empty()),
-            rack: info.rack,
+            node_id: status.node_id,
+            state: state(status.state, status.alive),
+            address: status.address.clone(),
+            http: status.http.clone(),
+            rack: status.rack.clone().unwrap_or_default(),
             leaders: status.leaders,
             replicas: status.replicas,
             controller: status.controller,
-            version: info.version,
+            version: status.version.clone(),
         }
     }
 }
@@ -251,19 +250,15 @@ impl Row for NodeRow {
 }
 
 /// Name of a node's state. A node that does not respond is dead, regardless of its desired state.
-fn state(state: v1::NodeState, alive: bool) -> &'static str {
+fn state(state: NodeState, alive: bool) -> &'static str {
     match (state, alive) {
-        (v1::NodeState::Removed, _) => "removed",
+        (NodeState::Removed, _) => "removed",
         (_, false) => "dead",
-        (v1::NodeState::Active, true) => "active",
-        (v1::NodeState::Draining, true) => "draining",
-        (v1::NodeState::Decommissioning, true) => "decommissioning",
-        (v1::NodeState::Unspecified, true) => "unknown",
+        (NodeState::Active, true) => "active",
+        (NodeState::Draining, true) => "draining",
+        (NodeState::Decommissioning, true) => "decommissioning",
+        (_, true) => "unknown",
     }
-}
-
-fn known(node: u64) -> Option<u64> {
-    (node != 0).then_some(node)
 }
 
 fn sorted(nodes: &[u64]) -> Vec<u64> {
@@ -293,7 +288,7 @@ mod tests {
             }],
             ..Default::default()
         };
-        let row = PartitionRow::of(&topic).next().unwrap();
+        let row = PartitionRow::of(&topic.into()).next().unwrap();
         assert!(!row.is_in_sync());
         let expected = concat!(
             r#"{"topic":"flights","partition":3,"leader":2,"epoch":7,"replicas":[2,1,3],"#,
@@ -306,11 +301,12 @@ mod tests {
     fn a_topic_shows_every_setting_and_the_default_of_those_that_differ() {
         let set = [("retention_size", "1GiB"), ("min_compaction_lag", "10m")];
         let set = settings::merge(&settings::defaults(), set).unwrap();
-        let row = TopicRow::from(&v1::TopicInfo {
+        let topic = v1::TopicInfo {
             name: "flights".into(),
             settings: Some(set),
             ..Default::default()
-        });
+        };
+        let row = TopicRow::from(&topic.into());
         let json = serde_json::to_value(&row).unwrap();
         let mut in_json: Vec<&str> = json
             .as_object()
@@ -368,6 +364,7 @@ mod tests {
 
     #[test]
     fn a_node_reads_as_the_contract_says() {
+        let row = |status: v1::NodeStatus| NodeRow::from(&NodeStatus::from(status));
         let status = v1::NodeStatus {
             info: Some(v1::NodeInfo {
                 node_id: 1,
@@ -386,13 +383,13 @@ mod tests {
             r#""leaders":4,"replicas":12,"controller":true,"version":"0.1.0"}"#
         );
         assert_eq!(
-            serde_json::to_string(&NodeRow::from(&status)).unwrap(),
+            serde_json::to_string(&row(status.clone())).unwrap(),
             expected
         );
         let dead = v1::NodeStatus {
             alive: false,
             ..status
         };
-        assert_eq!(NodeRow::from(&dead).state, "dead");
+        assert_eq!(row(dead).state, "dead");
     }
 }

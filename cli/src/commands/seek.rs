@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::bail;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
-use ropewalk_client::{Client, ErrorCode, Offset, SeekGroup};
-use ropewalk_proto::v1::GroupInfo;
+use ropewalk_client::{Client, ErrorCode, GroupInfo, Offset, SeekGroup};
 use serde::Serialize;
 
 use super::{Context, range};
@@ -63,7 +62,7 @@ async fn plan(
         );
     }
     let here = group.partitions.into_iter();
-    let here = here.filter(|one| one.topic == args.topic);
+    let here = here.filter(|one| one.topic.as_ref() == Some(&args.topic));
     let committed: BTreeMap<u32, Option<u64>> =
         here.map(|one| (one.partition, one.committed)).collect();
     let all = range::partitions(client, &args.topic).await?;

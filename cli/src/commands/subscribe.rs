@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt};
-use ropewalk_client::{Client, Delivery, Rebalance, Subscription, TopicPartition, Trimmed};
+use ropewalk_client::{Client, Delivery, OnTrimmed, Rebalance, Subscription, TopicPartition};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::Context;
@@ -93,9 +93,9 @@ async fn join(
         .subscribe(group)
         .topics(args.topics.clone())
         .pattern(args.pattern.as_ref().map_or("", TopicPattern::text))
-        .start_at(range::place(args.from))
+        .from(range::place(args.from))
         .filter(args.filter.clone().unwrap_or_default())
-        .on_trimmed(Trimmed::SkipToBeginning)
+        .on_trimmed(OnTrimmed::SkipToBeginning)
         .on_unreadable(args.unreadable())
         .on_rebalance(tell_missing)
         .build()
@@ -250,7 +250,7 @@ impl Printer<'_> {
     fn flush(&mut self) -> io::Result<()> {
         self.out.flush()?;
         let read = self.taken.flushed(self.out.bytes(), self.outlet.unread());
-        read.into_iter().for_each(Delivery::done);
+        read.into_iter().for_each(Delivery::ack);
         if !self.outlet.has_reader() {
             self.still_read();
         }
@@ -260,7 +260,7 @@ impl Printer<'_> {
     /// Marks records that have left the pipe as read: their reader is still there.
     fn still_read(&mut self) {
         let read = self.taken.still_read(self.outlet.unread());
-        read.into_iter().for_each(Delivery::done);
+        read.into_iter().for_each(Delivery::ack);
     }
 
     /// Waits until the reader has taken everything. After an interrupt, does not wait for a slow reader.

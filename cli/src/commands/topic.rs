@@ -4,9 +4,9 @@ use std::io::{self, IsTerminal, Write, stderr, stdin};
 use std::time::Duration;
 
 use anyhow::bail;
+use ropewalk_client::{TopicInfo, TopicSettings};
 use ropewalk_machines::meta::settings;
 use ropewalk_proto::error::WireError;
-use ropewalk_proto::v1::{TopicInfo, TopicSettings};
 use serde::Serialize;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::time::{Instant, sleep};
@@ -119,7 +119,7 @@ async fn led(context: &Context, mut topic: TopicInfo) -> anyhow::Result<TopicInf
     let progress = bar(all as u64, "electing leaders");
     loop {
         let led = topic.partitions.iter();
-        let led = led.filter(|one| one.leader_node_id != 0).count();
+        let led = led.filter(|one| one.leader_node_id.is_some()).count();
         progress.set_position(led as u64);
         if led == all {
             progress.finish_and_clear();
@@ -144,7 +144,7 @@ async fn grow(context: Context, name: &str, partitions: u32) -> anyhow::Result<(
     let admin = context.client().await?.admin();
     let mut topic = admin.grow_topic(name, partitions).await?;
     let deadline = Instant::now() + context.global.timeout;
-    while !is_grown(&topic) {
+    while topic.is_growing {
         if Instant::now() + GROWN_TICK >= deadline {
             bail!(
                 "topic {name:?} has {partitions} partitions, but no keys map to the new ones yet: each old \
@@ -155,11 +155,6 @@ async fn grow(context: Context, name: &str, partitions: u32) -> anyhow::Result<(
         topic = context.topic(name).await?;
     }
     Ok(context.output.rows(&[TopicRow::from(&topic)])?)
-}
-
-fn is_grown(topic: &TopicInfo) -> bool {
-    let last = topic.growths.last();
-    last.is_none_or(|growth| growth.ring_version <= topic.ring_version)
 }
 
 /// Rejects settings that have a flag of their own.
@@ -184,7 +179,7 @@ fn wanted(args: &TopicCreateArgs) -> Result<TopicSettings, WireError> {
     wanted.replicas = args.replicas;
     wanted.retention_ms = args.retention.unwrap_or(wanted.retention_ms);
     wanted.retention_bytes = args.retention_size.unwrap_or(wanted.retention_bytes);
-    Ok(wanted)
+    Ok(wanted.into())
 }
 
 async fn describe(context: Context, name: &str) -> anyhow::Result<()> {
@@ -237,10 +232,8 @@ mod tests {
 
     #[tokio::test]
     async fn only_a_clear_yes_deletes() {
-        let topic = TopicInfo {
-            name: "flights\u{1b}".into(),
-            ..Default::default()
-        };
+        let mut topic = TopicInfo::default();
+        topic.name = "flights\u{1b}".into();
         for (answer, deletes) in [
             ("y\n", true),
             ("YES\n", true),

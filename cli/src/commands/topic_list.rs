@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ropewalk_client::Client;
+use ropewalk_client::{Client, TopicInfo};
 use ropewalk_proto::ids::is_internal;
-use ropewalk_proto::v1::TopicInfo;
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
@@ -148,22 +147,22 @@ impl Row for RatedRow {
 
 #[cfg(test)]
 mod tests {
-    use ropewalk_proto::v1::PartitionInfo;
+    use ropewalk_proto::v1;
 
     use super::*;
 
     fn topic(ends: &[u64], log_bytes: u64) -> TopicInfo {
-        let partition = |end: &u64| PartitionInfo {
+        let partition = |end: &u64| v1::PartitionInfo {
             log_start_offset: 10,
             high_watermark: *end,
             log_bytes,
             ..Default::default()
         };
-        TopicInfo {
+        TopicInfo::from(v1::TopicInfo {
             name: "flights".into(),
             partitions: ends.iter().map(partition).collect(),
             ..Default::default()
-        }
+        })
     }
 
     #[test]

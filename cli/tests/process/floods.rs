@@ -5,7 +5,7 @@ use std::fs;
 use std::process::Stdio;
 use std::time::Duration;
 
-use ropewalk_client::{Client, Record, v1};
+use ropewalk_client::{Client, Record, TopicSettings};
 use ropewalk_demo::cluster::free_port;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -115,10 +115,7 @@ async fn a_node_whose_log_nobody_reads_serves_and_ends_as_ever() {
     let mut child = node(dir.path(), &address, &http, &env);
     ready(&mut child).await;
     let client = Client::connect([address]).await.unwrap();
-    let settings = v1::TopicSettings {
-        replicas: 1,
-        ..Default::default()
-    };
+    let settings = TopicSettings::default().replicas(1);
     let created = client.admin().create_topic("t", 1, settings).await;
     created.unwrap();
     let producer = client.producer("t").build().await.unwrap();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use parking_lot::Mutex;
-use ropewalk_client::{Client, Error, Offset, Record, Trimmed};
+use ropewalk_client::{Client, Error, Offset, OnTrimmed, Record};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -30,9 +30,9 @@ impl Member {
         let mut subscription = client
             .subscribe(GROUP)
             .topics(topics.iter().copied())
-            .start_at(from)
+            .from(from)
             .auto_commit(Some(Duration::from_millis(100)))
-            .on_trimmed(Trimmed::Fail)
+            .on_trimmed(OnTrimmed::Fail)
             .build()
             .await
             .unwrap();
@@ -45,7 +45,7 @@ impl Member {
                         let value = String::from_utf8_lossy(value).into_owned();
                         let topic = delivery.topic().to_owned();
                         got.lock().entry(topic).or_default().insert(value);
-                        delivery.done();
+                        delivery.ack();
                     }
                     Some(Err(error)) => return error,
                     None => std::future::pending().await,

@@ -396,7 +396,7 @@ async fn without_follow_partitions_of_a_member_that_does_nothing_are_not_waited_
     let mut idle = client
         .subscribe(GROUP)
         .topics([TOPIC])
-        .rebalance_within(Duration::from_millis(500))
+        .rebalance_timeout(Duration::from_millis(500))
         .build()
         .await
         .unwrap();

@@ -118,8 +118,7 @@ impl Cluster {
     }
 
     pub async fn client(&self) -> Client {
-        let addresses = self.nodes.iter().map(|node| node.address.clone());
-        Client::connect(addresses).await.unwrap()
+        Client::connect(self.addresses()).await.unwrap()
     }
 
     /// Runs the command against these nodes.

@@ -1,11 +1,14 @@
 //! Event headers of a record that was read. The input is untrusted: malformed headers count as missing.
 
+use std::time::SystemTime;
+
 use ropewalk_proto::headers;
 use ropewalk_proto::trace::TraceContext;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::record::ConsumedRecord;
+use crate::timestamp::from_ms;
 
 impl ConsumedRecord {
     /// The value of the first header of this name that has a value.
@@ -26,6 +29,11 @@ impl ConsumedRecord {
     /// The source of the event.
     pub fn event_source(&self) -> Option<&str> {
         self.text(headers::EVENT_SOURCE)
+    }
+
+    /// The time of the event, as its header states it, to the ms.
+    pub fn event_time(&self) -> Option<SystemTime> {
+        self.event_time_ms().map(from_ms)
     }
 
     /// The time of the event, as its header states it, in ms since 1970.

@@ -30,7 +30,7 @@ impl Delivery {
         span(self, Some(self.topic()))
     }
 
-    /// Like [`ConsumedRecord::handle`]. [`crate::Subscription::run`] does this for each delivery.
+    /// Like [`ConsumedRecord::handle`]. [`crate::Subscription::run_concurrent`] does this for each delivery.
     ///
     /// ```no_run
     /// # use futures_util::StreamExt;
@@ -39,7 +39,7 @@ impl Delivery {
     /// while let Some(delivery) = subscription.next().await {
     ///     let delivery = delivery?;
     ///     delivery.handle(book(&delivery)).await;
-    ///     delivery.done();
+    ///     delivery.ack();
     /// }
     /// # Ok(())
     /// # }

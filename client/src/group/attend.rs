@@ -151,9 +151,9 @@ impl Member {
         let idle = now.saturating_duration_since(state.idle_since);
         let outstanding = state.outstanding();
         drop(state);
-        if idle >= self.settings.max_poll {
+        if idle >= self.settings.max_poll_interval {
             let message = format!(
-                "consumer group {:?}: no record was taken for {idle:.1?} while some waited, and {outstanding} are out and not done, so the member has left; take records more often, or raise max_poll",
+                "consumer group {:?}: no record was taken for {idle:.1?} while some waited, and {outstanding} are not acknowledged, so the member has left; take records more often, or raise max_poll_interval",
                 self.settings.group
             );
             self.close(true, None, Some(Error::new(ErrorKind::LeftGroup, message)));
@@ -231,11 +231,11 @@ impl Member {
             if std::mem::replace(asked, true) {
                 continue;
             }
-            let (inner, start_at) = (self.inner.clone(), self.settings.start_at);
+            let (inner, from) = (self.inner.clone(), self.settings.from);
             let (place, life, name) = (*place, part.life, part.name.clone());
             let asking = async move {
                 let of = PartitionId::new(&name.topic, place.topic_id, name.partition);
-                let found = inner.place(of, start_at).await;
+                let found = inner.place(of, from).await;
                 (place, life, found.map(|(_, offset)| offset))
             };
             self.resolving.push(asking.boxed());

@@ -16,7 +16,7 @@ use super::state::Limits;
 use super::stream::Subscription;
 use crate::client::Inner;
 use crate::error::{Error, Result};
-use crate::reader::{Skips, Trimmed, Unreadable};
+use crate::reader::{OnTrimmed, OnUnreadable, Skips};
 use crate::record::Offset;
 
 /// Capacity of the member's command queue.
@@ -37,18 +37,18 @@ pub struct SubscriptionBuilder {
     inner: Arc<Inner>,
     settings: Settings,
     listener: Listener,
-    trimmed: Trimmed,
-    unreadable: Unreadable,
+    trimmed: OnTrimmed,
+    unreadable: OnUnreadable,
     max_decompressed_bytes: usize,
     memory_bytes: usize,
     max_in_flight: usize,
-    patience: Duration,
+    unavailable_timeout: Duration,
     filter: String,
 }
 
 impl SubscriptionBuilder {
     pub(crate) fn new(inner: Arc<Inner>, group: &str) -> SubscriptionBuilder {
-        let patience = inner.request_timeout;
+        let unavailable_timeout = inner.request_timeout;
         let client = format!(
             "ropewalk-client {}, process {}",
             env!("CARGO_PKG_VERSION"),
@@ -62,19 +62,19 @@ impl SubscriptionBuilder {
                 pattern: String::new(),
                 instance_id: String::new(),
                 client,
-                session: None,
-                rebalance_within: Duration::from_secs(30),
-                start_at: Offset::Beginning,
+                session_timeout: None,
+                rebalance_timeout: Duration::from_secs(30),
+                from: Offset::Beginning,
                 auto_commit: Some(Duration::from_secs(1)),
-                max_poll: Duration::from_secs(300),
+                max_poll_interval: Duration::from_secs(300),
             },
             listener: Listener::default(),
-            trimmed: Trimmed::default(),
-            unreadable: Unreadable::default(),
+            trimmed: OnTrimmed::default(),
+            unreadable: OnUnreadable::default(),
             max_decompressed_bytes: 64 << 20,
             memory_bytes: 32 << 20,
             max_in_flight: 4_096,
-            patience,
+            unavailable_timeout,
             filter: String::new(),
         }
     }
@@ -98,8 +98,8 @@ impl SubscriptionBuilder {
 
     /// Start position in partitions without a committed offset. The default is the beginning. The start is
     /// committed before any record is read, so no record is skipped if another member continues.
-    pub fn start_at(mut self, place: Offset) -> SubscriptionBuilder {
-        self.settings.start_at = place;
+    pub fn from(mut self, place: Offset) -> SubscriptionBuilder {
+        self.settings.from = place;
         self
     }
 
@@ -118,18 +118,18 @@ impl SubscriptionBuilder {
 
     /// Session timeout: a member that is silent this long leaves the group, and its partitions go to others.
     /// The default is the cluster's (`group_session_ms`), which is 10 s unless an operator set it.
-    pub fn session(mut self, timeout: Duration) -> SubscriptionBuilder {
-        self.settings.session = Some(timeout);
+    pub fn session_timeout(mut self, timeout: Duration) -> SubscriptionBuilder {
+        self.settings.session_timeout = Some(timeout);
         self
     }
 
     /// Maximum time to finish with a partition that is revoked. The default is 30 s.
-    pub fn rebalance_within(mut self, timeout: Duration) -> SubscriptionBuilder {
-        self.settings.rebalance_within = timeout;
+    pub fn rebalance_timeout(mut self, timeout: Duration) -> SubscriptionBuilder {
+        self.settings.rebalance_timeout = timeout;
         self
     }
 
-    /// Interval of automatic commits of finished records; none leaves all commits to the application. The
+    /// Interval of automatic commits of acknowledged records; none leaves all commits to the application. The
     /// default is 1 s.
     pub fn auto_commit(mut self, every: Option<Duration>) -> SubscriptionBuilder {
         self.settings.auto_commit = every;
@@ -138,28 +138,28 @@ impl SubscriptionBuilder {
 
     /// Maximum time for which the application may leave records waiting. After it, the member leaves the
     /// group, with an error. The default is 5 min.
-    pub fn max_poll(mut self, timeout: Duration) -> SubscriptionBuilder {
-        self.settings.max_poll = timeout;
+    pub fn max_poll_interval(mut self, timeout: Duration) -> SubscriptionBuilder {
+        self.settings.max_poll_interval = timeout;
         self
     }
 
     /// Bound on the bytes of fetched batches, as stored, that wait for the application, over all partitions.
-    /// It also bounds the bytes of records that are delivered but not done. One batch per partition is
-    /// fetched even if it is larger. The default is 32 MiB.
+    /// It also bounds the bytes of records that are delivered but not acknowledged. One batch per partition
+    /// is fetched even if it is larger. The default is 32 MiB.
     pub fn memory_bytes(mut self, bytes: usize) -> SubscriptionBuilder {
         self.memory_bytes = bytes;
         self
     }
 
-    /// Maximum number of records delivered but not done; at the limit, the stream waits. The default is
-    /// 4,096.
+    /// Maximum number of records delivered but not acknowledged; at the limit, the stream waits. The default
+    /// is 4,096.
     pub fn max_in_flight(mut self, records: usize) -> SubscriptionBuilder {
         self.max_in_flight = records;
         self
     }
 
     /// Policy if retention trimmed the log past the group's offset. The default is to fail.
-    pub fn on_trimmed(mut self, trimmed: Trimmed) -> SubscriptionBuilder {
+    pub fn on_trimmed(mut self, trimmed: OnTrimmed) -> SubscriptionBuilder {
         self.trimmed = trimmed;
         self
     }
@@ -167,7 +167,7 @@ impl SubscriptionBuilder {
     /// Policy for a batch that does not unpack or parse, and for records that can't be filtered. The default
     /// is to fail; every member that reads on from there then fails too. Skipped records count as read, and
     /// the listener gets [`Rebalance::Skipped`]. A batch whose CRC does not match always fails.
-    pub fn on_unreadable(mut self, unreadable: Unreadable) -> SubscriptionBuilder {
+    pub fn on_unreadable(mut self, unreadable: OnUnreadable) -> SubscriptionBuilder {
         self.unreadable = unreadable;
         self
     }
@@ -180,8 +180,8 @@ impl SubscriptionBuilder {
 
     /// Time for which a partition may be unreadable before the listener gets [`Rebalance::Unreadable`]. The
     /// default is the client's request timeout.
-    pub fn patience(mut self, patience: Duration) -> SubscriptionBuilder {
-        self.patience = patience;
+    pub fn unavailable_timeout(mut self, timeout: Duration) -> SubscriptionBuilder {
+        self.unavailable_timeout = timeout;
         self
     }
 
@@ -223,7 +223,7 @@ impl SubscriptionBuilder {
             inner: self.inner.clone(),
             trimmed: self.trimmed,
             max_decompressed_bytes: self.max_decompressed_bytes,
-            patience: self.patience,
+            unavailable_timeout: self.unavailable_timeout,
             filter: self.filter,
             skips,
             share_bytes: 0,
@@ -231,7 +231,7 @@ impl SubscriptionBuilder {
         let limits = Limits {
             max_in_flight: self.max_in_flight,
             memory_bytes: self.memory_bytes,
-            session: self.settings.session.unwrap_or(SESSION),
+            session: self.settings.session_timeout.unwrap_or(SESSION),
         };
         let shared = Shared::new(readers, limits, draw_member_id(&self.inner));
         let (commands, receiver) = mpsc::channel(COMMANDS);
@@ -261,9 +261,12 @@ impl SubscriptionBuilder {
     fn check(&self) -> Result<()> {
         let settings = &self.settings;
         let times = [
-            ("session", settings.session.unwrap_or(SESSION)),
-            ("rebalance_within", settings.rebalance_within),
-            ("max_poll", settings.max_poll),
+            (
+                "session_timeout",
+                settings.session_timeout.unwrap_or(SESSION),
+            ),
+            ("rebalance_timeout", settings.rebalance_timeout),
+            ("max_poll_interval", settings.max_poll_interval),
             ("auto_commit", settings.auto_commit.unwrap_or(LONGEST)),
         ];
         for (name, time) in times {

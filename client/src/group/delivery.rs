@@ -8,16 +8,16 @@ use super::assignment::Place;
 use super::shared::Shared;
 use crate::record::ConsumedRecord;
 
-/// A record of a subscription. Its handler acknowledges it with [`Delivery::done`]. Commits pass only
+/// A record of a subscription. Its handler acknowledges it with [`Delivery::ack`]. Commits pass only
 /// acknowledged records.
 ///
-/// A delivery that is dropped before it is done blocks its partition's commits for as long as this member has
-/// the partition. The next member to read the partition gets the record again.
-#[must_use = "a delivery that is dropped holds the commits of its partition back; call done()"]
+/// A delivery that is dropped without an acknowledgement blocks its partition's commits for as long as this
+/// member has the partition. The next member to read the partition gets the record again.
+#[must_use = "a delivery that is dropped holds the commits of its partition back; call ack()"]
 pub struct Delivery {
     topic: Arc<str>,
     record: ConsumedRecord,
-    /// None if [`super::Subscription::run`] acknowledges the record.
+    /// None if [`super::Subscription::run_concurrent`] acknowledges the record.
     ticket: Option<Ticket>,
 }
 
@@ -41,9 +41,9 @@ impl Delivery {
     }
 
     /// Acknowledges the record: commits may pass it.
-    pub fn done(self) {
+    pub fn ack(self) {
         if let Some(ticket) = self.ticket {
-            ticket.done();
+            ticket.ack();
         }
     }
 
@@ -77,7 +77,7 @@ pub(super) struct Ticket {
     pub life: u64,
     pub offset: u64,
     pub bytes: usize,
-    done: bool,
+    acked: bool,
 }
 
 impl Ticket {
@@ -88,12 +88,12 @@ impl Ticket {
             life,
             offset,
             bytes,
-            done: false,
+            acked: false,
         }
     }
 
-    pub fn done(mut self) {
-        self.done = true;
+    pub fn ack(mut self) {
+        self.acked = true;
     }
 
     /// Returns true if this member still reads the partition, so that a handler is worth starting.
@@ -104,6 +104,6 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.shared.settle(self, self.done);
+        self.shared.settle(self, self.acked);
     }
 }

@@ -3,21 +3,20 @@
 use std::fmt;
 use std::sync::Arc;
 
-use ropewalk_proto::v1;
 use tokio::sync::{mpsc, oneshot};
 
 use super::commit::Waiter;
 use super::rebalance::TopicPartition;
 use super::settings::Command;
 use super::shared::Shared;
-use crate::admin::Admin;
+use crate::admin::{Admin, PartitionLag};
 use crate::client::Inner;
 use crate::error::{Error, ErrorKind, Result};
 use crate::metadata::PartitionId;
 use crate::record::Offset;
 
-/// Commits, seeks, pauses and stops a subscription. Cheap to clone; a [`super::Subscription`] derefs to its
-/// own handle.
+/// Commits, seeks, pauses and stops a subscription, from other tasks than the one that reads it. Cheap to
+/// clone. A [`super::Subscription`] has the same methods.
 #[derive(Clone)]
 pub struct SubscriptionHandle {
     pub(super) inner: Arc<Inner>,
@@ -55,20 +54,20 @@ impl SubscriptionHandle {
         self.shared.state.lock().readers.skips.batches()
     }
 
-    /// Commits the finished records, and waits until the commit is durable.
+    /// Commits the acknowledged records, and waits until the commit is durable.
     ///
     /// Without a coordinator this waits, at most until the subscription ends.
     ///
     /// # Errors
-    /// `NotOwner` if another member has a partition by now: it gets the records finished there again.
+    /// `NotOwner` if another member has a partition by now: it gets the records acknowledged there again.
     /// Otherwise the error of the coordinator, or the reason for the end of the subscription.
     pub async fn commit(&self) -> Result<()> {
         self.ask(|waiter| Command::Commit(Some(waiter))).await
     }
 
-    /// Commits the finished records at the next opportunity. The next commit retries a refused one.
+    /// Commits the acknowledged records at the next opportunity. The next commit retries a refused one.
     pub fn commit_async(&self) {
-        // If there is no room, commits are waiting, and each includes the records that are done by then.
+        // If there is no room, commits are waiting, and each includes the records acknowledged by then.
         let _ = self.commands.try_send(Command::Commit(None));
     }
 
@@ -120,7 +119,7 @@ impl SubscriptionHandle {
     ///
     /// # Errors
     /// As for [`Admin::group_lag`].
-    pub async fn lag(&self) -> Result<Vec<v1::PartitionLag>> {
+    pub async fn lag(&self) -> Result<Vec<PartitionLag>> {
         let admin = Admin::new(self.inner.clone());
         let mut lags = admin.group_lag(&self.group).await?;
         let state = self.shared.state.lock();
@@ -128,8 +127,9 @@ impl SubscriptionHandle {
         Ok(lags)
     }
 
-    /// Ends the stream of records. [`super::Subscription::run`] then waits for its handlers, commits and
-    /// leaves. An application that reads the stream itself then calls [`super::Subscription::close`].
+    /// Ends the stream of records. [`super::Subscription::run_concurrent`] then waits for its handlers,
+    /// commits and leaves. An application that reads the stream itself then calls
+    /// [`super::Subscription::close`].
     pub fn shutdown(&self) {
         self.shared.stop();
     }

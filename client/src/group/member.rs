@@ -216,8 +216,8 @@ impl Member {
             client: self.settings.client.clone(),
             topics: self.settings.topics.clone(),
             pattern: self.settings.pattern.clone(),
-            session_ms: self.settings.session.map_or(0, ms),
-            rebalance_ms: ms(self.settings.rebalance_within),
+            session_ms: self.settings.session_timeout.map_or(0, ms),
+            rebalance_ms: ms(self.settings.rebalance_timeout),
             again: self.entered,
         }
     }
@@ -248,7 +248,7 @@ impl Member {
     /// Applies an assignment of the coordinator.
     pub fn assigned(&mut self, assignment: v1::Assignment) {
         // The rest of the time is for the last commit and the release.
-        let within = self.settings.rebalance_within * 4 / 5;
+        let within = self.settings.rebalance_timeout * 4 / 5;
         for told in self.shared.apply(assignment, within) {
             if let Rebalance::TopicsMissing(topics) = &told {
                 tracing::warn!(

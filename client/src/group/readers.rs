@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use super::rebalance::TopicPartition;
 use crate::client::Inner;
-use crate::reader::{Reader, ReaderBuilder, Skips, Trimmed};
+use crate::reader::{OnTrimmed, Reader, ReaderBuilder, Skips};
 
 /// Creates the readers of a subscription.
 #[derive(Debug, Clone)]
 pub(super) struct Readers {
     pub inner: Arc<Inner>,
-    pub trimmed: Trimmed,
+    pub trimmed: OnTrimmed,
     pub max_decompressed_bytes: usize,
-    pub patience: Duration,
+    pub unavailable_timeout: Duration,
     pub filter: String,
     pub skips: Skips,
     /// Bytes that each reader may fetch ahead now.
@@ -33,7 +33,7 @@ impl Readers {
             .topic_id(topic_id)
             .on_trimmed(self.trimmed)
             .max_decompressed_bytes(self.max_decompressed_bytes)
-            .patience(self.patience)
+            .unavailable_timeout(self.unavailable_timeout)
             .filter(&self.filter)
             .skips(self.skips.clone())
             .prefetch_bytes(share_bytes)

@@ -28,8 +28,8 @@ pub enum Rebalance {
     /// The member now has these partitions. Reported before their first record.
     Assigned(Vec<TopicPartition>),
     /// These partitions are about to go to another member. No more records of them are delivered. Once the
-    /// outstanding ones are done, or the time for it is over, the member commits their positions and releases
-    /// them. With manual commits, a commit that the listener requests is the last one.
+    /// outstanding ones are acknowledged, or the time for it is over, the member commits their positions and
+    /// releases them. With manual commits, a commit that the listener requests is the last one.
     Revoked(Vec<TopicPartition>),
     /// Another member already has these partitions. Their positions can no longer be committed, and their
     /// outstanding records are delivered again elsewhere.
@@ -39,7 +39,7 @@ pub enum Rebalance {
     Disconnected(Error),
     /// A coordinator responds again.
     Reconnected,
-    /// A partition could not be read for the subscription's patience. The member keeps trying.
+    /// A partition could not be read for the `unavailable_timeout`. The member keeps trying.
     Unreadable(TopicPartition, Error),
     /// No reader can read these records, and the member skipped them, as the subscription allows. They count
     /// as read.

@@ -15,7 +15,7 @@ use super::stream::Subscription;
 use crate::error::{Error, Result};
 use crate::event::{self, Cause};
 
-/// Failure that ended [`Subscription::run`].
+/// Failure that ended [`Subscription::run_concurrent`].
 #[derive(Debug)]
 pub enum RunError<E> {
     /// A handler failed.
@@ -54,21 +54,21 @@ struct Work<E> {
 impl Subscription {
     /// Calls `handler` for every record, up to `concurrency` at a time, each in a task of its own. Records
     /// with the same key run in order, one at a time; so do the records of a partition without a key. A
-    /// record is done once its handler has returned `Ok`. A handler runs as in [`Delivery::handle`]: in a
-    /// span, and the events it sends have the record as their cause.
+    /// record is acknowledged once its handler has returned `Ok`. A handler runs as in [`Delivery::handle`]:
+    /// in a span, and the events it sends have the record as their cause.
     ///
     /// Ends when [`super::SubscriptionHandle::shutdown`] is called: it waits for running handlers, commits
-    /// the finished records, and closes the member like [`Subscription::close`]. Dropping the future cancels
-    /// the handlers, and commits nothing further.
+    /// the acknowledged records, and closes the member like [`Subscription::close`]. Dropping the future
+    /// cancels the handlers, and commits nothing further.
     ///
     /// # Errors
     /// The first error of a handler, after which commits do not pass its record; or the error of the
-    /// subscription. Both come after the other running handlers have ended and the finished records were
+    /// subscription. Both come after the other running handlers have ended and the acknowledged records were
     /// committed.
     ///
     /// # Panics
     /// If a handler panics.
-    pub async fn run<F, Fut, E>(
+    pub async fn run_concurrent<F, Fut, E>(
         mut self,
         concurrency: usize,
         handler: F,
@@ -134,7 +134,7 @@ impl<E: Send + 'static> Work<E> {
                 let handled = async move { handler(delivery).await }.instrument(span);
                 let result = event::handling(cause, handled).await;
                 if result.is_ok() {
-                    ticket.done();
+                    ticket.ack();
                 }
                 (key, result)
             });

@@ -19,11 +19,11 @@ pub(super) struct Settings {
     pub instance_id: String,
     pub client: String,
     /// Requested session timeout; none for the node's default.
-    pub session: Option<Duration>,
-    pub rebalance_within: Duration,
-    pub start_at: Offset,
+    pub session_timeout: Option<Duration>,
+    pub rebalance_timeout: Duration,
+    pub from: Offset,
     pub auto_commit: Option<Duration>,
-    pub max_poll: Duration,
+    pub max_poll_interval: Duration,
 }
 
 /// A command of the application.

@@ -11,8 +11,8 @@ use tokio::time::Instant;
 
 use super::batch::{Choice, NewRecord, Open};
 use super::memory::Held;
+use super::pending::{Completion, Place};
 use super::rules::Rules;
-use super::ticket::{Completion, Place};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Parameters of batches.

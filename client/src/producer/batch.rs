@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::closed;
 use super::memory::Held;
-use super::ticket::{Completion, Place};
+use super::pending::{Completion, Place};
 use crate::error::{Error, Result};
 use crate::event;
 use crate::record::Record;

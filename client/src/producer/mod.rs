@@ -14,11 +14,11 @@ mod identity;
 mod lane;
 mod link;
 mod memory;
+mod pending;
 mod reroute;
 mod rules;
 mod shared;
 mod split;
-mod ticket;
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ use futures_util::future::join_all;
 use tokio_util::sync::DropGuard;
 
 pub use builder::ProducerBuilder;
-pub use ticket::Ticket;
+pub use pending::PendingAck;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::record::Record;
@@ -40,7 +40,7 @@ use shared::{Routed, Shared};
 /// exactly once. A record that failed with [`Error::outcome_unknown`] may be in the log.
 ///
 /// Dropping the last clone gives up unacknowledged records. Before that, call [`Producer::close`], or wait
-/// for the tickets.
+/// for the pending acknowledgements.
 #[derive(Debug, Clone)]
 pub struct Producer {
     shared: Arc<Shared>,
@@ -61,8 +61,8 @@ impl Producer {
         &self.shared.topic
     }
 
-    /// Queues a record. Returns as soon as there is room for it in the producer's memory. The ticket
-    /// completes when the record is acknowledged.
+    /// Queues a record. Returns as soon as there is room for it in the producer's memory. The
+    /// [`PendingAck`] completes when the record is acknowledged.
     ///
     /// Cancel-safe: if this future is dropped while it waits for room, the record is not sent.
     ///
@@ -71,7 +71,7 @@ impl Producer {
     /// topic is compacted. `UnknownPartition` if the record names an unknown partition. `Timeout` if there
     /// was no room within the delivery timeout. `Closed`; `ProducerFenced`. In all these cases the record is
     /// not sent.
-    pub async fn send(&self, record: Record) -> Result<Ticket> {
+    pub async fn send(&self, record: Record) -> Result<PendingAck> {
         let shared = &self.shared;
         shared.check_open()?;
         let record = record.complete(&shared.inner);
@@ -91,7 +91,7 @@ impl Producer {
         let mut asked = false;
         loop {
             match shared.route(&record, &mut memory) {
-                Ok(Routed::Placed(place)) => return Ok(Ticket::new(place, timestamp_ms)),
+                Ok(Routed::Placed(place)) => return Ok(PendingAck::new(place, timestamp_ms)),
                 // The topic's settings may have changed since the last metadata.
                 Err(error) if !asked && error.is_of_the_record() => {
                     asked = true;
@@ -110,14 +110,14 @@ impl Producer {
     /// Sends the accumulated records, and waits until everything sent before is acknowledged or failed.
     ///
     /// # Errors
-    /// The error of one of these records; their tickets report each of them.
+    /// The error of one of these records; their [`PendingAck`]s report each of them.
     pub async fn flush(&self) -> Result<()> {
         let unsettled: Vec<_> = {
             let routing = self.shared.routing.read();
             let lanes = routing.lanes.iter();
             lanes.flat_map(|lane| lane.gathered.flush()).collect()
         };
-        let ended = join_all(unsettled.into_iter().map(ticket::all_settled)).await;
+        let ended = join_all(unsettled.into_iter().map(pending::all_settled)).await;
         ended.into_iter().collect()
     }
 

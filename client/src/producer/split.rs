@@ -12,7 +12,7 @@ use super::flight::Flight;
 use super::identity::Identity;
 use super::lane::Lane;
 use super::memory::Held;
-use super::ticket::Place;
+use super::pending::Place;
 use crate::error::{Error, ErrorKind};
 
 /// Maximum unpacked size of a batch that this client built.

@@ -7,7 +7,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::fetcher::Fetcher;
-use super::{Reader, Skipped, Skips, Unreadable};
+use super::{OnUnreadable, Reader, Skipped, Skips};
 use crate::client::Inner;
 use crate::error::{Error, Result};
 use crate::metadata::PartitionId;
@@ -18,7 +18,7 @@ const FETCH_BYTES: usize = 1 << 20;
 
 /// Policy of a reader whose next offset was trimmed by retention.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Trimmed {
+pub enum OnTrimmed {
     /// Fails with [`crate::ErrorKind::Trimmed`].
     #[default]
     Fail,
@@ -33,25 +33,25 @@ pub struct ReaderBuilder {
     inner: Arc<Inner>,
     of: PartitionId,
     from: Offset,
-    trimmed: Trimmed,
+    trimmed: OnTrimmed,
     prefetch_bytes: usize,
     max_decompressed_bytes: usize,
-    patience: Duration,
+    unavailable_timeout: Duration,
     filter: String,
     skips: Skips,
 }
 
 impl ReaderBuilder {
     pub(crate) fn new(inner: Arc<Inner>, topic: &str, partition: u32) -> ReaderBuilder {
-        let patience = inner.request_timeout;
+        let unavailable_timeout = inner.request_timeout;
         ReaderBuilder {
             inner,
             of: PartitionId::new(topic, 0, partition),
             from: Offset::Beginning,
-            trimmed: Trimmed::default(),
+            trimmed: OnTrimmed::default(),
             prefetch_bytes: 4 << 20,
             max_decompressed_bytes: 64 << 20,
-            patience,
+            unavailable_timeout,
             filter: String::new(),
             skips: Skips::default(),
         }
@@ -72,14 +72,14 @@ impl ReaderBuilder {
     }
 
     /// Policy if the next offset is no longer in the log. The default is to fail.
-    pub fn on_trimmed(mut self, trimmed: Trimmed) -> ReaderBuilder {
+    pub fn on_trimmed(mut self, trimmed: OnTrimmed) -> ReaderBuilder {
         self.trimmed = trimmed;
         self
     }
 
     /// Policy for a batch that does not unpack or parse, and for records that can't be filtered. The default
     /// is to fail. A batch whose CRC does not match always fails.
-    pub fn on_unreadable(mut self, unreadable: Unreadable) -> ReaderBuilder {
+    pub fn on_unreadable(mut self, unreadable: OnUnreadable) -> ReaderBuilder {
         self.skips.policy = unreadable;
         self
     }
@@ -113,8 +113,8 @@ impl ReaderBuilder {
 
     /// Time for which the partition may be unreadable (no leader, no connection) before the reader fails. The
     /// default is the client's request timeout.
-    pub fn patience(mut self, patience: Duration) -> ReaderBuilder {
-        self.patience = patience;
+    pub fn unavailable_timeout(mut self, timeout: Duration) -> ReaderBuilder {
+        self.unavailable_timeout = timeout;
         self
     }
 
@@ -155,7 +155,7 @@ impl ReaderBuilder {
             self.of.clone(),
             position,
             self.trimmed,
-            self.patience,
+            self.unavailable_timeout,
             self.filter,
             self.skips.clone(),
             fetch_bytes,

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
-use super::{Chunk, Skipped, Skips, Trimmed, Unreadable, corrupt, end_offset};
+use super::{Chunk, OnTrimmed, OnUnreadable, Skipped, Skips, corrupt, end_offset};
 use crate::backoff::Backoff;
 use crate::client::{Inner, timed_out};
 use crate::error::{Error, ErrorKind, Result};
@@ -34,8 +34,8 @@ pub(super) struct Fetcher {
     next: u64,
     /// The newest epoch of an answer.
     epoch: u64,
-    trimmed: Trimmed,
-    patience: Duration,
+    trimmed: OnTrimmed,
+    unavailable_timeout: Duration,
     /// The filter; empty for all records.
     filter: String,
     skips: Skips,
@@ -62,8 +62,8 @@ impl Fetcher {
         inner: Arc<Inner>,
         of: PartitionId,
         next: u64,
-        trimmed: Trimmed,
-        patience: Duration,
+        trimmed: OnTrimmed,
+        unavailable_timeout: Duration,
         filter: String,
         skips: Skips,
         fetch_bytes: usize,
@@ -77,7 +77,7 @@ impl Fetcher {
             next,
             epoch: 0,
             trimmed,
-            patience,
+            unavailable_timeout,
             filter,
             skips,
             fetch_bytes,
@@ -258,7 +258,7 @@ impl Fetcher {
         if error.code() == Some(ErrorCode::TopicRecreated) {
             self.inner.metadata.recreated(&self.of);
         }
-        if !error.is_retryable() || now + pause > since + self.patience {
+        if !error.is_retryable() || now + pause > since + self.unavailable_timeout {
             let what = format!("reading {} at offset {}", self.of, self.next);
             return Err(error.context(what).with_outcome_unknown(false));
         }
@@ -274,7 +274,7 @@ impl Fetcher {
             error.code(),
             Some(ErrorCode::CorruptBatch | ErrorCode::FilterTooCostly)
         );
-        unreadable && !self.filter.is_empty() && self.skips.policy == Unreadable::Skip
+        unreadable && !self.filter.is_empty() && self.skips.policy == OnUnreadable::Skip
     }
 
     /// Skips a batch that can't be filtered, or one record of it. A fetch without the filter shows its end.
@@ -325,11 +325,11 @@ impl Fetcher {
             ));
         }
         match self.trimmed {
-            Trimmed::SkipToBeginning => {
+            OnTrimmed::SkipToBeginning => {
                 self.next = beginning;
                 Ok(())
             }
-            Trimmed::Fail => Err(Error::new(
+            OnTrimmed::Fail => Err(Error::new(
                 ErrorKind::Trimmed,
                 format!(
                     "offset {} of {} was trimmed by retention, the log begins at {beginning}; begin there",

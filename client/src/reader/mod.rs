@@ -16,9 +16,9 @@ use ropewalk_proto::v1;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_util::task::AbortOnDropHandle;
 
-pub use builder::{ReaderBuilder, Trimmed};
+pub use builder::{OnTrimmed, ReaderBuilder};
 pub(crate) use skips::Skips;
-pub use skips::{Skipped, Unreadable};
+pub use skips::{OnUnreadable, Skipped};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::metadata::PartitionId;

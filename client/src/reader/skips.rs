@@ -11,7 +11,7 @@ use crate::error::Error;
 
 /// Policy for a batch that does not unpack or parse, although its CRC matches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Unreadable {
+pub enum OnUnreadable {
     /// Fails with [`crate::ErrorKind::Corrupt`].
     #[default]
     Fail,
@@ -54,7 +54,7 @@ type Hears = dyn Fn(&Skipped) + Send + Sync;
 /// Skipping policy and state of one reader, or of all readers of a subscription.
 #[derive(Clone, Default)]
 pub(crate) struct Skips {
-    pub policy: Unreadable,
+    pub policy: OnUnreadable,
     listener: Option<Arc<Hears>>,
     batches: Arc<AtomicU64>,
 }
@@ -74,7 +74,7 @@ impl Skips {
                 | BatchError::Record { .. }
                 | BatchError::TrailingBytes { .. }
         );
-        self.policy == Unreadable::Skip && readable_by_nobody
+        self.policy == OnUnreadable::Skip && readable_by_nobody
     }
 
     /// Reports a skipped batch.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ropewalk_client::{Client, ErrorCode, ErrorKind, Offset, Record, v1};
+use ropewalk_client::{Client, ErrorCode, ErrorKind, Offset, Record, TopicSettings};
 
 use tokio::time::{Instant, timeout};
 
@@ -69,6 +69,9 @@ async fn one_address_of_many_that_answers_is_enough() {
     let addresses = ["127.0.0.1:1".to_owned(), fake.addresses[0].clone()];
     let client = soon(Client::connect(addresses)).await.unwrap();
     assert_eq!(client.admin().topics().await.unwrap().len(), 1);
+    let list = format!("127.0.0.1:1,{}", fake.addresses[0]);
+    let client = soon(Client::connect(list)).await.unwrap();
+    assert_eq!(client.admin().topics().await.unwrap().len(), 1);
 }
 
 #[tokio::test]
@@ -130,7 +133,7 @@ async fn what_the_cluster_refuses_for_good_is_not_tried_again() {
     let client = fake.client().await;
     let creating = client
         .admin()
-        .create_topic(TOPIC, 1, v1::TopicSettings::default())
+        .create_topic(TOPIC, 1, TopicSettings::default())
         .await;
     let error = creating.unwrap_err();
     assert_eq!(error.code(), Some(ErrorCode::TopicExists));
@@ -173,16 +176,12 @@ async fn a_topic_created_or_deleted_by_a_try_whose_answer_was_lost_is_no_error()
     let fake = Fake::start(1, 3).await;
     let admin = fake.client().await.admin();
     fake.world().lost_answers = 1;
-    let created = admin
-        .create_topic(TOPIC, 3, v1::TopicSettings::default())
-        .await;
+    let created = admin.create_topic(TOPIC, 3, TopicSettings::default()).await;
     assert_eq!(created.unwrap().partitions.len(), 3);
     fake.world().lost_answers = 1;
     admin.delete_topic(TOPIC).await.unwrap();
     fake.world().lost_answers = 1;
-    let other = admin
-        .create_topic(TOPIC, 5, v1::TopicSettings::default())
-        .await;
+    let other = admin.create_topic(TOPIC, 5, TopicSettings::default()).await;
     let error = other.unwrap_err();
     assert_eq!(
         error.code(),

@@ -144,7 +144,7 @@ async fn what_a_handler_sends_is_caused_by_what_it_handles() {
             Ok::<(), Error>(())
         }
     };
-    soon(subscription.run(1, handler)).await.unwrap();
+    soon(subscription.run_concurrent(1, handler)).await.unwrap();
     let handled = handled.lock();
     let [asked, answered, plain] = &handled[..] else {
         panic!("{handled:?}");

@@ -49,7 +49,7 @@ async fn a_group_commits_past_what_its_filter_leaves_out() {
     for offset in (0..10).chain(40..50).chain(80..90) {
         let delivery = soon(subscription.next()).await.unwrap().unwrap();
         assert_eq!(delivery.offset, offset);
-        delivery.done();
+        delivery.ack();
     }
     let to_the_end = fake.until("the end", |group| group.committed.get(&0) == Some(&100));
     tokio::select! {

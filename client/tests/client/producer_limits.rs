@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use ropewalk_client::{Error, ErrorCode, ErrorKind, Producer, Receipt, Record, Ticket};
+use ropewalk_client::{Error, ErrorCode, ErrorKind, PendingAck, Producer, Record, RecordMetadata};
 use ropewalk_proto::v1::Cleanup;
 
 use crate::fake::{Fake, TOPIC, soon};
@@ -15,13 +15,16 @@ async fn patient(fake: &Fake, batch_bytes: usize) -> Producer {
     builder.batch_bytes(batch_bytes).build().await.unwrap()
 }
 
-async fn send(producer: &Producer, number: usize, bytes: usize) -> Ticket {
+async fn send(producer: &Producer, number: usize, bytes: usize) -> PendingAck {
     let value = format!("{number:0>bytes$}");
     let record = Record::new().key("k").value(value);
     producer.send(record).await.unwrap()
 }
 
-async fn ended(producer: &Producer, tickets: Vec<Ticket>) -> Vec<Result<Receipt, Error>> {
+async fn ended(
+    producer: &Producer,
+    tickets: Vec<PendingAck>,
+) -> Vec<Result<RecordMetadata, Error>> {
     let flushed = soon(producer.flush()).await;
     let ended = soon(join_all(tickets)).await;
     assert_eq!(

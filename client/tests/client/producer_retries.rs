@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use ropewalk_client::{Client, ErrorCode, ErrorKind, Producer, Receipt, Record, Ticket};
+use ropewalk_client::{Client, ErrorCode, ErrorKind, PendingAck, Producer, Record, RecordMetadata};
 
 use crate::fake::{Act, Fake, TOPIC, soon};
 
@@ -23,7 +23,7 @@ fn value(number: usize) -> String {
     format!("{number:0>50}")
 }
 
-async fn send_all(producer: &Producer, numbers: std::ops::Range<usize>) -> Vec<Ticket> {
+async fn send_all(producer: &Producer, numbers: std::ops::Range<usize>) -> Vec<PendingAck> {
     let mut tickets = Vec::new();
     for number in numbers {
         let record = Record::new().value(value(number)).partition(0);
@@ -32,7 +32,7 @@ async fn send_all(producer: &Producer, numbers: std::ops::Range<usize>) -> Vec<T
     tickets
 }
 
-async fn all(tickets: Vec<Ticket>) -> Vec<Receipt> {
+async fn all(tickets: Vec<PendingAck>) -> Vec<RecordMetadata> {
     let ended = soon(join_all(tickets)).await;
     ended.into_iter().map(|ended| ended.unwrap()).collect()
 }

@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
-use ropewalk_client::{Compression, ErrorCode, ErrorKind, Offset, Reader, Trimmed};
+use ropewalk_client::{Compression, ErrorCode, ErrorKind, Offset, OnTrimmed, Reader};
 use ropewalk_proto::batch::BatchBuilder;
 
 use crate::fake::{Fake, TOPIC, soon};
@@ -120,7 +120,7 @@ async fn a_trimmed_offset_is_an_error_or_skipped_as_the_reader_was_told() {
 
     let builder = client.reader(TOPIC, 0).from(Offset::At(12));
     let mut reader = builder
-        .on_trimmed(Trimmed::SkipToBeginning)
+        .on_trimmed(OnTrimmed::SkipToBeginning)
         .build()
         .await
         .unwrap();
@@ -134,7 +134,7 @@ async fn an_offset_past_the_end_is_told_apart_from_a_trimmed_one() {
     let client = fake.client().await;
     let builder = client.reader(TOPIC, 0).from(Offset::At(11));
     let mut reader = builder
-        .on_trimmed(Trimmed::SkipToBeginning)
+        .on_trimmed(OnTrimmed::SkipToBeginning)
         .build()
         .await
         .unwrap();
@@ -158,7 +158,7 @@ async fn what_fails_for_a_while_is_tried_again_and_what_fails_for_long_is_told()
     fake.world().fetch_script = Box::new(|_| Some(ErrorCode::NoLeader));
     let builder = client
         .reader(TOPIC, 0)
-        .patience(std::time::Duration::from_millis(200));
+        .unavailable_timeout(std::time::Duration::from_millis(200));
     let mut reader = builder.build().await.unwrap();
     let error = soon(reader.next()).await.unwrap().unwrap_err();
     assert_eq!(error.code(), Some(ErrorCode::NoLeader));

@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use parking_lot::Mutex;
 use ropewalk_client::{
-    Client, Compression, ErrorCode, ErrorKind, Reader, Rebalance, Skipped, Unreadable,
+    Client, Compression, ErrorCode, ErrorKind, OnUnreadable, Reader, Rebalance, Skipped,
 };
 use ropewalk_proto::batch::{BatchBuilder, BatchView, HEADER_BYTES};
 
@@ -64,7 +64,7 @@ async fn a_reader_ends_at_a_batch_nobody_can_read_unless_it_is_told_to_skip_it()
 
         let told = Arc::new(Mutex::new(Vec::new()));
         let heard = told.clone();
-        let builder = client.reader(TOPIC, 0).on_unreadable(Unreadable::Skip);
+        let builder = client.reader(TOPIC, 0).on_unreadable(OnUnreadable::Skip);
         let builder = builder.on_skipped(move |skipped: &Skipped| {
             heard.lock().push((skipped.offset, skipped.next_offset));
         });
@@ -83,7 +83,7 @@ async fn a_damaged_batch_is_never_skipped() {
     fake.world().logs[0].push(damaged.freeze());
     fake.world().logs[0].push(batch(Compression::None));
     let client = fake.client().await;
-    let builder = client.reader(TOPIC, 0).on_unreadable(Unreadable::Skip);
+    let builder = client.reader(TOPIC, 0).on_unreadable(OnUnreadable::Skip);
     let mut reader = builder.build().await.unwrap();
     let error = soon(reader.next()).await.unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
@@ -104,12 +104,12 @@ async fn a_group_goes_on_behind_a_batch_nobody_can_read_and_is_told_of_it() {
             heard.lock().push((skipped.offset, skipped.next_offset));
         }
     });
-    let builder = builder.on_unreadable(Unreadable::Skip);
+    let builder = builder.on_unreadable(OnUnreadable::Skip);
     let mut subscription = builder.build().await.unwrap();
     for offset in (0..10).chain(20..30) {
         let delivery = soon(subscription.next()).await.unwrap().unwrap();
         assert_eq!(delivery.offset, offset);
-        delivery.done();
+        delivery.ack();
     }
     let to_the_end = fake.until("the end", |group| group.committed.get(&0) == Some(&40));
     tokio::select! {
@@ -142,7 +142,7 @@ async fn what_a_node_can_not_filter_is_skipped_as_a_batch_or_as_a_record() {
         let error = soon(reader.next()).await.unwrap().unwrap_err();
         assert_eq!(error.code(), Some(code));
 
-        let builder = builder.on_unreadable(Unreadable::Skip);
+        let builder = builder.on_unreadable(OnUnreadable::Skip);
         let mut reader = builder.build().await.unwrap();
         expect(&mut reader, (0..10).chain(skips_to..30)).await;
         assert_eq!((reader.skipped_batches(), reader.position()), (1, 30));

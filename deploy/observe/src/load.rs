@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use futures_util::StreamExt;
-use ropewalk_client::v1::TopicSettings;
-use ropewalk_client::{Client, Offset, Record};
+use ropewalk_client::{Client, Offset, Record, TopicSettings};
 use tokio::time::sleep;
 
 const TOPIC: &str = "observed";
@@ -16,10 +15,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 /// Creates the topic and returns the load as a future, which completes only with an error.
 pub async fn begin(client: Client) -> anyhow::Result<impl Future<Output = anyhow::Error>> {
-    let settings = TopicSettings {
-        replicas: 3,
-        ..TopicSettings::default()
-    };
+    let settings = TopicSettings::default().replicas(3);
     let admin = client.admin();
     admin.create_topic(TOPIC, PARTITIONS, settings).await?;
     Ok(async move {
@@ -51,9 +47,9 @@ async fn publish(client: &Client) -> anyhow::Result<()> {
 /// Runs a group that keeps up.
 async fn read(client: &Client) -> anyhow::Result<()> {
     let group = client.subscribe("keeps-up").topics([TOPIC]);
-    let mut group = group.start_at(Offset::Beginning).build().await?;
+    let mut group = group.from(Offset::Beginning).build().await?;
     while let Some(delivery) = group.next().await {
-        delivery?.done();
+        delivery?.ack();
     }
     anyhow::bail!("the group has ended")
 }
@@ -61,10 +57,10 @@ async fn read(client: &Client) -> anyhow::Result<()> {
 /// Runs a group whose member reads a little and never returns.
 async fn stop_reading(client: &Client) -> anyhow::Result<()> {
     let group = client.subscribe("stopped").topics([TOPIC]);
-    let mut group = group.start_at(Offset::Beginning).build().await?;
+    let mut group = group.from(Offset::Beginning).build().await?;
     for _ in 0..10 {
         if let Some(delivery) = group.next().await {
-            delivery?.done();
+            delivery?.ack();
         }
     }
     group.close().await?;

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use clap::Parser;
-use ropewalk_client::Client;
+use ropewalk_client::{Bootstrap, Client};
 use ropewalk_demo::cluster::{self, Node};
 use tokio::time::{Instant, sleep};
 
@@ -57,7 +57,8 @@ async fn run(args: Args) -> anyhow::Result<()> {
         targets.push(http);
     }
     cluster::start_all(&mut nodes, PATIENCE).await?;
-    let client = Client::connect(nodes.iter().map(|node| node.address.clone())).await?;
+    let addresses = nodes.iter().map(|node| node.address.as_str());
+    let client = Client::connect(Bootstrap::from_iter(addresses)).await?;
     let load = load::begin(client).await?;
     let mut server = Prometheus::start(&args.prometheus, dir.path(), &targets).await?;
     let asked = tokio::select! {

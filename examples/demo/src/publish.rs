@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use ropewalk_client::{Producer, Record, Ticket};
+use ropewalk_client::{PendingAck, Producer, Record};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
@@ -37,7 +37,7 @@ pub struct Publisher {
     interval: Duration,
     due: Instant,
     row: usize,
-    sent: mpsc::Sender<(usize, Ticket)>,
+    sent: mpsc::Sender<(usize, PendingAck)>,
     gathering: JoinHandle<anyhow::Result<Vec<Ack>>>,
 }
 
@@ -87,7 +87,7 @@ impl Publisher {
     }
 }
 
-async fn gather(mut tickets: mpsc::Receiver<(usize, Ticket)>) -> anyhow::Result<Vec<Ack>> {
+async fn gather(mut tickets: mpsc::Receiver<(usize, PendingAck)>) -> anyhow::Result<Vec<Ack>> {
     let mut acks = Vec::new();
     let mut waiting = FuturesUnordered::new();
     loop {
@@ -96,7 +96,7 @@ async fn gather(mut tickets: mpsc::Receiver<(usize, Ticket)>) -> anyhow::Result<
                 waiting.push(async move { (row, ticket.await, Instant::now()) });
             }
             Some((row, receipt, at)) = waiting.next() => {
-                let receipt: ropewalk_client::Receipt =
+                let receipt: ropewalk_client::RecordMetadata =
                     receipt.with_context(|| format!("record {row} was not acknowledged"))?;
                 let place = Place { partition: receipt.partition, offset: receipt.offset };
                 acks.push(Ack { row, place, at });

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use futures_util::future::try_join_all;
-use ropewalk_client::Client;
-use ropewalk_client::v1::{TopicInfo, TopicSettings};
+use ropewalk_client::{Bootstrap, Client, TopicInfo, TopicSettings};
 use ropewalk_demo::check::{Place, check};
 use ropewalk_demo::cluster::{self, Node};
 use ropewalk_demo::flights::{self, Flight};
@@ -36,7 +35,8 @@ pub async fn tell(binary: &Path, rate: u32) -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     let mut nodes = cluster::cluster(binary, dir.path(), NODES)?;
     let ids = start(&mut nodes).await?;
-    let client = Client::connect(nodes.iter().map(|node| node.address.clone())).await?;
+    let addresses = nodes.iter().map(|node| node.address.as_str());
+    let client = Client::connect(Bootstrap::from_iter(addresses)).await?;
     create_topic(&client).await?;
 
     let half = flights.len() / 2;
@@ -109,10 +109,7 @@ async fn start(nodes: &mut [Node]) -> anyhow::Result<Vec<u64>> {
 }
 
 async fn create_topic(client: &Client) -> anyhow::Result<()> {
-    let settings = TopicSettings {
-        replicas: NODES as u32,
-        ..TopicSettings::default()
-    };
+    let settings = TopicSettings::default().replicas(NODES as u32);
     client
         .admin()
         .create_topic(TOPIC, PARTITIONS, settings)
@@ -125,7 +122,7 @@ async fn create_topic(client: &Client) -> anyhow::Result<()> {
         partitions
             .partitions
             .iter()
-            .all(|partition| partition.leader_node_id != 0)
+            .all(|partition| partition.leader_node_id.is_some())
     })
     .await
 }
@@ -141,13 +138,11 @@ fn busiest(topic: &TopicInfo) -> anyhow::Result<(u64, Vec<u32>)> {
         let led = topic
             .partitions
             .iter()
-            .filter(|one| one.leader_node_id == node);
+            .filter(|one| one.leader_node_id == Some(node));
         led.map(|one| one.partition).collect()
     };
-    let leaders = topic.partitions.iter().map(|one| one.leader_node_id);
-    let busiest = leaders
-        .filter(|node| *node != 0)
-        .max_by_key(|node| (led_by(*node).len(), *node));
+    let leaders = topic.partitions.iter().filter_map(|one| one.leader_node_id);
+    let busiest = leaders.max_by_key(|node| (led_by(*node).len(), *node));
     let node = busiest.context("no partition has a leader")?;
     Ok((node, led_by(node)))
 }
@@ -157,7 +152,7 @@ async fn wait_until_in_sync(client: &Client) -> anyhow::Result<()> {
     wait_for(client, "all replicas to be in sync", |topic| {
         topic.partitions.iter().all(|partition| {
             let in_sync = &partition.in_sync_node_ids;
-            partition.leader_node_id != 0
+            partition.leader_node_id.is_some()
                 && partition
                     .replica_node_ids
                     .iter()

@@ -66,7 +66,7 @@ async fn join(client: Client, group: String) -> anyhow::Result<()> {
         let delivery = next.with_context(|| format!("group {group} gets nothing"))?;
         let delivery = delivery.context("a subscription ended")??;
         seen.insert(delivery.partition);
-        delivery.done();
+        delivery.ack();
     }
     Ok(records.close_and_leave().await?)
 }

@@ -103,7 +103,7 @@ async fn read(
     for number in 0..expected {
         let next = found.next().await;
         let next = next.with_context(|| format!("the stream ended after {number} records"))?;
-        next?.done();
+        next?.ack();
     }
     let took = begun.elapsed();
     found.close().await?;

@@ -129,7 +129,7 @@ async fn consume(client: Client, topic: String, order: Arc<Mutex<Order>>) -> any
     while let Some(delivery) = records.next().await {
         let delivery = delivery?;
         locked(&order).processed(delivery.record())?;
-        delivery.done();
+        delivery.ack();
     }
     Ok(())
 }

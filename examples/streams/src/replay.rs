@@ -9,8 +9,7 @@ use std::time::Duration;
 use anyhow::ensure;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use ropewalk_client::v1::PartitionLag;
-use ropewalk_client::{Client, Producer, Record};
+use ropewalk_client::{Client, PartitionLag, Producer, Record};
 use ropewalk_demo::flights::{self, Flight};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -109,7 +108,7 @@ async fn read(client: Client, group: String, ends: Ends) -> anyhow::Result<()> {
             );
             *end = (*end).max(offset + 1);
         }
-        delivery.done();
+        delivery.ack();
     }
     Ok(())
 }
@@ -148,7 +147,7 @@ async fn publish(
 
 type Acknowledged = (
     Instant,
-    ropewalk_client::Result<ropewalk_client::Receipt>,
+    ropewalk_client::Result<ropewalk_client::RecordMetadata>,
     Instant,
 );
 

@@ -6,8 +6,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use ropewalk_client::v1::GroupInfo;
-use ropewalk_client::{Producer, Record};
+use ropewalk_client::{GroupInfo, Producer, Record};
 use ropewalk_demo::cluster;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, sleep_until};
@@ -155,8 +154,9 @@ async fn until_settled(stage: &Stage, members: usize) -> anyhow::Result<()> {
             shares.insert(&member.member_id, 0);
         }
         for one in &group.partitions {
-            let moves = !one.next_member_id.is_empty() && one.next_member_id != one.member_id;
-            match shares.get_mut(one.member_id.as_str()) {
+            let moves = one.next_member_id.is_some() && one.next_member_id != one.member_id;
+            let owner = one.member_id.as_deref();
+            match owner.and_then(|owner| shares.get_mut(owner)) {
                 Some(share) if !moves => *share += 1,
                 _ => return false,
             }

@@ -4,8 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use ropewalk_client::Client;
-use ropewalk_client::v1::{PartitionInfo, TopicSettings};
+use ropewalk_client::{Bootstrap, Client, PartitionInfo, TopicSettings};
 use ropewalk_demo::cluster::{self, Node};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
@@ -31,7 +30,8 @@ impl Stage {
         let dir = tempfile::tempdir()?;
         let mut nodes = cluster::cluster(&binary, dir.path(), NODES)?;
         let ready = cluster::start_all(&mut nodes, PATIENCE).await?;
-        let client = Client::connect(nodes.iter().map(|node| node.address.clone())).await?;
+        let addresses = nodes.iter().map(|node| node.address.as_str());
+        let client = Client::connect(Bootstrap::from_iter(addresses)).await?;
         Ok(Stage {
             binary,
             nodes,
@@ -43,15 +43,12 @@ impl Stage {
 
     /// A client with separate connections.
     pub async fn another(&self) -> anyhow::Result<Client> {
-        let addresses = self.nodes.iter().map(|node| node.address.clone());
-        Ok(Client::connect(addresses).await?)
+        let addresses = self.nodes.iter().map(|node| node.address.as_str());
+        Ok(Client::connect(Bootstrap::from_iter(addresses)).await?)
     }
 
     pub async fn create(&self, topic: &str, partitions: u32) -> anyhow::Result<()> {
-        let settings = TopicSettings {
-            replicas: NODES as u32,
-            ..TopicSettings::default()
-        };
+        let settings = TopicSettings::default().replicas(NODES as u32);
         let admin = self.client.admin();
         admin.create_topic(topic, partitions, settings).await?;
         self.until_in_sync(topic).await
@@ -61,7 +58,7 @@ impl Stage {
     pub async fn until_in_sync(&self, topic: &str) -> anyhow::Result<()> {
         let is_whole = |one: &PartitionInfo| {
             let in_sync = one.in_sync_node_ids.len() == one.replica_node_ids.len();
-            one.leader_node_id != 0 && in_sync
+            one.leader_node_id.is_some() && in_sync
         };
         let begun = Instant::now();
         loop {

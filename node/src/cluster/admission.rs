@@ -63,7 +63,7 @@ type Known = (NodeId, MetaNode);
 /// The registering node, if it is known; the other nodes at its address; and the lowest command version of
 /// all nodes.
 fn look(meta: &Meta, command: &RegisterNode) -> (Option<Known>, Vec<Known>, u32) {
-    let machine = meta.state.machine();
+    let machine = meta.view.machine();
     let (mut known, mut holders) = (None, Vec::new());
     for (id, node) in machine.nodes() {
         if node.incarnation == command.incarnation {

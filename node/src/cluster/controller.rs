@@ -7,8 +7,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use openraft::async_runtime::watch::WatchReceiver;
-use openraft::{ChangeMembers, Precondition};
 use ropewalk_machines::meta::balance::rebalance;
 use ropewalk_machines::meta::raise;
 use ropewalk_machines::meta::view::{ClusterView, PartitionView};
@@ -17,12 +15,13 @@ use ropewalk_proto::ids::{NodeId, ReplicaId};
 use ropewalk_proto::v1::{
     FoundCluster, MetaCommand, MoveReplicas, NodeState, SetNodeState, meta_command,
 };
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
 use super::handle::refresh_view;
-use super::members::{Members, Step};
+use super::members::Members;
 use super::propose::propose_here;
 use super::shared::{Meta, Shared};
+use crate::raft::{self, CaughtUp, FormerVoters, Group, NotTaken, Step, leadership};
 
 /// Maximum number of partitions whose replicas move at the same time.
 const MOVES_AT_ONCE: usize = 8;
@@ -169,8 +168,9 @@ fn next_moves(
 
 /// Takes the next step toward the metadata group's desired membership.
 async fn settle_members(shared: &Shared, meta: &Meta, view: &ClusterView, lost: &BTreeSet<NodeId>) {
-    let membership = meta.membership();
-    let members = Members::of(&membership, caught_up(meta));
+    let group = group(meta);
+    let since = group.since;
+    let members = Members::of(group);
     // With an older view the step could drop a replica that was added since.
     if !view.knows(members.brokers.keys()) {
         return;
@@ -182,59 +182,39 @@ async fn settle_members(shared: &Shared, meta: &Meta, view: &ClusterView, lost: 
     // openraft keeps sending to the replica's old address. A learner is therefore removed and added again.
     // After a voter moves, another replica takes the leadership and opens new connections.
     let moved = match &step {
-        Step::Readdress(replica, _) if *replica != meta.replica => Some(*replica),
+        Step::MoveMember(replica, _) if *replica != meta.id => Some(*replica),
         _ => None,
     };
-    let change = match step {
-        Step::Readdress(replica, _) if !members.voters.contains(&replica) => {
-            ChangeMembers::RemoveNodes(BTreeSet::from([replica]))
+    let step = match step {
+        Step::MoveMember(replica, _) if !members.voters.contains(&replica) => {
+            Step::RemoveLearners(BTreeSet::from([replica]))
         }
-        Step::Learn(replica, broker) => {
-            ChangeMembers::AddNodes(BTreeMap::from([(replica, broker)]))
-        }
-        Step::Readdress(replica, broker) => {
-            ChangeMembers::SetNodes(BTreeMap::from([(replica, broker)]))
-        }
-        Step::Vote(voters) => ChangeMembers::ReplaceAllVoters(voters),
-        Step::Drop(replicas) => ChangeMembers::RemoveNodes(replicas),
+        other => other,
     };
-    let still = Precondition::LastMembershipLogId {
-        last_membership_log_id: *membership.log_id(),
-    };
-    // Former voters stay as learners, so that a leaving node sees its own removal.
-    let changed = meta.raft.change_membership_if(change, true, [still]);
-    match timeout(shared.call_timeout() * 2, changed).await {
-        Ok(Ok(_)) => {
+    // Former voters stay, so that a leaving node sees its own removal.
+    let former = FormerVoters::StayAsLearners;
+    match raft::take_step(&meta.raft, step, since, former, shared.call_timeout() * 2).await {
+        Ok(()) => {
             if let Some(moved) = moved.filter(|replica| members.voters.contains(replica)) {
                 offer_lead(shared, meta, |replica, _| replica != moved).await;
             }
         }
-        Ok(Err(error)) => tracing::info!(%error, "metadata membership change failed; retrying"),
-        Err(_) => tracing::info!("metadata membership change is still in progress"),
+        Err(NotTaken::Late) => tracing::info!("metadata membership change is still in progress"),
+        Err(error) => tracing::info!(%error, "metadata membership change failed; retrying"),
     }
 }
 
-/// The replicas whose log is nearly as long as the leader's. Empty if this replica does not lead.
-fn caught_up(meta: &Meta) -> BTreeSet<ReplicaId> {
-    let metrics = meta.raft.metrics();
-    let metrics = metrics.borrow_watched();
-    let last = metrics.last_log_index.unwrap_or_default();
-    let replication = metrics.replication.iter().flatten();
-    replication
-        .filter_map(|(replica, matched)| Some((*replica, matched.as_ref()?.index)))
-        .filter(|(_, matched)| matched + CAUGHT_UP_ENTRIES >= last)
-        .map(|(replica, _)| replica)
-        .collect()
+/// The metadata group as this replica sees it; complete only on the leader.
+fn group(meta: &Meta) -> Group {
+    meta.with_metrics(|metrics| Group::see(metrics, CaughtUp::within(CAUGHT_UP_ENTRIES, metrics)))
 }
 
 /// Transfers the leadership to another voter. Returns once this node no longer leads, or if no voter can take
 /// over.
 pub(super) async fn hand_over(shared: &Shared, meta: &Meta) {
     while meta.leads() && offer_lead(shared, meta, |_, _| true).await {
-        let left = meta.raft.wait(Some(TAKE_OVER_WITHIN));
-        let left = left.metrics(|metrics| !metrics.state.is_leader(), "not to lead");
         // A follower that is too slow is asked again; a stopped replica no longer leads.
-        let _ = left.await;
+        leadership::has_left(&meta.raft, TAKE_OVER_WITHIN).await;
     }
 }
 
@@ -245,13 +225,12 @@ async fn offer_lead(
     meta: &Meta,
     may: impl Fn(ReplicaId, NodeState) -> bool,
 ) -> bool {
-    let caught_up = caught_up(meta);
     let view = shared.view.borrow().clone();
-    let members = Members::of(&meta.membership(), BTreeSet::new());
+    let members = Members::of(group(meta));
     let heirs = members.voters.iter().filter_map(|replica| {
         let node = view.nodes.get(&members.brokers.get(replica)?.node_id)?;
-        let able = *replica != meta.replica
-            && caught_up.contains(replica)
+        let able = *replica != meta.id
+            && members.caught_up.contains(replica)
             && may(*replica, node.state)
             && shared.leaders.alive(node.id);
         able.then_some((node.state != NodeState::Active, *replica))
@@ -259,7 +238,7 @@ async fn offer_lead(
     let Some((_, heir)) = heirs.min() else {
         return false;
     };
-    if let Err(error) = meta.raft.trigger().transfer_leader(heir).await {
+    if let Err(error) = leadership::offer(&meta.raft, heir).await {
         tracing::info!(%error, "metadata leadership transfer failed");
         return false;
     }

@@ -29,14 +29,13 @@ use super::propose::propose;
 use super::shared::{Meta, Shared, StartError};
 use super::starts;
 use super::survey::{Heard, Verdict, judge};
+use crate::raft::{EagerElections, found, leadership, patience};
 
 /// Pause between two rounds of asking the seeds: the first and the longest.
 const ASK_AGAIN: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(2)];
 /// Interval between two log lines about the reason for the wait.
 const SAY_AGAIN: Duration = Duration::from_secs(5);
-/// Time for which the node that initialized the metadata group asks for votes without waiting for a timeout.
-const EAGER_FOR: Duration = Duration::from_secs(10);
-/// Interval between two such requests.
+/// Interval between two requests for votes by the node that initialized the metadata group.
 const ELECT_AGAIN: Duration = Duration::from_millis(200);
 
 /// Waits until this node has a place in a cluster.
@@ -224,14 +223,12 @@ pub(super) async fn begin(shared: Arc<Shared>, identity: NodeIdentity, meta: Met
     let place = voters
         .iter()
         .position(|node| node.node_id == identity.node_id);
-    let Some(place) = place.and_then(|place| u32::try_from(place).ok()) else {
-        return;
-    };
+    let Some(place) = place else { return };
     if meta.raft.is_initialized().await.unwrap_or(true) {
         return;
     }
-    let patience = Duration::from_millis(shared.config.limits.election_timeout_ms) * 2 * place;
-    if is_led(&meta, patience).await {
+    let patience = patience(&shared.config.limits, place);
+    if leadership::is_led(&meta.raft, patience).await {
         return;
     }
     let members: BTreeMap<_, _> = voters
@@ -247,24 +244,16 @@ pub(super) async fn begin(shared: Arc<Shared>, identity: NodeIdentity, meta: Met
             )
         })
         .collect();
-    if let Err(error) = meta.raft.initialize(members).await {
-        tracing::debug!(%error, "metadata group was already initialized by another node");
+    if !found(&meta.raft, members, "metadata").await {
         return;
     }
     // The others may have got their place too late for the first election.
-    let begun = Instant::now();
-    while begun.elapsed() < EAGER_FOR && !is_led(&meta, ELECT_AGAIN).await {
-        if meta.raft.trigger().elect(true).await.is_err() {
+    let eager = EagerElections::new(Instant::now());
+    while !eager.are_over() && !leadership::is_led(&meta.raft, ELECT_AGAIN).await {
+        if eager.request(&meta.raft).await.is_err() {
             return;
         }
     }
-}
-
-/// True if the metadata group has a leader, or gets one within a bound.
-async fn is_led(meta: &Meta, within: Duration) -> bool {
-    let wait = meta.raft.wait(Some(within));
-    let led = wait.metrics(|metrics| metrics.current_leader.is_some(), "a leader");
-    led.await.is_ok()
 }
 
 /// Sends the plan to every node in it until each has it or the cluster is founded. After that, a node without

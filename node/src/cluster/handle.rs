@@ -5,14 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use openraft::async_runtime::WatchReceiver;
 use prost::Message;
 use ropewalk_machines::meta::view::ClusterView;
 use ropewalk_proto::error::{ErrorCode, Retry, WireError};
 use ropewalk_proto::ids::NodeId;
 use ropewalk_proto::v1::cluster_server::ClusterServer;
 use ropewalk_proto::v1::{NodeIdentity, NodeState, meta_command, meta_reply};
-use ropewalk_raft_store::{Scrub, Store, purge_to_boundary};
+use ropewalk_raft_store::{Scrub, Store};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
@@ -24,13 +23,12 @@ use super::{controller, identity, propose, report, starts, whereabouts};
 use crate::config::Config;
 use crate::env::{Clock, Env};
 use crate::peer::{Inbound, Peers};
+use crate::raft::STOP_WITHIN;
 
 /// Interval between two attempts to purge the metadata group's log.
 const PURGE_EVERY: Duration = Duration::from_secs(10);
 /// Pause before the next registration attempt after a refusal that no retry can change.
 const REFUSED_AGAIN: Duration = Duration::from_secs(30);
-/// Maximum time that a stopping node waits for the tasks of this room.
-const STOP_WITHIN: Duration = Duration::from_secs(5);
 
 /// The cluster from this node's point of view. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -112,12 +110,9 @@ impl Cluster {
         let Some(meta) = self.shared.meta.get() else {
             return std::future::pending().await;
         };
-        let mut damage = meta.state.damage();
-        let found = damage.wait_for(Option::is_some).await;
-        let found = found.ok().and_then(|found| found.clone());
-        self.shared.inbound.deregister(meta.replica);
-        meta.raft.runtime_config().elect(false);
-        found.unwrap_or_default()
+        let what = meta.damaged().await;
+        meta.withdraw();
+        what
     }
 
     /// Completes once the cluster has answered that another process runs under this node's identity, and
@@ -135,18 +130,16 @@ impl Cluster {
 
     /// A pass over everything stored for the metadata replica that looks for damage.
     pub(crate) fn scrub(&self) -> Option<Scrub> {
-        Some(self.shared.meta.get()?.state.scrub())
+        Some(self.shared.meta.get()?.view.scrub())
     }
 
     /// Completes if the Raft core of the metadata replica ends without an error, as after a panic. A failed
     /// disk and damage come with an error and are reported elsewhere.
     pub async fn ended(&self) {
-        if let Some(meta) = self.shared.meta.get() {
-            let mut role = meta.raft.server_metrics();
-            while role.changed().await.is_ok() {}
-            if meta.raft.metrics().borrow_watched().running_state.is_ok() {
-                return;
-            }
+        if let Some(meta) = self.shared.meta.get()
+            && meta.ended().await
+        {
+            return;
         }
         std::future::pending().await
     }
@@ -188,7 +181,7 @@ impl Cluster {
     /// The lowest producer id that is not allocated, as far as this node has applied.
     pub fn next_producer_id(&self) -> u64 {
         let meta = self.shared.meta.get();
-        meta.map_or(0, |meta| meta.state.machine().next_producer_id())
+        meta.map_or(0, |meta| meta.view.machine().next_producer_id())
     }
 
     /// The clock that leaders use: the time that most nodes' clocks agree on.
@@ -238,10 +231,11 @@ impl Cluster {
     /// Index up to which this node's metadata replica has applied its log, and the last index of that log.
     /// `None` before the replica runs.
     pub fn metadata_progress(&self) -> Option<(u64, u64)> {
-        let metrics = self.shared.meta.get()?.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        let applied = metrics.last_applied.map_or(0, |last| last.index);
-        Some((applied, metrics.last_log_index.unwrap_or(applied)))
+        let meta = self.shared.meta.get()?;
+        Some(meta.with_metrics(|metrics| {
+            let applied = metrics.last_applied.map_or(0, |last| last.index);
+            (applied, metrics.last_log_index.unwrap_or(applied))
+        }))
     }
 
     /// The nodes whose replica of the metadata group votes, as far as this node knows.
@@ -291,11 +285,10 @@ impl Cluster {
         shared.tasks.close();
         let stopped = async {
             shared.tasks.wait().await;
-            if let Some(meta) = shared.meta.get() {
-                shared.inbound.deregister(meta.replica);
-                if let Err(error) = meta.raft.shutdown().await {
-                    tracing::warn!(%error, "metadata replica shutdown failed");
-                }
+            if let Some(meta) = shared.meta.get()
+                && let Err(error) = meta.stop().await
+            {
+                tracing::warn!(error, "metadata replica shutdown failed");
             }
         };
         if timeout(STOP_WITHIN, stopped).await.is_err() {
@@ -306,7 +299,7 @@ impl Cluster {
 
 /// Updates the view as the metadata replica applies entries.
 async fn keep_view(shared: Arc<Shared>, meta: Meta) {
-    let mut applied = meta.state.applied();
+    let mut applied = meta.view.applied();
     loop {
         applied.mark_unchanged();
         refresh_view(&shared, &meta);
@@ -319,7 +312,7 @@ async fn keep_view(shared: Arc<Shared>, meta: Meta) {
 /// Brings the view up to the last entry that the metadata replica has applied, and returns its log index.
 pub(super) fn refresh_view(shared: &Shared, meta: &Meta) -> u64 {
     let (view, applied): (Arc<ClusterView>, u64) = {
-        let machine = meta.state.machine();
+        let machine = meta.view.machine();
         let applied = machine.applied();
         if machine.changed() <= shared.view.borrow().applied {
             return applied;
@@ -393,7 +386,7 @@ async fn registered(shared: &Arc<Shared>) {
 async fn purge(meta: Meta, limit: Duration) {
     loop {
         sleep(PURGE_EVERY).await;
-        match purge_to_boundary(&meta.raft, &meta.state, limit).await {
+        match meta.purge(limit).await {
             Ok(Some(index)) => tracing::debug!(index, "metadata log purged"),
             Ok(None) => {}
             Err(error) => tracing::info!(%error, "metadata log not purged; retrying later"),

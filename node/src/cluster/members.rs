@@ -7,7 +7,8 @@ use ropewalk_machines::meta::view::{ClusterView, NodeView};
 use ropewalk_proto::ids::{NodeId, ReplicaId};
 use ropewalk_proto::v1::NodeState;
 use ropewalk_raft_store::Broker;
-use ropewalk_raft_store::types::StoredMembership;
+
+use crate::raft::{Group, Step};
 
 /// Maximum number of voters of the metadata group. The other replicas are learners.
 pub(super) const MAX_VOTERS: usize = 5;
@@ -23,29 +24,14 @@ pub(super) struct Members {
     pub caught_up: BTreeSet<ReplicaId>,
 }
 
-/// One step of a membership change.
-#[derive(Debug, PartialEq)]
-pub(super) enum Step {
-    /// Adds a replica as a learner.
-    Learn(ReplicaId, Broker),
-    /// Updates the address of a replica's node.
-    Readdress(ReplicaId, Broker),
-    /// Makes exactly these replicas voters. All other voters lose their vote.
-    Vote(BTreeSet<ReplicaId>),
-    /// Removes these learners.
-    Drop(BTreeSet<ReplicaId>),
-}
-
 impl Members {
-    /// The members of a Raft membership.
-    pub fn of(stored: &StoredMembership, caught_up: BTreeSet<ReplicaId>) -> Members {
-        let brokers = stored.nodes().map(|(id, broker)| (*id, broker.clone()));
-        let joint = stored.get_joint_config();
+    /// The members of a Raft group. In a joint membership, the voters are those of the newer configuration.
+    pub fn of(group: Group) -> Members {
         Members {
-            brokers: brokers.collect(),
-            voters: joint.last().cloned().unwrap_or_default(),
-            joint: joint.len() > 1,
-            caught_up,
+            brokers: group.members,
+            joint: group.half_way_to.is_some(),
+            voters: group.half_way_to.unwrap_or(group.voters),
+            caught_up: group.in_sync,
         }
     }
 
@@ -58,7 +44,7 @@ impl Members {
         };
         let voters = self.voters(staying(), lost);
         if self.joint {
-            return Some(Step::Vote(voters));
+            return Some(Step::SetVoters(voters));
         }
         for node in staying() {
             let wanted = Broker {
@@ -66,21 +52,21 @@ impl Members {
                 address: node.address.clone(),
             };
             match self.brokers.get(&node.meta_replica) {
-                None => return Some(Step::Learn(node.meta_replica, wanted)),
+                None => return Some(Step::AddLearner(node.meta_replica, wanted)),
                 Some(known) if *known != wanted => {
-                    return Some(Step::Readdress(node.meta_replica, wanted));
+                    return Some(Step::MoveMember(node.meta_replica, wanted));
                 }
                 Some(_) => {}
             }
         }
         if voters != self.voters {
-            return Some(Step::Vote(voters));
+            return Some(Step::SetVoters(voters));
         }
         let replicas: BTreeSet<ReplicaId> = staying().map(|node| node.meta_replica).collect();
         let learners = self.brokers.keys().filter(|id| !self.voters.contains(id));
         let gone = learners.filter(|id| !replicas.contains(id));
         let gone: BTreeSet<ReplicaId> = gone.copied().collect();
-        (!gone.is_empty()).then_some(Step::Drop(gone))
+        (!gone.is_empty()).then_some(Step::RemoveLearners(gone))
     }
 
     fn voters<'a>(
@@ -170,12 +156,12 @@ mod tests {
     #[test]
     fn a_new_node_learns_first_and_votes_when_it_has_caught_up() {
         let unknown = members(&[1, 2, 3], &[], &[1, 2, 3]);
-        let learn = Step::Learn(ReplicaId(104), broker(4));
+        let learn = Step::AddLearner(ReplicaId(104), broker(4));
         assert_eq!(step(&unknown, &[ACTIVE; 4], &[]), Some(learn));
         let behind = members(&[1, 2, 3], &[4], &[1, 2, 3]);
         assert_eq!(step(&behind, &[ACTIVE; 4], &[]), None);
         let ready = members(&[1, 2, 3], &[4], &[1, 2, 3, 4]);
-        let vote = Step::Vote(replicas(&[1, 2, 3, 4]));
+        let vote = Step::SetVoters(replicas(&[1, 2, 3, 4]));
         assert_eq!(step(&ready, &[ACTIVE; 4], &[]), Some(vote));
     }
 
@@ -183,7 +169,7 @@ mod tests {
     fn at_most_five_vote() {
         let members = members(&[1, 2, 3, 4, 5], &[6], &[1, 2, 3, 4, 5, 6]);
         assert_eq!(step(&members, &[ACTIVE; 6], &[]), None);
-        let instead = Step::Vote(replicas(&[1, 3, 4, 5, 6]));
+        let instead = Step::SetVoters(replicas(&[1, 3, 4, 5, 6]));
         assert_eq!(step(&members, &[ACTIVE; 6], &[2]), Some(instead));
     }
 
@@ -191,7 +177,7 @@ mod tests {
     fn a_lost_node_and_its_successor_change_places_in_one_step() {
         let members = members(&[1, 2, 3], &[4], &[1, 2, 4]);
         let states = [ACTIVE, ACTIVE, REMOVED, ACTIVE];
-        let vote = Step::Vote(replicas(&[1, 2, 4]));
+        let vote = Step::SetVoters(replicas(&[1, 2, 4]));
         assert_eq!(step(&members, &states, &[]), Some(vote));
     }
 
@@ -199,7 +185,7 @@ mod tests {
     fn a_lost_voter_goes_even_before_its_successor_has_caught_up() {
         let members = members(&[1, 2, 3], &[4], &[1, 2]);
         let states = [ACTIVE, ACTIVE, REMOVED, ACTIVE];
-        let vote = Step::Vote(replicas(&[1, 2]));
+        let vote = Step::SetVoters(replicas(&[1, 2]));
         assert_eq!(step(&members, &states, &[]), Some(vote));
     }
 
@@ -209,7 +195,7 @@ mod tests {
         let states = [ACTIVE, REMOVED];
         assert_eq!(
             step(&members, &states, &[]),
-            Some(Step::Drop(replicas(&[2])))
+            Some(Step::RemoveLearners(replicas(&[2])))
         );
     }
 
@@ -221,7 +207,7 @@ mod tests {
             address: "elsewhere".into(),
         };
         members.brokers.insert(ReplicaId(102), stale);
-        let readdress = Step::Readdress(ReplicaId(102), broker(2));
+        let readdress = Step::MoveMember(ReplicaId(102), broker(2));
         assert_eq!(step(&members, &[ACTIVE; 2], &[]), Some(readdress));
     }
 
@@ -229,7 +215,7 @@ mod tests {
     fn a_change_that_was_begun_is_ended_first() {
         let mut members = members(&[1, 2, 3], &[], &[1, 2, 3]);
         members.joint = true;
-        let vote = Step::Vote(replicas(&[1, 2, 3]));
+        let vote = Step::SetVoters(replicas(&[1, 2, 3]));
         assert_eq!(step(&members, &[ACTIVE; 3], &[]), Some(vote));
     }
 

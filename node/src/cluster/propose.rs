@@ -16,13 +16,13 @@ use ropewalk_proto::v1::{
     AlterTopic, CreateTopic, GrowTopic, MetaCommand, MetaReply, ProposeMetaAnswer, ProposeMetaCall,
     meta_command, meta_reply,
 };
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 use tonic::Request;
 
 use super::formation::bounded;
 use super::shared::{Meta, Shared};
 use super::{admission, naming};
-use crate::raft_outcome::Unanswered;
+use crate::raft::{self, Unanswered};
 
 /// Pause between two attempts while there is no leader.
 const RETRY: Duration = Duration::from_millis(50);
@@ -155,7 +155,7 @@ fn check_version(meta: &Meta, command: &MetaCommand) -> Result<(), WireError> {
     let needed = command.kind.as_ref().map_or(1, version_of);
     let oldest = match needed {
         1 => return Ok(()),
-        _ => meta.state.machine().oldest_understood(),
+        _ => meta.view.machine().oldest_understood(),
     };
     match oldest {
         // The version of a founding node is unknown until it registers.
@@ -187,7 +187,7 @@ fn made_before(
     if error.code != ErrorCode::TopicExists {
         return answer;
     }
-    let Some(topic) = shared.meta()?.state.machine().topic(&asked.name) else {
+    let Some(topic) = shared.meta()?.view.machine().topic(&asked.name) else {
         return answer;
     };
     let same = topic.partitions.len() == asked.partitions as usize;
@@ -250,13 +250,11 @@ pub(super) async fn propose_here(
     }
     check_version(meta, &command)?;
     command.leader_time_ms = shared.env.clock.now_ms();
-    let write = meta.raft.client_write(Command::Meta(command));
     let bound = shared.call_timeout();
-    let written = timeout(bound, write)
-        .await
-        .map_err(|_| out_of_time(bound))?;
-    let written = written.map_err(|error| match Unanswered::from(error) {
+    let written = raft::propose(&meta.raft, Command::Meta(command), bound).await;
+    let written = written.map_err(|error| match error {
         Unanswered::NotProposed(_) => no_leader(),
+        Unanswered::Late => out_of_time(bound),
         Unanswered::InDoubt(why) => WireError::new(
             ErrorCode::LeadershipLost,
             format!(
@@ -284,7 +282,7 @@ async fn finish(
     deadline: Instant,
 ) -> Result<Option<meta_reply::Kind>, WireError> {
     if let Ok(meta) = shared.meta() {
-        let mut applied = meta.state.applied();
+        let mut applied = meta.view.applied();
         let seen = applied.wait_for(|index| *index >= answer.log_index);
         let within = deadline.min(Instant::now() + SEEN_WITHIN);
         if timeout_at(within, seen).await.is_err() {

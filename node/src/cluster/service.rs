@@ -125,7 +125,7 @@ impl cluster_server::Cluster for ClusterService {
         let call = request.into_inner();
         let node = NodeId(call.node_id);
         let meta = self.shared.meta()?;
-        let known = meta.state.machine().node(node).cloned();
+        let known = meta.view.machine().node(node).cloned();
         let known = known.filter(|known| known.incarnation == call.incarnation);
         let Some(known) = known else {
             return Err(Status::from(WireError::new(
@@ -149,7 +149,7 @@ impl cluster_server::Cluster for ClusterService {
         // A start that is not registered yet may be a copy's. Its report must not end the leaderships of
         // another start.
         let full = call.full && (known.start.is_none() || known.start == call.start);
-        let leading = report::believed(&meta.state.machine(), node, call.leading)?;
+        let leading = report::believed(&meta.view.machine(), node, call.leading)?;
         self.shared.leaders.heard(node, leading, full);
         self.shared.leaders.heard_of_disk(node, call.disk_full);
         self.shared.clock.heard(node, call.wall_time_ms);
@@ -163,7 +163,7 @@ impl cluster_server::Cluster for ClusterService {
 impl ClusterService {
     /// The address of the caller in the metadata.
     fn known_address(&self, call: &HelloCall) -> Option<String> {
-        let machine = self.shared.meta().ok()?.state.machine();
+        let machine = self.shared.meta().ok()?.view.machine();
         let mut nodes = machine.nodes();
         let known = nodes.find(|(_, node)| node.incarnation == call.incarnation);
         known.map(|(_, node)| address_of(node).to_owned())

@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use openraft::async_runtime::watch::WatchReceiver;
 use ropewalk_machines::meta::machine::{MetaMachine, address_of};
 use ropewalk_machines::meta::view::ClusterView;
 use ropewalk_proto::command::{EXTERNAL_SINCE_VERSION, IDENTITY_SINCE_VERSION, UNDERSTOOD_VERSION};
@@ -13,8 +12,7 @@ use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::ids::{GroupId, NodeId, ReplicaId};
 use ropewalk_proto::v1::cluster_client::ClusterClient;
 use ropewalk_proto::v1::{HelloAnswer, NodeIdentity, NodeStart, RegisterNode};
-use ropewalk_raft_store::types::{Raft, StoredMembership};
-use ropewalk_raft_store::{Broker, ReplicaView, Store, StoreError};
+use ropewalk_raft_store::{Store, StoreError};
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -28,7 +26,7 @@ use super::whereabouts::Whereabouts;
 use crate::config::Config;
 use crate::env::Env;
 use crate::peer::{Inbound, Peers};
-use crate::raft_config::raft_config;
+use crate::raft::{self, Replica};
 
 /// The largest message between nodes about the cluster: a report of every group that a node leads.
 pub(super) const MESSAGE_BYTES: usize = 16 << 20;
@@ -106,13 +104,18 @@ pub(super) struct Shared {
     pub tasks: TaskTracker,
 }
 
-/// This node's replica of the metadata group.
-#[derive(Debug, Clone)]
-pub(super) struct Meta {
-    pub replica: ReplicaId,
-    pub raft: Raft<MetaMachine>,
-    pub state: ReplicaView<MetaMachine>,
+impl From<raft::StartError> for StartError {
+    fn from(error: raft::StartError) -> StartError {
+        match error {
+            raft::StartError::Store(error) => StartError::Store(error),
+            raft::StartError::Damaged(what) => StartError::Damaged(what),
+            raft::StartError::Raft(error) => StartError::Raft(error.to_string()),
+        }
+    }
 }
+
+/// This node's replica of the metadata group.
+pub(super) type Meta = Replica<MetaMachine>;
 
 impl Shared {
     pub fn new(
@@ -262,7 +265,7 @@ impl Shared {
         let Ok(meta) = self.meta() else {
             return false;
         };
-        let machine = meta.state.machine();
+        let machine = meta.view.machine();
         let known = machine.node(self.node_id());
         let elsewhere = known.is_some_and(|own| address_of(own) != self.config.advertise);
         let known_start = known.map(|own| own.start);
@@ -317,65 +320,26 @@ impl Shared {
 }
 
 impl Meta {
-    /// Opens the replica of the metadata group that the identity names, and registers it for calls by peers.
-    pub async fn open(shared: &Shared, identity: &NodeIdentity) -> Result<Meta, StartError> {
-        let replica = ReplicaId(identity.meta_replica_id);
+    /// Opens the replica of the metadata group that the identity names, and lets peers call it.
+    pub(super) async fn open(shared: &Shared, identity: &NodeIdentity) -> Result<Meta, StartError> {
+        let (group, replica) = (GroupId::META, ReplicaId(identity.meta_replica_id));
         let opened = shared
             .store
-            .open_replica(GroupId::META, replica, MetaMachine::new())
-            .await?;
-        let raft = Raft::new(
-            replica,
-            raft_config(&shared.config.limits, "metadata"),
-            shared.peers.network(GroupId::META, replica),
-            opened.log,
-            opened.state,
-        )
-        .await
-        .map_err(|error| match opened.view.damage().borrow().clone() {
-            Some(why) => StartError::Damaged(why),
-            None => StartError::Raft(error.to_string()),
-        })?;
-        shared
-            .inbound
-            .register(GroupId::META, replica, raft.clone());
-        Ok(Meta {
-            replica,
-            raft,
-            state: opened.view,
-        })
-    }
-
-    /// The leader of the metadata group, as far as this replica knows.
-    pub fn leader(&self) -> Option<Broker> {
-        let metrics = self.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        let leader = metrics.current_leader?;
-        metrics
-            .membership_config
-            .membership()
-            .get_node(&leader)
-            .cloned()
+            .open_replica(group, replica, MetaMachine::new());
+        let opened = opened.await?;
+        let networks = shared.peers.network(group, replica);
+        let (inbound, limits) = (&shared.inbound, &shared.config.limits);
+        let started = Replica::start(opened, networks, inbound, limits, "metadata").await;
+        started.map_err(StartError::from)
     }
 
     /// The nodes whose replica of the metadata group votes, as far as this replica knows.
-    pub fn voters(&self) -> BTreeSet<NodeId> {
-        let membership = self.membership();
-        let voters = membership.voter_ids();
-        let brokers = voters.filter_map(|voter| membership.membership().get_node(&voter).cloned());
-        brokers.map(|broker| broker.node_id).collect()
-    }
-
-    /// True if this replica leads the metadata group.
-    pub fn leads(&self) -> bool {
-        let metrics = self.raft.metrics();
-        metrics.borrow_watched().state.is_leader()
-    }
-
-    /// The newest membership that this replica knows.
-    pub fn membership(&self) -> Arc<StoredMembership> {
-        let metrics = self.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        metrics.membership_config.clone()
+    pub(super) fn voters(&self) -> BTreeSet<NodeId> {
+        self.with_metrics(|metrics| {
+            let membership = metrics.membership_config.membership();
+            let voters = membership.voter_ids();
+            let brokers = voters.filter_map(|voter| membership.get_node(&voter));
+            brokers.map(|broker| broker.node_id).collect()
+        })
     }
 }

@@ -101,7 +101,7 @@ fn known(
     let Ok(meta) = shared.meta() else {
         return Default::default();
     };
-    let machine = meta.state.machine();
+    let machine = meta.view.machine();
     let (mut sought, mut addresses) = (BTreeMap::new(), BTreeSet::new());
     for (id, node) in machine.nodes() {
         if state_of(node) == NodeState::Removed {

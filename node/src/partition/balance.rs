@@ -6,7 +6,7 @@ use ropewalk_machines::meta::view::Place;
 use ropewalk_proto::ids::{NodeId, ReplicaId};
 use tokio::time::Instant;
 
-use super::followers::Group;
+use crate::raft::Group;
 
 /// Time that the preferred replica must have been fit to lead before leadership moves to it. So a node that
 /// is often down does not move leadership each time.

@@ -62,7 +62,7 @@ pub(super) fn spec(offset: u64) -> FetchSpec {
 /// Reads all batches straight from one replica.
 pub(super) async fn contents(partition: &Arc<Partition>) -> Vec<(u64, u64, Bytes)> {
     let (start, applied) = {
-        let machine = partition.view.machine();
+        let machine = partition.replica.view.machine();
         (machine.locate(machine.log_start()), machine.applied())
     };
     let Some(start) = start else {
@@ -269,7 +269,7 @@ async fn room_for_batches_comes_back_though_nobody_looks_at_the_tickets() {
     }
     drop(tickets);
     produce(&leader, one).await.unwrap();
-    assert_eq!(leader.view.machine().next_offset(), 21);
+    assert_eq!(leader.replica.view.machine().next_offset(), 21);
     cluster.stop().await;
 }
 
@@ -277,7 +277,7 @@ async fn room_for_batches_comes_back_though_nobody_looks_at_the_tickets() {
 async fn bad_batches_are_refused_before_they_cost_anything() {
     let cluster = TestCluster::start(1, settings()).await;
     let leader = cluster.leader().await;
-    let applied = leader.view.machine().applied();
+    let applied = leader.replica.view.machine().applied();
     let good = anonymous(&[b"value"]);
     let mut flipped = good.to_vec();
     *flipped.last_mut().unwrap() ^= 1;
@@ -297,7 +297,7 @@ async fn bad_batches_are_refused_before_they_cost_anything() {
     for (batch, code) in cases {
         assert_eq!(leader.propose(0, batch).await.unwrap_err().code, code);
     }
-    assert_eq!(leader.view.machine().applied(), applied);
+    assert_eq!(leader.replica.view.machine().applied(), applied);
     cluster.stop().await;
 }
 
@@ -379,9 +379,9 @@ async fn a_new_replica_of_a_trimmed_log_becomes_equal_to_its_leader() {
             .unwrap();
     }
     eventually("purged log", || {
-        leader.view.machine().log_start() > 0
+        leader.replica.view.machine().log_start() > 0
             && leader.with_metrics(|metrics| metrics.purged.map_or(0, |purged| purged.index()))
-                == leader.view.machine().purgeable_index()
+                == leader.replica.view.machine().purgeable_index()
     })
     .await;
 
@@ -425,10 +425,10 @@ async fn a_new_replica_of_a_trimmed_log_becomes_equal_to_its_leader() {
         .unwrap();
     let newcomer = cluster.replica(4);
     eventually("equal state", || {
-        *newcomer.view.machine() == *leader.view.machine()
+        *newcomer.replica.view.machine() == *leader.replica.view.machine()
     })
     .await;
-    assert!(leader.view.machine().log_start() > 0);
+    assert!(leader.replica.view.machine().log_start() > 0);
     assert_eq!(contents(&newcomer).await, contents(&leader).await);
     let trimmed = leader.fetch(spec(0)).await.unwrap_err();
     assert_eq!(trimmed.code, ErrorCode::OffsetOutOfRange);
@@ -446,7 +446,7 @@ async fn old_records_go_by_the_clock_of_the_leader() {
     produce(&leader, anonymous(&[b"old"])).await.unwrap();
     cluster.clock.0.store(61_000, Ordering::Relaxed);
     eventually("trimmed log", || {
-        (1..=3).all(|node| cluster.replica(node).view.machine().log_start() == 1)
+        (1..=3).all(|node| cluster.replica(node).replica.view.machine().log_start() == 1)
     })
     .await;
     assert_eq!(

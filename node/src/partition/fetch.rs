@@ -73,7 +73,7 @@ impl Partition {
         F: Future<Output = Result<T, WireError>>,
     {
         let deadline = Instant::now() + spec.max_wait;
-        let mut applied = self.view.applied();
+        let mut applied = self.replica.view.applied();
         let mut leads = self.leads.subscribe();
         loop {
             applied.borrow_and_update();
@@ -113,7 +113,7 @@ impl Partition {
                 ),
             ));
         }
-        let machine = self.view.machine();
+        let machine = self.replica.view.machine();
         Ok(Fetched {
             batches: Vec::new(),
             high_watermark: machine.next_offset(),
@@ -127,13 +127,13 @@ impl Partition {
     /// leader on another node.
     pub(super) fn reading_epoch(&self) -> Result<u64, WireError> {
         if made(Mistake::ReadAnywhere) {
-            return Ok(self.view.machine().latest_epoch());
+            return Ok(self.replica.view.machine().latest_epoch());
         }
         if self.is_running() {
             return self.leading_epoch();
         }
         self.check_sound()?;
-        let latest = self.view.machine().latest_epoch();
+        let latest = self.replica.view.machine().latest_epoch();
         match self.host.leaders.get(self.id.group) {
             Some(leader) if leader.node != self.host.node_id => Err(self.error(
                 ErrorCode::NotLeader,
@@ -164,7 +164,7 @@ impl Partition {
         mut fetched: Fetched,
     ) -> Result<Option<Fetched>, WireError> {
         let (start, applied) = {
-            let machine = self.view.machine();
+            let machine = self.replica.view.machine();
             // The high watermark may have risen: returned records must never be beyond the reported one.
             fetched.high_watermark = machine.next_offset();
             fetched.log_start_offset = machine.log_start();

@@ -1,8 +1,6 @@
-//! The first membership of a new group. Every founding replica may write it, since all of them write the
-//! same. A replica that was added later never does, because the group has a history that it must receive.
+//! Founding of a partition's group by the replicas that the metadata names, checked at even intervals.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use ropewalk_machines::meta::ClusterView;
 use ropewalk_machines::meta::view::{PartitionView, Place};
@@ -11,17 +9,15 @@ use ropewalk_raft_store::Broker;
 use tokio::time::Instant;
 
 use super::Partition;
-
-/// Time for which a replica that has founded its group requests votes at every check. It does not wait for
-/// the election timeout, because its peers may start a moment later.
-const EAGER_FOR: Duration = Duration::from_secs(10);
+use crate::raft::{EagerElections, found, patience};
 
 /// State of a replica in the founding of its group.
 #[derive(Debug)]
 pub(super) struct Founding {
     begun: Instant,
     done: bool,
-    founded: bool,
+    /// Elections of the group, once this replica has founded it. Their time counts from `begun`.
+    eager: Option<EagerElections>,
 }
 
 impl Founding {
@@ -29,7 +25,7 @@ impl Founding {
         Founding {
             begun: Instant::now(),
             done: false,
-            founded: false,
+            eager: None,
         }
     }
 
@@ -43,23 +39,21 @@ impl Founding {
         let led = partition.with_metrics(|metrics| {
             metrics.current_leader.is_some() || metrics.last_log_index.is_some_and(|last| last > 0)
         });
-        let initialized = partition.raft.is_initialized().await.unwrap_or(true);
-        if led || (initialized && !self.founded) {
+        let initialized = partition
+            .replica
+            .raft
+            .is_initialized()
+            .await
+            .unwrap_or(true);
+        if led || (initialized && self.eager.is_none()) {
             self.done = true;
-        } else if self.founded {
-            self.done = self.begun.elapsed() > EAGER_FOR;
-            let _ = partition.raft.trigger().elect(true).await;
+        } else if let Some(eager) = &self.eager {
+            self.done = eager.are_over();
+            let _ = eager.request(&partition.replica.raft).await;
         } else if self.is_turn(partition, wish) {
-            match partition.raft.initialize(founders(&wish.founding)).await {
-                Ok(()) => self.founded = true,
-                Err(error) => {
-                    tracing::debug!(
-                        partition = %partition.id,
-                        %error,
-                        "group was already initialized by another replica"
-                    )
-                }
-            }
+            let members = founders(&wish.founding);
+            let founded = found(&partition.replica.raft, members, &partition.id.to_string()).await;
+            self.eager = founded.then(|| EagerElections::new(self.begun));
         }
     }
 
@@ -71,8 +65,7 @@ impl Founding {
             .iter()
             .position(|place| place.replica == partition.id.replica);
         let Some(place) = place else { return false };
-        let patience_ms = partition.host.limits.election_timeout_ms * 2 * place as u64;
-        self.begun.elapsed() >= Duration::from_millis(patience_ms)
+        self.begun.elapsed() >= patience(&partition.host.limits, place)
     }
 }
 

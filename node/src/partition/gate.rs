@@ -178,7 +178,7 @@ impl Partition {
     /// Judges a batch by the applied state and the batches in flight.
     fn judge(&self, claim: Option<&Claim>, ring_version: u32) -> Result<Admission, WireError> {
         self.leading_epoch()?;
-        let machine = self.view.machine();
+        let machine = self.replica.view.machine();
         let judged = self.gate.judge(&machine, claim, ring_version);
         judged.map_err(|error| self.error(error.code, error.message))
     }

@@ -29,7 +29,7 @@ async fn a_producer_that_is_broken_leaves_nothing_in_the_log() {
         ring_version: 2,
     };
     leader.housekeeping(fence).await;
-    let look = || (leader.view.machine().applied(), leader.log_bytes());
+    let look = || (leader.replica.view.machine().applied(), leader.log_bytes());
     let before = look();
     let large = vec![0; 200_000];
     for _ in 0..50 {
@@ -55,7 +55,7 @@ async fn copies_of_a_batch_under_way_are_answered_with_its_offset_and_not_writte
     produce(&leader, batch((5, 0, 0), &[b"a", b"b"]))
         .await
         .unwrap();
-    let before = leader.view.machine().applied();
+    let before = leader.replica.view.machine().applied();
     let mut tickets = Vec::new();
     for _ in 0..50 {
         let next = batch((5, 0, 2), &[b"c"]);
@@ -65,7 +65,7 @@ async fn copies_of_a_batch_under_way_are_answered_with_its_offset_and_not_writte
         let appended = ticket.await.unwrap();
         assert_eq!((appended.base_offset, appended.duplicate), (2, n > 0));
     }
-    assert_eq!(leader.view.machine().applied(), before + 1);
+    assert_eq!(leader.replica.view.machine().applied(), before + 1);
     cluster.stop().await;
 }
 
@@ -91,7 +91,7 @@ async fn a_groups_command_under_way_when_the_replica_stops_may_have_been_done() 
         proposing.propose_group(command).await
     });
     tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-    leader.raft.shutdown().await.unwrap();
+    leader.replica.raft.shutdown().await.unwrap();
     let error = proposed.await.unwrap().unwrap_err();
     assert_eq!(error.code, ErrorCode::LeadershipLost, "{error}");
     cluster.stop().await;

@@ -11,7 +11,8 @@ use tokio::sync::watch;
 
 use super::Partition;
 use super::produce::COMMIT_WITHIN;
-use super::steward::has_quorum;
+use crate::raft::leadership::has_quorum;
+use crate::raft::{self, Unanswered};
 
 impl Partition {
     /// Returns the epoch in which this replica leads, if a majority has answered it lately. Without one,
@@ -43,7 +44,7 @@ impl Partition {
 
     /// Calls `look` with the groups as applied here.
     pub fn with_groups<R>(&self, look: impl FnOnce(&Groups) -> R) -> R {
-        look(self.view.machine().groups())
+        look(self.replica.view.machine().groups())
     }
 
     /// Returns when everything that any leader has answered so far is applied here.
@@ -62,16 +63,16 @@ impl Partition {
     pub async fn propose_group(&self, command: GroupCommand) -> Result<GroupReply, WireError> {
         self.leading_epoch()?;
         self.check_disk()?;
-        let proposed = self.raft.client_write(Command::Group(command));
-        let written = match tokio::time::timeout(COMMIT_WITHIN, proposed).await {
-            Ok(Ok(written)) => written,
-            Ok(Err(error)) => return Err(self.unanswered(error.into())),
-            Err(_) => {
+        let command = Command::Group(command);
+        let written = match raft::propose(&self.replica.raft, command, COMMIT_WITHIN).await {
+            Ok(written) => written,
+            Err(Unanswered::Late) => {
                 return Err(self.error(
                     ErrorCode::Timeout,
                     "no majority confirmed the change in time, and it may still be made; try again",
                 ));
             }
+            Err(fate) => return Err(self.unanswered(fate)),
         };
         self.roll_if_full().await;
         match written.data {

@@ -28,7 +28,7 @@ impl Partition {
             .growing()
             .filter(|growth| self.id.partition < growth.from_partitions);
         let wanted = growing.map_or(topic.ring_version, |growth| growth.ring_version);
-        let (ring_version, offset) = self.view.machine().fence();
+        let (ring_version, offset) = self.replica.view.machine().fence();
         if ring_version < wanted {
             // A topic starts with its first ring, which needs no fence.
             if wanted > FIRST_RING && (growing.is_none() || self.is_awaited(topic)) {
@@ -77,7 +77,7 @@ impl Partition {
             ));
         }
         // A fence proves that all nodes understand it, even if this view lags.
-        let fenced = self.view.machine().fence().0 > FIRST_RING;
+        let fenced = self.replica.view.machine().fence().0 > FIRST_RING;
         Ok(if fenced { ring_version } else { 0 })
     }
 
@@ -116,8 +116,12 @@ mod tests {
     }
 
     async fn rings(partition: &Partition) -> Vec<u32> {
-        let applied = partition.view.machine().applied();
-        let entries = partition.view.entries(1..applied + 1, 1 << 20).await;
+        let applied = partition.replica.view.machine().applied();
+        let entries = partition
+            .replica
+            .view
+            .entries(1..applied + 1, 1 << 20)
+            .await;
         let ring = |payload| match payload {
             EntryPayload::Normal(Command::Append { stamp, .. }) => Some(stamp.ring_version),
             _ => None,
@@ -175,11 +179,11 @@ mod tests {
         });
         for _ in 0..20 {
             tokio::time::sleep(Duration::from_millis(20)).await;
-            assert_eq!(leader.view.machine().fence().0, 0);
+            assert_eq!(leader.replica.view.machine().fence().0, 0);
         }
         let info = leader.host.leaders.get(leader.id.group).unwrap();
         leader.host.leaders.lead(new, info);
-        eventually("a fence", || leader.view.machine().fence().0 == 2).await;
+        eventually("a fence", || leader.replica.view.machine().fence().0 == 2).await;
         cluster.stop().await;
     }
 }

@@ -70,8 +70,8 @@ impl Partition {
             self.catch_up().await?;
         }
         match position {
-            Position::Beginning => Ok(at(self.view.machine().log_start())),
-            Position::End => Ok(at(self.view.machine().next_offset())),
+            Position::Beginning => Ok(at(self.replica.view.machine().log_start())),
+            Position::End => Ok(at(self.replica.view.machine().next_offset())),
             Position::AtOrAfter(time_ms) => loop {
                 match self.search(time_ms).await {
                     Ok(Some((offset, timestamp_ms))) => {
@@ -81,7 +81,7 @@ impl Partition {
                             epoch,
                         });
                     }
-                    Ok(None) => return Ok(at(self.view.machine().next_offset())),
+                    Ok(None) => return Ok(at(self.replica.view.machine().next_offset())),
                     // The loop ends: the log start rises with each turn, at most to the high watermark.
                     Err(WalkError::Gone) => continue,
                     Err(WalkError::Failed(error)) => return Err(error),
@@ -98,7 +98,7 @@ impl Partition {
         self.leading_epoch()?;
         loop {
             let (start, applied, mut backlog) = {
-                let machine = self.view.machine();
+                let machine = self.replica.view.machine();
                 let log_start_offset = machine.log_start();
                 let backlog = Backlog {
                     high_watermark: machine.next_offset(),
@@ -144,7 +144,7 @@ impl Partition {
 
     async fn search(&self, time_ms: i64) -> Result<Option<(u64, i64)>, WalkError> {
         let (start, applied, log_start) = {
-            let machine = self.view.machine();
+            let machine = self.replica.view.machine();
             (
                 machine.locate_time(time_ms),
                 machine.applied(),

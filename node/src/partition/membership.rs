@@ -1,54 +1,44 @@
-//! Changes of a group's membership, from the actual one to the one that the metadata desires. A leader goes
-//! one small step at a time, and derives each from the current state. So it can stop anywhere, and any later
-//! leader can go on.
+//! Next step from a partition's actual membership to the one that the metadata desires.
 //!
-//! Replicas to be removed need not be alive; replicas to be added must catch up before they vote. **A step is
-//! valid for one membership only**: it is not taken if the membership has changed meanwhile.
+//! Replicas to be removed need not be alive; replicas to be added must catch up before they vote.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use openraft::{ChangeMembers, Precondition};
 use ropewalk_proto::ids::ReplicaId;
 use ropewalk_raft_store::Broker;
 
 use super::Partition;
-use super::followers::Group;
+use crate::raft::{self, FormerVoters, Group, NotTaken, Step};
 
 /// Maximum time of one membership step before the leader evaluates the state again.
 const STEP_WITHIN: Duration = Duration::from_secs(10);
 
-/// The next step.
+/// The leader's next action.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum Next {
     /// Waits for a membership change in progress, or for a replica that is catching up.
     Wait,
-    /// Adds a new replica as a learner.
-    AddLearner(ReplicaId, Broker),
-    /// Updates the address of a replica's node.
-    MoveMember(ReplicaId, Broker),
-    /// Makes exactly these replicas voters.
-    SetVoters(BTreeSet<ReplicaId>),
+    /// Changes the membership by one step.
+    Take(Step),
     /// Transfers leadership away from this leader, which must be removed. The next leader then removes it.
     HandOver(ReplicaId),
-    /// Removes learners that are not desired.
-    RemoveLearners(BTreeSet<ReplicaId>),
     /// The group is as desired.
     Settled,
 }
 
 /// Returns the next step to bring `group` to `wish`.
-pub(super) fn next_step(wish: &BTreeMap<ReplicaId, Broker>, group: &Group) -> Step {
+pub(super) fn next_step(wish: &BTreeMap<ReplicaId, Broker>, group: &Group) -> Next {
     if !group.quiet || wish.is_empty() {
-        return Step::Wait;
+        return Next::Wait;
     }
     if let Some(voters) = &group.half_way_to {
-        return Step::SetVoters(voters.clone());
+        return Next::Take(Step::SetVoters(voters.clone()));
     }
     for (replica, broker) in wish {
         match group.members.get(replica) {
-            None if broker.address.is_empty() => return Step::Wait,
-            None => return Step::AddLearner(*replica, broker.clone()),
+            None if broker.address.is_empty() => return Next::Wait,
+            None => return Next::Take(Step::AddLearner(*replica, broker.clone())),
             // A founding member has no address, and needs none. If the metadata has no address of a node, its
             // old address stays.
             Some(known)
@@ -56,7 +46,7 @@ pub(super) fn next_step(wish: &BTreeMap<ReplicaId, Broker>, group: &Group) -> St
                     && !broker.address.is_empty()
                     && known.address != broker.address =>
             {
-                return Step::MoveMember(*replica, broker.clone());
+                return Next::Take(Step::MoveMember(*replica, broker.clone()));
             }
             Some(_) => {}
         }
@@ -70,7 +60,7 @@ pub(super) fn next_step(wish: &BTreeMap<ReplicaId, Broker>, group: &Group) -> St
         .filter(|replica| !wish.contains_key(replica) && !group.voters.contains(replica))
         .collect();
     if !strangers.is_empty() {
-        return Step::RemoveLearners(strangers);
+        return Next::Take(Step::RemoveLearners(strangers));
     }
     let newcomers = wish
         .keys()
@@ -79,56 +69,47 @@ pub(super) fn next_step(wish: &BTreeMap<ReplicaId, Broker>, group: &Group) -> St
         .clone()
         .any(|replica| !group.in_sync.contains(replica))
     {
-        return Step::Wait;
+        return Next::Wait;
     }
     // The leader stays a voter until another replica leads.
     let voters: BTreeSet<ReplicaId> = wish.keys().copied().chain([group.own]).collect();
     if group.voters != voters {
-        return Step::SetVoters(voters);
+        return Next::Take(Step::SetVoters(voters));
     }
     if !wish.contains_key(&group.own) {
         let heir = wish.keys().find(|replica| group.could_lead(**replica));
-        return heir.map_or(Step::Wait, |heir| Step::HandOver(*heir));
+        return heir.map_or(Next::Wait, |heir| Next::HandOver(*heir));
     }
-    Step::Settled
+    Next::Settled
 }
 
 impl Partition {
-    /// Takes one step that was derived for `group`; the leader retries a failed step at its next check.
-    pub(super) async fn take_step(&self, step: Step, group: &Group) {
+    /// Does what was derived for `group`; the leader retries a failed step at its next check.
+    pub(super) async fn take(&self, next: Next, group: &Group) {
         let id = &self.id;
-        if step != Step::Wait {
-            tracing::info!(partition = %id, ?step, "membership step");
-        }
-        let change = match step {
-            Step::Wait | Step::Settled => return,
-            Step::HandOver(heir) => {
+        let step = match next {
+            Next::Wait | Next::Settled => return,
+            Next::HandOver(heir) => {
+                tracing::info!(partition = %id, %heir, "transferring leadership");
                 if let Err(error) = self.hand_over(heir).await {
                     tracing::info!(partition = %id, %error, "leadership transfer failed");
                 }
                 return;
             }
-            Step::AddLearner(replica, broker) => {
-                ChangeMembers::AddNodes(BTreeMap::from([(replica, broker)]))
-            }
-            Step::MoveMember(replica, broker) => {
-                ChangeMembers::SetNodes(BTreeMap::from([(replica, broker)]))
-            }
-            Step::SetVoters(voters) => ChangeMembers::ReplaceAllVoters(voters),
-            Step::RemoveLearners(replicas) => ChangeMembers::RemoveNodes(replicas),
+            Next::Take(step) => step,
         };
-        let still = Precondition::LastMembershipLogId {
-            last_membership_log_id: group.since,
-        };
-        let changed = self.raft.change_membership_if(change, false, [still]);
-        match tokio::time::timeout(STEP_WITHIN, changed).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => tracing::info!(
+        tracing::info!(partition = %id, ?step, "membership step");
+        let former = FormerVoters::Leave;
+        match raft::take_step(&self.replica.raft, step, group.since, former, STEP_WITHIN).await {
+            Ok(()) => {}
+            Err(NotTaken::Late) => {
+                tracing::info!(partition = %id, "membership change is still in progress");
+            }
+            Err(error) => tracing::info!(
                 partition = %id,
                 %error,
                 "membership change failed; retrying"
             ),
-            Err(_) => tracing::info!(partition = %id, "membership change is still in progress"),
         }
     }
 }
@@ -167,29 +148,29 @@ mod tests {
     }
 
     /// Applies a step as Raft would; new replicas catch up unless they are dead.
-    fn take(step: &Step, group: &mut Group, dead: &[u64]) {
-        match step {
-            Step::AddLearner(replica, broker) | Step::MoveMember(replica, broker) => {
+    fn take(next: &Next, group: &mut Group, dead: &[u64]) {
+        match next {
+            Next::Take(Step::AddLearner(replica, broker) | Step::MoveMember(replica, broker)) => {
                 group.members.insert(*replica, broker.clone());
                 if !dead.contains(&replica.0) {
                     group.in_sync.insert(*replica);
                 }
             }
-            Step::SetVoters(voters) => {
+            Next::Take(Step::SetVoters(voters)) => {
                 let gone: Vec<_> = group.voters.difference(voters).copied().collect();
                 gone.iter()
                     .for_each(|replica| drop(group.members.remove(replica)));
                 group.voters = voters.clone();
                 group.half_way_to = None;
             }
-            Step::HandOver(heir) => group.own = *heir,
-            Step::RemoveLearners(replicas) => {
+            Next::HandOver(heir) => group.own = *heir,
+            Next::Take(Step::RemoveLearners(replicas)) => {
                 assert!(replicas.is_disjoint(&group.voters));
                 group
                     .members
                     .retain(|replica, _| !replicas.contains(replica));
             }
-            Step::Wait | Step::Settled => {}
+            Next::Wait | Next::Settled => {}
         }
         let members = &group.members;
         group
@@ -197,13 +178,13 @@ mod tests {
             .retain(|replica| members.contains_key(replica));
     }
 
-    fn steps_to_rest(wish: &BTreeMap<ReplicaId, Broker>, group: &mut Group, dead: &[u64]) -> Step {
+    fn steps_to_rest(wish: &BTreeMap<ReplicaId, Broker>, group: &mut Group, dead: &[u64]) -> Next {
         for _ in 0..20 {
-            let step = next_step(wish, group);
-            if matches!(step, Step::Wait | Step::Settled) {
-                return step;
+            let next = next_step(wish, group);
+            if matches!(next, Next::Wait | Next::Settled) {
+                return next;
             }
-            take(&step, group, dead);
+            take(&next, group, dead);
         }
         panic!("no end in sight: {group:?}");
     }
@@ -213,7 +194,7 @@ mod tests {
         let mut group = group(1, &[1, 2, 3]);
         group.in_sync.remove(&ReplicaId(3));
         let wish = wish(&[1, 2, 14]);
-        assert_eq!(steps_to_rest(&wish, &mut group, &[]), Step::Settled);
+        assert_eq!(steps_to_rest(&wish, &mut group, &[]), Next::Settled);
         assert_eq!(
             (group.voters, group.members),
             (wish.keys().copied().collect(), wish)
@@ -224,7 +205,7 @@ mod tests {
     fn a_leader_that_is_to_go_hands_over_before_it_is_removed() {
         let mut group = group(1, &[1, 2, 3]);
         let wish = wish(&[12, 13, 14]);
-        assert_eq!(steps_to_rest(&wish, &mut group, &[]), Step::Settled);
+        assert_eq!(steps_to_rest(&wish, &mut group, &[]), Next::Settled);
         assert!(wish.contains_key(&group.own));
         assert_eq!(group.members, wish);
     }
@@ -234,7 +215,7 @@ mod tests {
         let mut group = group(1, &[1, 2, 3]);
         assert_eq!(
             steps_to_rest(&wish(&[1, 2, 14]), &mut group, &[14]),
-            Step::Wait
+            Next::Wait
         );
         assert_eq!(group.voters.len(), 3);
         assert!(!group.voters.contains(&ReplicaId(14)));
@@ -245,7 +226,7 @@ mod tests {
         let mut group = group(1, &[1, 2, 3]);
         take(&next_step(&wish(&[1, 2, 14]), &group), &mut group, &[14]);
         let wish = wish(&[1, 2, 15]);
-        assert_eq!(steps_to_rest(&wish, &mut group, &[14]), Step::Settled);
+        assert_eq!(steps_to_rest(&wish, &mut group, &[14]), Next::Settled);
         assert_eq!(group.members, wish);
     }
 
@@ -255,7 +236,7 @@ mod tests {
         for newcomer in [14, 15] {
             let wish = wish(&[1, 2, newcomer]);
             let rest = steps_to_rest(&wish, &mut group, &[14, 15]);
-            assert_eq!(rest, Step::Wait);
+            assert_eq!(rest, Next::Wait);
         }
         assert_eq!(group.members, wish(&[1, 2, 3, 15]));
     }
@@ -265,7 +246,7 @@ mod tests {
         let mut group = group(2, &[1, 2, 3, 14]);
         group.half_way_to = Some([1, 2, 14].map(ReplicaId).into());
         let wish = wish(&[1, 2, 14]);
-        assert_eq!(steps_to_rest(&wish, &mut group, &[]), Step::Settled);
+        assert_eq!(steps_to_rest(&wish, &mut group, &[]), Next::Settled);
         assert_eq!(group.members, wish);
     }
 
@@ -280,9 +261,9 @@ mod tests {
         wish.insert(ReplicaId(2), moved.clone());
         assert_eq!(
             next_step(&wish, &group),
-            Step::MoveMember(ReplicaId(2), moved)
+            Next::Take(Step::MoveMember(ReplicaId(2), moved))
         );
-        assert_eq!(steps_to_rest(&wish, &mut group, &[]), Step::Settled);
+        assert_eq!(steps_to_rest(&wish, &mut group, &[]), Next::Settled);
     }
 
     #[test]
@@ -291,6 +272,6 @@ mod tests {
         for broker in group.members.values_mut() {
             broker.address.clear();
         }
-        assert_eq!(next_step(&wish(&[1, 2, 3]), &group), Step::Settled);
+        assert_eq!(next_step(&wish(&[1, 2, 3]), &group), Next::Settled);
     }
 }

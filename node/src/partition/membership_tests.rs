@@ -7,9 +7,9 @@ use ropewalk_proto::ids::{GroupId, NodeId, ReplicaId};
 use ropewalk_raft_store::inspect::{self, Digest};
 use ropewalk_raft_store::{Broker, disk::MemoryDisk};
 
-use super::followers::Group;
-use super::membership::Step;
+use super::membership::Next;
 use super::test_cluster::{GROUP, Node, PATIENCE, TOPIC, TestCluster, eventually, place, settings};
+use crate::raft::{Group, Step};
 
 #[tokio::test]
 async fn a_leader_with_an_older_picture_takes_nobody_in_again() {
@@ -57,14 +57,14 @@ async fn a_step_that_was_decided_for_another_membership_is_not_taken() {
         node_id: NodeId(4),
         address: String::new(),
     };
-    let step = Step::AddLearner(place(4).replica, broker);
+    let next = Next::Take(Step::AddLearner(place(4).replica, broker));
     let another = Group {
         since: None,
         ..group.clone()
     };
-    leader.take_step(step.clone(), &another).await;
+    leader.take(next.clone(), &another).await;
     assert_eq!(leader.group().since, group.since);
-    leader.take_step(step, &group).await;
+    leader.take(next, &group).await;
     eventually("other membership", || leader.group().since != group.since).await;
     cluster.stop().await;
 }

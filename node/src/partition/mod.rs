@@ -1,9 +1,10 @@
 //! One partition: an ordered log of record batches, replicated by a Raft group.
 //!
 //! The state on which every replica of the group agrees is `ropewalk_machines::log`, which also explains the
-//! words ring, fence, boundary, roll, claim and effect. Around it: `produce` is the write path, `fetch` and
-//! `lookup` the read path, `steward` and its helpers the leader's housekeeping, `registry` the replicas of a
-//! node. `groups` holds the reads and writes of a group coordinator. Code here reads cluster metadata as the desired state. It writes only facts back:
+//! words ring, fence, boundary, roll, claim and effect. A running replica is `raft::Replica`. Around them:
+//! `produce` is the write path, `fetch` and `lookup` the read path, `steward` and its helpers the leader's
+//! housekeeping, `registry` the replicas of a node. `groups` holds the reads and writes of a group coordinator.
+//! Code here reads cluster metadata as the desired state. It writes only facts back:
 //! reached memberships, damaged replicas and fences.
 //!
 //! Some names are Ropewalk's own:
@@ -19,7 +20,6 @@ mod balance;
 mod cluster_tests;
 mod compaction;
 mod fetch;
-mod followers;
 mod founding;
 mod gate;
 #[cfg(test)]

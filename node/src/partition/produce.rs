@@ -31,7 +31,7 @@ use tracing::Span;
 
 use super::Partition;
 use super::gate::{Admission, Pass};
-use crate::raft_outcome::Unanswered;
+use crate::raft::Unanswered;
 
 /// Maximum time that a batch waits for room: bytes of the node's limit on produce requests in flight.
 const ROOM_WITHIN: Duration = Duration::from_secs(5);
@@ -88,7 +88,7 @@ impl Partition {
         let checked =
             BatchView::check(batch, &limits).map_err(|error| self.error(error.code(), error))?;
         let epoch = self.leading_epoch()?;
-        if let Some(base_offset) = self.view.machine().committed_duplicate(&checked) {
+        if let Some(base_offset) = self.replica.view.machine().committed_duplicate(&checked) {
             let known = self.known(base_offset, epoch);
             return Ok(Ticket(std::future::ready(Ok(known)).boxed()));
         }
@@ -143,7 +143,11 @@ impl Partition {
         let checked_at = Instant::now();
         stages.receive.took(checked_at - arrived);
         let (responder, answer) = ProgressResponder::complete_only();
-        let proposed = self.raft.client_write_ff(command, Some(responder)).await;
+        let proposed = self
+            .replica
+            .raft
+            .client_write_ff(command, Some(responder))
+            .await;
         // The batch did not enter the queue of the Raft core.
         proposed.map_err(|fatal| {
             self.error(
@@ -223,7 +227,7 @@ impl Partition {
 
     /// Builds the answer to a duplicate of a committed batch.
     pub(super) fn known(&self, base_offset: u64, epoch: u64) -> Appended {
-        let machine = self.view.machine();
+        let machine = self.replica.view.machine();
         let base_offset = match made(Mistake::NewOffsetForDuplicates) {
             false => base_offset,
             true => machine.next_offset(),
@@ -287,7 +291,7 @@ impl Partition {
     pub(super) async fn roll_if_full(&self) {
         let segment_bytes = self.settings.read().segment_bytes;
         let asked = {
-            let machine = self.view.machine();
+            let machine = self.replica.view.machine();
             if machine.active_bytes() < segment_bytes {
                 return;
             }
@@ -298,7 +302,7 @@ impl Partition {
                 leader_time_ms: self.host.clock.now_ms(),
             };
             // If this proposal is lost, the next round of retention repeats it.
-            let _ = self.raft.client_write_ff(roll, None).await;
+            let _ = self.replica.raft.client_write_ff(roll, None).await;
         }
     }
 
@@ -317,7 +321,7 @@ impl Partition {
                 base_offset,
                 epoch: **written.log_id.committed_leader_id(),
                 duplicate,
-                log_start_offset: self.view.machine().log_start(),
+                log_start_offset: self.replica.view.machine().log_start(),
                 known: Instant::now(),
             }),
             Reply::Refused(error) => Err(self.error(error.code, error.message)),
@@ -330,7 +334,7 @@ impl Partition {
 
     /// For planted bugs only: an answer without a commit.
     fn guess(&self, epoch: u64) -> Appended {
-        let machine = self.view.machine();
+        let machine = self.replica.view.machine();
         Appended {
             base_offset: machine.next_offset(),
             epoch,
@@ -344,6 +348,7 @@ impl Partition {
     pub(super) fn unanswered(&self, fate: Unanswered) -> WireError {
         let forward = match fate {
             Unanswered::NotProposed(forward) => forward,
+            Unanswered::Late => return self.late(),
             Unanswered::InDoubt(why) => {
                 return self.error(
                     ErrorCode::LeadershipLost,

@@ -17,15 +17,13 @@ use ropewalk_proto::v1::{ReplicaDamaged, meta_command};
 use tokio::time::{Instant, timeout};
 
 use super::balance::Balance;
-use super::followers::{Group, Pace};
 use super::host::Host;
 use super::replica::{Partition, PartitionId};
 use super::steward::may_lead;
+use crate::raft::{Group, Pace, STOP_WITHIN};
 
 /// Maximum time that a damaged leader tries to transfer leadership before it stops.
 const HAND_OVER_WITHIN: Duration = Duration::from_millis(500);
-/// Maximum time that a damaged replica waits for its Raft to stop.
-const STOP_WITHIN: Duration = Duration::from_secs(5);
 /// Interval of damage reports of the same group. The next report may be for the same replica. It may also be
 /// for its successor, on a disk that damages all writes.
 const TELL_AGAIN: Duration = Duration::from_secs(5);
@@ -175,9 +173,8 @@ pub(crate) fn lost_majority(id: &dyn std::fmt::Display, nodes: &BTreeSet<NodeId>
 impl Partition {
     /// Takes this damaged replica out of its group: it no longer votes, leads or serves.
     pub(super) async fn withdraw(&self) {
-        self.host.inbound.deregister(self.id.replica);
+        self.replica.withdraw();
         self.host.damage_found.notify_one();
-        self.raft.runtime_config().elect(false);
         let handed = async {
             if let Some(heir) = self.any_heir() {
                 // If no replica takes over, the others hold an election.
@@ -185,7 +182,7 @@ impl Partition {
             }
         };
         let _ = timeout(HAND_OVER_WITHIN, handed).await;
-        if timeout(STOP_WITHIN, self.raft.shutdown()).await.is_err() {
+        if timeout(STOP_WITHIN, self.replica.stop()).await.is_err() {
             tracing::warn!(
                 partition = %self.id,
                 "damaged replica did not stop within {STOP_WITHIN:?}"
@@ -201,7 +198,7 @@ impl Partition {
                 return None;
             }
             let dead_after = Duration::from_millis(self.host.limits.node_dead_after_ms);
-            let group = Group::see(metrics, &Pace::default(), dead_after);
+            let group = Group::see(metrics, Pace::default().caught_up(dead_after));
             let wish = view.partition(&self.id.topic, self.id.partition)?;
             let own = self.host.node_id;
             let able = |node| node != own && may_lead(&view, node);

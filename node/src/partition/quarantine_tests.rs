@@ -104,7 +104,8 @@ impl TestCluster {
         assert_eq!(newcomer.id.replica, new);
         let members = leader.group().members;
         assert!(!members.contains_key(&old), "{members:?}");
-        let equal = |_: &TestCluster| *newcomer.view.machine() == *leader.view.machine();
+        let equal =
+            |_: &TestCluster| *newcomer.replica.view.machine() == *leader.replica.view.machine();
         self.decide_until("equal state", equal).await;
         let held = contents(&newcomer).await;
         assert_eq!(held, contents(&leader).await);

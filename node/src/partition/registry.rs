@@ -28,6 +28,7 @@ use crate::cluster::Cluster;
 use crate::config::{Config, Limits};
 use crate::metrics::Metrics;
 use crate::peer::{Inbound, Peers};
+use crate::raft::leadership;
 use crate::unpack::Unpackers;
 
 /// Replicas that start, stop, or transfer leadership at a time.
@@ -164,7 +165,7 @@ impl Partitions {
     pub fn stand_down(&self) {
         self.inner.host.leaving.store(true, Ordering::Relaxed);
         let all = self.all().into_iter();
-        all.for_each(|one| one.raft.runtime_config().elect(false));
+        all.for_each(|one| leadership::stand_down(&one.replica.raft));
     }
 
     /// Transfers every leadership of this node, and accepts no new one. Leaderships that could not be
@@ -289,7 +290,7 @@ impl Registrar {
     /// in a crash.
     async fn stop_damaged(&mut self, view: &ClusterView, wanted: &BTreeMap<ReplicaId, Wanted>) {
         for partition in self.partitions.all() {
-            let damage = partition.view.damage().borrow().clone();
+            let damage = partition.replica.view.damage().borrow().clone();
             let damage = damage.or_else(|| told_damaged(view, &partition.id));
             if let Some(why) = damage {
                 self.stop(&partition).await;

@@ -1,36 +1,30 @@
-//! One running replica: its Raft, its view of the applied state, and its current role.
+//! One running replica of a partition, and its current role.
 
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use openraft::async_runtime::WatchReceiver;
-use openraft::errors::Fatal;
 use openraft::{RaftMetrics, ReadPolicy};
 use parking_lot::{Mutex, RwLock};
 use ropewalk_machines::log::PartitionMachine;
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::ids::{GroupId, NodeId, ReplicaId};
 use ropewalk_proto::v1::TopicSettings;
-use ropewalk_raft_store::{Raft, ReplicaView, Scrub, StoreError, TypeConfig};
+use ropewalk_raft_store::{Scrub, StoreError, TypeConfig};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::compaction::Progress;
-use super::followers::Pace;
 use super::gate::Gate;
 use super::host::Host;
 use super::quarantine::lost_majority;
 use super::steward;
 use crate::metrics::Topic;
 use crate::peer::{Claims, Newcomers};
-use crate::raft_config::raft_config;
-
-/// Maximum time that a stopping replica waits for its Raft.
-const STOP_WITHIN: Duration = Duration::from_secs(5);
+use crate::raft::{Pace, Replica, STOP_WITHIN, StartError, leadership};
 
 /// Identity of a replica.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,38 +45,13 @@ impl fmt::Display for PartitionId {
     }
 }
 
-/// Reason why a replica could not be started.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum StartError {
-    /// Its log or state cannot be read.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// Its log was found damaged when its Raft started.
-    #[error("replica is damaged: {0}")]
-    Damaged(String),
-    /// Its Raft did not start.
-    #[error(transparent)]
-    Raft(#[from] Fatal<TypeConfig>),
-}
-
-impl StartError {
-    /// Returns a description of the damage, if that is the reason.
-    pub(super) fn damage(&self) -> Option<&str> {
-        match self {
-            StartError::Store(error) => error.damage(),
-            StartError::Damaged(why) => Some(why),
-            StartError::Raft(_) => None,
-        }
-    }
-}
-
 /// One replica of one partition, running on this node.
 #[derive(Debug)]
 pub struct Partition {
     pub(super) id: PartitionId,
     pub(super) host: Arc<Host>,
-    pub(super) raft: Raft<PartitionMachine>,
-    pub(super) view: ReplicaView<PartitionMachine>,
+    /// Its Raft, its log and its applied state.
+    pub(super) replica: Replica<PartitionMachine>,
     pub(super) settings: RwLock<TopicSettings>,
     /// Check that refuses batches before they are proposed.
     pub(super) gate: Arc<Gate>,
@@ -118,30 +87,24 @@ impl Partition {
         id: PartitionId,
         settings: TopicSettings,
     ) -> Result<Arc<Partition>, StartError> {
-        let replica = host
+        let opened = host
             .store
             .open_replica(id.group, id.replica, PartitionMachine::default())
             .await?;
-        let config = raft_config(&host.limits, &id.to_string());
         let network = host.peers.network(id.group, id.replica);
         let network = network.traced(host.store.traces().clone());
         let (claims, newcomers) = (network.claims(), network.newcomers());
-        let compacted = Progress::load(&replica.view).await;
+        let compacted = Progress::load(&opened.view).await;
         let compacted = compacted.map_err(StoreError::from)?;
-        let raft = Raft::new(id.replica, config, network, replica.log, replica.state).await;
-        let raft = raft.map_err(|error| match replica.view.damage().borrow().clone() {
-            Some(why) => StartError::Damaged(why),
-            None => StartError::Raft(error),
-        })?;
-        host.inbound.register(id.group, id.replica, raft.clone());
+        let (inbound, limits) = (&host.inbound, &host.limits);
+        let replica = Replica::start(opened, network, inbound, limits, &id.to_string()).await?;
         host.inbound.compacted(id.replica, compacted.to_offset);
         let traffic = host.metrics.topics.of(&id.topic);
         let partition = Arc::new(Partition {
             traffic,
             id,
             host,
-            raft,
-            view: replica.view,
+            replica,
             settings: RwLock::new(settings),
             gate: Arc::default(),
             confirmed: Default::default(),
@@ -171,10 +134,10 @@ impl Partition {
     /// Stops receiving the group's messages, then stops the replica. Data on disk stays.
     pub(super) async fn stop(&self) {
         self.stop.cancel();
-        self.host.inbound.deregister(self.id.replica);
+        self.replica.close();
         let stopped = async {
             self.tasks.wait().await;
-            self.raft.shutdown().await
+            self.replica.stop().await
         };
         if tokio::time::timeout(STOP_WITHIN, stopped).await.is_err() {
             tracing::warn!(partition = %self.id, "replica did not stop within {STOP_WITHIN:?}");
@@ -193,7 +156,7 @@ impl Partition {
 
     /// Bytes of this replica's log.
     pub fn log_bytes(&self) -> u64 {
-        self.view.log_bytes()
+        self.replica.view.log_bytes()
     }
 
     /// Returns true while its Raft runs. It ends for good if its disk or its state fails.
@@ -204,12 +167,12 @@ impl Partition {
 
     /// Returns true if this replica leads, as far as it knows.
     pub fn is_leader(&self) -> bool {
-        self.raft.is_leader()
+        self.replica.leads()
     }
 
     /// Creates a pass over all stored data of this replica, to find damage.
     pub(crate) fn scrub(&self) -> Scrub {
-        self.view.scrub()
+        self.replica.view.scrub()
     }
 
     /// Returns the epoch in which this replica leads, or an error with the leader.
@@ -235,7 +198,7 @@ impl Partition {
 
     /// Refuses to serve from a damaged replica.
     pub(super) fn check_sound(&self) -> Result<(), WireError> {
-        if self.view.is_damaged() {
+        if self.replica.view.is_damaged() {
             return Err(self.error(
                 ErrorCode::NotServing,
                 "its replica on this node is damaged and has left its group; ask its other nodes",
@@ -245,7 +208,7 @@ impl Partition {
     }
 
     pub(super) fn with_metrics<R>(&self, look: impl FnOnce(&RaftMetrics<TypeConfig>) -> R) -> R {
-        look(&self.raft.metrics().borrow_watched())
+        self.replica.with_metrics(look)
     }
 
     fn not_leader(&self, metrics: &RaftMetrics<TypeConfig>) -> WireError {
@@ -259,18 +222,10 @@ impl Partition {
         let wish = view.partition(&self.id.topic, self.id.partition);
         // Without a successor, Raft still names a leader that is damaged or gone.
         let lost = |leader: ReplicaId| wish.is_some_and(|wish| wish.is_lost(leader, &view));
-        let leader = metrics
-            .current_leader
-            .filter(|leader| *leader != self.id.replica && !lost(*leader));
-        let node = leader.and_then(|leader| {
-            metrics
-                .membership_config
-                .membership()
-                .get_node(&leader)
-                .cloned()
-        });
-        match node {
-            Some(node) => self.error(
+        let leader = leadership::leader(metrics)
+            .filter(|(leader, _)| *leader != self.id.replica && !lost(*leader));
+        match leader {
+            Some((_, node)) => self.error(
                 ErrorCode::NotLeader,
                 format!("{node} is the leader; ask that node"),
             ),
@@ -299,10 +254,14 @@ impl Partition {
     pub(super) async fn catch_up(&self) -> Result<(), WireError> {
         let within = Duration::from_millis(self.host.limits.peer_rpc_timeout_ms);
         let read = async {
-            let linearizer = self.raft.get_read_linearizer(ReadPolicy::ReadIndex).await;
+            let linearizer = self
+                .replica
+                .raft
+                .get_read_linearizer(ReadPolicy::ReadIndex)
+                .await;
             let linearizer = linearizer.map_err(|_| self.not_leader_now())?;
             linearizer
-                .await_ready(&self.raft)
+                .await_ready(&self.replica.raft)
                 .await
                 .map_err(|_| self.not_leader_now())?;
             Ok(())
@@ -356,23 +315,15 @@ impl Partition {
         }
         // If the target does not take over, the others elect after two timeouts at most.
         let within = Duration::from_millis(self.host.limits.election_timeout_ms.saturating_mul(4));
-        self.raft
-            .trigger()
-            .transfer_leader(target)
+        leadership::offer(&self.replica.raft, target)
             .await
             .map_err(|_| self.not_leader_now())?;
-        let wait = self.raft.wait(Some(within));
-        let left = wait
-            .metrics(
-                |metrics| !metrics.state.is_leader(),
-                "leadership handed over",
-            )
-            .await;
-        left.map(|_| ()).map_err(|_| {
-            self.error(
+        match leadership::has_left(&self.replica.raft, within).await {
+            true => Ok(()),
+            false => Err(self.error(
                 ErrorCode::Timeout,
                 format!("replica {target} has not become leader yet; check again shortly"),
-            )
-        })
+            )),
+        }
     }
 }

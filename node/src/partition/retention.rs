@@ -14,6 +14,7 @@ use ropewalk_proto::mistake::{Mistake, made};
 use ropewalk_proto::v1::TopicSettings;
 
 use super::{Partition, compaction};
+use crate::raft::{self, Unanswered};
 
 /// Timeout of a proposal; the next round repeats a proposal that failed.
 const PROPOSE_WITHIN: Duration = Duration::from_secs(5);
@@ -74,7 +75,7 @@ impl Partition {
             false => unlimited(settings),
         };
         let roll_is_due = {
-            let machine = self.view.machine();
+            let machine = self.replica.view.machine();
             roll_is_due(&machine, &settings, now_ms)
                 || compacts && compaction::roll_is_due(&machine, now_ms)
         };
@@ -84,7 +85,7 @@ impl Partition {
             })
             .await;
         }
-        let target = trim_target(&self.view.machine(), &settings, now_ms);
+        let target = trim_target(&self.replica.view.machine(), &settings, now_ms);
         if let Some(to_offset) = target {
             tracing::info!(partition = %self.id, to_offset, "trimming the log for retention");
             self.housekeeping(Command::Trim {
@@ -100,18 +101,16 @@ impl Partition {
 
     /// Proposes a command on whose outcome no caller depends.
     pub(super) async fn housekeeping(&self, command: Command) {
-        match tokio::time::timeout(PROPOSE_WITHIN, self.raft.client_write(command)).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => {
-                tracing::debug!(
-                    partition = %self.id,
-                    %error,
-                    "log maintenance command failed; retrying later"
-                )
-            }
-            Err(_) => tracing::debug!(
+        match raft::propose(&self.replica.raft, command, PROPOSE_WITHIN).await {
+            Ok(_) => {}
+            Err(Unanswered::Late) => tracing::debug!(
                 partition = %self.id,
                 "log maintenance command waits for a majority"
+            ),
+            Err(error) => tracing::debug!(
+                partition = %self.id,
+                %error,
+                "log maintenance command failed; retrying later"
             ),
         }
     }

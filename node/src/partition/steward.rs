@@ -5,24 +5,25 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use openraft::RaftMetrics;
 use openraft::async_runtime::WatchReceiver;
-use openraft::{Instant as _, RaftMetrics};
 use ropewalk_machines::Machine;
 use ropewalk_machines::meta::view::{ClusterView, PartitionView, Place};
 use ropewalk_proto::command::SETTLE_SINCE_VERSION;
 use ropewalk_proto::ids::NodeId;
 use ropewalk_proto::v1::{NodeState, SettleReplicas, meta_command};
-use ropewalk_raft_store::{TypeConfig, purge_to_boundary};
+use ropewalk_raft_store::TypeConfig;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::Partition;
 use super::balance::Balance;
-use super::followers::Group;
 use super::founding::{Founding, brokers};
-use super::membership::{Step, next_step};
+use super::membership::{Next, next_step};
 use super::quarantine::{SAY_AGAIN, due, lost_majority};
 use crate::cluster::LeaderInfo;
+use crate::raft::Group;
+use crate::raft::leadership::has_quorum;
 
 /// Interval of the checks while the topic grows. It is short, because behind its fence a log refuses batches
 /// of the old ring, and the new ring applies only once all fences of the topic are known.
@@ -34,12 +35,10 @@ pub(super) async fn run(partition: Arc<Partition>, stop: CancellationToken) {
     let work = async {
         tokio::join!(report(&partition), Steward::new(partition.clone()).work());
     };
-    let mut damage = partition.view.damage();
-    let damaged = async { damage.wait_for(Option::is_some).await.is_ok() };
     tokio::select! {
         () = stop.cancelled() => {}
         () = work => {}
-        _ = damaged => partition.withdraw().await,
+        _ = partition.replica.damaged() => partition.withdraw().await,
     }
     partition.leads.send_replace(None);
     partition.host.leaders.release(partition.id.group);
@@ -129,12 +128,12 @@ impl Steward {
         let wished = wish.replicas.iter().map(|place| place.replica);
         let newcomers = wished.filter(|replica| !group.voters.contains(replica));
         self.partition.newcomers.set(newcomers.collect());
-        let step = next_step(&brokers(&wish.replicas, view), &group);
-        if matches!(step, Step::Settled | Step::Wait) {
+        let next = next_step(&brokers(&wish.replicas, view), &group);
+        if matches!(next, Next::Settled | Next::Wait) {
             self.settle(wish, view).await;
         }
-        if step != Step::Settled {
-            return self.partition.take_step(step, &group).await;
+        if next != Next::Settled {
+            return self.partition.take(next, &group).await;
         }
         let host = &self.partition.host;
         let unfit = host.leaving.load(Ordering::Relaxed) || !host.is_writable();
@@ -146,7 +145,7 @@ impl Steward {
         let may_lead = |node| may_lead(view, node) && fit(node);
         if let Some(heir) = self.balance.heir(&wish.replicas, &group, may_lead) {
             self.balance.reset();
-            self.partition.take_step(Step::HandOver(heir), &group).await;
+            self.partition.take(Next::HandOver(heir), &group).await;
         }
     }
 
@@ -192,7 +191,7 @@ async fn report(partition: &Partition) {
     let period = Duration::from_millis(partition.host.limits.reconcile_interval_ms.max(1));
     let mut ticks = tokio::time::interval(period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut role = partition.raft.server_metrics();
+    let mut role = partition.replica.raft.server_metrics();
     let lately = Duration::from_millis(partition.host.limits.node_dead_after_ms);
     let mut told = false;
     while partition.is_running() {
@@ -206,7 +205,7 @@ async fn report(partition: &Partition) {
             let same = metrics.state == state && metrics.vote == vote;
             same && (!state.is_leader() || has_quorum(metrics, lately))
         };
-        let wait = partition.raft.wait(None);
+        let wait = partition.replica.raft.wait(None);
         tokio::select! {
             changed = role.changed() => {
                 if changed.is_err() {
@@ -227,19 +226,6 @@ async fn report(partition: &Partition) {
         partition.tell_leadership();
         told = true;
     }
-}
-
-/// Returns true if a majority has answered this leader lately, without which it accepts no writes.
-pub(super) fn has_quorum(metrics: &RaftMetrics<TypeConfig>, lately: Duration) -> bool {
-    let alone = metrics
-        .membership_config
-        .membership()
-        .voter_ids()
-        .eq([metrics.id]);
-    alone
-        || metrics
-            .last_quorum_acked
-            .is_some_and(|at| at.elapsed() < lately)
 }
 
 /// Returns true if a node may lead partitions.
@@ -276,8 +262,8 @@ impl Partition {
     /// Returns the group as this replica sees it; complete only on the leader.
     pub(super) fn group(&self) -> Group {
         let dead_after = Duration::from_millis(self.host.limits.node_dead_after_ms);
-        let pace = *self.pace.lock();
-        self.with_metrics(|metrics| Group::see(metrics, &pace, dead_after))
+        let caught_up = self.pace.lock().caught_up(dead_after);
+        self.with_metrics(|metrics| Group::see(metrics, caught_up))
     }
 
     /// Publishes the role of this replica: to its readers, to the metrics and to the node's leader table. The
@@ -301,7 +287,7 @@ impl Partition {
         };
         let in_sync = self.group().in_sync_nodes();
         let (log_start_offset, high_watermark) = {
-            let machine = self.view.machine();
+            let machine = self.replica.view.machine();
             (machine.log_start(), machine.next_offset())
         };
         let node = self.host.node_id;
@@ -311,7 +297,7 @@ impl Partition {
             in_sync,
             log_start_offset,
             high_watermark,
-            log_bytes: self.view.log_bytes(),
+            log_bytes: self.replica.view.log_bytes(),
         };
         self.host.leaders.lead(self.id.group, info);
     }
@@ -320,18 +306,18 @@ impl Partition {
     async fn purge(&self) {
         // Memory is checked first, because every replica does this at every tick.
         let (purgeable, seen) = {
-            let machine = self.view.machine();
+            let machine = self.replica.view.machine();
             (machine.purgeable_index(), machine.applied())
         };
-        if self.view.purged_index().unwrap_or(0) >= purgeable
+        if self.replica.view.purged_index().unwrap_or(0) >= purgeable
             || self.purge_done.load(Ordering::Relaxed) == purgeable
         {
             return;
         }
         let limit = Duration::from_millis(self.host.limits.peer_rpc_timeout_ms);
-        let is_written = *self.view.applied().borrow() >= seen;
-        let before = self.view.log_bytes();
-        let purged = purge_to_boundary(&self.raft, &self.view, limit).await;
+        let is_written = *self.replica.view.applied().borrow() >= seen;
+        let before = self.replica.view.log_bytes();
+        let purged = self.replica.purge(limit).await;
         if purged.is_ok() && is_written {
             // No further checkpoint at or below it will be written.
             self.purge_done.store(purgeable, Ordering::Relaxed);
@@ -340,7 +326,7 @@ impl Partition {
             Ok(None) => {}
             Ok(Some(index)) => {
                 // Concurrent appends make this a little less than the bytes purged.
-                let gone = before.saturating_sub(self.view.log_bytes());
+                let gone = before.saturating_sub(self.replica.view.log_bytes());
                 self.host.metrics.retention_bytes.add(gone);
                 tracing::debug!(partition = %self.id, index, "log purged");
             }

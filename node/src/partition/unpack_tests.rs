@@ -41,14 +41,14 @@ async fn a_compressed_batch_that_nobody_can_read_is_not_acknowledged() {
     let cluster = TestCluster::start(1, settings()).await;
     let leader = cluster.leader().await;
     produce(&leader, zeros(100_000)).await.unwrap();
-    let applied = leader.view.machine().applied();
+    let applied = leader.replica.view.machine().applied();
     let error = leader.propose(0, garbage()).await.unwrap_err();
     assert_eq!(error.code, ErrorCode::CorruptBatch, "{error}");
     // 8 times the topic's max_batch_bytes, from a batch that is far below it.
     let error = leader.propose(0, zeros(9 << 20)).await.unwrap_err();
     assert_eq!(error.code, ErrorCode::TooLarge, "{error}");
     assert!(error.message.contains("8388608 bytes"), "{error}");
-    assert_eq!(leader.view.machine().applied(), applied);
+    assert_eq!(leader.replica.view.machine().applied(), applied);
     cluster.stop().await;
 }
 

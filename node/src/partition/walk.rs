@@ -60,7 +60,7 @@ impl<'a> Walk<'a> {
         let mut found = Vec::new();
         while found.is_empty() && self.next.log_index < self.end_index {
             let range = self.next.log_index..self.end_index;
-            let entries = self.partition.view.entries(range, max_bytes).await;
+            let entries = self.partition.replica.view.entries(range, max_bytes).await;
             let entries = entries.map_err(|error| self.unreadable(error))?;
             self.take(entries, &mut found)?;
         }
@@ -68,7 +68,7 @@ impl<'a> Walk<'a> {
     }
 
     fn take(&mut self, entries: Vec<Entry>, found: &mut Vec<Found>) -> Result<(), WalkError> {
-        let machine = self.partition.view.machine();
+        let machine = self.partition.replica.view.machine();
         // Below the purgeable index, neither the log nor the refused indices are complete.
         let whole = machine.purgeable_index() < self.next.log_index;
         let first = entries.first().map(|entry| entry.log_id.index());

@@ -100,7 +100,7 @@ async fn a_trace_goes_from_the_producer_over_the_broker_to_the_handler_and_on() 
     let handle = subscription.handle();
     let asked: Arc<Mutex<Option<ConsumedRecord>>> = Arc::default();
     let by_handler = asked.clone();
-    let running = subscription.run(1, move |delivery: Delivery| {
+    let running = subscription.run_concurrent(1, move |delivery: Delivery| {
         let (answering, handle, asked) = (answering.clone(), handle.clone(), by_handler.clone());
         async move {
             if delivery.event_type() == Some("asked") {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use ropewalk_client::{Client, ErrorKind, Record, Tls, v1};
+use ropewalk_client::{Client, ErrorKind, Record, Tls, TopicSettings};
 use ropewalk_node::env::tls::{ClientAuth, TlsSettings};
 use tokio::task::JoinHandle;
 
@@ -16,10 +16,7 @@ const REPLICAS: usize = 3;
 const PACE: Duration = Duration::from_millis(5);
 
 async fn create_topic(client: &Client) {
-    let settings = v1::TopicSettings {
-        replicas: REPLICAS as u32,
-        ..Default::default()
-    };
+    let settings = TopicSettings::default().replicas(REPLICAS as u32);
     let created = client.admin().create_topic(TOPIC, 3, settings).await;
     created.expect("a topic");
     healthy(client, TOPIC, REPLICAS).await;

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use ropewalk_client::{Client, Record, v1};
+use ropewalk_client::{Client, Record, TopicSettings};
 use ropewalk_node::config::External;
 use ropewalk_node::env::tls::{ClientAuth, TlsSettings};
+use ropewalk_proto::v1;
 use ropewalk_proto::v1::cluster_client::ClusterClient;
 use ropewalk_proto::v1::ropewalk_client::RopewalkClient;
 use tonic::Code;
@@ -39,14 +40,9 @@ async fn known(client: &Client, wanted: &BTreeSet<&str>) {
     let waiting = async {
         loop {
             let status = client.admin().cluster_status().await.expect("a status");
-            let nodes = status.nodes.into_iter().filter_map(|node| node.info);
-            let externals: Vec<String> = nodes.map(|info| info.external).collect();
-            if externals
-                .iter()
-                .map(String::as_str)
-                .collect::<BTreeSet<_>>()
-                == *wanted
-            {
+            let externals = status.nodes.iter().map(|node| node.external.as_deref());
+            let externals = externals.map(Option::unwrap_or_default);
+            if externals.collect::<BTreeSet<&str>>() == *wanted {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -80,10 +76,7 @@ async fn who_reaches_one_external_port_reaches_every_leader_with_tls_too() {
     let outside = outside.await.expect("one external address is enough");
     known(&outside, &cluster.iter().map(external).collect()).await;
 
-    let settings = v1::TopicSettings {
-        replicas: 3,
-        ..Default::default()
-    };
+    let settings = TopicSettings::default().replicas(3);
     let created = outside.admin().create_topic(TOPIC, 3, settings).await;
     created.expect("a topic");
     healthy(&outside, TOPIC, 3).await;
@@ -109,10 +102,7 @@ async fn who_comes_in_by_the_external_port_is_told_external_addresses_and_nodes_
         let internals = cluster.iter().map(|node| node.config.advertise.clone());
         assert_eq!(told(&node.config.advertise).await, internals.collect());
     }
-    let settings = v1::TopicSettings {
-        replicas: 2,
-        ..Default::default()
-    };
+    let settings = TopicSettings::default().replicas(2);
     let created = inside.admin().create_topic(TOPIC, 1, settings).await;
     created.expect("a topic");
     healthy(&inside, TOPIC, 2).await;

@@ -4,12 +4,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ropewalk_client::{Client, v1};
+use ropewalk_client::{Client, TopicSettings};
 use ropewalk_node::config::Limits;
 use ropewalk_node::env::tls::{ClientAuth, TlsNet, TlsSettings};
 use ropewalk_node::env::{Net, SystemClock, TcpNet};
 use ropewalk_node::peer::Peers;
 use ropewalk_proto::error::{ErrorCode, WireError};
+use ropewalk_proto::v1;
 use ropewalk_proto::v1::ropewalk_client::RopewalkClient;
 use tonic::metadata::MetadataValue;
 use tonic::transport::Channel;
@@ -21,7 +22,7 @@ use crate::support::{Node, PATIENCE, builder, healthy, identity, nodes, on, own_
 const TOPIC: &str = "flights";
 
 async fn create_topic(client: &Client) {
-    let settings = v1::TopicSettings {
+    let settings = TopicSettings {
         replicas: 2,
         ..Default::default()
     };

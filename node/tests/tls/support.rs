@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ropewalk_client::{Client, ClientBuilder, Tls};
+use ropewalk_client::{Bootstrap, Client, ClientBuilder, Tls};
 use ropewalk_demo::cluster::free_port;
 use ropewalk_node::env::tls::{ClientAuth, TlsFiles, TlsNet, TlsSettings};
 use ropewalk_node::env::{Net, SystemClock, TcpNet};
@@ -38,8 +38,8 @@ pub fn identity(files: &TlsFiles) -> Tls {
 }
 
 pub fn builder(nodes: &[Node]) -> ClientBuilder {
-    let addresses = nodes.iter().map(|node| node.config.listen.clone());
-    Client::builder(addresses).request_timeout(PATIENCE)
+    let addresses = nodes.iter().map(|node| node.config.listen.as_str());
+    Client::builder(Bootstrap::from_iter(addresses)).request_timeout(PATIENCE)
 }
 
 pub struct Node {
@@ -135,7 +135,8 @@ pub async fn healthy(client: &Client, topic: &str, replicas: usize) {
         loop {
             if let Ok(Some(info)) = admin.topic(topic).await
                 && info.partitions.iter().all(|partition| {
-                    partition.leader_node_id != 0 && partition.in_sync_node_ids.len() == replicas
+                    partition.leader_node_id.is_some()
+                        && partition.in_sync_node_ids.len() == replicas
                 })
             {
                 return;

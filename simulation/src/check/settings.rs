@@ -69,7 +69,7 @@ impl Check for SettingsAreKept {
 
 #[cfg(test)]
 mod tests {
-    use ropewalk_client::v1::TopicSettings;
+    use ropewalk_proto::v1::TopicSettings;
 
     use super::*;
     use crate::check::made::Story;

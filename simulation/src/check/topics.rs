@@ -88,7 +88,7 @@ impl Check for TopicsAreKept {
 
 #[cfg(test)]
 mod tests {
-    use ropewalk_client::v1::TopicSettings;
+    use ropewalk_proto::v1::TopicSettings;
 
     use super::*;
     use crate::check::made::Story;

@@ -5,9 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use ropewalk_client::v1::TopicSettings;
 use ropewalk_proto::command::Command;
 use ropewalk_proto::ids::GroupId;
+use ropewalk_proto::v1::TopicSettings;
 use ropewalk_raft_store::inspect::Payload;
 
 use super::{Check, Now};

@@ -6,8 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use ropewalk_client::v1::{self, NodeState};
-use ropewalk_client::{Admin, Client, Error};
+use ropewalk_client::{Admin, Client, Error, NodeState, PartitionInfo};
 use tokio::time::{sleep, timeout};
 use turmoil::Sim;
 
@@ -281,14 +280,12 @@ async fn look(admin: &Admin) -> Result<Survey, Error> {
         ..Survey::default()
     };
     for node in status.nodes {
-        let info = node.info.unwrap_or_default();
-        let state = info.state();
         let seen = Seen {
-            id: info.node_id,
+            id: node.node_id,
             alive: node.alive,
-            active: state == NodeState::Active,
+            active: node.state == NodeState::Active,
         };
-        survey.nodes.insert(info.address, seen);
+        survey.nodes.insert(node.address, seen);
     }
     let voters = &status.metadata_voter_node_ids;
     let alive = |voter| {
@@ -304,7 +301,7 @@ async fn look(admin: &Admin) -> Result<Survey, Error> {
             survey.partitions.push(Partition {
                 topic: topic.name.clone(),
                 number: one.partition,
-                leader: one.leader_node_id,
+                leader: one.leader_node_id.unwrap_or(0),
                 replicas: one.replica_node_ids.clone(),
             });
         }
@@ -314,9 +311,9 @@ async fn look(admin: &Admin) -> Result<Survey, Error> {
     Ok(survey)
 }
 
-fn is_whole(one: &v1::PartitionInfo) -> bool {
+fn is_whole(one: &PartitionInfo) -> bool {
     let in_sync = |node| one.in_sync_node_ids.contains(node);
-    one.leader_node_id != 0
+    one.leader_node_id.is_some()
         && !one.replica_node_ids.is_empty()
         && one.replica_node_ids.iter().all(in_sync)
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use rand::rngs::SmallRng;
 use rand::seq::IteratorRandom;
 use rand::{Rng, SeedableRng};
-use ropewalk_client::v1::TopicSettings;
 use ropewalk_client::{Client, Error};
+use ropewalk_proto::v1::TopicSettings;
 use tokio::time::sleep;
 
 use super::producer::{outcome, sent};
@@ -86,7 +86,7 @@ impl Gardener<'_> {
         };
         let admin = self.client.admin();
         let name = topic_name(topic);
-        let asked = admin.create_topic(&name, partitions, settings);
+        let asked = admin.create_topic(&name, partitions, settings.into());
         let call = Call::CreateTopic {
             topic,
             partitions,

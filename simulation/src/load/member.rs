@@ -10,8 +10,8 @@ use parking_lot::Mutex;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use ropewalk_client::{
-    Client, Delivery, Error, Offset, Rebalance, Subscription, SubscriptionHandle, TopicPartition,
-    Trimmed,
+    Client, Delivery, Error, Offset, OnTrimmed, Rebalance, Subscription, SubscriptionHandle,
+    TopicPartition,
 };
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -137,12 +137,12 @@ impl Member {
             .subscribe(&group_name(who.group))
             // The default name contains the process id, which differs from run to run.
             .client_name(&name)
-            .session(Duration::from_millis(session_ms))
-            .rebalance_within(Duration::from_millis(rebalance_within_ms))
+            .session_timeout(Duration::from_millis(session_ms))
+            .rebalance_timeout(Duration::from_millis(rebalance_within_ms))
             .auto_commit((!self.style.by_hand).then_some(commit_every))
             .max_in_flight(self.style.in_flight)
-            .on_trimmed(Trimmed::SkipToBeginning)
-            .start_at(match self.style.from_end {
+            .on_trimmed(OnTrimmed::SkipToBeginning)
+            .from(match self.style.from_end {
                 true => Offset::End,
                 false => Offset::Beginning,
             })
@@ -214,7 +214,7 @@ impl Member {
             if !self.process(&delivery).await {
                 break;
             }
-            delivery.done();
+            delivery.ack();
         }
         let ended = match ending {
             Ending::Close => subscription.close().await,
@@ -235,7 +235,7 @@ impl Member {
     ) {
         let handle = subscription.handle();
         let own = self.clone();
-        let mut running = Box::pin(subscription.run(handlers, move |delivery| {
+        let mut running = Box::pin(subscription.run_concurrent(handlers, move |delivery| {
             let own = own.clone();
             async move {
                 match own.process(&delivery).await {

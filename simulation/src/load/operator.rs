@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
-use ropewalk_client::v1::PartitionInfo;
-use ropewalk_client::{Client, Error};
+use ropewalk_client::{Client, Error, PartitionInfo};
 use tokio::time::sleep;
 
 use super::producer::{outcome, sent};
@@ -29,7 +28,7 @@ pub async fn create_topic(clients: &Clients, who: u64) {
                 partitions: load.partitions,
                 settings: load.topic(),
             };
-            let asked = admin.create_topic(&name, load.partitions, load.topic());
+            let asked = admin.create_topic(&name, load.partitions, load.topic().into());
             clients.call(call, asked, |_| Answer::Done).await?;
         }
         Ok(())
@@ -65,8 +64,8 @@ async fn whole(clients: &Clients, client: &Client) -> Result<(), String> {
     if there < wanted {
         return Err(format!("{there} of {wanted} partitions"));
     }
-    if ![0, there].contains(&main.ring_partitions) {
-        let ring = main.ring_partitions;
+    let ring = main.ring_partitions;
+    if ring != there {
         return Err(format!("keys map to {ring} of {there} partitions"));
     }
     for topic in &topics {
@@ -79,7 +78,7 @@ async fn whole(clients: &Clients, client: &Client) -> Result<(), String> {
 
 fn is_whole(one: &PartitionInfo) -> bool {
     let in_sync = |node| one.in_sync_node_ids.contains(node);
-    one.leader_node_id != 0
+    one.leader_node_id.is_some()
         && !one.replica_node_ids.is_empty()
         && one.replica_node_ids.iter().all(in_sync)
 }
@@ -151,9 +150,10 @@ async fn settled(client: &Client, group: u32, ends: &BTreeMap<Place, u64>) -> Re
     for (place, end) in ends {
         let name = topic_name(place.topic);
         let mut known = described.partitions.iter();
-        let known = known.find(|one| one.topic == name && one.partition == place.partition);
+        let known =
+            known.find(|one| one.topic.as_ref() == Some(&name) && one.partition == place.partition);
         let known = known.ok_or_else(|| format!("it does not know {place}"))?;
-        if known.member_id.is_empty() || !known.next_member_id.is_empty() {
+        if known.member_id.is_none() || known.next_member_id.is_some() {
             return Err(format!("{place} has no owner to stay: {known:?}"));
         }
         if known.committed < Some(*end) {

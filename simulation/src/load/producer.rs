@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
-use ropewalk_client::{Client, Compression, Error, Producer, Receipt};
+use ropewalk_client::{Client, Compression, Error, Producer, RecordMetadata};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
@@ -136,7 +136,12 @@ pub fn sent(clients: &Clients, name: RecordName, topic: u32, key: Option<u32>, c
 }
 
 /// Records the outcome of a record.
-pub fn outcome(clients: &Clients, name: RecordName, topic: u32, ended: Result<Receipt, Error>) {
+pub fn outcome(
+    clients: &Clients,
+    name: RecordName,
+    topic: u32,
+    ended: Result<RecordMetadata, Error>,
+) {
     clients.history.add(match ended {
         Ok(receipt) => Event::Acknowledged {
             name,

@@ -7,8 +7,8 @@ use futures_util::StreamExt;
 use futures_util::future::join_all;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
-use ropewalk_client::v1::TopicSettings;
-use ropewalk_client::{Client, Error, ErrorCode, Offset, Producer, Receipt};
+use ropewalk_client::{Client, Error, ErrorCode, Offset, Producer, RecordMetadata};
+use ropewalk_proto::v1::TopicSettings;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -110,7 +110,7 @@ impl Recreator<'_> {
         };
         let admin = self.client.admin();
         let create = || async {
-            let created = admin.create_topic(NAME, partitions, settings).await;
+            let created = admin.create_topic(NAME, partitions, settings.into()).await;
             created.map(|_| ())
         };
         until_is(ErrorCode::TopicExists, create).await;
@@ -216,7 +216,7 @@ async fn send(
     let ended = async { producer.send(made.record).await?.await };
     ended
         .await
-        .map(|_: Receipt| ())
+        .map(|_: RecordMetadata| ())
         .inspect_err(|error| failed(clients, name, error.outcome_unknown(), error))
 }
 

@@ -4,7 +4,7 @@
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
-use ropewalk_client::v1::TopicSettings;
+use ropewalk_proto::v1::TopicSettings;
 use serde::{Deserialize, Serialize};
 
 use super::MAIN;

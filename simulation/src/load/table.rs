@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
-use ropewalk_client::v1::{Cleanup, TopicSettings};
+use ropewalk_client::{Cleanup, TopicSettings};
 use tokio::time::sleep;
 
 use super::producer::sent;
@@ -24,13 +24,11 @@ pub async fn run(clients: &Clients) {
     let who = 8_000;
     let client = clients.connect(who).await;
     let mut random = SmallRng::seed_from_u64(clients.seed_of(who));
-    let settings = TopicSettings {
-        segment_bytes: 16 << 10,
-        cleanup: Cleanup::Compact as i32,
-        delete_horizon_ms: 5_000,
-        min_dirty_percent: 10,
-        ..TopicSettings::default()
-    };
+    let settings = TopicSettings::default()
+        .segment_bytes(16 << 10)
+        .cleanup(Cleanup::Compact)
+        .delete_horizon_ms(5_000)
+        .min_dirty_percent(10);
     let admin = client.admin();
     until_done("creating the table", || async {
         if admin.topic(NAME).await?.is_none() {

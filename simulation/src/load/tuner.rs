@@ -44,7 +44,7 @@ pub async fn look(clients: &Clients, client: &Client) -> Result<(), Error> {
             let Some(number) = topic_number(&topic.name) else {
                 continue;
             };
-            let settings = topic.settings.unwrap_or_default();
+            let settings = topic.settings;
             let dirty = i64::from(settings.min_dirty_percent);
             values.insert((number, Setting::MinDirtyPercent), dirty);
             let horizon = settings.delete_horizon_ms;

@@ -39,7 +39,7 @@ pub async fn run(clients: &Clients, number: u32) {
             0 => Offset::Beginning,
             1 => Offset::End,
             // Clocks of nodes may be wrong; those of producers are right.
-            2 => Offset::Time(random.random_range(begun_ms - 1_000..=now_ms() + 1_000)),
+            2 => Offset::TimestampMs(random.random_range(begun_ms - 1_000..=now_ms() + 1_000)),
             _ => Offset::At(random.random_range(0..2_000)),
         };
         if let Err(error) = visit(clients, &client, reader, place, went).await {
@@ -82,7 +82,7 @@ async fn ask(clients: &Clients, client: &Client, place: Place, to: Offset) -> Re
         Offset::At(offset) => return Ok(offset),
         Offset::Beginning => Call::Beginning { place },
         Offset::End => Call::End { place },
-        Offset::Time(time_ms) => Call::AtTime { place, time_ms },
+        Offset::TimestampMs(time_ms) => Call::AtTime { place, time_ms },
     };
     let name = topic_name(place.topic);
     let asked = client.offset(&name, place.partition, to);

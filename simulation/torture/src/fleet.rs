@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use ropewalk_client::v1::TopicInfo;
-use ropewalk_client::{Client, Tls};
+use ropewalk_client::{Client, Tls, TopicInfo};
 use tokio::time::{Instant, sleep};
 
 use crate::kind::{Counts, Kind};
@@ -253,7 +252,7 @@ fn complaint(topic: &TopicInfo) -> String {
     let mut wrong = Vec::new();
     for one in &topic.partitions {
         let (number, in_sync) = (one.partition, &one.in_sync_node_ids);
-        if one.leader_node_id == 0 {
+        if one.leader_node_id.is_none() {
             wrong.push(format!("nobody leads partition {number}"));
         } else if !one
             .replica_node_ids

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail, ensure};
 use ropewalk_client::Client;
-use ropewalk_client::v1::TopicSettings;
+use ropewalk_client::TopicSettings;
 use serde::Serialize;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -145,10 +145,7 @@ async fn play(
     say: &(impl Fn(&str, String) + Sync),
 ) -> anyhow::Result<(Found, u64, Duration)> {
     let client = connect(fleet).await?;
-    let settings = TopicSettings {
-        replicas: 3,
-        ..TopicSettings::default()
-    };
+    let settings = TopicSettings::default().replicas(3);
     let admin = client.admin();
     admin.create_topic(TOPIC, PARTITIONS, settings).await?;
     fleet.well(&client, TOPIC, PATIENCE).await?;

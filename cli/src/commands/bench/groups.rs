@@ -62,7 +62,7 @@ async fn read(
 ) -> anyhow::Result<(Tally, Instant)> {
     let mut tally = Tally::new()?;
     let subscription = client.subscribe(group).topics([topic]);
-    let mut subscription = subscription.start_at(Offset::Beginning).build().await?;
+    let mut subscription = subscription.from(Offset::Beginning).build().await?;
     let mut over = Box::pin(sleep_until(end));
     while tally.records < held {
         tokio::select! {
@@ -71,7 +71,7 @@ async fn read(
                     let key = delivery.key.as_ref().map_or(0, |key| key.len());
                     let value = delivery.value.as_ref().map_or(0, |value| value.len());
                     tally.passed(1, (key + value) as u64);
-                    delivery.done();
+                    delivery.ack();
                 }
                 Some(Err(error)) => tally.failed(&error),
                 None => break,

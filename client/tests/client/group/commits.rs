@@ -21,12 +21,12 @@ async fn what_is_done_is_committed_by_itself_and_only_up_to_what_is_not() {
     let client = fake.client().await;
     let mut subscription = subscribe(&client).build().await.unwrap();
     let mut taken = take(&mut subscription, 0..6).await;
-    taken.remove(5).done();
-    taken.remove(0).done();
+    taken.remove(5).ack();
+    taken.remove(0).ack();
     fake.until("the first", |group| group.committed.get(&0) == Some(&1))
         .await;
     for delivery in taken {
-        delivery.done();
+        delivery.ack();
     }
     fake.until("the rest", |group| group.committed[&0] == 6)
         .await;
@@ -39,7 +39,7 @@ async fn a_delivery_that_was_dropped_holds_the_automatic_commit_back() {
     let mut subscription = subscribe(&client).build().await.unwrap();
     for delivery in take(&mut subscription, 0..10).await {
         if delivery.offset != 4 {
-            delivery.done();
+            delivery.ack();
         }
     }
     fake.until("those before", |group| group.committed.get(&0) == Some(&4))
@@ -56,7 +56,7 @@ async fn close_commits_what_is_done_and_leaves() {
     let builder = subscribe(&client).auto_commit(Some(Duration::from_secs(3_600)));
     let mut subscription = builder.build().await.unwrap();
     let mut taken = take(&mut subscription, 0..3).await;
-    taken.remove(0).done();
+    taken.remove(0).ack();
     subscription.close().await.unwrap();
     let world = fake.world();
     assert_eq!(world.groups.commits(0), [(5, 0), (5, 1)]);
@@ -70,7 +70,7 @@ async fn a_static_member_leaves_only_when_it_is_told_to() {
         let client = fake.client().await;
         let builder = subscribe(&client).instance_id("first");
         let mut subscription = builder.build().await.unwrap();
-        next(&mut subscription).await.done();
+        next(&mut subscription).await.ack();
         if leave {
             subscription.close_and_leave().await.unwrap();
         } else {
@@ -92,7 +92,7 @@ async fn a_refused_position_is_the_error_of_the_commit() {
     let client = fake.client().await;
     let builder = subscribe(&client).auto_commit(None);
     let mut subscription = builder.build().await.unwrap();
-    next(&mut subscription).await.done();
+    next(&mut subscription).await.ack();
     let refuse = |ask: &Ask| match ask {
         Ask::Commit(_) => React::RefuseEach(ErrorCode::NotOwner),
         _ => React::Obey,
@@ -118,12 +118,12 @@ async fn manual_commits_come_only_when_they_are_asked_for() {
     let builder = subscribe(&client).auto_commit(None);
     let mut subscription = builder.build().await.unwrap();
     for delivery in take(&mut subscription, 0..4).await {
-        delivery.done();
+        delivery.ack();
     }
     subscription.commit_async();
     fake.until("what was asked for", |group| group.commits(0).len() == 2)
         .await;
-    next(&mut subscription).await.done();
+    next(&mut subscription).await.ack();
     subscription.close().await.unwrap();
     assert_eq!(fake.world().groups.commits(0), [(5, 0), (5, 4)]);
 }
@@ -138,7 +138,7 @@ async fn no_more_records_are_out_than_the_bound_and_one_that_is_done_makes_room(
     assert!(nothing_comes(&mut subscription));
     let (fourth, ()) = tokio::join!(next(&mut subscription), async {
         tokio::task::yield_now().await;
-        taken.remove(1).done();
+        taken.remove(1).ack();
     });
     assert_eq!(fourth.offset, 3);
     assert!(nothing_comes(&mut subscription));

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use ropewalk_client::{ErrorCode, ErrorKind, Offset, Trimmed};
+use ropewalk_client::{ErrorCode, ErrorKind, Offset, OnTrimmed};
 
 use super::{Told, fill, next, nothing_comes, subscribe, take};
 use crate::fake::{Fake, TOPIC, offer, soon};
@@ -40,13 +40,13 @@ async fn a_seek_moves_what_comes_next_and_what_is_committed() {
     let mut subscription = subscribe(&client).auto_commit(None).build().await.unwrap();
     subscription.pause(TOPIC, 1).unwrap();
     let mut taken = take(&mut subscription, 0..10).await;
-    taken.drain(..5).for_each(|delivery| delivery.done());
+    taken.drain(..5).for_each(|delivery| delivery.ack());
     subscription.commit().await.unwrap();
     subscription.seek(TOPIC, 0, Offset::At(2)).await.unwrap();
-    taken.drain(..).for_each(|delivery| delivery.done());
+    taken.drain(..).for_each(|delivery| delivery.ack());
     subscription.commit().await.unwrap();
     let mut again = take(&mut subscription, 2..10).await;
-    again.drain(..2).for_each(|delivery| delivery.done());
+    again.drain(..2).for_each(|delivery| delivery.ack());
     subscription.commit().await.unwrap();
     let mut commits = fake.world().groups.commits(0);
     assert_eq!(commits.split_off(1), [(5, 5), (5, 2), (5, 4)]);
@@ -65,10 +65,10 @@ async fn what_was_out_before_a_seek_counts_no_more_once_it_is_out_again() {
     let before = take(&mut subscription, 0..4).await;
     subscription.seek(TOPIC, 0, Offset::At(0)).await.unwrap();
     let mut again = take(&mut subscription, 0..4).await;
-    before.into_iter().for_each(|delivery| delivery.done());
+    before.into_iter().for_each(|delivery| delivery.ack());
     subscription.commit().await.unwrap();
     assert_eq!(fake.world().groups.committed[&0], 0);
-    again.drain(..3).for_each(|delivery| delivery.done());
+    again.drain(..3).for_each(|delivery| delivery.ack());
     subscription.commit().await.unwrap();
     assert_eq!(fake.world().groups.committed[&0], 3);
 }
@@ -80,7 +80,7 @@ async fn lag_is_of_this_members_partitions() {
     let client = fake.client().await;
     let mut subscription = subscribe(&client).build().await.unwrap();
     for delivery in take(&mut subscription, 0..4).await {
-        delivery.done();
+        delivery.ack();
     }
     subscription.commit().await.unwrap();
     let lags = subscription.lag().await.unwrap();
@@ -97,7 +97,7 @@ async fn a_partition_that_cannot_be_read_is_told_and_tried_again() {
     let told = Told::default();
     let client = fake.client().await;
     let builder = subscribe(&client)
-        .patience(Duration::from_millis(50))
+        .unavailable_timeout(Duration::from_millis(50))
         .on_rebalance(told.listener());
     let mut subscription = builder.build().await.unwrap();
     let (first, ()) = tokio::join!(next(&mut subscription), async {
@@ -130,9 +130,9 @@ async fn a_position_that_was_trimmed_ends_the_stream_or_is_skipped_as_it_was_tol
     assert!(fake.world().groups.has_left());
     assert_eq!(fake.world().groups.committed[&0], 4);
 
-    let builder = builder.on_trimmed(Trimmed::SkipToBeginning);
+    let builder = builder.on_trimmed(OnTrimmed::SkipToBeginning);
     let mut subscription = builder.build().await.unwrap();
-    next(&mut subscription).await.done();
+    next(&mut subscription).await.ack();
     subscription.close().await.unwrap();
     assert_eq!(fake.world().groups.committed[&0], 11);
 }
@@ -149,7 +149,7 @@ async fn a_partition_that_was_trimmed_to_its_end_is_committed_there() {
     }
     fake.assign(vec![offer(0, 5, false)]);
     let client = fake.client().await;
-    let builder = subscribe(&client).on_trimmed(Trimmed::SkipToBeginning);
+    let builder = subscribe(&client).on_trimmed(OnTrimmed::SkipToBeginning);
     let mut subscription = builder.build().await.unwrap();
     // Other partitions may wait for it: after a topic has grown, a member gets the new partitions only once
     // it has read the old ones.

@@ -29,14 +29,14 @@ async fn a_first_assignment_without_position_commits_the_starting_point_before_r
     });
     let client = fake.client().await;
     // Even with manual commits: the end moves a moment later.
-    let builder = subscribe(&client).start_at(Offset::End).auto_commit(None);
+    let builder = subscribe(&client).from(Offset::End).auto_commit(None);
     let mut subscription = builder.build().await.unwrap();
     fake.until("the starting point", |group| group.commits(0) == [(3, 20)])
         .await;
     let producer = client.producer(crate::fake::TOPIC).build().await.unwrap();
     let record = ropewalk_client::Record::new().value("new");
     producer.send(record).await.unwrap().await.unwrap();
-    take(&mut subscription, 20..21).await.pop().unwrap().done();
+    take(&mut subscription, 20..21).await.pop().unwrap().ack();
     subscription.close().await.unwrap();
     let commits = fake.world().groups.commits(0);
     assert_eq!(commits, [(3, 20)], "the application did not commit");
@@ -106,7 +106,7 @@ async fn a_revoked_partition_is_committed_and_released_after_its_deliveries_are_
     let builder = subscribe(&client).on_rebalance(told.listener());
     let mut subscription = builder.build().await.unwrap();
     let mut taken = take(&mut subscription, 0..3).await;
-    taken.remove(0).done();
+    taken.remove(0).ack();
     fake.assign(vec![offer(0, 5, true), offer(1, 6, false)]);
     told.exactly(&["assigned 0", "revoked 0", "assigned 1"])
         .await;
@@ -114,11 +114,11 @@ async fn a_revoked_partition_is_committed_and_released_after_its_deliveries_are_
     fill(&fake, 1, &["b"]);
     fake.move_leader(1, 1);
     assert_eq!(next(&mut subscription).await.partition, 1);
-    taken.remove(0).done();
+    taken.remove(0).ack();
     fake.until("what is done", |group| group.committed[&0] == 2)
         .await;
     assert_eq!(fake.world().groups.released(), [], "one is still out");
-    taken.remove(0).done();
+    taken.remove(0).ack();
     fake.until("the release", |group| group.released() == [(0, 5)])
         .await;
     assert_eq!(fake.world().groups.committed[&0], 3);
@@ -135,17 +135,17 @@ async fn a_revoked_partition_whose_handler_hangs_is_released_in_time_and_its_lat
     fill(&fake, 0, &["a"; 10]);
     fake.assign(vec![offer(0, 5, false)]);
     let client = fake.client().await;
-    let builder = subscribe(&client).rebalance_within(Duration::from_millis(100));
+    let builder = subscribe(&client).rebalance_timeout(Duration::from_millis(100));
     let mut subscription = builder.build().await.unwrap();
     let mut taken = take(&mut subscription, 0..3).await;
-    taken.remove(0).done();
+    taken.remove(0).ack();
     fake.assign(vec![offer(0, 5, true)]);
     fake.until("the release", |group| group.released() == [(0, 5)])
         .await;
     drop(
         taken
             .drain(..)
-            .map(|delivery| delivery.done())
+            .map(|delivery| delivery.ack())
             .collect::<Vec<_>>(),
     );
     subscription.close().await.unwrap();
@@ -167,16 +167,16 @@ async fn a_lost_partitions_late_done_commits_nothing() {
     fake.assign(vec![offer(1, 5, false)]);
     told.exactly(&["assigned 0 1", "lost 0"]).await;
     assert!(nothing_comes(&mut subscription));
-    taken.remove(1).done();
+    taken.remove(1).ack();
     subscription.commit().await.unwrap();
     // The partition comes back in another epoch, and is read again from the group's position.
     fake.assign(vec![offer(0, 6, false), offer(1, 5, false)]);
     let again = take(&mut subscription, 0..2).await;
-    taken.remove(0).done();
+    taken.remove(0).ack();
     subscription.commit().await.unwrap();
     assert_eq!(fake.world().groups.commits(0), [(5, 0)]);
     for delivery in again {
-        delivery.done();
+        delivery.ack();
     }
     subscription.commit().await.unwrap();
     assert_eq!(fake.world().groups.commits(0), [(5, 0), (6, 2)]);
@@ -194,7 +194,7 @@ async fn a_partition_that_is_not_taken_away_after_all_is_read_on_from_its_commit
     let builder = subscribe(&client).on_rebalance(told.listener());
     let mut subscription = builder.build().await.unwrap();
     let mut taken = take(&mut subscription, 0..4).await;
-    taken.remove(0).done();
+    taken.remove(0).ack();
     fake.assign(vec![offer(0, 5, true)]);
     told.exactly(&["assigned 0", "revoked 0"]).await;
     fake.assign(vec![offer(0, 5, false)]);
@@ -202,11 +202,11 @@ async fn a_partition_that_is_not_taken_away_after_all_is_read_on_from_its_commit
     fake.until("what was done before", |group| group.committed[&0] == 1)
         .await;
     // It was outstanding before, and is outstanding again.
-    taken.remove(0).done();
+    taken.remove(0).ack();
     subscription.commit().await.unwrap();
     assert_eq!(fake.world().groups.committed[&0], 1);
     for delivery in again {
-        delivery.done();
+        delivery.ack();
     }
     subscription.close().await.unwrap();
     assert_eq!(fake.world().groups.committed[&0], 10);
@@ -232,7 +232,7 @@ async fn many_partitions_share_the_memory_and_all_are_read_to_their_ends() {
             let place = &mut read[delivery.partition as usize];
             assert_eq!(delivery.offset, *place, "each partition in order");
             *place += 1;
-            delivery.done();
+            delivery.ack();
         }
     }
     subscription.close().await.unwrap();
@@ -257,7 +257,7 @@ async fn where_commits_are_manual_a_listener_commits_before_a_partition_is_given
     let mut subscription = builder.build().await.unwrap();
     handle.set(subscription.handle()).unwrap();
     for delivery in take(&mut subscription, 0..4).await {
-        delivery.done();
+        delivery.ack();
     }
     fake.assign(vec![offer(0, 5, true)]);
     fake.until("the release", |group| group.released() == [(0, 5)])
@@ -276,7 +276,7 @@ async fn topics_that_do_not_exist_are_told_when_they_change_and_hold_nothing_up(
     let builder = subscribe(&client).on_rebalance(told.listener());
     let mut subscription = builder.build().await.unwrap();
     for delivery in take(&mut subscription, 0..2).await {
-        delivery.done();
+        delivery.ack();
     }
     fake.assign(vec![offer(0, 3, false)]);
     fake.world().groups.missing = vec!["mistyped".into(), "deleted".into()];
@@ -302,13 +302,13 @@ async fn a_partition_whose_topic_is_gone_waits_for_the_coordinator_and_takes_no_
     let mut subscription = builder.build().await.unwrap();
     for delivery in take(&mut subscription, 0..2).await {
         assert_eq!(delivery.partition, 1);
-        delivery.done();
+        delivery.ack();
     }
     // The next heartbeat reads it again, in case the node was only behind.
     fake.world().fetch_script = Box::new(|_| None);
     for delivery in take(&mut subscription, 0..2).await {
         assert_eq!(delivery.partition, 0);
-        delivery.done();
+        delivery.ack();
     }
     subscription.close().await.unwrap();
 }

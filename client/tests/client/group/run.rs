@@ -69,7 +69,7 @@ async fn records_of_one_key_are_handled_in_order_and_different_keys_side_by_side
             Ok::<(), Infallible>(())
         }
     };
-    soon(subscription.run(4, handler)).await.unwrap();
+    soon(subscription.run_concurrent(4, handler)).await.unwrap();
     let seen = seen.lock();
     assert_eq!(seen.finished.len(), 14);
     for offsets in seen.finished.values() {
@@ -102,7 +102,7 @@ async fn a_handler_that_fails_ends_the_run_after_the_others_and_is_not_committed
             Ok(())
         }
     };
-    let running = tokio::spawn(subscription.run(3, handler));
+    let running = tokio::spawn(subscription.run_concurrent(3, handler));
     soon(begun.acquire_many(3)).await.unwrap().forget();
     go.add_permits(2);
     let error = soon(running).await.unwrap().unwrap_err();
@@ -133,7 +133,7 @@ async fn a_revoked_partition_waits_only_for_what_is_being_handled() {
             Ok::<(), Infallible>(())
         }
     };
-    let running = tokio::spawn(subscription.run(8, handler));
+    let running = tokio::spawn(subscription.run_concurrent(8, handler));
     soon(begun.acquire()).await.unwrap().forget();
     fake.assign(vec![offer(0, 1, true)]);
     told.exactly(&["assigned 0", "revoked 0"]).await;
@@ -166,7 +166,7 @@ async fn a_shutdown_waits_for_handlers_commits_what_they_did_and_leaves() {
             Ok::<(), Infallible>(())
         }
     };
-    let running = tokio::spawn(subscription.run(2, handler));
+    let running = tokio::spawn(subscription.run_concurrent(2, handler));
     soon(begun.acquire_many(2)).await.unwrap().forget();
     handle.shutdown();
     go.add_permits(2);

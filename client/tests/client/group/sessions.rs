@@ -29,9 +29,9 @@ async fn a_member_finds_its_coordinator_and_follows_it() {
     fake.expel(ErrorCode::NotLeader);
     told.exactly(&["assigned 0", "disconnected", "reconnected"])
         .await;
-    taken.remove(0).done();
+    taken.remove(0).ack();
     subscription.commit().await.unwrap();
-    take(&mut subscription, 2..10).await.pop().unwrap().done();
+    take(&mut subscription, 2..10).await.pop().unwrap().ack();
     let world = fake.world();
     assert_eq!(world.groups.committed[&0], 1);
     let joins = world.groups.joins();
@@ -52,12 +52,12 @@ async fn a_broken_coordinator_stream_rejoins_under_the_same_id_and_goes_on() {
     told.exactly(&["assigned 0", "disconnected", "reconnected"])
         .await;
     for delivery in taken {
-        delivery.done();
+        delivery.ack();
     }
     take(&mut subscription, 3..10)
         .await
         .into_iter()
-        .for_each(|it| it.done());
+        .for_each(|it| it.ack());
     subscription.close().await.unwrap();
     let world = fake.world();
     assert_eq!(world.groups.committed[&0], 10);
@@ -72,7 +72,7 @@ async fn a_commit_whose_answer_is_lost_is_made_again_before_it_is_reported() {
     let client = fake.client().await;
     let builder = subscribe(&client).auto_commit(None);
     let mut subscription = builder.build().await.unwrap();
-    next(&mut subscription).await.done();
+    next(&mut subscription).await.ack();
     let mut breaks = 1;
     fake.world().groups.script = Box::new(move |ask| match ask {
         Ask::Commit(_) if breaks > 0 => {
@@ -92,7 +92,7 @@ async fn a_close_whose_last_commit_is_lost_with_the_stream_joins_again_to_make_i
     let client = fake.client().await;
     let builder = subscribe(&client).auto_commit(Some(Duration::from_secs(3_600)));
     let mut subscription = builder.build().await.unwrap();
-    next(&mut subscription).await.done();
+    next(&mut subscription).await.ack();
     let mut breaks = 1;
     fake.world().groups.script = Box::new(move |ask| match ask {
         Ask::Commit(_) if breaks > 0 => {
@@ -114,7 +114,7 @@ async fn a_member_that_is_put_out_while_it_closes_says_that_its_last_commit_fail
     let client = fake.client().await;
     let builder = subscribe(&client).auto_commit(Some(Duration::from_secs(3_600)));
     let mut subscription = builder.build().await.unwrap();
-    next(&mut subscription).await.done();
+    next(&mut subscription).await.ack();
     fake.world().groups.script = Box::new(|ask| match ask {
         Ask::Commit(_) => React::Refuse(ErrorCode::UnknownMember),
         _ => React::Obey,
@@ -129,7 +129,7 @@ async fn a_release_whose_answer_is_lost_is_made_again() {
     let fake = with_records(1).await;
     let client = fake.client().await;
     let mut subscription = subscribe(&client).build().await.unwrap();
-    next(&mut subscription).await.done();
+    next(&mut subscription).await.ack();
     fake.world().groups.script = Box::new(|ask| match ask {
         Ask::Release(_) => React::Ignore,
         _ => React::Obey,
@@ -160,9 +160,9 @@ async fn an_unknown_member_has_lost_everything_and_joins_under_a_new_id() {
     fake.expel(ErrorCode::UnknownMember);
     told.exactly(&["assigned 0", "lost 0", "assigned 0"]).await;
     for delivery in taken {
-        delivery.done();
+        delivery.ack();
     }
-    take(&mut subscription, 0..1).await.pop().unwrap().done();
+    take(&mut subscription, 0..1).await.pop().unwrap().ack();
     subscription.commit().await.unwrap();
     let world = fake.world();
     let joins = world.groups.joins();
@@ -196,10 +196,10 @@ async fn a_member_that_is_not_heard_stops_when_its_session_is_over_by_its_own_cl
     let told = Told::default();
     let client = fake.client().await;
     let builder = subscribe(&client)
-        .session(Duration::from_millis(400))
+        .session_timeout(Duration::from_millis(400))
         .on_rebalance(told.listener());
     let mut subscription = builder.build().await.unwrap();
-    take(&mut subscription, 0..1).await.pop().unwrap().done();
+    take(&mut subscription, 0..1).await.pop().unwrap().ack();
     fake.world().groups.script = Box::new(|_| React::Ignore);
     told.exactly(&["assigned 0", "disconnected"]).await;
     assert!(nothing_comes(&mut subscription), "another may have it");
@@ -228,7 +228,7 @@ async fn a_member_that_asks_for_no_session_has_what_the_coordinator_gives() {
             _ => None,
         });
     assert_eq!(asked, Some(0), "the node's default");
-    take(&mut subscription, 0..1).await.pop().unwrap().done();
+    take(&mut subscription, 0..1).await.pop().unwrap().ack();
     fake.world().groups.script = Box::new(|_| React::Ignore);
     // It waits for an answer this long, which is no longer than the session.
     told.exactly(&["assigned 0", "disconnected"]).await;
@@ -239,12 +239,12 @@ async fn a_member_that_asks_for_no_session_has_what_the_coordinator_gives() {
 async fn without_a_coordinator_for_three_sessions_the_stream_says_so_and_ends() {
     let fake = with_records(2).await;
     let client = fake.client().await;
-    let builder = subscribe(&client).session(Duration::from_millis(100));
+    let builder = subscribe(&client).session_timeout(Duration::from_millis(100));
     let mut subscription = builder.clone().build().await.unwrap();
     take(&mut subscription, 0..10)
         .await
         .into_iter()
-        .for_each(|it| it.done());
+        .for_each(|it| it.ack());
     fake.world().groups.coordinator = 0;
     fake.break_sessions();
     let error = soon(subscription.next()).await.unwrap().unwrap_err();
@@ -258,14 +258,14 @@ async fn without_a_coordinator_for_three_sessions_the_stream_says_so_and_ends() 
 async fn a_member_that_never_polls_leaves_with_an_error() {
     let fake = with_records(1).await;
     let client = fake.client().await;
-    let builder = subscribe(&client).max_poll(Duration::from_millis(60));
+    let builder = subscribe(&client).max_poll_interval(Duration::from_millis(60));
     let mut subscription = builder.build().await.unwrap();
     let taken = take(&mut subscription, 0..2).await;
-    taken.into_iter().for_each(|delivery| delivery.done());
+    taken.into_iter().for_each(|delivery| delivery.ack());
     fake.until("the leave", |group| group.has_left()).await;
     let error = soon(subscription.next()).await.unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::LeftGroup, "{error}");
-    assert!(error.to_string().contains("max_poll"), "{error}");
+    assert!(error.to_string().contains("max_poll_interval"), "{error}");
     assert!(soon(subscription.next()).await.is_none());
     assert_eq!(fake.world().groups.committed[&0], 2);
 }
@@ -274,13 +274,13 @@ async fn a_member_that_never_polls_leaves_with_an_error() {
 async fn a_member_with_nothing_to_take_may_wait_for_ever() {
     let fake = with_records(1).await;
     let client = fake.client().await;
-    let builder = subscribe(&client).max_poll(Duration::from_millis(60));
+    let builder = subscribe(&client).max_poll_interval(Duration::from_millis(60));
     let mut subscription = builder.build().await.unwrap();
     let taken = take(&mut subscription, 0..10).await;
     assert!(nothing_comes(&mut subscription));
     // The handlers are slow; heartbeats show that time passes.
     fake.heartbeats(20).await;
-    taken.into_iter().for_each(|delivery| delivery.done());
+    taken.into_iter().for_each(|delivery| delivery.ack());
     subscription.close().await.unwrap();
     assert_eq!(fake.world().groups.committed[&0], 10);
 }
@@ -299,8 +299,8 @@ async fn what_can_never_work_is_told_by_the_build() {
     for builder in [
         client.subscribe("g"),
         client.subscribe("").topics([TOPIC]),
-        subscribe(&client).session(Duration::ZERO),
-        subscribe(&client).rebalance_within(Duration::MAX),
+        subscribe(&client).session_timeout(Duration::ZERO),
+        subscribe(&client).rebalance_timeout(Duration::MAX),
         subscribe(&client).memory_bytes(0),
     ] {
         let error = builder.build().await.unwrap_err();

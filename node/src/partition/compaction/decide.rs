@@ -81,7 +81,7 @@ impl Partition {
         }
         let own = *self.compacted.lock();
         let all_to = self.compacted_everywhere(&own);
-        let next = next(&self.view.machine(), &own, all_to, settings, now_ms);
+        let next = next(&self.replica.view.machine(), &own, all_to, settings, now_ms);
         let Some((to_offset, tombstones_below)) = next else {
             return;
         };

@@ -108,14 +108,14 @@ async fn read(leader: &Arc<Partition>) -> (Records, u64) {
 
 /// Waits until all replicas have carried out the requested compaction, and it covers all segments.
 async fn settled(cluster: &TestCluster, nodes: &[u64], tombstones_too: bool) {
-    let next_offset = cluster.leader().await.view.machine().next_offset();
+    let next_offset = cluster.leader().await.replica.view.machine().next_offset();
     eventually("compaction", || {
         nodes.iter().all(|node| {
             let replica = cluster.nodes[&NodeId(*node)].partitions.get(GROUP);
             let Some(replica) = replica else {
                 return false;
             };
-            let machine = replica.view.machine();
+            let machine = replica.replica.view.machine();
             let (target, end) = (machine.compaction(), machine.last_boundary());
             let done = *replica.compacted.lock();
             let gone = !tombstones_too || done.tombstones == 0;
@@ -131,6 +131,7 @@ async fn entries(replica: &Arc<Partition>) -> Vec<Entry> {
     loop {
         let next = all.last().map_or(0, |last| last.log_id.index + 1);
         let more = replica
+            .replica
             .view
             .entries(next..u64::MAX, usize::MAX)
             .await
@@ -175,7 +176,7 @@ async fn every_replica_keeps_the_last_value_of_each_key_and_all_are_equal() {
     let unchanged = |kept: &Records| kept.iter().all(|(offset, record)| all[offset] == *record);
     assert!(unchanged(&kept));
     // Each key in an ended segment still has a record, if only a tombstone.
-    let end = leader.view.machine().compaction().to_offset;
+    let end = leader.replica.view.machine().compaction().to_offset;
     for (key, _) in all.range(..end).map(|(_, record)| record) {
         assert!(kept.values().any(|(kept, _)| kept == key));
     }
@@ -231,10 +232,10 @@ async fn records_without_a_value_go_after_the_horizon_and_not_while_a_replica_is
     let there: Vec<u64> = (1..=3).filter(|node| *node != away).collect();
     settled(&cluster, &there, false).await;
     let leader = cluster.leader().await;
-    let passed = leader.view.machine().compaction().waiting_offset;
+    let passed = leader.replica.view.machine().compaction().waiting_offset;
     cluster.clock.0.fetch_add(HORIZON_MS, Ordering::Relaxed);
     eventually("tombstones gone as far as all have passed them", || {
-        leader.view.machine().compaction().tombstones_below == passed
+        leader.replica.view.machine().compaction().tombstones_below == passed
     })
     .await;
     cluster.clock.0.fetch_add(HORIZON_MS, Ordering::Relaxed);
@@ -242,7 +243,10 @@ async fn records_without_a_value_go_after_the_horizon_and_not_while_a_replica_is
     // Long enough for the leader to ask, if it did.
     for _ in 0..20 {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        assert_eq!(leader.view.machine().compaction().tombstones_below, passed);
+        assert_eq!(
+            leader.replica.view.machine().compaction().tombstones_below,
+            passed
+        );
     }
     assert!(tombstones(&leader) > 0);
 
@@ -250,7 +254,7 @@ async fn records_without_a_value_go_after_the_horizon_and_not_while_a_replica_is
     settled(&cluster, &[1, 2, 3], true).await;
     are_equal(&cluster, &[1, 2, 3]).await;
     let leader = cluster.leader().await;
-    let end = leader.view.machine().compaction().to_offset;
+    let end = leader.replica.view.machine().compaction().to_offset;
     let (kept, _) = read(&leader).await;
     assert!(kept.range(..end).all(|(_, (_, value))| value.is_some()));
     assert_eq!(table(&kept), table(&all));
@@ -278,7 +282,7 @@ async fn a_topic_that_is_compacted_takes_no_record_without_a_key_and_is_not_trim
     cluster.clock.0.fetch_add(1_000, Ordering::Relaxed);
     let within = tokio::time::timeout(PATIENCE, settled(&cluster, &[1, 2, 3], false));
     within.await.expect("compaction");
-    assert_eq!(leader.view.machine().log_start(), 0);
+    assert_eq!(leader.replica.view.machine().log_start(), 0);
     let (kept, next) = read(&leader).await;
     assert_eq!((table(&kept), next), (table(&all), 60));
     cluster.stop().await;
@@ -303,7 +307,10 @@ async fn tombstones_go(cluster: &TestCluster, nodes: &[u64]) {
 async fn asks_for_no_tombstones(leader: &Arc<Partition>) {
     for _ in 0..20 {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        assert_eq!(leader.view.machine().compaction().tombstones_below, 0);
+        assert_eq!(
+            leader.replica.view.machine().compaction().tombstones_below,
+            0
+        );
     }
 }
 
@@ -351,7 +358,7 @@ async fn a_replica_whose_disk_is_full_compacts_nothing_and_claims_nothing() {
     cluster.change(|view| view.topics.get_mut(TOPIC).unwrap().settings = compacted());
     let there: Vec<u64> = (1..=3).filter(|node| *node != full).collect();
     eventually("a segment that ends", || {
-        leader.view.machine().compaction().to_offset > 0
+        leader.replica.view.machine().compaction().to_offset > 0
     })
     .await;
     settled(&cluster, &there, false).await;
@@ -373,10 +380,10 @@ async fn nothing_is_asked_for_while_a_node_would_stop_at_it() {
     let mut all = Records::new();
     write(&cluster, 0..60, &mut all).await;
     let leader = cluster.leader().await;
-    assert!(leader.view.machine().segments().count() > 0);
+    assert!(leader.replica.view.machine().segments().count() > 0);
     for _ in 0..20 {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        assert_eq!(leader.view.machine().compaction().to_offset, 0);
+        assert_eq!(leader.replica.view.machine().compaction().to_offset, 0);
     }
     understood(COMPACTION_SINCE_VERSION);
     settled(&cluster, &[1], false).await;

@@ -33,13 +33,16 @@ impl Partition {
     /// Carries out the compaction that the log requests, if any is left.
     async fn compact(&self, allowance: Allowance) {
         loop {
-            let (target, done) = (self.view.machine().compaction(), *self.compacted.lock());
+            let (target, done) = (
+                self.replica.view.machine().compaction(),
+                *self.compacted.lock(),
+            );
             // A rewrite takes space before it frees any.
             let idle = done.has_done(&target) || !self.host.is_writable();
-            if idle || !self.is_running() || self.view.is_damaged() {
+            if idle || !self.is_running() || self.replica.view.is_damaged() {
                 return;
             }
-            match step(&self.view, &done, &target, allowance).await {
+            match step(&self.replica.view, &done, &target, allowance).await {
                 Ok((progress, all)) => {
                     let metrics = &self.host.metrics;
                     metrics.compaction_before_bytes.add(all.before_bytes);

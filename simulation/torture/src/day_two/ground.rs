@@ -4,8 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
-use ropewalk_client::Client;
-use ropewalk_client::v1::{ClusterStatusResponse, NodeState, TopicSettings};
+use ropewalk_client::{Client, ClusterStatus, NodeState, TopicSettings};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::load::Load;
@@ -54,10 +53,7 @@ impl Ground {
         .await?;
         let client = timeout(PATIENCE, connect(&fleet)).await;
         let client = client.context("the cluster was not formed")?;
-        let settings = TopicSettings {
-            replicas: REPLICAS,
-            ..TopicSettings::default()
-        };
+        let settings = TopicSettings::default().replicas(REPLICAS);
         let admin = client.admin();
         admin.create_topic(TOPIC, PARTITIONS, settings).await?;
         fleet.well(&client, TOPIC, PATIENCE).await?;
@@ -112,7 +108,7 @@ impl Ground {
     pub async fn until(
         &mut self,
         what: &str,
-        wished: impl Fn(&ClusterStatusResponse) -> bool,
+        wished: impl Fn(&ClusterStatus) -> bool,
     ) -> anyhow::Result<()> {
         let begun = Instant::now();
         loop {
@@ -133,15 +129,14 @@ impl Ground {
         let admin = self.client.admin();
         let topic = admin.topic(TOPIC).await?.context("the topic is gone")?;
         let mut led: BTreeMap<u64, usize> = BTreeMap::new();
-        for one in &topic.partitions {
-            *led.entry(one.leader_node_id).or_default() += 1;
+        for leader in topic.partitions.iter().filter_map(|one| one.leader_node_id) {
+            *led.entry(leader).or_default() += 1;
         }
         let most = led.into_iter().max_by_key(|(_, count)| *count);
-        let (id, _) = most.context("the topic has no partitions")?;
+        let (id, _) = most.context("no partition has a leader")?;
         let status = admin.cluster_status().await?;
-        let mut infos = status.nodes.iter().filter_map(|node| node.info.as_ref());
-        let info = infos.find(|info| info.node_id == id);
-        let address = &info.context("a leader that is no node")?.address;
+        let leader = status.nodes.iter().find(|node| node.node_id == id);
+        let address = &leader.context("a leader that is no node")?.address;
         let mut places = 0..self.fleet.nodes.len();
         let node = places.find(|node| self.fleet.address(*node) == address);
         Ok((node.context("a node that was not started here")?, id))

@@ -132,7 +132,7 @@ async fn read(client: Client, given: Arc<Mutex<BTreeSet<Name>>>, history: Histor
                     if let Some(name) = Name::of_value(value) {
                         given.lock().insert(name);
                     }
-                    delivery.done();
+                    delivery.ack();
                 }
                 Err(error) => history.complain(format!("reading: {error}")),
             }

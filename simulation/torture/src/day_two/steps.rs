@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use ropewalk_client::v1::NodeState;
+use ropewalk_client::NodeState;
 use tokio::time::sleep;
 
 use super::ground::{Ground, MOST_NODES};

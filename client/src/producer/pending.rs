@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 use parking_lot::Mutex;
 
 use crate::error::{Error, Result};
-use crate::record::Receipt;
+use crate::record::RecordMetadata;
 
 #[derive(Debug)]
 pub(super) struct Completion {
@@ -87,23 +87,23 @@ impl Completion {
 /// ```no_run
 /// # async fn example(producer: ropewalk_client::Producer) -> ropewalk_client::Result<()> {
 /// use ropewalk_client::Record;
-/// let ticket = producer.send(Record::new().key("k").value("v")).await?;
-/// let receipt = ticket.await?;
-/// println!("partition {}, offset {}", receipt.partition, receipt.offset);
+/// let pending = producer.send(Record::new().key("k").value("v")).await?;
+/// let metadata = pending.await?;
+/// println!("partition {}, offset {}", metadata.partition, metadata.offset);
 /// # Ok(())
 /// # }
 /// ```
-#[must_use = "only the ticket tells whether the record was published"]
-pub struct Ticket {
+#[must_use = "only the pending acknowledgement tells if the record was published"]
+pub struct PendingAck {
     place: Place,
     timestamp_ms: i64,
     /// Index of its waker among those of the batch.
     waker: Option<usize>,
 }
 
-impl Ticket {
-    pub(super) fn new(place: Place, timestamp_ms: i64) -> Ticket {
-        Ticket {
+impl PendingAck {
+    pub(super) fn new(place: Place, timestamp_ms: i64) -> PendingAck {
+        PendingAck {
             place,
             timestamp_ms,
             waker: None,
@@ -111,7 +111,7 @@ impl Ticket {
     }
 
     /// Follows the record one step; `None` if it has moved to another batch.
-    fn step(&mut self, context: &Context<'_>) -> Option<Poll<Result<Receipt>>> {
+    fn step(&mut self, context: &Context<'_>) -> Option<Poll<Result<RecordMetadata>>> {
         let completion = self.place.completion.clone();
         let mut state = completion.state.lock();
         match &mut *state {
@@ -125,7 +125,7 @@ impl Ticket {
                 }
                 Some(Poll::Pending)
             }
-            State::Done(Ok(base_offset)) => Some(Poll::Ready(Ok(Receipt {
+            State::Done(Ok(base_offset)) => Some(Poll::Ready(Ok(RecordMetadata {
                 partition: completion.partition,
                 offset: base_offset.saturating_add(u64::from(self.place.index)),
                 timestamp_ms: self.timestamp_ms,
@@ -146,10 +146,10 @@ impl Ticket {
     }
 }
 
-impl Future for Ticket {
-    type Output = Result<Receipt>;
+impl Future for PendingAck {
+    type Output = Result<RecordMetadata>;
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<Receipt>> {
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<RecordMetadata>> {
         loop {
             if let Some(end) = self.step(context) {
                 return end;
@@ -158,9 +158,9 @@ impl Future for Ticket {
     }
 }
 
-impl fmt::Debug for Ticket {
+impl fmt::Debug for PendingAck {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Ticket")
+        f.debug_struct("PendingAck")
             .field("partition", &self.place.completion.partition)
             .finish_non_exhaustive()
     }
@@ -175,7 +175,7 @@ pub(super) async fn all_settled(completion: Arc<Completion>) -> Result<()> {
             completion: completion.clone(),
             index: 0,
         };
-        let ended = Ticket::new(first, 0).await.map(|_| ());
+        let ended = PendingAck::new(first, 0).await.map(|_| ());
         match &*completion.state.lock() {
             State::Moved(places) => {
                 for place in places {

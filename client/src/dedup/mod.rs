@@ -12,14 +12,14 @@ use std::num::NonZeroUsize;
 
 use tokio::sync::Mutex;
 
-pub use file::FileSeen;
+pub use file::FileDedupStore;
 
 use crate::error::Result;
 use window::Window;
 
 /// Store of ids. Implement it beside the effects of the handlers (the same database, the same transaction) if
 /// processing an event twice costs more than the transaction.
-pub trait SeenStore: Send {
+pub trait DedupStore: Send {
     /// Returns true if this id was inserted and is not forgotten yet.
     fn contains(&mut self, id: &[u8]) -> impl Future<Output = Result<bool>> + Send;
 
@@ -33,19 +33,19 @@ pub trait SeenStore: Send {
 /// Skips events that were already processed.
 ///
 /// ```no_run
-/// # use ropewalk_client::{Delivery, Error, FileSeen, Seen};
+/// # use ropewalk_client::{Delivery, Error, FileDedupStore, Deduplicator};
 /// # async fn book(_: &Delivery) -> Result<(), Error> { Ok(()) }
 /// # async fn example(subscription: ropewalk_client::Subscription) -> Result<(), Error> {
-/// let seen = FileSeen::open("seen.ids", 100_000.try_into().unwrap()).await?;
-/// let seen = std::sync::Arc::new(Seen::new(seen));
-/// let run = subscription.run(8, move |delivery| {
-///     let seen = seen.clone();
+/// let store = FileDedupStore::open("processed.ids", 100_000.try_into().unwrap()).await?;
+/// let dedup = std::sync::Arc::new(Deduplicator::new(store));
+/// let run = subscription.run_concurrent(8, move |delivery| {
+///     let dedup = dedup.clone();
 ///     async move {
 ///         let Some(id) = delivery.event_id() else {
 ///             return book(&delivery).await;
 ///         };
 ///         // None if the event was processed earlier: then there is nothing to do.
-///         seen.once(id.as_bytes(), book(&delivery)).await?;
+///         dedup.once(id.as_bytes(), book(&delivery)).await?;
 ///         Ok::<(), Error>(())
 ///     }
 /// });
@@ -56,14 +56,14 @@ pub trait SeenStore: Send {
 /// An id is stored after its event was processed. A crash between the two processes the event again: delivery
 /// is at least once, and twice only in this case. Two events with the same id are both processed if they are
 /// handled concurrently; records with the same key never are.
-pub struct Seen<S> {
+pub struct Deduplicator<S> {
     store: Mutex<S>,
 }
 
-impl<S: SeenStore> Seen<S> {
+impl<S: DedupStore> Deduplicator<S> {
     /// Creates a deduplicator with this store.
-    pub fn new(store: S) -> Seen<S> {
-        Seen {
+    pub fn new(store: S) -> Deduplicator<S> {
+        Deduplicator {
             store: Mutex::new(store),
         }
     }
@@ -112,28 +112,28 @@ impl<S: SeenStore> Seen<S> {
     }
 }
 
-impl<S> fmt::Debug for Seen<S> {
+impl<S> fmt::Debug for Deduplicator<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Seen")
+        f.write_str("Deduplicator")
     }
 }
 
 /// Keeps the last ids in memory: detects duplicates within one run of a process.
 #[derive(Debug)]
-pub struct MemorySeen {
+pub struct MemoryDedupStore {
     window: Window,
 }
 
-impl MemorySeen {
+impl MemoryDedupStore {
     /// Keeps the last `window` ids.
-    pub fn new(window: NonZeroUsize) -> MemorySeen {
-        MemorySeen {
+    pub fn new(window: NonZeroUsize) -> MemoryDedupStore {
+        MemoryDedupStore {
             window: Window::new(window),
         }
     }
 }
 
-impl SeenStore for MemorySeen {
+impl DedupStore for MemoryDedupStore {
     async fn contains(&mut self, id: &[u8]) -> Result<bool> {
         Ok(self.window.contains(id))
     }

@@ -1,4 +1,4 @@
-//! The leader's view of its followers: which of them keep up, and on which nodes they are.
+//! The leader's view of its group: the members, the nodes they are on, and the replicas that have caught up.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use ropewalk_raft_store::{Broker, TypeConfig};
 /// Log end at the last two samples. A follower is in sync if it answered lately and has everything that was
 /// in the log one sample ago. Under load it always lags a little.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Pace {
+pub struct Pace {
     term: u64,
     before: u64,
     now: u64,
@@ -19,7 +19,7 @@ pub(super) struct Pace {
 
 impl Pace {
     /// Takes a sample; must be called at even intervals.
-    pub(super) fn look(&mut self, term: u64, last_log_index: u64) {
+    pub fn look(&mut self, term: u64, last_log_index: u64) {
         self.before = if self.term == term {
             self.now
         } else {
@@ -27,11 +27,53 @@ impl Pace {
         };
         (self.term, self.now) = (term, last_log_index);
     }
+
+    /// Standard of a replica that answered within `answered_within`, and keeps this pace.
+    pub fn caught_up(&self, answered_within: Duration) -> CaughtUp {
+        CaughtUp {
+            index: self.before,
+            answered_within: Some(answered_within),
+        }
+    }
+}
+
+/// Standard by which a follower counts as caught up with its leader.
+#[derive(Debug, Clone, Copy)]
+pub struct CaughtUp {
+    /// Index up to which it must have the leader's log.
+    index: u64,
+    /// Maximum age of its last answer, if that counts.
+    answered_within: Option<Duration>,
+}
+
+impl CaughtUp {
+    /// Standard of a replica that is at most `entries` behind the leader's log, however old its last answer is.
+    pub fn within(entries: u64, metrics: &RaftMetrics<TypeConfig>) -> CaughtUp {
+        CaughtUp {
+            index: metrics
+                .last_log_index
+                .unwrap_or_default()
+                .saturating_sub(entries),
+            answered_within: None,
+        }
+    }
+
+    fn is_met_by(&self, replica: ReplicaId, metrics: &RaftMetrics<TypeConfig>) -> bool {
+        let has_answered = |within: Duration| {
+            let all = metrics.heartbeat.as_ref();
+            let at = all.and_then(|all| all.get(&replica).copied().flatten());
+            at.is_some_and(|at| at.elapsed() < within)
+        };
+        let all = metrics.replication.as_ref();
+        let matched = all.and_then(|all| all.get(&replica).copied().flatten());
+        matched.is_some_and(|matched| matched.index() >= self.index)
+            && self.answered_within.is_none_or(has_answered)
+    }
 }
 
 /// The group as its leader sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Group {
+pub struct Group {
     /// This replica, the leader.
     pub own: ReplicaId,
     /// Voters; during a change, those of both configurations.
@@ -47,35 +89,20 @@ pub(super) struct Group {
     pub quiet: bool,
     /// Target voters of an unfinished joint change.
     pub half_way_to: Option<BTreeSet<ReplicaId>>,
-    /// Replicas that keep up, including the leader.
+    /// Replicas that have caught up, including the leader.
     pub in_sync: BTreeSet<ReplicaId>,
 }
 
 impl Group {
-    pub(super) fn see(
-        metrics: &RaftMetrics<TypeConfig>,
-        pace: &Pace,
-        dead_after: Duration,
-    ) -> Group {
+    /// The group as a replica sees it; complete only on the leader.
+    pub fn see(metrics: &RaftMetrics<TypeConfig>, caught_up: CaughtUp) -> Group {
         let membership = metrics.membership_config.membership();
-        let heard = |replica: &ReplicaId| {
-            let at = metrics
-                .heartbeat
-                .as_ref()
-                .and_then(|heard| heard.get(replica).copied().flatten());
-            at.is_some_and(|at| at.elapsed() < dead_after)
-        };
-        let matched = |replica: &ReplicaId| {
-            let all = metrics.replication.as_ref();
-            let matched = all.and_then(|all| all.get(replica).copied().flatten());
-            matched.is_some_and(|matched| matched.index() >= pace.before)
-        };
         let members: BTreeMap<ReplicaId, Broker> = membership
             .nodes()
             .map(|(replica, broker)| (*replica, broker.clone()))
             .collect();
         let keeps_up =
-            |replica: &ReplicaId| *replica == metrics.id || (heard(replica) && matched(replica));
+            |replica: &ReplicaId| *replica == metrics.id || caught_up.is_met_by(*replica, metrics);
         let configurations = membership.get_joint_config();
         let half_way_to = configurations.last().filter(|_| configurations.len() > 1);
         Group {
@@ -96,7 +123,7 @@ impl Group {
     /// Returns the nodes of the voters that keep up. During a change of voters, it counts only those in every
     /// configuration. A new voter has no vote yet that would help, and a leaving one may be gone in a moment.
     /// With either counted, the group would look healthy when one more loss would cost the majority.
-    pub(super) fn in_sync_nodes(&self) -> Vec<NodeId> {
+    pub fn in_sync_nodes(&self) -> Vec<NodeId> {
         let voters = self
             .in_sync
             .iter()
@@ -108,7 +135,7 @@ impl Group {
     }
 
     /// Returns true if a replica could lead at once.
-    pub(super) fn could_lead(&self, replica: ReplicaId) -> bool {
+    pub fn could_lead(&self, replica: ReplicaId) -> bool {
         self.voters.contains(&replica) && self.in_sync.contains(&replica)
     }
 }
@@ -163,6 +190,25 @@ mod tests {
         };
         let nodes = group.in_sync_nodes().into_iter();
         nodes.map(|node| node.0).collect()
+    }
+
+    #[test]
+    fn a_follower_meets_a_standard_by_its_log_and_by_its_last_answer() {
+        let mut metrics = RaftMetrics::<TypeConfig>::new_initial(ReplicaId(1));
+        metrics.last_log_index = Some(100);
+        let matched = |index| Some(LogId::new_term_index(1, index));
+        metrics.replication = Some(BTreeMap::from([
+            (ReplicaId(2), matched(35)),
+            (ReplicaId(3), matched(36)),
+            (ReplicaId(4), None),
+        ]));
+        let met =
+            |standard: CaughtUp| [2, 3, 4, 5].map(|id| standard.is_met_by(ReplicaId(id), &metrics));
+        let near = CaughtUp::within(64, &metrics);
+        assert_eq!(met(near), [false, true, false, false]);
+        // No follower has answered.
+        let pace = Pace::default();
+        assert_eq!(met(pace.caught_up(Duration::MAX)), [false; 4]);
     }
 
     /// Three replicas keep up at each moment, one of them without a vote that would help. Replica 3 is dead.

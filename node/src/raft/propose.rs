@@ -1,16 +1,42 @@
-//! The outcome of a write that openraft answered with an error. No other place decides it: each proposer asks
-//! here, and words the answer for its own callers.
+//! Proposals, and the outcome of a write that openraft answered with an error. No other place decides it: each
+//! proposer asks here, and words the answer for its own callers.
+
+use std::time::Duration;
 
 use openraft::errors::{ClientWriteError, ForwardToLeader, RaftError};
-use ropewalk_raft_store::TypeConfig;
+use openraft::raft::ClientWriteResponse;
+use ropewalk_machines::Machine;
+use ropewalk_proto::command::Command;
+use ropewalk_raft_store::{Raft, TypeConfig};
+use tokio::time::timeout;
 
-/// Outcome of a write that Raft answered with an error.
-#[derive(Debug)]
+/// Outcome of a write to which Raft returned no reply.
+#[derive(Debug, thiserror::Error)]
 pub enum Unanswered {
     /// The write never became an entry: this replica is not the leader, or must not write now.
+    #[error("{0}")]
     NotProposed(ForwardToLeader<TypeConfig>),
     /// The write may be an entry, here or elsewhere, and may yet be committed. The text is the reason.
+    #[error("{0}")]
     InDoubt(String),
+    /// Raft did not answer in time. The write may be an entry, and may yet be committed.
+    #[error("no majority confirmed the write in time, and it may still be made")]
+    Late,
+}
+
+/// Proposes a command to a replica, and returns its reply once a majority has it on disk and it is applied here.
+///
+/// # Errors
+/// The outcome of the write, if there is no reply `within` that time.
+pub async fn propose<M: Machine>(
+    raft: &Raft<M>,
+    command: Command,
+    within: Duration,
+) -> Result<ClientWriteResponse<TypeConfig>, Unanswered> {
+    match timeout(within, raft.client_write(command)).await {
+        Ok(answered) => answered.map_err(Unanswered::from),
+        Err(_) => Err(Unanswered::Late),
+    }
 }
 
 impl From<ClientWriteError<TypeConfig>> for Unanswered {

@@ -1,11 +1,20 @@
 //! Administration of a cluster. Any node accepts these calls.
 
+mod cluster;
+mod convert;
+mod group;
+mod topic;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use ropewalk_proto::error::ErrorCode;
 use ropewalk_proto::v1;
 use tonic::Status;
+
+pub use cluster::{ClusterStatus, NodeState, NodeStatus};
+pub use group::{GroupInfo, GroupMember, GroupPartition, GroupSummary, PartitionLag};
+pub use topic::{Cleanup, PartitionInfo, Partitioner, TopicInfo, TopicSettings};
 
 use crate::client::{Inner, Safe, bounded};
 use crate::connections::Node;
@@ -26,18 +35,6 @@ pub enum SeekGroup {
     All(Offset),
     /// The named partitions, each at its own offset.
     Partitions(Vec<(u32, u64)>),
-}
-
-impl From<Offset> for v1::seek_group_request::Position {
-    fn from(place: Offset) -> v1::seek_group_request::Position {
-        use v1::seek_group_request::Position;
-        match place {
-            Offset::Beginning => Position::Beginning(true),
-            Offset::End => Position::End(true),
-            Offset::At(offset) => Position::Offset(offset),
-            Offset::Time(time_ms) => Position::AtOrAfterMs(time_ms),
-        }
-    }
 }
 
 /// A call with one message, safe to repeat.
@@ -88,26 +85,28 @@ impl Admin {
     ///
     /// # Errors
     /// The error of the nodes, if none answered in time.
-    pub async fn topics(&self) -> Result<Vec<v1::TopicInfo>> {
+    pub async fn topics(&self) -> Result<Vec<TopicInfo>> {
         let request = v1::ListPartitionsRequest { topics: Vec::new() };
         let answer = repeat!(self, "listing topics", list_partitions, request)?;
-        Ok(answer.topics)
+        Ok(answer.topics.into_iter().map(TopicInfo::from).collect())
     }
 
     /// One topic with its partitions; none if it does not exist.
     ///
     /// # Errors
     /// As for [`Admin::topics`].
-    pub async fn topic(&self, name: &str) -> Result<Option<v1::TopicInfo>> {
+    pub async fn topic(&self, name: &str) -> Result<Option<TopicInfo>> {
         let request = v1::ListPartitionsRequest {
             topics: vec![name.to_owned()],
         };
         let answer = repeat!(self, "describing a topic", list_partitions, request)?;
-        Ok(answer.topics.into_iter().find(|topic| topic.name == name))
+        let mut topics = answer.topics.into_iter();
+        let found = topics.find(|topic| topic.name == name);
+        Ok(found.map(TopicInfo::from))
     }
 
     /// Creates a topic. Settings left at 0 take their defaults. Returns once every partition has a leader, or
-    /// after 5 s. A partition without a leader shows node 0, and takes no records until it has one.
+    /// after 5 s. A partition that has no leader yet takes no records.
     ///
     /// # Errors
     /// Among others `TopicExists`, `InvalidTopicName`, `NotEnoughNodes`.
@@ -115,12 +114,12 @@ impl Admin {
         &self,
         name: &str,
         partitions: u32,
-        settings: v1::TopicSettings,
-    ) -> Result<v1::TopicInfo> {
+        settings: TopicSettings,
+    ) -> Result<TopicInfo> {
         let request = v1::CreateTopicRequest {
             name: name.to_owned(),
             partitions,
-            settings: Some(settings),
+            settings: Some(settings.into()),
         };
         let doubt = Doubt::default();
         let call = |mut node: Node, within| {
@@ -135,10 +134,10 @@ impl Admin {
             // An earlier try of this call created it, and its answer was lost.
             Err(error) if doubt.is_left() && error.code() == Some(ErrorCode::TopicExists) => {
                 let found = self.topic(name).await?;
-                let ours = |topic: &v1::TopicInfo| topic.partitions.len() == partitions as usize;
+                let ours = |topic: &TopicInfo| topic.partitions.len() == partitions as usize;
                 found.filter(ours).ok_or(error)
             }
-            created => created,
+            created => created.map(TopicInfo::from),
         }
     }
 
@@ -151,27 +150,29 @@ impl Admin {
         &self,
         name: &str,
         set: impl IntoIterator<Item = (K, V)>,
-    ) -> Result<v1::TopicInfo> {
+    ) -> Result<TopicInfo> {
         let set = set.into_iter();
         let request = v1::AlterTopicRequest {
             name: name.to_owned(),
             set: set.map(|(key, value)| (key.into(), value.into())).collect(),
         };
-        repeat!(self, "changing a topic", alter_topic, request)
+        let topic = repeat!(self, "changing a topic", alter_topic, request)?;
+        Ok(topic.into())
     }
 
     /// Adds partitions to a topic; `partitions` is the new total. Returns once the partitions exist. Keys map
-    /// to them shortly later, once the result of [`Admin::topic`] no longer shows a growth in progress.
+    /// to them shortly later, once [`TopicInfo::is_growing`] is false in the result of [`Admin::topic`].
     ///
     /// # Errors
     /// Among others `UnknownTopic`; `InvalidRequest` for fewer partitions than the topic has; `Unsafe` while
     /// an earlier growth is in progress.
-    pub async fn grow_topic(&self, name: &str, partitions: u32) -> Result<v1::TopicInfo> {
+    pub async fn grow_topic(&self, name: &str, partitions: u32) -> Result<TopicInfo> {
         let request = v1::GrowTopicRequest {
             name: name.to_owned(),
             partitions,
         };
-        repeat!(self, "growing a topic", grow_topic, request)
+        let topic = repeat!(self, "growing a topic", grow_topic, request)?;
+        Ok(topic.into())
     }
 
     /// Deletes a topic and all its records.
@@ -202,14 +203,15 @@ impl Admin {
     ///
     /// # Errors
     /// As for [`Admin::topics`].
-    pub async fn cluster_status(&self) -> Result<v1::ClusterStatusResponse> {
+    pub async fn cluster_status(&self) -> Result<ClusterStatus> {
         let request = v1::ClusterStatusRequest {};
-        repeat!(
+        let status = repeat!(
             self,
             "asking for the cluster's status",
             cluster_status,
             request
-        )
+        )?;
+        Ok(status.into())
     }
 
     /// Makes a node the leader of a partition of which it holds a replica.
@@ -254,28 +256,29 @@ impl Admin {
     ///
     /// # Errors
     /// As for [`Admin::topics`].
-    pub async fn list_groups(&self) -> Result<Vec<v1::GroupSummary>> {
+    pub async fn list_groups(&self) -> Result<Vec<GroupSummary>> {
         let request = v1::ListGroupsRequest { local: false };
         let answer = repeat!(self, "listing consumer groups", list_groups, request)?;
-        Ok(answer.groups)
+        Ok(answer.groups.into_iter().map(GroupSummary::from).collect())
     }
 
     /// A consumer group with its members and their partitions.
     ///
     /// # Errors
     /// Among others `UnknownGroup`, `NoLeader`.
-    pub async fn describe_group(&self, group: &str) -> Result<v1::GroupInfo> {
+    pub async fn describe_group(&self, group: &str) -> Result<GroupInfo> {
         let request = v1::DescribeGroupRequest {
             group: group.to_owned(),
         };
-        repeat!(self, "describing a consumer group", describe_group, request)
+        let described = repeat!(self, "describing a consumer group", describe_group, request)?;
+        Ok(described.into())
     }
 
     /// The group's lag per partition, in records and in ms.
     ///
     /// # Errors
     /// Among others `UnknownGroup`, `NoLeader`. A partition whose lag is unavailable has an error of its own.
-    pub async fn group_lag(&self, group: &str) -> Result<Vec<v1::PartitionLag>> {
+    pub async fn group_lag(&self, group: &str) -> Result<Vec<PartitionLag>> {
         let request = v1::GroupLagRequest {
             group: group.to_owned(),
         };
@@ -285,7 +288,8 @@ impl Admin {
             group_lag,
             request
         )?;
-        Ok(answer.partitions)
+        let partitions = answer.partitions.into_iter();
+        Ok(partitions.map(PartitionLag::from).collect())
     }
 
     /// Sets the committed offsets of a group without members: those of the named partitions, or of all
@@ -371,10 +375,10 @@ impl Admin {
     ///
     /// # Errors
     /// Among others `UnknownNode`, `Unsafe`.
-    pub async fn set_node_state(&self, node_id: u64, state: v1::NodeState) -> Result<()> {
+    pub async fn set_node_state(&self, node_id: u64, state: NodeState) -> Result<()> {
         let request = v1::SetNodeStateRequest {
             node_id,
-            state: state.into(),
+            state: v1::NodeState::from(state).into(),
         };
         repeat!(self, "changing a node's state", set_node_state, request)?;
         Ok(())

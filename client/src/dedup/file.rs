@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use tokio::fs::{File, OpenOptions};
 use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 
-use super::SeenStore;
+use super::DedupStore;
 use super::window::Window;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -26,7 +26,7 @@ const ENTRIES_PER_ID: usize = 2;
 /// Keeps the last ids in a file, for one process at a time. Ids survive a crash of the process; synced ids
 /// survive a power failure.
 #[derive(Debug)]
-pub struct FileSeen {
+pub struct FileDedupStore {
     path: PathBuf,
     file: File,
     window: Window,
@@ -36,18 +36,18 @@ pub struct FileSeen {
     failed: bool,
 }
 
-impl FileSeen {
+impl FileDedupStore {
     /// Opens or creates a file of ids that keeps the last `window` of them.
     ///
     /// # Errors
     /// [`ErrorKind::Storage`] if the file can't be read or written, or another process has it open.
-    pub async fn open(path: impl AsRef<Path>, window: NonZeroUsize) -> Result<FileSeen> {
+    pub async fn open(path: impl AsRef<Path>, window: NonZeroUsize) -> Result<FileDedupStore> {
         let path = path.as_ref().to_path_buf();
-        let opened = FileSeen::try_open(&path, window).await;
+        let opened = FileDedupStore::try_open(&path, window).await;
         opened.map_err(|error| storage("opening", &path, &error))
     }
 
-    async fn try_open(path: &Path, window: NonZeroUsize) -> io::Result<FileSeen> {
+    async fn try_open(path: &Path, window: NonZeroUsize) -> io::Result<FileDedupStore> {
         let mut file = locked(path, false).await?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).await?;
@@ -61,11 +61,11 @@ impl FileSeen {
         let whole = bytes.len() - rest.len();
         if !rest.is_empty() {
             let (path, bytes) = (path.display(), rest.len());
-            tracing::warn!(%path, bytes, "the end of the file of seen ids is cut off, since it is damaged");
+            tracing::warn!(%path, bytes, "the end of the file of processed ids is cut off, since it is damaged");
             file.set_len(whole as u64).await?;
         }
         file.seek(io::SeekFrom::End(0)).await?;
-        Ok(FileSeen {
+        Ok(FileDedupStore {
             path: path.to_path_buf(),
             file,
             window,
@@ -121,7 +121,7 @@ impl FileSeen {
     }
 }
 
-impl SeenStore for FileSeen {
+impl DedupStore for FileDedupStore {
     async fn contains(&mut self, id: &[u8]) -> Result<bool> {
         Ok(self.window.contains(id))
     }
@@ -148,7 +148,7 @@ impl SeenStore for FileSeen {
     }
 }
 
-impl FileSeen {
+impl FileDedupStore {
     /// Rejects calls after a failed write or sync: the content of the file is unknown until it is read again.
     fn check(&self) -> Result<()> {
         if self.failed {
@@ -198,7 +198,10 @@ fn entry(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 fn storage(what: &str, path: &Path, error: &io::Error) -> Error {
-    let message = format!("{what} the file of seen ids {}: {error}", path.display());
+    let message = format!(
+        "{what} the file of processed ids {}: {error}",
+        path.display()
+    );
     Error::new(ErrorKind::Storage, message)
 }
 
@@ -210,8 +213,8 @@ mod tests {
         most.try_into().unwrap()
     }
 
-    async fn with_ids(path: &Path, ids: std::ops::Range<u32>) -> FileSeen {
-        let mut seen = FileSeen::open(path, window(100)).await.unwrap();
+    async fn with_ids(path: &Path, ids: std::ops::Range<u32>) -> FileDedupStore {
+        let mut seen = FileDedupStore::open(path, window(100)).await.unwrap();
         for id in ids {
             seen.insert(&id.to_le_bytes()).await.unwrap();
         }
@@ -219,7 +222,7 @@ mod tests {
         seen
     }
 
-    async fn known(seen: &mut FileSeen, ids: std::ops::Range<u32>) -> Vec<u32> {
+    async fn known(seen: &mut FileDedupStore, ids: std::ops::Range<u32>) -> Vec<u32> {
         let mut known = Vec::new();
         for id in ids {
             if seen.contains(&id.to_le_bytes()).await.unwrap() {
@@ -288,7 +291,7 @@ mod tests {
             known(&mut seen, 0..6_000).await,
             Vec::from_iter(4_900..5_000)
         );
-        let error = FileSeen::open(&path, window(1)).await.unwrap_err();
+        let error = FileDedupStore::open(&path, window(1)).await.unwrap_err();
         assert_eq!(
             error.kind(),
             ErrorKind::Storage,
@@ -315,7 +318,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_event_is_processed_once_and_again_only_if_that_failed() {
-        let seen = super::super::Seen::new(super::super::MemorySeen::new(window(2)));
+        let seen = super::super::Deduplicator::new(super::super::MemoryDedupStore::new(window(2)));
         let failed = seen.once(b"a", async { Err::<(), _>(Error::invalid("no")) });
         assert!(failed.await.is_err());
         let first = seen.once(b"a", async { Ok::<_, Error>(1) }).await;
