@@ -38,7 +38,8 @@ pub const COMMAND_VERSION: u8 = 3;
 /// | 7 | batches from which on a partition uses its own clock |
 /// | 8 | memberships that settle nothing until they include every desired replica |
 /// | 9 | ring versions above those of deleted topics, a topic's limit on timestamps, a long memory of producers, `RenewProducer`, starts of nodes, registrations that name the node they replace, rules 1 of group commands, changes of single settings, and a replica limit in topic creation |
-pub const UNDERSTOOD_VERSION: u32 = 9;
+/// | 10 | rules 2 of group commands |
+pub const UNDERSTOOD_VERSION: u32 = 10;
 
 /// First version with consumer groups, ring versions of appends, and routing barriers.
 pub const GROUPS_SINCE_VERSION: u32 = 3;
@@ -74,8 +75,24 @@ pub const IDENTITY_SINCE_VERSION: u32 = 9;
 /// First version in which commands of consumer groups name the rules by which they are applied.
 pub const GROUP_RULES_SINCE_VERSION: u32 = 9;
 
+/// First version with rules 2 of group commands.
+pub const GROUP_PARTS_SINCE_VERSION: u32 = 10;
+
+/// First rules of group commands by which a group is stored in parts, each with a key of its own.
+pub const GROUP_PARTS_SINCE_RULES: u32 = 2;
+
 /// Newest rules of group commands that this build applies.
-pub const GROUP_RULES: u32 = 1;
+pub const GROUP_RULES: u32 = GROUP_PARTS_SINCE_RULES;
+
+/// Newest rules of group commands that every node applies, if all understand this version.
+pub const fn group_rules(understood: u32) -> u32 {
+    match understood {
+        GROUP_PARTS_SINCE_VERSION.. => GROUP_RULES,
+        GROUP_RULES_SINCE_VERSION.. => 1,
+        _ => 0,
+    }
+}
+
 /// First version in which a command changes single settings of a topic, and carries the limit on a node's
 /// replicas.
 pub const SETTINGS_SINCE_VERSION: u32 = 9;

@@ -156,6 +156,13 @@ fn a_newer_version_is_named_and_not_skipped() {
 }
 
 #[test]
+fn groups_follow_the_newest_rules_that_every_node_applies() {
+    let rules = [0, 8, 9, 10, 11].map(group_rules);
+    assert_eq!(rules, [0, 0, 1, 2, 2]);
+    assert_eq!(group_rules(UNDERSTOOD_VERSION), GROUP_RULES);
+}
+
+#[test]
 fn a_truncated_command_is_damaged() {
     let bytes = samples()[2].to_bytes();
     for length in 0..bytes.len() {

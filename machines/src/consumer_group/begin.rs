@@ -9,40 +9,26 @@ use super::{Group, Place};
 
 impl Group {
     /// Records the partitions that a command names, before it is applied, and gives those that came after the
-    /// group an offset of 0. Returns those partitions, and true if anything was recorded.
-    pub(super) fn begin(
-        &mut self,
-        name: &str,
-        kind: &group_command::Kind,
-        now_ms: i64,
-    ) -> (Vec<Place>, bool) {
+    /// group an offset of 0.
+    pub(super) fn begin(&mut self, kind: &group_command::Kind, now_ms: i64) {
         let (topics, joins) = match kind {
             group_command::Kind::Joins(joins) => (joins.topics.as_slice(), Some(joins)),
             group_command::Kind::Topics(changed) => (changed.topics.as_slice(), None),
             group_command::Kind::Committed(committed) => (committed.topic.as_slice(), None),
-            _ => return (Vec::new(), false),
+            _ => return,
         };
         let by_operator = matches!(kind, group_command::Kind::Committed(_));
-        let before = self.begun.clone();
-        let mut begun = Vec::new();
         for topic in topics {
             let awaited = match joins {
                 Some(joins) => self.awaits(topic, joins),
                 // Subscriptions stay as they were: only the topic can be new.
                 None => !by_operator,
             };
-            begun.extend(self.begin_topic(name, topic, awaited, now_ms));
+            self.begin_topic(topic, awaited, now_ms);
         }
-        (begun, self.begun != before)
     }
 
-    fn begin_topic(
-        &mut self,
-        name: &str,
-        topic: &GroupTopic,
-        awaited: bool,
-        now_ms: i64,
-    ) -> Vec<Place> {
+    fn begin_topic(&mut self, topic: &GroupTopic, awaited: bool, now_ms: i64) {
         let known = self.begun.get(&topic.topic_id).copied();
         let first = known.or_else(|| self.begun_before_rules(topic));
         let first = first.unwrap_or(match awaited {
@@ -50,26 +36,24 @@ impl Group {
             false => topic.partitions,
         });
         let last = first.max(topic.partitions);
-        self.begun.insert(topic.topic_id, last);
+        self.begun.set(topic.topic_id, last);
         if made(Mistake::GrowthBeginsAtTheEnd) {
-            return Vec::new();
+            return;
         }
         let places = (first..last).map(|partition| Place {
             topic_id: topic.topic_id,
             partition,
         });
-        let new: Vec<Place> = places
-            .filter(|place| !self.positions.contains_key(place))
-            .collect();
-        for place in &new {
-            let position = GroupPositionState {
-                offset: 0,
-                committed_ms: now_ms,
-                note: String::new(),
-            };
-            self.put_position(name, *place, position);
+        for place in places {
+            if !self.positions.contains_key(&place) {
+                let position = GroupPositionState {
+                    offset: 0,
+                    committed_ms: now_ms,
+                    note: String::new(),
+                };
+                self.positions.set(place, position);
+            }
         }
-        new
     }
 
     /// Number of partitions with a start offset before rule 1 counted them. These are the partitions that

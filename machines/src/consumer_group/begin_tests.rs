@@ -126,21 +126,21 @@ fn a_topic_made_again_under_its_name_begins_at_0_and_the_positions_of_the_old_on
     find(&mut bench, "a", vec![topic(OTHER, 2)], &[TOPIC]);
     assert_eq!(beginnings(&bench, "a"), [Some(0), Some(0)]);
     let group = bench.groups.get(GROUP).unwrap();
-    assert_eq!(group.begun, BTreeMap::from([(OTHER, 2)]));
+    assert_eq!(group.begun, [(OTHER, 2)].into());
     assert!(group.positions.keys().all(|place| place.topic_id == OTHER));
 }
 
 #[test]
 fn before_rules_1_nothing_is_decided_and_what_was_read_then_is_not_begun_again() {
     let mut bench = Bench::default();
-    bench.older = true;
+    bench.rules = Some(0);
     bench.join_as("a", "", 2);
     bench.grow(vec![growth(2, &[0, 0], 3)]);
     assert_eq!(beginnings(&bench, "a"), [None; 3]);
     let first = bench.owned("a")[0].clone();
     bench.commit("a", &first, 0);
     bench.leave("a");
-    bench.older = false;
+    bench.rules = None;
     // The topic grew once more meanwhile: the last commit shows how many partitions it had.
     let grown = GroupTopic {
         growths: vec![growth(2, &[0, 0], 3), growth(3, &[0, 0, 0], 4)],

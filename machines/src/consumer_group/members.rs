@@ -8,13 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::mistake::{Mistake, made};
 use ropewalk_proto::v1::{
-    Assigned, GroupBegun, GroupMemberState, GroupPosition, GroupPositionState, GroupReply,
-    GroupShare, GroupState, GroupTopic, MemberJoins, PartitionsReleased, TopicGrowth,
-    TopicsChanged,
+    Assigned, GroupPosition, GroupPositionState, GroupReply, GroupTopic, MemberJoins,
+    PartitionsReleased, TopicGrowth, TopicsChanged,
 };
 
 use super::assign::{Subscribers, targets};
-use super::{Group, Member, Place, Share, Size, Stamp, Topic};
+use super::{Group, Member, Place, Share, Stamp, Topic};
 
 impl Topic {
     /// Converts the topic to its form in commands.
@@ -25,6 +24,15 @@ impl Topic {
             partitions: self.partitions,
             growths: self.growths.clone(),
         }
+    }
+}
+
+impl Member {
+    /// Returns true if another join request of the member differs at most in its session.
+    fn asks_for_the_same(&self, other: &Member) -> bool {
+        self.told == other.told
+            && self.rebalance_ms == other.rebalance_ms
+            && self.topic_ids == other.topic_ids
     }
 }
 
@@ -40,11 +48,11 @@ impl Group {
         };
         let id = member.told.member_id.clone();
         let grown = self.learn(&joins.topics);
-        if let Some(known) = self.members.get_mut(&id) {
+        if let Some(known) = self.members.get(&id) {
             let later = member.session > known.session;
             member.session = member.session.max(known.session);
-            known.session = member.session;
-            if *known == member && !grown {
+            if known.asks_for_the_same(&member) && !grown {
+                self.members.set(id, member);
                 return GroupReply {
                     changed: later,
                     ..GroupReply::default()
@@ -53,7 +61,7 @@ impl Group {
         }
         self.generation += 1;
         self.replace_instance(&member);
-        self.members.insert(id, member);
+        self.members.set(id, member);
         self.rebalance(stamp);
         changed()
     }
@@ -70,19 +78,25 @@ impl Group {
             return;
         };
         self.members.remove(&former);
-        for share in self.shares.values_mut() {
-            if share.owner.as_ref() == Some(&former) {
-                share.owner = Some(id.clone());
-                share.epoch = self.generation;
-            }
-            if share.target.as_ref() == Some(&former) {
-                share.target = Some(id.clone());
-            }
+        let (former, generation) = (Some(former), self.generation);
+        let named = self.shares.iter();
+        let named = named.filter(|(_, share)| share.owner == former || share.target == former);
+        let named: Vec<Place> = named.map(|(place, _)| *place).collect();
+        for place in named {
+            self.shares.change(&place, |share| {
+                if share.owner == former {
+                    share.owner = Some(id.clone());
+                    share.epoch = generation;
+                }
+                if share.target == former {
+                    share.target = Some(id.clone());
+                }
+            });
         }
     }
 
     pub(super) fn leave(&mut self, ids: &[String], stamp: Stamp) -> GroupReply {
-        let left = ids.iter().filter(|id| self.members.remove(*id).is_some());
+        let left = ids.iter().filter(|id| self.members.remove(id));
         if left.count() == 0 {
             return GroupReply::default();
         }
@@ -99,12 +113,11 @@ impl Group {
                 topic_id: place.topic_id,
                 partition: place.partition,
             };
-            let share = self.shares.get_mut(&place);
-            let owned = share.filter(|share| {
+            let owned = self.shares.get(&place).is_some_and(|share| {
                 share.owner.as_ref() == Some(&released.member_id) && share.epoch == epoch
             });
-            if let Some(share) = owned {
-                share.owner = None;
+            if owned {
+                self.shares.change(&place, |share| share.owner = None);
                 reply.changed = true;
             }
         }
@@ -119,14 +132,21 @@ impl Group {
     ) -> GroupReply {
         let named = changed_topics.topics.iter();
         let named: BTreeSet<u64> = named.map(|topic| topic.topic_id).collect();
-        self.topics.retain(|id, _| named.contains(id));
+        self.topics.retain(|id| named.contains(id));
         self.learn(&changed_topics.topics);
-        for member in self.members.values_mut() {
-            member.topic_ids.retain(|id| named.contains(id));
+        let read = |member: &Member| member.topic_ids.iter().all(|id| named.contains(id));
+        let losing = self.members.iter().filter(|(_, member)| !read(member));
+        let losing: Vec<String> = losing.map(|(id, _)| id.clone()).collect();
+        for id in losing {
+            let lose = |member: &mut Member| member.topic_ids.retain(|id| named.contains(id));
+            self.members.change(&id, lose);
         }
         for told in &changed_topics.members {
-            if let Some(member) = self.members.get_mut(&told.member_id) {
-                member.topic_ids = told.topic_ids.clone();
+            let known = self.members.get(&told.member_id);
+            if known.is_some_and(|member| member.topic_ids != told.topic_ids) {
+                self.members.change(&told.member_id, |member| {
+                    member.topic_ids.clone_from(&told.topic_ids);
+                });
             }
         }
         self.generation += 1;
@@ -134,30 +154,32 @@ impl Group {
         changed()
     }
 
-    /// Deletes the committed offsets in deleted topics; returns their partitions.
-    pub(super) fn forget(&mut self, name: &str, gone_topic_ids: &[u64]) -> Vec<Place> {
-        self.begun.retain(|id, _| !gone_topic_ids.contains(id));
-        let gone = |place: &&Place| gone_topic_ids.contains(&place.topic_id);
-        let gone: Vec<Place> = self.positions.keys().filter(gone).copied().collect();
-        for place in &gone {
-            self.remove_position(name, *place);
-        }
-        gone
+    /// Deletes the committed offsets in deleted topics.
+    pub(super) fn forget(&mut self, gone_topic_ids: &[u64]) {
+        self.begun.retain(|id| !gone_topic_ids.contains(id));
+        self.positions
+            .retain(|place| !gone_topic_ids.contains(&place.topic_id));
     }
 
     /// Records the partitions of topics; returns true if a topic has more than before.
     fn learn(&mut self, topics: &[GroupTopic]) -> bool {
         let mut grown = false;
         for told in topics {
-            let topic = self.topics.entry(told.topic_id).or_insert_with(|| Topic {
-                name: told.name.clone(),
-                partitions: 0,
-                growths: Vec::new(),
-            });
-            grown |= told.partitions > topic.partitions;
-            topic.partitions = topic.partitions.max(told.partitions);
-            if told.growths.len() > topic.growths.len() {
-                topic.growths = told.growths.clone();
+            let Some(known) = self.topics.get(&told.topic_id) else {
+                grown |= told.partitions > 0;
+                self.topics.set(told.topic_id, Topic::from(told.clone()));
+                continue;
+            };
+            let more = told.partitions > known.partitions;
+            let growths = told.growths.len() > known.growths.len();
+            grown |= more;
+            if more || growths {
+                self.topics.change(&told.topic_id, |topic| {
+                    topic.partitions = topic.partitions.max(told.partitions);
+                    if growths {
+                        topic.growths.clone_from(&told.growths);
+                    }
+                });
             }
         }
         grown
@@ -171,38 +193,42 @@ impl Group {
                 subscribers.entry(*topic_id).or_default().insert(id);
             }
         }
-        self.topics.retain(|id, _| subscribers.contains_key(id));
-        let mut shares: BTreeMap<Place, Share> = BTreeMap::new();
-        for (topic_id, topic) in &self.topics {
-            for partition in 0..topic.partitions {
-                let place = Place {
-                    topic_id: *topic_id,
-                    partition,
-                };
-                let mut share = self.shares.get(&place).cloned().unwrap_or_default();
-                let reads = |id: &String| {
-                    let member = self.members.get(id);
-                    member.is_some_and(|member| member.topic_ids.contains(topic_id))
-                };
-                share.owner = share.owner.filter(reads);
-                share.target = share.target.filter(reads);
-                shares.insert(place, share);
-            }
-        }
-        let before = shares.iter().map(|(place, share)| {
-            let keeper = share.target.as_ref().or(share.owner.as_ref());
-            (
-                *place,
-                keeper
-                    .and_then(|id| self.members.get_key_value(id))
-                    .map(|(id, _)| id.as_str()),
-            )
+        self.topics.retain(|id| subscribers.contains_key(id));
+        let topics = &self.topics;
+        let reads = |place: &Place| {
+            let topic = topics.get(&place.topic_id);
+            topic.is_some_and(|topic| place.partition < topic.partitions)
+        };
+        self.shares.retain(reads);
+        let places = || topics.iter().flat_map(|(id, topic)| places(*id, topic));
+        let reader = |place: Place, id: &Option<String>| {
+            let readers = subscribers.get(&place.topic_id)?;
+            readers.get(id.as_deref()?).copied()
+        };
+        let before = places().map(|place| {
+            let share = self.shares.get(&place);
+            let keeper = share.and_then(|share| {
+                reader(place, &share.target).or_else(|| reader(place, &share.owner))
+            });
+            (place, keeper)
         });
         let targets = targets(&subscribers, before, stamp.rules);
-        for (place, share) in &mut shares {
-            share.target = targets.get(place).map(|id| (*id).to_owned());
+        for place in places() {
+            let known = self.shares.get(&place);
+            let owner = known.and_then(|share| reader(place, &share.owner));
+            let target = targets.get(&place).copied();
+            let same = |share: &Share| {
+                (share.owner.as_deref(), share.target.as_deref()) == (owner, target)
+            };
+            if !known.is_some_and(same) {
+                let share = Share {
+                    owner: owner.map(str::to_owned),
+                    epoch: known.map_or(0, |share| share.epoch),
+                    target: target.map(str::to_owned),
+                };
+                self.shares.set(place, share);
+            }
         }
-        self.shares = shares;
         self.used_ms = stamp.now_ms;
         self.give_out();
     }
@@ -212,20 +238,24 @@ impl Group {
     /// **A partition that a topic gained is assigned only once all old ones are read up to their fences.** Up
     /// to there, they may hold earlier records of its keys.
     pub(super) fn give_out(&mut self) -> bool {
-        let mut given = false;
-        for (place, share) in &mut self.shares {
-            let free = share.owner.is_none() && share.target.is_some();
+        let ready = |place: &Place| {
             let topic = self.topics.get(&place.topic_id);
             let growth = topic.and_then(|topic| growth_of(topic, place.partition));
             let ready = |growth| is_read(&self.positions, place.topic_id, growth);
-            let ready = growth.is_none_or(ready) || made(Mistake::NewPartitionAtOnce);
-            if free && ready {
+            growth.is_none_or(ready) || made(Mistake::NewPartitionAtOnce)
+        };
+        let free = self.shares.iter();
+        let free = free.filter(|(_, share)| share.owner.is_none() && share.target.is_some());
+        let free = free.map(|(place, _)| *place).filter(ready);
+        let given: Vec<Place> = free.collect();
+        let generation = self.generation;
+        for place in &given {
+            self.shares.change(place, |share| {
                 share.owner = share.target.clone();
-                share.epoch = self.generation;
-                given = true;
-            }
+                share.epoch = generation;
+            });
         }
-        given
+        !given.is_empty()
     }
 
     /// Checks that a member may commit this offset.
@@ -293,84 +323,14 @@ impl Group {
         let named = member.told.topics.iter().map(String::as_str);
         named.filter(move |name| !read.contains(name))
     }
+}
 
-    pub(super) fn to_state(&self) -> GroupState {
-        let members = self.members.values().map(|member| GroupMemberState {
-            member: Some(member.told.clone()),
-            rebalance_ms: member.rebalance_ms,
-            topic_ids: member.topic_ids.clone(),
-            session: member.session,
-        });
-        let topics = self.topics.iter().map(|(id, topic)| topic.told(*id));
-        let shares = self.shares.iter().map(|(place, share)| GroupShare {
-            topic_id: place.topic_id,
-            partition: place.partition,
-            owner: share.owner.clone().unwrap_or_default(),
-            epoch: share.epoch,
-            target: share.target.clone().unwrap_or_default(),
-        });
-        let begun = self.begun.iter().map(|(id, partitions)| GroupBegun {
-            topic_id: *id,
-            partitions: *partitions,
-        });
-        GroupState {
-            generation: self.generation,
-            members: members.collect(),
-            topics: topics.collect(),
-            shares: shares.collect(),
-            used_ms: self.used_ms,
-            begun: begun.collect(),
-        }
-    }
-
-    pub(super) fn from_state(
-        state: GroupState,
-        positions: BTreeMap<Place, GroupPositionState>,
-    ) -> Group {
-        let members = state.members.into_iter().map(|stored| {
-            let told = stored.member.unwrap_or_default();
-            let member = Member {
-                rebalance_ms: stored.rebalance_ms,
-                topic_ids: stored.topic_ids,
-                session: stored.session,
-                told,
-            };
-            (member.told.member_id.clone(), member)
-        });
-        let topics = state.topics.into_iter().map(|topic| {
-            let known = Topic {
-                name: topic.name,
-                partitions: topic.partitions,
-                growths: topic.growths,
-            };
-            (topic.topic_id, known)
-        });
-        let named = |id: String| (!id.is_empty()).then_some(id);
-        let shares = state.shares.into_iter().map(|share| {
-            let place = Place {
-                topic_id: share.topic_id,
-                partition: share.partition,
-            };
-            let kept = Share {
-                owner: named(share.owner),
-                epoch: share.epoch,
-                target: named(share.target),
-            };
-            (place, kept)
-        });
-        let begun = state.begun.into_iter();
-        let begun = begun.map(|begun| (begun.topic_id, begun.partitions));
-        Group {
-            generation: state.generation,
-            members: members.collect(),
-            topics: topics.collect(),
-            shares: shares.collect(),
-            positions,
-            begun: begun.collect(),
-            used_ms: state.used_ms,
-            size: Size::default(),
-        }
-    }
+/// All partitions of a topic.
+fn places(topic_id: u64, topic: &Topic) -> impl Iterator<Item = Place> + use<> {
+    (0..topic.partitions).map(move |partition| Place {
+        topic_id,
+        partition,
+    })
 }
 
 /// Returns the growth that added a partition.

@@ -8,7 +8,12 @@ mod begin;
 mod begin_tests;
 mod chains;
 mod keys;
+mod layout;
+#[cfg(test)]
+mod layout_tests;
+mod load;
 mod members;
+mod parts;
 mod size;
 #[cfg(test)]
 mod size_tests;
@@ -17,18 +22,18 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-use crate::machine::{Effect, MachineError};
-use bytes::Bytes;
-use prost::Message;
+use crate::machine::Effect;
 use ropewalk_proto::command::GROUP_RULES;
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::v1::{
     GroupCommand, GroupDeleted, GroupMember, GroupPosition, GroupPositionState, GroupReply,
-    GroupState, PositionError, PositionsCommitted, TopicGrowth, group_command,
+    PositionError, PositionsCommitted, TopicGrowth, group_command,
 };
 
-use keys::Key;
 pub use keys::is_key;
+pub use layout::Layout;
+pub use load::Loader;
+pub use parts::Parts;
 pub use size::Size;
 
 /// One partition of a topic. The id distinguishes the topic from a later one with the same name.
@@ -54,20 +59,22 @@ pub struct Group {
     /// Incremented whenever the members, or the topics they read, change.
     pub generation: u64,
     /// Members by id.
-    pub members: BTreeMap<String, Member>,
+    pub members: Parts<String, Member>,
     /// Subscribed topics, by id.
-    pub topics: BTreeMap<u64, Topic>,
+    pub topics: Parts<u64, Topic>,
     /// Owner and target of each partition.
-    pub shares: BTreeMap<Place, Share>,
+    pub shares: Parts<Place, Share>,
     /// Committed offset of each partition.
-    pub positions: BTreeMap<Place, GroupPositionState>,
+    pub positions: Parts<Place, GroupPositionState>,
     /// Number of partitions of a topic that have a start offset in the group, by topic id. It outlives
     /// members.
-    pub begun: BTreeMap<u64, u32>,
+    pub begun: Parts<u64, u32>,
     /// Leader time since which the group is idle, if it has no members.
     pub used_ms: i64,
     /// Size of the group.
     pub size: Size,
+    /// Form in which the group is stored, if it is.
+    pub layout: Option<Layout>,
 }
 
 /// One member.
@@ -141,12 +148,21 @@ impl Groups {
         if command.rules > GROUP_RULES {
             return None;
         }
-        let before = self.bytes_of(&command.group);
+        let name = &command.group;
+        let known = self.get(name);
+        let header = known.map(Group::header);
+        let before = known.map_or(0, |group| group.size.bytes());
         let reply = self.carry_out(command, kind, effects);
-        self.resized(&command.group, before);
+        if let Some(group) = self.by_name.get_mut(name) {
+            group.measure(name);
+            group.write(name, command.rules, header, effects);
+        }
+        let others = self.bytes.saturating_sub(before);
+        self.bytes = others + self.get(name).map_or(0, |group| group.size.bytes());
         reply
     }
 
+    /// Applies a command. Changes of a group that exists afterwards are not written yet.
     fn carry_out(
         &mut self,
         command: &GroupCommand,
@@ -161,81 +177,46 @@ impl Groups {
         };
         match kind {
             Kind::Deleted(deleted) => return Some(self.delete(name, deleted, effects)),
-            Kind::Committed(committed) => {
-                return Some(self.commit(name, committed, stamp, effects));
-            }
+            Kind::Committed(committed) => return Some(self.commit(name, committed, stamp)),
             _ => {}
         }
-        let noted = self.begin(name, kind, stamp, effects);
+        self.begin(name, kind, stamp);
+        let group = self.group(name);
         let reply = match kind {
-            Kind::Joins(joins) => self.group(name).join(joins, stamp),
-            Kind::Leave(leave) => self.group(name).leave(&leave.member_ids, stamp),
-            Kind::Released(released) => self.group(name).release(released),
+            Kind::Joins(joins) => group.join(joins, stamp),
+            Kind::Leave(leave) => group.leave(&leave.member_ids, stamp),
+            Kind::Released(released) => group.release(released),
             Kind::Topics(topics) => {
-                for place in self.group(name).forget(name, &topics.gone_topic_ids) {
-                    effects.push(remove(Key::Position(name, place)));
-                }
-                self.group(name).change_topics(topics, stamp)
+                group.forget(&topics.gone_topic_ids);
+                group.change_topics(topics, stamp)
             }
             Kind::Deleted(_) | Kind::Committed(_) => return None,
         };
-        match self.by_name.get_mut(name) {
-            Some(group) if *group == Group::default() => drop(self.by_name.remove(name)),
-            Some(group) if reply.changed || noted => group.write(name, effects),
-            _ => {}
+        if *group == Group::default() {
+            self.by_name.remove(name);
         }
         Some(reply)
-    }
-
-    fn bytes_of(&self, name: &str) -> u64 {
-        self.get(name).map_or(0, |group| group.size.bytes())
-    }
-
-    /// Updates the total size after a change of one group.
-    fn resized(&mut self, name: &str, before: u64) {
-        let others = self.bytes.saturating_sub(before);
-        self.bytes = others + self.bytes_of(name);
     }
 
     fn group(&mut self, name: &str) -> &mut Group {
         self.by_name.entry(name.to_owned()).or_default()
     }
 
-    /// Gives partitions that came after the group their start offset; returns true if anything was recorded.
-    fn begin(
-        &mut self,
-        name: &str,
-        kind: &group_command::Kind,
-        stamp: Stamp,
-        effects: &mut Vec<Effect>,
-    ) -> bool {
-        if stamp.rules == 0 {
-            return false;
+    /// Gives partitions that came after the group their start offset.
+    fn begin(&mut self, name: &str, kind: &group_command::Kind, stamp: Stamp) {
+        if stamp.rules > 0 {
+            self.group(name).begin(kind, stamp.now_ms);
         }
-        let group = self.group(name);
-        let (begun, noted) = group.begin(name, kind, stamp.now_ms);
-        for place in begun {
-            if let Some(position) = group.positions.get(&place) {
-                effects.push(put(Key::Position(name, place), position));
-            }
-        }
-        noted
     }
 
-    fn commit(
-        &mut self,
-        name: &str,
-        committed: &PositionsCommitted,
-        stamp: Stamp,
-        effects: &mut Vec<Effect>,
-    ) -> GroupReply {
+    fn commit(&mut self, name: &str, committed: &PositionsCommitted, stamp: Stamp) -> GroupReply {
         let by_operator = committed.member_id.is_empty();
         if by_operator {
             if let Some(error) = self.refuse_operator(name, committed.create, stamp) {
                 return refused(error);
             }
             let kind = group_command::Kind::Committed(committed.clone());
-            self.begin(name, &kind, stamp, effects);
+            self.begin(name, &kind, stamp);
         }
         let Some(group) = self.by_name.get_mut(name) else {
             return refused(unknown_member(name, &committed.member_id));
@@ -260,17 +241,13 @@ impl Groups {
                 committed_ms: stamp.now_ms,
                 note: position.note.clone(),
             };
-            effects.push(put(Key::Position(name, place), &state));
-            group.put_position(name, place, state);
+            group.positions.set(place, state);
         }
         if by_operator {
             group.used_ms = stamp.now_ms;
         } else {
             // A partition that waited for this offset, behind a fence, may now be assigned.
             reply.changed = group.give_out();
-        }
-        if by_operator || reply.changed {
-            group.write(name, effects);
         }
         reply
     }
@@ -310,10 +287,7 @@ impl Groups {
         {
             return GroupReply::default();
         }
-        effects.push(remove(Key::Group(name)));
-        for place in group.positions.keys() {
-            effects.push(remove(Key::Position(name, *place)));
-        }
+        group.remove(name, effects);
         self.by_name.remove(name);
         GroupReply {
             changed: true,
@@ -321,53 +295,10 @@ impl Groups {
         }
     }
 
-    /// Loads one stored pair.
-    pub fn load(&mut self, key: &[u8], value: &Bytes) -> Result<(), MachineError> {
-        let key = Key::decode(key)?;
-        let name = key.group();
-        let before = self.bytes_of(name);
-        let group = self.group(name);
-        match key {
-            Key::Group(_) => {
-                let state: GroupState = decode(value)?;
-                let (positions, size) = (std::mem::take(&mut group.positions), group.size);
-                *group = Group::from_state(state, positions);
-                group.size = size;
-                group.measure(name);
-            }
-            Key::Position(_, place) => group.put_position(name, place, decode(value)?),
-        }
-        self.resized(name, before);
-        Ok(())
-    }
-
     /// Writes all pairs to `effects`.
     pub fn store(&self, effects: &mut Vec<Effect>) {
         for (name, group) in self.iter() {
-            effects.push(put(Key::Group(name), &group.to_state()));
-            let positions = group.positions.iter();
-            effects.extend(positions.map(|(place, state)| put(Key::Position(name, *place), state)));
-        }
-    }
-}
-
-impl Group {
-    /// Writes the group without its committed offsets.
-    fn write(&mut self, name: &str, effects: &mut Vec<Effect>) {
-        self.measure(name);
-        effects.push(put(Key::Group(name), &self.to_state()));
-    }
-
-    fn put_position(&mut self, name: &str, place: Place, state: GroupPositionState) {
-        self.size.positions += size::of_position(name, &state.note);
-        if let Some(before) = self.positions.insert(place, state) {
-            self.size.positions -= size::of_position(name, &before.note);
-        }
-    }
-
-    fn remove_position(&mut self, name: &str, place: Place) {
-        if let Some(before) = self.positions.remove(&place) {
-            self.size.positions -= size::of_position(name, &before.note);
+            group.store(name, effects);
         }
     }
 }
@@ -379,26 +310,6 @@ impl From<&GroupPosition> for Place {
             partition: position.partition,
         }
     }
-}
-
-fn put(key: Key<'_>, value: &impl Message) -> Effect {
-    Effect {
-        key: key.encode(),
-        value: Some(value.encode_to_vec().into()),
-    }
-}
-
-fn remove(key: Key<'_>) -> Effect {
-    Effect {
-        key: key.encode(),
-        value: None,
-    }
-}
-
-fn decode<M: Message + Default>(bytes: &Bytes) -> Result<M, MachineError> {
-    M::decode(bytes.clone()).map_err(|error| {
-        MachineError::Damaged(format!("consumer group value cannot be decoded: {error}"))
-    })
 }
 
 fn refused(error: WireError) -> GroupReply {

@@ -4,66 +4,96 @@
 use std::collections::BTreeMap;
 
 use ropewalk_proto::v1::{
-    GroupMember, GroupPosition, GroupTopic, MemberJoins, PositionsCommitted, TopicsChanged,
-    group_command::Kind,
+    GroupMember, GroupPosition, GroupPositionState, GroupTopic, MemberJoins, PositionsCommitted,
+    TopicGrowth, TopicsChanged, group_command::Kind,
 };
 
 use prost::Message;
 
-use super::{Group, Groups, Member, Place, Topic};
+use super::parts::Weigh;
+use super::{Group, Groups, Member, Place, Share, Topic};
 
 /// A pair of a checkpoint: tags and lengths of key and value.
 const PAIR_BYTES: u64 = 16;
-/// An empty group, without its name.
+/// An empty group.
 const GROUP_BYTES: u64 = 40 + PAIR_BYTES;
-/// A committed offset, without its note and the group's name.
+/// A committed offset, without its note.
 const POSITION_BYTES: u64 = 40 + PAIR_BYTES;
-/// A member, without its join request.
-const MEMBER_BYTES: u64 = 32 + PAIR_BYTES;
+/// A member, without its id and join request.
+const MEMBER_BYTES: u64 = 40 + PAIR_BYTES;
 /// One topic of a member, by its id.
-const TOPIC_ID_BYTES: u64 = 8;
-/// A topic, without its name and growths, with the number of its partitions that have a start offset.
-const TOPIC_BYTES: u64 = 32 + PAIR_BYTES;
+const TOPIC_ID_BYTES: u64 = 10;
+/// A topic, without its name and growths.
+const TOPIC_BYTES: u64 = 48 + PAIR_BYTES;
+/// Tag and length of a growth.
+const GROWTH_BYTES: u64 = 6;
+/// The number of a topic's partitions that have a start offset.
+const BEGUN_BYTES: u64 = 40 + PAIR_BYTES;
 /// An assignment of one partition, without the members it names.
-const SHARE_BYTES: u64 = 32 + PAIR_BYTES;
+const SHARE_BYTES: u64 = 56 + PAIR_BYTES;
 
 /// Size of one group, updated as it changes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Size {
-    /// Bytes of all committed offsets.
-    pub positions: u64,
-    /// Bytes of everything else, as of its last change.
-    pub rest: u64,
+    /// Bytes of the whole group.
+    bytes: u64,
+    /// Length of the longest member id in bytes.
+    longest: u64,
 }
 
 impl Size {
     /// Bytes of the whole group.
     pub fn bytes(self) -> u64 {
-        self.positions + self.rest
+        self.bytes
+    }
+}
+
+impl Weigh<Place> for GroupPositionState {
+    fn bytes(&self, _: &Place) -> u64 {
+        of_position(&self.note)
+    }
+}
+
+impl Weigh<String> for Member {
+    fn bytes(&self, _: &String) -> u64 {
+        of_member(&self.told, self.topic_ids.len())
+    }
+}
+
+impl Weigh<u64> for Topic {
+    fn bytes(&self, _: &u64) -> u64 {
+        of_topic(&self.name, &self.growths)
+    }
+}
+
+/// The number of a topic's partitions that have a start offset.
+impl Weigh<u64> for u32 {
+    fn bytes(&self, _: &u64) -> u64 {
+        BEGUN_BYTES
+    }
+}
+
+/// The members it names count with [`of_share`]: they change with those of the group.
+impl Weigh<Place> for Share {
+    fn bytes(&self, _: &Place) -> u64 {
+        SHARE_BYTES
     }
 }
 
 /// Size of one committed offset of a group.
-pub(super) fn of_position(group: &str, note: &str) -> u64 {
-    POSITION_BYTES + group.len() as u64 + note.len() as u64
+fn of_position(note: &str) -> u64 {
+    POSITION_BYTES + note.len() as u64
 }
 
 fn of_member(told: &GroupMember, topic_ids: usize) -> u64 {
-    MEMBER_BYTES + told.encoded_len() as u64 + TOPIC_ID_BYTES * topic_ids as u64
+    let id = told.member_id.len() as u64;
+    MEMBER_BYTES + id + told.encoded_len() as u64 + TOPIC_ID_BYTES * topic_ids as u64
 }
 
-fn of_topic(name: &str, growths: usize) -> u64 {
-    TOPIC_BYTES + name.len() as u64 + growths as u64
-}
-
-fn of_known(topic: &Topic) -> u64 {
-    let growths = topic.growths.iter().map(Message::encoded_len).sum();
-    of_topic(&topic.name, growths)
-}
-
-fn of_told(topic: &GroupTopic) -> u64 {
-    let growths = topic.growths.iter().map(Message::encoded_len).sum();
-    of_topic(&topic.name, growths)
+fn of_topic(name: &str, growths: &[TopicGrowth]) -> u64 {
+    let growths = growths.iter();
+    let growths = growths.map(|growth| GROWTH_BYTES + growth.encoded_len() as u64);
+    TOPIC_BYTES + name.len() as u64 + growths.sum::<u64>()
 }
 
 /// Size of one partition's assignment in a group whose longest member id has this many bytes. It names at
@@ -102,33 +132,37 @@ impl Groups {
 }
 
 impl Group {
-    /// Measures everything but the committed offsets.
+    /// Updates the size after changes. Each part has a key, which contains the group's name.
     pub(super) fn measure(&mut self, name: &str) {
-        let members = self.members.values();
-        let members = members.map(|member| of_member(&member.told, member.topic_ids.len()));
-        let shares = of_share(self.longest_id()) * self.shares.len() as u64;
-        let begun = TOPIC_BYTES * self.begun.len() as u64;
-        self.size.rest = GROUP_BYTES
-            + name.len() as u64
-            + members.sum::<u64>()
-            + self.topics.values().map(of_known).sum::<u64>()
-            + shares
-            + begun;
-    }
-
-    fn longest_id(&self) -> u64 {
-        let longest = self.members.keys().map(String::len).max();
-        longest.unwrap_or(0) as u64
+        if self.members.is_changed() {
+            let longest = self.members.keys().map(String::len).max();
+            self.size.longest = longest.unwrap_or(0) as u64;
+        }
+        let parts = self.members.len()
+            + self.topics.len()
+            + self.begun.len()
+            + self.shares.len()
+            + self.positions.len();
+        self.size.bytes = GROUP_BYTES
+            + self.members.bytes()
+            + self.topics.bytes()
+            + self.begun.bytes()
+            + self.shares.bytes()
+            + 2 * self.size.longest * self.shares.len() as u64
+            + self.positions.bytes()
+            + name.len() as u64 * (1 + parts as u64);
     }
 
     fn growth_by_join(&self, name: &str, joins: &MemberJoins) -> u64 {
         let nobody = GroupMember::default();
         let told = joins.member.as_ref().unwrap_or(&nobody);
-        let longest = self.longest_id();
+        let longest = self.size.longest;
         let longer = longest.max(told.member_id.len() as u64);
-        let size = |member: &Member| of_member(&member.told, member.topic_ids.len());
-        let before = self.members.get(&told.member_id).map_or(0, size);
-        let member = of_member(told, joins.topics.len()).saturating_sub(before);
+        let after = of_member(told, joins.topics.len());
+        let member = match self.members.get(&told.member_id) {
+            Some(known) => after.saturating_sub(known.bytes(&told.member_id)),
+            None => after + name.len() as u64,
+        };
         let renamed = 2 * (longer - longest) * self.shares.len() as u64;
         let topics = joins.topics.iter();
         let topics = topics.map(|topic| self.growth_by_topic(name, topic, longer));
@@ -136,7 +170,7 @@ impl Group {
     }
 
     fn growth_by_topics(&self, name: &str, changed: &TopicsChanged) -> u64 {
-        let longest = self.longest_id();
+        let longest = self.size.longest;
         let topics = changed.topics.iter();
         let topics = topics.map(|topic| self.growth_by_topic(name, topic, longest));
         let members = changed.members.iter().map(|told| {
@@ -150,16 +184,21 @@ impl Group {
     /// Growth by a topic that may be new here, or may have more partitions than before.
     fn growth_by_topic(&self, name: &str, topic: &GroupTopic, longest: u64) -> u64 {
         let known = self.topics.get(&topic.topic_id);
-        let more = of_told(topic).saturating_sub(known.map_or(0, of_known));
+        let after = of_topic(&topic.name, &topic.growths);
+        let more = match known {
+            Some(known) => after.saturating_sub(known.bytes(&topic.topic_id)),
+            None => after + name.len() as u64,
+        };
         let partitions = known.map_or(0, |known| known.partitions);
-        let shares = topic.partitions.saturating_sub(partitions);
-        more + of_share(longest) * u64::from(shares) + self.growth_by_begun(name, topic)
+        let shares = u64::from(topic.partitions.saturating_sub(partitions));
+        let shares = shares * (of_share(longest) + name.len() as u64);
+        more + shares + self.growth_by_begun(name, topic)
     }
 
     /// Growth by the start offsets that the group may get in a topic.
     fn growth_by_begun(&self, name: &str, topic: &GroupTopic) -> u64 {
         let begun = self.begun.get(&topic.topic_id).copied();
-        let recorded = begun.map_or(TOPIC_BYTES, |_| 0);
+        let recorded = begun.map_or(BEGUN_BYTES + name.len() as u64, |_| 0);
         let first = begun.unwrap_or(0);
         if first >= topic.partitions {
             return recorded;
@@ -172,7 +211,7 @@ impl Group {
             .positions
             .range(of_topic(first)..of_topic(topic.partitions));
         let new = u64::from(topic.partitions - first).saturating_sub(there.count() as u64);
-        recorded + new * of_position(name, "")
+        recorded + new * (of_position("") + name.len() as u64)
     }
 
     fn growth_by_commit(&self, name: &str, committed: &PositionsCommitted) -> u64 {
@@ -181,9 +220,10 @@ impl Group {
         let notes: BTreeMap<Place, &str> = notes
             .map(|position| (Place::from(position), position.note.as_str()))
             .collect();
-        let after: u64 = notes.values().map(|note| of_position(name, note)).sum();
+        let size = |note: &str| of_position(note) + name.len() as u64;
+        let after: u64 = notes.values().map(|note| size(note)).sum();
         let known = notes.keys().filter_map(|place| self.positions.get(place));
-        let before: u64 = known.map(|known| of_position(name, &known.note)).sum();
+        let before: u64 = known.map(|known| size(&known.note)).sum();
         let begun = committed.topic.as_ref();
         let begun = begun.map_or(0, |topic| self.growth_by_begun(name, topic));
         after.saturating_sub(before) + begun

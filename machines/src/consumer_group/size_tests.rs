@@ -1,6 +1,7 @@
 //! Sizes of groups: the measured bytes, and the predicted growth of each command.
 
-use ropewalk_proto::v1::{GroupTopic, MemberJoins};
+use bytes::Bytes;
+use ropewalk_proto::v1::{GroupTopic, MemberJoins, MemberTopics, TopicsChanged};
 
 use super::tests::{Bench, GROUP, TOPIC, growth, topic};
 use super::*;
@@ -90,12 +91,49 @@ fn what_is_deleted_takes_no_bytes_any_more() {
     assert_eq!(bench.groups.bytes(), 0);
 }
 
+#[test]
+fn what_comes_without_partitions_adds_what_was_said() {
+    let mut bench = Bench::default();
+    let (said, added) = apply(&mut bench, joins("a", vec![topic(TOPIC, 0)]));
+    assert_eq!(said, added, "a new group");
+    let (said, added) = apply(&mut bench, joins("bb", vec![topic(TOPIC, 0), topic(9, 0)]));
+    assert_eq!(said, added, "a new member, and a new topic");
+    let topics: Vec<GroupTopic> = (TOPIC..60).map(|id| topic(id, 0)).collect();
+    let read = MemberTopics {
+        member_id: "a".to_owned(),
+        topic_ids: topics.iter().map(|topic| topic.topic_id).collect(),
+    };
+    let changed = TopicsChanged {
+        topics,
+        members: vec![read],
+        gone_topic_ids: Vec::new(),
+    };
+    let (said, added) = apply(&mut bench, group_command::Kind::Topics(changed));
+    assert!(added > 0);
+    assert_eq!(said, added, "topics that a member finds");
+}
+
+#[test]
+fn long_names_of_groups_and_members_count_with_each_part_that_has_them() {
+    let name = "g".repeat(249);
+    for member_id in ["a", &"m".repeat(249)] {
+        let mut bench = Bench::default();
+        bench.apply_to(&name, joins(member_id, vec![topic(TOPIC, 20)]));
+        let (stored, bytes) = (stored_bytes(&bench.groups), bench.groups.bytes());
+        assert!(
+            stored <= bytes && bytes < 2 * stored,
+            "{bytes} for {stored}"
+        );
+    }
+}
+
 proptest::proptest! {
     #[test]
     fn a_group_takes_what_is_stored_at_least_and_grows_by_what_was_said_at_most(
         steps in proptest::collection::vec((0..6_u8, 0..3_usize, 1..6_u32), 1..40),
+        rules in 0..=GROUP_RULES,
     ) {
-        let mut bench = Bench::default();
+        let mut bench = Bench { rules: Some(rules), ..Bench::default() };
         for (step, who, count) in steps {
             let who = MEMBERS[who];
             let (said, added) = match step {

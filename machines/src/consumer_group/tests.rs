@@ -1,3 +1,4 @@
+use bytes::Bytes;
 use proptest::prelude::*;
 use ropewalk_proto::v1::{
     Assigned, Fence, GroupPlace, GroupTopic, MemberJoins, MemberTopics, MembersLeave,
@@ -5,6 +6,7 @@ use ropewalk_proto::v1::{
 };
 
 use super::*;
+use crate::machine::MachineError;
 
 pub(super) const GROUP: &str = "billing";
 pub(super) const TOPIC: u64 = 7;
@@ -13,52 +15,64 @@ pub(super) const TOPIC: u64 = 7;
 #[derive(Default)]
 pub(super) struct Bench {
     pub(super) groups: Groups,
-    disk: BTreeMap<Bytes, Bytes>,
-    now_ms: i64,
+    pub(super) disk: BTreeMap<Bytes, Bytes>,
+    pub(super) now_ms: i64,
     /// Session that members' commands carry.
-    session: u64,
-    /// True for commands from before rules 1.
-    pub(super) older: bool,
+    pub(super) session: u64,
+    /// Rules that commands carry; `None` for the newest.
+    pub(super) rules: Option<u32>,
+    /// Effects of the last command.
+    pub(super) effects: Vec<Effect>,
+}
+
+/// Groups that a disk or a checkpoint holds.
+pub(super) fn loaded(disk: &BTreeMap<Bytes, Bytes>) -> Result<Groups, MachineError> {
+    let mut loader = Loader::default();
+    for (key, value) in disk {
+        assert!(is_key(key));
+        loader.load(key, value)?;
+    }
+    loader.finish()
 }
 
 impl Bench {
     pub(super) fn apply(&mut self, kind: group_command::Kind) -> GroupReply {
+        self.apply_to(GROUP, kind)
+    }
+
+    pub(super) fn apply_to(&mut self, group: &str, kind: group_command::Kind) -> GroupReply {
         let command = GroupCommand {
             leader_time_ms: self.now_ms,
-            group: GROUP.to_owned(),
+            group: group.to_owned(),
             kind: Some(kind),
-            rules: match self.older {
-                true => 0,
-                false => GROUP_RULES,
-            },
+            rules: self.rules.unwrap_or(GROUP_RULES),
         };
-        let mut effects = Vec::new();
-        let reply = self
-            .groups
-            .apply(&command, &mut effects)
-            .expect("a known kind");
-        for effect in effects {
-            match effect.value {
-                Some(value) => drop(self.disk.insert(effect.key, value)),
-                None => drop(self.disk.remove(&effect.key)),
+        self.effects.clear();
+        let reply = self.groups.apply(&command, &mut self.effects);
+        let reply = reply.expect("a known kind");
+        for Effect { key, value } in self.effects.iter().cloned() {
+            let in_parts = key[0] == b'o' || key.contains(&0);
+            let differs = self.disk.get(&key) != value.as_ref();
+            assert!(differs || !in_parts, "{key:?} is written as it was");
+            match value {
+                Some(value) => drop(self.disk.insert(key, value)),
+                None => drop(self.disk.remove(&key)),
             }
         }
-        let mut read = Groups::default();
-        for (key, value) in &self.disk {
-            assert!(is_key(key));
-            read.load(key, value).expect("it was written so");
-        }
+        let read = loaded(&self.disk).expect("it was written so");
         assert_eq!(read, self.groups, "what was written is not what is");
         let mut stored = Vec::new();
         self.groups.store(&mut stored);
-        assert_eq!(stored.len(), self.disk.len());
-        self.check_owners();
+        let stored = stored.into_iter();
+        let stored = stored.map(|effect| (effect.key, effect.value.expect("a value")));
+        assert_eq!(stored.collect::<BTreeMap<_, _>>(), self.disk);
+        self.check_owners(group);
         reply
     }
 
     /// Checks that owners and targets are members of the group.
-    fn check_owners(&self) {
-        let Some(group) = self.groups.get(GROUP) else {
+    fn check_owners(&self, group: &str) {
+        let Some(group) = self.groups.get(group) else {
             return;
         };
         for share in group.shares.values() {
@@ -120,12 +134,12 @@ impl Bench {
             .map_or_else(Vec::new, |group| group.assigned(member_id))
     }
 
-    fn revoked(&self, member_id: &str) -> Vec<Assigned> {
+    pub(super) fn revoked(&self, member_id: &str) -> Vec<Assigned> {
         let owned = self.owned(member_id);
         owned.into_iter().filter(|one| one.revoked).collect()
     }
 
-    fn release(&mut self, member_id: &str, what: &[Assigned]) -> GroupReply {
+    pub(super) fn release(&mut self, member_id: &str, what: &[Assigned]) -> GroupReply {
         let places = what.iter().map(|one| GroupPlace {
             topic_id: one.topic_id,
             partition: one.partition,

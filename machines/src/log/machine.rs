@@ -200,7 +200,7 @@ impl PartitionMachine {
             return Err(damaged(format!("entry {index} holds no records")));
         }
         if stamp.long_memory {
-            self.core.version = MEMORY_VERSION;
+            self.core.needs(MEMORY_VERSION);
         }
         let claim = Claim::of(&batch);
         if let Some(reply) = self.without_offset(claim.as_ref(), stamp) {
@@ -266,7 +266,7 @@ impl PartitionMachine {
         }
     }
 
-    /// Returns true once a batch came with [`Stamp::long_memory`].
+    /// Returns true once a batch came with [`Stamp::long_memory`], or a command by which groups are in parts.
     fn has_long_memory(&self) -> bool {
         self.core.version >= MEMORY_VERSION
     }
@@ -275,7 +275,7 @@ impl PartitionMachine {
     fn tick(&mut self, stamp: Stamp) -> i64 {
         let clock = Clock::next(self.core.clock, stamp, self.producers.newest_ms());
         if clock.is_some() {
-            self.core.version = self.core.version.max(CLOCK_VERSION);
+            self.core.needs(CLOCK_VERSION);
             self.core.clock = clock;
         }
         clock.map_or(stamp.leader_time_ms, |clock| clock.time_ms)
@@ -299,6 +299,7 @@ impl PartitionMachine {
     ) -> Result<Reply, MachineError> {
         let reply = self.groups.apply(command, &mut effects.0);
         self.begin_segment(command.leader_time_ms);
+        self.core.needs_rules(command.rules);
         let newer = || CommandError::Newer {
             version: COMMAND_VERSION,
             kind: KIND_GROUP,
@@ -346,13 +347,14 @@ impl PartitionMachine {
 
     fn read(pairs: Vec<(Bytes, Bytes)>) -> Result<PartitionMachine, MachineError> {
         let mut machine = PartitionMachine::default();
+        let mut groups = consumer_group::Loader::default();
         for (key, bytes) in pairs {
             if consumer_group::is_key(&key) {
-                machine.groups.load(&key, &bytes)?;
+                groups.load(&key, &bytes)?;
                 continue;
             }
             match Key::decode(&key)? {
-                Key::Core => machine.core = value(&bytes)?,
+                Key::Core => machine.core = Core::read(&bytes)?,
                 Key::Point(_) => machine.offsets.load_point(value(&bytes)?)?,
                 Key::Refused(_) if made(Mistake::ForgetRefusals) => {}
                 Key::Refused(index) => machine.offsets.load_refused(index),
@@ -365,8 +367,7 @@ impl PartitionMachine {
             }
         }
         machine.producers.loaded();
-        check_version(machine.core.version)?;
-        machine.core.check().map_err(damaged)?;
+        machine.groups = groups.finish()?;
         Ok(machine)
     }
 }

@@ -8,6 +8,7 @@ use ropewalk_proto::batch::{BatchBuilder, Compression};
 use ropewalk_proto::error::ErrorCode;
 use ropewalk_proto::v1::{GroupPosition, PositionsCommitted, group_command};
 
+use super::super::state::PARTS_VERSION;
 use super::*;
 
 const DAYS_100_MS: i64 = 100 * 24 * 3_600_000;
@@ -353,11 +354,11 @@ proptest! {
 fn a_checkpoint_of_a_newer_layout_is_refused() {
     let mut machine = PartitionMachine::default();
     let newer = Checkpoint {
-        version: MEMORY_VERSION + 1,
+        version: PARTS_VERSION + 1,
         pairs: Vec::new(),
     };
     let refused = machine.restore(newer.encode_to_vec().into()).unwrap_err();
-    assert!(refused.to_string().contains("version 3"), "{refused}");
+    assert!(refused.to_string().contains("version 4"), "{refused}");
 }
 
 #[test]
@@ -422,6 +423,46 @@ fn behind_a_fence_only_what_was_routed_by_the_new_ring_is_taken() {
     let mut replica = PartitionMachine::default();
     replica.restore(machine.checkpoint()).unwrap();
     assert_eq!(replica.fence(), (2, 1));
+}
+
+#[test]
+fn a_state_with_groups_in_parts_says_that_an_older_build_cannot_read_it() {
+    for (rules, version) in [(1, 1), (2, 4)] {
+        let mut machine = PartitionMachine::default();
+        let seek = group_command::Kind::Committed(PositionsCommitted {
+            create: true,
+            ..PositionsCommitted::default()
+        });
+        let command = Command::Group(GroupCommand {
+            leader_time_ms: 5,
+            group: "g".to_owned(),
+            kind: Some(seek),
+            rules,
+        });
+        let applied = machine.apply(1, 1, 100, Some(&command)).unwrap();
+        let checkpoint: Checkpoint = value(&machine.checkpoint()).unwrap();
+        assert_eq!(checkpoint.version, version);
+        let core = applied.effects.iter();
+        let mut core = core.filter(|effect| effect.key == Key::Core.encode());
+        let core = core.next().and_then(|effect| effect.value.clone()).unwrap();
+        assert_eq!(Core::read(&core).unwrap().version, version);
+        let mut replica = PartitionMachine::default();
+        replica.restore(machine.checkpoint()).unwrap();
+        assert_eq!(replica.groups(), machine.groups());
+    }
+}
+
+#[test]
+fn a_disk_of_a_newer_layout_is_refused_by_its_version_whatever_else_is_there() {
+    let core = Core {
+        version: PARTS_VERSION + 1,
+        ..Core::default()
+    };
+    let core = (Key::Core.encode(), core.encode_to_vec().into());
+    let unknown = (Bytes::from_static(b"z"), Bytes::new());
+    let loaded = PartitionMachine::default().load(1, vec![core, unknown]);
+    let refused = loaded.unwrap_err().to_string();
+    assert!(refused.contains("layout version 5"), "{refused}");
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use prost::Message;
+use ropewalk_proto::command::GROUP_PARTS_SINCE_RULES;
 
 use super::clock::Clock;
 use crate::machine::{Effect, MachineError};
@@ -19,6 +20,9 @@ pub(super) const CLOCK_VERSION: u32 = 2;
 /// Layout version with a long memory of producers. A build without it would forget producers that others
 /// remember.
 pub(super) const MEMORY_VERSION: u32 = 3;
+/// Layout version with groups in parts, with all of the earlier ones. A build that does not know it would
+/// take parts for groups.
+pub(super) const PARTS_VERSION: u32 = 4;
 
 /// One key of a partition's state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,6 +122,26 @@ pub(super) struct Core {
 }
 
 impl Core {
+    /// Reads the core. Its version is checked before the rest of the state is read.
+    pub(super) fn read(bytes: &Bytes) -> Result<Core, MachineError> {
+        let core: Core = value(bytes)?;
+        check_version(core.version)?;
+        core.check().map_err(damaged)?;
+        Ok(core)
+    }
+
+    /// Notes that the state needs a build that reads this layout version. It never goes back.
+    pub(super) fn needs(&mut self, version: u32) {
+        self.version = self.version.max(version);
+    }
+
+    /// Notes the rules by which a command of groups was applied.
+    pub(super) fn needs_rules(&mut self, rules: u32) {
+        if rules >= GROUP_PARTS_SINCE_RULES {
+            self.needs(PARTS_VERSION);
+        }
+    }
+
     /// Checks the invariants that every entry keeps.
     pub(super) fn check(&self) -> Result<(), String> {
         let (start, end) = (self.log_start, self.next_offset);
@@ -304,11 +328,11 @@ pub(super) fn value<M: Message + Default>(bytes: &Bytes) -> Result<M, MachineErr
 
 /// Refuses a layout of a newer build.
 pub(super) fn check_version(version: u32) -> Result<(), MachineError> {
-    if (STATE_VERSION..=MEMORY_VERSION).contains(&version) {
+    if (STATE_VERSION..=PARTS_VERSION).contains(&version) {
         return Ok(());
     }
     Err(damaged(format!(
-        "state has layout version {version}, and this build reads up to version {MEMORY_VERSION}; \
+        "state has layout version {version}, and this build reads up to version {PARTS_VERSION}; \
          start the build that wrote it"
     )))
 }

@@ -347,9 +347,9 @@ mod tests {
             partition: 0,
         };
         let group = Group {
-            members: BTreeMap::from([("a".to_owned(), member)]),
-            topics: BTreeMap::from([(9, topic)]),
-            positions: BTreeMap::from([(place, Default::default())]),
+            members: [("a".to_owned(), member)].into(),
+            topics: [(9, topic)].into(),
+            positions: [(place, Default::default())].into(),
             ..Group::default()
         };
         let view = ClusterView {

@@ -38,7 +38,7 @@ use room::{Reserved, UnderWay};
 use ropewalk_machines::meta::frozen::MAX_PARTITIONS;
 use ropewalk_machines::meta::view::ClusterView;
 use ropewalk_machines::meta::{INTERNAL_REPLICAS, invalid, settings};
-use ropewalk_proto::command::{GROUP_RULES, GROUP_RULES_SINCE_VERSION};
+use ropewalk_proto::command::group_rules;
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::ids::{GROUPS_TOPIC, GroupId};
 use ropewalk_proto::partitioner::Partitioner;
@@ -274,15 +274,11 @@ impl Coordinator {
         kind: group_command::Kind,
         _room: Option<Reserved>,
     ) -> Result<GroupReply, WireError> {
-        let understood = self.view().understood;
         let command = GroupCommand {
             leader_time_ms: self.0.clock.now_ms(),
             group: group.to_owned(),
             kind: Some(kind),
-            rules: match understood >= GROUP_RULES_SINCE_VERSION {
-                true => GROUP_RULES,
-                false => 0,
-            },
+            rules: group_rules(self.view().understood),
         };
         let reply = partition.propose_group(command).await?;
         if reply.changed {

@@ -307,8 +307,6 @@ fn names<'a>(group: &'a Group, topic_id: u64, view: &'a ClusterView) -> (&'a str
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use ropewalk_proto::ids::TopicId;
 
     use super::*;
@@ -322,7 +320,7 @@ mod tests {
             growths: Vec::new(),
         };
         let group = Group {
-            topics: BTreeMap::from([(9, topic)]),
+            topics: [(9, topic)].into(),
             ..Group::default()
         };
         let view = |next_topic| ClusterView {

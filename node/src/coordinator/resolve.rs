@@ -175,7 +175,7 @@ mod tests {
         };
         let topics = [(7, "named"), (8, "named"), (9, "had"), (10, "of others")];
         let group = Group {
-            members: BTreeMap::from([("a".to_owned(), known)]),
+            members: [("a".to_owned(), known)].into(),
             topics: topics.map(|(id, name)| (id, topic(name))).into(),
             ..Group::default()
         };
