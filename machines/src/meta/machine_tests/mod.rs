@@ -4,6 +4,7 @@ mod damaged;
 mod frozen;
 mod growth;
 mod nodes;
+mod pinned;
 mod raise;
 mod replay;
 mod topics;
