@@ -7,6 +7,7 @@ mod nodes;
 mod pinned;
 mod raise;
 mod replay;
+mod table;
 mod topics;
 
 use bytes::Bytes;
