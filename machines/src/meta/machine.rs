@@ -1,71 +1,51 @@
 //! The metadata group's state machine: nodes, topics, and the placement of replicas on nodes.
 //!
-//! Pure: commands in, effects and replies out. `nodes`, `topics` and `moves` apply the commands; `mirror`
-//! defines the state's format on the disk.
+//! Pure: commands in, effects and replies out. The table of entities says what the metadata holds, and which
+//! commands change it; `image` writes and reads the state, entity by entity.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use ropewalk_proto::command::{COMMAND_VERSION, Command, CommandError, Reply};
+use ropewalk_proto::command::{Command, CommandError, Reply};
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::ids::{GroupId, NodeId, ReplicaId};
-use ropewalk_proto::v1::{
-    MetaCommand, MetaNode, MetaPartition, MetaReplica, MetaReply, MetaTopic, NodeState,
-    meta_command, meta_reply,
-};
+use ropewalk_proto::v1::meta_command::Kind;
+use ropewalk_proto::v1::{MetaCommand, MetaNode, MetaReply, NodeState, meta_reply};
 
-use super::mirror::Touched;
-use super::producers::Epochs;
+use super::entity::cluster::Cluster;
+use super::entity::node::Nodes;
+use super::entity::producer::Producers;
+use super::entity::table::entities;
+use super::entity::topic::Topics;
+use super::entity::{Apply, Entity, Outcome, newer};
+use super::image;
 use super::view::ClusterView;
 use crate::machine::{Applied, Effect, Machine, MachineError};
+
+entities! {
+    cluster: Cluster => [FoundCluster],
+    nodes: Nodes => [RegisterNode, SetNodeState],
+    producers: Producers => [AllocateProducerIds, RenewProducer],
+    topics: Topics => [
+        CreateTopic, AlterTopic, DeleteTopic, GrowTopic, PartitionFenced,
+        RaiseReplicas, MoveReplicas, SettleReplicas, ReplicaDamaged,
+    ],
+}
 
 /// Number of entries between two checkpoints of the metadata group.
 const CHECKPOINT_EVERY: u64 = 1_000;
 
-/// The kind byte of a metadata command, for error messages (see `proto/src/command.rs`).
-const KIND_META: u8 = 4;
-
-/// The result of a command: a reply's kind, no content, or the reason for a refusal.
-pub(super) type Outcome = Result<Option<meta_reply::Kind>, WireError>;
-
 /// The state of the metadata group.
 #[derive(Debug, Default)]
 pub struct MetaMachine {
+    /// The metadata. It remembers its changes by the current entry, for the disk.
     pub(super) state: State,
-    /// Changes by the current entry, for the disk.
-    pub(super) touched: Touched,
     /// The log index of the last entry applied.
-    pub(super) applied: u64,
+    applied: u64,
     /// The log index of the newest checkpoint.
-    pub(super) checkpointed: u64,
+    checkpointed: u64,
     /// The log index of the last entry that changed the content of a view.
     changed: u64,
-}
-
-/// The metadata itself.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct State {
-    pub cluster_id: String,
-    pub nodes: BTreeMap<NodeId, MetaNode>,
-    /// By name. The `partitions` of each are complete and in order.
-    pub topics: BTreeMap<String, MetaTopic>,
-    pub next: Counters,
-    pub epochs: Epochs,
-    /// The topic and number of each group's partition. Derived from `topics`.
-    pub groups: BTreeMap<GroupId, (String, u32)>,
-}
-
-/// The next number of each kind. No number is given out twice.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Counters {
-    pub node: u64,
-    pub topic: u64,
-    pub group: u64,
-    pub replica: u64,
-    pub producer: u64,
-    /// Ring version of the next topic; 0 while no topic was deleted.
-    pub ring_version: u32,
 }
 
 impl MetaMachine {
@@ -81,32 +61,30 @@ impl MetaMachine {
 
     /// The cluster's id; empty until it is founded.
     pub fn cluster_id(&self) -> &str {
-        &self.state.cluster_id
+        &self.state.cluster.id
     }
 
     /// One node, as the metadata has it.
     pub fn node(&self, node: NodeId) -> Option<&MetaNode> {
-        self.state.nodes.get(&node)
+        self.state.nodes.by_id.get(&node)
     }
 
     /// True if a node holds a replica of a group, also one that is retiring. `None` for an unknown group.
     pub fn holds(&self, node: NodeId, group: GroupId) -> Option<bool> {
-        let partition = self.state.partition(group)?;
+        let partition = self.state.topics.partition(group)?;
         let mut replicas = partition.replicas.iter().chain(&partition.retiring);
         Some(replicas.any(|replica| replica.node_id == node.0))
     }
 
     /// All nodes, as the metadata has them.
     pub fn nodes(&self) -> impl Iterator<Item = (NodeId, &MetaNode)> {
-        self.state.nodes.iter().map(|(id, node)| (*id, node))
+        let nodes = self.state.nodes.by_id.iter();
+        nodes.map(|(id, node)| (*id, node))
     }
 
     /// Of the nodes that are not removed, the one with the lowest command version, and that version.
     pub fn oldest_understood(&self) -> Option<(NodeId, u32)> {
-        let nodes = self.state.nodes.iter();
-        let nodes = nodes.filter(|(_, node)| state_of(node) != NodeState::Removed);
-        let versions = nodes.map(|(id, node)| (node.command_version, *id));
-        versions.min().map(|(version, id)| (id, version))
+        self.state.nodes.oldest_understood()
     }
 
     /// The log index of the last entry that changed the content of [`MetaMachine::to_view`].
@@ -116,97 +94,39 @@ impl MetaMachine {
 
     /// The state in the form that the other rooms of the node read.
     pub fn to_view(&self) -> ClusterView {
-        let understood = self.oldest_understood();
-        let understood = understood.map_or(0, |(_, version)| version);
-        ClusterView::of(&self.state, self.applied, understood)
+        let mut view = ClusterView {
+            applied: self.applied,
+            ..ClusterView::default()
+        };
+        for entity in self.state.entities() {
+            entity.show(&mut view);
+        }
+        view
     }
 
     fn execute(&mut self, command: &MetaCommand) -> Result<Outcome, CommandError> {
-        use meta_command::Kind;
         let Some(kind) = &command.kind else {
             return Err(newer());
         };
-        if self.state.cluster_id.is_empty() && !matches!(kind, Kind::FoundCluster(_)) {
+        if self.state.cluster.id.is_empty() && !matches!(kind, Kind::FoundCluster(_)) {
             return Ok(Err(WireError::new(
                 ErrorCode::NotServing,
                 "cluster is not founded yet; try again shortly",
             )));
         }
-        Ok(match kind {
-            Kind::FoundCluster(command) => self.found_cluster(command),
-            Kind::RegisterNode(command) => self.register_node(command),
-            Kind::SetNodeState(command) => self.set_node_state(command),
-            Kind::CreateTopic(command) => self.create_topic(command),
-            Kind::AlterTopic(command) => self.alter_topic(command)?,
-            Kind::DeleteTopic(command) => self.delete_topic(command),
-            Kind::AllocateProducerIds(command) => self.allocate_producer_ids(command),
-            Kind::MoveReplicas(command) => self.move_replicas(command),
-            Kind::SettleReplicas(command) => self.settle_replicas(command),
-            Kind::ReplicaDamaged(command) => self.replica_damaged(command),
-            Kind::GrowTopic(command) => self.grow_topic(command),
-            Kind::PartitionFenced(fact) => self.partition_fenced(fact),
-            Kind::RaiseReplicas(command) => self.raise_replicas(command),
-            Kind::RenewProducer(command) => self.renew_producer(command),
-        })
-    }
-
-    /// A new replica id. No replica had it before.
-    pub(super) fn draw_replica(&mut self, node: NodeId) -> MetaReplica {
-        let replica_id = self.state.next.replica;
-        self.state.next.replica += 1;
-        self.touched.counters = true;
-        MetaReplica {
-            replica_id,
-            node_id: node.0,
-        }
+        handler(kind).apply(&mut self.state)
     }
 }
 
-impl State {
-    /// The partition of a group.
-    pub fn partition(&self, group: GroupId) -> Option<&MetaPartition> {
-        let (topic, partition) = self.groups.get(&group)?;
-        self.topics.get(topic)?.partitions.get(*partition as usize)
-    }
-
-    /// The partition of a group, mutable.
-    pub fn partition_mut(&mut self, group: GroupId) -> Option<&mut MetaPartition> {
-        let (topic, partition) = self.groups.get(&group)?;
-        let topic = self.topics.get_mut(topic)?;
-        topic.partitions.get_mut(*partition as usize)
-    }
-
-    /// Every partition.
-    pub fn partitions(&self) -> impl Iterator<Item = &MetaPartition> {
-        self.topics.values().flat_map(|topic| &topic.partitions)
-    }
-
-    /// The nodes that can get new replicas.
-    pub fn placeable(&self) -> impl Iterator<Item = (NodeId, &MetaNode)> {
-        self.nodes
-            .iter()
-            .filter(|(_, node)| state_of(node) == NodeState::Active)
-            .map(|(id, node)| (*id, node))
-    }
-
-    /// Rebuilds the index that is derived from the topics.
-    pub fn index_groups(&mut self) {
-        self.groups = BTreeMap::new();
-        for topic in self.topics.values() {
-            for partition in &topic.partitions {
-                let place = (topic.name.clone(), partition.partition);
-                self.groups.insert(GroupId(partition.group_id), place);
-            }
-        }
-    }
+/// The lowest command version of a node that can apply a command.
+pub fn since_version(kind: &Kind) -> u32 {
+    handler(kind).since_version()
 }
 
-/// The error for a command of a newer build. The machine stops at it.
-pub(super) fn newer() -> CommandError {
-    CommandError::Newer {
-        version: COMMAND_VERSION,
-        kind: KIND_META,
-    }
+/// True if a command may be proposed again after an unknown outcome: a second time it changes nothing, or
+/// wastes a few ids.
+pub fn is_repeatable(kind: &Kind) -> bool {
+    handler(kind).is_repeatable()
 }
 
 /// The state of a node. A missing or unknown one counts as active.
@@ -234,13 +154,12 @@ pub fn first_replica_id(cluster_id: &str) -> ReplicaId {
 
 impl Machine for MetaMachine {
     fn load(&mut self, applied: u64, effects: Vec<(Bytes, Bytes)>) -> Result<(), MachineError> {
-        let (state, checkpointed) = super::mirror::load(effects)?;
+        let (state, checkpointed) = image::load(effects)?;
         *self = MetaMachine {
             state,
             applied,
             checkpointed,
             changed: applied,
-            ..MetaMachine::default()
         };
         Ok(())
     }
@@ -269,32 +188,29 @@ impl Machine for MetaMachine {
         let checkpoint = index >= self.checkpointed + CHECKPOINT_EVERY;
         if checkpoint {
             self.checkpointed = index;
-            self.touched.checkpointed = true;
         }
-        if self.touched.shows() {
+        if self.state.entities().iter().any(|entity| entity.shows()) {
             self.changed = index;
         }
-        let touched = std::mem::take(&mut self.touched);
         Ok(Applied {
             reply,
-            effects: touched.effects(&self.state, self.checkpointed),
+            effects: image::settle(&mut self.state, checkpoint.then_some(index)),
             checkpoint,
         })
     }
 
     fn checkpoint(&self) -> Bytes {
-        super::mirror::checkpoint(&self.state, self.applied)
+        image::checkpoint(&self.state, self.applied)
     }
 
     fn restore(&mut self, checkpoint: Bytes) -> Result<Vec<Effect>, MachineError> {
-        let (state, applied) = super::mirror::restore(checkpoint)?;
-        let effects = super::mirror::everything(&state, applied);
+        let (mut state, applied) = image::restore(checkpoint)?;
+        let effects = image::everything(&mut state, applied);
         *self = MetaMachine {
             state,
             applied,
             checkpointed: applied,
             changed: applied,
-            ..MetaMachine::default()
         };
         Ok(effects)
     }

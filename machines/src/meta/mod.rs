@@ -1,7 +1,8 @@
 //! The metadata of a cluster: nodes, topics, partitions and the producers' epochs, as applied from a log.
 //!
 //! [`MetaMachine`] is the state of which every node holds a copy; [`ClusterView`] is a snapshot of it for
-//! readers. `placement` and `balance` decide where replicas belong.
+//! readers. `entity/` has one file for each kind of thing in it, and `machine` the table of them. `placement` and
+//! `balance` decide where replicas belong.
 //!
 //! Some names are Ropewalk's own:
 //! - A **view** is a snapshot of the state (KRaft's metadata image).
@@ -12,29 +13,26 @@
 //!   **moves** to other nodes.
 
 pub mod balance;
+mod entity;
 pub mod frozen;
-mod growth;
+mod image;
 pub mod machine;
 #[cfg(test)]
 mod machine_tests;
-mod mirror;
-mod moves;
 pub mod nodes;
 pub mod placement;
 #[cfg(test)]
 mod placement_tests;
-pub mod producers;
 pub mod quantity;
 pub mod raise;
 pub mod settings;
 pub mod starts;
-mod topics;
 pub mod view;
 
 use ropewalk_proto::error::{ErrorCode, WireError};
 
+pub use entity::producer::LAST_PRODUCER_EPOCH;
 pub use machine::MetaMachine;
-pub use producers::LAST_PRODUCER_EPOCH;
 pub use raise::INTERNAL_REPLICAS;
 pub use view::ClusterView;
 

@@ -5,11 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::ids::{GroupId, NodeId, ReplicaId, TopicId};
 use ropewalk_proto::mistake::{Mistake, made};
-use ropewalk_proto::v1::{
-    MetaNode, MetaPartition, MetaReplica, MetaTopic, NodeState, TopicGrowth, TopicSettings,
-};
-
-use super::machine::{State, state_of};
+use ropewalk_proto::v1::{NodeState, TopicGrowth, TopicSettings};
 
 /// A consistent snapshot of the metadata, as of one applied index of the metadata group.
 #[derive(Debug, Clone, Default)]
@@ -97,24 +93,6 @@ pub struct Place {
 }
 
 impl ClusterView {
-    /// The snapshot of a state of the metadata group.
-    pub(super) fn of(state: &State, applied: u64, understood: u32) -> ClusterView {
-        let topics = state.topics.iter();
-        ClusterView {
-            applied,
-            cluster_id: state.cluster_id.clone(),
-            nodes: state
-                .nodes
-                .iter()
-                .map(|(id, n)| (*id, node(*id, n)))
-                .collect(),
-            topics: topics.map(|(name, t)| (name.clone(), topic(t))).collect(),
-            next_topic: TopicId(state.next.topic),
-            next_replica: ReplicaId(state.next.replica),
-            understood,
-        }
-    }
-
     /// Every partition, in order of topic and number.
     pub fn partitions(&self) -> impl Iterator<Item = &PartitionView> {
         self.topics.values().flat_map(|topic| &topic.partitions)
@@ -194,61 +172,16 @@ pub fn unknown_topic(name: &str) -> WireError {
     )
 }
 
-fn node(id: NodeId, node: &MetaNode) -> NodeView {
-    let info = node.info.clone().unwrap_or_default();
-    NodeView {
-        id,
-        address: info.address,
-        http: info.http,
-        external: info.external,
-        rack: info.rack,
-        version: info.version,
-        state: state_of(node),
-        meta_replica: ReplicaId(node.meta_replica_id),
-    }
-}
-
-fn topic(topic: &MetaTopic) -> TopicView {
-    TopicView {
-        name: topic.name.clone(),
-        id: TopicId(topic.topic_id),
-        settings: topic.settings.unwrap_or_default(),
-        ring_version: topic.ring_version,
-        ring_partitions: match topic.ring_partitions {
-            0 => topic.partitions.len() as u32,
-            some => some,
-        },
-        growths: topic.growths.clone(),
-        partitions: topic.partitions.iter().map(partition).collect(),
-    }
-}
-
-fn partition(partition: &MetaPartition) -> PartitionView {
-    PartitionView {
-        partition: partition.partition,
-        group: GroupId(partition.group_id),
-        replicas: places(&partition.replicas),
-        retiring: places(&partition.retiring),
-        damaged: partition.damaged.iter().copied().map(ReplicaId).collect(),
-        founding: places(&partition.founding),
-    }
-}
-
-fn places(replicas: &[MetaReplica]) -> Vec<Place> {
-    let place = |replica: &MetaReplica| Place {
-        replica: ReplicaId(replica.replica_id),
-        node: NodeId(replica.node_id),
-    };
-    replicas.iter().map(place).collect()
-}
-
 #[cfg(test)]
 mod tests {
+    use ropewalk_proto::v1::MetaTopic;
+
     use super::*;
+    use crate::meta::entity::topic::to_view;
 
     #[test]
     fn a_topic_is_its_id_and_an_id_of_later_is_one_to_wait_for() {
-        let topic = topic(&MetaTopic {
+        let topic = to_view(&MetaTopic {
             name: "flights".to_owned(),
             topic_id: 7,
             ..MetaTopic::default()

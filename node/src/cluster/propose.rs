@@ -4,17 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ropewalk_machines::meta::frozen;
-use ropewalk_machines::meta::settings;
-use ropewalk_proto::command::{
-    COMPACTION_SINCE_VERSION, Command, EXTERNAL_SINCE_VERSION, GROUPS_SINCE_VERSION,
-    IDENTITY_SINCE_VERSION, PRODUCERS_SINCE_VERSION, RAISE_SINCE_VERSION, RINGS_SINCE_VERSION,
-    Reply, SETTINGS_SINCE_VERSION, SETTLE_SINCE_VERSION, TIMESTAMPS_SINCE_VERSION,
-};
+use ropewalk_machines::meta::machine::{is_repeatable, since_version};
+use ropewalk_proto::command::{Command, Reply};
 use ropewalk_proto::error::{ErrorCode, Outcome, WireError};
-use ropewalk_proto::ids::GROUPS_TOPIC;
 use ropewalk_proto::v1::{
-    AlterTopic, CreateTopic, GrowTopic, MetaCommand, MetaReply, ProposeMetaAnswer, ProposeMetaCall,
-    meta_command, meta_reply,
+    MetaCommand, MetaReply, ProposeMetaAnswer, ProposeMetaCall, meta_command, meta_reply,
 };
 use tokio::time::{Instant, timeout_at};
 use tonic::Request;
@@ -54,87 +48,13 @@ pub(super) async fn propose(
         let unknown = error.code.outcome() == Outcome::Unknown;
         in_doubt |= unknown;
         let again = match unknown {
-            true => repeatable(&kind),
+            true => is_repeatable(&kind),
             false => is_elsewhere(error.code),
         };
         if !again || Instant::now() + RETRY >= deadline {
             return Err(error);
         }
         tokio::time::sleep(RETRY).await;
-    }
-}
-
-/// True if a command may be proposed again after an unknown outcome: a second time it changes nothing, or
-/// wastes a few ids. False for a deletion: by then another topic may have the name.
-fn repeatable(kind: &meta_command::Kind) -> bool {
-    use meta_command::Kind;
-    match kind {
-        Kind::DeleteTopic(_) => false,
-        Kind::FoundCluster(_)
-        | Kind::CreateTopic(_)
-        | Kind::RegisterNode(_)
-        | Kind::SetNodeState(_)
-        | Kind::AlterTopic(_)
-        | Kind::AllocateProducerIds(_)
-        | Kind::MoveReplicas(_)
-        | Kind::SettleReplicas(_)
-        | Kind::ReplicaDamaged(_)
-        | Kind::GrowTopic(_)
-        | Kind::PartitionFenced(_)
-        | Kind::RenewProducer(_)
-        | Kind::RaiseReplicas(_) => true,
-    }
-}
-
-/// The lowest command version of a node that can apply this command.
-fn version_of(kind: &meta_command::Kind) -> u32 {
-    match kind {
-        meta_command::Kind::ReplicaDamaged(_) => 2,
-        meta_command::Kind::AlterTopic(topic) if !topic.changed.is_empty() => {
-            SETTINGS_SINCE_VERSION
-        }
-        meta_command::Kind::CreateTopic(CreateTopic {
-            max_replicas_per_node: 1..,
-            ..
-        })
-        | meta_command::Kind::GrowTopic(GrowTopic {
-            max_replicas_per_node: 1..,
-            ..
-        }) => SETTINGS_SINCE_VERSION,
-        meta_command::Kind::GrowTopic(_) | meta_command::Kind::PartitionFenced(_) => 3,
-        meta_command::Kind::RaiseReplicas(_) => RAISE_SINCE_VERSION,
-        meta_command::Kind::RenewProducer(_) => PRODUCERS_SINCE_VERSION,
-        // Older builds do not understand the contents of this topic.
-        meta_command::Kind::CreateTopic(topic) if topic.name == GROUPS_TOPIC => {
-            GROUPS_SINCE_VERSION
-        }
-        meta_command::Kind::CreateTopic(CreateTopic {
-            settings: Some(settings),
-            ..
-        })
-        | meta_command::Kind::AlterTopic(AlterTopic {
-            settings: Some(settings),
-            ..
-        }) if settings::bounds_timestamps(settings) => TIMESTAMPS_SINCE_VERSION,
-        meta_command::Kind::CreateTopic(CreateTopic {
-            settings: Some(settings),
-            ..
-        })
-        | meta_command::Kind::AlterTopic(AlterTopic {
-            settings: Some(settings),
-            ..
-        }) if settings::needs_compaction(settings) => COMPACTION_SINCE_VERSION,
-        meta_command::Kind::RegisterNode(node)
-            if node.in_place_of.is_some() || node.start.is_some() =>
-        {
-            IDENTITY_SINCE_VERSION
-        }
-        meta_command::Kind::RegisterNode(node) if node.external.is_some() => EXTERNAL_SINCE_VERSION,
-        meta_command::Kind::SettleReplicas(fact) if fact.only_with_all_wished => {
-            SETTLE_SINCE_VERSION
-        }
-        meta_command::Kind::DeleteTopic(topic) if topic.keep_ring_version => RINGS_SINCE_VERSION,
-        _ => 1,
     }
 }
 
@@ -152,7 +72,7 @@ fn check_version(meta: &Meta, command: &MetaCommand) -> Result<(), WireError> {
             ),
         ));
     }
-    let needed = command.kind.as_ref().map_or(1, version_of);
+    let needed = command.kind.as_ref().map_or(1, since_version);
     let oldest = match needed {
         1 => return Ok(()),
         _ => meta.view.machine().oldest_understood(),
@@ -313,69 +233,4 @@ fn out_of_time(within: Duration) -> WireError {
             within.as_millis()
         ),
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use ropewalk_proto::v1::{
-        Cleanup, DeleteTopic, PartitionFenced, SettleReplicas, TopicSettings,
-    };
-
-    use super::*;
-
-    #[test]
-    fn what_older_nodes_would_stop_at_is_of_a_later_version() {
-        let compacted = Some(TopicSettings {
-            cleanup: Cleanup::Compact.into(),
-            ..TopicSettings::default()
-        });
-        let create = |settings| {
-            meta_command::Kind::CreateTopic(CreateTopic {
-                name: "t".to_owned(),
-                settings,
-                ..CreateTopic::default()
-            })
-        };
-        let alter = meta_command::Kind::AlterTopic(AlterTopic {
-            settings: compacted,
-            ..AlterTopic::default()
-        });
-        assert_eq!(version_of(&create(None)), 1);
-        assert_eq!(version_of(&create(compacted)), COMPACTION_SINCE_VERSION);
-        assert_eq!(version_of(&alter), COMPACTION_SINCE_VERSION);
-        let bounded = Some(TopicSettings {
-            max_timestamp_ahead_ms: 1,
-            ..TopicSettings::default()
-        });
-        assert_eq!(version_of(&create(bounded)), TIMESTAMPS_SINCE_VERSION);
-        let single = meta_command::Kind::AlterTopic(AlterTopic {
-            changed: vec![2],
-            ..AlterTopic::default()
-        });
-        assert_eq!(version_of(&single), SETTINGS_SINCE_VERSION);
-        let bounded = meta_command::Kind::CreateTopic(CreateTopic {
-            max_replicas_per_node: 100,
-            ..CreateTopic::default()
-        });
-        assert_eq!(version_of(&bounded), SETTINGS_SINCE_VERSION);
-        let grow = meta_command::Kind::GrowTopic(GrowTopic::default());
-        let fenced = meta_command::Kind::PartitionFenced(PartitionFenced::default());
-        assert_eq!((version_of(&grow), version_of(&fenced)), (3, 3));
-        let settle = |only_with_all_wished| {
-            meta_command::Kind::SettleReplicas(SettleReplicas {
-                only_with_all_wished,
-                ..SettleReplicas::default()
-            })
-        };
-        assert_eq!(version_of(&settle(false)), 1);
-        assert_eq!(version_of(&settle(true)), SETTLE_SINCE_VERSION);
-        let delete = |keep_ring_version| {
-            meta_command::Kind::DeleteTopic(DeleteTopic {
-                keep_ring_version,
-                ..DeleteTopic::default()
-            })
-        };
-        assert_eq!(version_of(&delete(false)), 1);
-        assert_eq!(version_of(&delete(true)), RINGS_SINCE_VERSION);
-    }
 }

@@ -4,8 +4,10 @@ mod damaged;
 mod frozen;
 mod growth;
 mod nodes;
+mod pinned;
 mod raise;
 mod replay;
+mod table;
 mod topics;
 
 use bytes::Bytes;

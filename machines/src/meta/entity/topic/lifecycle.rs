@@ -1,31 +1,103 @@
-//! Commands about topics, as the metadata group applies them.
+//! Topics that are created, altered and deleted.
 
-use ropewalk_proto::command::CommandError;
+use ropewalk_proto::command::{
+    COMPACTION_SINCE_VERSION, CommandError, GROUPS_SINCE_VERSION, RINGS_SINCE_VERSION,
+    SETTINGS_SINCE_VERSION, TIMESTAMPS_SINCE_VERSION,
+};
 use ropewalk_proto::error::{ErrorCode, WireError};
-use ropewalk_proto::ids::{GroupId, NodeId};
+use ropewalk_proto::ids::{GROUPS_TOPIC, GroupId};
 use ropewalk_proto::v1::{
-    AlterTopic, CreateTopic, DeleteTopic, MetaPartition, MetaTopic, PartitionInfo, TopicInfo,
-    TopicSettings, meta_reply,
+    AlterTopic, CreateTopic, DeleteTopic, MetaTopic, PartitionInfo, TopicInfo, TopicSettings,
+    meta_reply,
 };
 
-use super::frozen::{self, MAX_NAME_BYTES, MAX_PARTITIONS, MAX_REPLICAS_PER_NODE};
-use super::invalid;
-use super::machine::{MetaMachine, Outcome, newer};
-use super::placement::{self, Slot};
+use super::super::newer;
+use super::{Apply, Outcome, growth, unknown};
+use crate::meta::frozen::{self, MAX_NAME_BYTES, MAX_PARTITIONS, MAX_REPLICAS_PER_NODE};
+use crate::meta::machine::{MetaMachine, State};
+use crate::meta::placement::{self, Slot};
+use crate::meta::{invalid, settings};
 
 /// The version of a topic's first ring while no topic was deleted.
 const FIRST_RING: u32 = 1;
 
+impl Apply for CreateTopic {
+    fn since_version(&self) -> u32 {
+        if self.max_replicas_per_node > 0 {
+            SETTINGS_SINCE_VERSION
+        } else if self.name == GROUPS_TOPIC {
+            // Older builds do not understand the contents of this topic.
+            GROUPS_SINCE_VERSION
+        } else {
+            version_of(self.settings.as_ref())
+        }
+    }
+
+    fn is_repeatable(&self) -> bool {
+        true
+    }
+
+    fn apply(&self, state: &mut State) -> Result<Outcome, CommandError> {
+        Ok(state.create_topic(self))
+    }
+}
+
+impl Apply for AlterTopic {
+    fn since_version(&self) -> u32 {
+        match self.changed.as_slice() {
+            [] => version_of(self.settings.as_ref()),
+            _ => SETTINGS_SINCE_VERSION,
+        }
+    }
+
+    fn is_repeatable(&self) -> bool {
+        true
+    }
+
+    fn apply(&self, state: &mut State) -> Result<Outcome, CommandError> {
+        state.alter_topic(self)
+    }
+}
+
+impl Apply for DeleteTopic {
+    fn since_version(&self) -> u32 {
+        match self.keep_ring_version {
+            true => RINGS_SINCE_VERSION,
+            false => 1,
+        }
+    }
+
+    fn is_repeatable(&self) -> bool {
+        // By then another topic may have the name.
+        false
+    }
+
+    fn apply(&self, state: &mut State) -> Result<Outcome, CommandError> {
+        Ok(state.delete_topic(self))
+    }
+}
+
+/// The lowest command version of a node that keeps all these settings.
+fn version_of(settings: Option<&TopicSettings>) -> u32 {
+    match settings {
+        Some(given) if settings::bounds_timestamps(given) => TIMESTAMPS_SINCE_VERSION,
+        Some(given) if settings::needs_compaction(given) => COMPACTION_SINCE_VERSION,
+        _ => 1,
+    }
+}
+
 impl MetaMachine {
     /// The description of one topic for its creator.
     pub fn topic(&self, name: &str) -> Option<TopicInfo> {
-        self.state.topics.get(name).map(topic_info)
+        self.state.topics.by_name.get(name).map(topic_info)
     }
+}
 
-    pub(super) fn create_topic(&mut self, command: &CreateTopic) -> Outcome {
+impl State {
+    fn create_topic(&mut self, command: &CreateTopic) -> Outcome {
         let name = &command.name;
         check_name(name)?;
-        if self.state.topics.contains_key(name) {
+        if self.topics.by_name.contains_key(name) {
             return Err(WireError::new(
                 ErrorCode::TopicExists,
                 format!("topic {name} already exists"),
@@ -48,61 +120,41 @@ impl MetaMachine {
             most,
         )?;
 
-        let topic_id = self.state.next.topic;
+        let topic_id = self.topics.next_topic;
         let places = placement::place(topic_id, command.partitions, settings.replicas, &slots);
         let mut partitions = Vec::with_capacity(places.len());
         for (partition, nodes) in (0..).zip(places) {
             partitions.push(self.draw_partition(partition, &nodes));
         }
-        self.state.next.topic += 1;
-        self.touched.counters = true;
+        self.topics.next_topic += 1;
+        self.cluster.touch();
         let topic = MetaTopic {
             name: name.clone(),
             topic_id,
             settings: Some(settings),
             // Requests routed for an earlier topic of this name must not pass as routed for this one.
-            ring_version: self.state.next.ring_version.max(FIRST_RING),
+            ring_version: self.topics.next_ring_version.max(FIRST_RING),
             partitions,
             ring_partitions: 0,
             growths: Vec::new(),
         };
-        for partition in &topic.partitions {
-            let group = GroupId(partition.group_id);
-            let place = (name.clone(), partition.partition);
-            self.state.groups.insert(group, place);
-            self.touched.groups.insert(group);
-        }
-        self.touched.topics.insert(name.clone());
+        self.topics.index(name, &topic.partitions);
         let info = topic_info(&topic);
-        self.state.topics.insert(name.clone(), topic);
+        self.topics.by_name.put(name.clone(), topic);
         Ok(Some(meta_reply::Kind::Topic(info)))
-    }
-
-    pub(super) fn draw_partition(&mut self, partition: u32, nodes: &[NodeId]) -> MetaPartition {
-        let group_id = self.state.next.group;
-        self.state.next.group += 1;
-        let replicas: Vec<_> = nodes.iter().map(|node| self.draw_replica(*node)).collect();
-        MetaPartition {
-            partition,
-            group_id,
-            founding: replicas.clone(),
-            replicas,
-            retiring: Vec::new(),
-            damaged: Vec::new(),
-        }
     }
 
     /// The nodes that can take replicas, with their present load.
     pub(super) fn slots(&self) -> Vec<Slot> {
         let mut slots: Vec<Slot> = self
-            .state
+            .nodes
             .placeable()
             .map(|(id, node)| {
                 let rack = node.info.as_ref().map_or("", |info| &info.rack);
                 Slot::new(id, rack)
             })
             .collect();
-        for partition in self.state.partitions() {
+        for partition in self.topics.partitions() {
             for (position, replica) in partition.replicas.iter().enumerate() {
                 let slot = slots.iter_mut().find(|slot| slot.node.0 == replica.node_id);
                 if let Some(slot) = slot {
@@ -135,7 +187,7 @@ impl MetaMachine {
                 ),
             ));
         }
-        let held: usize = self.state.partitions().map(|p| p.replicas.len()).sum();
+        let held: usize = self.topics.partitions().map(|p| p.replicas.len()).sum();
         let (held, more) = (held as u64, u64::from(partitions) * u64::from(replicas));
         let most = match most {
             0 => MAX_REPLICAS_PER_NODE,
@@ -159,8 +211,8 @@ impl MetaMachine {
 
     /// Changes the settings that a command names. The others keep their current values, even if the proposer
     /// knew other ones. A command that names none replaces all of them.
-    pub(super) fn alter_topic(&mut self, command: &AlterTopic) -> Result<Outcome, CommandError> {
-        let Some(topic) = self.state.topics.get_mut(&command.name) else {
+    fn alter_topic(&mut self, command: &AlterTopic) -> Result<Outcome, CommandError> {
+        let Some(topic) = self.topics.by_name.get_mut(&command.name) else {
             return Ok(Err(unknown(&command.name)));
         };
         let values = command.settings.unwrap_or_default();
@@ -175,26 +227,26 @@ impl MetaMachine {
         }
         let replaced = replace_settings(topic, new);
         if replaced.is_ok() {
-            self.touched.topics.insert(command.name.clone());
+            self.topics.by_name.touch(command.name.clone());
         }
         Ok(replaced)
     }
 
-    pub(super) fn delete_topic(&mut self, command: &DeleteTopic) -> Outcome {
-        let removed = self.state.topics.remove(&command.name);
+    fn delete_topic(&mut self, command: &DeleteTopic) -> Outcome {
+        let removed = self.topics.by_name.remove(&command.name);
         let topic = removed.ok_or_else(|| unknown(&command.name))?;
         for partition in &topic.partitions {
-            self.state.groups.remove(&GroupId(partition.group_id));
+            self.topics.groups.remove(&GroupId(partition.group_id));
         }
         if command.keep_ring_version {
             // A growth in progress may already have barriers with its ring version in the old partitions.
             let growth = topic.growths.last().map_or(0, |growth| growth.ring_version);
             let above = topic.ring_version.max(growth).saturating_add(1);
-            self.state.next.ring_version = self.state.next.ring_version.max(above);
-            self.touched.counters = true;
+            self.topics.next_ring_version = self.topics.next_ring_version.max(above);
+            self.cluster.touch();
         }
         let partitions = topic.partitions.len() as u32;
-        self.touched.deleted.push((topic.topic_id, partitions));
+        self.topics.deleted.push((topic.topic_id, partitions));
         Ok(None)
     }
 }
@@ -213,7 +265,7 @@ fn replace_settings(topic: &mut MetaTopic, mut new: TopicSettings) -> Outcome {
         )));
     }
     if new.partitioner != old.partitioner {
-        super::growth::check_done(topic)?;
+        growth::check_done(topic)?;
         topic.ring_version += 1;
     }
     topic.settings = Some(new);
@@ -251,11 +303,4 @@ pub(super) fn topic_info(topic: &MetaTopic) -> TopicInfo {
         ring_partitions: topic.ring_partitions,
         growths: topic.growths.clone(),
     }
-}
-
-pub(super) fn unknown(name: &str) -> WireError {
-    WireError::new(
-        ErrorCode::UnknownTopic,
-        format!("topic {name} does not exist; `ropewalk topic list` lists the topics"),
-    )
 }

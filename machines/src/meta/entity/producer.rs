@@ -6,14 +6,23 @@
 
 use std::collections::BTreeMap;
 
+use bytes::{BufMut, Bytes};
+use ropewalk_proto::command::{CommandError, PRODUCERS_SINCE_VERSION};
 use ropewalk_proto::mistake::{Mistake, made};
 use ropewalk_proto::v1::{
-    AllocateProducerIds, MetaProducer, ProducerIds, RenewProducer, RenewedProducer, meta_reply,
+    AllocateProducerIds, MetaProducer, MetaState, ProducerIds, RenewProducer, RenewedProducer,
+    meta_reply,
 };
 
-use super::invalid;
-use super::machine::{MetaMachine, Outcome};
+use super::codec::{effect, key, read};
+use super::rows::Rows;
+use super::{Apply, Entity, Outcome};
+use crate::machine::{Effect, MachineError};
+use crate::meta::invalid;
+use crate::meta::machine::{MetaMachine, State};
 
+/// A producer that renewed its epoch, by id.
+const PRODUCER: u8 = b'p';
 /// Maximum number of producer ids in one allocation.
 const MAX_PRODUCER_IDS: u64 = 100_000;
 /// Maximum number of producers whose epochs are kept. The least recently renewed one is forgotten first.
@@ -21,40 +30,34 @@ const EPOCHS_KEPT: usize = 10_000;
 /// The highest epoch of a producer: an i16 in the batch header.
 pub const LAST_PRODUCER_EPOCH: u32 = i16::MAX as u32;
 
+/// The producers: their ids, and the epochs of those that have renewed theirs.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Producers {
+    /// Every lower id is allocated, and no other one.
+    pub next_id: u64,
+    epochs: Epochs,
+}
+
 /// The epochs of producers that have renewed theirs.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Epochs {
-    by_id: BTreeMap<u64, MetaProducer>,
+struct Epochs {
+    by_id: Rows<u64, MetaProducer>,
     /// The same ids in the order of their last renewal.
     by_renewal: BTreeMap<u64, u64>,
     /// Bounds on the forgotten epochs.
-    pub forgotten: Forgotten,
+    forgotten: Forgotten,
 }
 
 /// Bounds on the forgotten epochs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Forgotten {
+struct Forgotten {
     /// All forgotten ids are below this.
-    pub below_id: u64,
+    below_id: u64,
     /// No forgotten epoch is higher.
-    pub epoch: u32,
+    epoch: u32,
 }
 
 impl Epochs {
-    pub(super) fn get(&self, id: u64) -> Option<&MetaProducer> {
-        self.by_id.get(&id)
-    }
-
-    pub(super) fn iter(&self) -> impl Iterator<Item = &MetaProducer> {
-        self.by_id.values()
-    }
-
-    pub(super) fn load(&mut self, producer: MetaProducer) {
-        self.by_renewal
-            .insert(producer.renewal, producer.producer_id);
-        self.by_id.insert(producer.producer_id, producer);
-    }
-
     /// The next epoch: above every epoch that the producer had, and above the one that it claims, which an
     /// older node may have given it. `None` if no epoch is left.
     fn next(&self, id: u64, claimed: u32) -> Option<u32> {
@@ -63,7 +66,7 @@ impl Epochs {
             false => 0,
         };
         let known = match made(Mistake::EpochGivenTwice) {
-            false => self.get(id).map_or(forgotten, |known| known.epoch),
+            false => self.by_id.get(&id).map_or(forgotten, |known| known.epoch),
             true => 0,
         };
         let next = known.max(claimed).checked_add(1)?;
@@ -78,11 +81,13 @@ impl Epochs {
         }
         let last = self.by_renewal.last_key_value();
         let renewal = last.map_or(0, |(last, _)| last + 1);
-        self.load(MetaProducer {
+        self.by_renewal.insert(renewal, id);
+        let producer = MetaProducer {
             producer_id: id,
             epoch,
             renewal,
-        });
+        };
+        self.by_id.put(id, producer);
         if self.by_id.len() <= EPOCHS_KEPT {
             return None;
         }
@@ -96,13 +101,96 @@ impl Epochs {
     }
 }
 
+impl Entity for Producers {
+    fn prefixes(&self) -> &'static [u8] {
+        &[PRODUCER]
+    }
+
+    fn add_effects(&self, _state: &State, effects: &mut Vec<Effect>) {
+        let changes = self.epochs.by_id.changes();
+        let key = |id: u64| key(PRODUCER, |key| key.put_u64(id));
+        effects.extend(changes.map(|(id, producer)| effect(key(*id), producer)));
+    }
+
+    fn touch_all(&mut self) {
+        self.epochs.by_id.touch_all();
+    }
+
+    fn settle(&mut self) {
+        self.epochs.by_id.settle();
+    }
+
+    fn add_counters(&self, whole: &mut MetaState) {
+        whole.next_producer_id = self.next_id;
+        whole.forgotten_producers_below = self.epochs.forgotten.below_id;
+        whole.forgotten_producer_epoch = self.epochs.forgotten.epoch;
+    }
+
+    fn add_values(&self, whole: &mut MetaState) {
+        whole.producers = self.epochs.by_id.values().copied().collect();
+    }
+
+    fn load(&self, _key: &[u8], value: Bytes, whole: &mut MetaState) -> Result<(), MachineError> {
+        whole.producers.push(read(value)?);
+        Ok(())
+    }
+
+    fn restore(&mut self, whole: &mut MetaState) -> Result<(), MachineError> {
+        let producers = std::mem::take(&mut whole.producers);
+        let by_renewal = producers.iter().map(|one| (one.renewal, one.producer_id));
+        self.next_id = whole.next_producer_id;
+        self.epochs = Epochs {
+            by_renewal: by_renewal.collect(),
+            by_id: producers
+                .into_iter()
+                .map(|one| (one.producer_id, one))
+                .collect(),
+            forgotten: Forgotten {
+                below_id: whole.forgotten_producers_below,
+                epoch: whole.forgotten_producer_epoch,
+            },
+        };
+        Ok(())
+    }
+}
+
+impl Apply for AllocateProducerIds {
+    fn since_version(&self) -> u32 {
+        1
+    }
+
+    fn is_repeatable(&self) -> bool {
+        true
+    }
+
+    fn apply(&self, state: &mut State) -> Result<Outcome, CommandError> {
+        Ok(state.allocate_producer_ids(self))
+    }
+}
+
+impl Apply for RenewProducer {
+    fn since_version(&self) -> u32 {
+        PRODUCERS_SINCE_VERSION
+    }
+
+    fn is_repeatable(&self) -> bool {
+        true
+    }
+
+    fn apply(&self, state: &mut State) -> Result<Outcome, CommandError> {
+        Ok(state.renew_producer(self))
+    }
+}
+
 impl MetaMachine {
     /// The lowest producer id that is not allocated.
     pub fn next_producer_id(&self) -> u64 {
-        self.state.next.producer
+        self.state.producers.next_id
     }
+}
 
-    pub(super) fn allocate_producer_ids(&mut self, command: &AllocateProducerIds) -> Outcome {
+impl State {
+    fn allocate_producer_ids(&mut self, command: &AllocateProducerIds) -> Outcome {
         if !(1..=MAX_PRODUCER_IDS).contains(&command.count) {
             return Err(invalid(format!(
                 "producer id request for {} ids is out of range; ask for 1 to {MAX_PRODUCER_IDS}",
@@ -118,22 +206,21 @@ impl MetaMachine {
 
     /// Gives a producer an epoch that no producer has had with its id. A producer whose id was never
     /// allocated, or that has no epoch left, gets a new id.
-    pub(super) fn renew_producer(&mut self, command: &RenewProducer) -> Outcome {
+    fn renew_producer(&mut self, command: &RenewProducer) -> Outcome {
         let id = command.producer_id;
-        let next_id = self.state.next.producer;
+        let next_id = self.producers.next_id;
         let was_given_out = (1..next_id).contains(&id);
-        let epoch = self.state.epochs.next(id, command.producer_epoch);
+        let epochs = &mut self.producers.epochs;
+        let epoch = epochs.next(id, command.producer_epoch);
         let renewed = match epoch.filter(|_| was_given_out) {
             None => RenewedProducer {
                 producer_id: self.draw_producers(1),
                 producer_epoch: 0,
             },
             Some(epoch) => {
-                let forgotten = self.state.epochs.keep(id, epoch, next_id);
-                self.touched
-                    .producers
-                    .extend([Some(id), forgotten].into_iter().flatten());
-                self.touched.counters |= forgotten.is_some();
+                if epochs.keep(id, epoch, next_id).is_some() {
+                    self.cluster.touch();
+                }
                 RenewedProducer {
                     producer_id: id,
                     producer_epoch: epoch,
@@ -144,9 +231,9 @@ impl MetaMachine {
     }
 
     fn draw_producers(&mut self, count: u64) -> u64 {
-        let first = self.state.next.producer;
-        self.state.next.producer += count;
-        self.touched.counters = true;
+        let first = self.producers.next_id;
+        self.producers.next_id += count;
+        self.cluster.touch();
         first
     }
 }

@@ -1,21 +1,71 @@
-//! Replicas of partitions, as the metadata group applies commands about them. It keeps the nodes that should
-//! hold a partition, the replicas in its Raft membership, and the damaged ones.
+//! Replicas of partitions. The metadata group keeps the nodes that should hold a partition, the replicas in its
+//! Raft membership, and the damaged ones.
 
 use std::collections::BTreeSet;
 
+use ropewalk_proto::command::{CommandError, SETTLE_SINCE_VERSION};
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::ids::{GroupId, NodeId};
 use ropewalk_proto::v1::{MetaPartition, MoveReplicas, NodeState, ReplicaDamaged, SettleReplicas};
 
-use super::frozen::MAX_RETIRING;
-use super::machine::{MetaMachine, Outcome, state_of};
+use super::{Apply, Outcome};
+use crate::meta::frozen::MAX_RETIRING;
+use crate::meta::machine::{State, state_of};
 
-impl MetaMachine {
+/// First version in which the metadata knows damaged replicas.
+const DAMAGED_SINCE_VERSION: u32 = 2;
+
+impl Apply for MoveReplicas {
+    fn since_version(&self) -> u32 {
+        1
+    }
+
+    fn is_repeatable(&self) -> bool {
+        true
+    }
+
+    fn apply(&self, state: &mut State) -> Result<Outcome, CommandError> {
+        Ok(state.move_replicas(self))
+    }
+}
+
+impl Apply for SettleReplicas {
+    fn since_version(&self) -> u32 {
+        match self.only_with_all_wished {
+            true => SETTLE_SINCE_VERSION,
+            false => 1,
+        }
+    }
+
+    fn is_repeatable(&self) -> bool {
+        true
+    }
+
+    fn apply(&self, state: &mut State) -> Result<Outcome, CommandError> {
+        Ok(state.settle_replicas(self))
+    }
+}
+
+impl Apply for ReplicaDamaged {
+    fn since_version(&self) -> u32 {
+        DAMAGED_SINCE_VERSION
+    }
+
+    fn is_repeatable(&self) -> bool {
+        true
+    }
+
+    fn apply(&self, state: &mut State) -> Result<Outcome, CommandError> {
+        Ok(state.replica_damaged(self))
+    }
+}
+
+impl State {
     /// Sets the desired nodes. A node that holds a replica keeps it. Any other node gets a new replica, even
     /// if it has a retiring one: a replica id is used once.
-    pub(super) fn move_replicas(&mut self, command: &MoveReplicas) -> Outcome {
+    fn move_replicas(&mut self, command: &MoveReplicas) -> Outcome {
         let group = GroupId(command.group_id);
-        let partition = self.state.partition(group).ok_or_else(|| unknown(group))?;
+        let partition = self.topics.partition(group).ok_or_else(|| unknown(group))?;
         let held = partition.replicas.clone();
         if held
             .iter()
@@ -42,24 +92,24 @@ impl MetaMachine {
                 None => self.draw_replica(NodeId(*node)),
             });
         }
-        if let Some(partition) = self.state.partition_mut(group) {
+        if let Some(partition) = self.topics.partition_mut(group) {
             let leaving = held.into_iter().filter(|replica| !wish.contains(replica));
             partition.retiring.extend(leaving);
             partition.replicas = wish;
-            self.touched.groups.insert(group);
+            self.topics.groups.touch(group);
         }
         Ok(None)
     }
 
     fn check_nodes(&self, group: GroupId, nodes: &[u64]) -> Result<(), WireError> {
         let (topic, number) = self
-            .state
+            .topics
             .groups
             .get(&group)
             .ok_or_else(|| unknown(group))?;
         let settings = self
-            .state
             .topics
+            .by_name
             .get(topic)
             .and_then(|t| t.settings.as_ref());
         let replicas = settings.map_or(0, |settings| settings.replicas) as usize;
@@ -73,10 +123,10 @@ impl MetaMachine {
                 ),
             ));
         }
-        let partition = self.state.partition(group).ok_or_else(|| unknown(group))?;
+        let partition = self.topics.partition(group).ok_or_else(|| unknown(group))?;
         for &node in nodes {
             let holds = partition.replicas.iter().any(|r| r.node_id == node);
-            let state = self.state.nodes.get(&NodeId(node)).map(state_of);
+            let state = self.nodes.by_id.get(&NodeId(node)).map(state_of);
             match state {
                 None | Some(NodeState::Removed) => {
                     return Err(WireError::new(
@@ -105,9 +155,9 @@ impl MetaMachine {
     /// Removes retiring replicas that are no longer in the reported membership. Ignores a membership without
     /// all desired replicas, if the command asks for that. Until the membership has them all, a leader with
     /// an older view may still add a retiring replica.
-    pub(super) fn settle_replicas(&mut self, command: &SettleReplicas) -> Outcome {
+    fn settle_replicas(&mut self, command: &SettleReplicas) -> Outcome {
         let group = GroupId(command.group_id);
-        let partition = self.state.partition_mut(group);
+        let partition = self.topics.partition_mut(group);
         let partition = partition.ok_or_else(|| unknown(group))?;
         let before = partition.retiring.len();
         let members = &command.replica_ids;
@@ -120,23 +170,23 @@ impl MetaMachine {
             .retain(|replica| members.contains(&replica.replica_id));
         if partition.retiring.len() != before {
             forget_gone(partition);
-            self.touched.groups.insert(group);
+            self.topics.groups.touch(group);
             self.replace_damaged(group);
         }
         Ok(None)
     }
 
     /// Marks a replica as damaged until it is gone.
-    pub(super) fn replica_damaged(&mut self, command: &ReplicaDamaged) -> Outcome {
+    fn replica_damaged(&mut self, command: &ReplicaDamaged) -> Outcome {
         let group = GroupId(command.group_id);
-        let partition = self.state.partition_mut(group);
+        let partition = self.topics.partition_mut(group);
         let partition = partition.ok_or_else(|| unknown(group))?;
         let replica = command.replica_id;
         let mut held = partition.replicas.iter().chain(&partition.retiring);
         let news = !partition.damaged.contains(&replica);
         if news && held.any(|held| held.replica_id == replica) {
             partition.damaged.push(replica);
-            self.touched.groups.insert(group);
+            self.topics.groups.touch(group);
             self.replace_damaged(group);
         }
         Ok(None)
@@ -146,7 +196,7 @@ impl MetaMachine {
     /// majority may be damaged: the group could not change its membership, and the damaged replicas hold the
     /// only data.
     fn replace_damaged(&mut self, group: GroupId) {
-        let Some(partition) = self.state.partition(group) else {
+        let Some(partition) = self.topics.partition(group) else {
             return;
         };
         if beyond_repair(partition) {
@@ -158,7 +208,7 @@ impl MetaMachine {
         let damaged: Vec<_> = damaged.copied().take(room).collect();
         for old in damaged {
             let fresh = self.draw_replica(NodeId(old.node_id));
-            let Some(partition) = self.state.partition_mut(group) else {
+            let Some(partition) = self.topics.partition_mut(group) else {
                 return;
             };
             let replicas = partition.replicas.iter_mut();
@@ -166,7 +216,7 @@ impl MetaMachine {
                 *replica = fresh;
             }
             partition.retiring.push(old);
-            self.touched.groups.insert(group);
+            self.topics.groups.touch(group);
         }
     }
 }

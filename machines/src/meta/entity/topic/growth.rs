@@ -1,4 +1,4 @@
-//! Growth of a topic, as the metadata group applies it.
+//! Growth of a topic.
 //!
 //! The metadata group creates the new partitions at once, and keys keep mapping to the old ones. The leader
 //! of each old partition writes a routing barrier into its log (`node/src/partition/growth.rs`) and reports the
@@ -6,22 +6,54 @@
 //! So every record routed by the old mapping comes before the barriers. Every record routed by the new mapping
 //! is published after them.
 
+use ropewalk_proto::command::{CommandError, GROUPS_SINCE_VERSION, SETTINGS_SINCE_VERSION};
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::ids::GroupId;
 use ropewalk_proto::v1::{
     Fence, GrowTopic, MetaTopic, PartitionFenced, Partitioner, TopicGrowth, meta_reply,
 };
 
-use super::frozen::{MAX_GROWTHS, MAX_PARTITIONS};
-use super::invalid;
-use super::machine::{MetaMachine, Outcome};
-use super::placement;
-use super::topics::{topic_info, unknown};
+use super::lifecycle::topic_info;
+use super::{Apply, Outcome, unknown};
+use crate::meta::frozen::{MAX_GROWTHS, MAX_PARTITIONS};
+use crate::meta::machine::State;
+use crate::meta::{invalid, placement};
 
-impl MetaMachine {
-    pub(super) fn grow_topic(&mut self, command: &GrowTopic) -> Outcome {
+impl Apply for GrowTopic {
+    fn since_version(&self) -> u32 {
+        match self.max_replicas_per_node {
+            0 => GROUPS_SINCE_VERSION,
+            _ => SETTINGS_SINCE_VERSION,
+        }
+    }
+
+    fn is_repeatable(&self) -> bool {
+        true
+    }
+
+    fn apply(&self, state: &mut State) -> Result<Outcome, CommandError> {
+        Ok(state.grow_topic(self))
+    }
+}
+
+impl Apply for PartitionFenced {
+    fn since_version(&self) -> u32 {
+        GROUPS_SINCE_VERSION
+    }
+
+    fn is_repeatable(&self) -> bool {
+        true
+    }
+
+    fn apply(&self, state: &mut State) -> Result<Outcome, CommandError> {
+        Ok(state.partition_fenced(self))
+    }
+}
+
+impl State {
+    fn grow_topic(&mut self, command: &GrowTopic) -> Outcome {
         let (name, to) = (&command.name, command.partitions);
-        let topic = self.state.topics.get(name).ok_or_else(|| unknown(name))?;
+        let topic = self.topics.by_name.get(name).ok_or_else(|| unknown(name))?;
         let from = topic.partitions.len() as u32;
         if to == from {
             return Ok(Some(meta_reply::Kind::Topic(topic_info(topic))));
@@ -38,16 +70,11 @@ impl MetaMachine {
         for (partition, nodes) in (0..).zip(places).skip(from as usize) {
             partitions.push(self.draw_partition(partition, &nodes));
         }
-        for partition in &partitions {
-            let group = GroupId(partition.group_id);
-            let place = (name.clone(), partition.partition);
-            self.state.groups.insert(group, place);
-            self.touched.groups.insert(group);
-        }
-        self.touched.topics.insert(name.clone());
+        self.topics.index(name, &partitions);
+        self.topics.by_name.touch(name.clone());
         let topic = self
-            .state
             .topics
+            .by_name
             .get_mut(name)
             .ok_or_else(|| unknown(name))?;
         topic.partitions.extend(partitions);
@@ -62,14 +89,14 @@ impl MetaMachine {
     }
 
     /// Records a routing barrier. After the last one, keys map to the new partitions.
-    pub(super) fn partition_fenced(&mut self, fact: &PartitionFenced) -> Outcome {
-        let place = self.state.groups.get(&GroupId(fact.group_id)).cloned();
+    fn partition_fenced(&mut self, fact: &PartitionFenced) -> Outcome {
+        let place = self.topics.groups.get(&GroupId(fact.group_id)).cloned();
         let Some((name, partition)) = place else {
             return Ok(None);
         };
         let topic = self
-            .state
             .topics
+            .by_name
             .get_mut(&name)
             .ok_or_else(|| unknown(&name))?;
         let Some(growth) = topic.growths.last_mut() else {
@@ -92,7 +119,7 @@ impl MetaMachine {
             topic.ring_version = growth.ring_version;
             topic.ring_partitions = growth.to_partitions;
         }
-        self.touched.topics.insert(name);
+        self.topics.by_name.touch(name);
         Ok(None)
     }
 }
