@@ -17,7 +17,8 @@ pub mod status;
 pub mod trace;
 
 /// The gRPC messages, and with the feature `grpc` the services, generated from `proto/ropewalk/v1/*.proto`.
+/// `tests/generated.rs` generates them.
 #[allow(missing_debug_implementations, clippy::all)]
 pub mod v1 {
-    include!(concat!(env!("OUT_DIR"), "/ropewalk.v1.rs"));
+    include!("generated/ropewalk.v1.rs");
 }
