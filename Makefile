@@ -11,7 +11,7 @@ SIM := cargo run --release -p ropewalk-simulation --
 BUILT = $(or $(CARGO_TARGET_DIR),target)/release
 PROGRESS = scripts/with-progress
 
-.PHONY: demo streams observe test torture day-two check chart image lifecycle e2e-kubernetes sim sim-ci bugs setup
+.PHONY: demo streams observe test torture day-two check doc outside chart image lifecycle e2e-kubernetes sim sim-ci bugs setup
 
 # Demo: three real nodes lose the busiest of them half-way, and no record.
 demo: setup
@@ -65,6 +65,18 @@ check: setup
 	cargo clippy --release --workspace --all-targets -- -D warnings
 	cargo deny --version 2>/dev/null | grep -qF $(CARGO_DENY) || cargo install --debug --locked cargo-deny@$(CARGO_DENY)
 	cargo deny check bans licenses sources
+	$(MAKE) doc outside
+
+# Documentation of all crates. A link that leads nowhere is an error.
+doc: setup
+	RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps
+
+# A user's program outside of the workspace, with the versions of this Cargo.lock. Cargo reads flags from the folder
+# it runs in, so it runs in the root folder, where it finds none.
+outside:
+	cp Cargo.lock examples/outside/Cargo.lock
+	cd / && CARGO_TARGET_DIR=$(abspath $(or $(CARGO_TARGET_DIR),target))/outside \
+	  cargo check --manifest-path $(CURDIR)/examples/outside/Cargo.toml
 
 # Image of the chart, ropewalk:VERSION, with the commit in the binary.
 VERSION = $(shell sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Cargo.toml)
