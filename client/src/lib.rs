@@ -57,6 +57,8 @@
 //!
 //! All times except record timestamps come from tokio's clock. Everything here needs a tokio runtime.
 
+#![warn(missing_docs)]
+
 /// Compiles the examples of the front page and of the pages on groups, filters, tracing and TLS.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]

@@ -4,6 +4,8 @@
 //!
 //! Pure: nothing here does I/O, reads the time or draws a random number.
 
+#![warn(missing_docs)]
+
 pub mod batch;
 pub mod command;
 pub mod error;
@@ -18,7 +20,7 @@ pub mod trace;
 
 /// The gRPC messages, and with the feature `grpc` the services, generated from `proto/ropewalk/v1/*.proto`.
 /// `tests/generated.rs` generates them.
-#[allow(missing_debug_implementations, clippy::all)]
+#[allow(missing_debug_implementations, missing_docs, clippy::all)]
 pub mod v1 {
     include!("generated/ropewalk.v1.rs");
 }
