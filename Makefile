@@ -11,7 +11,7 @@ SIM := cargo run --release -p ropewalk-simulation --
 BUILT = $(or $(CARGO_TARGET_DIR),target)/release
 PROGRESS = scripts/with-progress
 
-.PHONY: demo streams observe test torture day-two check doc outside chart image lifecycle e2e-kubernetes sim sim-ci bugs setup
+.PHONY: demo streams observe test torture day-two check doc outside fuzz chart image lifecycle e2e-kubernetes sim sim-ci bugs setup
 
 # Demo: three real nodes lose the busiest of them half-way, and no record.
 demo: setup
@@ -54,6 +54,10 @@ sim-ci: setup
 	$(BUILT)/ropewalk-sim run --seeds 1..201 --seconds 60 --disk mixed
 	$(BUILT)/ropewalk-sim twice --seeds 1001..1006 --seconds 60 --disk memory
 	$(BUILT)/ropewalk-sim twice --seeds 1006..1011 --seconds 60 --disk rocksdb
+
+# Fuzzes every decoder, and the state machines, for SECONDS each: scripts/fuzz.
+fuzz: setup
+	scripts/fuzz $(SECONDS)
 
 # Plants known bugs, one at a time. The simulation must find each within 200 seeds.
 bugs: setup
