@@ -11,7 +11,7 @@ SIM := cargo run --release -p ropewalk-simulation --
 BUILT = $(or $(CARGO_TARGET_DIR),target)/release
 PROGRESS = scripts/with-progress
 
-.PHONY: demo streams observe test torture day-two check doc outside fuzz chart image lifecycle e2e-kubernetes sim sim-ci bugs setup
+.PHONY: demo streams observe test torture day-two check doc msrv outside fuzz chart image lifecycle e2e-kubernetes sim sim-ci bugs setup
 
 # Demo: three real nodes lose the busiest of them half-way, and no record.
 demo: setup
@@ -69,11 +69,21 @@ check: setup
 	cargo clippy --release --workspace --all-targets -- -D warnings
 	cargo deny --version 2>/dev/null | grep -qF $(CARGO_DENY) || cargo install --debug --locked cargo-deny@$(CARGO_DENY)
 	cargo deny check bans licenses sources
-	$(MAKE) doc outside
+	$(MAKE) doc outside msrv
 
 # Documentation of all crates. A link that leads nowhere is an error.
 doc: setup
 	RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps
+
+# The oldest compiler that Cargo.toml declares, where rustup has it. Elsewhere, clippy's incompatible_msrv checks our
+# use of the standard library, and a tidy test the versions that dependencies declare.
+MSRV = $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+msrv:
+	@if rustup toolchain list 2>/dev/null | grep -q '^$(MSRV)[.-]'; then \
+	  cargo +$(MSRV) check --release --workspace; \
+	else \
+	  echo "Rust $(MSRV) is not installed: only clippy and the tidy test check it"; \
+	fi
 
 # A user's program outside of the workspace, with the versions of this Cargo.lock. Cargo reads flags from the folder
 # it runs in, so it runs in the root folder, where it finds none.

@@ -1,9 +1,10 @@
 //! House rules that can be checked from outside the code. They cover dependencies between crates and between
-//! rooms of the node, libraries that only some crates may name, the length of files, the first word of doc
-//! comments, and links in the docs.
+//! rooms of the node, libraries that only some crates may name, the compiler that dependencies need, the length of
+//! files, the first word of doc comments, and links in the docs.
 
 mod crates;
 mod rooms;
+mod versions;
 
 use std::fs;
 use std::path::{Path, PathBuf};
