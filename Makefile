@@ -5,13 +5,14 @@ CARGO_DENY := 0.20.2
 SEEDS ?= 1..201
 SECONDS ?= 60
 DISK ?= mixed
+BENCHES := --bench batch --bench partitioner --bench apply
 SIM := cargo run --release -p ropewalk-simulation --
 
 # Directory of the binaries, and a wrapper that reports progress while cargo is silent.
 BUILT = $(or $(CARGO_TARGET_DIR),target)/release
 PROGRESS = scripts/with-progress
 
-.PHONY: demo streams observe test torture day-two check doc msrv outside fuzz chart image lifecycle e2e-kubernetes sim sim-ci bugs setup
+.PHONY: demo streams observe test torture day-two check doc msrv outside fuzz bench chart image lifecycle e2e-kubernetes sim sim-ci bugs setup
 
 # Demo: three real nodes lose the busiest of them half-way, and no record.
 demo: setup
@@ -41,6 +42,7 @@ observe: setup
 
 test: setup
 	$(PROGRESS) cargo test --release --workspace --no-run
+	cargo bench --workspace $(BENCHES) --no-run
 	cargo test --release --workspace
 
 # Simulation of one cluster per seed in virtual time: make sim SEEDS=1..2001 SECONDS=180
@@ -58,6 +60,10 @@ sim-ci: setup
 # Fuzzes every decoder, and the state machines, for SECONDS each: scripts/fuzz.
 fuzz: setup
 	scripts/fuzz $(SECONDS)
+
+# Measures batches, the partitioner and apply, without a node: docs/performance.md measures nodes.
+bench: setup
+	cargo bench --workspace $(BENCHES)
 
 # Plants known bugs, one at a time. The simulation must find each within 200 seeds.
 bugs: setup
