@@ -57,7 +57,7 @@
 //!
 //! All times except record timestamps come from tokio's clock. Everything here needs a tokio runtime.
 
-#![warn(missing_docs)]
+#![warn(missing_docs, rustdoc::private_intra_doc_links)]
 
 /// Compiles the examples of the front page and of the pages on groups, filters, tracing and TLS.
 #[cfg(doctest)]

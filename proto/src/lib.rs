@@ -4,7 +4,7 @@
 //!
 //! Pure: nothing here does I/O, reads the time or draws a random number.
 
-#![warn(missing_docs)]
+#![warn(missing_docs, rustdoc::private_intra_doc_links)]
 
 pub mod batch;
 pub mod command;
