@@ -5,13 +5,14 @@ CARGO_DENY := 0.20.2
 SEEDS ?= 1..201
 SECONDS ?= 60
 DISK ?= mixed
+BENCHES := --bench batch --bench partitioner --bench apply
 SIM := cargo run --release -p ropewalk-simulation --
 
 # Directory of the binaries, and a wrapper that reports progress while cargo is silent.
 BUILT = $(or $(CARGO_TARGET_DIR),target)/release
 PROGRESS = scripts/with-progress
 
-.PHONY: demo streams observe test torture day-two check chart image lifecycle e2e-kubernetes sim sim-ci bugs setup
+.PHONY: demo streams observe test torture day-two check doc msrv outside fuzz bench chart image lifecycle e2e-kubernetes sim sim-ci bugs setup
 
 # Demo: three real nodes lose the busiest of them half-way, and no record.
 demo: setup
@@ -41,6 +42,7 @@ observe: setup
 
 test: setup
 	$(PROGRESS) cargo test --release --workspace --no-run
+	cargo bench --workspace $(BENCHES) --no-run
 	cargo test --release --workspace
 
 # Simulation of one cluster per seed in virtual time: make sim SEEDS=1..2001 SECONDS=180
@@ -55,6 +57,14 @@ sim-ci: setup
 	$(BUILT)/ropewalk-sim twice --seeds 1001..1006 --seconds 60 --disk memory
 	$(BUILT)/ropewalk-sim twice --seeds 1006..1011 --seconds 60 --disk rocksdb
 
+# Fuzzes every decoder, and the state machines, for SECONDS each: scripts/fuzz.
+fuzz: setup
+	scripts/fuzz $(SECONDS)
+
+# Measures batches, the partitioner and apply, without a node: docs/performance.md measures nodes.
+bench: setup
+	cargo bench --workspace $(BENCHES)
+
 # Plants known bugs, one at a time. The simulation must find each within 200 seeds.
 bugs: setup
 	$(SIM) bugs --seeds 1..201 --seconds 60 --bound 120
@@ -67,6 +77,28 @@ check: setup
 	cargo clippy --release -p ropewalk-machines --all-targets -- -D warnings
 	cargo deny --version 2>/dev/null | grep -qF $(CARGO_DENY) || cargo install --debug --locked cargo-deny@$(CARGO_DENY)
 	cargo deny check bans licenses sources
+	$(MAKE) doc outside msrv
+
+# Documentation of all crates. A link that leads nowhere is an error.
+doc: setup
+	RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps
+
+# The oldest compiler that Cargo.toml declares, where rustup has it. Elsewhere, clippy's incompatible_msrv checks our
+# use of the standard library, and a tidy test the versions that dependencies declare.
+MSRV = $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+msrv:
+	@if rustup toolchain list 2>/dev/null | grep -q '^$(MSRV)[.-]'; then \
+	  cargo +$(MSRV) check --release --workspace; \
+	else \
+	  echo "Rust $(MSRV) is not installed: only clippy and the tidy test check it"; \
+	fi
+
+# A user's program outside of the workspace, with the versions of this Cargo.lock. Cargo reads flags from the folder
+# it runs in, so it runs in the root folder, where it finds none.
+outside:
+	cp Cargo.lock examples/outside/Cargo.lock
+	cd / && CARGO_TARGET_DIR=$(abspath $(or $(CARGO_TARGET_DIR),target))/outside \
+	  cargo check --manifest-path $(CURDIR)/examples/outside/Cargo.toml
 
 # Image of the chart, ropewalk:VERSION, with the commit in the binary.
 VERSION = $(shell sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Cargo.toml)

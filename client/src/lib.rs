@@ -113,6 +113,8 @@
 //!
 //! All times except record timestamps come from tokio's clock. Everything here needs a tokio runtime.
 
+#![warn(missing_docs, rustdoc::private_intra_doc_links)]
+
 /// Compiles the examples of the README files and of the pages on groups, filters, tracing and TLS.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]

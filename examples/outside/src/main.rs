@@ -1,0 +1,16 @@
+//! A program of a user. `make outside` builds it as users do: without the workspace's flags and features, and
+//! without a protobuf compiler.
+
+use ropewalk_client::{Client, Record};
+
+#[tokio::main]
+async fn main() -> ropewalk_client::Result<()> {
+    let client = Client::connect(["127.0.0.1:7101"]).await?;
+    let producer = client.producer("flights").build().await?;
+    let ticket = producer
+        .send(Record::new().key("N14228").value("took off"))
+        .await?;
+    let receipt = ticket.await?;
+    println!("partition {}, offset {}", receipt.partition, receipt.offset);
+    producer.close().await
+}
