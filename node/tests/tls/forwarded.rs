@@ -22,10 +22,7 @@ use crate::support::{Node, PATIENCE, builder, healthy, identity, nodes, on, own_
 const TOPIC: &str = "flights";
 
 async fn create_topic(client: &Client) {
-    let settings = TopicSettings {
-        replicas: 2,
-        ..Default::default()
-    };
+    let settings = TopicSettings::default().replicas(2);
     let created = client.admin().create_topic(TOPIC, 1, settings).await;
     created.expect("a topic");
     healthy(client, TOPIC, 2).await;
