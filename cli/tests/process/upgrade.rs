@@ -44,7 +44,18 @@ async fn a_node_on(archive: &str) -> Cluster {
 
 #[tokio::test]
 async fn what_the_first_version_wrote_is_read_and_written_on() {
-    let cluster = a_node_on("data-0.1.0.tar.zst").await;
+    reads_and_writes_on("data-0.1.0.tar.zst").await;
+}
+
+#[tokio::test]
+async fn what_a_build_before_groups_in_parts_wrote_is_read_and_written_on() {
+    reads_and_writes_on("data-0.1.0-commands-9.tar.zst").await;
+}
+
+/// Checks that the records and the group's offsets are those that the older build showed, and that work
+/// continues from there.
+async fn reads_and_writes_on(archive: &str) {
+    let cluster = a_node_on(archive).await;
     cluster.healthy().await;
     let was = |name: &str| lines(&cluster.dir.path().join(name));
     for topic in ["flights", "tails"] {
