@@ -341,7 +341,7 @@ fn a_key_of_no_part_is_damage() {
         let disk = Disk::from([(Bytes::from(key), Bytes::new())]);
         match key {
             "g" => drop(loaded(&disk).expect("a group without a name")),
-            _ => assert!(refusal(&disk).contains("unknown key")),
+            _ => assert!(refusal(&disk).contains("unknown consumer group key")),
         }
     }
 }

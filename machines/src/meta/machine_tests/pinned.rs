@@ -246,7 +246,7 @@ fn a_scripted_log_comes_to_the_same_bytes_in_every_build() {
 /// Of the build that defined this script.
 const PINNED: [&str; 6] = [
     "d30ceeb27b202b1f",
-    "40dbc45be14d4fb0",
+    "5d6d677daec4fc30",
     "c3cb657a9c65a760",
     "c1158dc981019a69",
     "096af7762a46278c",
