@@ -181,7 +181,7 @@ mod tests {
         let refused = check_return(None, &config(&[]), WHY).expect_err("no cluster");
         let said = refused.to_string();
         assert!(
-            said.contains(WHY) && said.contains("nothing was changed"),
+            said.contains(WHY) && said.contains("no data was moved or deleted"),
             "{said}"
         );
         assert!(said.contains("move the data directory away"), "{said}");
