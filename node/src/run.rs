@@ -256,46 +256,60 @@ impl Node {
             stop_coordinating,
         );
         let _watching = seen.map(|seen| watch_lag(&seen, &partitions, &coordinator));
-        let _allowing = AbortOnDropHandle::new(tokio::spawn(allow_batches(
-            self.guard.clone(),
-            cluster.view(),
-        )));
-        self.availability.begin(Serving {
-            cluster: cluster.clone(),
-            partitions: partitions.clone(),
-            coordinator,
-            peers: peers.clone(),
-            limits: config.limits.clone(),
-            producer_ids: Default::default(),
-            router: Default::default(),
-        });
-        let _scrubbing = AbortOnDropHandle::new(tokio::spawn({
-            let (limits, store) = (config.limits.clone(), store.clone());
-            let (cluster, partitions) = (cluster.clone(), partitions.clone());
-            let metrics = metrics.clone();
-            async move { scrub::run(&limits, &store, &cluster, &partitions, &metrics).await }
-        }));
-        let (known, registered) = watch::channel(false);
-        // The receiver may be gone.
-        let _ = ready.send(Ready {
-            node_id: cluster.node_id().0,
-            address: config.advertise.clone(),
-            http: config.http.clone(),
-            cluster_id: cluster.view().borrow().cluster_id.clone(),
-            registered,
-        });
+        let allowing = allow_batches(self.guard.clone(), cluster.view());
+        let _allowing = AbortOnDropHandle::new(tokio::spawn(allowing));
+        self.begin_serving(&partitions, coordinator);
+        let _scrubbing = self.scrub(&partitions);
+        let registered = self.announce(ready);
         let registering = async {
             cluster.registered().await;
-            known.send_replace(true);
+            registered.send_replace(true);
             std::future::pending().await
         };
         let outcome = tokio::select! {
             outcome = self.until_over(&partitions, shutdown) => outcome,
             outcome = registering => outcome,
         };
-        drop(known);
+        drop(registered);
         partitions.shutdown().await;
         outcome
+    }
+
+    /// Serves clients from now on.
+    fn begin_serving(&self, partitions: &Partitions, coordinator: Coordinator) {
+        self.availability.begin(Serving {
+            cluster: self.cluster.clone(),
+            partitions: partitions.clone(),
+            coordinator,
+            peers: self.peers.clone(),
+            limits: self.config.limits.clone(),
+            producer_ids: Default::default(),
+            router: Default::default(),
+        });
+    }
+
+    /// Looks for damage in everything stored, until the handle is dropped.
+    fn scrub(&self, partitions: &Partitions) -> AbortOnDropHandle<()> {
+        let (limits, store) = (self.config.limits.clone(), self.store.clone());
+        let (cluster, partitions) = (self.cluster.clone(), partitions.clone());
+        let metrics = self.metrics.clone();
+        AbortOnDropHandle::new(tokio::spawn(async move {
+            scrub::run(&limits, &store, &cluster, &partitions, &metrics).await
+        }))
+    }
+
+    /// Says that the node serves. The returned sender says later that the cluster accepted this start.
+    fn announce(&self, ready: oneshot::Sender<Ready>) -> watch::Sender<bool> {
+        let (known, registered) = watch::channel(false);
+        // The receiver may be gone.
+        let _ = ready.send(Ready {
+            node_id: self.cluster.node_id().0,
+            address: self.config.advertise.clone(),
+            http: self.config.http.clone(),
+            cluster_id: self.cluster.view().borrow().cluster_id.clone(),
+            registered,
+        });
+        known
     }
 
     /// Returns once the node should stop or cannot go on. Before that it transfers its leaderships, if it

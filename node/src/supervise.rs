@@ -24,6 +24,8 @@ use crate::run::{self, Ready, RunError};
 
 /// Interval between two attempts to reopen the disk after a failure.
 const OPEN_EVERY: Duration = Duration::from_secs(1);
+/// Interval between two attempts to store the cluster of the node.
+const REMEMBER_EVERY: Duration = Duration::from_secs(5);
 
 /// Reason why a node ended, and does not run again in this process.
 #[derive(Debug, thiserror::Error)]
@@ -36,7 +38,7 @@ pub enum SuperviseError {
     Run(#[from] RunError),
     /// The database is damaged, and the node was never in a cluster that it could come back to.
     #[error(
-        "database is damaged: {why}; nothing was changed. It is not known which cluster this node was in, so it does not come back by itself: move the data directory away and start with an empty one"
+        "database is damaged: {why}; no data was moved or deleted now. It is not known which cluster this node was in, so it does not come back by itself: move the data directory away and start with an empty one"
     )]
     UnknownCluster {
         /// The damage.
@@ -44,13 +46,23 @@ pub enum SuperviseError {
     },
     /// The database is damaged, and the settings name no other node to come back through.
     #[error(
-        "database is damaged: {why}; nothing was changed. The node was in cluster {cluster}, and its settings name no other node of it: start it with --seeds that name one. If no other node is left, keep all of the directory: it is the only copy"
+        "database is damaged: {why}; no data was moved or deleted now. The node was in cluster {cluster}, and its settings name no other node of it: start it with --seeds that name one. If no other node is left, keep all of the directory: it is the only copy"
     )]
     NoSeeds {
         /// The damage.
         why: String,
         /// Cluster of the node.
         cluster: String,
+    },
+    /// The database is marked as damaged, and did not close for this process to set it aside.
+    #[error(
+        "database is damaged: {why}; it is marked, and not set aside yet, because it did not close: {reason}. Start the node again: it sets the database aside then"
+    )]
+    StillOpen {
+        /// The damage.
+        why: String,
+        /// Error of the last attempt to open it again.
+        reason: String,
     },
 }
 
@@ -77,11 +89,20 @@ pub async fn supervise(
             Err(error) if !shutdown.is_cancelled() => error,
             done => return Ok(done?),
         };
-        disk = next_disk(directory, &config, error).await?;
+        // A mark that is set by now stays for the next start.
+        disk = tokio::select! {
+            biased;
+            () = shutdown.cancelled() => {
+                tracing::info!("node stops before its disk is open again");
+                return Ok(());
+            }
+            next = next_disk(directory, &config, error) => next?,
+        };
     }
 }
 
-/// Runs the node once, and remembers its cluster beside the database.
+/// Runs the node once, and remembers its cluster beside the database: as soon as the node serves, or as soon as
+/// the directory takes it.
 async fn run_once(
     directory: &dyn DataDirectory,
     config: &Config,
@@ -96,11 +117,27 @@ async fn run_once(
         done = &mut running => return done,
         Ok(said) = is_ready => said,
     };
-    if let Err(error) = directory.remember_cluster(&said.cluster_id) {
-        tracing::error!(%error, "cluster id could not be stored; free space and restart this node, or it cannot come back by itself after damage");
-    }
+    let cluster = said.cluster_id.clone();
+    let mut remembered = remember(directory, &cluster);
     on_ready(said);
-    running.await
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut running => return done,
+            () = tokio::time::sleep(REMEMBER_EVERY), if !remembered => {
+                remembered = remember(directory, &cluster);
+            }
+        }
+    }
+}
+
+/// Stores the cluster of the node; returns true if it is stored.
+fn remember(directory: &dyn DataDirectory, cluster: &str) -> bool {
+    let stored = directory.remember_cluster(cluster);
+    if let Err(error) = &stored {
+        tracing::error!(%error, "cluster id could not be stored, and this node tries again; until then it cannot come back by itself after damage: check the space of its disk");
+    }
+    stored.is_ok()
 }
 
 /// Disk of the first run: the node's database, or an empty one if it is damaged.
@@ -127,7 +164,13 @@ async fn next_disk(
             directory.note_damage(&why)?;
             // Opened once more, only to ensure that the failed run has closed it.
             match open_again(directory).await {
-                Err(error) if after_open(&error, 0) == Next::Stop => return Err(error.into()),
+                Err(error) if after_open(&error, 0) == Next::Stop => {
+                    let reason = match error {
+                        DataDirError::Database { source, .. } => source.to_string(),
+                        other => other.to_string(),
+                    };
+                    return Err(SuperviseError::StillOpen { why, reason });
+                }
                 closed => drop(closed),
             }
             set_aside(directory, config, &why)?;
@@ -174,7 +217,7 @@ fn empty_instead(
     Ok(directory.open_disk()?)
 }
 
-/// Sets a closed database aside, so that the next one starts empty. Fails, and changes nothing, if the node
+/// Sets a closed database aside, so that the next one starts empty. Fails, and moves nothing, if the node
 /// could not come back without it.
 fn set_aside(
     directory: &dyn DataDirectory,

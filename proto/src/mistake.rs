@@ -75,6 +75,7 @@ mistakes! {
     PositionAhead "position-ahead" "a member commits past unfinished records"
     OldTopicId "old-topic-id" "a request with the id of a deleted topic is accepted"
     GrowthBeginsAtTheEnd "growth-begins-at-the-end" "a group that begins at the end also does so in partitions that its topic gains later"
+    FailedDiskSetAside "failed-disk-set-aside" "a database is set aside because its disk failed"
 }
 
 /// True if bugs can be planted in this build.

@@ -82,7 +82,7 @@ pub enum DataDirError {
     },
     /// The database in it is damaged or can't be opened.
     #[error(
-        "database in {path} cannot be opened: {source}; nothing was changed. If it is damaged, \
+        "database in {path} cannot be opened: {source}; it was not set aside. If it is damaged, \
          move the directory away and start with an empty one: the node returns as a new one and \
          catches up from the other nodes"
     )]
@@ -163,19 +163,55 @@ impl DataDir {
 
     /// Sets the damaged database aside and returns its new path. The next database opened here starts
     /// empty. No process may have the database open. A database set aside is never deleted here, and there
-    /// is room for one: while an earlier one remains, this refuses.
+    /// is room for one: while an earlier one remains, this refuses and changes nothing.
+    ///
+    /// The steps, each of which finds the state that the steps before it leave:
+    ///
+    /// 1. Check that `DAMAGED` is there, and that no earlier database is kept.
+    /// 2. Rename `db` to `quarantine`.
+    /// 3. Sync the data directory.
+    /// 4. Rename `DAMAGED` to `quarantine/DAMAGED`.
+    /// 5. Sync `quarantine`, so that the reason is durable in its new place.
+    /// 6. Sync the data directory, so that the mark is durably gone.
+    ///
+    /// After a crash at any point up to step 6, the next start finds `DAMAGED` and calls this again, or finds
+    /// all of it done. A power loss between the last two steps may leave the reason in both places: the
+    /// second call removes the mark.
     pub fn set_aside(&self) -> Result<PathBuf, DataDirError> {
         let (database, kept) = (self.path.join(DATABASE_DIR), self.path.join(QUARANTINE_DIR));
-        // Without a database, this completes a move that a crash interrupted.
+        let note = self.path.join(DAMAGED_FILE);
+        let Some(why) = self.damage()? else {
+            self.check_room()?;
+            return Err(self.io(&note, io::ErrorKind::NotFound.into()));
+        };
         if self.exists(&database)? {
             self.check_room()?;
             fs::rename(&database, &kept).map_err(|source| self.io(&database, source))?;
-            self.sync()?;
+        } else {
+            self.check_unfinished(&kept, &why)?;
         }
-        let note = self.path.join(DAMAGED_FILE);
-        fs::rename(&note, kept.join(DAMAGED_FILE)).map_err(|source| self.io(&note, source))?;
-        self.sync()?;
+        self.sync(&self.path)?;
+        let kept_note = kept.join(DAMAGED_FILE);
+        fs::rename(&note, &kept_note).map_err(|source| self.io(&note, source))?;
+        self.sync(&kept)?;
+        // Two names of one file stay both: renaming one to the other does nothing.
+        if self.exists(&note)? {
+            fs::remove_file(&note).map_err(|source| self.io(&note, source))?;
+        }
+        self.sync(&self.path)?;
         Ok(kept)
+    }
+
+    /// Refuses if `kept`, found beside no database, was set aside for another reason than `why`. Where nothing
+    /// is kept, the database was removed by hand: creates the directory that keeps the reason.
+    fn check_unfinished(&self, kept: &Path, why: &str) -> Result<(), DataDirError> {
+        if !self.exists(kept)? {
+            return fs::create_dir(kept).map_err(|source| self.io(kept, source));
+        }
+        match self.read(&format!("{QUARANTINE_DIR}/{DAMAGED_FILE}"))? {
+            Some(earlier) if earlier != why => self.check_room(),
+            _ => Ok(()),
+        }
     }
 
     /// Refuses if an earlier database is still set aside.
@@ -207,9 +243,10 @@ impl DataDir {
         written.map_err(|source| self.io(&path, source))
     }
 
-    fn sync(&self) -> Result<(), DataDirError> {
-        let synced = File::open(&self.path).and_then(|dir| dir.sync_all());
-        synced.map_err(|source| self.io(&self.path, source))
+    /// Makes the names in a directory durable.
+    fn sync(&self, directory: &Path) -> Result<(), DataDirError> {
+        let synced = File::open(directory).and_then(|dir| dir.sync_all());
+        synced.map_err(|source| self.io(directory, source))
     }
 
     fn io(&self, path: &Path, source: io::Error) -> DataDirError {

@@ -27,6 +27,18 @@ pub struct Directory {
     name: String,
     disk: Arc<dyn SimDisk>,
     beside: Mutex<Beside>,
+    set_aside: Mutex<Vec<SetAside>>,
+}
+
+/// A database that a node set aside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SetAside {
+    /// Host that its directory was made on.
+    pub host: String,
+    /// Reason of the node.
+    pub why: String,
+    /// True if a fault had damaged the disk before.
+    pub was_damaged: bool,
 }
 
 /// The small files beside the database.
@@ -47,6 +59,7 @@ impl Directory {
             name: name.to_owned(),
             disk,
             beside: Mutex::default(),
+            set_aside: Mutex::default(),
         })
     }
 
@@ -67,6 +80,7 @@ impl Directory {
             name: name.to_owned(),
             disk: self.disk.copy(seed),
             beside: Mutex::new(self.beside.lock().clone()),
+            set_aside: Mutex::default(),
         })
     }
 
@@ -79,6 +93,11 @@ impl Directory {
     /// Reason that a database was set aside, while that one is there.
     pub fn kept(&self) -> Option<String> {
         self.beside.lock().kept.clone()
+    }
+
+    /// All databases that were set aside in it, in order, for judges.
+    pub fn all_set_aside(&self) -> Vec<SetAside> {
+        self.set_aside.lock().clone()
     }
 
     /// Deletes the database that was set aside, as an operator does.
@@ -117,8 +136,13 @@ impl Mounted {
         }
     }
 
+    /// Error of a fault of the disk.
     fn failed(&self, file: &str, source: io::Error) -> DataDirError {
         self.calls.failed();
+        self.io_error(file, source)
+    }
+
+    fn io_error(&self, file: &str, source: io::Error) -> DataDirError {
         DataDirError::Io {
             path: self.path().join(file),
             source,
@@ -194,8 +218,14 @@ impl DataDirectory for Mounted {
         self.check_room()?;
         let mut beside = self.read(DAMAGED)?;
         let Some(why) = beside.damage.take() else {
-            return Err(self.failed(DAMAGED, io::ErrorKind::NotFound.into()));
+            // A mistake of the caller, and no effect of a fault of the disk.
+            return Err(self.io_error(DAMAGED, io::ErrorKind::NotFound.into()));
         };
+        self.directory.set_aside.lock().push(SetAside {
+            host: self.directory.name.clone(),
+            why: why.clone(),
+            was_damaged: self.directory.disk.setbacks().damaged,
+        });
         self.directory.disk.wipe();
         beside.kept = Some(why);
         Ok(self.path().join(QUARANTINE))

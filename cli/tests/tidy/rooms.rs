@@ -1,7 +1,7 @@
 //! Dependencies between the rooms of a crate: the folders and the single files of its `src`.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{files, read, root};
 
@@ -122,12 +122,46 @@ fn place(inside: &Path) -> (String, usize) {
     (modules[0].clone(), modules.len())
 }
 
-/// True for a file of tests, which may use any room.
-fn is_test(inside: &Path) -> bool {
-    inside.with_extension("").iter().any(|part| {
-        let part = part.to_string_lossy();
-        part == "tests" || part.ends_with("_tests") || part.starts_with("test_")
-    })
+/// Modules of a crate that are compiled for tests only, each as the path of its file without the extension. Such a
+/// file, and those in the folder of its name, may use any room.
+fn test_modules(src: &Path) -> BTreeSet<PathBuf> {
+    let mut modules = BTreeSet::new();
+    for file in files(src, "rs") {
+        let inside = file.strip_prefix(src).expect("a file of the crate");
+        modules.extend(included_for_tests(inside, &read(&file)));
+    }
+    modules
+}
+
+/// The same of one file, with its text.
+fn included_for_tests(inside: &Path, text: &str) -> Vec<PathBuf> {
+    let beside = inside.parent().expect("a file in the crate");
+    let own = inside.with_extension("");
+    let is_folder = ["mod", ROOT].iter().any(|name| own.ends_with(name));
+    let below = if is_folder { beside } else { own.as_path() };
+    let mut modules = Vec::new();
+    let mut lines = text.lines().map(str::trim);
+    while let Some(line) = lines.next() {
+        if line != "#[cfg(test)]" {
+            continue;
+        }
+        let next = lines.next().unwrap_or_default();
+        let path = next.strip_prefix("#[path = \"");
+        let path = path.and_then(|path| path.strip_suffix(".rs\"]"));
+        let module = next.strip_suffix(';').unwrap_or_default();
+        match (path, module.rsplit_once("mod ")) {
+            (Some(path), _) => modules.push(beside.join(path)),
+            (None, Some((_, name))) => modules.push(below.join(name)),
+            (None, None) => {}
+        }
+    }
+    modules
+}
+
+fn is_test(inside: &Path, tests: &BTreeSet<PathBuf>) -> bool {
+    let mut modules = tests.iter();
+    let module = inside.with_extension("");
+    modules.any(|test| module.starts_with(test))
 }
 
 /// The code of a file, without its comments and its modules of tests.
@@ -208,7 +242,7 @@ fn root_names(code: &str, depth: usize) -> BTreeSet<String> {
 
 fn check(file: &Path, inside: &Path, arrows: Arrows) {
     let (room, depth) = place(inside);
-    if room == ROOT || is_test(inside) {
+    if room == ROOT {
         return;
     }
     let row = arrows.iter().position(|(name, _)| *name == room);
@@ -232,9 +266,12 @@ fn check(file: &Path, inside: &Path, arrows: Arrows) {
 fn arrows_between_rooms_point_one_way() {
     for (folder, arrows) in CRATES {
         let src = root().join(folder);
+        let tests = test_modules(&src);
         for file in files(&src, "rs") {
             let inside = file.strip_prefix(&src).expect("a file of the crate");
-            check(&file, inside, arrows);
+            if !is_test(inside, &tests) {
+                check(&file, inside, arrows);
+            }
         }
     }
 }
@@ -262,4 +299,23 @@ fn names_are_found_in_groups_and_through_parents() {
     assert_eq!(found, ["a", "d", "e", "k"]);
     let at_the_root: Vec<String> = root_names("use super::g::H;", 1).into_iter().collect();
     assert_eq!(at_the_root, ["g"]);
+}
+
+#[test]
+fn files_of_tests_are_known_by_how_they_are_included() {
+    let text = "mod a;\n#[cfg(test)]\nmod b;\n#[cfg(test)]\npub(crate) mod c;\n\
+                #[cfg(test)]\n#[path = \"d_e.rs\"]\nmod f;\n#[cfg(test)]\nmod g {}\n";
+    let expected = |names: [&str; 3]| names.map(PathBuf::from).to_vec();
+    let of_a_file = included_for_tests(Path::new("x/y.rs"), text);
+    assert_eq!(of_a_file, expected(["x/y/b", "x/y/c", "x/d_e"]));
+    let of_a_folder = included_for_tests(Path::new("x/mod.rs"), text);
+    assert_eq!(of_a_folder, expected(["x/b", "x/c", "x/d_e"]));
+    let tests = of_a_folder.into_iter().collect();
+    for (file, expected) in [
+        ("x/b.rs", true),
+        ("x/b/h.rs", true),
+        ("x/a_tests.rs", false),
+    ] {
+        assert_eq!(is_test(Path::new(file), &tests), expected, "{file}");
+    }
 }

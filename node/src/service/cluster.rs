@@ -106,7 +106,7 @@ impl Api<'_> {
         request: v1::TransferLeaderRequest,
         route: Route,
     ) -> Result<v1::TransferLeaderResponse, WireError> {
-        self.note_change("TransferLeader", &request.topic);
+        self.note_routed_change("TransferLeader", &request.topic, route);
         let serving = self.serving;
         let view = serving.view();
         let partition = view

@@ -97,7 +97,7 @@ impl Api<'_> {
         request: v1::SeekGroupRequest,
         route: Route,
     ) -> Result<v1::SeekGroupResponse, WireError> {
-        self.note_change("SeekGroup", &request.group);
+        self.note_routed_change("SeekGroup", &request.group, route);
         match self.other_coordinator(&request.group, route).await? {
             Some(mut other) => answer(other.seek_group(marked(request)).await),
             None => {
@@ -113,7 +113,7 @@ impl Api<'_> {
         request: v1::DeleteGroupRequest,
         route: Route,
     ) -> Result<v1::DeleteGroupResponse, WireError> {
-        self.note_change("DeleteGroup", &request.group);
+        self.note_routed_change("DeleteGroup", &request.group, route);
         match self.other_coordinator(&request.group, route).await? {
             Some(mut other) => answer(other.delete_group(marked(request)).await),
             None => {

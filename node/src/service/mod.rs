@@ -34,6 +34,7 @@ use crate::peer::Peers;
 pub use caller::{Caller, Listener};
 pub use fetch::{AnswerRoom, Batches};
 pub use filtered::{LastFilter, check_filter};
+use forward::Route;
 
 /// Maximum bytes of one request, whatever the value of `request_bytes`. The guard has checked the bound of
 /// the call before that.
@@ -131,7 +132,21 @@ impl Api<'_> {
 
     /// Logs that the caller asks for a change of this resource.
     fn note_change(&self, operation: &str, resource: &str) {
-        tracing::debug!(caller = %self.caller, operation, resource, "change requested");
+        self.note_routed_change(operation, resource, Route::Anywhere);
+    }
+
+    /// The same for a call that may come from another node. That node knows the true caller and has logged the
+    /// change, so this node logs another message.
+    fn note_routed_change(&self, operation: &str, resource: &str, route: Route) {
+        let caller = &self.caller;
+        match route {
+            Route::Anywhere => {
+                tracing::debug!(%caller, operation, resource, "change requested");
+            }
+            Route::Here => {
+                tracing::debug!(%caller, operation, resource, "change forwarded to this node");
+            }
+        }
     }
 
     /// Converts an error for an answer inside a stream. It names the leader if that helps the caller, by an

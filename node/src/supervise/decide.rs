@@ -1,6 +1,7 @@
 //! The decisions about a node that has lost its database: open it again, set it aside, or stop. They depend on
 //! nothing but their arguments.
 
+use ropewalk_proto::mistake::{Mistake, made};
 use ropewalk_raft_store::data_dir::DataDirError;
 use ropewalk_raft_store::disk::DiskError;
 
@@ -26,6 +27,9 @@ pub(super) enum Next {
 pub(super) fn after_run(error: &RunError) -> Next {
     match (error, error.damage()) {
         (_, Some(why)) => Next::SetAside(why.to_owned()),
+        (RunError::DiskFailed(why), None) if made(Mistake::FailedDiskSetAside) => {
+            Next::SetAside(why.clone())
+        }
         (RunError::DiskFailed(_), None) => Next::OpenAgain,
         (_, None) => Next::Stop,
     }
@@ -181,7 +185,7 @@ mod tests {
         let refused = check_return(None, &config(&[]), WHY).expect_err("no cluster");
         let said = refused.to_string();
         assert!(
-            said.contains(WHY) && said.contains("nothing was changed"),
+            said.contains(WHY) && said.contains("no data was moved or deleted"),
             "{said}"
         );
         assert!(said.contains("move the data directory away"), "{said}");

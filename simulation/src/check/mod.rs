@@ -36,6 +36,7 @@ mod replay;
 mod sequences;
 mod settings;
 mod sifted;
+mod spared;
 mod starts;
 mod topics;
 mod trims;
@@ -113,6 +114,7 @@ pub fn all() -> Vec<Box<dyn Check>> {
         Box::new(once::IdsAreUsedOnce::default()),
         Box::new(kept::VotersAreKept::default()),
         Box::new(noticed::DamageIsNoticed::default()),
+        Box::new(spared::GoodDatabasesAreSpared),
         Box::new(matching::LogMatching::default()),
         Box::new(completeness::LeaderCompleteness::default()),
         Box::new(committed::CommittedNeverChanges),

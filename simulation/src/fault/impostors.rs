@@ -103,6 +103,7 @@ impl Injector {
         fresh
             && known
             && survey.whole
+            && !is_damaged(cluster, node)
             && survey.all_alive(cluster)
             && self.down.is_empty()
             && self.operator.is_idle()
@@ -222,6 +223,16 @@ impl Injector {
             scene.bring_up(node);
         }
     }
+}
+
+/// True if the node's disk was damaged since it was new. A copy of it may be set aside: the guest then has no data
+/// and no identity, and rightly joins the cluster as a new node, which a dismissal would take from it for good.
+fn is_damaged(cluster: &Cluster, node: usize) -> bool {
+    cluster
+        .machine(cluster.name(node))
+        .disk()
+        .setbacks()
+        .damaged
 }
 
 /// True for a fault that may keep the cluster from knowing that a node lives. The cluster would then rightly

@@ -51,10 +51,12 @@ impl Eye {
             whole,
             survivors: 0,
             replicas: Vec::new(),
+            set_aside: Vec::new(),
         };
         for number in 0..cluster.len() {
             let machine = cluster.machine(cluster.name(number));
             let (host, disk) = (machine.directory_name(), machine.disk());
+            look.set_aside.extend(machine.directory().all_set_aside());
             let (setbacks, version) = (disk.setbacks(), disk.version());
             for image in [Image::Live, Image::Durable] {
                 let costly = image == Image::Durable && !disk.survivor_is_cheap();

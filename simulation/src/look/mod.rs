@@ -11,6 +11,8 @@ use std::time::Duration;
 use ropewalk_machines::consumer_group::Groups;
 use ropewalk_raft_store::inspect::Inspection;
 
+use crate::directory::SetAside;
+
 /// One look at all disks.
 #[derive(Debug, Clone, Default)]
 pub struct Look {
@@ -22,6 +24,8 @@ pub struct Look {
     pub survivors: usize,
     /// Replicas found on the disks.
     pub replicas: Vec<Replica>,
+    /// Databases that the nodes have set aside so far.
+    pub set_aside: Vec<SetAside>,
 }
 
 /// Image of a disk.

@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
 use ropewalk_node::config::Limits;
 use ropewalk_node::supervise::{DataDirectory, LocalDirectory};
 use ropewalk_raft_store::data_dir::DataDirError;
@@ -16,6 +18,7 @@ use ropewalk_simulation::ask::Ask;
 use ropewalk_simulation::cluster::{self, Cluster};
 use ropewalk_simulation::directory::Directory;
 use ropewalk_simulation::disk::{DiskFault, DiskKind};
+use ropewalk_simulation::process::DiskCalls;
 use tempfile::TempDir;
 
 const WHY: &str = "block 7 rots";
@@ -198,6 +201,33 @@ fn a_disk_that_fails_or_is_full_fails_the_files_beside_the_database_too() {
     disk.set_fault(DiskFault::Io);
     assert!(directory.set_aside().is_err());
     assert_eq!(place.0.kept(), None);
+}
+
+#[test]
+fn a_database_that_is_set_aside_is_told_with_the_state_of_its_disk() {
+    let place = Simulated::new();
+    let directory = place.open();
+    directory.note_damage(WHY).expect("noted");
+    directory.set_aside().expect("set aside");
+    place.delete_kept();
+    place.0.disk().damage(&mut SmallRng::seed_from_u64(1));
+    directory.note_damage(WHY).expect("noted");
+    directory.set_aside().expect("set aside");
+    let told = place.0.all_set_aside().into_iter();
+    let told: Vec<bool> = told.map(|one| one.was_damaged).collect();
+    assert_eq!(told, [false, true]);
+}
+
+#[test]
+fn a_mark_that_is_missing_is_no_failure_of_the_disk() {
+    let place = Simulated::new();
+    let calls = Arc::<DiskCalls>::default();
+    let directory = place.0.mount(calls.clone());
+    assert!(directory.set_aside().is_err());
+    assert!(!calls.felt(DiskFault::Io));
+    place.0.disk().set_fault(DiskFault::Io);
+    assert!(directory.set_aside().is_err());
+    assert!(calls.felt(DiskFault::Io));
 }
 
 #[test]

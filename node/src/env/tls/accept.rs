@@ -98,76 +98,94 @@ impl Welcome {
         port: Port,
         shown: &ShownCertificate,
     ) -> Result<Connection, Refusal> {
-        let mut first = BytesMut::with_capacity(FIRST_BYTES);
-        while first.len() < HTTP_2_BEGINS.len() && first.first() != Some(&TLS_HANDSHAKE) {
-            match connection.read_buf(&mut first).await {
-                // A client that only checks if the port is open ends like this.
-                Ok(0) | Err(_) if first.is_empty() => return Err(Refusal(None)),
-                Ok(0) | Err(_) => {
-                    return Err(Refusal::new(
-                        "it closed the connection within its first bytes",
-                    ));
-                }
-                Ok(_) => {}
-            }
-        }
+        let first = first_bytes(&mut connection).await?;
         let is_tls = first.first() == Some(&TLS_HANDSHAKE);
-        let connection = Prefixed::new(first.clone().freeze(), connection);
-        let Some(keeper) = &self.keeper else {
-            return match is_tls {
-                true => Err(goodbye(
-                    connection,
-                    NO_TLS,
-                    "it uses TLS, which is off on this node (tls_mode)",
-                )
-                .await),
-                false => Ok(Box::new(connection)),
-            };
-        };
-        if is_tls {
-            let certificates = keeper.current();
-            let acceptors = certificates.acceptors.as_ref();
-            let acceptors = acceptors.ok_or_else(|| Refusal::new("node has no certificate"))?;
-            let acceptor = match port {
-                Port::Grpc => &acceptors.grpc,
-                Port::Http => &acceptors.http,
-            };
-            let accepted = acceptor.accept(connection).await;
-            return match accepted {
-                Ok(secured) => {
-                    if let Some(certificate) = PeerCertificate::of(&secured) {
-                        // A connection has one handshake, so no other code sets it.
-                        let _ = shown.set(certificate);
-                    }
-                    Ok(Box::new(secured))
-                }
-                Err(error) => Err(Refusal::new(TlsError::of_accepting(&error).to_string())),
-            };
-        }
-        if self.plain_too {
-            if let Some(left_out) = self.plain.pass() {
-                tracing::info!(
-                    from,
-                    ?port,
-                    left_out,
-                    "plain connection accepted, because tls_mode is both"
-                );
+        let connection = Prefixed::new(first.clone(), connection);
+        match (&self.keeper, is_tls) {
+            (None, false) => Ok(Box::new(connection)),
+            (None, true) => Err(goodbye(
+                connection,
+                NO_TLS,
+                "it uses TLS, which is off on this node (tls_mode)",
+            )
+            .await),
+            (Some(keeper), true) => shake_hands(keeper, connection, port, shown).await,
+            (Some(_), false) if self.plain_too => {
+                self.note_plain(from, port);
+                Ok(Box::new(connection))
             }
-            return Ok(Box::new(connection));
-        }
-        let words = match &first {
-            first if first.starts_with(HTTP_2_BEGINS) => HTTP_2_TLS_ONLY,
-            first
-                if first
-                    .iter()
-                    .take(HTTP_2_BEGINS.len())
-                    .all(u8::is_ascii_uppercase) =>
-            {
-                HTTP_1_TLS_ONLY
+            (Some(_), false) => {
+                let words = tls_only(&first);
+                Err(goodbye(connection, words, "it does not use TLS, and tls_mode is on").await)
             }
-            _ => b"",
-        };
-        Err(goodbye(connection, words, "it does not use TLS, and tls_mode is on").await)
+        }
+    }
+
+    fn note_plain(&self, from: &str, port: Port) {
+        if let Some(left_out) = self.plain.pass() {
+            tracing::info!(
+                from,
+                ?port,
+                left_out,
+                "plain connection accepted, because tls_mode is both"
+            );
+        }
+    }
+}
+
+/// Reads the first bytes of a connection: enough to tell its protocol.
+async fn first_bytes(connection: &mut Connection) -> Result<Bytes, Refusal> {
+    let mut first = BytesMut::with_capacity(FIRST_BYTES);
+    while first.len() < HTTP_2_BEGINS.len() && first.first() != Some(&TLS_HANDSHAKE) {
+        match connection.read_buf(&mut first).await {
+            // A client that only checks if the port is open ends like this.
+            Ok(0) | Err(_) if first.is_empty() => return Err(Refusal(None)),
+            Ok(0) | Err(_) => {
+                return Err(Refusal::new(
+                    "it closed the connection within its first bytes",
+                ));
+            }
+            Ok(_) => {}
+        }
+    }
+    Ok(first.freeze())
+}
+
+/// Performs the TLS handshake. Stores the certificate of the remote end in `shown`.
+async fn shake_hands(
+    keeper: &Keeper,
+    connection: Prefixed<Connection>,
+    port: Port,
+    shown: &ShownCertificate,
+) -> Result<Connection, Refusal> {
+    let certificates = keeper.current();
+    let acceptors = certificates.acceptors.as_ref();
+    let acceptors = acceptors.ok_or_else(|| Refusal::new("node has no certificate"))?;
+    let acceptor = match port {
+        Port::Grpc => &acceptors.grpc,
+        Port::Http => &acceptors.http,
+    };
+    match acceptor.accept(connection).await {
+        Ok(secured) => {
+            if let Some(certificate) = PeerCertificate::of(&secured) {
+                // A connection has one handshake, so no other code sets it.
+                let _ = shown.set(certificate);
+            }
+            Ok(Box::new(secured))
+        }
+        Err(error) => Err(Refusal::new(TlsError::of_accepting(&error).to_string())),
+    }
+}
+
+/// The answer to a client that began with these bytes and does not use TLS, in its protocol.
+fn tls_only(first: &[u8]) -> &'static [u8] {
+    let mut begin = first.iter().take(HTTP_2_BEGINS.len());
+    if first.starts_with(HTTP_2_BEGINS) {
+        HTTP_2_TLS_ONLY
+    } else if begin.all(u8::is_ascii_uppercase) {
+        HTTP_1_TLS_ONLY
+    } else {
+        b""
     }
 }
 
