@@ -49,6 +49,8 @@ struct State {
     open: Option<Open>,
     /// A batch came back acknowledged since the open one began.
     answered: bool,
+    /// The last batch left with nothing in flight and no answer before it, and has no answer yet.
+    alone: bool,
     full: VecDeque<Open>,
     /// All batches that may be unsettled, the oldest first.
     unsettled: VecDeque<Arc<Completion>>,
@@ -87,8 +89,10 @@ impl Accumulator {
         Ok(Pushed { place, lane_needed })
     }
 
-    /// Adds a record only if the open batch has room for it. A batch without room counts as full from then on.
-    pub fn push_if_room(
+    /// Adds a record without a key, unless it is the next partition's turn. Such records stay with a partition until
+    /// its batch is full or leaves. If the batch left alone, they gather behind it for another one: else each idle
+    /// partition would get a batch of one record.
+    pub fn push_keyless(
         &self,
         record: &NewRecord,
         choice: Choice,
@@ -102,6 +106,11 @@ impl Accumulator {
                 state.seal();
                 self.changed.notify_one();
                 Ok(None)
+            }
+            None if state.alone && state.open.is_none() => {
+                let place = self.place(&mut state, record, choice, memory)?;
+                self.changed.notify_one();
+                Ok(Some(place))
             }
             Some(Err(_)) | None => Ok(None),
         }
@@ -165,7 +174,9 @@ impl Accumulator {
             return Some(full);
         }
         let wait = self.wait(idle || state.answered);
-        state.open.take_if(|open| now >= open.batch.since + wait)
+        let open = state.open.take_if(|open| now >= open.batch.since + wait)?;
+        state.alone = idle && !state.answered;
+        Some(open)
     }
 
     /// The oldest batch, due or not.
@@ -198,6 +209,7 @@ impl Accumulator {
     pub fn answered(&self) {
         let mut state = self.state.lock();
         state.answered = state.open.is_some();
+        state.alone = false;
     }
 
     /// Time of the oldest record.
@@ -233,6 +245,7 @@ impl Accumulator {
         let gathered = {
             let mut state = self.state.lock();
             state.seal();
+            state.alone = false;
             state.closed = Some(error.clone());
             std::mem::take(&mut state.full)
         };

@@ -186,6 +186,26 @@ async fn a_linger_is_waited_for_with_nothing_in_flight_and_behind_an_answer() {
 }
 
 #[tokio::test]
+async fn records_without_a_key_gather_behind_one_that_left_alone_and_then_move_on() {
+    let stage = Stage::new(|builder| builder.batch_bytes(1_000)).await;
+    stage.fake.script(|_| Act::Ignore);
+    let keyless = || send(&stage.producer, Record::new().value(vec![b'x'; 400]));
+    let _alone = keyless().await;
+    stage.until_seen(1).await;
+    let _behind = [keyless().await, keyless().await];
+    settle().await;
+    assert_eq!(stage.batches().len(), 1);
+    // The batch is full, and the next partition has nothing in flight.
+    let _next = keyless().await;
+    stage.until_seen(3).await;
+    let batches = stage.batches();
+    let (first, _) = batches[0];
+    assert!(batches.contains(&(first, 2)), "{batches:?}");
+    let elsewhere = |batch: &&(u32, i32)| batch.0 != first && batch.1 == 1;
+    assert_eq!(batches.iter().filter(elsewhere).count(), 1, "{batches:?}");
+}
+
+#[tokio::test]
 async fn a_burst_of_records_makes_few_batches() {
     let fake = Fake::start(1, 1).await;
     let producer = fake.client().await.producer(TOPIC).build().await.unwrap();
