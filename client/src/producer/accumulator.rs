@@ -1,4 +1,7 @@
-//! Accumulator of one partition's records, until their batch is full or old enough.
+//! Accumulator of one partition's records, until their batch is full or due.
+//!
+//! Answers set the pace. With nothing in flight, a batch is due at once. Behind a batch in flight, records gather
+//! until an answer comes: the slower the cluster, the larger the batches. A `linger` delays both.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,12 +18,18 @@ use super::pending::{Completion, Place};
 use super::rules::Rules;
 use crate::error::{Error, ErrorKind, Result};
 
+/// Maximum time for which records gather without an answer, unless `linger` is longer. It is above the time of an
+/// answer even while the nodes are saturated, so that answers set the pace and not this clock. It takes effect
+/// where answers are late, as over a slow link: several batches are in flight there, and a record waits no longer.
+const ANSWER_WAIT: Duration = Duration::from_millis(10);
+
 /// Parameters of batches.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Shape {
     pub compression: Compression,
     /// Maximum size of a batch before compression, within the limit of the topic.
     pub batch_bytes: usize,
+    /// Minimum time for which a batch that is not full waits for more records.
     pub linger: Duration,
 }
 
@@ -38,6 +47,10 @@ pub(super) struct Accumulator {
 #[derive(Debug, Default)]
 struct State {
     open: Option<Open>,
+    /// A batch came back acknowledged since the open one began.
+    answered: bool,
+    /// The last batch left with nothing in flight and no answer before it, and has no answer yet.
+    alone: bool,
     full: VecDeque<Open>,
     /// All batches that may be unsettled, the oldest first.
     unsettled: VecDeque<Arc<Completion>>,
@@ -76,17 +89,30 @@ impl Accumulator {
         Ok(Pushed { place, lane_needed })
     }
 
-    /// Adds a record only if the open batch has room for it.
-    pub fn push_if_room(
+    /// Adds a record without a key, unless it is the next partition's turn. Such records stay with a partition until
+    /// its batch is full or leaves. If the batch left alone, they gather behind it for another one: else each idle
+    /// partition would get a batch of one record.
+    pub fn push_keyless(
         &self,
         record: &NewRecord,
         choice: Choice,
         memory: &mut Held,
     ) -> Result<Option<Place>> {
         let mut state = self.state.lock();
-        match state.open_for(choice) {
-            Some(open) => Ok(open.push(record, memory).unwrap_or(None)),
-            None => Ok(None),
+        let pushed = state.open_for(choice).map(|open| open.push(record, memory));
+        match pushed {
+            Some(Ok(Some(place))) => Ok(Some(place)),
+            Some(Ok(None)) => {
+                state.seal();
+                self.changed.notify_one();
+                Ok(None)
+            }
+            None if state.alone && state.open.is_none() => {
+                let place = self.place(&mut state, record, choice, memory)?;
+                self.changed.notify_one();
+                Ok(Some(place))
+            }
+            Some(Err(_)) | None => Ok(None),
         }
     }
 
@@ -140,24 +166,50 @@ impl Accumulator {
         )
     }
 
-    /// The next batch to send: the oldest full one, or the open one if it is due or `at_once` is set.
-    pub fn take(&self, now: Instant, at_once: bool) -> Option<Open> {
+    /// The next batch to send: the oldest full one, or the open one if it is due. `idle` is true if none of the
+    /// partition is in flight.
+    pub fn take(&self, now: Instant, idle: bool) -> Option<Open> {
         let mut state = self.state.lock();
         if let Some(full) = state.full.pop_front() {
             return Some(full);
         }
-        let due = |open: &mut Open| at_once || now >= open.batch.since + self.shape.linger;
-        state.open.take_if(due)
+        let wait = self.wait(idle || state.answered);
+        let open = state.open.take_if(|open| now >= open.batch.since + wait)?;
+        state.alone = idle && !state.answered;
+        Some(open)
     }
 
-    /// Time at which the open batch is due; `now` if a full one waits.
-    pub fn due(&self, now: Instant) -> Option<Instant> {
+    /// The oldest batch, due or not.
+    pub fn take_oldest(&self) -> Option<Open> {
+        let mut state = self.state.lock();
+        let full = state.full.pop_front();
+        full.or_else(|| state.open.take())
+    }
+
+    /// Time at which the open batch is due; `now` if a full one waits. `idle` is true if none of the partition is
+    /// in flight.
+    pub fn due(&self, now: Instant, idle: bool) -> Option<Instant> {
         let state = self.state.lock();
         if !state.full.is_empty() {
             return Some(now);
         }
         let open = state.open.as_ref()?;
-        Some(open.batch.since + self.shape.linger)
+        Some(open.batch.since + self.wait(idle || state.answered))
+    }
+
+    /// Time for which a batch gathers. `free` is true if it waits for no answer.
+    fn wait(&self, free: bool) -> Duration {
+        match free {
+            true => self.shape.linger,
+            false => self.shape.linger.max(ANSWER_WAIT),
+        }
+    }
+
+    /// Records that a batch in flight was acknowledged: the open one waits for no other answer.
+    pub fn answered(&self) {
+        let mut state = self.state.lock();
+        state.answered = state.open.is_some();
+        state.alone = false;
     }
 
     /// Time of the oldest record.
@@ -193,6 +245,7 @@ impl Accumulator {
         let gathered = {
             let mut state = self.state.lock();
             state.seal();
+            state.alone = false;
             state.closed = Some(error.clone());
             std::mem::take(&mut state.full)
         };
@@ -228,6 +281,7 @@ impl State {
         self.forget_settled();
         self.unsettled.push_back(open.batch.completion.clone());
         self.open = Some(open);
+        self.answered = false;
     }
 
     fn forget_settled(&mut self) {

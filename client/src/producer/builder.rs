@@ -68,7 +68,7 @@ impl ProducerBuilder {
             inner,
             topic: topic.to_owned(),
             settings: Settings {
-                linger: Duration::from_millis(1),
+                linger: Duration::ZERO,
                 batch_bytes: 256 << 10,
                 buffer_bytes: 64 << 20,
                 in_flight: 8,
@@ -80,8 +80,12 @@ impl ProducerBuilder {
         }
     }
 
-    /// Time for which a record may wait for others to share its batch. The default is 1 ms. With 0, a batch
-    /// is sent at once whenever fewer than [`ProducerBuilder::in_flight`] are in flight.
+    /// Minimum time for which records wait for others to share their batch, unless it is full or flushed. The
+    /// default is 0.
+    ///
+    /// After that time, a batch is sent at once if none of its partition is in flight. Otherwise it is sent with
+    /// the next acknowledgement of its partition, or after 10 ms without one. A full batch is sent whenever fewer
+    /// than [`ProducerBuilder::in_flight`] are in flight.
     pub fn linger(mut self, linger: Duration) -> ProducerBuilder {
         self.settings.linger = linger;
         self

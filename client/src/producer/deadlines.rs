@@ -34,7 +34,7 @@ impl Lane {
             .is_some_and(|since| now >= since + delivery_timeout)
         {
             let error = self.undelivered();
-            match self.gathered.take(now, true) {
+            match self.gathered.take_oldest() {
                 Some(open) => open.batch.fail(&error),
                 None => break,
             }
@@ -87,7 +87,7 @@ impl Lane {
         if now < self.resume_at {
             return at.min(self.resume_at);
         }
-        match self.gathered.due(now) {
+        match self.gathered.due(now, self.flights.is_empty()) {
             // A batch that is already due waits for something else.
             Some(due) if due > now && self.has_room() => at.min(due),
             _ => at,

@@ -1,5 +1,5 @@
-//! The task of one partition: sends full batches to the leader in order. After a refusal, it waits until all
-//! batches in flight have returned, then sends all again from the refused one on.
+//! The task of one partition: sends batches that are full or due to the leader, in order. After a refusal, it
+//! waits until all batches in flight have returned, then sends all again from the refused one on.
 
 use std::sync::Arc;
 
@@ -10,6 +10,7 @@ use ropewalk_proto::mistake::{Mistake, made};
 use ropewalk_proto::trace::TraceContext;
 use ropewalk_proto::v1;
 use tokio::sync::mpsc;
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until};
 
 use super::accumulator::Accumulator;
@@ -110,7 +111,12 @@ impl Lane {
                 Some(answer) = self.inbox.recv() => self.take_answers(answer),
                 Some(order) = self.orders.recv() => self.order = Some(order),
                 found = returned(&mut self.errand) => self.take_found(found),
-                () = self.gathered.changed.notified() => {}
+                () = self.gathered.changed.notified() => {
+                    if self.flights.is_empty() {
+                        // Other tasks that are ready to send share the batch, which leaves at once.
+                        yield_now().await;
+                    }
+                }
                 () = sleep_until(wake_at) => {}
             }
         }
@@ -148,7 +154,12 @@ impl Lane {
     }
 
     fn has_work(&self, now: Instant) -> bool {
-        !self.flights.is_empty() || self.gathered.due(now).is_some_and(|due| due <= now)
+        !self.flights.is_empty() || self.is_due(now)
+    }
+
+    fn is_due(&self, now: Instant) -> bool {
+        let due = self.gathered.due(now, self.flights.is_empty());
+        due.is_some_and(|due| due <= now)
     }
 
     pub fn has_room(&self) -> bool {
@@ -157,7 +168,7 @@ impl Lane {
 
     fn send(&mut self, now: Instant) {
         while self.has_room() {
-            let Some(open) = self.gathered.take(now, false) else {
+            let Some(open) = self.gathered.take(now, self.flights.is_empty()) else {
                 break;
             };
             let flight = Flight::new(open, self.identity, self.next_sequence);
@@ -217,6 +228,7 @@ impl Lane {
         if self.flights.answered(answer.request_id, outcome) {
             self.halted |= refused;
             if !refused {
+                self.gathered.answered();
                 self.backoff.succeeded();
                 self.last_error = None;
             }

@@ -38,7 +38,7 @@ pub(super) struct Shared {
     pub(super) open: watch::Sender<bool>,
     /// Error for further records, once the producer has ended.
     failed: OnceLock<Error>,
-    /// The partition of keyless records, for as long as its batch has room.
+    /// The partition of keyless records, until its batch is full or leaves.
     sticky: AtomicU32,
 }
 
@@ -156,7 +156,7 @@ impl Shared {
         let at = self.sticky.load(Ordering::Relaxed);
         let count = routing.topic.partitions();
         if let Some(handle) = routing.lanes.get((at % count) as usize)
-            && let Some(place) = handle.gathered.push_if_room(record, choice, memory)?
+            && let Some(place) = handle.gathered.push_keyless(record, choice, memory)?
         {
             return Ok(place);
         }

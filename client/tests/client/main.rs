@@ -9,6 +9,7 @@ mod filters;
 mod group;
 mod producer_batches;
 mod producer_limits;
+mod producer_pace;
 mod producer_retries;
 mod producer_rings;
 mod reader;
