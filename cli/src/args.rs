@@ -164,10 +164,10 @@ pub struct NodeArgs {
     /// Its keys are the names of these flags (data_dir, listen, …), and a table [limits].
     #[arg(long, value_name = "FILE", env = "ROPEWALK_CONFIG")]
     pub config: Option<PathBuf>,
-    /// Data directory; also holds the identity of the node
+    /// Data directory; also holds the identity of the node [required]
     #[arg(long, value_name = "DIR", env = "ROPEWALK_DATA_DIR")]
     pub data_dir: Option<PathBuf>,
-    /// Listen address for clients and other nodes (gRPC)
+    /// Listen address for clients and other nodes (gRPC) [required]
     #[arg(long, value_name = "HOST:PORT", env = "ROPEWALK_LISTEN")]
     pub listen: Option<Address>,
     /// Address at which clients and other nodes reach this node [default: --listen]

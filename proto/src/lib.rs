@@ -17,6 +17,7 @@ pub mod shape;
 #[cfg(feature = "grpc")]
 pub mod status;
 pub mod trace;
+pub mod units;
 
 /// The gRPC messages, and with the feature `grpc` the services, generated from `proto/ropewalk/v1/*.proto`.
 /// `tests/generated.rs` generates them.

@@ -15,56 +15,56 @@ const WITH_SETTINGS: [&str; 2] = ["topic create", "topic set"];
 
 /// Topic settings: name, default, meaning.
 const SETTINGS: [(&str, &str, &str); 11] = [
-    ("retention", "7d", "retention time of records, or unlimited"),
+    ("retention", "7d", "Retention time of records, or unlimited"),
     (
         "retention_size",
         "unlimited",
-        "retention size of each partition, or unlimited",
+        "Retention size of each partition, or unlimited",
     ),
     (
         "segment_bytes",
         "64MiB",
-        "segment size; retention removes whole segments",
+        "Segment size; retention removes whole segments",
     ),
     (
         "max_batch_bytes",
         "1MiB",
-        "maximum size of a batch, and so of a record",
+        "Maximum size of a batch, and so of a record",
     ),
     (
         "partitioner",
         "ring",
-        "mapping of keys to partitions: ring, or murmur2 as in Kafka",
+        "Mapping of keys to partitions: ring, or murmur2 as in Kafka",
     ),
     (
         "cleanup",
         "delete",
-        "delete, compact (last record of each key), or compact,delete",
+        "Cleanup of old records: delete, compact (last record of each key), or compact,delete",
     ),
     (
         "delete_horizon",
         "1d",
-        "with compact: minimum time for which a tombstone stays readable",
+        "With compact: minimum time for which a tombstone stays readable",
     ),
     (
         "min_compaction_lag",
-        "0",
-        "with compact: minimum age of a record before compaction",
+        "0s",
+        "With compact: minimum age of a record before compaction",
     ),
     (
         "min_dirty_percent",
         "50",
-        "with compact: minimum percentage of new records in the log",
+        "With compact: minimum percentage of new records in the log",
     ),
     (
         "max_timestamp_ahead",
         "1h",
-        "maximum lead of a record's timestamp over the leader's clock",
+        "Maximum lead of a record's timestamp over the leader's clock",
     ),
     (
         "replicas",
         "3",
-        "replicas of each partition; set by --replicas at creation only",
+        "Replicas of each partition; set by --replicas at creation only",
     ),
 ];
 

@@ -1,6 +1,7 @@
 //! Columns for people, and numbers in readable units.
 
 use comfy_table::{Cell, ContentArrangement, Table, presets};
+use ropewalk_proto::units;
 
 use super::shown;
 
@@ -121,19 +122,9 @@ pub fn about(value: u64) -> String {
 
 /// Formats a size setting: `64MiB`, or `unlimited`. Uses the largest unit that divides the size.
 pub fn bytes(value: i64) -> String {
-    const UNITS: [(u64, &str); 4] = [
-        (1 << 40, "TiB"),
-        (1 << 30, "GiB"),
-        (1 << 20, "MiB"),
-        (1 << 10, "KiB"),
-    ];
-    let Ok(value) = u64::try_from(value) else {
-        return "unlimited".into();
-    };
-    let whole = |(size, _): &&(u64, &str)| value >= *size && value.is_multiple_of(*size);
-    match UNITS.iter().find(whole) {
-        Some((size, unit)) => format!("{}{unit}", value / size),
-        None => format!("{value}B"),
+    match u64::try_from(value) {
+        Ok(value) => units::size(value),
+        Err(_) => "unlimited".into(),
     }
 }
 

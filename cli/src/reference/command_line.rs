@@ -53,7 +53,8 @@ pub fn meaning(arg: &Arg) -> String {
     }
 }
 
-/// The default of an argument: its own, or the one that its help states.
+/// The default of an argument: its own, or the one that its help states. An argument without which the command
+/// fails is required, even if an environment variable or a file may give it too.
 pub fn default(arg: &Arg) -> String {
     let defaults = arg.get_default_values().iter();
     let defaults: Vec<_> = defaults.map(|value| value.to_string_lossy()).collect();
@@ -76,6 +77,7 @@ pub fn variable(arg: &Arg) -> String {
 fn help_and_default(arg: &Arg) -> (String, String) {
     let whole = arg.get_long_help().or(arg.get_help());
     let whole = whole.map(ToString::to_string).unwrap_or_default();
+    let whole = whole.replace("[required]", "[default: required]");
     let (before, stated) = whole.split_once("[default: ").unwrap_or((&whole, "]"));
     let (default, after) = stated.split_once(']').unwrap_or((stated, ""));
     let paragraphs = before.split("\n\n").chain(after.split("\n\n"));

@@ -5,6 +5,7 @@ use std::io::Write;
 use clap::{Arg, Command, FromArgMatches};
 use ropewalk_machines::meta::settings as topics;
 use ropewalk_node::config::{Limit, Limits, Unit};
+use ropewalk_proto::units;
 use ropewalk_proto::v1::TopicSettings;
 
 use super::command_line::{default, meaning, typed, variable};
@@ -81,7 +82,7 @@ const VALUES: &[Values] = &[
     one_of("partitioner", &["ring", "murmur2"]),
     one_of("cleanup", &["delete", "compact", "compact,delete"]),
     range("delete_horizon", &["1ms"], &["0s"]),
-    range("min_compaction_lag", &["0"], &["unlimited"]),
+    range("min_compaction_lag", &["0s"], &["unlimited"]),
     range("min_dirty_percent", &["1", "100"], &["0", "101"]),
     range("max_timestamp_ahead", &["1ms", "unlimited"], &["0s"]),
     range("replicas", &["1", "7"], &["0", "8"]),
@@ -176,18 +177,18 @@ fn quantity(unit: Unit, number: u64) -> String {
         (60_000, "m"),
         (1_000, "s"),
     ];
-    const SIZES: [(u64, &str); 3] = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
-    let (units, smallest): (&[(u64, &str)], &str) = match unit {
-        Unit::Milliseconds => (&TIMES[..], "ms"),
-        Unit::Bytes | Unit::BytesPerSecond => (&SIZES[..], "B"),
-        Unit::Count => (&[], ""),
-    };
     if number == 0 {
         return "0".to_owned();
     }
-    let whole = units.iter().find(|(size, _)| number.is_multiple_of(*size));
-    let (size, name) = whole.copied().unwrap_or((1, smallest));
-    format!("{}{name}", number / size)
+    match unit {
+        Unit::Bytes | Unit::BytesPerSecond => units::size(number),
+        Unit::Count => number.to_string(),
+        Unit::Milliseconds => {
+            let whole = TIMES.iter().find(|(time, _)| number.is_multiple_of(*time));
+            let (time, name) = whole.copied().unwrap_or((1, "ms"));
+            format!("{}{name}", number / time)
+        }
+    }
 }
 
 fn limits_table() -> String {

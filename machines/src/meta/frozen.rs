@@ -9,6 +9,7 @@
 use std::ops::RangeInclusive;
 
 use ropewalk_proto::error::WireError;
+use ropewalk_proto::units;
 use ropewalk_proto::v1::{Cleanup, Partitioner, TopicSettings};
 
 use super::invalid;
@@ -177,6 +178,9 @@ fn in_range(name: &str, value: u64, range: RangeInclusive<u64>) -> Result<(), Wi
     }
     let (low, high) = range.into_inner();
     Err(invalid(format!(
-        "{name} = {value} bytes is out of range; choose {low} to {high}"
+        "{name} = {} is out of range; choose {} to {}",
+        units::size(value),
+        units::size(low),
+        units::size(high)
     )))
 }

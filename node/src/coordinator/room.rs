@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use ropewalk_machines::consumer_group::{Groups, Place};
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::ids::GroupId;
+use ropewalk_proto::units;
 use ropewalk_proto::v1::{GroupPosition, PositionsCommitted, group_command};
 
 use super::Coordinator;
@@ -179,8 +180,9 @@ fn full_group(group: &str, needed: u64, bound: u64) -> WireError {
     WireError::new(
         ErrorCode::Overloaded,
         format!(
-            "group {group} would store {needed} bytes, over the limit of {bound} (group_bytes); \
-             use shorter notes, or fewer topics, partitions or members"
+            "group {group} would store {needed} bytes, over the limit of {} (group_bytes); use \
+             shorter notes, or fewer topics, partitions or members",
+            units::size(bound)
         ),
     )
 }
@@ -190,8 +192,9 @@ fn full_coordinator(group: &str, bytes: u64, in_all: u64, bound: u64) -> WireErr
         ErrorCode::Overloaded,
         format!(
             "group {group} needs {bytes} more bytes, and the groups of its coordinator would \
-             store {in_all}, over the limit of {bound} (coordinator_group_bytes); delete unused \
-             groups, or use shorter notes or fewer topics"
+             store {in_all}, over the limit of {} (coordinator_group_bytes); delete unused \
+             groups, or use shorter notes or fewer topics",
+            units::size(bound)
         ),
     )
 }

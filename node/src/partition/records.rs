@@ -5,6 +5,7 @@
 use ropewalk_machines::meta::settings;
 use ropewalk_proto::batch::{BatchError, BatchView, Compression, Limits};
 use ropewalk_proto::error::{ErrorCode, WireError};
+use ropewalk_proto::units;
 
 use super::{Partition, compaction};
 use crate::unpack::UnpackError;
@@ -87,9 +88,10 @@ impl Partition {
             BatchError::Expands { limit, codec } => self.error(
                 error.code(),
                 format!(
-                    "the records of the batch unpack with {codec} to more than {limit} bytes, the \
-                     limit of this topic; send smaller batches, or raise max_batch_bytes of the \
-                     topic or unpack_factor of the nodes"
+                    "the records of the batch unpack with {codec} to more than {}, the limit of \
+                     this topic; send smaller batches, or raise max_batch_bytes of the topic or \
+                     unpack_factor of the nodes",
+                    units::size(limit as u64)
                 ),
             ),
             error => self.error(error.code(), error),

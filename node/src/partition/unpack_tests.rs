@@ -47,7 +47,7 @@ async fn a_compressed_batch_that_nobody_can_read_is_not_acknowledged() {
     // 8 times the topic's max_batch_bytes, from a batch that is far below it.
     let error = leader.propose(0, zeros(9 << 20)).await.unwrap_err();
     assert_eq!(error.code, ErrorCode::TooLarge, "{error}");
-    assert!(error.message.contains("8388608 bytes"), "{error}");
+    assert!(error.message.contains("to more than 8MiB"), "{error}");
     assert_eq!(leader.replica.view.machine().applied(), applied);
     cluster.stop().await;
 }

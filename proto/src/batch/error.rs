@@ -2,6 +2,7 @@
 
 use super::Compression;
 use crate::error::{ErrorCode, WireError};
+use crate::units;
 
 /// Fault of a batch, of a record in it, or of a record that cannot join one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -22,8 +23,9 @@ pub enum BatchError {
     },
     /// A batch over the limit.
     #[error(
-        "batch of {bytes} bytes is over the limit of {limit}; send smaller batches or raise \
-         max_batch_bytes"
+        "batch of {bytes} bytes is over the limit of {}; send smaller batches or raise \
+         max_batch_bytes",
+        in_units(.limit)
     )]
     BatchTooLarge {
         /// The batch's size in bytes.
@@ -33,8 +35,9 @@ pub enum BatchError {
     },
     /// A record that does not fit into any batch, not even alone.
     #[error(
-        "record that needs a batch of {bytes} bytes is over the limit of {limit}; split it or \
-         raise max_batch_bytes"
+        "record that needs a batch of {bytes} bytes is over the limit of {}; split it or \
+         raise max_batch_bytes",
+        in_units(.limit)
     )]
     RecordTooLarge {
         /// Bytes of a batch with this record alone.
@@ -146,8 +149,9 @@ pub enum BatchError {
     },
     /// The records decompress to more than the reader allows.
     #[error(
-        "batch decompresses with {codec} to more than {limit} bytes; raise the reader's limit if \
-         that is intended"
+        "batch decompresses with {codec} to more than {}; raise the reader's limit if that is \
+         intended",
+        in_units(.limit)
     )]
     Expands {
         /// Codec in the header.
@@ -155,6 +159,11 @@ pub enum BatchError {
         /// The reader's limit in bytes.
         limit: usize,
     },
+}
+
+/// Formats a limit in bytes for an error.
+fn in_units(limit: &usize) -> String {
+    units::size(*limit as u64)
 }
 
 impl BatchError {
