@@ -1,6 +1,9 @@
 //! Consumer groups, as the log of a coordinator's partition defines them: members, owners of partitions, and
 //! committed offsets. Pure, like every state machine. Sessions, streams and clocks belong to the coordinator,
 //! which only writes their results here.
+//!
+//! `members` applies joins, leaves and releases, and gives partitions to owners; `assign` computes the target
+//! owner of each, and `chains` evens out what single moves cannot. The others are the form on the disk.
 
 mod assign;
 mod begin;

@@ -3,6 +3,10 @@
 //! [`PartitionMachine`] is the state of which every replica of the partition holds a copy. Records are not in
 //! it: they stay in the Raft log.
 //!
+//! `machine` applies the entries: it assigns offsets, and calls the others. `producers` recognizes duplicate
+//! batches, `offsets` finds the log entry of an offset, `segments` and `epochs` are tables of offsets, `clock`
+//! measures the age of producers. `state` has the keys and values on the disk.
+//!
 //! Some names are Ropewalk's own:
 //! - A **ring** is the mapping of keys to partitions; its version rises when a topic grows, that is, gets more
 //!   partitions. A **fence** is the routing barrier of a growth: an entry behind which the log refuses batches

@@ -1,4 +1,5 @@
-//! Log entries of offsets: a sparse index, and the refused appends, which have no offset.
+//! The log entry of an offset: a sparse index, and the refused appends, which have no offset. `machine` assigns
+//! the offsets.
 
 use std::collections::{BTreeSet, VecDeque};
 

@@ -1,5 +1,10 @@
 //! A topic's settings: this build's defaults, and their names and values in an operator's notation. Their
 //! ranges are in `frozen`.
+//!
+//! A new setting is a field of `TopicSettings` in `client.proto`. `set_one` here parses it, `overlay` and `check`
+//! in `frozen` change and bound it. The client's `admin::topic` and `convert`, and the command line's help, rows
+//! and reference have a row for each setting. A setting that older nodes would drop needs a command of a newer
+//! version (`entity::topic::lifecycle`, `version_of`).
 
 use ropewalk_proto::error::WireError;
 use ropewalk_proto::v1::{Cleanup, Partitioner, TopicSettings};

@@ -1,5 +1,6 @@
 //! Admission of registrations by the leader of the metadata group, before it proposes them. The leader knows
-//! which nodes are alive. [`super::nodes`] applies the command and knows nothing of time.
+//! which nodes are alive. The entity `node` of `ropewalk_machines::meta` applies
+//! the command and knows nothing of time.
 //!
 //! **A registration changes only what the node itself says at the address that it names.** The leader asks
 //! there before it proposes. A call alone moves no node and changes neither its version nor its external

@@ -282,7 +282,7 @@ impl Coordinator {
         };
         let reply = partition.propose_group(command).await?;
         if reply.changed {
-            self.ring(group);
+            self.notify(group);
         }
         match reply.error {
             Some(error) => Err(error.into()),
@@ -291,7 +291,7 @@ impl Coordinator {
     }
 
     /// Notifies the sessions of a group that it has changed.
-    fn ring(&self, group: &str) {
+    fn notify(&self, group: &str) {
         if let Some(changes) = self.0.changes.lock().get(group) {
             changes.send_modify(|count| *count += 1);
         }

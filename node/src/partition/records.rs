@@ -1,6 +1,7 @@
-//! Checks of the records of a batch before they are accepted. Every reader must be able to unpack and parse
-//! them within bounds, and they must meet the requirements of their topic. A batch's place in its producer's
-//! sequence must never come in: only the log knows it.
+//! Checks of the records of a batch before they are accepted. `BatchView::check` of `ropewalk_proto` has checked
+//! the header and the CRC before. Every reader must be able to unpack and parse the records within bounds, and
+//! they must meet the requirements of their topic. A batch's place in its producer's sequence must never come
+//! in: only the log knows it.
 
 use ropewalk_machines::meta::settings;
 use ropewalk_proto::batch::{BatchError, BatchView, Compression, Limits};

@@ -1,6 +1,6 @@
 //! Raft between nodes: one connection to each peer, shared by all groups.
 //!
-//! Outgoing: [`Peers`] keeps a connection to each address ([`gate`]). On it are two lanes ([`lane`]): one for
+//! Outgoing: [`Peers`] keeps a connection to each address ([`connector`]). On it are two lanes ([`lane`]): one for
 //! entries, one for the heartbeats of all groups. openraft sends through one [`network`] per replica.
 //!
 //! Incoming: [`Inbound`] passes each call that the [`service`] receives to the replica that it names
@@ -10,8 +10,8 @@
 
 mod allowance;
 mod backoff;
+mod connector;
 pub mod convert;
-mod gate;
 mod gather;
 mod group;
 mod inbound;

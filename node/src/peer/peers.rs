@@ -13,7 +13,7 @@ use tonic::transport::Channel;
 use super::allowance::Allowance;
 use super::lane::{Kind, Lane};
 use super::network::Networks;
-use super::{PEERS, call_timeout, gate};
+use super::{PEERS, call_timeout, connector};
 use crate::config::Limits;
 use crate::env::Net;
 use crate::metrics::PeerTraffic;
@@ -142,7 +142,7 @@ impl Peers {
         }
         let limits = &self.inner.limits;
         let peer = Arc::new(Peer {
-            channel: gate::channel(self.inner.net.clone(), address, limits),
+            channel: connector::channel(self.inner.net.clone(), address, limits),
             call_timeout: call_timeout(limits),
             data: OnceLock::new(),
             heartbeat: OnceLock::new(),

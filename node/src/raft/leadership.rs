@@ -1,4 +1,4 @@
-//! Leadership of a group, as one replica sees it, and its transfer.
+//! Leadership of a group, as one replica sees it, and its transfer. openraft elects the leader; see `config`.
 
 use std::time::Duration;
 

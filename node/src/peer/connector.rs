@@ -25,7 +25,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Maximum age of a background connection when a caller takes it.
 const KEEP_FOUND: Duration = Duration::from_secs(2);
 
-struct Gate {
+struct Connector {
     net: Arc<dyn Net>,
     address: String,
     timeout: Duration,
@@ -48,7 +48,7 @@ enum Decision {
 /// A channel to `address`: one connection, made at its first use, kept alive, and remade after it broke.
 /// Calls to a peer that is known to be dead fail quickly.
 pub(super) fn channel(net: Arc<dyn Net>, address: &str, limits: &Limits) -> Channel {
-    let gate = Arc::new(Gate {
+    let connector = Arc::new(Connector {
         net,
         address: address.to_owned(),
         timeout: CONNECT_TIMEOUT.min(call_timeout(limits)),
@@ -64,12 +64,12 @@ pub(super) fn channel(net: Arc<dyn Net>, address: &str, limits: &Limits) -> Chan
         .keep_alive_timeout(call_timeout(limits))
         .keep_alive_while_idle(true)
         .connect_with_connector_lazy(tower::service_fn(move |_: Uri| {
-            let gate = gate.clone();
-            async move { gate.connect().await.map(TokioIo::new) }
+            let connector = connector.clone();
+            async move { connector.connect().await.map(TokioIo::new) }
         }))
 }
 
-impl Gate {
+impl Connector {
     async fn connect(self: Arc<Self>) -> io::Result<Connection> {
         match self.decide() {
             Decision::Take(connection) => Ok(connection),
@@ -111,22 +111,27 @@ impl Gate {
         let Some(why) = state.backoff.last_failure().map(str::to_owned) else {
             return Decision::Wait;
         };
-        let task = tokio::spawn(Gate::look(Arc::downgrade(self)));
+        let task = tokio::spawn(Connector::look(Arc::downgrade(self)));
         state.attempt = Some(AbortOnDropHandle::new(task));
         Decision::Refuse(why)
     }
 
     /// One background attempt.
-    async fn look(gate: Weak<Gate>) {
-        let Some((net, address, timeout)) = gate
-            .upgrade()
-            .map(|gate| (gate.net.clone(), gate.address.clone(), gate.timeout))
-        else {
+    async fn look(connector: Weak<Connector>) {
+        let Some((net, address, timeout)) = connector.upgrade().map(|connector| {
+            (
+                connector.net.clone(),
+                connector.address.clone(),
+                connector.timeout,
+            )
+        }) else {
             return;
         };
         let result = attempt(&*net, &address, timeout).await;
-        let Some(gate) = gate.upgrade() else { return };
-        let mut state = gate.state.lock();
+        let Some(connector) = connector.upgrade() else {
+            return;
+        };
+        let mut state = connector.state.lock();
         match result {
             Ok(connection) => {
                 state.backoff.succeeded();
@@ -151,8 +156,8 @@ async fn attempt(net: &dyn Net, address: &str, bound: Duration) -> io::Result<Co
     })
 }
 
-impl fmt::Debug for Gate {
+impl fmt::Debug for Connector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "gate to {}", self.address)
+        write!(f, "connector to {}", self.address)
     }
 }
