@@ -132,8 +132,10 @@ fn a_topic_made_again_under_its_name_begins_at_0_and_the_positions_of_the_old_on
 
 #[test]
 fn before_rules_1_nothing_is_decided_and_what_was_read_then_is_not_begun_again() {
-    let mut bench = Bench::default();
-    bench.rules = Some(0);
+    let mut bench = Bench {
+        rules: Some(0),
+        ..Bench::default()
+    };
     bench.join_as("a", "", 2);
     bench.grow(vec![growth(2, &[0, 0], 3)]);
     assert_eq!(beginnings(&bench, "a"), [None; 3]);
