@@ -2946,7 +2946,8 @@ pub struct GroupCommand {
     pub group: ::prost::alloc::string::String,
     /// Rules by which the command is applied, so that replicas of two builds agree. 0 selects the rules before
     /// command version 9. With 1, partitions that a topic gains after the group met it begin at offset 0.
-    /// Assignments are balanced by chains of moves. An operator's offsets create a group only on request.
+    /// Assignments are balanced by chains of moves. An operator's offsets create a group only on request. With 2,
+    /// a group is stored in parts, each with a key of its own.
     #[prost(uint32, tag = "9")]
     pub rules: u32,
     #[prost(oneof = "group_command::Kind", tags = "3, 4, 5, 6, 7, 8")]
@@ -3063,7 +3064,8 @@ pub struct GroupReply {
     #[prost(bool, tag = "3")]
     pub changed: bool,
 }
-/// State of a group except its committed offsets, which have keys of their own.
+/// State of a group except its committed offsets, which have keys of their own. Of a group in parts, each value
+/// has one part, without the ids that its key has.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct GroupState {
     #[prost(uint64, tag = "1")]
