@@ -19,6 +19,7 @@
 //! delivered to other members. But its partitions move twice. A static member may be restarting, and gets a
 //! whole session timeout.
 
+mod compare;
 mod keeper;
 mod lag;
 mod lag_watch;
