@@ -14,7 +14,8 @@ use ropewalk_proto::v1::{
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::compare::Compared;
-use super::{Coordinator, Heard, Led, first_wait, resolve};
+use super::heard::Led;
+use super::{Coordinator, resolve};
 use crate::partition::Partition;
 
 /// Interval of the checks of sessions.
@@ -187,12 +188,7 @@ impl Coordinator {
         for (name, group) in groups.iter() {
             let mut silent = Vec::new();
             for (id, member) in &group.members {
-                let key = (name.to_owned(), id.clone());
-                let fresh = Heard {
-                    until: now + first_wait(&member.told),
-                    session: u64::MAX,
-                };
-                if led.heard.entry(key).or_insert(fresh).until <= now {
+                if led.is_over(name, &member.told, id, now) {
                     if let Some(left_out) = self.0.metrics.valves.session_ended.pass() {
                         tracing::info!(
                             group = name,
@@ -209,11 +205,7 @@ impl Coordinator {
                 due.push((name.to_owned(), group_command::Kind::Leave(leave)));
             }
         }
-        // Keeps unexpired entries without a member, since that member may be about to join.
-        led.heard.retain(|(group, id), heard| {
-            let group = groups.get(group);
-            heard.until > now || group.is_some_and(|group| group.members.contains_key(id))
-        });
+        led.tidy(groups);
     }
 
     /// Finds groups without members that were last used before retention began.
