@@ -72,7 +72,10 @@ pub struct Global {
     /// Output format [default: table on a terminal, jsonl when piped]
     #[arg(short, long, global = true, help_heading = GLOBAL, value_name = "FORMAT")]
     pub output: Option<Format>,
-    /// Time limit of a request, including its retries
+    /// Time limit of each request, including its retries, and of each record's delivery
+    ///
+    /// A command makes several requests in turn, so it can take several times as long. Publishing one record
+    /// takes up to four times the limit.
     #[arg(long, global = true, help_heading = GLOBAL, env = "ROPEWALK_TIMEOUT", value_name = "DURATION", default_value = "30s", value_parser = duration)]
     pub timeout: Duration,
     /// Trusted CA certificates (PEM); commands then use TLS. For a node: the CAs of its peers and clients

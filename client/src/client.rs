@@ -29,6 +29,7 @@ use crate::reader::ReaderBuilder;
 #[cfg(doc)]
 use crate::record::Record;
 use crate::refresh::Refreshes;
+use crate::telling::{Telling, more_telling};
 use crate::tls::{Secure, Tls};
 
 const SOURCE: &[u8] = b"ropewalk-client";
@@ -108,8 +109,8 @@ impl ClientBuilder {
     ///
     /// # Errors
     /// `InvalidArgument` for an invalid address or an unusable certificate file. `Tls` at once if no
-    /// connection to any address can be secured. Otherwise the error of the last address tried, once the
-    /// request timeout is over.
+    /// connection to any address can be secured. Otherwise the most telling error of all tries, once the
+    /// request timeout is over: a refusal by a node rather than a timeout.
     #[allow(
         clippy::disallowed_methods,
         reason = "a run that is repeated has a seed"
@@ -291,14 +292,14 @@ impl Inner {
     {
         let deadline = Instant::now() + self.request_timeout;
         let mut backoff = Backoff::new(self.draw());
-        let mut failed: Option<Error> = None;
+        let mut failed = Telling::default();
         let mut refused_since: Option<Instant> = None;
         loop {
             let mut round = Round::default();
             let began = Instant::now();
             for address in self.addresses() {
                 let left = deadline.saturating_duration_since(Instant::now());
-                if left.is_zero() && (round.error.is_some() || failed.is_some()) {
+                if left.is_zero() && (round.error.is_some() || failed.get().is_some()) {
                     break;
                 }
                 match self.attempt(&address, left.min(each), &call).await {
@@ -321,16 +322,14 @@ impl Inner {
                 // If every machine refuses from the beginning, no node has been started.
                 nowhere |= refused_since.is_some_and(|at| at.elapsed() >= self.refused_timeout);
             }
-            failed = match (failed, round.error) {
-                (Some(before), Some(now)) if before.kind() == ErrorKind::Tls => {
-                    Some(more_telling(Some(before), now))
-                }
-                (before, now) => now.or(before),
-            };
+            if let Some(error) = round.error {
+                failed.add(error);
+            }
             let pause = backoff.pause();
             if nowhere || Instant::now() + pause >= deadline {
                 let none = || Error::new(ErrorKind::Timeout, "no node answered");
-                return Err(failed.unwrap_or_else(none).context(what));
+                let error = failed.get().cloned();
+                return Err(error.unwrap_or_else(none).context(what));
             }
             sleep(pause).await;
         }
@@ -432,23 +431,6 @@ impl Round {
         self.secure |= error.kind() != ErrorKind::Tls;
         self.listened |= !error.is_refused();
         self.error = Some(more_telling(self.error.take(), error));
-    }
-}
-
-/// Picks the more informative of two errors. A node's answer outranks a TLS failure, and a TLS failure
-/// outranks an unreachable node.
-fn more_telling(before: Option<Error>, now: Error) -> Error {
-    let tells = |error: &Error| match error.kind() {
-        ErrorKind::Cluster(_) => 2,
-        ErrorKind::Tls => 1,
-        _ => 0,
-    };
-    match before {
-        Some(said) if tells(&said) > tells(&now) => {
-            let unknown = said.outcome_unknown() || now.outcome_unknown();
-            said.with_outcome_unknown(unknown)
-        }
-        _ => now,
     }
 }
 

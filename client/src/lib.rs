@@ -158,6 +158,7 @@ mod publish;
 mod reader;
 mod record;
 mod refresh;
+mod telling;
 mod timestamp;
 mod tls;
 

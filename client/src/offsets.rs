@@ -12,6 +12,7 @@ use crate::client::{Client, Inner, bounded, timed_out};
 use crate::error::{Error, Result};
 use crate::metadata::PartitionId;
 use crate::record::Offset;
+use crate::telling::Telling;
 
 impl Client {
     /// The offset of a position in a partition, as its leader has it now.
@@ -56,6 +57,7 @@ impl Inner {
         };
         let deadline = Instant::now() + self.request_timeout;
         let mut backoff = Backoff::new(self.draw());
+        let mut failed = Telling::default();
         loop {
             let error = match self.ask_offset(&of, position, deadline).await {
                 Ok(offset) => return Ok((of, offset)),
@@ -64,8 +66,16 @@ impl Inner {
             let recreated = error.code() == Some(ErrorCode::TopicRecreated);
             let pause = backoff.pause();
             let again = error.is_retryable() || by_name && recreated;
-            if !again || Instant::now() + pause >= deadline {
+            let is_over = Instant::now() + pause >= deadline;
+            if !again || is_over {
+                let error = match again {
+                    true => failed.add(error),
+                    false => error,
+                };
                 return Err(error.context(format_args!("asking for an offset of {of}")));
+            }
+            if !recreated {
+                failed.add(error);
             }
             sleep(pause).await;
             if recreated {

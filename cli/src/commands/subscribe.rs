@@ -97,19 +97,24 @@ async fn join(
         .filter(args.filter.clone().unwrap_or_default())
         .on_trimmed(OnTrimmed::SkipToBeginning)
         .on_unreadable(args.unreadable())
-        .on_rebalance(tell_missing)
+        .on_rebalance(tell)
         .build()
         .await?;
     Ok((client, ends, subscription))
 }
 
-/// Reports a missing topic. It may be created later, or be mistyped: only the user knows.
-fn tell_missing(what: &Rebalance) {
-    if let Rebalance::TopicsMissing(topics) = what {
-        logs::say(&format!(
+/// Reports states that may need the user. A missing topic may be created later, or be mistyped. A full group
+/// may get room.
+fn tell(what: &Rebalance) {
+    match what {
+        Rebalance::TopicsMissing(topics) => logs::say(&format!(
             "ropewalk: topic {} does not exist; waiting until it is created, see `ropewalk topic list`",
             topics.join(", ")
-        ));
+        )),
+        Rebalance::Refused(error) => {
+            logs::say(&format!("ropewalk: {error}; waiting for room"));
+        }
+        _ => {}
     }
 }
 

@@ -209,8 +209,8 @@ impl SubscriptionBuilder {
     /// # Errors
     /// `InvalidArgument` for invalid settings. [`ErrorCode::InvalidFilter`](crate::ErrorCode::InvalidFilter)
     /// with the position of the mistake in a filter. `UnsupportedVersion` if the cluster supports no filters.
-    /// Otherwise the error of the coordinator, or the last node's error if there was no coordinator for three
-    /// session timeouts.
+    /// Otherwise the error of the coordinator, or the most telling error of the nodes if no coordinator took
+    /// the member for three session timeouts.
     pub async fn build(self) -> Result<Subscription> {
         self.check()?;
         self.inner.check_filter(&self.filter).await?;

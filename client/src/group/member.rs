@@ -21,6 +21,7 @@ use crate::backoff::Backoff;
 use crate::client::Inner;
 use crate::error::{Error, ErrorKind, Result};
 use crate::reader::Skipped;
+use crate::telling::Telling;
 
 /// Session timeouts without a coordinator after which the subscription ends.
 const SESSIONS_WITHOUT_COORDINATOR: u32 = 3;
@@ -149,6 +150,8 @@ impl Member {
     /// and the time for it is over.
     async fn join(&mut self) -> Result<Option<Session>> {
         let mut hops = 0;
+        let mut failed = Telling::default();
+        let mut told = false;
         loop {
             let address = self.next_address();
             let sent_at = Instant::now();
@@ -171,16 +174,22 @@ impl Member {
             } else if !refused.error.is_retryable() {
                 return Err(self.in_group(refused.error));
             }
-            if Instant::now() >= self.connected_at + self.patience(&refused.error) {
+            let patience = self.patience(&refused.error);
+            let telling = match unknown {
+                true => refused.error.clone(),
+                false => failed.add(refused.error.clone()),
+            };
+            if Instant::now() >= self.connected_at + patience {
                 let what = format!(
                     "no coordinator of group {:?} took the member for {:.1?}",
                     self.settings.group,
                     self.connected_at.elapsed()
                 );
-                return Err(refused.error.context(what).with_outcome_unknown(false));
+                return Err(telling.context(what).with_outcome_unknown(false));
             }
             tracing::debug!(group = self.settings.group, error = %refused.error, "a join failed");
             self.hint = refused.leader;
+            self.refused(&refused.error, &mut told);
             if !unknown {
                 self.disconnected(refused.error);
             }
@@ -275,6 +284,19 @@ impl Member {
             self.listener.tell(&told);
         }
         Ok(())
+    }
+
+    /// Reports once that there is no room for the member. A bound does not go away by itself.
+    fn refused(&self, error: &Error, told: &mut bool) {
+        if error.code() != Some(ErrorCode::Overloaded) || std::mem::replace(told, true) {
+            return;
+        }
+        tracing::warn!(
+            group = self.settings.group,
+            %error,
+            "group member has no room at its coordinator; trying again"
+        );
+        self.listener.tell(&Rebalance::Refused(error.clone()));
     }
 
     fn disconnected(&mut self, error: Error) {

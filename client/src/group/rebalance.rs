@@ -39,6 +39,9 @@ pub enum Rebalance {
     Disconnected(Error),
     /// A coordinator responds again.
     Reconnected,
+    /// The coordinator has no room for the member, as when the group is full. The member keeps trying for three
+    /// session timeouts. Reported once until it joins.
+    Refused(Error),
     /// A partition could not be read for the `unavailable_timeout`. The member keeps trying.
     Unreadable(TopicPartition, Error),
     /// No reader can read these records, and the member skipped them, as the subscription allows. They count

@@ -56,7 +56,7 @@ impl Lane {
     fn undelivered(&self) -> Error {
         let within = self.shared.settings.delivery_timeout;
         let why = match &self.last_error {
-            Some(error) => format!("; the last try: {error}"),
+            Some(error) => format!("; a try ended with: {error}"),
             None => String::new(),
         };
         Error::new(

@@ -23,6 +23,7 @@ use super::shared::Shared;
 use crate::backoff::Backoff;
 use crate::error::{Error, ErrorKind, Result};
 use crate::metadata::{Leader, PartitionId, Topic};
+use crate::telling::more_telling;
 
 /// Starts the lane of a partition.
 pub(super) fn start(shared: Arc<Shared>, handle: &Handle, of: PartitionId, identity: Identity) {
@@ -83,6 +84,7 @@ pub(super) struct Lane {
     ended: bool,
     pub resume_at: Instant,
     pub backoff: Backoff,
+    /// Most telling error since the last success.
     pub last_error: Option<Error>,
 }
 
@@ -298,7 +300,7 @@ impl Lane {
             let metadata = &self.shared.inner.metadata;
             metadata.not_leader(&self.of, link.leader.node_id, None);
         }
-        self.last_error = Some(error.clone());
+        self.last_error = Some(more_telling(self.last_error.take(), error.clone()));
         self.resume_at = now + self.backoff.pause();
     }
 
@@ -453,7 +455,7 @@ impl Lane {
             | Found::Ring(Err(error)) => Some(error),
         };
         if let Some(error) = failed {
-            self.last_error = Some(error);
+            self.last_error = Some(more_telling(self.last_error.take(), error));
             self.resume_at = Instant::now() + self.backoff.pause();
         }
     }

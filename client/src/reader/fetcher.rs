@@ -19,6 +19,7 @@ use crate::client::{Inner, timed_out};
 use crate::error::{Error, ErrorKind, Result};
 use crate::metadata::{Leader, PartitionId};
 use crate::record::Offset;
+use crate::telling::Telling;
 
 /// Time for which the leader may hold a fetch at the end of the log.
 const WAIT: Duration = Duration::from_secs(5);
@@ -45,6 +46,8 @@ pub(super) struct Fetcher {
     stream: Option<FetchStream>,
     /// Time of the first of the current failures.
     failing_since: Option<Instant>,
+    /// Errors since the last answer.
+    failed: Telling,
     backoff: Backoff,
 }
 
@@ -85,6 +88,7 @@ impl Fetcher {
             chunks,
             stream: None,
             failing_since: None,
+            failed: Telling::default(),
             backoff,
         }
     }
@@ -117,6 +121,7 @@ impl Fetcher {
         match self.fetch(filter, self.fetch_bytes).await {
             Ok(answer) => {
                 self.failing_since = None;
+                self.failed = Telling::default();
                 self.backoff.succeeded();
                 Ok(self.accept(answer, room))
             }
@@ -258,11 +263,17 @@ impl Fetcher {
         if error.code() == Some(ErrorCode::TopicRecreated) {
             self.inner.metadata.recreated(&self.of);
         }
-        if !error.is_retryable() || now + pause > since + self.unavailable_timeout {
+        let is_final = !error.is_retryable();
+        if is_final || now + pause > since + self.unavailable_timeout {
+            let error = match is_final {
+                true => error,
+                false => self.failed.add(error),
+            };
             let what = format!("reading {} at offset {}", self.of, self.next);
             return Err(error.context(what).with_outcome_unknown(false));
         }
         tracing::debug!(partition = %self.of, %error, "a fetch failed");
+        self.failed.add(error);
         sleep(pause).await;
         self.next += u64::from(made(Mistake::ReaderSkips));
         Ok(())

@@ -89,6 +89,19 @@ async fn what_a_living_node_says_is_told_rather_than_that_another_is_down() {
 }
 
 #[tokio::test]
+async fn a_refusal_is_told_though_its_node_is_down_at_the_end() {
+    let fake = Fake::start(1, 1).await;
+    fake.world().led = false;
+    let builder = fake.builder().request_timeout(Duration::from_millis(1_500));
+    let client = soon(builder.connect()).await.unwrap();
+    let building = tokio::spawn(async move { client.producer(TOPIC).build().await });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    drop(fake);
+    let error = soon(building).await.unwrap().unwrap_err();
+    assert_eq!(error.code(), Some(ErrorCode::NoLeader), "{error}");
+}
+
+#[tokio::test]
 async fn a_topic_that_does_not_exist_is_named_in_the_error() {
     let fake = Fake::start(2, 1).await;
     let client = fake

@@ -114,6 +114,25 @@ fn what_comes_without_partitions_adds_what_was_said() {
 }
 
 #[test]
+fn a_loss_of_topics_adds_nothing() {
+    let mut bench = Bench::default();
+    bench.apply(joins("a", vec![topic(TOPIC, 4), topic(9, 3)]));
+    let known = bench.groups.get(GROUP).expect("a group").topics.get(&TOPIC);
+    let lost = TopicsChanged {
+        topics: vec![known.expect("a topic").told(TOPIC)],
+        members: vec![MemberTopics {
+            member_id: "a".to_owned(),
+            topic_ids: vec![TOPIC],
+        }],
+        gone_topic_ids: vec![9],
+    };
+    let before = bench.groups.bytes();
+    let (said, _) = apply(&mut bench, group_command::Kind::Topics(lost));
+    assert_eq!(said, 0);
+    assert!(bench.groups.bytes() < before);
+}
+
+#[test]
 fn long_names_of_groups_and_members_count_with_each_part_that_has_them() {
     let name = "g".repeat(249);
     for member_id in ["a", &"m".repeat(249)] {

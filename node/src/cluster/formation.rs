@@ -35,8 +35,54 @@ use crate::raft::{EagerElections, found, leadership, patience};
 const ASK_AGAIN: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(2)];
 /// Interval between two log lines about the reason for the wait.
 const SAY_AGAIN: Duration = Duration::from_secs(5);
+/// Time after which any wait is a warning: a seed may be mistyped.
+const WARN_AFTER: Duration = Duration::from_secs(30);
 /// Interval between two requests for votes by the node that initialized the metadata group.
 const ELECT_AGAIN: Duration = Duration::from_millis(200);
+
+/// Reason why a node has no place in a cluster yet.
+#[derive(Debug, Clone, PartialEq)]
+struct Waits {
+    why: String,
+    /// True if only an operator can fix the cause.
+    needs_operator: bool,
+}
+
+impl Waits {
+    /// A wait that ends by itself.
+    fn briefly(why: impl Into<String>) -> Waits {
+        Waits {
+            why: why.into(),
+            needs_operator: false,
+        }
+    }
+
+    fn for_operator(why: impl Into<String>) -> Waits {
+        Waits {
+            why: why.into(),
+            needs_operator: true,
+        }
+    }
+
+    /// Wait for a correct configuration.
+    fn misconfigured(why: &str) -> Waits {
+        Waits::for_operator(format!("CONFIGURATION: {why}"))
+    }
+
+    /// Logs the reason.
+    fn say(&self, member_of: Option<&str>, since: Instant) {
+        let why = &self.why;
+        match member_of {
+            Some(cluster) => {
+                tracing::warn!("node has no data and can only rejoin cluster {cluster}: {why}");
+            }
+            None if self.needs_operator || since.elapsed() >= WARN_AFTER => {
+                tracing::warn!("node is not in a cluster yet: {why}");
+            }
+            None => tracing::info!("node is not in a cluster yet: {why}"),
+        }
+    }
+}
 
 /// Waits until this node has a place in a cluster.
 pub(super) async fn find_place(shared: &Arc<Shared>) -> Result<NodeIdentity, StartError> {
@@ -44,7 +90,8 @@ pub(super) async fn find_place(shared: &Arc<Shared>) -> Result<NodeIdentity, Sta
     let placed = changes.wait_for(identity::placed);
     let search = async {
         let mut pause = Pause::new();
-        let mut said: Option<(Instant, String)> = None;
+        let since = Instant::now();
+        let mut said: Option<(Instant, Waits)> = None;
         loop {
             let waits = match search_once(shared).await {
                 Ok(waits) => waits,
@@ -57,12 +104,7 @@ pub(super) async fn find_place(shared: &Arc<Shared>) -> Result<NodeIdentity, Sta
                 at.elapsed() >= SAY_AGAIN || (*before != waits && at.elapsed() >= SAY_AGAIN / 5)
             });
             if due {
-                match &shared.config.member_of {
-                    None => tracing::info!("node is not in a cluster yet: {waits}"),
-                    Some(cluster) => tracing::warn!(
-                        "node has no data and can only rejoin cluster {cluster}: {waits}"
-                    ),
-                }
+                waits.say(shared.config.member_of.as_deref(), since);
                 said = Some((Instant::now(), waits));
             }
             pause.next().await;
@@ -79,36 +121,43 @@ pub(super) async fn find_place(shared: &Arc<Shared>) -> Result<NodeIdentity, Sta
 
 /// Runs one round and returns the reason for the wait. Fails if no further round can help: another process
 /// runs with a copy of this node's data directory.
-async fn search_once(shared: &Arc<Shared>) -> Result<String, WireError> {
+async fn search_once(shared: &Arc<Shared>) -> Result<Waits, WireError> {
     let own = shared.own();
     Ok(match judge(&own, &ask_seeds(shared, &own.seeds).await) {
-        Verdict::Wait(why) => why,
-        Verdict::Misconfigured(why) => format!("CONFIGURATION: {why}"),
+        Verdict::Wait(why) => Waits::briefly(why),
+        Verdict::Misconfigured(why) => Waits::misconfigured(&why),
         Verdict::Join(addresses) => {
-            let mut why = String::new();
+            let mut waits = Waits::briefly("no seed has admitted this node yet");
             for address in addresses {
                 match join(shared, &address).await {
-                    Ok(()) => return Ok(format!("joining through {address}")),
+                    Ok(()) => return Ok(Waits::briefly(format!("joining through {address}"))),
                     Err(error) if error.code == ErrorCode::StartedTwice => return Err(error),
                     Err(error) if error.code == ErrorCode::AddressInUse => {
-                        why = format!("CONFIGURATION: {}", error.message)
+                        waits = Waits::misconfigured(&error.message);
                     }
                     Err(error) => {
-                        why = format!("node {address} has not admitted this node yet: {error}")
+                        let why = format!("node {address} has not admitted this node yet: {error}");
+                        waits = Waits {
+                            why,
+                            needs_operator: error.code.retry() == Retry::Never,
+                        };
                     }
                 }
             }
-            why
+            waits
         }
         Verdict::Found(plan) => {
             let cluster = identity::draw_cluster_id(&shared.env, &own.address);
             let Some(place) = identity::founding(&own.incarnation, &cluster, &plan) else {
-                return Ok("node is missing from its own founding plan".to_owned());
+                let why = "node is missing from its own founding plan";
+                return Ok(Waits::briefly(why));
             };
             tracing::info!(cluster, nodes = plan.len(), "founding a cluster");
             match shared.take_place(place).await {
-                Ok(()) => "founding".to_owned(),
-                Err(error) => format!("founding plan could not be stored: {error}"),
+                Ok(()) => Waits::briefly("founding"),
+                Err(error) => {
+                    Waits::for_operator(format!("founding plan could not be stored: {error}"))
+                }
             }
         }
     })

@@ -6,17 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
-use ropewalk_machines::consumer_group::{Group, Groups, Place};
-use ropewalk_machines::meta::view::ClusterView;
+use ropewalk_machines::consumer_group::{Groups, Place};
 use ropewalk_proto::ids::GROUPS_TOPIC;
 use ropewalk_proto::v1::{
-    GroupDeleted, GroupPlace, GroupTopic, MemberTopics, MembersLeave, PartitionsReleased,
-    TopicsChanged, group_command,
+    GroupDeleted, GroupPlace, MembersLeave, PartitionsReleased, group_command,
 };
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::resolve::{self, Matching};
-use super::{Coordinator, Heard, Led, first_wait};
+use super::compare::Compared;
+use super::heard::Led;
+use super::{Coordinator, resolve};
 use crate::partition::Partition;
 
 /// Interval of the checks of sessions.
@@ -27,7 +26,10 @@ const IDLE_TICK: Duration = Duration::from_secs(30);
 const AT_ONCE: usize = 32;
 
 /// A command to write, with its group.
-type Due = (String, group_command::Kind);
+pub(super) type Due = (String, group_command::Kind);
+
+/// A command of one partition of the internal topic, with the partition's number.
+type Write = (Arc<Partition>, u32, Due);
 
 /// A partition that a member must give up: its group, and the epoch in which it was assigned.
 type Revoked = (String, Place, u64);
@@ -36,8 +38,8 @@ type Revoked = (String, Place, u64);
 struct Keeper {
     /// Time since which each partition must be given up, by partition of the internal topic.
     revoked: BTreeMap<u32, BTreeMap<Revoked, Instant>>,
-    /// Version of the metadata that groups were last compared with, and the leader epoch at that time.
-    compared: BTreeMap<u32, (u64, u64)>,
+    /// Comparisons of groups with the metadata, by partition of the internal topic.
+    compared: BTreeMap<u32, Compared>,
     idle_looked: Option<Instant>,
 }
 
@@ -62,7 +64,7 @@ impl Keeper {
         if idle {
             self.idle_looked = Some(Instant::now());
         }
-        let mut due: Vec<(Arc<Partition>, Due)> = Vec::new();
+        let mut due: Vec<Write> = Vec::new();
         for at in &topic.partitions {
             let number = at.partition;
             let partition = coordinator.0.partitions.get(at.group);
@@ -77,13 +79,12 @@ impl Keeper {
                 continue;
             };
             let mut found = Vec::new();
-            let compared = (view.applied, epoch);
-            let matching = match self.compared.get(&number) == Some(&compared) {
-                true => None,
-                false => {
-                    let patterns = partition.with_groups(patterns_of);
-                    Some(resolve::matching(patterns, &view).await)
-                }
+            let (version, now) = ((view.applied, epoch), Instant::now());
+            let compared = self.compared.entry(number).or_default();
+            let patterns = partition.with_groups(|groups| compared.patterns(groups, version, now));
+            let matching = match patterns {
+                Some(patterns) => Some(resolve::matching(patterns, &view).await),
+                None => None,
             };
             // The leader may have changed meanwhile, and the local state would then belong to another epoch.
             if partition.coordinates().ok() != Some(epoch) {
@@ -92,30 +93,37 @@ impl Keeper {
             partition.with_groups(|groups| {
                 coordinator.expire(number, epoch, groups, &mut found);
                 self.take_away(coordinator, number, groups, &mut found);
-                if let Some(matching) = &matching
-                    && compare_topics(groups, &view, matching, &mut found)
-                {
-                    self.compared.insert(number, compared);
+                if let Some(matching) = &matching {
+                    let compared = self.compared.entry(number).or_default();
+                    found.extend(compared.compare(groups, &view, matching, version, now));
                 }
                 if idle {
                     coordinator.find_idle(groups, &mut found);
                 }
             });
-            due.extend(found.into_iter().map(|due| (partition.clone(), due)));
+            let found = found.into_iter();
+            due.extend(found.map(|due| (partition.clone(), number, due)));
         }
-        let written =
-            stream::iter(due).for_each_concurrent(AT_ONCE, |(partition, due)| async move {
-                let (group, kind) = due;
-                if let Err(error) = coordinator.write(&partition, &group, kind).await {
-                    // The next round finds it again, here or on the next coordinator.
-                    tracing::debug!(
-                        group,
-                        %error,
-                        "group change not written; the next round retries"
-                    );
-                }
-            });
-        written.await;
+        self.write(coordinator, due).await;
+    }
+
+    /// Writes commands. The next round finds one that failed again, here or on the next coordinator.
+    async fn write(&mut self, coordinator: &Coordinator, due: Vec<Write>) {
+        let writes = stream::iter(due).map(|(partition, number, due)| async move {
+            let (group, kind) = due;
+            let is_of_topics = matches!(kind, group_command::Kind::Topics(_));
+            let written = coordinator.write(&partition, &group, kind).await;
+            if let Err(error) = &written {
+                tracing::debug!(group, %error, "group change not written; trying again");
+            }
+            is_of_topics.then_some((number, group, written.is_ok()))
+        });
+        let written: Vec<_> = writes.buffer_unordered(AT_ONCE).collect().await;
+        for (number, group, is_written) in written.into_iter().flatten() {
+            if let Some(compared) = self.compared.get_mut(&number) {
+                compared.written(&group, is_written, Instant::now());
+            }
+        }
     }
 
     /// Revokes partitions by force from members that have not given them up in time.
@@ -180,12 +188,7 @@ impl Coordinator {
         for (name, group) in groups.iter() {
             let mut silent = Vec::new();
             for (id, member) in &group.members {
-                let key = (name.to_owned(), id.clone());
-                let fresh = Heard {
-                    until: now + first_wait(&member.told),
-                    session: u64::MAX,
-                };
-                if led.heard.entry(key).or_insert(fresh).until <= now {
+                if led.is_over(name, &member.told, id, now) {
                     if let Some(left_out) = self.0.metrics.valves.session_ended.pass() {
                         tracing::info!(
                             group = name,
@@ -202,11 +205,7 @@ impl Coordinator {
                 due.push((name.to_owned(), group_command::Kind::Leave(leave)));
             }
         }
-        // Keeps unexpired entries without a member, since that member may be about to join.
-        led.heard.retain(|(group, id), heard| {
-            let group = groups.get(group);
-            heard.until > now || group.is_some_and(|group| group.members.contains_key(id))
-        });
+        led.tidy(groups);
     }
 
     /// Finds groups without members that were last used before retention began.
@@ -228,142 +227,5 @@ impl Coordinator {
                 due.push((name.to_owned(), group_command::Kind::Deleted(deleted)));
             }
         }
-    }
-}
-
-/// Returns all patterns of the groups' members.
-fn patterns_of(groups: &Groups) -> BTreeSet<String> {
-    let members = groups.iter().flat_map(|(_, group)| group.members.values());
-    let patterns = members.map(|member| &member.told.pattern);
-    let patterns = patterns.filter(|pattern| !pattern.is_empty());
-    patterns.cloned().collect()
-}
-
-/// Finds groups whose topics have changed: grown, created, deleted. Returns false if a group has a member
-/// whose pattern was added meanwhile; the next round compares it again.
-fn compare_topics(
-    groups: &Groups,
-    view: &ClusterView,
-    matching: &Matching,
-    due: &mut Vec<Due>,
-) -> bool {
-    let exists: BTreeSet<u64> = view.topics.values().map(|topic| topic.id.0).collect();
-    let mut all_known = true;
-    for (name, group) in groups.iter() {
-        match compare(group, view, matching, &exists) {
-            Some(Some(changed)) => {
-                due.push((name.to_owned(), group_command::Kind::Topics(changed)))
-            }
-            Some(None) => {}
-            None => all_known = false,
-        }
-    }
-    all_known
-}
-
-/// Returns the changes of a group's topics. Returns `None` if `matching` lacks a pattern of the group.
-fn compare(
-    group: &Group,
-    view: &ClusterView,
-    matching: &Matching,
-    exists: &BTreeSet<u64>,
-) -> Option<Option<TopicsChanged>> {
-    let mut topics: BTreeMap<u64, GroupTopic> = BTreeMap::new();
-    let mut members = Vec::new();
-    let mut differs = false;
-    for (id, member) in &group.members {
-        let found = resolve::topics_of(&member.told, view, matching)?;
-        // Topics created after this view are kept.
-        let newer = member
-            .topic_ids
-            .iter()
-            .filter(|id| **id >= view.next_topic.0);
-        let mut topic_ids: Vec<u64> = found
-            .iter()
-            .map(|topic| topic.topic_id)
-            .chain(newer.copied())
-            .collect();
-        topic_ids.sort_unstable();
-        let mut known = member.topic_ids.clone();
-        known.sort_unstable();
-        differs |= known != topic_ids;
-        topics.extend(found.into_iter().map(|topic| (topic.topic_id, topic)));
-        members.push(MemberTopics {
-            member_id: id.clone(),
-            topic_ids,
-        });
-    }
-    for (id, known) in &group.topics {
-        match topics.get_mut(id) {
-            Some(topic) => {
-                differs |= topic.partitions > known.partitions;
-                topic.partitions = topic.partitions.max(known.partitions);
-            }
-            None if *id >= view.next_topic.0 => {
-                topics.insert(*id, known.told(*id));
-            }
-            None => {}
-        }
-    }
-    let known = group.positions.keys().map(|place| place.topic_id);
-    let known = known.chain(group.begun.keys().copied());
-    let gone: BTreeSet<u64> = known
-        .filter(|id| *id < view.next_topic.0 && !exists.contains(id))
-        .collect();
-    let changed = (differs || !gone.is_empty()).then(|| TopicsChanged {
-        topics: topics.into_values().collect(),
-        members,
-        gone_topic_ids: gone.into_iter().collect(),
-    });
-    Some(changed)
-}
-
-#[cfg(test)]
-mod tests {
-    use ropewalk_proto::ids::TopicId;
-    use ropewalk_proto::v1::GroupMember;
-
-    use super::*;
-    use ropewalk_machines::consumer_group::{Member, Topic};
-
-    /// A group that reads topic 9, on a node whose metadata has all topics below this one.
-    fn seen(next_topic: u64) -> Option<TopicsChanged> {
-        let member = Member {
-            told: GroupMember {
-                topics: vec!["new".to_owned()],
-                ..GroupMember::default()
-            },
-            rebalance_ms: 0,
-            topic_ids: vec![9],
-            session: 1,
-        };
-        let topic = Topic {
-            name: "new".to_owned(),
-            partitions: 2,
-            growths: Vec::new(),
-        };
-        let place = Place {
-            topic_id: 9,
-            partition: 0,
-        };
-        let group = Group {
-            members: [("a".to_owned(), member)].into(),
-            topics: [(9, topic)].into(),
-            positions: [(place, Default::default())].into(),
-            ..Group::default()
-        };
-        let view = ClusterView {
-            next_topic: TopicId(next_topic),
-            ..ClusterView::default()
-        };
-        compare(&group, &view, &Matching::new(), &BTreeSet::new()).expect("no pattern")
-    }
-
-    #[test]
-    fn a_topic_is_gone_only_for_who_would_know_of_it() {
-        assert_eq!(seen(9), None, "it was made after this picture was taken");
-        let changed = seen(10).expect("it was deleted");
-        assert_eq!(changed.gone_topic_ids, [9]);
-        assert_eq!(changed.members[0].topic_ids, [0; 0]);
     }
 }

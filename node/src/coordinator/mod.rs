@@ -19,6 +19,8 @@
 //! delivered to other members. But its partitions move twice. A static member may be restarting, and gets a
 //! whole session timeout.
 
+mod compare;
+mod heard;
 mod keeper;
 mod lag;
 mod lag_watch;
@@ -33,6 +35,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use heard::Led;
 use parking_lot::Mutex;
 use room::{Reserved, UnderWay};
 use ropewalk_machines::meta::frozen::MAX_PARTITIONS;
@@ -44,10 +47,9 @@ use ropewalk_proto::ids::{GROUPS_TOPIC, GroupId};
 use ropewalk_proto::partitioner::Partitioner;
 use ropewalk_proto::v1::meta_command::Kind;
 use ropewalk_proto::v1::{
-    CreateTopic, GroupCommand, GroupMember, GroupReply, NodeState, TopicSettings, group_command,
+    CreateTopic, GroupCommand, GroupReply, NodeState, TopicSettings, group_command,
 };
 use tokio::sync::{Mutex as AsyncMutex, watch};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::Cluster;
@@ -97,23 +99,6 @@ struct Inner {
     under_way: UnderWay,
     /// Counter of sessions, to distinguish successive sessions of a member.
     sessions: AtomicU64,
-}
-
-/// Table of the sessions that a coordinator knows while it leads one partition.
-#[derive(Debug)]
-struct Led {
-    epoch: u64,
-    /// Last heartbeats, by group and member id.
-    heard: BTreeMap<(String, String), Heard>,
-}
-
-/// Last heartbeat of a member.
-#[derive(Debug, Clone, Copy)]
-struct Heard {
-    /// End of the session, unless another heartbeat arrives before.
-    until: Instant,
-    /// Session of the heartbeat.
-    session: u64,
 }
 
 /// Coordinating partition of a group.
@@ -306,66 +291,6 @@ impl Coordinator {
             .or_insert_with(|| watch::Sender::new(0))
             .subscribe()
     }
-
-    /// Records a heartbeat of the member in this session, valid for this long.
-    fn hear(&self, home: Home, epoch: u64, member: (&str, &str), session: u64, within: Duration) {
-        let mut led = self.0.led.lock();
-        let led = led.entry(home.partition).or_insert_with(|| Led::new(epoch));
-        led.renew(epoch);
-        let until = Instant::now() + within;
-        let key = (member.0.to_owned(), member.1.to_owned());
-        led.heard.insert(key, Heard { until, session });
-    }
-
-    /// Shortens the member's session after its stream broke: it has at most this long to come back in another
-    /// session.
-    fn cut_off(
-        &self,
-        home: Home,
-        epoch: u64,
-        member: (&str, &str),
-        session: u64,
-        within: Duration,
-    ) {
-        let mut led = self.0.led.lock();
-        let Some(led) = led
-            .get_mut(&home.partition)
-            .filter(|led| led.epoch == epoch)
-        else {
-            return;
-        };
-        let heard = led
-            .heard
-            .get_mut(&(member.0.to_owned(), member.1.to_owned()));
-        if let Some(heard) = heard.filter(|heard| heard.session == session) {
-            heard.until = heard.until.min(Instant::now() + within);
-        }
-    }
-}
-
-/// Time that a new coordinator waits for a member before it ends the session.
-fn first_wait(member: &GroupMember) -> Duration {
-    let session = Duration::from_millis(member.session_ms.into());
-    match member.instance_id.is_empty() {
-        true => session.min(session / HEARTBEATS_PER_SESSION + FIND_WITHIN),
-        false => session,
-    }
-}
-
-impl Led {
-    fn new(epoch: u64) -> Led {
-        Led {
-            epoch,
-            heard: BTreeMap::new(),
-        }
-    }
-
-    /// Clears sessions of an earlier epoch, since another node has coordinated meanwhile.
-    fn renew(&mut self, epoch: u64) {
-        if self.epoch != epoch {
-            *self = Led::new(epoch);
-        }
-    }
 }
 
 impl fmt::Debug for Coordinator {
@@ -402,38 +327,4 @@ pub fn check_places(places: usize) -> Result<(), WireError> {
 
 fn not_yet(what: impl Into<String>) -> WireError {
     WireError::new(ErrorCode::NoLeader, what)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn who_may_live_has_an_interval_and_the_time_to_find_the_next_coordinator() {
-        let wait = |session_ms, instance_id: &str| {
-            let member = GroupMember {
-                session_ms,
-                instance_id: instance_id.to_owned(),
-                ..GroupMember::default()
-            };
-            first_wait(&member).as_millis()
-        };
-        assert_eq!(wait(30_000, ""), 14_000);
-        assert_eq!(wait(3_000, ""), 3_000, "no longer than its session");
-        assert_eq!(wait(30_000, "till-1"), 30_000, "it may be starting again");
-    }
-
-    #[test]
-    fn what_was_heard_in_an_earlier_epoch_is_forgotten() {
-        let heard = Heard {
-            until: Instant::now(),
-            session: 1,
-        };
-        let mut led = Led::new(3);
-        led.heard.insert(("g".to_owned(), "a".to_owned()), heard);
-        led.renew(3);
-        assert_eq!(led.heard.len(), 1);
-        led.renew(5);
-        assert_eq!((led.epoch, led.heard.len()), (5, 0));
-    }
 }

@@ -78,13 +78,8 @@ impl Coordinator {
             partition.coordinates()?,
             Duration::from_millis(member.session_ms.into()),
         );
-        self.hear(
-            home,
-            epoch,
-            (&join.group, &member.member_id),
-            number,
-            session,
-        );
+        let named = (join.group.as_str(), member.member_id.as_str());
+        let entering = self.enter(home, epoch, named, number, session);
         let (changes, leads) = (self.watch(&join.group), partition.leads());
         let kind = group_command::Kind::Joins(MemberJoins {
             member: Some(member.clone()),
@@ -96,6 +91,7 @@ impl Coordinator {
             session: written(epoch, number),
         });
         self.write(&partition, &join.group, kind).await?;
+        entering.joined();
         Ok(Session {
             coordinator: self.clone(),
             home,

@@ -1,10 +1,13 @@
 //! Limits on the bytes of a consumer group's state, as its members and operators meet them.
 
+use std::time::Duration;
+
 use ropewalk_node::Config;
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::v1;
 use ropewalk_proto::v1::group_request::Kind as Asked;
 use ropewalk_proto::v1::group_response::Kind as Told;
+use tokio::time::timeout;
 
 use crate::support::Node;
 use crate::support::member::{GROUP, Member, PARTITIONS, READ, SESSION_MS, join_as, write};
@@ -116,5 +119,62 @@ async fn groups_past_the_bound_of_their_coordinator_are_refused_until_one_is_del
     deleted.await.expect("nobody is in it");
     node.client.seek_group(seek).await.expect("room again");
     Member::join(&node, join("other", "b")).await;
+    node.still_serves().await;
+}
+
+/// A member that also reads every topic whose name begins with `p`.
+fn join_pattern(group: &str, topics: Vec<String>) -> v1::Join {
+    v1::Join {
+        topics,
+        pattern: "p.*".to_owned(),
+        ..join(group, "a")
+    }
+}
+
+/// Checks that the member's assignment does not change for a second.
+async fn gets_nothing(member: &mut Member) {
+    let next = timeout(Duration::from_secs(1), member.next()).await;
+    assert!(next.is_err(), "the group is full: {next:?}");
+}
+
+#[tokio::test]
+async fn a_full_group_gets_the_room_of_a_deleted_topic_back_while_its_member_stays() {
+    let mut node = node(7_000, 1 << 20).await;
+    // A long name makes each partition of the group large.
+    let group = "g".repeat(200);
+    node.create_topic("pbig", 8).await.expect("a topic");
+    let mut member = Member::join(&node, join_pattern(&group, Vec::new())).await;
+    member.owns(8).await;
+    node.create_topic("pnew", 8).await.expect("a topic");
+    gets_nothing(&mut member).await;
+    let deleted = node.client.delete_topic(v1::DeleteTopicRequest {
+        name: "pbig".to_owned(),
+    });
+    deleted.await.expect("it goes");
+    let has_new = |assignment: &v1::Assignment| {
+        let partitions = &assignment.partitions;
+        partitions.len() == 8 && partitions.iter().all(|one| one.topic == "pnew")
+    };
+    while !has_new(&member.assignment) {
+        match member.next().await.kind {
+            Some(Told::Assignment(assignment)) => member.assignment = assignment,
+            other => panic!("not an assignment: {other:?}"),
+        }
+    }
+    node.still_serves().await;
+}
+
+#[tokio::test]
+async fn a_full_group_gets_its_new_topic_once_it_is_smaller_without_other_metadata() {
+    let mut node = node(8_000, 1 << 20).await;
+    let join = join_pattern(GROUP, vec![READ.to_owned()]);
+    let mut member = Member::join(&node, join).await;
+    member.owns(PARTITIONS as usize).await;
+    let long = "n".repeat(3_400);
+    assert!(commit(&mut member, &[0, 1], 0, &long).await.is_empty());
+    node.create_topic("pnew", 4).await.expect("a topic");
+    gets_nothing(&mut member).await;
+    assert!(commit(&mut member, &[0], 1, "").await.is_empty());
+    member.owns(PARTITIONS as usize + 4).await;
     node.still_serves().await;
 }

@@ -80,6 +80,7 @@ impl Told {
                 Rebalance::Disconnected(_) => "disconnected".into(),
                 Rebalance::Reconnected => "reconnected".into(),
                 Rebalance::Unreadable(place, _) => format!("unreadable {}", place.partition),
+                Rebalance::Refused(error) => format!("refused: {error}"),
                 Rebalance::TopicsMissing(topics) => format!("missing {}", topics.join(" ")),
                 other => panic!("{other:?}"),
             };

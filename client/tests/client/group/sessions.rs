@@ -255,6 +255,48 @@ async fn without_a_coordinator_for_three_sessions_the_stream_says_so_and_ends() 
 }
 
 #[tokio::test]
+async fn a_refusal_for_want_of_room_is_told_at_once_and_named_in_the_end_rather_than_a_timeout() {
+    let fake = with_records(1).await;
+    let client = fake.client().await;
+    let told = Told::default();
+    let builder = subscribe(&client).session_timeout(Duration::from_millis(200));
+    let mut refusals = 2;
+    fake.world().groups.script = Box::new(move |ask| match ask {
+        Ask::Join(_) if refusals > 0 => {
+            refusals -= 1;
+            React::Refuse(ErrorCode::Overloaded)
+        }
+        _ => React::Ignore,
+    });
+    let builder = builder.on_rebalance(told.listener());
+    let error = soon(builder.build()).await.unwrap_err();
+    assert_eq!(error.code(), Some(ErrorCode::Overloaded), "{error}");
+    let first = "no coordinator of group \"watchers\" took the member";
+    assert!(error.to_string().contains(first), "{error}");
+    told.exactly(&["refused: the script says so"]).await;
+}
+
+#[tokio::test]
+async fn a_member_that_was_refused_for_want_of_room_joins_once_there_is_some() {
+    let fake = with_records(1).await;
+    let client = fake.client().await;
+    let told = Told::default();
+    let mut refusals = 3;
+    fake.world().groups.script = Box::new(move |ask| match ask {
+        Ask::Join(_) if refusals > 0 => {
+            refusals -= 1;
+            React::Refuse(ErrorCode::Overloaded)
+        }
+        _ => React::Obey,
+    });
+    let builder = subscribe(&client).on_rebalance(told.listener());
+    let subscription = soon(builder.build()).await.unwrap();
+    told.exactly(&["refused: the script says so", "assigned 0"])
+        .await;
+    subscription.close().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_member_that_never_polls_leaves_with_an_error() {
     let fake = with_records(1).await;
     let client = fake.client().await;
