@@ -16,6 +16,7 @@ pub mod env;
 mod filter;
 mod grpc;
 mod guard;
+mod http2;
 pub mod metrics;
 mod ops;
 pub mod partition;

@@ -10,16 +10,16 @@ use ropewalk_raft_store::{DiskStatus, Store, StoreError, StoreOptions, seed_rand
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
-use tonic::transport::Server;
 use tonic::transport::server::Router;
 
 use crate::cluster::{Cluster, StartError};
-use crate::config::{Config, Limits};
+use crate::config::Config;
 use crate::coordinator::{Coordinator, LagWatch};
 use crate::disk;
 use crate::env::{Connections, Env, Incoming};
 use crate::grpc;
 use crate::guard::Guard;
+use crate::http2;
 use crate::metrics::Metrics;
 use crate::ops;
 use crate::partition::Partitions;
@@ -32,11 +32,6 @@ use crate::service::{Availability, Serving};
 const HAND_OVER_WITHIN: Duration = Duration::from_secs(5);
 /// Maximum time that a stopping node waits for calls in flight.
 const DRAIN_WITHIN: Duration = Duration::from_secs(3);
-/// Interval and timeout of HTTP/2 keep-alive pings to clients and peers.
-const KEEP_ALIVE: Duration = Duration::from_secs(5);
-/// HTTP/2 flow-control windows, large enough for a batch of the largest size without a pause.
-const STREAM_WINDOW_BYTES: u32 = 4 << 20;
-const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 
 /// Facts about a node, sent once it serves.
 #[derive(Debug, Clone)]
@@ -164,14 +159,15 @@ impl Node {
         let connections = ports.connections();
         let limits = &self.config.limits;
         let peers = Guard::for_peers(limits);
-        let inside = server(limits)
+        let inside = http2::for_nodes(limits)
             .add_service(self.clients.server())
             .add_service(peers.around(self.inbound.service()))
             .add_service(peers.around(self.cluster.service()));
         self.tasks
             .spawn(serve(inside, ports.grpc, self.stop_serving.clone()));
         if let Some(external) = ports.external {
-            let outside = server(limits).add_service(self.clients.for_outside().server());
+            let outside =
+                http2::for_clients(limits).add_service(self.clients.for_outside().server());
             self.tasks
                 .spawn(serve(outside, external, self.stop_serving.clone()));
         }
@@ -405,16 +401,6 @@ async fn damaged(store: &Store, cluster: &Cluster) -> String {
         Some(what) = found => what,
         what = cluster.damaged() => what,
     }
-}
-
-fn server(limits: &Limits) -> Server {
-    Server::builder()
-        .max_concurrent_streams(limits.streams_per_connection)
-        .http2_max_header_list_size(limits.header_bytes)
-        .http2_keepalive_interval(Some(KEEP_ALIVE))
-        .http2_keepalive_timeout(Some(KEEP_ALIVE))
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
 }
 
 async fn serve(services: Router, incoming: Incoming, stop: CancellationToken) {

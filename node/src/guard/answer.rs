@@ -82,7 +82,7 @@ impl http_body::Body for Whole {
 pub(super) async fn whole<'a>(
     response: Response<Body>,
     room: impl Fn(usize) -> &'a Room,
-    caller: Option<Remote>,
+    remote: Option<Remote>,
     place: Place,
     asked: Kept,
 ) -> Response<Body> {
@@ -102,7 +102,7 @@ pub(super) async fn whole<'a>(
     // The call is answered, and its request is no longer needed.
     drop(asked);
     if bytes > 0 {
-        let held = match room(bytes).hold(bytes, caller).await {
+        let held = match room(bytes).hold(bytes, remote).await {
             // The call keeps its place until the last byte of the answer is written.
             Ok(held) => Arc::new((held, place.take())),
             // The call is already carried out, so the refusal must not promise that it is not.

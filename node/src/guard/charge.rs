@@ -1,15 +1,16 @@
 //! Room for requests that are incomplete or unanswered, over all calls of one kind. Calls that hold room for
-//! too long while others wait lose their connections.
+//! too long while others wait lose their connections. What one address may hold is in `share`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
+use super::queue::Queue;
+use super::share::Shares;
 use crate::env::Remote;
 
 /// Interval of the searches for charges that hold room for too long.
@@ -21,180 +22,319 @@ pub(super) struct Requests(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    free: Arc<Semaphore>,
-    /// Permit to go on without room, for one message at a time. Without it, incomplete messages that fill the
-    /// room could wait for each other.
-    turn: Arc<Semaphore>,
-    began: Instant,
     held_within: Duration,
-    held: Mutex<Held>,
+    state: Mutex<State>,
 }
 
 #[derive(Debug)]
-struct Held {
+struct State {
+    shares: Shares,
+    queue: Queue,
+    /// Calls that hold room or wait for it.
+    holders: BTreeMap<u64, Holder>,
+    /// Call whose message goes on without room, one at a time. Without it, incomplete messages that fill the
+    /// room could wait for each other.
+    turn: Option<u64>,
     last: u64,
-    charges: BTreeMap<u64, Arc<Holder>>,
     looked: Instant,
 }
 
-/// The call that a charge belongs to.
 #[derive(Debug)]
 struct Holder {
-    caller: Option<Remote>,
-    /// Milliseconds between `began` and the moment it took room; `u64::MAX` while it holds none.
-    since_ms: AtomicU64,
+    host: Arc<str>,
+    remote: Option<Remote>,
+    since: Instant,
+    bytes: usize,
+    wait: Option<Wait>,
+}
+
+#[derive(Debug)]
+struct Wait {
+    bytes: usize,
+    waker: Waker,
 }
 
 /// Room that one call has until this is dropped.
 #[derive(Debug)]
 pub(super) struct Charge {
-    requests: Requests,
-    number: u64,
-    holder: Arc<Holder>,
-    permit: Option<OwnedSemaphorePermit>,
-    turn: Option<OwnedSemaphorePermit>,
+    room: Requests,
+    host: Arc<str>,
+    remote: Option<Remote>,
+    /// Its place among the holders, if it has one.
+    number: Option<u64>,
+    bytes: usize,
+    is_waiting: bool,
+    has_turn: bool,
 }
 
 impl Requests {
     /// Creates room for this many bytes. Others may evict a charge that was held for longer than
     /// `held_within`.
     pub fn new(bytes: usize, held_within: Duration) -> Requests {
-        let began = Instant::now();
         Requests(Arc::new(Shared {
-            free: Arc::new(Semaphore::new(bytes.min(u32::MAX as usize >> 1))),
-            turn: Arc::new(Semaphore::new(1)),
-            began,
             held_within,
-            held: Mutex::new(Held {
+            state: Mutex::new(State {
+                shares: Shares::of(bytes),
+                queue: Queue::default(),
+                holders: BTreeMap::new(),
+                turn: None,
                 last: 0,
-                charges: BTreeMap::new(),
-                looked: began,
+                looked: Instant::now(),
             }),
         }))
     }
 
-    /// Semaphore of the room, to wait for.
-    pub fn free(&self) -> Arc<Semaphore> {
-        self.0.free.clone()
-    }
-
-    /// Semaphore of the turn to go on without room, to wait for.
-    pub fn turn(&self) -> Arc<Semaphore> {
-        self.0.turn.clone()
-    }
-
-    /// Creates an empty charge for one call.
-    pub fn charge(&self, caller: Option<Remote>) -> Charge {
-        let holder = Arc::new(Holder {
-            caller,
-            since_ms: AtomicU64::new(u64::MAX),
-        });
-        let mut held = self.0.held.lock();
-        held.last += 1;
-        let number = held.last;
-        held.charges.insert(number, holder.clone());
+    /// Creates an empty charge for one call of an address. The empty address has no bound.
+    pub fn charge(&self, host: Arc<str>, remote: Option<Remote>) -> Charge {
         Charge {
-            requests: self.clone(),
-            number,
-            holder,
-            permit: None,
-            turn: None,
+            room: self.clone(),
+            host,
+            remote,
+            number: None,
+            bytes: 0,
+            is_waiting: false,
+            has_turn: false,
         }
     }
 
-    /// Closes the connections of calls that have held their room for too long. Called by a call that finds no
-    /// room.
-    pub fn give_up_stalled(&self) {
-        let mut held = self.0.held.lock();
-        let now = Instant::now();
-        if now < held.looked + LOOK_EVERY {
+    /// Bytes that nobody holds.
+    #[cfg(test)]
+    pub fn left(&self) -> usize {
+        self.0.state.lock().shares.left()
+    }
+
+    /// True if both are the same room.
+    #[cfg(test)]
+    pub fn is(&self, other: &Requests) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// True if nobody holds room or waits for it.
+    #[cfg(test)]
+    pub fn is_idle(&self) -> bool {
+        let state = self.0.state.lock();
+        let is_idle = state.holders.is_empty() && state.turn.is_none();
+        is_idle && state.shares.is_empty()
+    }
+}
+
+impl State {
+    fn enter(&mut self, host: &Arc<str>, remote: &Option<Remote>) -> u64 {
+        self.last += 1;
+        let holder = Holder {
+            host: host.clone(),
+            remote: remote.clone(),
+            since: Instant::now(),
+            bytes: 0,
+            wait: None,
+        };
+        self.holders.insert(self.last, holder);
+        self.last
+    }
+
+    /// True if a call of this address may take room at once.
+    fn may_take(&self, host: &str, bytes: usize, is_begun: bool) -> bool {
+        let is_behind = self.queue.is_behind(host, is_begun);
+        !is_behind && self.shares.need(host, bytes) <= self.shares.left()
+    }
+
+    /// Gives room to a call, also beyond the share of its address.
+    fn give(&mut self, number: u64, bytes: usize) {
+        if let Some(holder) = self.holders.get_mut(&number) {
+            holder.bytes = holder.bytes.saturating_add(bytes);
+            self.shares.take(&holder.host, bytes);
+            self.queue.refresh(&holder.host, &self.shares);
+        }
+    }
+
+    /// Takes room back from a call. Returns true if the call has left, because it no longer needs a place.
+    fn take_back(&mut self, number: u64, bytes: usize) -> bool {
+        let Some(holder) = self.holders.get_mut(&number) else {
+            return true;
+        };
+        let bytes = bytes.min(holder.bytes);
+        holder.bytes -= bytes;
+        self.shares.give_back(&holder.host, bytes);
+        self.queue.refresh(&holder.host, &self.shares);
+        let is_over = holder.bytes == 0 && holder.wait.is_none() && self.turn != Some(number);
+        if is_over {
+            self.holders.remove(&number);
+        }
+        is_over
+    }
+
+    /// Puts a call into the queue, unless the turn to go on without room is free and the call may have it.
+    fn wait(&mut self, number: u64, bytes: usize, is_begun: bool, waker: &Waker) {
+        let Some(holder) = self.holders.get_mut(&number) else {
+            return;
+        };
+        if is_begun && self.turn.is_none() {
+            self.turn = Some(number);
+            self.queue.note_turn(&holder.host);
             return;
         }
-        held.looked = now;
-        let longest = self.0.held_within.as_millis() as u64;
-        let now_ms = self.now_ms();
-        for holder in held.charges.values() {
-            let since_ms = holder.since_ms.load(Ordering::Relaxed);
-            let Some(caller) = &holder.caller else {
-                continue;
-            };
-            if now_ms.saturating_sub(since_ms) >= longest {
-                caller.cut("its request occupied memory for too long, and other requests need it");
-            }
-        }
+        let waker = waker.clone();
+        holder.wait = Some(Wait { bytes, waker });
+        self.queue.join(&holder.host, number, bytes, is_begun);
+        self.queue.refresh(&holder.host, &self.shares);
     }
 
-    fn now_ms(&self) -> u64 {
-        self.0.began.elapsed().as_millis() as u64
+    /// Ends the wait of a call.
+    fn leave_queue(&mut self, number: u64) -> Option<Wait> {
+        let holder = self.holders.get_mut(&number)?;
+        let wait = holder.wait.take()?;
+        self.queue.leave(&holder.host, number);
+        self.queue.refresh(&holder.host, &self.shares);
+        Some(wait)
+    }
+
+    /// Gives the free room and the turn to waiting calls. The wakers must be called without the lock.
+    fn serve(&mut self) -> Vec<Waker> {
+        let mut wakers = Vec::new();
+        while let Some(number) = self.queue.first_within(self.shares.left()) {
+            let Some(wait) = self.leave_queue(number) else {
+                break;
+            };
+            self.give(number, wait.bytes);
+            wakers.push(wait.waker);
+        }
+        if self.turn.is_none()
+            && let Some(number) = self.queue.next_turn()
+            && let Some(wait) = self.leave_queue(number)
+        {
+            self.turn = Some(number);
+            wakers.push(wait.waker);
+        }
+        wakers
+    }
+
+    /// Closes the connections of calls that have held their room for too long. If there is room left, the
+    /// addresses that wait have used up their shares, and only they lose connections.
+    fn give_up_stalled(&mut self, wanted: usize, held_within: Duration) {
+        let now = Instant::now();
+        if now < self.looked + LOOK_EVERY {
+            return;
+        }
+        self.looked = now;
+        let is_full = self.shares.left() < wanted;
+        for holder in self.holders.values() {
+            let is_in_the_way = is_full || self.queue.has(&holder.host);
+            if let Some(remote) = &holder.remote
+                && is_in_the_way
+                && now >= holder.since + held_within
+            {
+                remote.cut("its request occupied memory for too long, and other requests need it");
+            }
+        }
     }
 }
 
 impl Charge {
     /// Bytes that are charged.
     pub fn bytes(&self) -> usize {
-        self.permit
-            .as_ref()
-            .map_or(0, OwnedSemaphorePermit::num_permits)
+        self.bytes
     }
 
-    /// Adds room.
-    pub fn add(&mut self, room: Option<OwnedSemaphorePermit>) {
-        // The semaphore is never closed.
-        let Some(room) = room else {
-            return;
-        };
-        match &mut self.permit {
-            Some(permit) => permit.merge(room),
-            none => *none = Some(room),
-        }
-        self.hold();
-    }
-
-    /// Lets the message in progress go on without room.
-    pub fn take_turn(&mut self, turn: OwnedSemaphorePermit) {
-        self.turn = Some(turn);
-        self.hold();
+    /// True while the call waits for room.
+    pub fn is_waiting(&self) -> bool {
+        self.is_waiting
     }
 
     /// True while the message in progress goes on without room.
     pub fn has_turn(&self) -> bool {
-        self.turn.is_some()
+        self.has_turn
     }
 
-    /// Keeps at most room for this many bytes, those of an incomplete message.
-    pub fn settle(&mut self, unfinished: usize) {
-        let bytes = self.bytes();
-        if let Some(permit) = &mut self.permit {
-            drop(permit.split(bytes.saturating_sub(unfinished)));
+    /// Takes room if there is some at once.
+    pub fn try_take(&mut self, bytes: usize, is_begun: bool) -> bool {
+        let mut state = self.room.0.state.lock();
+        if !state.may_take(&self.host, bytes, is_begun) {
+            return false;
         }
-        if bytes >= unfinished {
-            self.turn = None;
+        let number = self.number;
+        let number = number.unwrap_or_else(|| state.enter(&self.host, &self.remote));
+        state.give(number, bytes);
+        self.number = Some(number);
+        self.bytes += bytes;
+        true
+    }
+
+    /// Takes room, or waits for it. A message that has begun may instead get the turn to go on without.
+    /// Until this is ready, it must be called with the same arguments.
+    pub fn poll_take(&mut self, cx: &Context<'_>, bytes: usize, is_begun: bool) -> Poll<()> {
+        let mut state = self.room.0.state.lock();
+        let number = self.number;
+        let number = number.unwrap_or_else(|| state.enter(&self.host, &self.remote));
+        self.number = Some(number);
+        if !self.is_waiting && state.may_take(&self.host, bytes, is_begun) {
+            state.give(number, bytes);
+        } else {
+            if !self.is_waiting {
+                state.wait(number, bytes, is_begun, cx.waker());
+            }
+            state.give_up_stalled(bytes, self.room.0.held_within);
         }
-        if unfinished == 0 {
-            self.holder.since_ms.store(u64::MAX, Ordering::Relaxed);
-        } else if bytes > unfinished {
-            self.holder
-                .since_ms
-                .store(self.requests.now_ms(), Ordering::Relaxed);
+        let is_turn = state.turn == Some(number);
+        self.is_waiting = false;
+        if let Some(holder) = state.holders.get_mut(&number) {
+            self.bytes = holder.bytes;
+            if let Some(wait) = &mut holder.wait {
+                wait.waker.clone_from(cx.waker());
+                self.is_waiting = true;
+                return Poll::Pending;
+            }
         }
+        self.has_turn = is_turn;
+        Poll::Ready(())
+    }
+
+    /// Gives room back. The time that the rest is held starts again: a message is complete.
+    pub fn give_back(&mut self, bytes: usize) {
+        let Some(number) = self.number.filter(|_| bytes > 0) else {
+            return;
+        };
+        let mut state = self.room.0.state.lock();
+        if state.take_back(number, bytes) {
+            self.number = None;
+        } else if let Some(holder) = state.holders.get_mut(&number) {
+            holder.since = Instant::now();
+        }
+        self.bytes = self.bytes.saturating_sub(bytes);
+        let wakers = state.serve();
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
     }
 
     /// Ends the turn: the message that went on without room is complete.
     pub fn end_turn(&mut self) {
-        self.turn = None;
-    }
-
-    /// Starts the time that room is held or waited for, unless it runs already.
-    pub fn hold(&self) {
-        let since_ms = &self.holder.since_ms;
-        if since_ms.load(Ordering::Relaxed) == u64::MAX {
-            since_ms.store(self.requests.now_ms(), Ordering::Relaxed);
+        let Some(number) = self.number.filter(|_| self.has_turn) else {
+            return;
+        };
+        self.has_turn = false;
+        let mut state = self.room.0.state.lock();
+        state.turn = None;
+        if state.take_back(number, 0) {
+            self.number = None;
         }
+        let wakers = state.serve();
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
     }
 }
 
 impl Drop for Charge {
     fn drop(&mut self) {
-        self.requests.0.held.lock().charges.remove(&self.number);
+        let Some(number) = self.number else {
+            return;
+        };
+        let mut state = self.room.0.state.lock();
+        state.leave_queue(number);
+        if state.turn == Some(number) {
+            state.turn = None;
+        }
+        state.take_back(number, usize::MAX);
+        let wakers = state.serve();
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
     }
 }

@@ -4,8 +4,11 @@
 
 mod answer;
 mod charge;
+mod charges;
+mod queue;
 mod request;
 mod room;
+mod share;
 mod walk;
 
 use std::sync::Arc;
@@ -29,6 +32,7 @@ use crate::metrics::Rpc;
 
 use answer::{Place, Streamed};
 use charge::Requests;
+use charges::Rooms;
 use request::{Bounds, Inspected, Kept};
 pub use room::{Held, Outbox, Room};
 
@@ -44,6 +48,8 @@ const SMALL_ANSWER_BYTES: usize = 64 << 10;
 const PART_BYTES: usize = 1 << 20;
 /// Room for small answers of unary calls.
 const SMALL_ANSWERS_BYTES: usize = 16 << 20;
+/// Room for small requests of clients.
+const SMALL_REQUESTS_BYTES: usize = 16 << 20;
 /// Room for messages between nodes other than entries and snapshots.
 const URGENT_BYTES: usize = PEER_BYTES + ENVELOPE_BYTES;
 /// Fields of a message between nodes: enough for a report of all partitions that a node may lead.
@@ -69,6 +75,8 @@ struct Shared {
     streams_per_address: usize,
     /// Room for requests.
     requests: Requests,
+    /// Room for small requests of clients, which must not wait behind incomplete large ones.
+    small_requests: Requests,
     /// Room for requests that must not wait behind entries and snapshots, such as heartbeats and votes.
     urgent: Requests,
     answers: Room,
@@ -106,6 +114,7 @@ impl Guard {
             streams: permits(limits.streams),
             streams_per_address: limits.streams.div_ceil(2),
             requests: room(limits.request_inflight_bytes.max(least)),
+            small_requests: room(SMALL_REQUESTS_BYTES),
             urgent: room(URGENT_BYTES),
             answers: Room::new(limits.answer_inflight_bytes),
             small_answers: Room::new(SMALL_ANSWERS_BYTES),
@@ -139,20 +148,20 @@ impl Guard {
     }
 
     /// Admits one more call.
-    fn admit(&self, caller: Option<&Remote>) -> Result<Place, WireError> {
+    fn admit(&self, remote: Option<&Remote>) -> Result<Place, WireError> {
         let full = |what: &str| {
             WireError::new(
                 ErrorCode::Overloaded,
                 format!("{what}; use fewer streams, or try again later"),
             )
         };
-        let call = match caller {
-            Some(caller) if self.0.is_for_peers => {
-                caller.mark_peer();
-                Some(caller.begin())
+        let call = match remote {
+            Some(remote) if self.0.is_for_peers => {
+                remote.mark_peer();
+                Some(remote.begin())
             }
-            Some(caller) => {
-                let call = caller.begin_within(self.0.streams_per_address);
+            Some(remote) => {
+                let call = remote.begin_within(self.0.streams_per_address);
                 Some(call.ok_or_else(|| full("address has half of the node's streams open"))?)
             }
             None => None,
@@ -162,13 +171,21 @@ impl Guard {
         Ok((streams, call))
     }
 
-    /// Returns the room that the requests of a call are charged to.
-    fn room(&self, path: &str) -> &Requests {
+    /// Returns the rooms that the requests of a call are charged to. Nodes may share an address, so
+    /// no address has a share of their rooms.
+    fn rooms(&self, path: &str) -> Rooms {
+        let shared = &self.0;
         let bulk = ["/Append", "/InstallSnapshot", "/InstallSnapshotParts"];
         let is_bulk = bulk.iter().any(|call| path.ends_with(call));
-        match self.0.is_for_peers && !is_bulk {
-            true => &self.0.urgent,
-            false => &self.0.requests,
+        let (large, small) = match shared.is_for_peers {
+            true if is_bulk => (&shared.requests, None),
+            true => (&shared.urgent, None),
+            false => (&shared.requests, Some(shared.small_requests.clone())),
+        };
+        Rooms {
+            large: large.clone(),
+            small,
+            is_shared: !shared.is_for_peers,
         }
     }
 
@@ -225,26 +242,25 @@ where
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let guard = self.guard.clone();
-        let caller = request.extensions().get::<Remote>().cloned();
-        let place = match guard.admit(caller.as_ref()) {
+        let remote = request.extensions().get::<Remote>().cloned();
+        let place = match guard.admit(remote.as_ref()) {
             Ok(place) => place,
             Err(error) => return Box::pin(async { Ok(Status::from(error).into_http()) }),
         };
         let path = request.uri().path();
         let rpc = Rpc::of_path(path).filter(|_| !guard.0.is_for_peers);
         let bounds = guard.bounds(path, rpc);
-        let room = guard.room(path).clone();
+        let charges = guard.rooms(path).charges(remote.as_ref());
         let (kept, outbox) = (Kept::default(), Outbox::default());
         request.extensions_mut().insert(outbox.clone());
-        let (from, within) = (caller.clone(), kept.clone());
-        let request =
-            request.map(|body| Body::new(Inspected::new(body, bounds, room, from, within)));
+        let within = kept.clone();
+        let request = request.map(|body| Body::new(Inspected::new(body, bounds, charges, within)));
         let answer = self.inner.call(request);
         Box::pin(async move {
             let response = answer.await?;
             if bounds.is_unary {
                 let room = |bytes| guard.room_for_answer(bytes);
-                return Ok(answer::whole(response, room, caller, place, kept).await);
+                return Ok(answer::whole(response, room, remote, place, kept).await);
             }
             Ok(response.map(|body| Body::new(Streamed::new(body, outbox, place))))
         })

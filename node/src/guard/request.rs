@@ -13,17 +13,16 @@ use parking_lot::Mutex;
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::shape::Shape;
 use tokio::time::{Instant, Sleep, sleep};
-use tokio_util::sync::PollSemaphore;
 use tonic::Status;
 use tonic::body::Body;
 
-use crate::env::Remote;
-
-use super::charge::{Charge, Requests};
+use super::charges::Charges;
 use super::walk::{Stop, Walk};
 
 /// Bytes before each message: a compression flag and the length.
 const HEAD_BYTES: usize = 5;
+/// Largest message that counts as small: metadata, a heartbeat, or a few records.
+const SMALL_BYTES: usize = 16 << 10;
 /// Time within which a message must be complete once it goes on without room.
 const TURN_WITHIN: Duration = Duration::from_secs(5);
 
@@ -41,8 +40,8 @@ pub(super) struct Bounds {
     pub is_unary: bool,
 }
 
-/// Charge of a unary call, kept until it is answered.
-pub(super) type Kept = Arc<Mutex<Option<Charge>>>;
+/// Charges of a unary call, kept until it is answered.
+pub(super) type Kept = Arc<Mutex<Option<Charges>>>;
 
 /// Body of a request.
 pub(super) struct Inspected {
@@ -51,38 +50,32 @@ pub(super) struct Inspected {
     head: Vec<u8>,
     /// Message in progress.
     walk: Option<Walk>,
-    /// True once the head of a message was complete.
-    has_begun: bool,
-    requests: Requests,
-    room: PollSemaphore,
-    turn: PollSemaphore,
-    charged: Option<Charge>,
+    /// Number of messages whose heads were complete.
+    begun: u64,
+    /// The message that has or had the turn to go on without room.
+    turn_of: u64,
+    charged: Option<Charges>,
     /// Bytes that have arrived and found no room yet.
     next: Option<Bytes>,
+    /// True if they belong to small messages only.
+    is_small: bool,
     until: Instant,
     late: Pin<Box<Sleep>>,
     kept: Kept,
 }
 
 impl Inspected {
-    pub fn new(
-        body: Body,
-        bounds: Bounds,
-        requests: Requests,
-        caller: Option<Remote>,
-        kept: Kept,
-    ) -> Inspected {
+    pub fn new(body: Body, bounds: Bounds, charges: Charges, kept: Kept) -> Inspected {
         Inspected {
             body,
             bounds,
             head: Vec::with_capacity(HEAD_BYTES),
             walk: None,
-            has_begun: false,
-            room: PollSemaphore::new(requests.free()),
-            turn: PollSemaphore::new(requests.turn()),
-            charged: Some(requests.charge(caller)),
-            requests,
+            begun: 0,
+            turn_of: 0,
+            charged: Some(charges),
             next: None,
+            is_small: true,
             until: Instant::now() + bounds.within,
             late: Box::pin(sleep(bounds.within)),
             kept,
@@ -102,7 +95,12 @@ impl Inspected {
             return;
         };
         match self.bounds.is_unary {
-            false => charged.settle(unfinished),
+            false => {
+                charged.settle(unfinished);
+                if self.begun != self.turn_of {
+                    charged.end_turn();
+                }
+            }
             // The message is charged until it is answered; this poll only looks for the end of the body.
             true if unfinished == 0 => charged.end_turn(),
             true => {}
@@ -110,6 +108,8 @@ impl Inspected {
     }
 
     fn inspect(&mut self, mut bytes: &[u8]) -> Result<(), WireError> {
+        let walk = self.walk.as_ref();
+        self.is_small = walk.is_none_or(|walk| walk.taken() + walk.left() <= SMALL_BYTES as u64);
         while !bytes.is_empty() {
             match &mut self.walk {
                 None => {
@@ -142,13 +142,14 @@ impl Inspected {
             return Ok(());
         };
         let bytes = u32::from_be_bytes(*length) as usize;
-        if self.bounds.is_unary && self.has_begun {
+        if self.bounds.is_unary && self.begun > 0 {
             return Err(WireError::new(
                 ErrorCode::InvalidRequest,
                 "call accepts one message and got a second; check the client",
             ));
         }
-        self.has_begun = true;
+        self.begun += 1;
+        self.is_small &= bytes <= SMALL_BYTES;
         if bytes > self.bounds.bytes {
             return Err(WireError::new(
                 ErrorCode::TooLarge,
@@ -173,29 +174,15 @@ impl Inspected {
         let Some(charged) = &mut self.charged else {
             return true;
         };
-        if charged.has_turn() {
-            return true;
-        }
-        if let Poll::Ready(room) = self.room.poll_acquire_many(cx, bytes as u32) {
-            charged.add(room);
-            // Leaves the queue for the turn, so that messages that need it get it.
-            self.turn = PollSemaphore::new(self.requests.turn());
-            return true;
-        }
-        self.requests.give_up_stalled();
-        // A waiting message may be granted room while nothing polls it.
-        charged.hold();
-        if charged.bytes() == 0 {
+        let had_turn = charged.has_turn();
+        if charged.poll_take(cx, bytes, self.is_small).is_pending() {
             return false;
         }
-        let Poll::Ready(Some(turn)) = self.turn.poll_acquire(cx) else {
-            return false;
-        };
-        charged.take_turn(turn);
-        // Leaves the queue for room, because a wait keeps its position and all permits that it was granted.
-        self.room = PollSemaphore::new(self.requests.free());
-        self.until = self.until.min(Instant::now() + TURN_WITHIN);
-        self.late.as_mut().reset(self.until);
+        if charged.has_turn() && !had_turn {
+            self.turn_of = self.begun;
+            self.until = self.until.min(Instant::now() + TURN_WITHIN);
+            self.late.as_mut().reset(self.until);
+        }
         true
     }
 

@@ -1,11 +1,7 @@
 //! Room for unsent answers, over the whole node. When it is full, callers that have read nothing for longest
-//! lose their connections.
-//!
-//! **One address holds no more than is left for the others** (the dynamic thresholds of Choudhury and Hahne,
-//! "Dynamic queue length thresholds for shared-memory packet switches", 1998). One address alone gets half of
-//! the room, two get a third each, and a further one still finds some.
+//! lose their connections. What one address may hold is in `share`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +12,7 @@ use ropewalk_proto::error::{ErrorCode, WireError};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 
+use super::share::Shares;
 use crate::env::Remote;
 
 /// Time after which others may evict an answer that its caller does not read, with its connection.
@@ -40,10 +37,9 @@ struct Shared {
 }
 
 /// Bytes that answers hold or wait for.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Claims {
-    all: usize,
-    by_host: HashMap<String, usize>,
+    shares: Shares,
     /// Number of times that room was given back.
     returns: u64,
 }
@@ -51,7 +47,7 @@ struct Claims {
 /// Part of the room that one answer counts for until this is dropped.
 struct Claim {
     room: Room,
-    host: String,
+    host: Arc<str>,
     bytes: usize,
 }
 
@@ -66,7 +62,7 @@ struct Waiting {
 struct Answer {
     since: Instant,
     bytes: usize,
-    caller: Option<Remote>,
+    remote: Option<Remote>,
 }
 
 /// Room that one answer has until this is dropped.
@@ -77,19 +73,6 @@ pub struct Held {
     claim: Claim,
 }
 
-impl Claims {
-    fn give_back(&mut self, host: &str, bytes: usize) {
-        self.all = self.all.saturating_sub(bytes);
-        self.returns = self.returns.wrapping_add(1);
-        if let Some(held) = self.by_host.get_mut(host) {
-            *held = held.saturating_sub(bytes);
-            if *held == 0 {
-                self.by_host.remove(host);
-            }
-        }
-    }
-}
-
 impl Claim {
     fn shrink(&mut self, bytes: usize) {
         let over = self.bytes.saturating_sub(bytes);
@@ -98,7 +81,10 @@ impl Claim {
         }
         self.bytes -= over;
         let shared = &self.room.0;
-        shared.claims.lock().give_back(&self.host, over);
+        let mut claims = shared.claims.lock();
+        claims.shares.give_back(&self.host, over);
+        claims.returns = claims.returns.wrapping_add(1);
+        drop(claims);
         shared.unclaimed.notify_one();
     }
 }
@@ -117,7 +103,10 @@ impl Room {
             bytes,
             free: Arc::new(Semaphore::new(bytes)),
             waiting: Mutex::default(),
-            claims: Mutex::default(),
+            claims: Mutex::new(Claims {
+                shares: Shares::of(bytes),
+                returns: 0,
+            }),
             unclaimed: Notify::new(),
         }))
     }
@@ -126,20 +115,20 @@ impl Room {
     ///
     /// # Errors
     /// `Overloaded` if there is none for too long.
-    pub async fn hold(&self, bytes: usize, caller: Option<Remote>) -> Result<Held, WireError> {
+    pub async fn hold(&self, bytes: usize, remote: Option<Remote>) -> Result<Held, WireError> {
         let bytes = bytes.min(self.0.bytes);
         let wanted = bytes as u32;
         let until = Instant::now() + ROOM_WITHIN;
-        let claim = self.claim(bytes, caller.as_ref(), until).await?;
+        let claim = self.claim(bytes, remote.as_ref(), until).await?;
         if let Ok(permit) = self.0.free.clone().try_acquire_many_owned(wanted) {
-            return Ok(self.note(permit, claim, caller));
+            return Ok(self.note(permit, claim, remote));
         }
         let acquiring = self.0.free.clone().acquire_many_owned(wanted);
         tokio::pin!(acquiring);
         while Instant::now() < until {
             self.give_up_stalled(bytes, None);
             if let Ok(Ok(permit)) = timeout(LOOK_EVERY, &mut acquiring).await {
-                return Ok(self.note(permit, claim, caller));
+                return Ok(self.note(permit, claim, remote));
             }
         }
         Err(no_room())
@@ -150,10 +139,10 @@ impl Room {
     async fn claim(
         &self,
         bytes: usize,
-        caller: Option<&Remote>,
+        remote: Option<&Remote>,
         until: Instant,
     ) -> Result<Claim, WireError> {
-        let host = caller.map_or("", Remote::host);
+        let host = remote.map_or("", Remote::host);
         if let Some(claim) = self.try_claim(bytes, host) {
             return Ok(claim);
         }
@@ -179,29 +168,31 @@ impl Room {
 
     fn try_claim(&self, bytes: usize, host: &str) -> Option<Claim> {
         let mut claims = self.0.claims.lock();
-        let held = claims.by_host.get(host).copied().unwrap_or(0);
-        let left = self.0.bytes.saturating_sub(claims.all);
-        let in_share = host.is_empty() || held == 0 || held.saturating_add(bytes) <= left;
+        let shares = &mut claims.shares;
+        // An answer that is larger than a share still gets its room, alone.
+        let in_share = host.is_empty()
+            || shares.held_by(host) == 0
+            || shares.need(host, bytes) <= shares.left();
         if !in_share {
             return None;
         }
-        claims.all = claims.all.saturating_add(bytes);
-        *claims.by_host.entry(host.to_owned()).or_default() += bytes;
+        let host = Arc::from(host);
+        shares.take(&host, bytes);
         Some(Claim {
             room: self.clone(),
-            host: host.to_owned(),
+            host,
             bytes,
         })
     }
 
-    fn note(&self, permit: OwnedSemaphorePermit, claim: Claim, caller: Option<Remote>) -> Held {
+    fn note(&self, permit: OwnedSemaphorePermit, claim: Claim, remote: Option<Remote>) -> Held {
         let mut waiting = self.0.waiting.lock();
         waiting.last += 1;
         let number = waiting.last;
         let answer = Answer {
             since: Instant::now(),
             bytes: permit.num_permits(),
-            caller,
+            remote,
         };
         waiting.answers.insert(number, answer);
         Held {
@@ -222,9 +213,9 @@ impl Room {
             if gained >= bytes || now < answer.since + STALLED_AFTER {
                 return;
             }
-            let of_host = |caller: &&Remote| host.is_none_or(|host| caller.host() == host);
-            if let Some(caller) = answer.caller.as_ref().filter(of_host) {
-                caller.cut("it does not read its answers, and other callers need the memory");
+            let of_host = |remote: &&Remote| host.is_none_or(|host| remote.host() == host);
+            if let Some(remote) = answer.remote.as_ref().filter(of_host) {
+                remote.cut("it does not read its answers, and other callers need the memory");
                 gained += answer.bytes;
             }
         }
@@ -349,7 +340,7 @@ mod tests {
         assert_eq!(room.used(), 120);
         drop(held);
         assert_eq!(room.used(), 0);
-        assert!(room.0.claims.lock().by_host.is_empty());
+        assert!(room.0.claims.lock().shares.is_empty());
         let alone = room
             .hold(1_000, caller(1))
             .await
