@@ -11,7 +11,7 @@ use clap_complete::Shell;
 use crate::parse::{Address, PartitionName, Setting, duration, retention_size, retention_time};
 use crate::tls::{TlsClientAuth, TlsMode};
 
-pub use bench::{BenchArgs, BenchVerb};
+pub use bench::{BenchArgs, BenchCommand};
 pub use help::command;
 #[cfg(test)]
 pub use help::topic_settings;
@@ -39,7 +39,7 @@ pub struct Cli {
     #[command(flatten)]
     pub global: Global,
     #[command(subcommand)]
-    pub verb: Verb,
+    pub verb: CliCommand,
 }
 
 /// Version, with the commit if the build named one: a build needs no git.
@@ -101,7 +101,7 @@ pub enum Format {
 }
 
 #[derive(Debug, Subcommand)]
-pub enum Verb {
+pub enum CliCommand {
     /// Run a local cluster in one process, for development
     Dev(DevArgs),
     /// Run one node
@@ -110,7 +110,7 @@ pub enum Verb {
     Node(NodeArgs),
     /// Create, list, change and delete topics
     #[command(subcommand)]
-    Topic(TopicVerb),
+    Topic(TopicCommand),
     /// Publish records from stdin, or one record from --key and --value
     Produce(ProduceArgs),
     /// Print the records of topics
@@ -119,7 +119,7 @@ pub enum Verb {
     Consume(ConsumeArgs),
     /// Show consumer groups and their lag; move their offsets; delete groups
     #[command(subcommand)]
-    Group(GroupVerb),
+    Group(GroupCommand),
     /// Print the path of an event across topics, as a tree
     ///
     /// Each record is printed below the record that caused it. The command reads the topics up to their current
@@ -127,13 +127,13 @@ pub enum Verb {
     Trace(TraceArgs),
     /// List partitions; move their leaders and replicas
     #[command(subcommand)]
-    Partition(PartitionVerb),
+    Partition(PartitionCommand),
     /// Show the cluster; drain and decommission nodes
     #[command(subcommand)]
-    Cluster(ClusterVerb),
+    Cluster(ClusterCommand),
     /// Benchmark the cluster
     #[command(subcommand)]
-    Bench(BenchVerb),
+    Bench(BenchCommand),
     /// Generate shell completions
     Completions {
         /// Shell that loads them
@@ -223,7 +223,7 @@ pub struct NodeArgs {
 }
 
 #[derive(Debug, Subcommand)]
-pub enum TopicVerb {
+pub enum TopicCommand {
     /// Create a topic
     Create(TopicCreateArgs),
     /// List topics with their record counts and sizes
@@ -294,7 +294,7 @@ pub struct TopicCreateArgs {
 }
 
 #[derive(Debug, Subcommand)]
-pub enum GroupVerb {
+pub enum GroupCommand {
     /// List consumer groups
     #[command(visible_alias = "ls")]
     List,
@@ -319,7 +319,7 @@ pub enum GroupVerb {
 }
 
 #[derive(Debug, Subcommand)]
-pub enum PartitionVerb {
+pub enum PartitionCommand {
     /// List the leader, replicas and offsets of each partition
     #[command(visible_alias = "ls")]
     List {
@@ -347,7 +347,7 @@ pub enum PartitionVerb {
 }
 
 #[derive(Debug, Subcommand)]
-pub enum ClusterVerb {
+pub enum ClusterCommand {
     /// List the nodes and their state
     Status,
     /// Exit 0 only if every partition has a leader and all replicas are in sync

@@ -18,7 +18,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
-use crate::args::Verb;
+use crate::args::CliCommand;
 use crate::exit::usage;
 use crate::otlp::{self, Spans};
 use crate::output::shown_lines;
@@ -55,10 +55,10 @@ struct Writing {
 
 /// Starts logging, with the filter from the environment or the default of the command. Spans are sent to their
 /// collector independently of the log filter.
-pub fn init(verb: &Verb, spans: Option<&Spans>) -> anyhow::Result<()> {
+pub fn init(verb: &CliCommand, spans: Option<&Spans>) -> anyhow::Result<()> {
     let filter = filter(verb)?;
     let writer = match verb {
-        Verb::Node(_) | Verb::Dev(_) => BoxMakeWriter::new(writing()?),
+        CliCommand::Node(_) | CliCommand::Dev(_) => BoxMakeWriter::new(writing()?),
         _ => BoxMakeWriter::new(stderr),
     };
     let lines = tracing_subscriber::fmt::layer()
@@ -75,7 +75,7 @@ pub fn init(verb: &Verb, spans: Option<&Spans>) -> anyhow::Result<()> {
         "json" => {
             let lines = lines.json().flatten_event(true);
             match verb {
-                Verb::Node(_) => lines.map_event_format(format::Numbered).boxed(),
+                CliCommand::Node(_) => lines.map_event_format(format::Numbered).boxed(),
                 _ => lines.boxed(),
             }
         }
@@ -93,7 +93,7 @@ pub fn init(verb: &Verb, spans: Option<&Spans>) -> anyhow::Result<()> {
     // Last, so that a line that is not wanted does not count as left out by the pace.
     let paced = EachLine(pace::passes);
     let lines = match verb {
-        Verb::Dev(_) => lines.with_filter(filter.and(wanted).and(paced)).boxed(),
+        CliCommand::Dev(_) => lines.with_filter(filter.and(wanted).and(paced)).boxed(),
         _ => lines.with_filter(filter.and(paced)).boxed(),
     };
     tracing_subscriber::registry()
@@ -114,12 +114,12 @@ pub fn init(verb: &Verb, spans: Option<&Spans>) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn filter(verb: &Verb) -> anyhow::Result<EnvFilter> {
+fn filter(verb: &CliCommand) -> anyhow::Result<EnvFilter> {
     let fallback = match verb {
         // openraft logs each failed vote and heartbeat at info, for many groups at once.
-        Verb::Node(_) => "info,openraft=warn",
+        CliCommand::Node(_) => "info,openraft=warn",
         // Three nodes that start together warn about each other's votes, which is normal.
-        Verb::Dev(_) => "warn,openraft=error",
+        CliCommand::Dev(_) => "warn,openraft=error",
         _ => "warn",
     };
     let set = VARIABLES.iter().find_map(|name| {

@@ -32,7 +32,7 @@ fn main() -> ExitCode {
 }
 
 // A product must not contain planted bugs.
-const _: () = assert!(!ropewalk_proto::mistake::POSSIBLE);
+const _: () = assert!(!ropewalk_proto::planted_bug::POSSIBLE);
 
 /// Time limit for a node's last tasks to close its database.
 const CLOSE_WITHIN: Duration = Duration::from_secs(10);
@@ -41,7 +41,10 @@ fn run(cli: args::Cli) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    let is_node = matches!(cli.verb, args::Verb::Node(_) | args::Verb::Dev(_));
+    let is_node = matches!(
+        cli.verb,
+        args::CliCommand::Node(_) | args::CliCommand::Dev(_)
+    );
     // Only nodes send spans.
     let spans = match is_node {
         true => {

@@ -293,7 +293,7 @@ fn nearest(name: &str, known: &[&str]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::args::{Cli, Verb};
+    use crate::args::{Cli, CliCommand};
     use clap::Parser;
     use ropewalk_node::env::tls::{ClientAuth, TlsFiles};
     use std::io::Write;
@@ -307,7 +307,7 @@ mod tests {
             .chain(flags.iter().copied());
         let cli = Cli::try_parse_from(line).map_err(|error| error.to_string())?;
         match cli.verb {
-            Verb::Node(args) => load(&args, &cli.global).map_err(|error| error.to_string()),
+            CliCommand::Node(args) => load(&args, &cli.global).map_err(|error| error.to_string()),
             other => panic!("{other:?}"),
         }
     }

@@ -142,7 +142,7 @@ impl ClientBuilder {
         }
         let reached = inner.call(
             "connecting",
-            Safe::ToRepeat,
+            Idempotency::ToRepeat,
             |mut node, within| async move {
                 node.cluster_status(bounded(v1::ClusterStatusRequest {}, within))
                     .await
@@ -237,7 +237,7 @@ impl Client {
 
 /// Repeatability of a call whose outcome is unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Safe {
+pub(crate) enum Idempotency {
     ToRepeat,
     OnlyOnce,
 }
@@ -269,7 +269,7 @@ impl Inner {
     }
 
     /// Asks nodes one after another until one answers or the request timeout is over.
-    pub async fn call<T, F, Fut>(&self, what: &str, safe: Safe, call: F) -> Result<T>
+    pub async fn call<T, F, Fut>(&self, what: &str, safe: Idempotency, call: F) -> Result<T>
     where
         F: Fn(Node, Duration) -> Fut,
         Fut: Future<Output = std::result::Result<Response<T>, Status>>,
@@ -282,7 +282,7 @@ impl Inner {
     async fn call_within<T, F, Fut>(
         &self,
         what: &str,
-        safe: Safe,
+        safe: Idempotency,
         each: Duration,
         call: F,
     ) -> Result<T>
@@ -306,7 +306,7 @@ impl Inner {
                     Ok(answer) => return Ok(answer),
                     Err(error) => {
                         self.preferred.fetch_add(1, Ordering::Relaxed);
-                        let repeat = safe == Safe::ToRepeat || !error.outcome_unknown();
+                        let repeat = safe == Idempotency::ToRepeat || !error.outcome_unknown();
                         if !error.is_retryable() || !repeat {
                             return Err(error.context(what));
                         }
@@ -359,8 +359,13 @@ impl Inner {
                 Ok(answer)
             }
         };
-        self.call_within("asking for metadata", Safe::ToRepeat, METADATA_TIMEOUT, ask)
-            .await
+        self.call_within(
+            "asking for metadata",
+            Idempotency::ToRepeat,
+            METADATA_TIMEOUT,
+            ask,
+        )
+        .await
     }
 
     /// Checks that the cluster accepts a filter; an empty string is no filter.
@@ -373,7 +378,7 @@ impl Inner {
             let request = bounded(v1::CheckFilterRequest { filter }, within);
             async move { node.check_filter(request).await }
         };
-        let asked = self.call("checking the filter", Safe::ToRepeat, ask);
+        let asked = self.call("checking the filter", Idempotency::ToRepeat, ask);
         asked.await.map(|_| ())
     }
 

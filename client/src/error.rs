@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use ropewalk_proto::error::{ErrorCode, Outcome, Retry, WireError};
-use ropewalk_proto::mistake::{Mistake, made};
+use ropewalk_proto::planted_bug::{PlantedBug, is_planted};
 use ropewalk_proto::status::ERROR_METADATA_KEY;
 use ropewalk_tls::TlsError;
 use tonic::{Code, ConnectError, Status};
@@ -90,7 +90,7 @@ impl Error {
     /// Returns true if the operation may have taken effect, or may still take effect. A record that is
     /// published again after such an error can be in the log twice.
     pub fn outcome_unknown(&self) -> bool {
-        self.inner.outcome_unknown && !made(Mistake::UnknownIsFailure)
+        self.inner.outcome_unknown && !is_planted(PlantedBug::UnknownIsFailure)
     }
 
     /// True if the connection was refused: the machine was reachable, and nothing listened at the address.

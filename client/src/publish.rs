@@ -3,7 +3,7 @@
 use ropewalk_proto::v1;
 use tonic::Status;
 
-use crate::client::{Client, Safe, bounded};
+use crate::client::{Client, Idempotency, bounded};
 use crate::connections::Node;
 use crate::error::Result;
 use crate::record::{Record, RecordMetadata};
@@ -43,7 +43,7 @@ impl Client {
         };
         let answer = self
             .inner
-            .call("publishing a record", Safe::OnlyOnce, call)
+            .call("publishing a record", Idempotency::OnlyOnce, call)
             .await?;
         Ok(RecordMetadata {
             partition: answer.partition,

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use ropewalk_tls::{ClientAuth, Dialed, Keeper, TlsFiles, dial};
+use ropewalk_tls::{CertificateReloader, ClientAuth, Dialed, TlsFiles, dial};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
@@ -53,7 +53,7 @@ impl Tls {
 /// State that secures connections.
 #[derive(Debug)]
 pub(crate) struct Secure {
-    keeper: Keeper,
+    keeper: CertificateReloader,
     /// True once a connection was secured. Before that, the caller of `connect` reports failures.
     worked: AtomicBool,
     logged: Mutex<Option<Instant>>,
@@ -62,7 +62,7 @@ pub(crate) struct Secure {
 impl Secure {
     /// Reads the files.
     pub async fn open(tls: Tls) -> Result<Secure> {
-        let keeper = Keeper::open(tls.files, ClientAuth::None).await;
+        let keeper = CertificateReloader::open(tls.files, ClientAuth::None).await;
         Ok(Secure {
             keeper: keeper.map_err(|error| Error::invalid(error.to_string()))?,
             worked: AtomicBool::new(false),

@@ -10,4 +10,4 @@ pub mod log;
 pub mod machine;
 pub mod meta;
 
-pub use machine::{Applied, Effect, Machine, MachineError};
+pub use machine::{Applied, Machine, MachineError, StateWrite};

@@ -11,7 +11,7 @@ use ropewalk_proto::command::{Command, CommandError, Reply};
 /// The state is in memory. The disk mirrors it as small keyed effects, which are written after the log
 /// entries and not synced. The effects that a power loss takes are applied again from the log.
 pub trait Machine: fmt::Debug + Send + Sync + 'static {
-    /// Rebuilds the state from the effects on the disk, in the order of their keys ([`Effect::key`]).
+    /// Rebuilds the state from the effects on the disk, in the order of their keys ([`StateWrite::key`]).
     /// `applied` is the log index after which the state was exactly this.
     fn load(&mut self, applied: u64, effects: Vec<(Bytes, Bytes)>) -> Result<(), MachineError>;
 
@@ -29,7 +29,7 @@ pub trait Machine: fmt::Debug + Send + Sync + 'static {
     fn checkpoint(&self) -> Bytes;
 
     /// Replaces the state with that of a checkpoint and returns all of it as effects.
-    fn restore(&mut self, checkpoint: Bytes) -> Result<Vec<Effect>, MachineError>;
+    fn restore(&mut self, checkpoint: Bytes) -> Result<Vec<StateWrite>, MachineError>;
 
     /// Log index at or below which nothing is read again. The newest checkpoint at or below it becomes the
     /// group's snapshot, and the log up to that checkpoint may be purged.
@@ -42,14 +42,14 @@ pub struct Applied {
     /// Reply to the proposer.
     pub reply: Reply,
     /// Changes of the state, for the disk.
-    pub effects: Vec<Effect>,
+    pub effects: Vec<StateWrite>,
     /// True if the state after this entry may be kept as a checkpoint. The store skips some large ones.
     pub checkpoint: bool,
 }
 
 /// One keyed piece of state that changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Effect {
+pub struct StateWrite {
     /// Unique within the group.
     pub key: Bytes,
     /// The new value; `None` removes the key.

@@ -8,7 +8,7 @@ use ropewalk_raft_store::committer::DiskStatus;
 
 use crate::config::Limits;
 use crate::env::Env;
-use crate::peer::Inbound;
+use crate::peer::ReplicaRouter;
 
 /// Interval between two checks of a failed disk, and so the minimum time that it counts as failed.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
@@ -24,7 +24,12 @@ const LAST_PART: u64 = 2;
 /// follower that did would fill the disk completely, fail, and lose its vote. The space between is for
 /// records in flight when the floor was reached. Without it they could never be committed, nor anything after
 /// them: no trim, and no new leader's first entry.
-pub(crate) async fn watch(limits: &Limits, env: &Env, store: &Store, inbound: &Inbound) -> String {
+pub(crate) async fn watch(
+    limits: &Limits,
+    env: &Env,
+    store: &Store,
+    inbound: &ReplicaRouter,
+) -> String {
     let mut status = store.disk_status();
     loop {
         let now = status.borrow_and_update().clone();
@@ -55,7 +60,7 @@ pub(crate) async fn watch(limits: &Limits, env: &Env, store: &Store, inbound: &I
 }
 
 /// While the disk is full, refuses records from peers once little space is left.
-async fn keep_the_last<T>(limits: &Limits, env: &Env, inbound: &Inbound) -> T {
+async fn keep_the_last<T>(limits: &Limits, env: &Env, inbound: &ReplicaRouter) -> T {
     loop {
         let free = env.disk.free_bytes();
         let little = free.is_ok_and(|free| free < limits.free_space_floor_bytes / LAST_PART);

@@ -1,9 +1,9 @@
 //! The one seam to the environment: wall time, disk, network, randomness. Everything above it is the same
 //! code in production and in the simulator. Monotonic time is tokio's.
 
-mod busy;
 mod clock;
 mod connections;
+mod cpu_bound;
 mod incoming;
 mod process;
 mod tcp;
@@ -18,9 +18,9 @@ use ropewalk_raft_store::Disk;
 use ropewalk_tls::PeerCertificate;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-pub use busy::busy;
 pub use clock::SystemClock;
 pub use connections::{Call, ConnectionBounds, Connections, Remote};
+pub use cpu_bound::cpu_bound;
 pub use incoming::{Accepted, Incoming};
 pub use process::{ProcessUse, process_use};
 pub use tcp::TcpNet;

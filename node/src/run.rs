@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ropewalk_machines::meta::frozen::LARGEST_BATCH_BYTES;
-use ropewalk_machines::meta::view::ClusterView;
+use ropewalk_machines::meta::view::MetadataImage;
 use ropewalk_raft_store::committer::CommitterOptions;
 use ropewalk_raft_store::{DiskStatus, Store, StoreError, StoreOptions, seed_randomness};
 use tokio::sync::{oneshot, watch};
@@ -14,17 +14,17 @@ use tonic::transport::server::Router;
 
 use crate::cluster::{Cluster, StartError};
 use crate::config::Config;
-use crate::coordinator::{Coordinator, LagWatch};
+use crate::coordinator::{Coordinator, LagCollector};
 use crate::disk;
 use crate::env::{Connections, Env, Incoming};
 use crate::grpc;
 use crate::guard::Guard;
 use crate::http2;
+use crate::listeners::{ListenError, Listeners};
 use crate::metrics::Metrics;
 use crate::ops;
-use crate::partition::Partitions;
-use crate::peer::{Inbound, Peers};
-use crate::ports::{ListenError, Ports};
+use crate::partition::ReplicaManager;
+use crate::peer::{Peers, ReplicaRouter};
 use crate::scrub;
 use crate::service::{Availability, Serving};
 
@@ -100,7 +100,7 @@ pub async fn run(
     // Dropped with this function, so that no connection outlives it.
     let connections = CancellationToken::new();
     let cut = connections.clone().drop_guard();
-    let ports = Ports::open(&config, &env, &connections).await?;
+    let ports = Listeners::open(&config, &env, &connections).await?;
     let node = Node::open(config, env).await?;
     let seen = node.serve(ports, &shutdown);
     let outcome = match node.join(&shutdown).await {
@@ -118,7 +118,7 @@ struct Node {
     env: Env,
     store: Store,
     peers: Peers,
-    inbound: Inbound,
+    inbound: ReplicaRouter,
     cluster: Cluster,
     metrics: Arc<Metrics>,
     availability: Availability,
@@ -132,7 +132,7 @@ impl Node {
     async fn open(config: Config, env: Env) -> Result<Node, RunError> {
         let store = Store::open(env.disk.clone(), store_options(&config)).await?;
         let peers = Peers::new(env.net.clone(), &config.limits);
-        let inbound = Inbound::new(&config.limits);
+        let inbound = ReplicaRouter::new(&config.limits);
         let cluster = Cluster::new(&config, &env, &store, &peers, &inbound).await?;
         let metrics = Metrics::new(&config.limits);
         let guard = Guard::for_clients(&config.limits, LARGEST_BATCH_BYTES);
@@ -155,7 +155,11 @@ impl Node {
     }
 
     /// Serves every port from the start: a node may wait long for its cluster, and is alive meanwhile.
-    fn serve(&self, ports: Ports, shutdown: &CancellationToken) -> Option<Arc<ops::Seen>> {
+    fn serve(
+        &self,
+        ports: Listeners,
+        shutdown: &CancellationToken,
+    ) -> Option<Arc<ops::OpsContext>> {
         let connections = ports.connections();
         let limits = &self.config.limits;
         let peers = Guard::for_peers(limits);
@@ -191,8 +195,8 @@ impl Node {
         &self,
         connections: Vec<(&'static str, Arc<Connections>)>,
         shutdown: &CancellationToken,
-    ) -> Arc<ops::Seen> {
-        Arc::new(ops::Seen {
+    ) -> Arc<ops::OpsContext> {
+        Arc::new(ops::OpsContext {
             store: self.store.clone(),
             cluster: self.cluster.clone(),
             peers: self.peers.clone(),
@@ -227,7 +231,7 @@ impl Node {
     /// Runs the node's replicas and coordinators, and serves clients from them.
     async fn work(
         &self,
-        seen: Option<Arc<ops::Seen>>,
+        seen: Option<Arc<ops::OpsContext>>,
         shutdown: &CancellationToken,
         ready: oneshot::Sender<Ready>,
     ) -> Result<(), RunError> {
@@ -240,7 +244,7 @@ impl Node {
             metrics,
             ..
         } = self;
-        let partitions = Partitions::start(config, store, peers, inbound, cluster, metrics);
+        let partitions = ReplicaManager::start(config, store, peers, inbound, cluster, metrics);
         let stop_coordinating = CancellationToken::new();
         let _coordinating = stop_coordinating.clone().drop_guard();
         let coordinator = Coordinator::start(
@@ -272,7 +276,7 @@ impl Node {
     }
 
     /// Serves clients from now on.
-    fn begin_serving(&self, partitions: &Partitions, coordinator: Coordinator) {
+    fn begin_serving(&self, partitions: &ReplicaManager, coordinator: Coordinator) {
         self.availability.begin(Serving {
             cluster: self.cluster.clone(),
             partitions: partitions.clone(),
@@ -285,7 +289,7 @@ impl Node {
     }
 
     /// Looks for damage in everything stored, until the handle is dropped.
-    fn scrub(&self, partitions: &Partitions) -> AbortOnDropHandle<()> {
+    fn scrub(&self, partitions: &ReplicaManager) -> AbortOnDropHandle<()> {
         let (limits, store) = (self.config.limits.clone(), self.store.clone());
         let (cluster, partitions) = (self.cluster.clone(), partitions.clone());
         let metrics = self.metrics.clone();
@@ -312,7 +316,7 @@ impl Node {
     /// can.
     async fn until_over(
         &self,
-        partitions: &Partitions,
+        partitions: &ReplicaManager,
         shutdown: &CancellationToken,
     ) -> Result<(), RunError> {
         tokio::select! {
@@ -356,15 +360,15 @@ impl Node {
 }
 
 fn watch_lag(
-    seen: &ops::Seen,
-    partitions: &Partitions,
+    seen: &ops::OpsContext,
+    partitions: &ReplicaManager,
     coordinator: &Coordinator,
 ) -> AbortOnDropHandle<()> {
-    let lag = LagWatch::default();
-    let joined = ops::Joined {
+    let lag = LagCollector::default();
+    let joined = ops::Services {
         partitions: partitions.clone(),
         lag: lag.clone(),
-        returning: ops::Returning::new(&seen.cluster).into(),
+        returning: ops::InitialCatchUp::new(&seen.cluster).into(),
     };
     // No other code sets it.
     let _ = seen.joined.set(joined);
@@ -372,7 +376,7 @@ fn watch_lag(
 }
 
 /// Admits batches up to the largest size that any topic allows.
-async fn allow_batches(guard: Guard, mut view: watch::Receiver<Arc<ClusterView>>) {
+async fn allow_batches(guard: Guard, mut view: watch::Receiver<Arc<MetadataImage>>) {
     loop {
         let largest = {
             let view = view.borrow_and_update();

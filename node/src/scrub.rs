@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use crate::cluster::Cluster;
 use crate::config::Limits;
 use crate::metrics::Metrics;
-use crate::partition::Partitions;
+use crate::partition::ReplicaManager;
 
 /// Longest pause before the first pass after a start.
 const FIRST_AFTER: Duration = Duration::from_secs(60);
@@ -21,7 +21,7 @@ pub(crate) async fn run(
     limits: &Limits,
     store: &Store,
     cluster: &Cluster,
-    partitions: &Partitions,
+    partitions: &ReplicaManager,
     metrics: &Metrics,
 ) {
     let pause = Duration::from_millis(limits.scrub_interval_ms);

@@ -19,7 +19,7 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::config::Limits;
-use crate::env::busy;
+use crate::env::cpu_bound;
 
 /// Unpacked bytes between two checks of the budget.
 const STEP_BYTES: usize = 1 << 20;
@@ -147,7 +147,7 @@ impl Unpacker {
             return Ok(work(&unpacked.payload));
         }
         let _turn = timeout(WITHIN, self.turn()).await.map_err(|_| Overloaded)?;
-        Ok(busy(|| work(&unpacked.payload)))
+        Ok(cpu_bound(|| work(&unpacked.payload)))
     }
 
     /// Waits for a turn to keep a processor busy.
@@ -199,7 +199,7 @@ impl Unpacker {
         let mut paid_bytes = 0;
         loop {
             let turn = self.turn().await;
-            let whole = busy(|| unpacking.step(STEP_BYTES));
+            let whole = cpu_bound(|| unpacking.step(STEP_BYTES));
             drop(turn);
             if let Some(pace) = pace {
                 // A failed batch pays for its work, too.

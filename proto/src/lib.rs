@@ -11,8 +11,8 @@ pub mod command;
 pub mod error;
 pub mod headers;
 pub mod ids;
-pub mod mistake;
 pub mod partitioner;
+pub mod planted_bug;
 pub mod shape;
 #[cfg(feature = "grpc")]
 pub mod status;

@@ -11,16 +11,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use openraft::storage::RaftSnapshotBuilder;
-use ropewalk_proto::mistake::{Mistake, made};
+use ropewalk_proto::planted_bug::{PlantedBug, is_planted};
 use tokio::time::Instant;
 
 use crate::committer::Durability;
-use crate::disk::{Batch, Change, DiskError};
+use crate::disk::{Change, ChangeBatch, DiskError};
 use crate::keys::{self, Key, Part};
-use crate::log::io_error;
-use crate::replica_log::ReplicaLog;
-use crate::small::{self, Checkpoint, Position};
+use crate::log::ReplicaLog;
+use crate::openraft_log::io_error;
 use crate::types::{Snapshot, SnapshotMeta, TypeConfig};
+use crate::values::{self, Checkpoint, Position};
 
 /// A checkpoint of at most this size is written each time the machine asks for one.
 const SMALL_BYTES: u64 = 4 << 10;
@@ -84,7 +84,7 @@ impl Thrift {
 /// Index at or below which the snapshot is searched. A replica that began with a snapshot may have a state
 /// that does not know yet that nothing below it is read. Its log knows.
 pub(crate) fn boundary(log: &ReplicaLog, purgeable_index: u64) -> u64 {
-    if made(Mistake::SnapshotOfTheNewest) {
+    if is_planted(PlantedBug::SnapshotOfTheNewest) {
         return u64::MAX;
     }
     let purged = log.marks().purged;
@@ -105,12 +105,12 @@ pub(crate) async fn newest(
 
 fn read((key, value): (Bytes, Bytes)) -> Result<(u64, Checkpoint), DiskError> {
     let Some(Key::Of(_, Part::Checkpoint(at))) = Key::decode(&key) else {
-        return Err(crate::sealed::damaged(
+        return Err(crate::checksum::damaged(
             &key,
             "it is not the key of a checkpoint",
         ));
     };
-    Ok((at, small::read_checkpoint(&key, value)?))
+    Ok((at, values::read_checkpoint(&key, value)?))
 }
 
 /// Converts a checkpoint to openraft's snapshot.
@@ -153,7 +153,10 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
     /// Builds the snapshot. Once this returns, it is synced, and the log up to it may be purged.
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
         // The sync also waits for checkpoints that are still in the committer's queue.
-        let written = self.log.commit(Batch::default(), Durability::Synced).await;
+        let written = self
+            .log
+            .commit(ChangeBatch::default(), Durability::Synced)
+            .await;
         written.map_err(io_error)?;
         let newest = newest(&self.log, self.boundary).await;
         let Some((index, checkpoint)) = newest.map_err(io_error)? else {
@@ -168,7 +171,7 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
         };
         if let Some(older) = index.checked_sub(1) {
             let range = keys::checkpoints(self.log.replica, 0, older);
-            let batch = Batch {
+            let batch = ChangeBatch {
                 changes: vec![Change::DeleteRange { range }],
             };
             let deleted = self.log.commit(batch, Durability::Unsynced).await;

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use ropewalk_proto::mistake::{Mistake, made};
+use ropewalk_proto::planted_bug::{PlantedBug, is_planted};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use crate::disk::{Batch, Change, Disk, DiskError};
+use crate::disk::{Change, ChangeBatch, Disk, DiskError};
 use crate::histogram::{Histogram, SIZE_BOUNDS_BYTES};
 
 /// Cost of a change in the queue, besides its bytes.
@@ -103,7 +103,7 @@ impl Default for CommitCounters {
 type Done = Box<dyn FnOnce(Result<(), DiskError>) + Send>;
 
 struct Submission {
-    batch: Batch,
+    batch: ChangeBatch,
     durability: Durability,
     done: Done,
     bytes: usize,
@@ -164,7 +164,7 @@ impl Committer {
     /// not block.
     pub async fn submit(
         &self,
-        batch: Batch,
+        batch: ChangeBatch,
         durability: Durability,
         done: impl FnOnce(Result<(), DiskError>) + Send + 'static,
     ) {
@@ -187,7 +187,11 @@ impl Committer {
     }
 
     /// Queues a batch and waits for its result.
-    pub async fn commit(&self, batch: Batch, durability: Durability) -> Result<(), DiskError> {
+    pub async fn commit(
+        &self,
+        batch: ChangeBatch,
+        durability: Durability,
+    ) -> Result<(), DiskError> {
         let (done, happened) = oneshot::channel();
         // The receiver may be dropped with its future; the write happens anyway.
         self.submit(batch, durability, |result| drop(done.send(result)))
@@ -223,7 +227,9 @@ impl Committer {
 
     /// Waits until everything queued is written and synced, then refuses further submissions.
     pub async fn close(&self) {
-        let _ = self.commit(Batch::default(), Durability::Synced).await;
+        let _ = self
+            .commit(ChangeBatch::default(), Durability::Synced)
+            .await;
         self.room.close();
     }
 }
@@ -280,7 +286,7 @@ impl Worker {
             batch.changes.extend(next.batch.changes);
             waiting.push((next.done, next._room));
         }
-        let sync = sync && !made(Mistake::SkipTheSync);
+        let sync = sync && !is_planted(PlantedBug::SkipTheSync);
         let together = waiting.len() as u64;
         self.counters
             .submissions
@@ -292,7 +298,7 @@ impl Worker {
         left_over
     }
 
-    async fn write(&self, batch: Batch, sync: bool, bytes: usize) -> Result<(), DiskError> {
+    async fn write(&self, batch: ChangeBatch, sync: bool, bytes: usize) -> Result<(), DiskError> {
         if let DiskStatus::Failed(reason) = &*self.status.borrow() {
             return Err(DiskError::Failed(reason.clone()));
         }
@@ -312,7 +318,7 @@ impl Worker {
                     .bytes
                     .fetch_add(bytes as u64, Ordering::Relaxed);
             }
-            Err(_) if made(Mistake::FailedWriteIsFine) => return Ok(()),
+            Err(_) if is_planted(PlantedBug::FailedWriteIsFine) => return Ok(()),
             // Never retried: after a failed fsync the page cache may claim data that the disk lost.
             Err(error) => {
                 if let DiskError::Damaged(what) = error {
@@ -362,7 +368,7 @@ async fn next(
     }
 }
 
-fn size(batch: &Batch) -> usize {
+fn size(batch: &ChangeBatch) -> usize {
     let of = |change: &Change| match change {
         Change::Put { key, head, body } => key.len() + head.len() + body.len(),
         Change::Delete { key } => key.len(),

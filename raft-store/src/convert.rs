@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ropewalk_proto::ids::{NodeId, ReplicaId};
 use ropewalk_proto::v1;
 
-use crate::types::{Broker, LogId, Membership, StoredMembership, Vote};
+use crate::types::{LogId, Membership, RaftNode, StoredMembership, Vote};
 
 /// Largest valid term and log index. No group reaches it. openraft counts on from any number it receives,
 /// and panics when the number overflows.
@@ -100,11 +100,11 @@ pub fn from_membership(message: v1::Membership) -> Result<Membership, ConvertErr
         .into_iter()
         .map(|set| set.replica_ids.into_iter().map(ReplicaId).collect())
         .collect();
-    let members: BTreeMap<ReplicaId, Broker> = message
+    let members: BTreeMap<ReplicaId, RaftNode> = message
         .members
         .into_iter()
         .map(|member| {
-            let broker = Broker {
+            let broker = RaftNode {
                 node_id: NodeId(member.node_id),
                 address: member.address,
             };
@@ -140,7 +140,7 @@ pub(crate) mod tests {
     use super::*;
 
     pub(crate) fn some_membership() -> Membership {
-        let broker = |id: u64| Broker {
+        let broker = |id: u64| RaftNode {
             node_id: NodeId(id),
             address: format!("node-{id}:7000"),
         };

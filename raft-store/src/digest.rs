@@ -6,7 +6,7 @@ use std::ops::Range;
 use bytes::Bytes;
 use ropewalk_proto::command::Command;
 
-use crate::sealed;
+use crate::checksum;
 
 /// Bytes of a batch's header that compaction keeps: offsets, times and producer.
 const KEPT: Range<usize> = 23..57;
@@ -26,7 +26,7 @@ pub struct Digest {
 impl Digest {
     pub(crate) fn of(kind: &[u8], payload: &[u8], command: Option<&Command>) -> Digest {
         Digest {
-            whole: sealed::crc(kind, &[payload]),
+            whole: checksum::crc(kind, &[payload]),
             compacted: matches!(command, Some(Command::Compacted { .. })),
             kept: command.and_then(kept).unwrap_or_default(),
         }
@@ -38,7 +38,7 @@ fn kept(command: &Command) -> Option<u32> {
     let (stamp, batch) = command.as_append()?;
     let came_bytes = command.log_bytes() as u64;
     let head = batch_head(batch);
-    Some(sealed::crc(
+    Some(checksum::crc(
         &stamp.leader_time_ms.to_be_bytes(),
         &[
             &stamp.ring_version.to_be_bytes(),

@@ -19,10 +19,10 @@ use ropewalk_proto::command::{Command, CommandError};
 use ropewalk_proto::ids::ReplicaId;
 use ropewalk_proto::v1;
 
+use crate::checksum::{self, CRC_BYTES};
 use crate::convert;
 use crate::disk::{Change, DiskError};
 use crate::keys::{Key, Part};
-use crate::sealed::{self, CRC_BYTES};
 use crate::types::{Entry, LogId};
 
 const LAYOUT_VERSION: u8 = 1;
@@ -75,7 +75,7 @@ pub(crate) fn put(replica: ReplicaId, stored: &StoredEntry) -> Change {
             Bytes::from(convert::membership(membership).encode_to_vec())
         }
     };
-    let crc = sealed::crc(&key, &[head.get(CRC_BYTES..).unwrap_or_default(), &body]);
+    let crc = checksum::crc(&key, &[head.get(CRC_BYTES..).unwrap_or_default(), &body]);
     if let Some(place) = head.get_mut(..CRC_BYTES) {
         place.copy_from_slice(&crc.to_be_bytes());
     }
@@ -86,7 +86,7 @@ pub(crate) fn put(replica: ReplicaId, stored: &StoredEntry) -> Change {
     }
 }
 
-fn kind(payload: &EntryPayload<Command, ReplicaId, crate::types::Broker>) -> u8 {
+fn kind(payload: &EntryPayload<Command, ReplicaId, crate::types::RaftNode>) -> u8 {
     match payload {
         EntryPayload::Blank => KIND_BLANK,
         EntryPayload::Normal(_) => KIND_COMMAND,
@@ -104,12 +104,12 @@ fn newer(index: u64, what: &dyn std::fmt::Display) -> DiskError {
 /// Reads a stored entry. A record batch in it shares `value`'s memory.
 pub(crate) fn read(key: &Bytes, value: Bytes) -> Result<StoredEntry, DiskError> {
     let Some(Key::Of(_, Part::Log(index))) = Key::decode(key) else {
-        return Err(sealed::damaged(key, "it is not the key of a log entry"));
+        return Err(checksum::damaged(key, "it is not the key of a log entry"));
     };
     let stored_bytes = value.len() as u64;
-    let mut value = sealed::open(key, value)?;
+    let mut value = checksum::open(key, value)?;
     if value.len() < HEAD_BYTES - CRC_BYTES {
-        return Err(sealed::damaged(
+        return Err(checksum::damaged(
             key,
             "its value is shorter than an entry's head",
         ));
@@ -118,7 +118,7 @@ pub(crate) fn read(key: &Bytes, value: Bytes) -> Result<StoredEntry, DiskError> 
     let kind = value.get_u8();
     let term = value.get_u64();
     let end_bytes = value.get_u64();
-    let unreadable = |what: String| sealed::damaged(key, &what);
+    let unreadable = |what: String| checksum::damaged(key, &what);
     let payload = match (version, kind) {
         (LAYOUT_VERSION, KIND_BLANK) => EntryPayload::Blank,
         (LAYOUT_VERSION, KIND_COMMAND) => {

@@ -11,13 +11,13 @@ use openraft::EntryPayload;
 use ropewalk_proto::command::Command;
 use ropewalk_proto::ids::{GroupId, ReplicaId};
 
+use crate::checksum;
 pub use crate::digest::Digest;
-use crate::disk::{Batch, Change, Disk, DiskError, ScanLimit};
+use crate::disk::{Change, ChangeBatch, Disk, DiskError, ScanLimit};
 use crate::entry;
 use crate::keys::{self, Key, Part};
-use crate::sealed;
-use crate::small;
 use crate::types::LogId;
+use crate::values;
 
 /// A position in a Raft log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -136,7 +136,7 @@ pub async fn replicas(disk: &dyn Disk) -> Result<Vec<(GroupId, ReplicaId)>, Disk
     let known = pairs
         .into_iter()
         .filter_map(|(key, value)| match Key::decode(&key)? {
-            Key::Record(replica) => Some((small::read_record(&key, value).ok()?, replica)),
+            Key::Record(replica) => Some((values::read_record(&key, value).ok()?, replica)),
             Key::Local(_) | Key::Of(..) => None,
         });
     Ok(known.collect())
@@ -177,7 +177,7 @@ impl Inspection {
     fn take_before_log(&mut self, key: &Bytes, value: Bytes) {
         match Key::decode(key) {
             Some(Key::Of(_, Part::Vote)) => {
-                let vote = self.keep(small::read_vote(key, value));
+                let vote = self.keep(values::read_vote(key, value));
                 self.vote = vote.map(|vote| CastVote {
                     term: vote.leader_id.term,
                     candidate: vote.leader_id.voted_for,
@@ -185,19 +185,19 @@ impl Inspection {
                 });
             }
             Some(Key::Of(_, Part::Committed)) => {
-                let committed = self.keep(small::read_committed(key, value));
+                let committed = self.keep(values::read_committed(key, value));
                 self.committed = committed.map(place);
             }
             Some(Key::Of(_, Part::Purged)) => {
-                let purged = self.keep(small::read_purged(key, value));
+                let purged = self.keep(values::read_purged(key, value));
                 self.purged = purged.map(|purged| place(purged.log_id));
             }
             Some(Key::Of(_, Part::Applied)) => {
-                let applied = self.keep(small::read_applied(key, value));
+                let applied = self.keep(values::read_applied(key, value));
                 self.applied = applied.and_then(|position| position.log_id).map(place);
             }
             Some(Key::Of(_, Part::Effect(effect))) => {
-                let opened = self.keep(sealed::open(key, value));
+                let opened = self.keep(checksum::open(key, value));
                 self.effects.extend(opened.map(|value| (effect, value)));
             }
             Some(Key::Of(_, Part::Checkpoint(index))) => self.checkpoints.push(index),
@@ -233,7 +233,7 @@ async fn everything(
 fn inspect(key: &Bytes, value: Bytes) -> Result<InspectedEntry, DiskError> {
     // After the checksum come layout, kind, term and the replica's own running length.
     let stored_bytes = value.clone();
-    let content = stored_bytes.get(sealed::CRC_BYTES..).unwrap_or_default();
+    let content = stored_bytes.get(checksum::CRC_BYTES..).unwrap_or_default();
     let kind = content.get(..2).unwrap_or_default();
     let payload = stored_bytes.get(entry::HEAD_BYTES..).unwrap_or_default();
     let stored = entry::read(key, value)?;
@@ -276,7 +276,7 @@ pub struct Touched {
 
 impl Touched {
     /// The kinds of data in `batch`.
-    pub fn by(batch: &Batch) -> Touched {
+    pub fn by(batch: &ChangeBatch) -> Touched {
         let mut touched = Touched::default();
         let (mut checkpoint, mut purged) = (false, false);
         for change in &batch.changes {
@@ -304,10 +304,10 @@ mod tests {
     use ropewalk_proto::command::Stamp;
 
     use super::*;
-    use crate::disk::{Batch, Change, MemoryDisk};
+    use crate::disk::{Change, ChangeBatch, MemoryDisk};
     use crate::entry::StoredEntry;
-    use crate::small::{Position, Purged};
     use crate::types::{Entry, Vote};
+    use crate::values::{Position, Purged};
 
     const GROUP: GroupId = GroupId(3);
     const REPLICA: ReplicaId = ReplicaId(7);
@@ -334,7 +334,7 @@ mod tests {
 
     async fn disk(changes: Vec<Change>) -> MemoryDisk {
         let disk = MemoryDisk::new();
-        let batch = Batch { changes };
+        let batch = ChangeBatch { changes };
         disk.commit(batch, true).await.expect("a commit");
         disk
     }
@@ -343,17 +343,17 @@ mod tests {
     async fn everything_a_disk_holds_of_a_replica_is_seen() {
         let at = |index| LogId::new_term_index(2, index);
         let disk = disk(vec![
-            small::put_record(REPLICA, GROUP),
-            small::put_vote(REPLICA, &Vote::new_committed(2, REPLICA)),
-            small::put_committed(REPLICA, at(6)),
-            small::put_purged(
+            values::put_record(REPLICA, GROUP),
+            values::put_vote(REPLICA, &Vote::new_committed(2, REPLICA)),
+            values::put_committed(REPLICA, at(6)),
+            values::put_purged(
                 REPLICA,
                 Purged {
                     log_id: at(4),
                     end_bytes: 9,
                 },
             ),
-            small::put_applied(
+            values::put_applied(
                 REPLICA,
                 &Position {
                     log_id: Some(at(5)),
@@ -362,7 +362,7 @@ mod tests {
             ),
             append(REPLICA, 2, 5, 100),
             append(REPLICA, 2, 6, 200),
-            small::put_effect(
+            values::put_effect(
                 REPLICA,
                 Bytes::from_static(b"k"),
                 Some(Bytes::from_static(b"v")),
@@ -400,7 +400,7 @@ mod tests {
         let command = Command::Roll { leader_time_ms: 1 }.to_bytes();
         assert_ne!(
             one.entries[0].digest,
-            sealed::crc(&[1, 1], &[&command]).into(),
+            checksum::crc(&[1, 1], &[&command]).into(),
             "another command"
         );
     }

@@ -12,19 +12,19 @@ use bytes::Bytes;
 use parking_lot::RwLock;
 use ropewalk_machines::machine::Machine;
 use ropewalk_proto::ids::{GroupId, ReplicaId};
-use ropewalk_proto::mistake::{Mistake, made};
+use ropewalk_proto::planted_bug::{PlantedBug, is_planted};
 use tokio::sync::watch;
 
 use crate::checkpoint;
+use crate::checksum;
 use crate::disk::{Disk, DiskError, ScanLimit};
 use crate::entry;
 use crate::keys::{self, Key, Part};
-use crate::replica_log::{Marks, NodeDisk, ReplicaLog};
-use crate::sealed;
-use crate::small::{self, Position};
-use crate::state::StateMachine;
+use crate::log::{LogBounds, NodeDisk, ReplicaLog};
+use crate::openraft_state_machine::StateMachine;
+use crate::reader::ReplicaReader;
 use crate::store::StoreError;
-use crate::view::ReplicaView;
+use crate::values::{self, Position};
 
 /// Limits of one read.
 const STEP: ScanLimit = ScanLimit {
@@ -32,19 +32,19 @@ const STEP: ScanLimit = ScanLimit {
     max_pairs: 4_096,
 };
 
-type Opened<M> = (Arc<ReplicaLog>, StateMachine<M>, ReplicaView<M>);
+type Opened<M> = (Arc<ReplicaLog>, StateMachine<M>, ReplicaReader<M>);
 
 /// The replicas recorded on a disk, with their groups.
 pub(crate) async fn records(disk: &dyn Disk) -> Result<BTreeMap<ReplicaId, GroupId>, DiskError> {
     let mut known = BTreeMap::new();
     for (key, value) in scan_all(disk, keys::records()).await? {
         let Some(Key::Record(replica)) = Key::decode(&key) else {
-            return Err(sealed::damaged(
+            return Err(checksum::damaged(
                 &key,
                 "it is not the key of a replica's record",
             ));
         };
-        known.insert(replica, small::read_record(&key, value)?);
+        known.insert(replica, values::read_record(&key, value)?);
     }
     Ok(known)
 }
@@ -68,7 +68,7 @@ pub(crate) async fn replica<M: Machine>(
     check_snapshot(&log, machine.purgeable_index()).await?;
     let machine = Arc::new(RwLock::new(machine));
     let (applied, watched) = watch::channel(position.log_id.map_or(0, |applied| applied.index));
-    let view = ReplicaView::new(Arc::clone(&log), Arc::clone(&machine), watched);
+    let view = ReplicaReader::new(Arc::clone(&log), Arc::clone(&machine), watched);
     let state = StateMachine::new(Arc::clone(&log), machine, position, applied);
     Ok((log, state, view))
 }
@@ -79,22 +79,22 @@ pub(crate) async fn quarantined(
     replica: ReplicaId,
 ) -> Result<Option<String>, DiskError> {
     match get(disk, replica, Part::Quarantine).await? {
-        Some(_) if made(Mistake::DamagedGoesOn) => Ok(None),
-        Some((key, value)) => small::read_quarantine(&key, value).map(Some),
+        Some(_) if is_planted(PlantedBug::DamagedGoesOn) => Ok(None),
+        Some((key, value)) => values::read_quarantine(&key, value).map(Some),
         None => Ok(None),
     }
 }
 
-async fn marks(disk: &dyn Disk, replica: ReplicaId) -> Result<Marks, DiskError> {
-    let mut marks = Marks::default();
+async fn marks(disk: &dyn Disk, replica: ReplicaId) -> Result<LogBounds, DiskError> {
+    let mut marks = LogBounds::default();
     if let Some((key, value)) = get(disk, replica, Part::Vote).await? {
-        marks.vote = Some(small::read_vote(&key, value)?);
+        marks.vote = Some(values::read_vote(&key, value)?);
     }
     if let Some((key, value)) = get(disk, replica, Part::Committed).await? {
-        marks.committed = Some(small::read_committed(&key, value)?);
+        marks.committed = Some(values::read_committed(&key, value)?);
     }
     if let Some((key, value)) = get(disk, replica, Part::Purged).await? {
-        let purged = small::read_purged(&key, value)?;
+        let purged = values::read_purged(&key, value)?;
         marks.purge(purged);
     }
     let range = keys::log(replica, 0, u64::MAX);
@@ -122,12 +122,12 @@ async fn marks(disk: &dyn Disk, replica: ReplicaId) -> Result<Marks, DiskError> 
 
 async fn position(disk: &dyn Disk, replica: ReplicaId) -> Result<Position, DiskError> {
     match get(disk, replica, Part::Applied).await? {
-        Some((key, value)) => small::read_applied(&key, value),
+        Some((key, value)) => values::read_applied(&key, value),
         None => Ok(Position::default()),
     }
 }
 
-fn check_ends(replica: ReplicaId, marks: &Marks, position: &Position) -> Result<(), DiskError> {
+fn check_ends(replica: ReplicaId, marks: &LogBounds, position: &Position) -> Result<(), DiskError> {
     if position.log_id <= marks.last {
         return Ok(());
     }
@@ -160,9 +160,9 @@ async fn effects(disk: &dyn Disk, replica: ReplicaId) -> Result<Vec<(Bytes, Byte
     let stored = scan_all(disk, keys::effects(replica)).await?;
     let effects = stored.into_iter().map(|(key, value)| {
         let Some(Key::Of(_, Part::Effect(effect))) = Key::decode(&key) else {
-            return Err(sealed::damaged(&key, "it is not the key of an effect"));
+            return Err(checksum::damaged(&key, "it is not the key of an effect"));
         };
-        Ok((effect, sealed::open(&key, value)?))
+        Ok((effect, checksum::open(&key, value)?))
     });
     effects.collect()
 }

@@ -11,8 +11,8 @@ use openraft_rt::WatchReceiver;
 use ropewalk_machines::machine::Machine;
 
 use crate::disk::DiskError;
+use crate::reader::ReplicaReader;
 use crate::types::{Raft, TypeConfig};
-use crate::view::ReplicaView;
 
 /// Reason that a log was not purged. The next attempt starts over.
 #[derive(Debug, thiserror::Error)]
@@ -38,7 +38,7 @@ pub enum PurgeError {
 /// still replicates the entries delays the purge.
 pub async fn purge_to_boundary<M: Machine>(
     raft: &Raft<M>,
-    view: &ReplicaView<M>,
+    view: &ReplicaReader<M>,
     limit: Duration,
 ) -> Result<Option<u64>, PurgeError> {
     let Some(index) = view.purge_boundary().await? else {

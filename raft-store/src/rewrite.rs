@@ -12,12 +12,12 @@ use openraft::EntryPayload;
 use ropewalk_proto::command::Command;
 use tokio::sync::oneshot;
 
+use crate::checksum;
 use crate::committer::Durability;
-use crate::disk::{Batch, Change, DiskError, ScanLimit};
+use crate::disk::{Change, ChangeBatch, DiskError, ScanLimit};
 use crate::entry::{self, StoredEntry};
 use crate::keys::{self, Key, Part};
-use crate::replica_log::ReplicaLog;
-use crate::sealed;
+use crate::log::ReplicaLog;
 use crate::types::Entry;
 
 /// Result of one step over a log.
@@ -131,7 +131,7 @@ impl ReplicaLog {
                 return Ok(());
             }
             let done = move |result| drop(tx.send(result));
-            self.submit(Batch { changes }, Durability::Unsynced, done)
+            self.submit(ChangeBatch { changes }, Durability::Unsynced, done)
                 .await;
         }
         let gone = |_| DiskError::Failed("committer has stopped".to_owned());
@@ -147,15 +147,16 @@ impl ReplicaLog {
         let key = Key::Of(self.replica, Part::Note).encode();
         let found = self.disk().get(key.clone()).await;
         let value =
-            found.and_then(|found| found.map(|value| sealed::open(&key, value)).transpose());
+            found.and_then(|found| found.map(|value| checksum::open(&key, value)).transpose());
         self.noting(value)
     }
 
     /// Replaces the note. Once this returns, the note and everything written before it are synced.
     pub(crate) async fn put_note(&self, note: Bytes) -> Result<(), DiskError> {
         let key = Key::Of(self.replica, Part::Note).encode();
-        let changes = vec![sealed::put(key, note)];
-        self.commit(Batch { changes }, Durability::Synced).await
+        let changes = vec![checksum::put(key, note)];
+        self.commit(ChangeBatch { changes }, Durability::Synced)
+            .await
     }
 
     /// Reports that entries in `range` were rewritten, so that the disk reclaims the space of the old ones.

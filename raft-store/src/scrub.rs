@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::checksum;
 use crate::disk::{Disk, DiskError, ScanLimit};
 use crate::entry;
 use crate::keys::{self, Key, Part};
-use crate::sealed;
 
 /// Maximum number of pairs read in one step.
 const STEP_PAIRS: usize = 4_096;
@@ -82,7 +82,7 @@ fn check(key: &Bytes, value: Bytes) -> Result<(), DiskError> {
             // An entry of a newer build is whole, too.
             _ => Ok(()),
         },
-        Some(_) => sealed::open(key, value).map(drop),
-        None => Err(sealed::damaged(key, "its kind is unknown")),
+        Some(_) => checksum::open(key, value).map(drop),
+        None => Err(checksum::damaged(key, "its kind is unknown")),
     }
 }

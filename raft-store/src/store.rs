@@ -8,19 +8,19 @@ use ropewalk_machines::machine::{Machine, MachineError};
 use ropewalk_proto::ids::{GroupId, ReplicaId};
 use tokio::sync::{Mutex, watch};
 
+use crate::checksum;
 use crate::committer::{CommitCounters, Committer, CommitterOptions, DiskStatus, Durability};
-use crate::disk::{Batch, Change, Disk, DiskError};
+use crate::disk::{Change, ChangeBatch, Disk, DiskError};
 use crate::keys::{self, Key};
-use crate::log::LogStore;
+use crate::log::{NodeDisk, ReplicaLog};
+use crate::log_cache::LogCacheBudget;
 use crate::open;
-use crate::replica_log::{NodeDisk, ReplicaLog};
+use crate::openraft_log::LogStore;
+use crate::openraft_state_machine::StateMachine;
+use crate::reader::ReplicaReader;
 use crate::scrub::Scrub;
-use crate::sealed;
-use crate::small;
-use crate::state::StateMachine;
-use crate::tail::TailBudget;
 use crate::traces::Traces;
-use crate::view::ReplicaView;
+use crate::values;
 
 /// Bounds of the store.
 #[derive(Debug, Clone)]
@@ -109,7 +109,7 @@ pub struct Replica<M> {
     /// For openraft.
     pub state: StateMachine<M>,
     /// For everyone else.
-    pub view: ReplicaView<M>,
+    pub view: ReplicaReader<M>,
 }
 
 impl Store {
@@ -120,7 +120,7 @@ impl Store {
         let node = NodeDisk {
             disk,
             committer,
-            tails: TailBudget::new(options.tail_bytes as u64),
+            tails: LogCacheBudget::new(options.tail_bytes as u64),
             traces: Traces::default(),
             options,
         };
@@ -170,7 +170,7 @@ impl Store {
         let key = Key::Local(Bytes::copy_from_slice(name.as_bytes())).encode();
         let found = self.node.disk.get(key.clone()).await;
         let value = found.and_then(|found| {
-            let opened = found.map(|value| sealed::open(&key, value));
+            let opened = found.map(|value| checksum::open(&key, value));
             opened.transpose()
         });
         if let Err(DiskError::Damaged(what)) = &value {
@@ -182,8 +182,8 @@ impl Store {
     /// Stores a small value of the node; synced once this returns.
     pub async fn put_local(&self, name: &str, value: Bytes) -> Result<(), StoreError> {
         let key = Key::Local(Bytes::copy_from_slice(name.as_bytes())).encode();
-        let batch = Batch {
-            changes: vec![sealed::put(key, value)],
+        let batch = ChangeBatch {
+            changes: vec![checksum::put(key, value)],
         };
         Ok(self.node.commit(batch, Durability::Synced).await?)
     }
@@ -224,8 +224,8 @@ impl Store {
     pub async fn quarantine(&self, replica: ReplicaId, why: &str) -> Result<(), StoreError> {
         let mut replicas = self.replicas.lock().await;
         self.close_replica(&mut replicas, replica).await;
-        let batch = Batch {
-            changes: vec![small::put_quarantine(replica, why)],
+        let batch = ChangeBatch {
+            changes: vec![values::put_quarantine(replica, why)],
         };
         Ok(self.node.commit(batch, Durability::Synced).await?)
     }
@@ -234,7 +234,7 @@ impl Store {
     pub async fn destroy_replica(&self, replica: ReplicaId) -> Result<(), StoreError> {
         let mut replicas = self.replicas.lock().await;
         self.close_replica(&mut replicas, replica).await;
-        let batch = Batch {
+        let batch = ChangeBatch {
             changes: vec![
                 Change::DeleteRange {
                     range: keys::everything(replica),
@@ -272,10 +272,10 @@ impl Store {
                 });
             }
             Some(_) => vec![],
-            None => vec![small::put_record(replica, group)],
+            None => vec![values::put_record(replica, group)],
         };
         // Unsynced: the replica's first vote or entry follows it, and is synced.
-        let batch = Batch { changes };
+        let batch = ChangeBatch { changes };
         self.node.commit(batch, Durability::Unsynced).await?;
         self.known.lock().insert(replica, group);
         Ok(())

@@ -6,18 +6,18 @@ use bytes::Bytes;
 use ropewalk_proto::command::{Command, Reply};
 use ropewalk_proto::ids::{NodeId, ReplicaId};
 
-use crate::state::StateMachine;
+use crate::openraft_state_machine::StateMachine;
 
 /// Location of a replica: openraft's `Node`. Its `NodeId` is our [`ReplicaId`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Broker {
+pub struct RaftNode {
     /// The node that holds the replica.
     pub node_id: NodeId,
     /// Address of that node, host:port.
     pub address: String,
 }
 
-impl fmt::Display for Broker {
+impl fmt::Display for RaftNode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "node {} at {}", self.node_id, self.address)
     }
@@ -30,7 +30,7 @@ openraft::declare_raft_types!(
         D = Command,
         R = Reply,
         NodeId = ReplicaId,
-        Node = Broker,
+        Node = RaftNode,
         LeaderId = openraft::impls::leader_id_std::LeaderId<u64, ReplicaId>,
         AsyncRuntime = crate::runtime::SeededRuntime,
 );
@@ -40,7 +40,7 @@ pub type Vote = openraft::type_config::alias::VoteOf<TypeConfig>;
 pub type Entry = openraft::type_config::alias::EntryOf<TypeConfig>;
 pub type StoredMembership = openraft::type_config::alias::StoredMembershipOf<TypeConfig>;
 pub type SnapshotMeta = openraft::type_config::alias::SnapshotMetaOf<TypeConfig>;
-pub type Membership = openraft::Membership<ReplicaId, Broker>;
+pub type Membership = openraft::Membership<ReplicaId, RaftNode>;
 /// A checkpoint as openraft's snapshot: the machine's whole state.
 pub type Snapshot = openraft::type_config::alias::SnapshotOf<TypeConfig, Bytes>;
 /// One replica of one group.

@@ -1,7 +1,7 @@
 //! `ropewalk-sim`: runs seeds, each in a process of its own, and reports their outcomes.
 
+mod commands;
 mod interpose;
-mod verbs;
 
 use std::process::ExitCode;
 
@@ -19,33 +19,33 @@ static ALLOCATOR: Jemalloc = Jemalloc;
 )]
 struct Args {
     #[command(subcommand)]
-    verb: Verb,
+    verb: SimulatorCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum Verb {
+enum SimulatorCommand {
     /// Run seeds, each in a separate process, and summarize the outcomes
-    Run(verbs::run::Args),
+    Run(commands::run::Args),
     /// Run each seed in two processes, and compare the traces byte for byte
-    Twice(verbs::twice::Args),
+    Twice(commands::twice::Args),
     /// Plant each known bug in turn; every bug must be found
-    Bugs(verbs::bugs::Args),
+    Bugs(commands::bugs::Args),
     /// Print the events of a seed or a plan, by node and partition
-    Replay(verbs::one::ReplayArgs),
+    Replay(commands::one::ReplayArgs),
     /// Shrink the plan of a failing seed, while the same check still fails
-    Shrink(verbs::shrink::Args),
+    Shrink(commands::shrink::Args),
     /// Run a seed or a plan in this process, and print the outcome
-    One(verbs::one::Args),
+    One(commands::one::Args),
 }
 
 fn main() -> anyhow::Result<ExitCode> {
     let good = match Args::parse().verb {
-        Verb::Run(args) => verbs::run::run(args)?,
-        Verb::Twice(args) => verbs::twice::run(args)?,
-        Verb::Bugs(args) => verbs::bugs::run(args)?,
-        Verb::Replay(args) => verbs::one::replay(args)?,
-        Verb::Shrink(args) => verbs::shrink::run(args)?,
-        Verb::One(args) => verbs::one::run(args)?,
+        SimulatorCommand::Run(args) => commands::run::run(args)?,
+        SimulatorCommand::Twice(args) => commands::twice::run(args)?,
+        SimulatorCommand::Bugs(args) => commands::bugs::run(args)?,
+        SimulatorCommand::Replay(args) => commands::one::replay(args)?,
+        SimulatorCommand::Shrink(args) => commands::shrink::run(args)?,
+        SimulatorCommand::One(args) => commands::one::run(args)?,
     };
     Ok(match good {
         true => ExitCode::SUCCESS,

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use ropewalk_node::config::Limits;
-use ropewalk_raft_store::disk::{Batch, ScanLimit};
+use ropewalk_raft_store::disk::{ChangeBatch, ScanLimit};
 use ropewalk_raft_store::inspect::Touched;
 use ropewalk_raft_store::{Disk, DiskError};
 use serde::{Deserialize, Serialize};
@@ -187,7 +187,7 @@ impl Guarded {
     }
 
     /// Moment of a batch, if the trap springs at it.
-    fn sprung_by(&self, batch: &Batch) -> Option<Moment> {
+    fn sprung_by(&self, batch: &ChangeBatch) -> Option<Moment> {
         let touched = Touched::by(batch);
         let moments = [
             (touched.snapshot, Moment::Install),
@@ -231,7 +231,7 @@ impl Disk for Guarded {
 
     /// The committer has one commit under way at a time, so none overtakes another that is held up at the
     /// gate.
-    fn commit(&self, batch: Batch, sync: bool) -> BoxFuture<'_, Result<(), DiskError>> {
+    fn commit(&self, batch: ChangeBatch, sync: bool) -> BoxFuture<'_, Result<(), DiskError>> {
         Box::pin(async move {
             self.pass().await;
             let Some(moment) = self.sprung_by(&batch) else {

@@ -15,7 +15,7 @@ use crate::cluster::{self, Cluster};
 use crate::fault::Injector;
 use crate::history::{Event, History, Place};
 use crate::load::{Clients, Log, operator};
-use crate::look::eye::Depth;
+use crate::observe::disk_reader::Depth;
 use crate::plan::Plan;
 use crate::virtual_time;
 
@@ -68,7 +68,7 @@ pub fn run(plan: &Plan) -> Outcome {
     let cluster = Cluster::start_with(&mut sim, plan.seed, plan.nodes, plan.disk, limits);
     let history = History::default();
     let clients = Clients::start(&mut sim, &cluster, plan, &history);
-    let mut course = Course {
+    let mut execution = Execution {
         injector: Injector::new(plan, history.clone()),
         judge: Judge::default(),
         next_look: Duration::ZERO,
@@ -79,15 +79,15 @@ pub fn run(plan: &Plan) -> Outcome {
         history,
         clients,
     };
-    let violations = match course.go() {
-        Ok(logs) => course.end(&logs),
+    let violations = match execution.go() {
+        Ok(logs) => execution.end(&logs),
         Err(violation) => vec![violation],
     };
-    course.outcome(violations)
+    execution.outcome(violations)
 }
 
 /// A run under way.
-struct Course<'a> {
+struct Execution<'a> {
     plan: &'a Plan,
     sim: Sim<'static>,
     cluster: Cluster,
@@ -99,7 +99,7 @@ struct Course<'a> {
     recovered_in: Duration,
 }
 
-impl Course<'_> {
+impl Execution<'_> {
     fn go(&mut self) -> Result<BTreeMap<Place, Log>, Violation> {
         self.storm()?;
         self.injector.calm(&mut self.sim, &mut self.cluster);

@@ -7,15 +7,15 @@
 mod dial;
 mod error;
 mod files;
-mod keeper;
 mod material;
 mod peer;
 mod prefixed;
+mod reloader;
 
 pub use dial::{Dialed, dial};
 pub use error::{Fault, TlsError};
 pub use files::TlsFiles;
-pub use keeper::Keeper;
 pub use material::{Acceptors, Certificates, ClientAuth};
 pub use peer::PeerCertificate;
 pub use prefixed::Prefixed;
+pub use reloader::CertificateReloader;

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use ropewalk_tls::{ClientAuth, Fault, Keeper, TlsFiles};
+use ropewalk_tls::{CertificateReloader, ClientAuth, Fault, TlsFiles};
 use time::{Duration, OffsetDateTime};
 
 #[allow(dead_code, reason = "each file of tests uses a part")]
@@ -13,7 +13,7 @@ use certificates::{Authority, Folder, HOST};
 async fn a_new_certificate_is_taken_up_and_a_bad_one_is_not() {
     let ours = Authority::new("ours");
     let folder = Folder::new(&[&ours], &ours.issue(HOST, 10));
-    let keeper = Keeper::open(folder.files(), ClientAuth::None)
+    let keeper = CertificateReloader::open(folder.files(), ClientAuth::None)
         .await
         .expect("good files");
     let first = keeper.current();
@@ -76,7 +76,7 @@ async fn files_that_can_not_be_used_are_named() {
         (TlsFiles::new(&ca).with_own(&cert, &other), "do not match"),
     ];
     for (files, why) in wrong {
-        let error = Keeper::open(files, ClientAuth::None)
+        let error = CertificateReloader::open(files, ClientAuth::None)
             .await
             .expect_err("bad files");
         assert_eq!(error.fault(), Fault::Files);
@@ -156,13 +156,13 @@ async fn a_key_that_cannot_be_used_is_told_for_what_it_is() {
     for (cert, key, why) in wrong {
         fs::write(folder.path("cert.pem"), cert).expect("written");
         fs::write(folder.path("key.pem"), key).expect("written");
-        let opened = Keeper::open(folder.files(), ClientAuth::None).await;
+        let opened = CertificateReloader::open(folder.files(), ClientAuth::None).await;
         let error = opened.expect_err("bad files").to_string();
         assert!(error.contains(why), "{error} ({why})");
         assert!(!error.contains("items"), "{error}");
     }
     fs::write(folder.path("cert.pem"), chain).expect("written");
     fs::write(folder.path("key.pem"), own.key).expect("written");
-    let opened = Keeper::open(folder.files(), ClientAuth::None).await;
+    let opened = CertificateReloader::open(folder.files(), ClientAuth::None).await;
     opened.expect("a chain in its order");
 }

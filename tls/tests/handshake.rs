@@ -3,7 +3,7 @@
 use std::io;
 
 use ropewalk_tls::{
-    Certificates, ClientAuth, Fault, Keeper, PeerCertificate, TlsError, TlsFiles, dial,
+    CertificateReloader, Certificates, ClientAuth, Fault, PeerCertificate, TlsError, TlsFiles, dial,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -14,7 +14,7 @@ use certificates::{Authority, Folder, HOST};
 const ADDRESS: &str = "127.0.0.1:7101";
 
 async fn open(files: TlsFiles, auth: ClientAuth) -> std::sync::Arc<Certificates> {
-    Keeper::open(files, auth)
+    CertificateReloader::open(files, auth)
         .await
         .expect("good files")
         .current()

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use crate::parse::{Rate, duration, rate, size};
 
 #[derive(Debug, Subcommand)]
-pub enum BenchVerb {
+pub enum BenchCommand {
     /// Measure publish throughput
     ///
     /// Publishes as fast as acknowledgements arrive, or at --rate.

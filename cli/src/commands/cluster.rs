@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::Context;
 use super::rows::{NodeRow, PartitionRow};
-use crate::args::ClusterVerb;
+use crate::args::ClusterCommand;
 use crate::output::{list, spinner};
 
 /// Interval between two checks.
@@ -17,9 +17,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Time that partitions of living nodes may take to get a leader and to be in sync.
 const GRACE: Duration = Duration::from_secs(3);
 
-pub async fn run(context: Context, verb: ClusterVerb) -> anyhow::Result<()> {
+pub async fn run(context: Context, verb: ClusterCommand) -> anyhow::Result<()> {
     match verb {
-        ClusterVerb::Status => {
+        ClusterCommand::Status => {
             let mut nodes = context
                 .client()
                 .await?
@@ -31,13 +31,13 @@ pub async fn run(context: Context, verb: ClusterVerb) -> anyhow::Result<()> {
             let rows: Vec<NodeRow> = nodes.iter().map(NodeRow::from).collect();
             Ok(context.output.rows(&rows)?)
         }
-        ClusterVerb::Health { wait } => health(context, wait.unwrap_or_default()).await,
-        ClusterVerb::Drain { node } => set_state(context, node, NodeState::Draining).await,
-        ClusterVerb::Recommission { node } => set_state(context, node, NodeState::Active).await,
-        ClusterVerb::Decommission { node, wait: false } => {
+        ClusterCommand::Health { wait } => health(context, wait.unwrap_or_default()).await,
+        ClusterCommand::Drain { node } => set_state(context, node, NodeState::Draining).await,
+        ClusterCommand::Recommission { node } => set_state(context, node, NodeState::Active).await,
+        ClusterCommand::Decommission { node, wait: false } => {
             set_state(context, node, NodeState::Decommissioning).await
         }
-        ClusterVerb::Decommission { node, wait: true } => decommission(context, node).await,
+        ClusterCommand::Decommission { node, wait: true } => decommission(context, node).await,
     }
 }
 

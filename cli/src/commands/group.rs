@@ -6,24 +6,24 @@ use serde::Serialize;
 
 use super::group_rows::{GroupRow, LagRow, MemberRow, ShareRow};
 use super::{Context, seek};
-use crate::args::GroupVerb;
+use crate::args::GroupCommand;
 use crate::output::{Row, columns};
 
-pub async fn run(context: Context, verb: GroupVerb) -> anyhow::Result<()> {
+pub async fn run(context: Context, verb: GroupCommand) -> anyhow::Result<()> {
     let client = context.client().await?;
     let admin = client.admin();
     match verb {
-        GroupVerb::List => {
+        GroupCommand::List => {
             let mut groups = admin.list_groups().await?;
             groups.sort_by(|a, b| a.group.cmp(&b.group));
             let rows: Vec<GroupRow> = groups.into_iter().map(GroupRow::from).collect();
             Ok(context.output.rows(&rows)?)
         }
-        GroupVerb::Describe { group } => {
+        GroupCommand::Describe { group } => {
             let described = Described::from(admin.describe_group(&group).await?);
             Ok(context.output.one(&described, text)?)
         }
-        GroupVerb::Lag { group } => {
+        GroupCommand::Lag { group } => {
             let lag = admin.group_lag(&group).await?;
             let failed = lag.iter().find_map(failed);
             let asked = lag.into_iter().filter(|lag| lag.error.is_none());
@@ -34,8 +34,8 @@ pub async fn run(context: Context, verb: GroupVerb) -> anyhow::Result<()> {
                 None => Ok(()),
             }
         }
-        GroupVerb::Seek(args) => seek::run(&context, &client, &args).await,
-        GroupVerb::Delete { group } => {
+        GroupCommand::Seek(args) => seek::run(&context, &client, &args).await,
+        GroupCommand::Delete { group } => {
             admin.delete_group(&group).await?;
             let done = Deleted {
                 group,

@@ -34,7 +34,7 @@ mod version;
 use anyhow::bail;
 
 use self::interrupt::Interrupts;
-use crate::args::{Cli, Global, Verb};
+use crate::args::{Cli, CliCommand, Global};
 use crate::output::Output;
 
 /// Context of every command that talks to a cluster.
@@ -60,23 +60,27 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
     }
 }
 
-async fn dispatch(context: Context, verb: Verb) -> anyhow::Result<()> {
+async fn dispatch(context: Context, verb: CliCommand) -> anyhow::Result<()> {
     // Interrupts count from here on, since connecting can take long too.
     let interrupts = Interrupts::listen;
     match verb {
-        Verb::Completions { shell } => completions::run(shell),
-        Verb::Version => version::run(context.output),
+        CliCommand::Completions { shell } => completions::run(shell),
+        CliCommand::Version => version::run(context.output),
         // These commands handle their own shutdown.
-        Verb::Node(args) => node::run(args, &context.global).await,
-        Verb::Dev(args) => dev::run(args).await,
-        Verb::Produce(args) => produce::run(context, args, interrupts()?).await,
-        Verb::Consume(args) => consume::run(context, args, interrupts()?).await,
-        Verb::Trace(args) => trace::run(context, args, interrupts()?).await,
-        Verb::Bench(verb) => bench::run(context, verb, interrupts()?).await,
-        Verb::Topic(verb) => interruptible(topic::run(context, verb), interrupts()?).await,
-        Verb::Group(verb) => interruptible(group::run(context, verb), interrupts()?).await,
-        Verb::Partition(verb) => interruptible(partition::run(context, verb), interrupts()?).await,
-        Verb::Cluster(verb) => interruptible(cluster::run(context, verb), interrupts()?).await,
+        CliCommand::Node(args) => node::run(args, &context.global).await,
+        CliCommand::Dev(args) => dev::run(args).await,
+        CliCommand::Produce(args) => produce::run(context, args, interrupts()?).await,
+        CliCommand::Consume(args) => consume::run(context, args, interrupts()?).await,
+        CliCommand::Trace(args) => trace::run(context, args, interrupts()?).await,
+        CliCommand::Bench(verb) => bench::run(context, verb, interrupts()?).await,
+        CliCommand::Topic(verb) => interruptible(topic::run(context, verb), interrupts()?).await,
+        CliCommand::Group(verb) => interruptible(group::run(context, verb), interrupts()?).await,
+        CliCommand::Partition(verb) => {
+            interruptible(partition::run(context, verb), interrupts()?).await
+        }
+        CliCommand::Cluster(verb) => {
+            interruptible(cluster::run(context, verb), interrupts()?).await
+        }
     }
 }
 

@@ -4,14 +4,14 @@ use serde::Serialize;
 
 use super::Context;
 use super::rows::PartitionRow;
-use crate::args::PartitionVerb;
+use crate::args::PartitionCommand;
 use crate::exit::usage;
 use crate::output::list;
 use crate::parse::PartitionName;
 
-pub async fn run(context: Context, verb: PartitionVerb) -> anyhow::Result<()> {
+pub async fn run(context: Context, verb: PartitionCommand) -> anyhow::Result<()> {
     match verb {
-        PartitionVerb::List { topic } => {
+        PartitionCommand::List { topic } => {
             let mut topics = match topic {
                 Some(name) => vec![context.topic(&name).await?],
                 None => context.client().await?.admin().topics().await?,
@@ -20,8 +20,8 @@ pub async fn run(context: Context, verb: PartitionVerb) -> anyhow::Result<()> {
             let rows: Vec<PartitionRow> = topics.iter().flat_map(PartitionRow::of).collect();
             Ok(context.output.rows(&rows)?)
         }
-        PartitionVerb::Transfer { partition, to } => transfer(context, partition, to).await,
-        PartitionVerb::Move {
+        PartitionCommand::Transfer { partition, to } => transfer(context, partition, to).await,
+        PartitionCommand::Move {
             partition,
             replicas,
         } => move_to(context, partition, replicas).await,

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use super::Context;
 use super::topic::NoTopic;
-use crate::args::{BenchVerb, GroupVerb, PartitionVerb, TopicVerb, Verb};
+use crate::args::{BenchCommand, CliCommand, GroupCommand, PartitionCommand, TopicCommand};
 use crate::exit::one_line;
 
 /// Minimum similarity of two names, from 0 to 1, for a suggestion.
@@ -17,25 +17,27 @@ const ALIKE: f64 = 0.85;
 const WITHIN: Duration = Duration::from_secs(2);
 
 /// The topics that a command names and that must exist.
-pub fn topics(verb: &Verb) -> Vec<String> {
+pub fn topics(verb: &CliCommand) -> Vec<String> {
     let one = |topic: &String| vec![topic.clone()];
     match verb {
-        Verb::Topic(
-            TopicVerb::Describe { name }
-            | TopicVerb::Set { name, .. }
-            | TopicVerb::Grow { name, .. }
-            | TopicVerb::Delete { name, .. },
+        CliCommand::Topic(
+            TopicCommand::Describe { name }
+            | TopicCommand::Set { name, .. }
+            | TopicCommand::Grow { name, .. }
+            | TopicCommand::Delete { name, .. },
         ) => one(name),
-        Verb::Produce(args) => one(&args.topic),
-        Verb::Consume(args) => args.topics.clone(),
-        Verb::Trace(args) => args.topics.clone(),
-        Verb::Group(GroupVerb::Seek(args)) => one(&args.topic),
-        Verb::Partition(PartitionVerb::List { topic }) => topic.iter().cloned().collect(),
-        Verb::Partition(
-            PartitionVerb::Transfer { partition, .. } | PartitionVerb::Move { partition, .. },
+        CliCommand::Produce(args) => one(&args.topic),
+        CliCommand::Consume(args) => args.topics.clone(),
+        CliCommand::Trace(args) => args.topics.clone(),
+        CliCommand::Group(GroupCommand::Seek(args)) => one(&args.topic),
+        CliCommand::Partition(PartitionCommand::List { topic }) => topic.iter().cloned().collect(),
+        CliCommand::Partition(
+            PartitionCommand::Transfer { partition, .. } | PartitionCommand::Move { partition, .. },
         ) => one(&partition.topic),
-        Verb::Bench(BenchVerb::Produce(args) | BenchVerb::Latency(args)) => one(&args.topic),
-        Verb::Bench(BenchVerb::Consume(args)) => one(&args.bench.topic),
+        CliCommand::Bench(BenchCommand::Produce(args) | BenchCommand::Latency(args)) => {
+            one(&args.topic)
+        }
+        CliCommand::Bench(BenchCommand::Consume(args)) => one(&args.bench.topic),
         _ => Vec::new(),
     }
 }

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 
 use super::rows::{PartitionRow, TopicRow};
 use super::{Context, topic_list};
-use crate::args::{TopicCreateArgs, TopicVerb};
+use crate::args::{TopicCommand, TopicCreateArgs};
 use crate::exit::usage;
 use crate::output::{Row, bar, columns, shown};
 use crate::parse::Setting;
@@ -25,12 +25,12 @@ const LED_TICK: Duration = Duration::from_millis(250);
 /// Maximum length of a user's answer, in bytes.
 const ANSWER_BYTES: u64 = 1_000;
 
-pub async fn run(context: Context, verb: TopicVerb) -> anyhow::Result<()> {
+pub async fn run(context: Context, verb: TopicCommand) -> anyhow::Result<()> {
     match verb {
-        TopicVerb::Create(args) => create(context, args).await,
-        TopicVerb::List { rates } => topic_list::run(context, rates).await,
-        TopicVerb::Describe { name } => describe(context, &name).await,
-        TopicVerb::Set { name, settings } => {
+        TopicCommand::Create(args) => create(context, args).await,
+        TopicCommand::List { rates } => topic_list::run(context, rates).await,
+        TopicCommand::Describe { name } => describe(context, &name).await,
+        TopicCommand::Set { name, settings } => {
             let set = settings
                 .into_iter()
                 .map(|setting| (setting.key, setting.value));
@@ -42,8 +42,8 @@ pub async fn run(context: Context, verb: TopicVerb) -> anyhow::Result<()> {
                 .await?;
             Ok(context.output.rows(&[TopicRow::from(&topic)])?)
         }
-        TopicVerb::Grow { name, partitions } => grow(context, &name, partitions).await,
-        TopicVerb::Delete { name, yes } => delete(context, name, yes).await,
+        TopicCommand::Grow { name, partitions } => grow(context, &name, partitions).await,
+        TopicCommand::Delete { name, yes } => delete(context, name, yes).await,
     }
 }
 
@@ -228,7 +228,7 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::args::{Cli, Verb};
+    use crate::args::{Cli, CliCommand};
 
     #[tokio::test]
     async fn only_a_clear_yes_deletes() {
@@ -255,7 +255,7 @@ mod tests {
         let check = |set: &str| {
             let line = ["ropewalk", "topic", "create", "t", "--set", set];
             match Cli::parse_from(line).verb {
-                Verb::Topic(TopicVerb::Create(args)) => check_flags(&args),
+                CliCommand::Topic(TopicCommand::Create(args)) => check_flags(&args),
                 other => panic!("{other:?}"),
             }
         };

@@ -5,12 +5,12 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use parking_lot::Mutex;
-use ropewalk_node::valve::Valve;
+use ropewalk_node::log_limiter::LogLimiter;
 use tracing::Metadata;
 use tracing::callsite::Identifier;
 
 /// One valve per call site in a library that has logged a line. The build bounds their number.
-static PLACES: LazyLock<Mutex<HashMap<Identifier, Valve>>> = LazyLock::new(Mutex::default);
+static PLACES: LazyLock<Mutex<HashMap<Identifier, LogLimiter>>> = LazyLock::new(Mutex::default);
 
 /// Returns true if a line may be written now. Called once per line.
 pub fn passes(metadata: &Metadata<'_>) -> bool {
@@ -27,7 +27,7 @@ pub fn passes(metadata: &Metadata<'_>) -> bool {
 
 /// Number of lines dropped since the start.
 pub fn left_out() -> u64 {
-    PLACES.lock().values().map(Valve::left_out).sum()
+    PLACES.lock().values().map(LogLimiter::left_out).sum()
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use ropewalk_proto::v1::TopicSettings;
 
 use super::command_line::{default, meaning, typed, variable};
 use super::{check, code, table, text};
-use crate::args::{self, Cli, Verb};
+use crate::args::{self, Cli, CliCommand};
 use crate::settings::{self, LIMITS_PREFIX};
 
 const INTRODUCTION: &str = "# Settings
@@ -95,7 +95,7 @@ fn keys() -> Vec<String> {
     let path = file.path().to_str().unwrap();
     let matches = args::command().get_matches_from(["ropewalk", "node", "--config", path]);
     let cli = Cli::from_arg_matches(&matches).unwrap();
-    let Verb::Node(node) = cli.verb else {
+    let CliCommand::Node(node) = cli.verb else {
         panic!("another command");
     };
     let error = settings::load(&node, &cli.global).unwrap_err().to_string();

@@ -23,24 +23,31 @@ const ALL_ABOVE: &str = "*";
 
 const NODE: Arrows = &[
     ("config", &[]),
-    ("valve", &[]),
+    ("log_limiter", &[]),
     ("filter", &[]),
-    ("env", &["config", "valve"]),
-    ("metrics", &["config", "env", "valve"]),
-    ("ports", &["config", "env"]),
+    ("env", &["config", "log_limiter"]),
+    ("metrics", &["config", "env", "log_limiter"]),
+    ("listeners", &["config", "env"]),
     ("unpack", &["config", "env"]),
-    ("guard", &["config", "env", "metrics", "valve"]),
-    ("peer", &["config", "env", "metrics", "valve"]),
+    ("guard", &["config", "env", "metrics", "log_limiter"]),
+    ("peer", &["config", "env", "metrics", "log_limiter"]),
     ("disk", &["config", "env", "metrics", "peer"]),
     ("raft", &["config", "peer"]),
     (
         "cluster",
-        &["config", "env", "metrics", "peer", "raft", "valve"],
+        &["config", "env", "metrics", "peer", "raft", "log_limiter"],
     ),
     (
         "partition",
         &[
-            "cluster", "config", "env", "metrics", "peer", "raft", "unpack", "valve",
+            "cluster",
+            "config",
+            "env",
+            "metrics",
+            "peer",
+            "raft",
+            "unpack",
+            "log_limiter",
         ],
     ),
     ("scrub", &["cluster", "config", "metrics", "partition"]),
@@ -53,7 +60,7 @@ const NODE: Arrows = &[
             "metrics",
             "partition",
             "peer",
-            "valve",
+            "log_limiter",
         ],
     ),
     (
@@ -69,7 +76,7 @@ const NODE: Arrows = &[
             "partition",
             "peer",
             "unpack",
-            "valve",
+            "log_limiter",
         ],
     ),
     (
@@ -86,7 +93,7 @@ const NODE: Arrows = &[
             "peer",
             "service",
             "unpack",
-            "valve",
+            "log_limiter",
         ],
     ),
     (
@@ -99,11 +106,14 @@ const NODE: Arrows = &[
             "metrics",
             "partition",
             "peer",
-            "valve",
+            "log_limiter",
         ],
     ),
     ("run", &[ALL_ABOVE]),
-    ("supervise", &["cluster", "config", "env", "run", "valve"]),
+    (
+        "supervise",
+        &["cluster", "config", "env", "run", "log_limiter"],
+    ),
 ];
 
 /// The root of a crate, which names its rooms and uses them.

@@ -16,7 +16,7 @@ pub use cluster::{ClusterStatus, NodeState, NodeStatus};
 pub use group::{GroupInfo, GroupMember, GroupPartition, GroupSummary, PartitionLag};
 pub use topic::{Cleanup, PartitionInfo, Partitioner, TopicInfo, TopicSettings};
 
-use crate::client::{Inner, Safe, bounded};
+use crate::client::{Idempotency, Inner, bounded};
 use crate::connections::Node;
 use crate::error::{Error, Result};
 use crate::record::Offset;
@@ -45,15 +45,15 @@ macro_rules! repeat {
             let request = bounded(message.clone(), within);
             async move { node.$call(request).await }
         };
-        $self.inner.call($what, Safe::ToRepeat, call).await
+        $self.inner.call($what, Idempotency::ToRepeat, call).await
     }};
 }
 
 /// True if a try with an unknown outcome may have taken effect.
 #[derive(Debug, Default)]
-struct Doubt(AtomicBool);
+struct OutcomeUnknown(AtomicBool);
 
-impl Doubt {
+impl OutcomeUnknown {
     /// Makes one try. A try that is dropped before its end leaves doubt.
     async fn of<T>(
         &self,
@@ -121,14 +121,14 @@ impl Admin {
             partitions,
             settings: Some(settings.into()),
         };
-        let doubt = Doubt::default();
+        let doubt = OutcomeUnknown::default();
         let call = |mut node: Node, within| {
             let request = bounded(request.clone(), within);
             doubt.of(async move { node.create_topic(request).await })
         };
         let created = self
             .inner
-            .call("creating a topic", Safe::ToRepeat, call)
+            .call("creating a topic", Idempotency::ToRepeat, call)
             .await;
         match created {
             // An earlier try of this call created it, and its answer was lost.
@@ -183,14 +183,14 @@ impl Admin {
         let request = v1::DeleteTopicRequest {
             name: name.to_owned(),
         };
-        let doubt = Doubt::default();
+        let doubt = OutcomeUnknown::default();
         let call = |mut node: Node, within| {
             let request = bounded(request.clone(), within);
             doubt.of(async move { node.delete_topic(request).await })
         };
         let deleted = self
             .inner
-            .call("deleting a topic", Safe::ToRepeat, call)
+            .call("deleting a topic", Idempotency::ToRepeat, call)
             .await;
         match deleted {
             // An earlier try of this call deleted it, and its answer was lost.
@@ -355,13 +355,13 @@ impl Admin {
         let request = v1::DeleteGroupRequest {
             group: group.to_owned(),
         };
-        let doubt = Doubt::default();
+        let doubt = OutcomeUnknown::default();
         let call = |mut node: Node, within| {
             let request = bounded(request.clone(), within);
             doubt.of(async move { node.delete_group(request).await })
         };
         let what = "deleting a consumer group";
-        let deleted = self.inner.call(what, Safe::ToRepeat, call).await;
+        let deleted = self.inner.call(what, Idempotency::ToRepeat, call).await;
         match deleted {
             // An earlier try of this call deleted it, and its answer was lost.
             Err(error) if doubt.is_left() && error.code() == Some(ErrorCode::UnknownGroup) => {

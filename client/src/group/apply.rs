@@ -6,8 +6,8 @@ use std::time::Duration;
 use ropewalk_proto::v1;
 use tokio::time::Instant;
 
-use super::assignment::{Change, Place, Standing, changes, place};
-use super::part::{Part, Phase, Position, Which};
+use super::assigned_partition::{AssignedPartition, Phase, Position, Which};
+use super::assignment::{Change, Standing, TopicPartitionId, changes, place};
 use super::progress::Progress;
 use super::rebalance::{Rebalance, TopicPartition};
 use super::shared::Shared;
@@ -53,7 +53,7 @@ impl Shared {
                 state.limits.session = Duration::from_millis(told.session_ms.into());
             }
             let had = state.parts.iter();
-            let had: BTreeMap<Place, (u64, Standing)> = had
+            let had: BTreeMap<TopicPartitionId, (u64, Standing)> = had
                 .map(|(place, part)| (*place, (part.epoch, part.standing())))
                 .collect();
             let mut moved = Moved::default();
@@ -108,13 +108,13 @@ impl State {
         match change {
             Change::Gain(told) => {
                 let place = place(&told);
-                let part = Part::new(told, self.next_life());
+                let part = AssignedPartition::new(told, self.next_life());
                 moved.assigned.push(part.name.clone());
                 self.parts.insert(place, part);
             }
             Change::Return(told) => {
                 let place = place(&told);
-                let mut part = Part::new(told, self.next_life());
+                let mut part = AssignedPartition::new(told, self.next_life());
                 part.phase = Phase::Revoked { until };
                 self.parts.insert(place, part);
             }
@@ -134,7 +134,7 @@ impl State {
 
     /// Keeps a partition that was about to be released. Reading resumes from the position to commit, because
     /// its outstanding deliveries may have been dropped meanwhile.
-    fn keep(&mut self, place: Place, moved: &mut Moved) {
+    fn keep(&mut self, place: TopicPartitionId, moved: &mut Moved) {
         let life = self.next_life();
         let Some(part) = self.parts.get_mut(&place) else {
             return;
@@ -203,7 +203,7 @@ impl State {
     /// Removes partitions after the coordinator has acknowledged their release.
     pub fn released(&mut self, places: &[v1::GroupPlace]) {
         for released in places {
-            let place = Place {
+            let place = TopicPartitionId {
                 topic_id: released.topic_id,
                 partition: released.partition,
             };
@@ -254,16 +254,20 @@ impl State {
     }
 
     /// A partition of this member that is not being released.
-    pub fn named(&mut self, topic: &str, partition: u32) -> Result<&mut Part> {
+    pub fn named(&mut self, topic: &str, partition: u32) -> Result<&mut AssignedPartition> {
         self.find(topic, partition).map(|(_, part)| part)
     }
 
     /// The ids of such a partition.
-    pub fn place_of(&mut self, topic: &str, partition: u32) -> Result<Place> {
+    pub fn place_of(&mut self, topic: &str, partition: u32) -> Result<TopicPartitionId> {
         self.find(topic, partition).map(|(place, _)| place)
     }
 
-    fn find(&mut self, topic: &str, partition: u32) -> Result<(Place, &mut Part)> {
+    fn find(
+        &mut self,
+        topic: &str,
+        partition: u32,
+    ) -> Result<(TopicPartitionId, &mut AssignedPartition)> {
         let mut parts = self.parts.iter_mut();
         let named = parts.find(|(_, part)| {
             &*part.name.topic == topic

@@ -6,7 +6,7 @@ use ropewalk_proto::v1;
 
 /// A partition, by ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Place {
+pub(super) struct TopicPartitionId {
     pub topic_id: u64,
     pub partition: u32,
 }
@@ -28,13 +28,13 @@ pub(super) enum Change {
     /// Start to read it.
     Gain(v1::Assigned),
     /// Finish the outstanding deliveries, and release it.
-    Revoke(Place),
+    Revoke(TopicPartitionId),
     /// Continue to read it after all.
-    Keep(Place),
+    Keep(TopicPartitionId),
     /// Drop it: another member already has it.
-    Lose(Place),
+    Lose(TopicPartitionId),
     /// Remove it: its release is complete.
-    Forget(Place),
+    Forget(TopicPartitionId),
     /// Release it at once: this member never read it.
     Return(v1::Assigned),
 }
@@ -42,10 +42,10 @@ pub(super) enum Change {
 /// Computes the changes from the partitions a member had (with epochs) to its new assignment. If a partition
 /// comes back in another epoch, its loss comes before its gain.
 pub(super) fn changes(
-    had: &BTreeMap<Place, (u64, Standing)>,
+    had: &BTreeMap<TopicPartitionId, (u64, Standing)>,
     told: Vec<v1::Assigned>,
 ) -> Vec<Change> {
-    let told: BTreeMap<Place, v1::Assigned> = told
+    let told: BTreeMap<TopicPartitionId, v1::Assigned> = told
         .into_iter()
         .map(|assigned| (place(&assigned), assigned))
         .collect();
@@ -72,8 +72,8 @@ pub(super) fn changes(
     changes
 }
 
-pub(super) fn place(assigned: &v1::Assigned) -> Place {
-    Place {
+pub(super) fn place(assigned: &v1::Assigned) -> TopicPartitionId {
+    TopicPartitionId {
         topic_id: assigned.topic_id,
         partition: assigned.partition,
     }
@@ -83,8 +83,8 @@ pub(super) fn place(assigned: &v1::Assigned) -> Place {
 mod tests {
     use super::*;
 
-    fn at(partition: u32) -> Place {
-        Place {
+    fn at(partition: u32) -> TopicPartitionId {
+        TopicPartitionId {
             topic_id: 1,
             partition,
         }
@@ -101,7 +101,7 @@ mod tests {
         }
     }
 
-    fn had(standing: Standing) -> BTreeMap<Place, (u64, Standing)> {
+    fn had(standing: Standing) -> BTreeMap<TopicPartitionId, (u64, Standing)> {
         BTreeMap::from([(at(0), (5, standing))])
     }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
-use super::assignment::Place;
+use super::assignment::TopicPartitionId;
 use super::shared::Shared;
 use crate::record::ConsumedRecord;
 
@@ -18,11 +18,11 @@ pub struct Delivery {
     topic: Arc<str>,
     record: ConsumedRecord,
     /// None if [`super::Subscription::run_concurrent`] acknowledges the record.
-    ticket: Option<Ticket>,
+    ticket: Option<DoneToken>,
 }
 
 impl Delivery {
-    pub(super) fn new(topic: Arc<str>, record: ConsumedRecord, ticket: Ticket) -> Delivery {
+    pub(super) fn new(topic: Arc<str>, record: ConsumedRecord, ticket: DoneToken) -> Delivery {
         Delivery {
             topic,
             record,
@@ -47,7 +47,7 @@ impl Delivery {
         }
     }
 
-    pub(super) fn take_ticket(&mut self) -> Option<Ticket> {
+    pub(super) fn take_ticket(&mut self) -> Option<DoneToken> {
         self.ticket.take()
     }
 }
@@ -71,18 +71,24 @@ impl fmt::Debug for Delivery {
 
 /// The right to acknowledge a record. A record whose ticket is dropped is never acknowledged.
 #[derive(Debug)]
-pub(super) struct Ticket {
+pub(super) struct DoneToken {
     shared: Arc<Shared>,
-    pub place: Place,
+    pub place: TopicPartitionId,
     pub life: u64,
     pub offset: u64,
     pub bytes: usize,
     acked: bool,
 }
 
-impl Ticket {
-    pub fn new(shared: Arc<Shared>, place: Place, life: u64, offset: u64, bytes: usize) -> Ticket {
-        Ticket {
+impl DoneToken {
+    pub fn new(
+        shared: Arc<Shared>,
+        place: TopicPartitionId,
+        life: u64,
+        offset: u64,
+        bytes: usize,
+    ) -> DoneToken {
+        DoneToken {
             shared,
             place,
             life,
@@ -102,7 +108,7 @@ impl Ticket {
     }
 }
 
-impl Drop for Ticket {
+impl Drop for DoneToken {
     fn drop(&mut self) {
         self.shared.settle(self, self.acked);
     }

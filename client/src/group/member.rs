@@ -11,7 +11,7 @@ use ropewalk_proto::v1;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::assignment::Place;
+use super::assignment::TopicPartitionId;
 use super::commit::{Commits, Waiter};
 use super::rebalance::{Listener, Rebalance};
 use super::session::Session;
@@ -37,7 +37,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 const CLOSE_WITHIN: Duration = Duration::from_secs(10);
 
 /// Outcome of the lookup of a start offset.
-pub(super) type Resolved = (Place, u64, Result<u64>);
+pub(super) type Resolved = (TopicPartitionId, u64, Result<u64>);
 
 pub(super) struct Member {
     pub inner: Arc<Inner>,

@@ -10,22 +10,22 @@
 //!
 //! This module must not keep records of its own, or know how they are fetched: that is `reader`.
 
-mod answers;
 mod apply;
+mod assigned_partition;
 mod assignment;
-mod attend;
 mod builder;
 mod commit;
 mod delivery;
 mod handle;
-mod lanes;
+mod key_queues;
 mod member;
-mod part;
 mod progress;
 mod readers;
 mod rebalance;
+mod responses;
 mod run;
 mod session;
+mod session_loop;
 mod settings;
 mod shared;
 mod state;

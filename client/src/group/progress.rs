@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use ropewalk_proto::mistake::{Mistake, made};
+use ropewalk_proto::planted_bug::{PlantedBug, is_planted};
 
 /// The outstanding records of a partition, and the position to commit: the offset after the longest run of
 /// records that are done.
@@ -65,7 +65,7 @@ impl Progress {
 
     /// The position to commit: offset of the first record that is not known to be done.
     pub fn position(&self) -> u64 {
-        if made(Mistake::PositionAhead) {
+        if is_planted(PlantedBug::PositionAhead) {
             return self.next;
         }
         let first_out = self.out.first().copied();

@@ -8,9 +8,9 @@ use futures_util::StreamExt;
 use tokio::task::{JoinError, JoinSet};
 use tracing::Instrument;
 
-use super::assignment::Place;
-use super::delivery::{Delivery, Ticket};
-use super::lanes::Lanes;
+use super::assignment::TopicPartitionId;
+use super::delivery::{Delivery, DoneToken};
+use super::key_queues::KeyQueues;
 use super::stream::Subscription;
 use crate::error::{Error, Result};
 use crate::event::{self, Cause};
@@ -42,11 +42,11 @@ impl<E: fmt::Display> fmt::Display for RunError<E> {
 impl<E: fmt::Debug + fmt::Display> std::error::Error for RunError<E> {}
 
 /// Records that must run one at a time: those with the same key, and those of one partition without a key.
-type Key = (Place, Option<Bytes>);
+type Key = (TopicPartitionId, Option<Bytes>);
 
 /// The running handlers, and the deliveries that wait for one.
 struct Work<E> {
-    lanes: Lanes<Key, (Delivery, Ticket)>,
+    lanes: KeyQueues<Key, (Delivery, DoneToken)>,
     tasks: JoinSet<(Key, std::result::Result<(), E>)>,
     ended: Option<std::result::Result<(), RunError<E>>>,
 }
@@ -81,7 +81,7 @@ impl Subscription {
         let handler = Arc::new(handler);
         let mut taken = self.handle.shared.taken.subscribe();
         let mut work = Work {
-            lanes: Lanes::new(concurrency.max(1)),
+            lanes: KeyQueues::new(concurrency.max(1)),
             tasks: JoinSet::new(),
             ended: None,
         };

@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
-use super::part::Position;
+use super::assigned_partition::Position;
 use crate::client::{Inner, timed_out};
 use crate::error::{Error, ErrorKind, Result};
 

@@ -10,11 +10,11 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use super::assignment::Place;
-use super::delivery::{Delivery, Ticket};
-use super::part::Phase;
+use super::assigned_partition::Phase;
+use super::assignment::TopicPartitionId;
+use super::delivery::{Delivery, DoneToken};
 use super::readers::Readers;
-use super::state::{Limits, Over, State};
+use super::state::{Limits, State, StreamEnd};
 use crate::error::{Error, Result};
 
 #[derive(Debug)]
@@ -55,8 +55,8 @@ impl Shared {
     /// Stops deliveries.
     pub fn stop(&self) {
         self.change(|state| {
-            if matches!(state.over, Over::No) {
-                state.over = Over::Stopped;
+            if matches!(state.over, StreamEnd::No) {
+                state.over = StreamEnd::Stopped;
             }
             state.close_readers();
         });
@@ -66,13 +66,13 @@ impl Shared {
     pub fn fail(&self, error: Error) {
         self.change(|state| {
             state.over = match &state.over {
-                Over::No => Over::Failed { told: false, error },
-                Over::Failed { told, error } => Over::Failed {
+                StreamEnd::No => StreamEnd::Failed { told: false, error },
+                StreamEnd::Failed { told, error } => StreamEnd::Failed {
                     told: *told,
                     error: error.clone(),
                 },
                 // The application that stopped the stream does not get the error from it.
-                Over::Stopped => Over::Failed { told: true, error },
+                StreamEnd::Stopped => StreamEnd::Failed { told: true, error },
             };
             state.close_readers();
         });
@@ -81,8 +81,8 @@ impl Shared {
     /// Error that ended the subscription, if there is one.
     pub fn failure(&self) -> Option<Error> {
         match &self.state.lock().over {
-            Over::Failed { error, .. } => Some(error.clone()),
-            Over::No | Over::Stopped => None,
+            StreamEnd::Failed { error, .. } => Some(error.clone()),
+            StreamEnd::No | StreamEnd::Stopped => None,
         }
     }
 
@@ -93,15 +93,15 @@ impl Shared {
     ) -> Poll<Option<Result<Delivery>>> {
         let mut state = self.state.lock();
         match &mut state.over {
-            Over::No => {}
-            Over::Failed {
+            StreamEnd::No => {}
+            StreamEnd::Failed {
                 told: told @ false,
                 error,
             } => {
                 *told = true;
                 return Poll::Ready(Some(Err(error.clone())));
             }
-            Over::Stopped | Over::Failed { .. } => return Poll::Ready(None),
+            StreamEnd::Stopped | StreamEnd::Failed { .. } => return Poll::Ready(None),
         }
         state.waker = Some(context.waker().clone());
         let now = Instant::now();
@@ -126,7 +126,7 @@ impl Shared {
                 Poll::Pending
             }
             Err(error) => {
-                state.over = Over::Failed {
+                state.over = StreamEnd::Failed {
                     told: true,
                     error: error.clone(),
                 };
@@ -137,7 +137,7 @@ impl Shared {
     }
 
     /// Records that a delivery is done, or was dropped before.
-    pub fn settle(&self, ticket: &Ticket, done: bool) {
+    pub fn settle(&self, ticket: &DoneToken, done: bool) {
         let mut state = self.state.lock();
         let was_full = state.is_full();
         state.returned(ticket.bytes);
@@ -167,7 +167,7 @@ impl Shared {
 
     /// Returns true if this member still reads the partition of the delivery, so that its result can be
     /// committed.
-    pub fn counts(&self, place: Place, life: u64) -> bool {
+    pub fn counts(&self, place: TopicPartitionId, life: u64) -> bool {
         let state = self.state.lock();
         let part = state.parts.get(&place).filter(|part| part.life == life);
         part.is_some_and(|part| matches!(part.phase, Phase::Reading(_)))

@@ -10,9 +10,9 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use tokio::time::Instant;
 
-use super::assignment::Place;
-use super::delivery::{Delivery, Ticket};
-use super::part::{Part, Phase};
+use super::assigned_partition::{AssignedPartition, Phase};
+use super::assignment::TopicPartitionId;
+use super::delivery::{Delivery, DoneToken};
 use super::progress::Progress;
 use super::readers::Readers;
 use super::shared::Shared;
@@ -34,7 +34,7 @@ pub(super) struct Limits {
 
 #[derive(Debug)]
 pub(super) struct State {
-    pub parts: BTreeMap<Place, Part>,
+    pub parts: BTreeMap<TopicPartitionId, AssignedPartition>,
     pub generation: u64,
     /// Topics that the subscription names and that do not exist.
     pub missing: Vec<String>,
@@ -44,23 +44,23 @@ pub(super) struct State {
     pub readers: Readers,
     pub limits: Limits,
     /// Read failures that the member has not reported yet.
-    pub unreadable: BTreeMap<Place, Error>,
+    pub unreadable: BTreeMap<TopicPartitionId, Error>,
     /// Send time of the last request that the coordinator has answered: the session timeout runs from here.
     pub heard_at: Instant,
     /// Time since which the application has left available records waiting.
     pub idle_since: Instant,
     pub last_life: u64,
-    pub over: Over,
+    pub over: StreamEnd,
     pub waker: Option<Waker>,
     outstanding: usize,
     outstanding_bytes: usize,
-    turn: Option<Place>,
+    turn: Option<TopicPartitionId>,
     streak: u32,
 }
 
 /// State of the stream.
 #[derive(Debug)]
-pub(super) enum Over {
+pub(super) enum StreamEnd {
     No,
     Stopped,
     Failed { told: bool, error: Error },
@@ -81,7 +81,7 @@ impl State {
             heard_at: now,
             idle_since: now,
             last_life: 0,
-            over: Over::No,
+            over: StreamEnd::No,
             waker: None,
             outstanding: 0,
             outstanding_bytes: 0,
@@ -126,7 +126,7 @@ impl State {
     pub fn poll_parts(
         &mut self,
         context: &mut Context<'_>,
-    ) -> Poll<(Place, Result<ConsumedRecord>)> {
+    ) -> Poll<(TopicPartitionId, Result<ConsumedRecord>)> {
         if self.streak >= STREAK {
             self.turn = self.after_turn();
             self.streak = 0;
@@ -157,7 +157,7 @@ impl State {
         Poll::Pending
     }
 
-    fn after_turn(&self) -> Option<Place> {
+    fn after_turn(&self) -> Option<TopicPartitionId> {
         let turn = self.turn?;
         let after = (Bound::Excluded(turn), Bound::Unbounded);
         let next = self.parts.range(after).next();
@@ -168,13 +168,13 @@ impl State {
     pub fn hand_out(
         &mut self,
         shared: &Arc<Shared>,
-        place: Place,
+        place: TopicPartitionId,
         record: ConsumedRecord,
     ) -> Option<Delivery> {
         let part = self.parts.get_mut(&place)?;
         part.progress.as_mut()?.handed_out(record.offset);
         let bytes = record.content_bytes();
-        let ticket = Ticket::new(shared.clone(), place, part.life, record.offset, bytes);
+        let ticket = DoneToken::new(shared.clone(), place, part.life, record.offset, bytes);
         let delivery = Delivery::new(part.name.topic.clone(), record, ticket);
         self.outstanding += 1;
         self.outstanding_bytes += bytes;
@@ -182,7 +182,7 @@ impl State {
     }
 
     /// Reopens the reader of a partition at its position.
-    pub fn reopen(&mut self, place: Place) {
+    pub fn reopen(&mut self, place: TopicPartitionId) {
         let share = self.share_bytes();
         let Some(part) = self.parts.get_mut(&place) else {
             return;
@@ -196,7 +196,7 @@ impl State {
     }
 
     /// Stops reading a partition whose topic is gone.
-    pub fn gone(&mut self, place: Place) {
+    pub fn gone(&mut self, place: TopicPartitionId) {
         if let Some(part) = self.parts.get_mut(&place) {
             part.phase = Phase::Gone;
         }
@@ -237,7 +237,7 @@ impl State {
                 Phase::Reading(reader) if anew => Some(reader.position()),
                 _ => part.can_begin(),
             };
-            let Some(from) = from.filter(|_| matches!(self.over, Over::No)) else {
+            let Some(from) = from.filter(|_| matches!(self.over, StreamEnd::No)) else {
                 continue;
             };
             part.progress.get_or_insert_with(|| Progress::new(from));
@@ -247,7 +247,7 @@ impl State {
     }
 }
 
-impl Part {
+impl AssignedPartition {
     fn reader(&mut self) -> Option<&mut Reader> {
         match &mut self.phase {
             Phase::Reading(reader) if !self.paused => Some(reader),

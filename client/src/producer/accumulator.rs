@@ -12,9 +12,9 @@ use ropewalk_proto::batch::{BatchError, Compression};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::batch::{Choice, NewRecord, Open};
-use super::memory::Held;
-use super::pending::{Completion, Place};
+use super::batch::{Choice, NewRecord, OpenBatch};
+use super::memory::MemoryPermit;
+use super::pending::{BatchSlot, Completion};
 use super::rules::Rules;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -25,7 +25,7 @@ const ANSWER_WAIT: Duration = Duration::from_millis(10);
 
 /// Parameters of batches.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Shape {
+pub(super) struct BatchConfig {
     pub compression: Compression,
     /// Maximum size of a batch before compression, within the limit of the topic.
     pub batch_bytes: usize,
@@ -37,7 +37,7 @@ pub(super) struct Shape {
 #[derive(Debug)]
 pub(super) struct Accumulator {
     partition: u32,
-    shape: Shape,
+    shape: BatchConfig,
     rules: Arc<Rules>,
     state: Mutex<State>,
     /// Wakes the lane when there is something new.
@@ -46,12 +46,12 @@ pub(super) struct Accumulator {
 
 #[derive(Debug, Default)]
 struct State {
-    open: Option<Open>,
+    open: Option<OpenBatch>,
     /// A batch came back acknowledged since the open one began.
     answered: bool,
     /// The last batch left with nothing in flight and no answer before it, and has no answer yet.
     alone: bool,
-    full: VecDeque<Open>,
+    full: VecDeque<OpenBatch>,
     /// All batches that may be unsettled, the oldest first.
     unsettled: VecDeque<Arc<Completion>>,
     closed: Option<Error>,
@@ -61,13 +61,13 @@ struct State {
 /// Result of a push.
 #[derive(Debug)]
 pub(super) struct Pushed {
-    pub place: Place,
+    pub place: BatchSlot,
     /// No lane runs for this partition yet.
     pub lane_needed: bool,
 }
 
 impl Accumulator {
-    pub fn new(partition: u32, shape: Shape, rules: Arc<Rules>) -> Accumulator {
+    pub fn new(partition: u32, shape: BatchConfig, rules: Arc<Rules>) -> Accumulator {
         Accumulator {
             partition,
             shape,
@@ -78,7 +78,12 @@ impl Accumulator {
     }
 
     /// Adds a record to the open batch, or to a new one.
-    pub fn push(&self, record: &NewRecord, choice: Choice, memory: &mut Held) -> Result<Pushed> {
+    pub fn push(
+        &self,
+        record: &NewRecord,
+        choice: Choice,
+        memory: &mut MemoryPermit,
+    ) -> Result<Pushed> {
         let mut state = self.state.lock();
         let before = (state.full.len(), state.open.is_some());
         let place = self.place(&mut state, record, choice, memory)?;
@@ -96,8 +101,8 @@ impl Accumulator {
         &self,
         record: &NewRecord,
         choice: Choice,
-        memory: &mut Held,
-    ) -> Result<Option<Place>> {
+        memory: &mut MemoryPermit,
+    ) -> Result<Option<BatchSlot>> {
         let mut state = self.state.lock();
         let pushed = state.open_for(choice).map(|open| open.push(record, memory));
         match pushed {
@@ -121,8 +126,8 @@ impl Accumulator {
         state: &mut State,
         record: &NewRecord,
         choice: Choice,
-        memory: &mut Held,
-    ) -> Result<Place> {
+        memory: &mut MemoryPermit,
+    ) -> Result<BatchSlot> {
         if let Some(error) = &state.closed {
             return Err(error.clone());
         }
@@ -156,8 +161,8 @@ impl Accumulator {
         }
     }
 
-    fn begin(&self, choice: Choice, max_bytes: usize, now: Instant) -> Open {
-        Open::new(
+    fn begin(&self, choice: Choice, max_bytes: usize, now: Instant) -> OpenBatch {
+        OpenBatch::new(
             self.partition,
             choice,
             self.shape.compression,
@@ -168,7 +173,7 @@ impl Accumulator {
 
     /// The next batch to send: the oldest full one, or the open one if it is due. `idle` is true if none of the
     /// partition is in flight.
-    pub fn take(&self, now: Instant, idle: bool) -> Option<Open> {
+    pub fn take(&self, now: Instant, idle: bool) -> Option<OpenBatch> {
         let mut state = self.state.lock();
         if let Some(full) = state.full.pop_front() {
             return Some(full);
@@ -180,7 +185,7 @@ impl Accumulator {
     }
 
     /// The oldest batch, due or not.
-    pub fn take_oldest(&self) -> Option<Open> {
+    pub fn take_oldest(&self) -> Option<OpenBatch> {
         let mut state = self.state.lock();
         let full = state.full.pop_front();
         full.or_else(|| state.open.take())
@@ -233,7 +238,7 @@ impl Accumulator {
     }
 
     /// Adds batches that were split off another one, so that a flush waits for them.
-    pub fn adopt(&self, made: &[Open]) {
+    pub fn adopt(&self, made: &[OpenBatch]) {
         let mut state = self.state.lock();
         state.forget_settled();
         let completions = made.iter().map(|open| open.batch.completion.clone());
@@ -255,10 +260,10 @@ impl Accumulator {
     }
 
     /// Removes the batches that were routed by the ring.
-    pub fn surrender(&self) -> Vec<Open> {
+    pub fn reclaim(&self) -> Vec<OpenBatch> {
         let mut state = self.state.lock();
         state.seal();
-        let by_ring = |open: &Open| open.batch.ring_version() != 0;
+        let by_ring = |open: &OpenBatch| open.batch.ring_version() != 0;
         let gathered = std::mem::take(&mut state.full);
         let (leaving, staying) = gathered.into_iter().partition::<Vec<_>, _>(by_ring);
         state.full.extend(staying);
@@ -267,7 +272,7 @@ impl Accumulator {
 }
 
 impl State {
-    fn open_for(&mut self, choice: Choice) -> Option<&mut Open> {
+    fn open_for(&mut self, choice: Choice) -> Option<&mut OpenBatch> {
         self.open
             .as_mut()
             .filter(|open| open.batch.choice == choice)
@@ -277,7 +282,7 @@ impl State {
         self.full.extend(self.open.take());
     }
 
-    fn admit(&mut self, open: Open) {
+    fn admit(&mut self, open: OpenBatch) {
         self.forget_settled();
         self.unsettled.push_back(open.batch.completion.clone());
         self.open = Some(open);

@@ -7,8 +7,8 @@ use ropewalk_proto::trace::TraceContext;
 use tokio::time::Instant;
 
 use super::closed;
-use super::memory::Held;
-use super::pending::{Completion, Place};
+use super::memory::MemoryPermit;
+use super::pending::{BatchSlot, Completion};
 use crate::error::{Error, Result};
 use crate::event;
 use crate::record::Record;
@@ -35,7 +35,7 @@ pub(super) struct Batch {
     pub maybe_written: bool,
     /// Trace context of its first record that is sampled.
     pub trace: Option<Box<TraceContext>>,
-    memory: Held,
+    memory: MemoryPermit,
 }
 
 impl Batch {
@@ -59,7 +59,7 @@ impl Batch {
     }
 
     /// Hands over its memory to records that move elsewhere.
-    pub fn release_memory(&mut self) -> Held {
+    pub fn release_memory(&mut self) -> MemoryPermit {
         self.memory.take()
     }
 }
@@ -74,20 +74,20 @@ impl Drop for Batch {
 
 /// A batch that still accepts records.
 #[derive(Debug)]
-pub(super) struct Open {
+pub(super) struct OpenBatch {
     pub batch: Batch,
     pub builder: BatchBuilder,
 }
 
-impl Open {
+impl OpenBatch {
     pub fn new(
         partition: u32,
         choice: Choice,
         compression: Compression,
         max_bytes: usize,
         since: Instant,
-    ) -> Open {
-        Open {
+    ) -> OpenBatch {
+        OpenBatch {
             batch: Batch {
                 completion: Completion::new(partition),
                 choice,
@@ -95,7 +95,7 @@ impl Open {
                 since,
                 maybe_written: false,
                 trace: None,
-                memory: Held::nothing(),
+                memory: MemoryPermit::nothing(),
             },
             builder: BatchBuilder::new(compression, max_bytes),
         }
@@ -105,8 +105,8 @@ impl Open {
     pub fn push(
         &mut self,
         record: &NewRecord,
-        memory: &mut Held,
-    ) -> std::result::Result<Option<Place>, BatchError> {
+        memory: &mut MemoryPermit,
+    ) -> std::result::Result<Option<BatchSlot>, BatchError> {
         let index = self.builder.record_count();
         let fits = self.builder.push(
             record.key(),
@@ -122,7 +122,7 @@ impl Open {
             self.batch.trace = event::sampled(record.headers());
         }
         self.batch.memory.join(memory);
-        Ok(Some(Place {
+        Ok(Some(BatchSlot {
             completion: self.batch.completion.clone(),
             index: u32::try_from(index).unwrap_or(u32::MAX),
         }))

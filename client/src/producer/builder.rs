@@ -7,7 +7,7 @@ use std::time::Duration;
 use ropewalk_proto::batch::Compression;
 
 use super::Producer;
-use super::accumulator::Shape;
+use super::accumulator::BatchConfig;
 use super::identity;
 use super::shared::Shared;
 use crate::client::Inner;
@@ -150,7 +150,7 @@ impl ProducerBuilder {
         } = self;
         check(&settings)?;
         let topic = inner.topic_as_of_now(&name).await?;
-        let shape = Shape {
+        let shape = BatchConfig {
             compression: settings.compression,
             batch_bytes: settings.batch_bytes,
             linger: settings.linger,

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::flight::At;
-use super::lane::Lane;
+use super::in_flight::At;
+use super::partition_sender::PartitionSender;
 use crate::error::{Error, ErrorKind};
 
 /// Wake-up interval of an idle lane.
 const IDLE: Duration = Duration::from_secs(3600);
 
-impl Lane {
+impl PartitionSender {
     /// Fails records whose delivery timeout is over, and gives up a stream whose node does not answer.
     pub fn expire(&mut self, now: Instant) {
         let settings = &self.shared.settings;

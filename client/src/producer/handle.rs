@@ -23,14 +23,14 @@ pub(super) struct Handle {
 #[derive(Debug)]
 pub(super) enum Order {
     /// Hand over the batches that the ring routed here.
-    Surrender(oneshot::Sender<Vec<Surrendered>>),
+    Reclaim(oneshot::Sender<Vec<ReclaimedBatch>>),
     /// Fail all batches, and end.
     End(Error, oneshot::Sender<()>),
 }
 
 /// A batch on its way to other partitions.
 #[derive(Debug)]
-pub(super) struct Surrendered {
+pub(super) struct ReclaimedBatch {
     pub partition: u32,
     pub batch: Batch,
     pub bytes: Bytes,
@@ -48,9 +48,9 @@ impl Handle {
 
     /// Takes over the unwritten batches that the ring routed to this partition, in order, once none of them
     /// are in flight.
-    pub async fn surrender(&self) -> Vec<Surrendered> {
+    pub async fn reclaim(&self) -> Vec<ReclaimedBatch> {
         let (order, done) = oneshot::channel();
-        self.give(Order::Surrender(order)).await;
+        self.give(Order::Reclaim(order)).await;
         done.await.unwrap_or_default()
     }
 

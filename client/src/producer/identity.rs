@@ -3,7 +3,7 @@
 use ropewalk_proto::error::ErrorCode;
 use ropewalk_proto::v1;
 
-use crate::client::{Inner, Safe, bounded};
+use crate::client::{Idempotency, Inner, bounded};
 use crate::connections::Node;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -32,7 +32,7 @@ async fn ask(inner: &Inner, request: v1::InitProducerRequest) -> Result<Identity
         |mut node: Node, within| async move { node.init_producer(bounded(request, within)).await };
     // An id whose answer was lost is never used.
     let given = inner
-        .call("taking a producer id", Safe::ToRepeat, call)
+        .call("taking a producer id", Idempotency::ToRepeat, call)
         .await?;
     let id = i64::try_from(given.producer_id);
     let epoch = i16::try_from(given.producer_epoch);

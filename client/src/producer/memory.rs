@@ -26,7 +26,7 @@ impl Memory {
     }
 
     /// Takes `bytes`, and waits at most `within` for them to become free.
-    pub async fn take(&self, bytes: usize, within: Duration) -> Result<Held> {
+    pub async fn take(&self, bytes: usize, within: Duration) -> Result<MemoryPermit> {
         let permits = match u32::try_from(bytes) {
             Ok(permits) if bytes <= self.budget_bytes => permits,
             _ => return Err(self.never_fits(bytes)),
@@ -40,7 +40,7 @@ impl Memory {
             },
         };
         permit.forget();
-        Ok(Held {
+        Ok(MemoryPermit {
             room: Some(self.room.clone()),
             bytes,
         })
@@ -74,18 +74,18 @@ impl Memory {
 
 /// A part of the budget; dropping it returns it.
 #[derive(Default)]
-pub(super) struct Held {
+pub(super) struct MemoryPermit {
     room: Option<Arc<Semaphore>>,
     bytes: usize,
 }
 
-impl Held {
-    pub fn nothing() -> Held {
-        Held::default()
+impl MemoryPermit {
+    pub fn nothing() -> MemoryPermit {
+        MemoryPermit::default()
     }
 
     /// Takes over another part.
-    pub fn join(&mut self, other: &mut Held) {
+    pub fn join(&mut self, other: &mut MemoryPermit) {
         if self.room.is_none() {
             self.room = other.room.take();
         }
@@ -93,22 +93,22 @@ impl Held {
     }
 
     /// Hands over everything.
-    pub fn take(&mut self) -> Held {
+    pub fn take(&mut self) -> MemoryPermit {
         std::mem::take(self)
     }
 
     /// Splits off `bytes`, or everything if there is less.
-    pub fn split(&mut self, bytes: usize) -> Held {
+    pub fn split(&mut self, bytes: usize) -> MemoryPermit {
         let bytes = bytes.min(self.bytes);
         self.bytes -= bytes;
-        Held {
+        MemoryPermit {
             room: self.room.clone(),
             bytes,
         }
     }
 }
 
-impl Drop for Held {
+impl Drop for MemoryPermit {
     fn drop(&mut self) {
         if let Some(room) = self.room.as_ref().filter(|_| self.bytes > 0) {
             room.add_permits(self.bytes);
@@ -116,7 +116,7 @@ impl Drop for Held {
     }
 }
 
-impl fmt::Debug for Held {
+impl fmt::Debug for MemoryPermit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Held({})", self.bytes)
     }

@@ -21,22 +21,22 @@ enum State {
     Waiting(Vec<Waker>),
     Done(Result<u64>),
     /// Its records were routed again; the new place of each.
-    Moved(Vec<Place>),
+    Moved(Vec<BatchSlot>),
 }
 
 /// One record of a batch.
 #[derive(Debug, Clone)]
-pub(super) struct Place {
+pub(super) struct BatchSlot {
     pub completion: Arc<Completion>,
     pub index: u32,
 }
 
-impl Place {
+impl BatchSlot {
     /// Place of a record that failed.
-    pub fn failed(partition: u32, error: Error) -> Place {
+    pub fn failed(partition: u32, error: Error) -> BatchSlot {
         let completion = Completion::new(partition);
         completion.settle(Err(error));
-        Place {
+        BatchSlot {
             completion,
             index: 0,
         }
@@ -57,7 +57,7 @@ impl Completion {
     }
 
     /// Records the new place of each record.
-    pub fn move_to(&self, places: Vec<Place>) {
+    pub fn move_to(&self, places: Vec<BatchSlot>) {
         self.finish(State::Moved(places));
     }
 
@@ -95,14 +95,14 @@ impl Completion {
 /// ```
 #[must_use = "only the pending acknowledgement tells if the record was published"]
 pub struct PendingAck {
-    place: Place,
+    place: BatchSlot,
     timestamp_ms: i64,
     /// Index of its waker among those of the batch.
     waker: Option<usize>,
 }
 
 impl PendingAck {
-    pub(super) fn new(place: Place, timestamp_ms: i64) -> PendingAck {
+    pub(super) fn new(place: BatchSlot, timestamp_ms: i64) -> PendingAck {
         PendingAck {
             place,
             timestamp_ms,
@@ -171,7 +171,7 @@ pub(super) async fn all_settled(completion: Arc<Completion>) -> Result<()> {
     let mut left = vec![completion];
     let mut result = Ok(());
     while let Some(completion) = left.pop() {
-        let first = Place {
+        let first = BatchSlot {
             completion: completion.clone(),
             index: 0,
         };

@@ -14,9 +14,9 @@ use ropewalk_proto::error::ErrorCode;
 use tokio::time::{Instant, sleep};
 
 use super::batch::{Batch, Choice, NewRecord};
-use super::handle::{Handle, Surrendered};
+use super::handle::{Handle, ReclaimedBatch};
 use super::identity::{self, Identity};
-use super::pending::Place;
+use super::pending::BatchSlot;
 use super::shared::{Routing, Shared, handles};
 use super::split::UNPACKED_BYTES;
 use crate::backoff::Backoff;
@@ -44,10 +44,10 @@ impl Shared {
 
 /// Result of a lookup of the topic.
 enum Change {
-    Ring(Arc<Topic>, Vec<Surrendered>),
+    Ring(Arc<Topic>, Vec<ReclaimedBatch>),
     Topic(Arc<Topic>, Identity),
     /// The change could not be determined.
-    Unknown(Error, Vec<Surrendered>),
+    Unknown(Error, Vec<ReclaimedBatch>),
 }
 
 async fn move_all(shared: Arc<Shared>) {
@@ -59,8 +59,8 @@ async fn move_all(shared: Arc<Shared>) {
     {
         let mut routing = shared.routing.write();
         match change {
-            Change::Ring(topic, surrendered) => {
-                shared.route_again(&mut routing, topic, surrendered);
+            Change::Ring(topic, reclaimed) => {
+                shared.route_again(&mut routing, topic, reclaimed);
             }
             Change::Topic(topic, identity) => {
                 routing.lanes = handles(0..topic.partitions(), shared.shape, &shared.rules);
@@ -68,8 +68,8 @@ async fn move_all(shared: Arc<Shared>) {
                 routing.identity = identity;
                 routing.topic = topic;
             }
-            Change::Unknown(error, surrendered) => {
-                surrendered.iter().for_each(|one| one.batch.fail(&error));
+            Change::Unknown(error, reclaimed) => {
+                reclaimed.iter().for_each(|one| one.batch.fail(&error));
             }
         }
         routing.moving = false;
@@ -86,7 +86,7 @@ async fn change(shared: &Shared) -> Change {
     };
     let error = match topic {
         Ok(topic) if topic.id == id => {
-            return Change::Ring(topic, surrender(&lanes).await);
+            return Change::Ring(topic, reclaim(&lanes).await);
         }
         Ok(topic) => match identity::new(&shared.inner).await {
             Ok(identity) => {
@@ -98,12 +98,12 @@ async fn change(shared: &Shared) -> Change {
         },
         Err(error) => error,
     };
-    Change::Unknown(error, surrender(&lanes).await)
+    Change::Unknown(error, reclaim(&lanes).await)
 }
 
-async fn surrender(lanes: &[Handle]) -> Vec<Surrendered> {
-    let surrendered = join_all(lanes.iter().map(Handle::surrender)).await;
-    surrendered.into_iter().flatten().collect()
+async fn reclaim(lanes: &[Handle]) -> Vec<ReclaimedBatch> {
+    let reclaimed = join_all(lanes.iter().map(Handle::reclaim)).await;
+    reclaimed.into_iter().flatten().collect()
 }
 
 /// The error of a record that was routed to a deleted topic.
@@ -149,7 +149,7 @@ impl Shared {
         self: &Arc<Self>,
         routing: &mut Routing,
         topic: Arc<Topic>,
-        surrendered: Vec<Surrendered>,
+        reclaimed: Vec<ReclaimedBatch>,
     ) {
         let before = u32::try_from(routing.lanes.len()).unwrap_or(u32::MAX);
         routing
@@ -157,11 +157,11 @@ impl Shared {
             .extend(handles(before..topic.partitions(), self.shape, &self.rules));
         self.rules.learn(&topic);
         routing.topic = topic;
-        for Surrendered {
+        for ReclaimedBatch {
             partition,
             mut batch,
             bytes,
-        } in surrendered
+        } in reclaimed
         {
             let view = BatchView::trusted(bytes);
             match view.and_then(|view| self.places(routing, partition, &mut batch, &view)) {
@@ -179,7 +179,7 @@ impl Shared {
         partition: u32,
         batch: &mut Batch,
         view: &BatchView,
-    ) -> std::result::Result<Vec<Place>, BatchError> {
+    ) -> std::result::Result<Vec<BatchSlot>, BatchError> {
         let records = view.records(UNPACKED_BYTES)?;
         let partitioner = &routing.topic.partitioner;
         let choice = Choice::ByRing(partitioner.ring_version());
@@ -192,7 +192,7 @@ impl Shared {
             let record = NewRecord::again(record, batch.since);
             let mut part = memory.split(record.record.memory_bytes());
             self.push(routing, partition, &record, choice, &mut part)
-                .unwrap_or_else(|error| Place::failed(partition, error))
+                .unwrap_or_else(|error| BatchSlot::failed(partition, error))
         });
         Ok(places.collect())
     }

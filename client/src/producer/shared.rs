@@ -5,19 +5,19 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::RwLock;
-use ropewalk_proto::mistake::{Mistake, made};
+use ropewalk_proto::planted_bug::{PlantedBug, is_planted};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::accumulator::{Accumulator, Shape};
+use super::accumulator::{Accumulator, BatchConfig};
 use super::batch::{Choice, NewRecord};
 use super::builder::Settings;
 use super::handle::Handle;
 use super::identity::Identity;
-use super::lane;
-use super::link::Links;
-use super::memory::{Held, Memory};
-use super::pending::Place;
+use super::memory::{Memory, MemoryPermit};
+use super::partition_sender;
+use super::pending::BatchSlot;
+use super::produce_stream::ProduceStreams;
 use super::rules::Rules;
 use crate::client::Inner;
 use crate::error::{Error, Result};
@@ -28,10 +28,10 @@ pub(super) struct Shared {
     pub topic: String,
     pub settings: Settings,
     pub memory: Memory,
-    pub links: Links,
+    pub links: ProduceStreams,
     /// Ends all tasks.
     pub stop: CancellationToken,
-    pub(super) shape: Shape,
+    pub(super) shape: BatchConfig,
     pub(super) rules: Arc<Rules>,
     pub(super) routing: RwLock<Routing>,
     /// True while records can be routed; false while the topic or its ring is being replaced.
@@ -56,7 +56,7 @@ pub(super) struct Routing {
 /// Result of routing a record.
 #[derive(Debug)]
 pub(super) enum Routed {
-    Placed(Place),
+    Placed(BatchSlot),
     /// The ring or the topic is being replaced; try again afterwards.
     Wait,
 }
@@ -66,7 +66,7 @@ impl Shared {
         inner: Arc<Inner>,
         topic_name: String,
         settings: Settings,
-        shape: Shape,
+        shape: BatchConfig,
         topic: Arc<Topic>,
         identity: Identity,
     ) -> Arc<Shared> {
@@ -78,7 +78,7 @@ impl Shared {
             topic: topic_name,
             memory: Memory::new(settings.buffer_bytes),
             settings,
-            links: Links::default(),
+            links: ProduceStreams::default(),
             stop: CancellationToken::new(),
             shape,
             rules,
@@ -95,7 +95,11 @@ impl Shared {
     }
 
     /// Adds a record, with its memory, to its partition.
-    pub fn route(self: &Arc<Self>, record: &NewRecord, memory: &mut Held) -> Result<Routed> {
+    pub fn route(
+        self: &Arc<Self>,
+        record: &NewRecord,
+        memory: &mut MemoryPermit,
+    ) -> Result<Routed> {
         let routing = self.routing.read();
         // Checked under the lock, so that no record is accepted after the end.
         self.check_open()?;
@@ -114,7 +118,7 @@ impl Shared {
             }
             (None, Some(key)) => {
                 let mut partition = routing.topic.partitioner.partition(key);
-                if made(Mistake::MappingOfItsOwn) {
+                if is_planted(PlantedBug::MappingOfItsOwn) {
                     let own = partition + routing.identity.id.unsigned_abs() as u32;
                     partition = own % routing.topic.partitions();
                 }
@@ -131,8 +135,8 @@ impl Shared {
         partition: u32,
         record: &NewRecord,
         choice: Choice,
-        memory: &mut Held,
-    ) -> Result<Place> {
+        memory: &mut MemoryPermit,
+    ) -> Result<BatchSlot> {
         let handle = routing
             .lanes
             .get(partition as usize)
@@ -140,7 +144,7 @@ impl Shared {
         let pushed = handle.gathered.push(record, choice, memory)?;
         if pushed.lane_needed {
             let of = PartitionId::new(&self.topic, routing.topic.id, partition);
-            lane::start(self.clone(), handle, of, routing.identity);
+            partition_sender::start(self.clone(), handle, of, routing.identity);
         }
         Ok(pushed.place)
     }
@@ -151,8 +155,8 @@ impl Shared {
         routing: &Routing,
         record: &NewRecord,
         choice: Choice,
-        memory: &mut Held,
-    ) -> Result<Place> {
+        memory: &mut MemoryPermit,
+    ) -> Result<BatchSlot> {
         let at = self.sticky.load(Ordering::Relaxed);
         let count = routing.topic.partitions();
         if let Some(handle) = routing.lanes.get((at % count) as usize)
@@ -202,7 +206,7 @@ impl Shared {
 /// Handles of new lanes, whose tasks start with their first record.
 pub(super) fn handles(
     partitions: std::ops::Range<u32>,
-    shape: Shape,
+    shape: BatchConfig,
     rules: &Arc<Rules>,
 ) -> Vec<Handle> {
     let gathered = |partition| Arc::new(Accumulator::new(partition, shape, rules.clone()));

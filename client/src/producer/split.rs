@@ -7,12 +7,12 @@ use ropewalk_proto::batch::{BatchView, Compression};
 use tokio::time::Instant;
 
 use super::accumulator::Accumulator;
-use super::batch::{Batch, NewRecord, Open};
-use super::flight::Flight;
+use super::batch::{Batch, NewRecord, OpenBatch};
 use super::identity::Identity;
-use super::lane::Lane;
-use super::memory::Held;
-use super::pending::Place;
+use super::in_flight::InFlightBatch;
+use super::memory::MemoryPermit;
+use super::partition_sender::PartitionSender;
+use super::pending::BatchSlot;
 use crate::error::{Error, ErrorKind};
 
 /// Maximum unpacked size of a batch that this client built.
@@ -33,7 +33,7 @@ struct Cut<'a> {
     refused: Option<(u32, &'a Error)>,
 }
 
-impl Lane {
+impl PartitionSender {
     /// Handles the refusal of the first batch as too large; the topic's limit has been refreshed.
     pub(super) fn fit(&mut self, error: &Error) {
         let most = self.shared.rules.max_batch_bytes();
@@ -68,7 +68,7 @@ impl Lane {
     }
 
     /// Splits the selected batches, and renumbers all. The first was not written, so none behind it was.
-    fn cut(&mut self, refused: Option<(u32, &Error)>, which: impl Fn(&Flight) -> bool) {
+    fn cut(&mut self, refused: Option<(u32, &Error)>, which: impl Fn(&InFlightBatch) -> bool) {
         let Some(first) = self.flights.first() else {
             return;
         };
@@ -94,8 +94,8 @@ impl Lane {
 }
 
 impl Cut<'_> {
-    fn of(&self, flight: Flight) -> Vec<Flight> {
-        let Flight {
+    fn of(&self, flight: InFlightBatch) -> Vec<InFlightBatch> {
+        let InFlightBatch {
             mut batch, bytes, ..
         } = flight;
         let view = BatchView::trusted(bytes);
@@ -114,7 +114,7 @@ impl Cut<'_> {
             let mut part = memory.split(record.record.memory_bytes());
             places.push(match self.refused {
                 Some((refused, why)) if refused == number => {
-                    Place::failed(self.partition, why.clone())
+                    BatchSlot::failed(self.partition, why.clone())
                 }
                 _ => self.put(&mut made, &batch, &record, &mut part),
             });
@@ -122,18 +122,18 @@ impl Cut<'_> {
         // Flushes must see the new batches before the old one ends.
         self.gathered.adopt(&made);
         batch.completion.move_to(places);
-        let flight = |open| Flight::new(open, self.identity, 0);
+        let flight = |open| InFlightBatch::new(open, self.identity, 0);
         made.into_iter().map(flight).collect()
     }
 
     /// Adds a record to the last new batch, or to another new one.
     fn put(
         &self,
-        made: &mut Vec<Open>,
+        made: &mut Vec<OpenBatch>,
         batch: &Batch,
         record: &NewRecord,
-        memory: &mut Held,
-    ) -> Place {
+        memory: &mut MemoryPermit,
+    ) -> BatchSlot {
         if let Some(open) = made.last_mut()
             && let Ok(Some(place)) = open.push(record, memory)
         {
@@ -143,7 +143,8 @@ impl Cut<'_> {
         let mut why = String::new();
         // A record that is larger than the target size gets a batch of its own.
         for max_bytes in [self.batch_bytes, self.max_batch_bytes] {
-            let mut open = Open::new(partition, batch.choice, compression, max_bytes, batch.since);
+            let mut open =
+                OpenBatch::new(partition, batch.choice, compression, max_bytes, batch.since);
             match open.push(record, memory) {
                 Ok(Some(place)) => {
                     made.push(open);
@@ -153,6 +154,6 @@ impl Cut<'_> {
                 Err(error) => why = error.to_string(),
             }
         }
-        Place::failed(partition, Error::new(ErrorKind::TooLarge, why))
+        BatchSlot::failed(partition, Error::new(ErrorKind::TooLarge, why))
     }
 }

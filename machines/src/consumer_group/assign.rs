@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Place;
+use super::TopicPartitionId;
 use super::chains::{self, STEPS};
 
 /// Subscribed members of each topic, by topic id.
@@ -14,9 +14,9 @@ pub(super) type Subscribers<'a> = BTreeMap<u64, BTreeSet<&'a str>>;
 /// rules 1, only single moves even out the assignment.
 pub(super) fn targets<'a>(
     subscribers: &Subscribers<'a>,
-    places: impl Iterator<Item = (Place, Option<&'a str>)>,
+    places: impl Iterator<Item = (TopicPartitionId, Option<&'a str>)>,
     rules: u32,
-) -> BTreeMap<Place, &'a str> {
+) -> BTreeMap<TopicPartitionId, &'a str> {
     let mut load: BTreeMap<&str, usize> = BTreeMap::new();
     for member in subscribers.values().flatten() {
         load.entry(member).or_insert(0);
@@ -35,7 +35,7 @@ pub(super) fn targets<'a>(
             None => free.push((place, able)),
         }
     }
-    let fresh: BTreeSet<Place> = free.iter().map(|(place, _)| *place).collect();
+    let fresh: BTreeSet<TopicPartitionId> = free.iter().map(|(place, _)| *place).collect();
     for (place, able) in free {
         if let Some(member) = least(able, &load) {
             *load.entry(member).or_insert(0) += 1;
@@ -53,7 +53,7 @@ pub(super) fn targets<'a>(
 /// assignment. It ends because each move reduces the sum of the squares of all loads.
 fn even_out<'a>(
     subscribers: &Subscribers<'a>,
-    targets: &mut BTreeMap<Place, &'a str>,
+    targets: &mut BTreeMap<TopicPartitionId, &'a str>,
     load: &mut BTreeMap<&'a str, usize>,
 ) {
     let mut moved = true;
@@ -90,8 +90,8 @@ mod tests {
 
     const NAMES: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 
-    fn places(topic_id: u64, partitions: u32) -> impl Iterator<Item = Place> {
-        (0..partitions).map(move |partition| Place {
+    fn places(topic_id: u64, partitions: u32) -> impl Iterator<Item = TopicPartitionId> {
+        (0..partitions).map(move |partition| TopicPartitionId {
             topic_id,
             partition,
         })
@@ -101,7 +101,7 @@ mod tests {
         BTreeMap::from([(topic_id, members.iter().copied().collect())])
     }
 
-    fn loads(targets: &BTreeMap<Place, &'static str>) -> BTreeMap<&'static str, usize> {
+    fn loads(targets: &BTreeMap<TopicPartitionId, &'static str>) -> BTreeMap<&'static str, usize> {
         targets.values().fold(BTreeMap::new(), |mut loads, member| {
             *loads.entry(*member).or_insert(0) += 1;
             loads
@@ -158,7 +158,7 @@ mod tests {
             for (member, topic) in subscriptions {
                 subscribers.entry(topic).or_default().insert(NAMES[member]);
             }
-            let all: Vec<Place> = (0..4).flat_map(|topic| places(topic, 9)).collect();
+            let all: Vec<TopicPartitionId> = (0..4).flat_map(|topic| places(topic, 9)).collect();
             let before = all.iter().copied().zip(had).map(|(place, had)| (place, had.map(|at| NAMES[at])));
             let targets = targets(&subscribers, before, rules);
             let loads = loads(&targets);

@@ -2,10 +2,10 @@
 //! start offset. The group reads a later partition from offset 0, since all of its records came after the
 //! group. Lookups of the end of a partition must never come in, because it moves meanwhile.
 
-use ropewalk_proto::mistake::{Mistake, made};
+use ropewalk_proto::planted_bug::{PlantedBug, is_planted};
 use ropewalk_proto::v1::{GroupPositionState, GroupTopic, MemberJoins, group_command};
 
-use super::{Group, Place};
+use super::{Group, TopicPartitionId};
 
 impl Group {
     /// Records the partitions that a command names, before it is applied, and gives those that came after the
@@ -37,10 +37,10 @@ impl Group {
         });
         let last = first.max(topic.partitions);
         self.begun.set(topic.topic_id, last);
-        if made(Mistake::GrowthBeginsAtTheEnd) {
+        if is_planted(PlantedBug::GrowthBeginsAtTheEnd) {
             return;
         }
-        let places = (first..last).map(|partition| Place {
+        let places = (first..last).map(|partition| TopicPartitionId {
             topic_id: topic.topic_id,
             partition,
         });
@@ -62,7 +62,7 @@ impl Group {
         if let Some(known) = self.topics.get(&topic.topic_id) {
             return Some(known.partitions);
         }
-        let of_topic = |partition| Place {
+        let of_topic = |partition| TopicPartitionId {
             topic_id: topic.topic_id,
             partition,
         };

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::Place;
+use super::TopicPartitionId;
 use super::assign::Subscribers;
 
 /// Bound of the work for one assignment: members visited in the search for chains. The assignment stays as it
@@ -13,7 +13,7 @@ use super::assign::Subscribers;
 pub(super) const STEPS: u64 = 4_000_000;
 
 /// Partitions of each topic that each member has.
-type Held<'a> = BTreeMap<&'a str, BTreeMap<u64, BTreeSet<Place>>>;
+type Held<'a> = BTreeMap<&'a str, BTreeMap<u64, BTreeSet<TopicPartitionId>>>;
 
 /// Member, and its topic, that would give a partition to each member.
 type Givers<'a> = BTreeMap<&'a str, (&'a str, u64)>;
@@ -22,9 +22,9 @@ type Givers<'a> = BTreeMap<&'a str, (&'a str, u64)>;
 /// that had no owner before are passed on first.
 pub(super) fn even_out<'a>(
     subscribers: &Subscribers<'a>,
-    targets: &mut BTreeMap<Place, &'a str>,
+    targets: &mut BTreeMap<TopicPartitionId, &'a str>,
     load: &mut BTreeMap<&'a str, usize>,
-    fresh: &BTreeSet<Place>,
+    fresh: &BTreeSet<TopicPartitionId>,
     steps: u64,
 ) {
     let mut held = Held::new();
@@ -111,9 +111,9 @@ impl<'a> Search<'_, 'a> {
 fn pass_on<'a>(
     heir: &'a str,
     givers: &Givers<'a>,
-    fresh: &BTreeSet<Place>,
+    fresh: &BTreeSet<TopicPartitionId>,
     held: &mut Held<'a>,
-    targets: &mut BTreeMap<Place, &'a str>,
+    targets: &mut BTreeMap<TopicPartitionId, &'a str>,
 ) -> &'a str {
     let mut last = heir;
     while let Some((giver, topic_id)) = givers.get(last).copied() {
@@ -147,10 +147,10 @@ mod tests {
 
     const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 
-    fn places(sizes: &[u32]) -> Vec<Place> {
+    fn places(sizes: &[u32]) -> Vec<TopicPartitionId> {
         let topics = sizes.iter().zip(0..);
         let all = topics.flat_map(|(size, topic_id)| {
-            (0..*size).map(move |partition| Place {
+            (0..*size).map(move |partition| TopicPartitionId {
                 topic_id,
                 partition,
             })
@@ -160,7 +160,7 @@ mod tests {
 
     fn loads(
         subscribers: &Subscribers<'static>,
-        targets: &BTreeMap<Place, &'static str>,
+        targets: &BTreeMap<TopicPartitionId, &'static str>,
     ) -> Vec<usize> {
         let members: BTreeSet<&str> = subscribers.values().flatten().copied().collect();
         let count = |id: &str| targets.values().filter(|owner| **owner == id).count();
@@ -172,7 +172,11 @@ mod tests {
     }
 
     /// Finds the least sum of squares of any assignment, by trying all.
-    fn best(open: &[Place], subscribers: &Subscribers<'static>, loads: &mut [usize; 4]) -> usize {
+    fn best(
+        open: &[TopicPartitionId],
+        subscribers: &Subscribers<'static>,
+        loads: &mut [usize; 4],
+    ) -> usize {
         let Some((first, rest)) = open.split_first() else {
             return squares(loads);
         };
@@ -209,7 +213,8 @@ mod tests {
     fn without_steps_left_nothing_moves() {
         let subscribers = Subscribers::from([(0, BTreeSet::from(["a", "b"]))]);
         let all = places(&[4]);
-        let mut owned: BTreeMap<Place, &str> = all.iter().map(|place| (*place, "a")).collect();
+        let mut owned: BTreeMap<TopicPartitionId, &str> =
+            all.iter().map(|place| (*place, "a")).collect();
         let mut load = BTreeMap::from([("a", 4), ("b", 0)]);
         let fresh = BTreeSet::new();
         even_out(&subscribers, &mut owned, &mut load, &fresh, 1);

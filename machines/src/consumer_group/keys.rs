@@ -15,7 +15,7 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use super::Place;
+use super::TopicPartitionId;
 use crate::machine::MachineError;
 
 const GROUP: u8 = b'g';
@@ -43,9 +43,9 @@ pub(super) enum Key<'a> {
     /// Number of a topic's partitions that have a start offset, by the topic's id.
     Begun(&'a str, u64),
     /// Assignment of one partition.
-    Share(&'a str, Place),
+    PartitionAssignment(&'a str, TopicPartitionId),
     /// One committed offset of a group.
-    Position(&'a str, Place),
+    Position(&'a str, TopicPartitionId),
 }
 
 /// Returns true if a key of a partition's state belongs to a group.
@@ -62,7 +62,7 @@ impl<'a> Key<'a> {
             | Key::Member(name, _)
             | Key::Topic(name, _)
             | Key::Begun(name, _)
-            | Key::Share(name, _)
+            | Key::PartitionAssignment(name, _)
             | Key::Position(name, _) => name,
         }
     }
@@ -74,8 +74,8 @@ impl<'a> Key<'a> {
             Key::Member(name, id) => format!("g{name}\0{MEMBER}{id}").into(),
             Key::Topic(name, id) => format!("g{name}\0{TOPIC}{id:016x}").into(),
             Key::Begun(name, id) => format!("g{name}\0{BEGUN}{id:016x}").into(),
-            Key::Share(name, place) => {
-                let Place {
+            Key::PartitionAssignment(name, place) => {
+                let TopicPartitionId {
                     topic_id,
                     partition,
                 } = place;
@@ -114,11 +114,11 @@ impl<'a> Key<'a> {
             (BEGUN, id) => Some(Key::Begun(name, read_hex(id, ID_DIGITS)?)),
             (SHARE, place) => {
                 let (id, partition) = place.split_at_checked(ID_DIGITS)?;
-                let place = Place {
+                let place = TopicPartitionId {
                     topic_id: read_hex(id, ID_DIGITS)?,
                     partition: read_hex(partition, PARTITION_DIGITS)?.try_into().ok()?,
                 };
-                Some(Key::Share(name, place))
+                Some(Key::PartitionAssignment(name, place))
             }
             _ => None,
         }
@@ -132,7 +132,7 @@ impl<'a> Key<'a> {
             let (topic_id, partition) = (place.get_u64(), place.get_u32());
             Key::Position(
                 name,
-                Place {
+                TopicPartitionId {
                     topic_id,
                     partition,
                 },

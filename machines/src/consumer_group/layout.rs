@@ -5,7 +5,7 @@
 //! whole is written in parts from its first change under rules 2 on, and never whole again. Rules come with
 //! the command, so all replicas agree on the form.
 
-use crate::machine::Effect;
+use crate::machine::StateWrite;
 use prost::Message;
 use ropewalk_proto::command::GROUP_PARTS_SINCE_RULES;
 use ropewalk_proto::v1::{
@@ -14,7 +14,7 @@ use ropewalk_proto::v1::{
 
 use super::keys::Key;
 use super::parts::Which;
-use super::{Group, Member, Place, Share, Topic};
+use super::{Group, Member, PartitionAssignment, Topic, TopicPartitionId};
 
 /// Form in which a group is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +46,7 @@ impl Group {
         name: &str,
         rules: u32,
         before: Option<Header>,
-        effects: &mut Vec<Effect>,
+        effects: &mut Vec<StateWrite>,
     ) {
         let header = before != Some(self.header());
         let changed = header
@@ -89,7 +89,7 @@ impl Group {
     }
 
     /// Writes all pairs of the group.
-    pub(super) fn store(&self, name: &str, effects: &mut Vec<Effect>) {
+    pub(super) fn store(&self, name: &str, effects: &mut Vec<StateWrite>) {
         match self.layout {
             Some(Layout::Parts) => {
                 effects.push(put(Key::Header(name), &self.header_state()));
@@ -101,7 +101,7 @@ impl Group {
     }
 
     /// Removes all pairs of the group.
-    pub(super) fn remove(&self, name: &str, effects: &mut Vec<Effect>) {
+    pub(super) fn remove(&self, name: &str, effects: &mut Vec<StateWrite>) {
         let first = effects.len();
         self.store(name, effects);
         for effect in effects.iter_mut().skip(first) {
@@ -109,7 +109,7 @@ impl Group {
         }
     }
 
-    fn store_parts(&self, name: &str, which: Which, effects: &mut Vec<Effect>) {
+    fn store_parts(&self, name: &str, which: Which, effects: &mut Vec<StateWrite>) {
         let members = self.members.of(which);
         effects.extend(members.map(|(id, member)| {
             let state = member.map(|member| GroupState {
@@ -137,11 +137,11 @@ impl Group {
                 shares: vec![share.to_state(None)],
                 ..GroupState::default()
             });
-            effect(Key::Share(name, *place), state.as_ref())
+            effect(Key::PartitionAssignment(name, *place), state.as_ref())
         }));
     }
 
-    fn store_positions(&self, name: &str, which: Which, effects: &mut Vec<Effect>) {
+    fn store_positions(&self, name: &str, which: Which, effects: &mut Vec<StateWrite>) {
         let positions = self.positions.of(which);
         effects.extend(positions.map(|(place, state)| effect(Key::Position(name, *place), state)));
     }
@@ -183,11 +183,11 @@ impl Group {
             self.topics.set(topic.topic_id, Topic::from(topic));
         }
         for share in state.shares {
-            let place = Place {
+            let place = TopicPartitionId {
                 topic_id: share.topic_id,
                 partition: share.partition,
             };
-            self.shares.set(place, Share::from(share));
+            self.shares.set(place, PartitionAssignment::from(share));
         }
         for begun in state.begun {
             self.begun.set(begun.topic_id, begun.partitions);
@@ -244,9 +244,9 @@ impl From<GroupTopic> for Topic {
     }
 }
 
-impl Share {
+impl PartitionAssignment {
     /// Converts the share to its stored form, without the partition where its key has it.
-    fn to_state(&self, place: Option<Place>) -> GroupShare {
+    fn to_state(&self, place: Option<TopicPartitionId>) -> GroupShare {
         GroupShare {
             topic_id: place.map_or(0, |place| place.topic_id),
             partition: place.map_or(0, |place| place.partition),
@@ -257,10 +257,10 @@ impl Share {
     }
 }
 
-impl From<GroupShare> for Share {
-    fn from(state: GroupShare) -> Share {
+impl From<GroupShare> for PartitionAssignment {
+    fn from(state: GroupShare) -> PartitionAssignment {
         let named = |id: String| (!id.is_empty()).then_some(id);
-        Share {
+        PartitionAssignment {
             owner: named(state.owner),
             epoch: state.epoch,
             target: named(state.target),
@@ -275,22 +275,22 @@ fn begun_state(topic_id: u64, partitions: u32) -> GroupBegun {
     }
 }
 
-fn effect(key: Key<'_>, value: Option<&impl Message>) -> Effect {
+fn effect(key: Key<'_>, value: Option<&impl Message>) -> StateWrite {
     match value {
         Some(value) => put(key, value),
         None => remove(key),
     }
 }
 
-fn put(key: Key<'_>, value: &impl Message) -> Effect {
-    Effect {
+fn put(key: Key<'_>, value: &impl Message) -> StateWrite {
+    StateWrite {
         key: key.encode(),
         value: Some(value.encode_to_vec().into()),
     }
 }
 
-fn remove(key: Key<'_>) -> Effect {
-    Effect {
+fn remove(key: Key<'_>) -> StateWrite {
+    StateWrite {
         key: key.encode(),
         value: None,
     }

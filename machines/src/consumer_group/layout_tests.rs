@@ -75,8 +75,8 @@ fn changed(
     })
 }
 
-fn written_bytes(effects: &[Effect]) -> usize {
-    let value = |effect: &Effect| effect.value.as_ref().map_or(0, Bytes::len);
+fn written_bytes(effects: &[StateWrite]) -> usize {
+    let value = |effect: &StateWrite| effect.value.as_ref().map_or(0, Bytes::len);
     let bytes = effects
         .iter()
         .map(|effect| effect.key.len() + value(effect));
@@ -269,7 +269,7 @@ fn put_state(disk: &mut Disk, key: Key<'_>, state: GroupState) {
 #[test]
 fn parts_that_do_not_fit_together_are_damage() {
     let disk = gone_over(3).disk;
-    let place = Place {
+    let place = TopicPartitionId {
         topic_id: TOPIC,
         partition: 1,
     };
@@ -280,7 +280,7 @@ fn parts_that_do_not_fit_together_are_damage() {
     };
     assert!(without(Key::Header(GROUP)).contains("no header"));
     assert!(without(Key::Member(GROUP, "member-0001")).contains("no member"));
-    assert!(without(Key::Share(GROUP, place)).contains("2 of its 3 partitions"));
+    assert!(without(Key::PartitionAssignment(GROUP, place)).contains("2 of its 3 partitions"));
     assert!(without(Key::Topic(GROUP, TOPIC)).contains("does not read"));
 
     let both: Disk = disk.clone().into_iter().chain(whole(3)).collect();
@@ -295,7 +295,7 @@ fn parts_that_do_not_fit_together_are_damage() {
         put_state(&mut more, key, state);
         refusal(&more)
     };
-    let share = Place {
+    let share = TopicPartitionId {
         partition: 3,
         ..place
     };
@@ -303,20 +303,20 @@ fn parts_that_do_not_fit_together_are_damage() {
         shares: vec![GroupShare::default()],
         ..GroupState::default()
     };
-    assert!(with(Key::Share(GROUP, share), one.clone()).contains("does not read"));
-    assert!(with(Key::Share("nobody", place), one.clone()).contains("no header"));
+    assert!(with(Key::PartitionAssignment(GROUP, share), one.clone()).contains("does not read"));
+    assert!(with(Key::PartitionAssignment("nobody", place), one.clone()).contains("no header"));
     assert!(with(Key::Member(GROUP, "a"), one.clone()).contains("not one value"));
     assert!(with(Key::Header(GROUP), one.clone()).contains("not one value"));
     let two = GroupState {
         shares: vec![GroupShare::default(); 2],
         ..GroupState::default()
     };
-    assert!(with(Key::Share(GROUP, place), two).contains("not one value"));
+    assert!(with(Key::PartitionAssignment(GROUP, place), two).contains("not one value"));
     let more = GroupState {
         generation: 1,
         ..one
     };
-    assert!(with(Key::Share(GROUP, place), more).contains("not one value"));
+    assert!(with(Key::PartitionAssignment(GROUP, place), more).contains("not one value"));
 }
 
 #[test]
@@ -346,8 +346,8 @@ fn a_key_of_no_part_is_damage() {
     }
 }
 
-fn place() -> impl Strategy<Value = Place> {
-    (any::<u64>(), any::<u32>()).prop_map(|(topic_id, partition)| Place {
+fn place() -> impl Strategy<Value = TopicPartitionId> {
+    (any::<u64>(), any::<u32>()).prop_map(|(topic_id, partition)| TopicPartitionId {
         topic_id,
         partition,
     })
@@ -362,7 +362,7 @@ proptest! {
             Key::Member(&name, &id),
             Key::Topic(&name, place.topic_id),
             Key::Begun(&name, place.topic_id),
-            Key::Share(&name, place),
+            Key::PartitionAssignment(&name, place),
             Key::Position(&name, place),
         ] {
             let encoded = key.encode();

@@ -12,7 +12,7 @@ use ropewalk_proto::v1::GroupState;
 
 use super::keys::Key;
 use super::layout::Layout;
-use super::{Group, Groups, Member, Share, Topic};
+use super::{Group, Groups, Member, PartitionAssignment, Topic};
 
 /// Groups that are being loaded.
 #[derive(Debug, Default)]
@@ -62,8 +62,8 @@ impl Loader {
                 .map(|topic| group.topics.set(id, Topic::from(topic))),
             Key::Begun(_, id) => only(decode(value)?, |state| &mut state.begun)
                 .map(|begun| group.begun.set(id, begun.partitions)),
-            Key::Share(_, place) => only(decode(value)?, |state| &mut state.shares)
-                .map(|share| group.shares.set(place, Share::from(share))),
+            Key::PartitionAssignment(_, place) => only(decode(value)?, |state| &mut state.shares)
+                .map(|share| group.shares.set(place, PartitionAssignment::from(share))),
         };
         loading.parts = true;
         known.ok_or_else(|| damaged(name, "a part is not one value of its kind"))

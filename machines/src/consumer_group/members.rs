@@ -6,14 +6,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ropewalk_proto::error::{ErrorCode, WireError};
-use ropewalk_proto::mistake::{Mistake, made};
+use ropewalk_proto::planted_bug::{PlantedBug, is_planted};
 use ropewalk_proto::v1::{
     Assigned, GroupPosition, GroupPositionState, GroupReply, GroupTopic, MemberJoins,
     PartitionsReleased, TopicGrowth, TopicsChanged,
 };
 
 use super::assign::{Subscribers, targets};
-use super::{Group, Member, Place, Share, Stamp, Topic};
+use super::{Group, Member, PartitionAssignment, Stamp, Topic, TopicPartitionId};
 
 impl Topic {
     /// Converts the topic to its form in commands.
@@ -81,7 +81,7 @@ impl Group {
         let (former, generation) = (Some(former), self.generation);
         let named = self.shares.iter();
         let named = named.filter(|(_, share)| share.owner == former || share.target == former);
-        let named: Vec<Place> = named.map(|(place, _)| *place).collect();
+        let named: Vec<TopicPartitionId> = named.map(|(place, _)| *place).collect();
         for place in named {
             self.shares.change(&place, |share| {
                 if share.owner == former {
@@ -109,7 +109,7 @@ impl Group {
         let mut reply = GroupReply::default();
         for place in &released.partitions {
             let epoch = place.epoch;
-            let place = Place {
+            let place = TopicPartitionId {
                 topic_id: place.topic_id,
                 partition: place.partition,
             };
@@ -195,13 +195,13 @@ impl Group {
         }
         self.topics.retain(|id| subscribers.contains_key(id));
         let topics = &self.topics;
-        let reads = |place: &Place| {
+        let reads = |place: &TopicPartitionId| {
             let topic = topics.get(&place.topic_id);
             topic.is_some_and(|topic| place.partition < topic.partitions)
         };
         self.shares.retain(reads);
         let places = || topics.iter().flat_map(|(id, topic)| places(*id, topic));
-        let reader = |place: Place, id: &Option<String>| {
+        let reader = |place: TopicPartitionId, id: &Option<String>| {
             let readers = subscribers.get(&place.topic_id)?;
             readers.get(id.as_deref()?).copied()
         };
@@ -217,11 +217,11 @@ impl Group {
             let known = self.shares.get(&place);
             let owner = known.and_then(|share| reader(place, &share.owner));
             let target = targets.get(&place).copied();
-            let same = |share: &Share| {
+            let same = |share: &PartitionAssignment| {
                 (share.owner.as_deref(), share.target.as_deref()) == (owner, target)
             };
             if !known.is_some_and(same) {
-                let share = Share {
+                let share = PartitionAssignment {
                     owner: owner.map(str::to_owned),
                     epoch: known.map_or(0, |share| share.epoch),
                     target: target.map(str::to_owned),
@@ -238,16 +238,16 @@ impl Group {
     /// **A partition that a topic gained is assigned only once all old ones are read up to their fences.** Up
     /// to there, they may hold earlier records of its keys.
     pub(super) fn give_out(&mut self) -> bool {
-        let ready = |place: &Place| {
+        let ready = |place: &TopicPartitionId| {
             let topic = self.topics.get(&place.topic_id);
             let growth = topic.and_then(|topic| growth_of(topic, place.partition));
             let ready = |growth| is_read(&self.positions, place.topic_id, growth);
-            growth.is_none_or(ready) || made(Mistake::NewPartitionAtOnce)
+            growth.is_none_or(ready) || is_planted(PlantedBug::NewPartitionAtOnce)
         };
         let free = self.shares.iter();
         let free = free.filter(|(_, share)| share.owner.is_none() && share.target.is_some());
         let free = free.map(|(place, _)| *place).filter(ready);
-        let given: Vec<Place> = free.collect();
+        let given: Vec<TopicPartitionId> = free.collect();
         let generation = self.generation;
         for place in &given {
             self.shares.change(place, |share| {
@@ -263,7 +263,7 @@ impl Group {
     /// # Errors
     /// `NotOwner`, with the owner of the partition.
     pub fn check_owner(&self, member_id: &str, position: &GroupPosition) -> Result<(), WireError> {
-        let share = self.shares.get(&Place::from(position));
+        let share = self.shares.get(&TopicPartitionId::from(position));
         let owner = share.and_then(|share| share.owner.as_deref());
         let name = || match self.topics.get(&position.topic_id) {
             Some(topic) => format!("partition {}/{}", topic.name, position.partition),
@@ -276,7 +276,7 @@ impl Group {
             (Some(owner), Some(share)) if owner == member_id && share.epoch == position.epoch => {
                 Ok(())
             }
-            _ if made(Mistake::CommitWithoutOwnerCheck) => Ok(()),
+            _ if is_planted(PlantedBug::CommitWithoutOwnerCheck) => Ok(()),
             (Some(owner), Some(share)) if owner == member_id => Err(not_owner(format!(
                 "{} was assigned to the member again in epoch {}, and the commit is of epoch {}",
                 name(),
@@ -326,8 +326,8 @@ impl Group {
 }
 
 /// All partitions of a topic.
-fn places(topic_id: u64, topic: &Topic) -> impl Iterator<Item = Place> + use<> {
-    (0..topic.partitions).map(move |partition| Place {
+fn places(topic_id: u64, topic: &Topic) -> impl Iterator<Item = TopicPartitionId> + use<> {
+    (0..topic.partitions).map(move |partition| TopicPartitionId {
         topic_id,
         partition,
     })
@@ -343,12 +343,12 @@ fn growth_of(topic: &Topic, partition: u32) -> Option<&TopicGrowth> {
 /// Returns true if every old partition was read up to its fence. Partitions that an earlier growth added have
 /// waited for that one's fences themselves.
 fn is_read(
-    positions: &BTreeMap<Place, GroupPositionState>,
+    positions: &BTreeMap<TopicPartitionId, GroupPositionState>,
     topic_id: u64,
     growth: &TopicGrowth,
 ) -> bool {
     growth.fences.iter().all(|fence| {
-        let place = Place {
+        let place = TopicPartitionId {
             topic_id,
             partition: fence.partition,
         };

@@ -25,7 +25,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-use crate::machine::Effect;
+use crate::machine::StateWrite;
 use ropewalk_proto::command::GROUP_RULES;
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::v1::{
@@ -41,7 +41,7 @@ pub use size::Size;
 
 /// One partition of a topic. The id distinguishes the topic from a later one with the same name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
+pub struct TopicPartitionId {
     /// Id of the topic.
     pub topic_id: u64,
     /// Number of the partition.
@@ -66,9 +66,9 @@ pub struct Group {
     /// Subscribed topics, by id.
     pub topics: Parts<u64, Topic>,
     /// Owner and target of each partition.
-    pub shares: Parts<Place, Share>,
+    pub shares: Parts<TopicPartitionId, PartitionAssignment>,
     /// Committed offset of each partition.
-    pub positions: Parts<Place, GroupPositionState>,
+    pub positions: Parts<TopicPartitionId, GroupPositionState>,
     /// Number of partitions of a topic that have a start offset in the group, by topic id. It outlives
     /// members.
     pub begun: Parts<u64, u32>,
@@ -113,7 +113,7 @@ struct Stamp {
 
 /// Owner and target of one partition.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Share {
+pub struct PartitionAssignment {
     /// Member that reads the partition now.
     pub owner: Option<String>,
     /// Generation in which the owner got the partition. Its commits must carry it.
@@ -145,7 +145,7 @@ impl Groups {
     pub fn apply(
         &mut self,
         command: &GroupCommand,
-        effects: &mut Vec<Effect>,
+        effects: &mut Vec<StateWrite>,
     ) -> Option<GroupReply> {
         let kind = command.kind.as_ref()?;
         if command.rules > GROUP_RULES {
@@ -170,7 +170,7 @@ impl Groups {
         &mut self,
         command: &GroupCommand,
         kind: &group_command::Kind,
-        effects: &mut Vec<Effect>,
+        effects: &mut Vec<StateWrite>,
     ) -> Option<GroupReply> {
         use group_command::Kind;
         let name = &command.group;
@@ -230,7 +230,7 @@ impl Groups {
         }
         let mut reply = GroupReply::default();
         for position in &committed.positions {
-            let place = Place::from(position);
+            let place = TopicPartitionId::from(position);
             if !by_operator && let Err(error) = group.check_owner(&committed.member_id, position) {
                 reply.refused.push(PositionError {
                     topic_id: place.topic_id,
@@ -276,7 +276,7 @@ impl Groups {
         &mut self,
         name: &str,
         deleted: &GroupDeleted,
-        effects: &mut Vec<Effect>,
+        effects: &mut Vec<StateWrite>,
     ) -> GroupReply {
         let Some(group) = self.by_name.get(name) else {
             return refused(unknown_group(name));
@@ -299,16 +299,16 @@ impl Groups {
     }
 
     /// Writes all pairs to `effects`.
-    pub fn store(&self, effects: &mut Vec<Effect>) {
+    pub fn store(&self, effects: &mut Vec<StateWrite>) {
         for (name, group) in self.iter() {
             group.store(name, effects);
         }
     }
 }
 
-impl From<&GroupPosition> for Place {
-    fn from(position: &GroupPosition) -> Place {
-        Place {
+impl From<&GroupPosition> for TopicPartitionId {
+    fn from(position: &GroupPosition) -> TopicPartitionId {
+        TopicPartitionId {
             topic_id: position.topic_id,
             partition: position.partition,
         }

@@ -11,7 +11,7 @@ use ropewalk_proto::v1::{
 use prost::Message;
 
 use super::parts::Weigh;
-use super::{Group, Groups, Member, Place, Share, Topic};
+use super::{Group, Groups, Member, PartitionAssignment, Topic, TopicPartitionId};
 
 /// A pair of a checkpoint: tags and lengths of key and value.
 const PAIR_BYTES: u64 = 16;
@@ -48,8 +48,8 @@ impl Size {
     }
 }
 
-impl Weigh<Place> for GroupPositionState {
-    fn bytes(&self, _: &Place) -> u64 {
+impl Weigh<TopicPartitionId> for GroupPositionState {
+    fn bytes(&self, _: &TopicPartitionId) -> u64 {
         of_position(&self.note)
     }
 }
@@ -74,8 +74,8 @@ impl Weigh<u64> for u32 {
 }
 
 /// The members it names count with [`of_share`]: they change with those of the group.
-impl Weigh<Place> for Share {
-    fn bytes(&self, _: &Place) -> u64 {
+impl Weigh<TopicPartitionId> for PartitionAssignment {
+    fn bytes(&self, _: &TopicPartitionId) -> u64 {
         SHARE_BYTES
     }
 }
@@ -203,7 +203,7 @@ impl Group {
         if first >= topic.partitions {
             return recorded;
         }
-        let of_topic = |partition| Place {
+        let of_topic = |partition| TopicPartitionId {
             topic_id: topic.topic_id,
             partition,
         };
@@ -217,8 +217,8 @@ impl Group {
     fn growth_by_commit(&self, name: &str, committed: &PositionsCommitted) -> u64 {
         // If a commit names a partition twice, the last offset counts.
         let notes = committed.positions.iter();
-        let notes: BTreeMap<Place, &str> = notes
-            .map(|position| (Place::from(position), position.note.as_str()))
+        let notes: BTreeMap<TopicPartitionId, &str> = notes
+            .map(|position| (TopicPartitionId::from(position), position.note.as_str()))
             .collect();
         let size = |note: &str| of_position(note) + name.len() as u64;
         let after: u64 = notes.values().map(|note| size(note)).sum();
@@ -231,7 +231,7 @@ impl Group {
 
     /// True if the new offset would take more bytes than the stored one.
     pub fn grows_by(&self, position: &GroupPosition) -> bool {
-        let known = self.positions.get(&Place::from(position));
+        let known = self.positions.get(&TopicPartitionId::from(position));
         known.is_none_or(|known| position.note.len() > known.note.len())
     }
 }

@@ -56,8 +56,8 @@ fn apply(bench: &mut Bench, kind: group_command::Kind) -> (u64, u64) {
 fn stored_bytes(groups: &Groups) -> u64 {
     let mut stored = Vec::new();
     groups.store(&mut stored);
-    let value = |effect: &Effect| effect.value.as_ref().map_or(0, Bytes::len);
-    let bytes = |effect: &Effect| effect.key.len() + value(effect);
+    let value = |effect: &StateWrite| effect.value.as_ref().map_or(0, Bytes::len);
+    let bytes = |effect: &StateWrite| effect.key.len() + value(effect);
     stored.iter().map(bytes).sum::<usize>() as u64
 }
 

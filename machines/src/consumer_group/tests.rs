@@ -22,7 +22,7 @@ pub(super) struct Bench {
     /// Rules that commands carry; `None` for the newest.
     pub(super) rules: Option<u32>,
     /// Effects of the last command.
-    pub(super) effects: Vec<Effect>,
+    pub(super) effects: Vec<StateWrite>,
 }
 
 /// Groups that a disk or a checkpoint holds.
@@ -50,7 +50,7 @@ impl Bench {
         self.effects.clear();
         let reply = self.groups.apply(&command, &mut self.effects);
         let reply = reply.expect("a known kind");
-        for Effect { key, value } in self.effects.iter().cloned() {
+        for StateWrite { key, value } in self.effects.iter().cloned() {
             let in_parts = key[0] == b'o' || key.contains(&0);
             let differs = self.disk.get(&key) != value.as_ref();
             assert!(differs || !in_parts, "{key:?} is written as it was");
@@ -216,7 +216,7 @@ fn what_a_member_committed_in_an_earlier_session_is_refused_when_it_comes_late()
     let owned = bench.owned("a");
     let position = |bench: &Bench| {
         let group = bench.groups.get(GROUP).unwrap();
-        group.positions[&Place::from(&GroupPosition {
+        group.positions[&TopicPartitionId::from(&GroupPosition {
             topic_id: TOPIC,
             ..GroupPosition::default()
         })]
@@ -394,7 +394,9 @@ fn a_node_that_lags_makes_no_topic_smaller_and_no_fence_forgotten() {
     bench.join_as("b", "", 2);
     let group = bench.groups.get(GROUP).unwrap();
     assert_eq!(group.shares.len(), 4);
-    let read = |(place, share): (&Place, &Share)| share.owner.is_some().then_some(place.partition);
+    let read = |(place, share): (&TopicPartitionId, &PartitionAssignment)| {
+        share.owner.is_some().then_some(place.partition)
+    };
     let read: Vec<u32> = group.shares.iter().filter_map(read).collect();
     assert_eq!(read, [0, 1], "the new ones wait");
 }

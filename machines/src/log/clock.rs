@@ -7,7 +7,7 @@
 
 use prost::Message;
 use ropewalk_proto::command::Stamp;
-use ropewalk_proto::mistake::{Mistake, made};
+use ropewalk_proto::planted_bug::{PlantedBug, is_planted};
 
 /// Maximum step, ten minutes: no leader can age the partition by a week with fewer than a thousand batches.
 const LONGEST_STEP_MS: i64 = 600_000;
@@ -32,7 +32,7 @@ impl Clock {
     ) -> Option<Clock> {
         let leader_time_ms = stamp.leader_time_ms;
         match clock {
-            _ if made(Mistake::TrustTheClocks) => None,
+            _ if is_planted(PlantedBug::TrustTheClocks) => None,
             Some(clock) => Some(clock.after(leader_time_ms)),
             // A wall clock that was wrong before would age the producers that are active from here on.
             None => stamp.own_clock.then(|| Clock {
@@ -64,7 +64,7 @@ mod tests {
 
     use super::*;
     use crate::log::PartitionMachine;
-    use crate::log::state::{Checkpoint, value};
+    use crate::log::keys::{Checkpoint, value};
 
     const DAYS_100_MS: i64 = 100 * 24 * 3_600_000;
 

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::state::{Effects, Epoch, Key, damaged};
+use super::keys::{Epoch, Key, StateWrites, damaged};
 use crate::machine::MachineError;
 
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -19,7 +19,7 @@ impl Epochs {
         &mut self,
         term: u64,
         next_offset: u64,
-        effects: &mut Effects,
+        effects: &mut StateWrites,
     ) -> Result<(), MachineError> {
         let latest = self.latest();
         if term < latest {
@@ -48,7 +48,7 @@ impl Epochs {
     }
 
     /// Drops the epochs whose offsets are all below `log_start`.
-    pub(super) fn forget(&mut self, log_start: u64, effects: &mut Effects) {
+    pub(super) fn forget(&mut self, log_start: u64, effects: &mut StateWrites) {
         while self
             .starts
             .get(1)
@@ -91,9 +91,9 @@ mod tests {
     #[test]
     fn an_entry_of_an_earlier_term_is_damage_and_changes_nothing() {
         let mut epochs = Epochs::default();
-        epochs.observe(3, 0, &mut Effects::default()).unwrap();
+        epochs.observe(3, 0, &mut StateWrites::default()).unwrap();
         let before = epochs.clone();
-        let observed = epochs.observe(2, 5, &mut Effects::default());
+        let observed = epochs.observe(2, 5, &mut StateWrites::default());
         assert!(matches!(observed, Err(MachineError::Damaged(_))));
         assert_eq!(epochs, before);
     }
@@ -102,7 +102,7 @@ mod tests {
     fn an_offset_belongs_to_the_leader_that_gave_it_out() {
         let mut epochs = Epochs::default();
         for (term, next_offset) in [(1, 0), (1, 5), (3, 10), (4, 10), (7, 20)] {
-            let observed = epochs.observe(term, next_offset, &mut Effects::default());
+            let observed = epochs.observe(term, next_offset, &mut StateWrites::default());
             observed.unwrap();
         }
         let of: Vec<u64> = [0, 9, 10, 19, 20, 99]
@@ -110,7 +110,7 @@ mod tests {
             .map(|&offset| epochs.of(offset))
             .collect();
         assert_eq!(of, [1, 1, 4, 4, 7, 7]);
-        epochs.forget(12, &mut Effects::default());
+        epochs.forget(12, &mut StateWrites::default());
         assert_eq!((epochs.of(9), epochs.of(12), epochs.of(20)), (0, 4, 7));
     }
 }

@@ -9,26 +9,26 @@ use prost::Message;
 use ropewalk_proto::batch::BatchView;
 use ropewalk_proto::command::{COMMAND_VERSION, Command, CommandError, KIND_GROUP, Reply, Stamp};
 use ropewalk_proto::error::WireError;
-use ropewalk_proto::mistake::{Mistake, made};
+use ropewalk_proto::planted_bug::{PlantedBug, is_planted};
 use ropewalk_proto::v1::GroupCommand;
 
 use super::clock::Clock;
 use super::epochs::Epochs;
-use super::offsets::{Offsets, Start};
-use super::producers::{Claim, Most, Producers, Verdict};
+use super::keys::{
+    ActiveSegment, CLOCK_VERSION, Checkpoint, Compaction, Key, LogHeader, MEMORY_VERSION,
+    OffsetIndexEntry, Pair, STATE_VERSION, SegmentEnd, StateWrites, check_version, damaged, value,
+};
+use super::offset_index::{Offsets, ScanStart};
+use super::producers::{BatchIdentity, Most, Producers, SequenceCheck};
 use super::segments::Segments;
 use super::stale_ring;
-use super::state::{
-    Active, Boundary, CLOCK_VERSION, Checkpoint, Compaction, Core, Effects, Key, MEMORY_VERSION,
-    Pair, Point, STATE_VERSION, check_version, damaged, value,
-};
 use crate::consumer_group::{self, Groups};
-use crate::machine::{Applied, Effect, Machine, MachineError};
+use crate::machine::{Applied, Machine, MachineError, StateWrite};
 
 /// State of one partition as of one applied log index.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PartitionMachine {
-    core: Core,
+    core: LogHeader,
     offsets: Offsets,
     producers: Producers,
     segments: Segments,
@@ -39,9 +39,9 @@ pub struct PartitionMachine {
 impl Default for PartitionMachine {
     fn default() -> PartitionMachine {
         PartitionMachine {
-            core: Core {
+            core: LogHeader {
                 version: STATE_VERSION,
-                ..Core::default()
+                ..LogHeader::default()
             },
             offsets: Offsets::default(),
             producers: Producers::default(),
@@ -85,13 +85,13 @@ impl PartitionMachine {
     }
 
     /// Returns the log position from which to look for `offset`; `None` if it is not in the log.
-    pub fn locate(&self, offset: u64) -> Option<Start> {
+    pub fn locate(&self, offset: u64) -> Option<ScanStart> {
         let kept = (self.core.log_start..self.core.next_offset).contains(&offset);
         kept.then(|| self.offsets.before(offset)).flatten()
     }
 
     /// Returns where to look for the first record at or after `time_ms`; `None` if the log is empty.
-    pub fn locate_time(&self, time_ms: i64) -> Option<Start> {
+    pub fn locate_time(&self, time_ms: i64) -> Option<ScanStart> {
         let first = self.locate(self.core.log_start)?;
         let start = self.offsets.before_time(time_ms)?;
         Some(if start.base_offset > first.base_offset {
@@ -117,9 +117,9 @@ impl PartitionMachine {
     }
 
     /// Log index and offset at which the log begins once everything purgeable is purged.
-    pub fn beginning(&self) -> Start {
+    pub fn beginning(&self) -> ScanStart {
         let purgeable = self.core.purgeable;
-        Start {
+        ScanStart {
             log_index: purgeable.map_or(0, |end| end.end_index + 1),
             base_offset: purgeable.map_or(0, |end| end.next_offset),
         }
@@ -132,14 +132,14 @@ impl PartitionMachine {
 
     /// Returns the offset of a batch that is in the log already, as known from its producer's state.
     pub fn committed_duplicate(&self, batch: &BatchView) -> Option<u64> {
-        match self.producers.judge(&Claim::of(batch)?) {
-            Verdict::Duplicate(base_offset) => Some(base_offset),
-            Verdict::Accept | Verdict::Refuse(_) => None,
+        match self.producers.judge(&BatchIdentity::of(batch)?) {
+            SequenceCheck::Duplicate(base_offset) => Some(base_offset),
+            SequenceCheck::Accept | SequenceCheck::Refuse(_) => None,
         }
     }
 
     /// Checks a batch against the committed state.
-    pub fn judge(&self, claim: &Claim) -> Verdict {
+    pub fn judge(&self, claim: &BatchIdentity) -> SequenceCheck {
         self.producers.judge(claim)
     }
 
@@ -147,15 +147,15 @@ impl PartitionMachine {
     pub fn refuses_ring(&self, ring_version: u32) -> Option<WireError> {
         let oldest = self.core.ring_version;
         let stale = ring_version != 0 && ring_version < oldest;
-        (stale && !made(Mistake::FenceIgnored)).then(|| stale_ring(ring_version, oldest))
+        (stale && !is_planted(PlantedBug::FenceIgnored)).then(|| stale_ring(ring_version, oldest))
     }
 
     /// Ends of the kept segments, the oldest first, without the active one.
-    pub fn segments(&self) -> impl Iterator<Item = &Boundary> {
+    pub fn segments(&self) -> impl Iterator<Item = &SegmentEnd> {
         self.segments.iter()
     }
 
-    /// Bytes of the whole log, including the trimmed part; comparable with [`Boundary::log_bytes`].
+    /// Bytes of the whole log, including the trimmed part; comparable with [`SegmentEnd::log_bytes`].
     pub fn log_bytes(&self) -> u64 {
         self.core.log_bytes
     }
@@ -174,7 +174,7 @@ impl PartitionMachine {
     }
 
     /// End of the last ended segment; the beginning of the log if there is none.
-    pub fn last_boundary(&self) -> Boundary {
+    pub fn last_boundary(&self) -> SegmentEnd {
         self.segments
             .last()
             .copied()
@@ -190,7 +190,7 @@ impl PartitionMachine {
         log_bytes_before: u64,
         stamp: Stamp,
         batch: &Bytes,
-        effects: &mut Effects,
+        effects: &mut StateWrites,
     ) -> Result<Reply, MachineError> {
         let index = self.core.applied;
         let batch = BatchView::trusted(batch.clone())
@@ -202,7 +202,7 @@ impl PartitionMachine {
         if stamp.long_memory {
             self.core.needs(MEMORY_VERSION);
         }
-        let claim = Claim::of(&batch);
+        let claim = BatchIdentity::of(&batch);
         if let Some(reply) = self.without_offset(claim.as_ref(), stamp) {
             self.pass_over(stamp, effects);
             return Ok(reply);
@@ -211,15 +211,15 @@ impl PartitionMachine {
     }
 
     /// Returns the reply to a batch that gets no offset, because it is a duplicate or is refused.
-    fn without_offset(&self, claim: Option<&Claim>, stamp: Stamp) -> Option<Reply> {
-        match claim.map_or(Verdict::Accept, |claim| self.producers.judge(claim)) {
+    fn without_offset(&self, claim: Option<&BatchIdentity>, stamp: Stamp) -> Option<Reply> {
+        match claim.map_or(SequenceCheck::Accept, |claim| self.producers.judge(claim)) {
             // Checked after duplicates: a batch written before the fence keeps its offset.
-            Verdict::Accept => self.refuses_ring(stamp.ring_version).map(Reply::Refused),
-            Verdict::Duplicate(base_offset) => Some(Reply::Appended {
+            SequenceCheck::Accept => self.refuses_ring(stamp.ring_version).map(Reply::Refused),
+            SequenceCheck::Duplicate(base_offset) => Some(Reply::Appended {
                 base_offset,
                 duplicate: true,
             }),
-            Verdict::Refuse(error) => Some(Reply::Refused(error)),
+            SequenceCheck::Refuse(error) => Some(Reply::Refused(error)),
         }
     }
 
@@ -229,11 +229,11 @@ impl PartitionMachine {
         log_bytes_before: u64,
         stamp: Stamp,
         batch: &BatchView,
-        claim: Option<&Claim>,
-        effects: &mut Effects,
+        claim: Option<&BatchIdentity>,
+        effects: &mut StateWrites,
     ) -> Reply {
         let base_offset = self.core.next_offset;
-        let point = Point {
+        let point = OffsetIndexEntry {
             log_index: self.core.applied,
             base_offset,
             log_bytes: log_bytes_before,
@@ -259,7 +259,7 @@ impl PartitionMachine {
 
     /// Records a batch without offset. Its bytes are in the log all the same, so its segment ends and is
     /// deleted as if it held records.
-    fn pass_over(&mut self, stamp: Stamp, effects: &mut Effects) {
+    fn pass_over(&mut self, stamp: Stamp, effects: &mut StateWrites) {
         self.offsets.refused(self.core.applied, effects);
         if self.has_long_memory() {
             self.begin_segment(stamp.leader_time_ms);
@@ -283,7 +283,7 @@ impl PartitionMachine {
 
     /// Extends the active segment, or begins it, with an append at this time.
     fn begin_segment(&mut self, time_ms: i64) {
-        let active = self.core.active.get_or_insert(Active {
+        let active = self.core.active.get_or_insert(ActiveSegment {
             first_time_ms: time_ms,
             last_time_ms: time_ms,
         });
@@ -295,7 +295,7 @@ impl PartitionMachine {
     fn group(
         &mut self,
         command: &GroupCommand,
-        effects: &mut Effects,
+        effects: &mut StateWrites,
     ) -> Result<Reply, MachineError> {
         let reply = self.groups.apply(command, &mut effects.0);
         self.begin_segment(command.leader_time_ms);
@@ -308,7 +308,7 @@ impl PartitionMachine {
     }
 
     /// Ends the active segment; does nothing if it is empty.
-    fn roll(&mut self, effects: &mut Effects) -> bool {
+    fn roll(&mut self, effects: &mut StateWrites) -> bool {
         let Some(active) = self.core.active.take() else {
             return false;
         };
@@ -317,8 +317,8 @@ impl PartitionMachine {
         true
     }
 
-    fn boundary_here(&self, last_time_ms: i64) -> Boundary {
-        Boundary {
+    fn boundary_here(&self, last_time_ms: i64) -> SegmentEnd {
+        SegmentEnd {
             end_index: self.core.applied,
             next_offset: self.core.next_offset,
             log_bytes: self.core.log_bytes,
@@ -326,8 +326,8 @@ impl PartitionMachine {
         }
     }
 
-    fn trim(&mut self, to_offset: u64, effects: &mut Effects) {
-        if made(Mistake::DropTrims) {
+    fn trim(&mut self, to_offset: u64, effects: &mut StateWrites) {
+        if is_planted(PlantedBug::DropTrims) {
             return;
         }
         self.core.log_start = to_offset.clamp(self.core.log_start, self.core.next_offset);
@@ -354,15 +354,15 @@ impl PartitionMachine {
                 continue;
             }
             match Key::decode(&key)? {
-                Key::Core => machine.core = Core::read(&bytes)?,
-                Key::Point(_) => machine.offsets.load_point(value(&bytes)?)?,
-                Key::Refused(_) if made(Mistake::ForgetRefusals) => {}
+                Key::LogHeader => machine.core = LogHeader::read(&bytes)?,
+                Key::OffsetIndexEntry(_) => machine.offsets.load_point(value(&bytes)?)?,
+                Key::Refused(_) if is_planted(PlantedBug::ForgetRefusals) => {}
                 Key::Refused(index) => machine.offsets.load_refused(index),
-                Key::Batch(..) if made(Mistake::LoseProducers) => {}
+                Key::Batch(..) if is_planted(PlantedBug::LoseProducers) => {}
                 Key::Batch(producer, slot) => {
                     machine.producers.load(producer, slot, value(&bytes)?)
                 }
-                Key::Boundary(_) => machine.segments.load(value(&bytes)?)?,
+                Key::SegmentEnd(_) => machine.segments.load(value(&bytes)?)?,
                 Key::Epoch(_) => machine.epochs.load(value(&bytes)?)?,
             }
         }
@@ -386,8 +386,8 @@ impl Machine for PartitionMachine {
         entry_bytes: u64,
         command: Option<&Command>,
     ) -> Result<Applied, MachineError> {
-        let mut effects = Effects::default();
-        if made(Mistake::OffsetGap) && term > self.epochs.latest() {
+        let mut effects = StateWrites::default();
+        if is_planted(PlantedBug::OffsetGap) && term > self.epochs.latest() {
             self.core.next_offset += 1;
         }
         self.epochs
@@ -430,7 +430,7 @@ impl Machine for PartitionMachine {
             }
         };
         assert_eq!(self.core.check(), Ok(()));
-        effects.put(Key::Core, &self.core);
+        effects.put(Key::LogHeader, &self.core);
         Ok(Applied {
             reply,
             effects: effects.0,
@@ -443,22 +443,22 @@ impl Machine for PartitionMachine {
     /// start has passed this point. The trim that raised the log start follows in the log.
     fn checkpoint(&self) -> Bytes {
         let last_time_ms = self.last_boundary().last_time_ms;
-        let mut effects = Effects::default();
-        if !made(Mistake::CheckpointWithoutProducers) {
+        let mut effects = StateWrites::default();
+        if !is_planted(PlantedBug::CheckpointWithoutProducers) {
             self.producers.store(&mut effects);
         }
         if let Some(epoch) = self.epochs.last() {
             effects.put(Key::Epoch(epoch.term), epoch);
         }
         self.groups.store(&mut effects.0);
-        let core = Core {
+        let core = LogHeader {
             log_start: self.core.next_offset,
             active: None,
             purgeable: Some(self.boundary_here(last_time_ms)),
             ..self.core
         };
-        effects.put(Key::Core, &core);
-        let pair = |effect: Effect| {
+        effects.put(Key::LogHeader, &core);
+        let pair = |effect: StateWrite| {
             Some(Pair {
                 key: effect.key,
                 value: effect.value?,
@@ -473,10 +473,10 @@ impl Machine for PartitionMachine {
         .into()
     }
 
-    fn restore(&mut self, checkpoint: Bytes) -> Result<Vec<Effect>, MachineError> {
+    fn restore(&mut self, checkpoint: Bytes) -> Result<Vec<StateWrite>, MachineError> {
         let checkpoint: Checkpoint = value(&checkpoint)?;
         check_version(checkpoint.version)?;
-        let effects = checkpoint.pairs.iter().map(|pair| Effect {
+        let effects = checkpoint.pairs.iter().map(|pair| StateWrite {
             key: pair.key.clone(),
             value: Some(pair.value.clone()),
         });

@@ -8,7 +8,7 @@ use ropewalk_proto::batch::{BatchBuilder, Compression};
 use ropewalk_proto::error::ErrorCode;
 use ropewalk_proto::v1::{GroupPosition, PositionsCommitted, group_command};
 
-use super::super::state::PARTS_VERSION;
+use super::super::keys::PARTS_VERSION;
 use super::*;
 
 const DAYS_100_MS: i64 = 100 * 24 * 3_600_000;
@@ -257,7 +257,7 @@ impl Replica {
         }
     }
 
-    fn walk(&self, start: Start, offset: u64) -> u64 {
+    fn walk(&self, start: ScanStart, offset: u64) -> u64 {
         assert!(start.log_index > self.machine.purgeable_index());
         let mut base_offset = start.base_offset;
         for index in start.log_index.. {
@@ -443,9 +443,9 @@ fn a_state_with_groups_in_parts_says_that_an_older_build_cannot_read_it() {
         let checkpoint: Checkpoint = value(&machine.checkpoint()).unwrap();
         assert_eq!(checkpoint.version, version);
         let core = applied.effects.iter();
-        let mut core = core.filter(|effect| effect.key == Key::Core.encode());
+        let mut core = core.filter(|effect| effect.key == Key::LogHeader.encode());
         let core = core.next().and_then(|effect| effect.value.clone()).unwrap();
-        assert_eq!(Core::read(&core).unwrap().version, version);
+        assert_eq!(LogHeader::read(&core).unwrap().version, version);
         let mut replica = PartitionMachine::default();
         replica.restore(machine.checkpoint()).unwrap();
         assert_eq!(replica.groups(), machine.groups());
@@ -454,11 +454,11 @@ fn a_state_with_groups_in_parts_says_that_an_older_build_cannot_read_it() {
 
 #[test]
 fn a_disk_of_a_newer_layout_is_refused_by_its_version_whatever_else_is_there() {
-    let core = Core {
+    let core = LogHeader {
         version: PARTS_VERSION + 1,
-        ..Core::default()
+        ..LogHeader::default()
     };
-    let core = (Key::Core.encode(), core.encode_to_vec().into());
+    let core = (Key::LogHeader.encode(), core.encode_to_vec().into());
     let unknown = (Bytes::from_static(b"z"), Bytes::new());
     let loaded = PartitionMachine::default().load(1, vec![core, unknown]);
     let refused = loaded.unwrap_err().to_string();

@@ -17,16 +17,16 @@
 
 mod clock;
 mod epochs;
+mod keys;
 mod machine;
-mod offsets;
+mod offset_index;
 mod producers;
 mod segments;
-mod state;
 
+pub use keys::{Compaction, SegmentEnd};
 pub use machine::PartitionMachine;
-pub use offsets::Start;
-pub use producers::{Claim, Verdict, is_behind};
-pub use state::{Boundary, Compaction};
+pub use offset_index::ScanStart;
+pub use producers::{BatchIdentity, SequenceCheck, is_behind};
 
 use ropewalk_proto::error::{ErrorCode, WireError};
 

@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use ropewalk_proto::batch::BatchView;
 use ropewalk_proto::error::{ErrorCode, WireError};
-use ropewalk_proto::mistake::{Mistake, made};
+use ropewalk_proto::planted_bug::{PlantedBug, is_planted};
 
-use super::state::{BATCHES_REMEMBERED, Effects, Key, Remembered};
+use super::keys::{BATCHES_REMEMBERED, Key, ProducerBatch, StateWrites};
 
 /// Producers for which one partition remembers more than the last batch. Past that, it drops all but the last
 /// batch of the producer that was silent for longest.
@@ -25,7 +25,7 @@ const FORGOTTEN_AT_ONCE: usize = 8;
 
 /// Producer identity of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Claim {
+pub struct BatchIdentity {
     pub producer: i64,
     pub epoch: i16,
     pub first_sequence: i32,
@@ -34,7 +34,7 @@ pub struct Claim {
 
 /// Verdict on a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
+pub enum SequenceCheck {
     /// The batch is the next one.
     Accept,
     /// The batch is in the log already, at this offset.
@@ -80,12 +80,12 @@ pub(super) struct Producers {
 #[derive(Debug, Clone, Default, PartialEq)]
 struct Producer {
     newest_slot: u8,
-    batches: VecDeque<Remembered>,
+    batches: VecDeque<ProducerBatch>,
 }
 
 impl Producers {
     /// Judges a batch by the committed state; changes nothing.
-    pub(super) fn judge(&self, claim: &Claim) -> Verdict {
+    pub(super) fn judge(&self, claim: &BatchIdentity) -> SequenceCheck {
         match self
             .by_id
             .get(&claim.producer)
@@ -93,8 +93,10 @@ impl Producers {
         {
             None => claim.begins(),
             Some((last, _)) if claim.epoch as i32 > last.epoch => claim.begins(),
-            Some((last, _)) if (claim.epoch as i32) < last.epoch && made(Mistake::NoFencing) => {
-                Verdict::Accept
+            Some((last, _))
+                if (claim.epoch as i32) < last.epoch && is_planted(PlantedBug::NoFencing) =>
+            {
+                SequenceCheck::Accept
             }
             Some((last, _)) if (claim.epoch as i32) < last.epoch => claim.fenced(last.epoch),
             Some((last, known)) => claim.continues(last, known),
@@ -105,13 +107,13 @@ impl Producers {
     /// for longest.
     pub(super) fn remember(
         &mut self,
-        claim: &Claim,
+        claim: &BatchIdentity,
         base_offset: u64,
         time_ms: i64,
         most: Most,
-        effects: &mut Effects,
+        effects: &mut StateWrites,
     ) {
-        let batch = Remembered {
+        let batch = ProducerBatch {
             epoch: claim.epoch.into(),
             first_sequence: claim.first_sequence,
             count: claim.count,
@@ -148,7 +150,7 @@ impl Producers {
     }
 
     /// Reduces producers past `most` to their last batch, those silent for longest first.
-    fn cut_down(&mut self, writing: i64, most: usize, effects: &mut Effects) {
+    fn cut_down(&mut self, writing: i64, most: usize, effects: &mut StateWrites) {
         for _ in 0..FORGOTTEN_AT_ONCE {
             if self.whole_by_time.len() <= most {
                 return;
@@ -166,7 +168,7 @@ impl Producers {
         }
     }
 
-    fn forget_silent(&mut self, now_ms: i64, writing: i64, most: usize, effects: &mut Effects) {
+    fn forget_silent(&mut self, now_ms: i64, writing: i64, most: usize, effects: &mut StateWrites) {
         for _ in 0..FORGOTTEN_AT_ONCE {
             let Some((time_ms, producer)) = oldest(&self.by_time, writing) else {
                 return;
@@ -185,7 +187,7 @@ impl Producers {
     }
 
     /// Loads one value from disk; [`Producers::loaded`] must follow the last.
-    pub(super) fn load(&mut self, producer: i64, slot: u8, batch: Remembered) {
+    pub(super) fn load(&mut self, producer: i64, slot: u8, batch: ProducerBatch) {
         let known = self.by_id.entry(producer).or_default();
         if known
             .batches
@@ -216,7 +218,7 @@ impl Producers {
     }
 
     /// Writes everything to `effects`, slot by slot.
-    pub(super) fn store(&self, effects: &mut Effects) {
+    pub(super) fn store(&self, effects: &mut StateWrites) {
         for (&producer, known) in &self.by_id {
             for (age, batch) in (0u8..).zip(known.batches.iter().rev()) {
                 effects.put(Key::Batch(producer, known.slot(age)), batch);
@@ -267,7 +269,7 @@ impl Producer {
         slots
     }
 
-    fn push(&mut self, batch: Remembered) {
+    fn push(&mut self, batch: ProducerBatch) {
         if self.batches.len() == usize::from(BATCHES_REMEMBERED) {
             self.batches.pop_front();
         }
@@ -276,10 +278,10 @@ impl Producer {
     }
 }
 
-impl Claim {
+impl BatchIdentity {
     /// Returns the claim of a batch; `None` for a producer without idempotence.
-    pub fn of(batch: &BatchView) -> Option<Claim> {
-        (batch.producer_id() >= 0).then(|| Claim {
+    pub fn of(batch: &BatchView) -> Option<BatchIdentity> {
+        (batch.producer_id() >= 0).then(|| BatchIdentity {
             producer: batch.producer_id(),
             epoch: batch.producer_epoch(),
             first_sequence: batch.base_sequence(),
@@ -293,9 +295,9 @@ impl Claim {
     }
 
     /// Judges the first batch of a producer or epoch, which must have sequence 0.
-    fn begins(&self) -> Verdict {
+    fn begins(&self) -> SequenceCheck {
         if self.first_sequence == 0 {
-            return Verdict::Accept;
+            return SequenceCheck::Accept;
         }
         self.refuse(
             ErrorCode::UnknownProducer,
@@ -304,7 +306,7 @@ impl Claim {
         )
     }
 
-    fn fenced(&self, current: i32) -> Verdict {
+    fn fenced(&self, current: i32) -> SequenceCheck {
         self.refuse(
             ErrorCode::ProducerFenced,
             format!(
@@ -313,18 +315,18 @@ impl Claim {
         )
     }
 
-    fn continues(&self, last: &Remembered, known: &Producer) -> Verdict {
+    fn continues(&self, last: &ProducerBatch, known: &Producer) -> SequenceCheck {
         let next = sequence_after(last.first_sequence, last.count);
         if self.first_sequence == next {
-            return Verdict::Accept;
+            return SequenceCheck::Accept;
         }
-        let same = |batch: &&Remembered| {
+        let same = |batch: &&ProducerBatch| {
             batch.first_sequence == self.first_sequence && batch.count == self.count
         };
         if let Some(batch) = known.batches.iter().find(same) {
-            return match made(Mistake::NoDeduplication) {
-                false => Verdict::Duplicate(batch.base_offset),
-                true => Verdict::Accept,
+            return match is_planted(PlantedBug::NoDeduplication) {
+                false => SequenceCheck::Duplicate(batch.base_offset),
+                true => SequenceCheck::Accept,
             };
         }
         if is_behind(self.first_sequence, next) {
@@ -333,22 +335,22 @@ impl Claim {
                 format!("has already passed this sequence: the next one is {next}"),
             );
         }
-        if made(Mistake::AcceptGaps) {
-            return Verdict::Accept;
+        if is_planted(PlantedBug::AcceptGaps) {
+            return SequenceCheck::Accept;
         }
         self.gap(next)
     }
 
     /// Refusal of a batch that is not the next one.
-    pub fn gap(&self, next: i32) -> Verdict {
+    pub fn gap(&self, next: i32) -> SequenceCheck {
         self.refuse(
             ErrorCode::OutOfOrderSequence,
             format!("left a gap: the next sequence is {next}; send the missing batch first"),
         )
     }
 
-    fn refuse(&self, code: ErrorCode, why: String) -> Verdict {
-        Verdict::Refuse(WireError::new(
+    fn refuse(&self, code: ErrorCode, why: String) -> SequenceCheck {
+        SequenceCheck::Refuse(WireError::new(
             code,
             format!(
                 "producer {} epoch {} sent sequence {}, but {why}",

@@ -2,8 +2,8 @@
 
 use super::*;
 
-fn claim(epoch: i16, first_sequence: i32, count: u32) -> Claim {
-    Claim {
+fn claim(epoch: i16, first_sequence: i32, count: u32) -> BatchIdentity {
+    BatchIdentity {
         producer: 7,
         epoch,
         first_sequence,
@@ -11,16 +11,21 @@ fn claim(epoch: i16, first_sequence: i32, count: u32) -> Claim {
     }
 }
 
-fn accept(producers: &mut Producers, claim: Claim, base_offset: u64, time_ms: i64) -> Effects {
-    assert_eq!(producers.judge(&claim), Verdict::Accept);
-    let mut effects = Effects::default();
+fn accept(
+    producers: &mut Producers,
+    claim: BatchIdentity,
+    base_offset: u64,
+    time_ms: i64,
+) -> StateWrites {
+    assert_eq!(producers.judge(&claim), SequenceCheck::Accept);
+    let mut effects = StateWrites::default();
     producers.remember(&claim, base_offset, time_ms, Most::of(false), &mut effects);
     effects
 }
 
-fn refusal(producers: &Producers, claim: Claim) -> ErrorCode {
+fn refusal(producers: &Producers, claim: BatchIdentity) -> ErrorCode {
     match producers.judge(&claim) {
-        Verdict::Refuse(error) => error.code,
+        SequenceCheck::Refuse(error) => error.code,
         other => panic!("{other:?}"),
     }
 }
@@ -36,8 +41,14 @@ fn a_batch_sent_twice_is_answered_with_its_first_offset() {
             0,
         );
     }
-    assert_eq!(producers.judge(&claim(0, 57, 3)), Verdict::Duplicate(119));
-    assert_eq!(producers.judge(&claim(0, 12, 3)), Verdict::Duplicate(104));
+    assert_eq!(
+        producers.judge(&claim(0, 57, 3)),
+        SequenceCheck::Duplicate(119)
+    );
+    assert_eq!(
+        producers.judge(&claim(0, 12, 3)),
+        SequenceCheck::Duplicate(104)
+    );
     assert_eq!(
         refusal(&producers, claim(0, 9, 3)),
         ErrorCode::DuplicateSequence
@@ -88,7 +99,7 @@ fn sequences_wrap_at_the_highest() {
 fn the_producer_silent_for_longest_makes_room() {
     let mut producers = Producers::default();
     for id in 0..=PRODUCERS_REMEMBERED as i64 {
-        let claim = Claim {
+        let claim = BatchIdentity {
             producer: id,
             ..claim(0, 0, 1)
         };
@@ -108,12 +119,12 @@ fn a_producers_last_batch_outlives_the_others_by_far() {
     let mut producers = Producers::default();
     let mut disk = BTreeMap::new();
     let mut write = |producer: i64, first_sequence: i32| {
-        let claim = Claim {
+        let claim = BatchIdentity {
             producer,
             ..claim(0, first_sequence, 1)
         };
-        let mut effects = Effects::default();
-        assert_eq!(producers.judge(&claim), Verdict::Accept);
+        let mut effects = StateWrites::default();
+        assert_eq!(producers.judge(&claim), SequenceCheck::Accept);
         let offset = (producer * 10 + i64::from(first_sequence)) as u64;
         producers.remember(&claim, offset, offset as i64, most, &mut effects);
         for effect in effects.0 {
@@ -129,12 +140,12 @@ fn a_producers_last_batch_outlives_the_others_by_far() {
     }
     let batches = |producer: i64| producers.by_id[&producer].batches.len();
     assert_eq!((batches(39), batches(40)), (1, 2));
-    let again = |producer| Claim {
+    let again = |producer| BatchIdentity {
         producer,
         ..claim(0, 1, 1)
     };
-    assert_eq!(producers.judge(&again(3)), Verdict::Duplicate(31));
-    let earlier = Claim {
+    assert_eq!(producers.judge(&again(3)), SequenceCheck::Duplicate(31));
+    let earlier = BatchIdentity {
         first_sequence: 0,
         ..again(3)
     };
@@ -143,7 +154,7 @@ fn a_producers_last_batch_outlives_the_others_by_far() {
     let mut loaded = Producers::default();
     for (key, bytes) in &disk {
         if let Ok(Key::Batch(producer, slot)) = Key::decode(key) {
-            loaded.load(producer, slot, super::super::state::value(bytes).unwrap());
+            loaded.load(producer, slot, super::super::keys::value(bytes).unwrap());
         }
     }
     loaded.loaded();
@@ -153,28 +164,34 @@ fn a_producers_last_batch_outlives_the_others_by_far() {
 #[test]
 fn thirty_thousand_other_producers_push_out_no_batch_of_one_that_wrote_two() {
     let mut producers = Producers::default();
-    let mut accept = |claim: Claim, offset: u64| {
-        let mut effects = Effects::default();
+    let mut accept = |claim: BatchIdentity, offset: u64| {
+        let mut effects = StateWrites::default();
         producers.remember(&claim, offset, offset as i64, Most::of(true), &mut effects);
     };
     accept(claim(0, 0, 1), 0);
     accept(claim(0, 1, 1), 1);
     for producer in 100..30_100 {
-        let other = Claim {
+        let other = BatchIdentity {
             producer,
             ..claim(0, 0, 1)
         };
         accept(other, producer as u64);
     }
-    assert_eq!(producers.judge(&claim(0, 0, 1)), Verdict::Duplicate(0));
-    assert_eq!(producers.judge(&claim(0, 1, 1)), Verdict::Duplicate(1));
+    assert_eq!(
+        producers.judge(&claim(0, 0, 1)),
+        SequenceCheck::Duplicate(0)
+    );
+    assert_eq!(
+        producers.judge(&claim(0, 1, 1)),
+        SequenceCheck::Duplicate(1)
+    );
 }
 
 #[test]
 fn a_producer_silent_for_a_week_is_forgotten_with_its_slots() {
     let mut producers = Producers::default();
     accept(&mut producers, claim(0, 0, 1), 0, 0);
-    let other = Claim {
+    let other = BatchIdentity {
         producer: 8,
         ..claim(0, 0, 1)
     };

@@ -9,12 +9,12 @@ use ropewalk_proto::ids::{GroupId, NodeId};
 use ropewalk_proto::v1::NodeState;
 
 use super::placement::{Key, Ring, Slot, even_leaders, next_slot};
-use super::view::ClusterView;
+use super::view::MetadataImage;
 
 /// The moves to make next: each a group and its desired nodes, the preferred leader first. `lost` are nodes
 /// that have been silent for too long. Replicas on lost or leaving nodes move first. Then come moves that
 /// even out the replicas of each node, then those that even out the preferred leaders.
-pub fn rebalance(view: &ClusterView, lost: &BTreeSet<NodeId>) -> Vec<(GroupId, Vec<NodeId>)> {
+pub fn rebalance(view: &MetadataImage, lost: &BTreeSet<NodeId>) -> Vec<(GroupId, Vec<NodeId>)> {
     let mut plan = Plan::of(view, lost);
     plan.replace_bad();
     if plan.moves().is_empty() {
@@ -48,7 +48,7 @@ struct Partition {
 }
 
 impl Plan {
-    fn of(view: &ClusterView, lost: &BTreeSet<NodeId>) -> Plan {
+    fn of(view: &MetadataImage, lost: &BTreeSet<NodeId>) -> Plan {
         let live = view.nodes.values().filter(|node| !lost.contains(&node.id));
         let active = live.clone().filter(|node| node.state == NodeState::Active);
         let mut slots: Vec<Slot> = active.map(|n| Slot::new(n.id, &n.rack)).collect();
@@ -182,7 +182,7 @@ impl Plan {
     }
 }
 
-fn partitions(view: &ClusterView) -> Vec<Partition> {
+fn partitions(view: &MetadataImage) -> Vec<Partition> {
     let mut partitions = Vec::new();
     for topic in view.topics.values() {
         for partition in &topic.partitions {

@@ -7,13 +7,13 @@ use ropewalk_proto::v1::MetaState;
 
 use super::entity::codec::{damaged, read};
 use super::machine::State;
-use crate::machine::{Effect, MachineError};
+use crate::machine::{MachineError, StateWrite};
 
 /// The log index of the newest checkpoint. This key belongs to the machine, not to an entity.
 pub(super) const CHECKPOINTED: u8 = b'k';
 
 /// The changes by the current entry as effects. `checkpointed` is its index if a checkpoint follows it.
-pub(super) fn settle(state: &mut State, checkpointed: Option<u64>) -> Vec<Effect> {
+pub(super) fn settle(state: &mut State, checkpointed: Option<u64>) -> Vec<StateWrite> {
     let mut effects = Vec::new();
     let [counters, others @ ..] = state.entities();
     counters.add_effects(state, &mut effects);
@@ -28,7 +28,7 @@ pub(super) fn settle(state: &mut State, checkpointed: Option<u64>) -> Vec<Effect
 }
 
 /// The whole state as effects.
-pub(super) fn everything(state: &mut State, checkpointed: u64) -> Vec<Effect> {
+pub(super) fn everything(state: &mut State, checkpointed: u64) -> Vec<StateWrite> {
     for entity in state.entities_mut() {
         entity.touch_all();
     }
@@ -82,8 +82,8 @@ fn take(state: &mut State, mut whole: MetaState) -> Result<(), MachineError> {
     entities.try_for_each(|entity| entity.restore(&mut whole))
 }
 
-fn checkpointed_effect(index: u64) -> Effect {
-    Effect {
+fn checkpointed_effect(index: u64) -> StateWrite {
+    StateWrite {
         key: Bytes::from_static(&[CHECKPOINTED]),
         value: Some(Bytes::copy_from_slice(&index.to_be_bytes())),
     }

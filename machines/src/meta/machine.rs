@@ -19,8 +19,8 @@ use super::entity::table::entities;
 use super::entity::topic::Topics;
 use super::entity::{Apply, Entity, Outcome, newer};
 use super::image;
-use super::view::ClusterView;
-use crate::machine::{Applied, Effect, Machine, MachineError};
+use super::view::MetadataImage;
+use crate::machine::{Applied, Machine, MachineError, StateWrite};
 
 entities! {
     cluster: Cluster => [FoundCluster],
@@ -93,10 +93,10 @@ impl MetaMachine {
     }
 
     /// The state in the form that the other rooms of the node read.
-    pub fn to_view(&self) -> ClusterView {
-        let mut view = ClusterView {
+    pub fn to_view(&self) -> MetadataImage {
+        let mut view = MetadataImage {
             applied: self.applied,
-            ..ClusterView::default()
+            ..MetadataImage::default()
         };
         for entity in self.state.entities() {
             entity.show(&mut view);
@@ -203,7 +203,7 @@ impl Machine for MetaMachine {
         image::checkpoint(&self.state, self.applied)
     }
 
-    fn restore(&mut self, checkpoint: Bytes) -> Result<Vec<Effect>, MachineError> {
+    fn restore(&mut self, checkpoint: Bytes) -> Result<Vec<StateWrite>, MachineError> {
         let (mut state, applied) = image::restore(checkpoint)?;
         let effects = image::everything(&mut state, applied);
         *self = MetaMachine {
@@ -220,8 +220,8 @@ impl Machine for MetaMachine {
     }
 }
 
-impl From<&MetaMachine> for Arc<ClusterView> {
-    fn from(machine: &MetaMachine) -> Arc<ClusterView> {
+impl From<&MetaMachine> for Arc<MetadataImage> {
+    fn from(machine: &MetaMachine) -> Arc<MetadataImage> {
         Arc::new(machine.to_view())
     }
 }

@@ -1,6 +1,6 @@
 //! The metadata of a cluster: nodes, topics, partitions and the producers' epochs, as applied from a log.
 //!
-//! [`MetaMachine`] is the state of which every node holds a copy; [`ClusterView`] is a snapshot of it for
+//! [`MetaMachine`] is the state of which every node holds a copy; [`MetadataImage`] is a snapshot of it for
 //! readers. `entity/` has one file for each kind of thing in it, and `machine` the table of them. `placement` and
 //! `balance` decide where replicas belong.
 //!
@@ -34,7 +34,7 @@ use ropewalk_proto::error::{ErrorCode, WireError};
 pub use entity::producer::LAST_PRODUCER_EPOCH;
 pub use machine::MetaMachine;
 pub use raise::INTERNAL_REPLICAS;
-pub use view::ClusterView;
+pub use view::MetadataImage;
 
 /// The error for a request that is not valid, with its message.
 pub fn invalid(message: impl Into<String>) -> WireError {

@@ -9,7 +9,7 @@ use ropewalk_proto::v1::NodeState;
 use super::balance::rebalance;
 use super::placement::{Key, Ring, Slot, place};
 use super::settings;
-use super::view::{ClusterView, NodeView, PartitionView, Place, TopicView};
+use super::view::{MetadataImage, NodeImage, PartitionImage, ReplicaPlacement, TopicImage};
 
 fn slots(nodes: u64, racks: u64) -> Vec<Slot> {
     let rack = |node: u64| format!("r{}", node % racks);
@@ -32,8 +32,8 @@ fn counts<'a>(nodes: impl Iterator<Item = &'a NodeId>) -> BTreeMap<NodeId, usize
     counts
 }
 
-fn view(places: &[Vec<NodeId>], nodes: u64, racks: u64) -> ClusterView {
-    let node = |id: u64| NodeView {
+fn view(places: &[Vec<NodeId>], nodes: u64, racks: u64) -> MetadataImage {
+    let node = |id: u64| NodeImage {
         id: NodeId(id),
         address: format!("h{id}:1"),
         http: String::new(),
@@ -43,12 +43,12 @@ fn view(places: &[Vec<NodeId>], nodes: u64, racks: u64) -> ClusterView {
         state: NodeState::Active,
         meta_replica: ReplicaId(id),
     };
-    let partition = |(number, nodes): (usize, &Vec<NodeId>)| PartitionView {
+    let partition = |(number, nodes): (usize, &Vec<NodeId>)| PartitionImage {
         partition: number as u32,
         group: GroupId(number as u64 + 1),
         replicas: nodes
             .iter()
-            .map(|node| Place {
+            .map(|node| ReplicaPlacement {
                 replica: ReplicaId(number as u64 * 10 + node.0),
                 node: *node,
             })
@@ -57,7 +57,7 @@ fn view(places: &[Vec<NodeId>], nodes: u64, racks: u64) -> ClusterView {
         damaged: Vec::new(),
         founding: Vec::new(),
     };
-    let topic = TopicView {
+    let topic = TopicImage {
         name: "t".into(),
         id: TopicId(1),
         settings: settings::defaults(),
@@ -66,20 +66,20 @@ fn view(places: &[Vec<NodeId>], nodes: u64, racks: u64) -> ClusterView {
         growths: Vec::new(),
         partitions: places.iter().enumerate().map(partition).collect(),
     };
-    ClusterView {
+    MetadataImage {
         nodes: (1..=nodes).map(|id| (NodeId(id), node(id))).collect(),
         topics: BTreeMap::from([("t".into(), topic)]),
-        ..ClusterView::default()
+        ..MetadataImage::default()
     }
 }
 
 /// Applies moves at once.
-fn carry_out(view: &mut ClusterView, moves: &[(GroupId, Vec<NodeId>)]) {
+fn carry_out(view: &mut MetadataImage, moves: &[(GroupId, Vec<NodeId>)]) {
     let topics = view.topics.values_mut();
     for partition in topics.flat_map(|topic| &mut topic.partitions) {
         let wish = moves.iter().find(|(group, _)| *group == partition.group);
         if let Some((_, nodes)) = wish {
-            let place = |node: &NodeId| Place {
+            let place = |node: &NodeId| ReplicaPlacement {
                 replica: ReplicaId(node.0),
                 node: *node,
             };
@@ -89,7 +89,7 @@ fn carry_out(view: &mut ClusterView, moves: &[(GroupId, Vec<NodeId>)]) {
 }
 
 /// Computes and applies moves until there are none. Returns the number of replicas that moved.
-fn settle(view: &mut ClusterView, lost: &BTreeSet<NodeId>) -> usize {
+fn settle(view: &mut MetadataImage, lost: &BTreeSet<NodeId>) -> usize {
     let mut moved = 0;
     for _ in 0..20 {
         let before = places_of(view);
@@ -105,8 +105,8 @@ fn settle(view: &mut ClusterView, lost: &BTreeSet<NodeId>) -> usize {
     panic!("the moves never end");
 }
 
-fn places_of(view: &ClusterView) -> Vec<Vec<NodeId>> {
-    let nodes = |p: &PartitionView| p.replicas.iter().map(|place| place.node).collect();
+fn places_of(view: &MetadataImage) -> Vec<Vec<NodeId>> {
+    let nodes = |p: &PartitionImage| p.replicas.iter().map(|place| place.node).collect();
     view.partitions().map(nodes).collect()
 }
 
@@ -189,7 +189,7 @@ fn a_partition_that_is_on_its_way_already_is_not_moved_again_for_balance() {
     let mut view = view(&places, 4, 1);
     let topic = view.topics.get_mut("t").unwrap();
     for partition in &mut topic.partitions {
-        partition.retiring.push(Place {
+        partition.retiring.push(ReplicaPlacement {
             replica: ReplicaId(999),
             node: NodeId(1),
         });

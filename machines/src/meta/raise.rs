@@ -9,14 +9,14 @@ use ropewalk_proto::command::RAISE_SINCE_VERSION;
 use ropewalk_proto::ids::{NodeId, is_internal};
 use ropewalk_proto::v1::{NodeState, RaiseReplicas};
 
-use super::view::{ClusterView, TopicView};
+use super::view::{MetadataImage, TopicImage};
 
 /// Number of replicas of each partition of an internal topic, if there are enough nodes.
 pub const INTERNAL_REPLICAS: usize = 3;
 
 /// The increases that internal topics need, with the nodes that are available now. Silent nodes get no
 /// replica: it would only raise the size of a majority.
-pub fn due(view: &ClusterView, alive: impl Fn(NodeId) -> bool) -> Vec<RaiseReplicas> {
+pub fn due(view: &MetadataImage, alive: impl Fn(NodeId) -> bool) -> Vec<RaiseReplicas> {
     if view.understood < RAISE_SINCE_VERSION {
         return Vec::new();
     }
@@ -38,6 +38,6 @@ pub fn due(view: &ClusterView, alive: impl Fn(NodeId) -> bool) -> Vec<RaiseRepli
 
 /// True if no replica is retiring. Otherwise a node could hold a retiring and a new replica of one partition:
 /// two voters that would be lost together.
-fn is_settled(topic: &TopicView) -> bool {
+fn is_settled(topic: &TopicImage) -> bool {
     topic.partitions.iter().all(|one| one.retiring.is_empty())
 }

@@ -4,22 +4,22 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::ids::{GroupId, NodeId, ReplicaId, TopicId};
-use ropewalk_proto::mistake::{Mistake, made};
+use ropewalk_proto::planted_bug::{PlantedBug, is_planted};
 use ropewalk_proto::v1::{NodeState, TopicGrowth, TopicSettings};
 
 /// A consistent snapshot of the metadata, as of one applied index of the metadata group.
 #[derive(Debug, Clone, Default)]
-pub struct ClusterView {
+pub struct MetadataImage {
     /// The snapshot's log index in the metadata group.
     pub applied: u64,
     /// Empty until the cluster is founded.
     pub cluster_id: String,
     /// Every node that ever joined, including the removed ones.
-    pub nodes: BTreeMap<NodeId, NodeView>,
+    pub nodes: BTreeMap<NodeId, NodeImage>,
     /// The highest command version that every node understands; 0 while the version of a node is unknown.
     pub understood: u32,
     /// By name.
-    pub topics: BTreeMap<String, TopicView>,
+    pub topics: BTreeMap<String, TopicImage>,
     /// Ids below this are allocated. Topics with such an id that are missing from `topics` were deleted.
     pub next_topic: TopicId,
     /// Ids below this are allocated, though some replicas with such an id may be gone. No other id is.
@@ -28,7 +28,7 @@ pub struct ClusterView {
 
 /// One node.
 #[derive(Debug, Clone)]
-pub struct NodeView {
+pub struct NodeImage {
     /// Its id.
     pub id: NodeId,
     /// Its gRPC address, host:port.
@@ -49,7 +49,7 @@ pub struct NodeView {
 
 /// One topic.
 #[derive(Debug, Clone)]
-pub struct TopicView {
+pub struct TopicImage {
     /// Its name.
     pub name: String,
     /// Its id.
@@ -63,38 +63,38 @@ pub struct TopicView {
     /// Its growths; the last one may be in progress.
     pub growths: Vec<TopicGrowth>,
     /// By number, without gaps.
-    pub partitions: Vec<PartitionView>,
+    pub partitions: Vec<PartitionImage>,
 }
 
 /// One partition: its desired replicas, and the retiring ones.
 #[derive(Debug, Clone)]
-pub struct PartitionView {
+pub struct PartitionImage {
     /// Its number within the topic.
     pub partition: u32,
     /// Its Raft group.
     pub group: GroupId,
     /// Its desired replicas; the first is the preferred leader.
-    pub replicas: Vec<Place>,
+    pub replicas: Vec<ReplicaPlacement>,
     /// Replicas that must run until the group's membership is confirmed without them.
-    pub retiring: Vec<Place>,
+    pub retiring: Vec<ReplicaPlacement>,
     /// Those of the replicas above that were found damaged: they must not run.
     pub damaged: Vec<ReplicaId>,
     /// The group's first replicas: its initial Raft membership.
-    pub founding: Vec<Place>,
+    pub founding: Vec<ReplicaPlacement>,
 }
 
 /// One replica on one node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
+pub struct ReplicaPlacement {
     /// The replica.
     pub replica: ReplicaId,
     /// The node that holds it.
     pub node: NodeId,
 }
 
-impl ClusterView {
+impl MetadataImage {
     /// Every partition, in order of topic and number.
-    pub fn partitions(&self) -> impl Iterator<Item = &PartitionView> {
+    pub fn partitions(&self) -> impl Iterator<Item = &PartitionImage> {
         self.topics.values().flat_map(|topic| &topic.partitions)
     }
 
@@ -109,10 +109,10 @@ impl ClusterView {
     /// # Errors
     /// `TopicRecreated` if a later topic has the name. `UnknownTopic` if none has it, or if an earlier one
     /// has it: ids are allocated in order, so this view is older than the topic.
-    pub fn meant(&self, name: &str, id: u64) -> Result<&TopicView, WireError> {
+    pub fn meant(&self, name: &str, id: u64) -> Result<&TopicImage, WireError> {
         let found = self.topics.get(name).ok_or_else(|| unknown_topic(name))?;
         let has_it = found.id.0;
-        if id == 0 || id == has_it || id < has_it && made(Mistake::OldTopicId) {
+        if id == 0 || id == has_it || id < has_it && is_planted(PlantedBug::OldTopicId) {
             Ok(found)
         } else if id < has_it {
             Err(WireError::topic_recreated(name, id, has_it))
@@ -128,12 +128,12 @@ impl ClusterView {
     }
 
     /// The partition of a topic.
-    pub fn partition(&self, topic: &str, partition: u32) -> Option<&PartitionView> {
+    pub fn partition(&self, topic: &str, partition: u32) -> Option<&PartitionImage> {
         self.topics.get(topic)?.partitions.get(partition as usize)
     }
 }
 
-impl TopicView {
+impl TopicImage {
     /// The growth in progress: not every old partition has its routing barrier yet.
     pub fn growing(&self) -> Option<&TopicGrowth> {
         self.growths
@@ -142,10 +142,10 @@ impl TopicView {
     }
 }
 
-impl PartitionView {
+impl PartitionImage {
     /// The nodes whose replicas are lost or damaged, if the others may fall short of a majority. Such a
     /// partition cannot have a leader.
-    pub fn lost_majority(&self, view: &ClusterView) -> Option<BTreeSet<NodeId>> {
+    pub fn lost_majority(&self, view: &MetadataImage) -> Option<BTreeSet<NodeId>> {
         let held = self.replicas.iter().chain(&self.retiring);
         let lost = held.filter(|place| self.is_lost(place.replica, view));
         let lost: BTreeSet<NodeId> = lost.map(|place| place.node).collect();
@@ -153,7 +153,7 @@ impl PartitionView {
     }
 
     /// True if a replica is damaged, or its node removed.
-    pub fn is_lost(&self, replica: ReplicaId, view: &ClusterView) -> bool {
+    pub fn is_lost(&self, replica: ReplicaId, view: &MetadataImage) -> bool {
         let removed = |node: NodeId| {
             let node = view.nodes.get(&node);
             node.is_none_or(|node| node.state == NodeState::Removed)
@@ -186,9 +186,9 @@ mod tests {
             topic_id: 7,
             ..MetaTopic::default()
         });
-        let view = ClusterView {
+        let view = MetadataImage {
             topics: BTreeMap::from([("flights".to_owned(), topic)]),
-            ..ClusterView::default()
+            ..MetadataImage::default()
         };
         let meant = |name, id| view.meant(name, id).map(|topic| topic.id.0);
         assert_eq!((meant("flights", 0), meant("flights", 7)), (Ok(7), Ok(7)));

@@ -14,13 +14,13 @@ use ropewalk_machines::meta::nodes;
 use ropewalk_proto::command::IDENTITY_SINCE_VERSION;
 use ropewalk_proto::error::WireError;
 use ropewalk_proto::ids::NodeId;
-use ropewalk_proto::mistake::{Mistake, made};
+use ropewalk_proto::planted_bug::{PlantedBug, is_planted};
 use ropewalk_proto::v1::{HelloAnswer, MetaNode, NodeState, RegisterNode};
 use tokio::time::timeout;
 
-use super::formation::hello;
+use super::bootstrap::hello;
+use super::context::{ClusterContext, MetadataReplica};
 use super::naming;
-use super::shared::{Meta, Shared};
 
 /// Maximum time for one question to an address.
 const PROBE_WITHIN: Duration = Duration::from_secs(1);
@@ -28,8 +28,8 @@ const PROBE_WITHIN: Duration = Duration::from_secs(1);
 /// Refuses a registration that would take a living node's address or identity. Sets the command's fields
 /// about both, if every node understands them.
 pub(super) async fn admit(
-    shared: &Shared,
-    meta: &Meta,
+    shared: &ClusterContext,
+    meta: &MetadataReplica,
     command: &mut RegisterNode,
 ) -> Result<(), WireError> {
     naming::check_registration(command)?;
@@ -63,7 +63,7 @@ type Known = (NodeId, MetaNode);
 
 /// The registering node, if it is known; the other nodes at its address; and the lowest command version of
 /// all nodes.
-fn look(meta: &Meta, command: &RegisterNode) -> (Option<Known>, Vec<Known>, u32) {
+fn look(meta: &MetadataReplica, command: &RegisterNode) -> (Option<Known>, Vec<Known>, u32) {
     let machine = meta.view.machine();
     let (mut known, mut holders) = (None, Vec::new());
     for (id, node) in machine.nodes() {
@@ -81,7 +81,7 @@ fn look(meta: &Meta, command: &RegisterNode) -> (Option<Known>, Vec<Known>, u32)
 
 /// Refuses a second start of a node while its known start answers at the node's known address.
 async fn check_start(
-    shared: &Shared,
+    shared: &ClusterContext,
     id: NodeId,
     node: &MetaNode,
     command: &RegisterNode,
@@ -114,13 +114,13 @@ fn check_version(command: &RegisterNode, understood: u32) -> Result<(), WireErro
 /// The dead node that a new node replaces; 0 if the address is free. The new node must answer at its address:
 /// peers reach it only there, and replicas placed on an unreachable node are lost from the start.
 async fn check_newcomer(
-    shared: &Shared,
+    shared: &ClusterContext,
     holders: &[Known],
     command: &RegisterNode,
 ) -> Result<NodeId, WireError> {
     let first = holders.first().map(|(id, _)| *id);
     if let Some(first) = first
-        && made(Mistake::AddressTakenOver)
+        && is_planted(PlantedBug::AddressTakenOver)
     {
         return Ok(first);
     }
@@ -135,7 +135,7 @@ async fn check_newcomer(
 /// Asks at the address of a registration whether the node there sends the same registration. `holder` is
 /// another node that has the address in the metadata.
 async fn check_at_address(
-    shared: &Shared,
+    shared: &ClusterContext,
     command: &RegisterNode,
     holder: Option<NodeId>,
 ) -> Result<(), WireError> {
@@ -164,7 +164,7 @@ fn says(answer: &HelloAnswer, command: &RegisterNode) -> bool {
     told == own
 }
 
-async fn probe(shared: &Shared, address: &str) -> Option<HelloAnswer> {
+async fn probe(shared: &ClusterContext, address: &str) -> Option<HelloAnswer> {
     if address == shared.config.advertise {
         return Some(shared.introduction());
     }

@@ -13,11 +13,11 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use ropewalk_proto::ids::NodeId;
-use ropewalk_proto::mistake::{Mistake, made};
+use ropewalk_proto::planted_bug::{PlantedBug, is_planted};
 use tokio::time::Instant;
 
 use crate::env::Clock;
-use crate::valve::Valve;
+use crate::log_limiter::LogLimiter;
 
 /// Tolerated distance of a node's own clock from the others'. More than the delay of a report.
 const TOLERATED_MS: i64 = 5_000;
@@ -38,9 +38,9 @@ const FOLLOW_EVERY: Duration = Duration::from_secs(1);
 pub struct ClusterClock {
     own: Arc<dyn Clock>,
     /// The other nodes and their clocks. None until the set of nodes is known.
-    others: Mutex<Option<BTreeMap<NodeId, Option<Heard>>>>,
+    others: Mutex<Option<BTreeMap<NodeId, Option<PeerTime>>>>,
     held: Mutex<Held>,
-    warnings: Valve,
+    warnings: LogLimiter,
 }
 
 /// The reference times against which jumps are measured.
@@ -62,7 +62,7 @@ impl Held {
 /// A time that advances evenly. It follows a jump in one direction only after the jump has lasted.
 #[derive(Debug)]
 struct Steady {
-    base: Heard,
+    base: PeerTime,
     /// Start of the jump that is being held.
     since: Option<Instant>,
 }
@@ -78,7 +78,7 @@ impl Steady {
     fn from(time_ms: i64) -> Steady {
         let at = Instant::now();
         Steady {
-            base: Heard { time_ms, at },
+            base: PeerTime { time_ms, at },
             since: None,
         }
     }
@@ -90,7 +90,7 @@ impl Steady {
             Way::Ahead => told_ms.saturating_sub(expected_ms),
             Way::Back => expected_ms.saturating_sub(told_ms),
         };
-        if toward_ms > TOLERATED_MS && !made(Mistake::TrustTheClocks) {
+        if toward_ms > TOLERATED_MS && !is_planted(PlantedBug::TrustTheClocks) {
             let lasted = self.since.get_or_insert_with(Instant::now).elapsed();
             if lasted < JUMP_HELD {
                 return expected_ms;
@@ -122,12 +122,12 @@ impl Steady {
 
 /// A node's clock, as reported.
 #[derive(Debug, Clone, Copy)]
-struct Heard {
+struct PeerTime {
     time_ms: i64,
     at: Instant,
 }
 
-impl Heard {
+impl PeerTime {
     fn now_ms(&self) -> i64 {
         let since_ms = i64::try_from(self.at.elapsed().as_millis()).unwrap_or(i64::MAX);
         self.time_ms.saturating_add(since_ms)
@@ -146,7 +146,7 @@ struct Said {
 impl Said {
     /// The node's own time, if it is near `other_ms`; otherwise the tolerated distance from that.
     fn near(&self, other_ms: i64) -> i64 {
-        if made(Mistake::TrustTheClocks) {
+        if is_planted(PlantedBug::TrustTheClocks) {
             return self.own_ms;
         }
         let earliest_ms = other_ms.saturating_sub(TOLERATED_MS);
@@ -175,7 +175,7 @@ impl ClusterClock {
                 decisions: begin,
                 stamps: None,
             }),
-            warnings: Valve::rare(),
+            warnings: LogLimiter::rare(),
         }
     }
 
@@ -198,7 +198,7 @@ impl ClusterClock {
         if let Some(others) = self.others.lock().as_mut()
             && let Some(other) = others.get_mut(&node)
         {
-            *other = time_ms.map(|time_ms| Heard { time_ms, at });
+            *other = time_ms.map(|time_ms| PeerTime { time_ms, at });
         }
         // A jump that a report ends must not count as lasting, even if no caller asks for the time in
         // between.
@@ -212,7 +212,7 @@ impl ClusterClock {
         let others = self.others.lock();
         let heard = others.iter().flat_map(BTreeMap::values).flatten();
         let heard = heard.filter(|heard| heard.at.elapsed() < HEARD_WITHIN);
-        let mut all_ms: Vec<i64> = heard.map(Heard::now_ms).collect();
+        let mut all_ms: Vec<i64> = heard.map(PeerTime::now_ms).collect();
         all_ms.push(own_ms);
         all_ms.sort_unstable();
         Said {

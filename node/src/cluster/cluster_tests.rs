@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Cluster, LeaderInfo};
 use crate::config::{Config, Limits};
 use crate::env::{ConnectionBounds, Env, Incoming, Listener, Net, SystemClock, TcpNet};
-use crate::peer::{self, Inbound, Peers};
+use crate::peer::{self, Peers, ReplicaRouter};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -28,7 +28,7 @@ struct TestNode {
     disk: Arc<MemoryDisk>,
     cluster: Cluster,
     store: Store,
-    inbound: Inbound,
+    inbound: ReplicaRouter,
     serving: CancellationToken,
     server: JoinHandle<()>,
 }
@@ -71,7 +71,7 @@ impl TestNode {
             .await
             .unwrap();
         let peers = Peers::new(env.net.clone(), &config.limits);
-        let inbound = Inbound::new(&config.limits);
+        let inbound = ReplicaRouter::new(&config.limits);
         let cluster = Cluster::new(&config, &env, &store, &peers, &inbound)
             .await
             .unwrap();
@@ -139,7 +139,7 @@ impl TestNode {
     async fn sees(
         &self,
         what: &str,
-        holds: impl FnMut(&Arc<ropewalk_machines::meta::ClusterView>) -> bool,
+        holds: impl FnMut(&Arc<ropewalk_machines::meta::MetadataImage>) -> bool,
     ) {
         let mut view = self.cluster.view();
         let seen = tokio::time::timeout(PATIENCE, view.wait_for(holds)).await;

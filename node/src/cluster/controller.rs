@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use ropewalk_machines::meta::balance::rebalance;
 use ropewalk_machines::meta::raise;
-use ropewalk_machines::meta::view::{ClusterView, PartitionView};
+use ropewalk_machines::meta::view::{MetadataImage, PartitionImage};
 use ropewalk_proto::error::WireError;
 use ropewalk_proto::ids::{NodeId, ReplicaId};
 use ropewalk_proto::v1::{
@@ -17,11 +17,11 @@ use ropewalk_proto::v1::{
 };
 use tokio::time::{Instant, sleep};
 
+use super::context::{ClusterContext, MetadataReplica};
 use super::handle::refresh_view;
 use super::members::Members;
 use super::propose::propose_here;
-use super::shared::{Meta, Shared};
-use crate::raft::{self, CaughtUp, FormerVoters, Group, NotTaken, Step, leadership};
+use crate::raft::{self, CaughtUp, FormerVoters, NotTaken, ReplicationStatus, Step, leadership};
 
 /// Maximum number of partitions whose replicas move at the same time.
 const MOVES_AT_ONCE: usize = 8;
@@ -31,7 +31,7 @@ const CAUGHT_UP_ENTRIES: u64 = 64;
 const TAKE_OVER_WITHIN: Duration = Duration::from_millis(500);
 
 /// Runs rounds whenever this node leads the metadata group, until its replica stops.
-pub(super) async fn control(shared: Arc<Shared>, meta: Meta) {
+pub(super) async fn control(shared: Arc<ClusterContext>, meta: MetadataReplica) {
     let pause = Duration::from_millis(shared.config.limits.reconcile_interval_ms.max(1));
     loop {
         let leads = meta.raft.wait(None);
@@ -51,7 +51,11 @@ pub(super) async fn control(shared: Arc<Shared>, meta: Meta) {
 }
 
 /// One round over the whole cluster. The first error ends it; the next round starts from the beginning.
-async fn round(shared: &Shared, meta: &Meta, since: Instant) -> Result<(), WireError> {
+async fn round(
+    shared: &ClusterContext,
+    meta: &MetadataReplica,
+    since: Instant,
+) -> Result<(), WireError> {
     refresh_view(shared, meta);
     let view = shared.view.borrow().clone();
     if view.cluster_id.is_empty() {
@@ -106,7 +110,11 @@ async fn round(shared: &Shared, meta: &Meta, since: Instant) -> Result<(), WireE
     Ok(())
 }
 
-async fn change(shared: &Shared, meta: &Meta, kind: meta_command::Kind) -> Result<(), WireError> {
+async fn change(
+    shared: &ClusterContext,
+    meta: &MetadataReplica,
+    kind: meta_command::Kind,
+) -> Result<(), WireError> {
     let command = MetaCommand {
         leader_time_ms: 0, // the proposing node sets it
         kind: Some(kind),
@@ -120,7 +128,7 @@ async fn change(shared: &Shared, meta: &Meta, kind: meta_command::Kind) -> Resul
 
 /// The nodes that have been silent for so long that other nodes get their replicas. Silence counts from the
 /// start of this node's leadership at the earliest.
-fn lost(shared: &Shared, view: &ClusterView, since: Instant) -> BTreeSet<NodeId> {
+fn lost(shared: &ClusterContext, view: &MetadataImage, since: Instant) -> BTreeSet<NodeId> {
     let bound = Duration::from_millis(shared.config.limits.node_lost_after_ms);
     let own = shared.node_id();
     let silent = |node: &NodeId| {
@@ -133,7 +141,7 @@ fn lost(shared: &Shared, view: &ClusterView, since: Instant) -> BTreeSet<NodeId>
 }
 
 /// The nodes that are being decommissioned and no longer hold a replica.
-fn emptied(view: &ClusterView) -> Vec<NodeId> {
+fn emptied(view: &MetadataImage) -> Vec<NodeId> {
     let holders: BTreeSet<NodeId> = view
         .partitions()
         .flat_map(|partition| partition.replicas.iter().chain(&partition.retiring))
@@ -147,13 +155,13 @@ fn emptied(view: &ClusterView) -> Vec<NodeId> {
 
 /// The moves to begin now. None adds a replica to a silent node, and at most [`MOVES_AT_ONCE`] are in progress.
 fn next_moves(
-    view: &ClusterView,
+    view: &MetadataImage,
     lost: &BTreeSet<NodeId>,
     alive: impl Fn(NodeId) -> bool,
 ) -> Vec<(ropewalk_proto::ids::GroupId, Vec<NodeId>)> {
-    let partitions: BTreeMap<_, &PartitionView> =
+    let partitions: BTreeMap<_, &PartitionImage> =
         view.partitions().map(|one| (one.group, one)).collect();
-    let moving = |one: &PartitionView| !one.retiring.is_empty();
+    let moving = |one: &PartitionImage| !one.retiring.is_empty();
     let under_way = partitions.values().filter(|one| moving(one)).count();
     let room = MOVES_AT_ONCE.saturating_sub(under_way);
     let possible = rebalance(view, lost).into_iter().filter(|(group, nodes)| {
@@ -167,7 +175,12 @@ fn next_moves(
 }
 
 /// Takes the next step toward the metadata group's desired membership.
-async fn settle_members(shared: &Shared, meta: &Meta, view: &ClusterView, lost: &BTreeSet<NodeId>) {
+async fn settle_members(
+    shared: &ClusterContext,
+    meta: &MetadataReplica,
+    view: &MetadataImage,
+    lost: &BTreeSet<NodeId>,
+) {
     let group = group(meta);
     let since = group.since;
     let members = Members::of(group);
@@ -205,13 +218,15 @@ async fn settle_members(shared: &Shared, meta: &Meta, view: &ClusterView, lost: 
 }
 
 /// The metadata group as this replica sees it; complete only on the leader.
-fn group(meta: &Meta) -> Group {
-    meta.with_metrics(|metrics| Group::see(metrics, CaughtUp::within(CAUGHT_UP_ENTRIES, metrics)))
+fn group(meta: &MetadataReplica) -> ReplicationStatus {
+    meta.with_metrics(|metrics| {
+        ReplicationStatus::see(metrics, CaughtUp::within(CAUGHT_UP_ENTRIES, metrics))
+    })
 }
 
 /// Transfers the leadership to another voter. Returns once this node no longer leads, or if no voter can take
 /// over.
-pub(super) async fn hand_over(shared: &Shared, meta: &Meta) {
+pub(super) async fn hand_over(shared: &ClusterContext, meta: &MetadataReplica) {
     while meta.leads() && offer_lead(shared, meta, |_, _| true).await {
         // A follower that is too slow is asked again; a stopped replica no longer leads.
         leadership::has_left(&meta.raft, TAKE_OVER_WITHIN).await;
@@ -221,8 +236,8 @@ pub(super) async fn hand_over(shared: &Shared, meta: &Meta) {
 /// Asks a voter that is alive, has caught up and is allowed by `may` to take the leadership, preferably one on
 /// an active node. Returns false if there is none, or if the request failed.
 async fn offer_lead(
-    shared: &Shared,
-    meta: &Meta,
+    shared: &ClusterContext,
+    meta: &MetadataReplica,
     may: impl Fn(ReplicaId, NodeState) -> bool,
 ) -> bool {
     let view = shared.view.borrow().clone();

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use prost::Message;
-use ropewalk_machines::meta::view::ClusterView;
+use ropewalk_machines::meta::view::MetadataImage;
 use ropewalk_proto::error::{ErrorCode, Retry, WireError};
 use ropewalk_proto::ids::NodeId;
 use ropewalk_proto::v1::cluster_server::ClusterServer;
@@ -15,14 +15,14 @@ use ropewalk_raft_store::{Scrub, Store};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use super::formation::{self, Pause};
+use super::bootstrap::{self, Pause};
+use super::context::{ClusterContext, MESSAGE_BYTES, MetadataReplica, StartError};
 use super::leaders::LeaderTable;
 use super::service::ClusterService;
-use super::shared::{MESSAGE_BYTES, Meta, Shared, StartError};
-use super::{controller, identity, propose, report, starts, whereabouts};
+use super::{controller, heartbeat, identity, propose, starts, whereabouts};
 use crate::config::Config;
 use crate::env::{Clock, Env};
-use crate::peer::{Inbound, Peers};
+use crate::peer::{Peers, ReplicaRouter};
 use crate::raft::STOP_WITHIN;
 
 /// Interval between two attempts to purge the metadata group's log.
@@ -33,7 +33,7 @@ const REFUSED_AGAIN: Duration = Duration::from_secs(30);
 /// The cluster from this node's point of view. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Cluster {
-    shared: Arc<Shared>,
+    shared: Arc<ClusterContext>,
 }
 
 impl Cluster {
@@ -44,7 +44,7 @@ impl Cluster {
         env: &Env,
         store: &Store,
         peers: &Peers,
-        inbound: &Inbound,
+        inbound: &ReplicaRouter,
     ) -> Result<Cluster, StartError> {
         starts::check_refused(store).await?;
         let identity = match store.get_local(identity::STORED_AS).await? {
@@ -66,7 +66,7 @@ impl Cluster {
                 remembered: remembered.clone(),
             });
         }
-        let shared = Shared::new(
+        let shared = ClusterContext::new(
             config.clone(),
             env.clone(),
             store.clone(),
@@ -85,9 +85,9 @@ impl Cluster {
     pub async fn start(&self) -> Result<(), StartError> {
         let shared = &self.shared;
         starts::begin(shared).await?;
-        let identity = formation::find_place(shared).await?;
+        let identity = bootstrap::find_place(shared).await?;
         if shared.meta.get().is_none() {
-            let meta = Meta::open(shared, &identity).await?;
+            let meta = MetadataReplica::open(shared, &identity).await?;
             if shared.meta.set(meta).is_ok() {
                 self.spawn_tasks(&identity)?;
             }
@@ -149,15 +149,15 @@ impl Cluster {
         let meta = shared.meta.get().ok_or(StartError::Stopping)?;
         refresh_view(shared, meta);
         shared.spawn(keep_view(shared.clone(), meta.clone()));
-        shared.spawn(formation::begin(
+        shared.spawn(bootstrap::begin(
             shared.clone(),
             identity.clone(),
             meta.clone(),
         ));
-        shared.spawn(formation::spread_plan(shared.clone(), identity.clone()));
+        shared.spawn(bootstrap::spread_plan(shared.clone(), identity.clone()));
         shared.spawn(register(shared.clone()));
         shared.spawn(whereabouts::look(shared.clone()));
-        shared.spawn(report::report_to_all(shared.clone()));
+        shared.spawn(heartbeat::report_to_all(shared.clone()));
         shared.spawn(controller::control(shared.clone(), meta.clone()));
         shared.spawn(purge(meta.clone(), shared.call_timeout()));
         Ok(())
@@ -190,13 +190,13 @@ impl Cluster {
     }
 
     /// The cluster's metadata as of the newest entry applied here.
-    pub fn view(&self) -> watch::Receiver<Arc<ClusterView>> {
+    pub fn view(&self) -> watch::Receiver<Arc<MetadataImage>> {
         self.shared.view.subscribe()
     }
 
     /// The cluster's metadata, and the log index that it covers. Two nodes that have applied the same entries
     /// return the same index, even where some of the entries changed nothing.
-    pub fn view_as_of(&self) -> (Arc<ClusterView>, u64) {
+    pub fn view_as_of(&self) -> (Arc<MetadataImage>, u64) {
         let applied = self.shared.meta.get();
         let applied = applied.map(|meta| refresh_view(&self.shared, meta));
         let view = self.shared.view.borrow().clone();
@@ -217,7 +217,7 @@ impl Cluster {
     /// True if this node was removed from its cluster and knows it only from a refusal. Its metadata ends
     /// before the removal, and no other node sends it the rest.
     pub fn is_forsaken(&self) -> bool {
-        let known = |view: &ClusterView| view.nodes.get(&self.node_id()).map(|own| own.state);
+        let known = |view: &MetadataImage| view.nodes.get(&self.node_id()).map(|own| own.state);
         self.shared.removed.load(Ordering::Relaxed)
             && known(&self.shared.view.borrow()) != Some(NodeState::Removed)
     }
@@ -240,7 +240,7 @@ impl Cluster {
 
     /// The nodes whose replica of the metadata group votes, as far as this node knows.
     pub fn metadata_voters(&self) -> BTreeSet<NodeId> {
-        let voters = self.shared.meta.get().map(Meta::voters);
+        let voters = self.shared.meta.get().map(MetadataReplica::voters);
         voters.unwrap_or_default()
     }
 
@@ -298,7 +298,7 @@ impl Cluster {
 }
 
 /// Updates the view as the metadata replica applies entries.
-async fn keep_view(shared: Arc<Shared>, meta: Meta) {
+async fn keep_view(shared: Arc<ClusterContext>, meta: MetadataReplica) {
     let mut applied = meta.view.applied();
     loop {
         applied.mark_unchanged();
@@ -310,8 +310,8 @@ async fn keep_view(shared: Arc<Shared>, meta: Meta) {
 }
 
 /// Brings the view up to the last entry that the metadata replica has applied, and returns its log index.
-pub(super) fn refresh_view(shared: &Shared, meta: &Meta) -> u64 {
-    let (view, applied): (Arc<ClusterView>, u64) = {
+pub(super) fn refresh_view(shared: &ClusterContext, meta: &MetadataReplica) -> u64 {
+    let (view, applied): (Arc<MetadataImage>, u64) = {
         let machine = meta.view.machine();
         let applied = machine.applied();
         if machine.changed() <= shared.view.borrow().applied {
@@ -347,7 +347,7 @@ pub(super) fn refresh_view(shared: &Shared, meta: &Meta) -> u64 {
 
 /// Registers this start of the node with the metadata group: its address and its command version. The
 /// external address follows once all nodes understand it.
-async fn register(shared: Arc<Shared>) {
+async fn register(shared: Arc<ClusterContext>) {
     let mut view = shared.view.subscribe();
     loop {
         registered(&shared).await;
@@ -363,10 +363,10 @@ async fn register(shared: Arc<Shared>) {
     }
 }
 
-async fn registered(shared: &Arc<Shared>) {
+async fn registered(shared: &Arc<ClusterContext>) {
     let mut pause = Pause::new();
     loop {
-        match formation::make_known(shared).await {
+        match bootstrap::make_known(shared).await {
             Ok(()) => return shared.registered.cancel(),
             Err(error) if error.code.retry() == Retry::Never => {
                 shared.heed(None, &error).await;
@@ -383,7 +383,7 @@ async fn registered(shared: &Arc<Shared>) {
 }
 
 /// Keeps the metadata group's log short: purges the entries that a checkpoint covers.
-async fn purge(meta: Meta, limit: Duration) {
+async fn purge(meta: MetadataReplica, limit: Duration) {
     loop {
         sleep(PURGE_EVERY).await;
         match meta.purge(limit).await {

@@ -3,12 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ropewalk_machines::meta::view::{ClusterView, NodeView};
+use ropewalk_machines::meta::view::{MetadataImage, NodeImage};
 use ropewalk_proto::ids::{NodeId, ReplicaId};
 use ropewalk_proto::v1::NodeState;
-use ropewalk_raft_store::Broker;
+use ropewalk_raft_store::RaftNode;
 
-use crate::raft::{Group, Step};
+use crate::raft::{ReplicationStatus, Step};
 
 /// Maximum number of voters of the metadata group. The other replicas are learners.
 pub(super) const MAX_VOTERS: usize = 5;
@@ -16,7 +16,7 @@ pub(super) const MAX_VOTERS: usize = 5;
 /// The membership as Raft has it.
 #[derive(Debug, Default)]
 pub(super) struct Members {
-    pub brokers: BTreeMap<ReplicaId, Broker>,
+    pub brokers: BTreeMap<ReplicaId, RaftNode>,
     pub voters: BTreeSet<ReplicaId>,
     /// True while the membership is joint: a change of voters has begun and not ended.
     pub joint: bool,
@@ -26,7 +26,7 @@ pub(super) struct Members {
 
 impl Members {
     /// The members of a Raft group. In a joint membership, the voters are those of the newer configuration.
-    pub fn of(group: Group) -> Members {
+    pub fn of(group: ReplicationStatus) -> Members {
         Members {
             brokers: group.members,
             joint: group.half_way_to.is_some(),
@@ -37,7 +37,7 @@ impl Members {
 
     /// The next step, if there is one. Nodes that are `lost` or decommissioning lose their vote if another
     /// node can have it.
-    pub fn next(&self, view: &ClusterView, lost: &BTreeSet<NodeId>) -> Option<Step> {
+    pub fn next(&self, view: &MetadataImage, lost: &BTreeSet<NodeId>) -> Option<Step> {
         let staying = || {
             let nodes = view.nodes.values();
             nodes.filter(|node| node.state != NodeState::Removed)
@@ -47,7 +47,7 @@ impl Members {
             return Some(Step::SetVoters(voters));
         }
         for node in staying() {
-            let wanted = Broker {
+            let wanted = RaftNode {
                 node_id: node.id,
                 address: node.address.clone(),
             };
@@ -71,7 +71,7 @@ impl Members {
 
     fn voters<'a>(
         &self,
-        staying: impl Iterator<Item = &'a NodeView>,
+        staying: impl Iterator<Item = &'a NodeImage>,
         lost: &BTreeSet<NodeId>,
     ) -> BTreeSet<ReplicaId> {
         let mut able: Vec<(bool, bool, NodeId, ReplicaId)> = staying
@@ -96,9 +96,9 @@ impl Members {
 mod tests {
     use super::*;
 
-    fn view(states: &[NodeState]) -> ClusterView {
+    fn view(states: &[NodeState]) -> MetadataImage {
         let nodes = (1..).zip(states).map(|(id, state)| {
-            let node = NodeView {
+            let node = NodeImage {
                 id: NodeId(id),
                 address: format!("host{id}"),
                 http: String::new(),
@@ -110,14 +110,14 @@ mod tests {
             };
             (NodeId(id), node)
         });
-        ClusterView {
+        MetadataImage {
             nodes: nodes.collect(),
-            ..ClusterView::default()
+            ..MetadataImage::default()
         }
     }
 
-    fn broker(id: u64) -> Broker {
-        Broker {
+    fn broker(id: u64) -> RaftNode {
+        RaftNode {
             node_id: NodeId(id),
             address: format!("host{id}"),
         }
@@ -202,7 +202,7 @@ mod tests {
     #[test]
     fn a_node_that_moved_is_found_again() {
         let mut members = members(&[1, 2], &[], &[1, 2]);
-        let stale = Broker {
+        let stale = RaftNode {
             node_id: NodeId(2),
             address: "elsewhere".into(),
         };

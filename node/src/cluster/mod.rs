@@ -11,28 +11,28 @@
 //!   A **start** identifies one process of the node.
 
 mod admission;
+mod bootstrap;
 mod clock;
 #[cfg(test)]
 mod cluster_tests;
+mod context;
 mod controller;
-mod formation;
+mod discovery;
 mod handle;
+mod heartbeat;
+#[cfg(test)]
+mod heartbeat_tests;
 mod identity;
 mod leaders;
 mod members;
 mod naming;
 mod propose;
-mod report;
-#[cfg(test)]
-mod report_tests;
 mod service;
-mod shared;
 mod starts;
-mod survey;
 mod whereabouts;
 
+pub use context::StartError;
 pub use handle::Cluster;
 pub use leaders::{LeaderInfo, LeaderTable};
 pub use naming::check_config;
 pub use service::ClusterService;
-pub use shared::StartError;

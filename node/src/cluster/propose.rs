@@ -13,8 +13,8 @@ use ropewalk_proto::v1::{
 use tokio::time::{Instant, timeout_at};
 use tonic::Request;
 
-use super::formation::bounded;
-use super::shared::{Meta, Shared};
+use super::bootstrap::bounded;
+use super::context::{ClusterContext, MetadataReplica};
 use super::{admission, naming};
 use crate::raft::{self, Unanswered};
 
@@ -26,7 +26,7 @@ const SEEN_WITHIN: Duration = Duration::from_secs(1);
 /// Proposes a command, and repeats it after errors that allow that, until the group has answered or `within`
 /// has passed.
 pub(super) async fn propose(
-    shared: &Arc<Shared>,
+    shared: &Arc<ClusterContext>,
     kind: meta_command::Kind,
     within: Duration,
 ) -> Result<Option<meta_reply::Kind>, WireError> {
@@ -60,7 +60,7 @@ pub(super) async fn propose(
 
 /// Refuses a command that some node of the cluster cannot apply. That node's metadata replica would stop at
 /// its entry.
-fn check_version(meta: &Meta, command: &MetaCommand) -> Result<(), WireError> {
+fn check_version(meta: &MetadataReplica, command: &MetaCommand) -> Result<(), WireError> {
     if let Some(meta_command::Kind::AlterTopic(topic)) = &command.kind
         && let Some(setting) = frozen::unknown_setting(&topic.changed)
     {
@@ -97,7 +97,7 @@ fn check_version(meta: &Meta, command: &MetaCommand) -> Result<(), WireError> {
 /// Turns `TopicExists` into success if the topic is as requested. An earlier attempt, which got no answer, is
 /// assumed to have created it.
 fn made_before(
-    shared: &Shared,
+    shared: &ClusterContext,
     kind: &meta_command::Kind,
     answer: Result<Option<meta_reply::Kind>, WireError>,
 ) -> Result<Option<meta_reply::Kind>, WireError> {
@@ -127,7 +127,7 @@ fn is_elsewhere(code: ErrorCode) -> bool {
 
 /// Proposes once: here if this node leads, else by a call to the leader.
 async fn attempt(
-    shared: &Arc<Shared>,
+    shared: &Arc<ClusterContext>,
     kind: &meta_command::Kind,
 ) -> Result<ProposeMetaAnswer, WireError> {
     let meta = shared.meta()?;
@@ -151,8 +151,8 @@ async fn attempt(
 
 /// Proposes to the replica on this node, which must lead.
 pub(super) async fn propose_here(
-    shared: &Shared,
-    meta: &Meta,
+    shared: &ClusterContext,
+    meta: &MetadataReplica,
     mut command: MetaCommand,
 ) -> Result<ProposeMetaAnswer, WireError> {
     if !meta.leads() {
@@ -197,7 +197,7 @@ pub(super) async fn propose_here(
 /// Waits until this node has applied its own command, so that its view shows the change. Converts the answer
 /// into the proposer's result.
 async fn finish(
-    shared: &Shared,
+    shared: &ClusterContext,
     answer: ProposeMetaAnswer,
     deadline: Instant,
 ) -> Result<Option<meta_reply::Kind>, WireError> {

@@ -15,14 +15,14 @@ use ropewalk_proto::v1::{
 };
 use tonic::{Request, Response, Status};
 
+use super::context::ClusterContext;
 use super::propose::{propose, propose_here};
-use super::shared::Shared;
-use super::{identity, naming, report};
+use super::{heartbeat, identity, naming};
 
 /// The `ropewalk.v1.Cluster` service of a node.
 #[derive(Debug, Clone)]
 pub struct ClusterService {
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<ClusterContext>,
 }
 
 #[tonic::async_trait]
@@ -149,7 +149,7 @@ impl cluster_server::Cluster for ClusterService {
         // A start that is not registered yet may be a copy's. Its report must not end the leaderships of
         // another start.
         let full = call.full && (known.start.is_none() || known.start == call.start);
-        let leading = report::believed(&meta.view.machine(), node, call.leading)?;
+        let leading = heartbeat::believed(&meta.view.machine(), node, call.leading)?;
         self.shared.leaders.heard(node, leading, full);
         self.shared.leaders.heard_of_disk(node, call.disk_full);
         self.shared.clock.heard(node, call.wall_time_ms);

@@ -17,9 +17,9 @@ use ropewalk_proto::v1::{HelloAnswer, KeptStart};
 use ropewalk_raft_store::Store;
 use tokio::time::timeout;
 
-use super::formation::hello;
+use super::bootstrap::hello;
+use super::context::{ClusterContext, StartError};
 use super::identity;
-use super::shared::{Shared, StartError};
 
 /// The name under which the store keeps the newest start.
 const STORED_AS: &str = "start";
@@ -49,7 +49,7 @@ pub(super) async fn refuse(store: &Store, why: &str) {
 
 /// Looks for another process of this node's identity, then counts this start durably. A node without a
 /// cluster only counts. Later calls in the same process do nothing.
-pub(super) async fn begin(shared: &Arc<Shared>) -> Result<(), StartError> {
+pub(super) async fn begin(shared: &Arc<ClusterContext>) -> Result<(), StartError> {
     if shared.start.borrow().count > 0 {
         return Ok(());
     }
@@ -79,7 +79,7 @@ pub(super) async fn begin(shared: &Arc<Shared>) -> Result<(), StartError> {
 
 /// The address at which another process of this node's identity answers. It asks at the previous start's
 /// address, at this node's own, and at those that other nodes know.
-async fn look_for_twin(shared: &Arc<Shared>, before: &str) -> Option<String> {
+async fn look_for_twin(shared: &Arc<ClusterContext>, before: &str) -> Option<String> {
     let identity = shared.identity();
     let founders = identity.founding.iter().map(|node| node.address.as_str());
     let seeds = shared.config.seeds.iter().map(String::as_str);
@@ -108,7 +108,10 @@ async fn look_for_twin(shared: &Arc<Shared>, before: &str) -> Option<String> {
         .map(|(address, _)| address)
 }
 
-async fn ask(shared: &Arc<Shared>, addresses: &BTreeSet<String>) -> Vec<(String, HelloAnswer)> {
+async fn ask(
+    shared: &Arc<ClusterContext>,
+    addresses: &BTreeSet<String>,
+) -> Vec<(String, HelloAnswer)> {
     let asked = addresses.iter().map(|address| async move {
         let answer = timeout(LOOK_WITHIN, hello(shared, address)).await;
         Some((address.clone(), answer.ok()?.ok()?))
@@ -116,7 +119,7 @@ async fn ask(shared: &Arc<Shared>, addresses: &BTreeSet<String>) -> Vec<(String,
     join_all(asked).await.into_iter().flatten().collect()
 }
 
-impl Shared {
+impl ClusterContext {
     /// Ends this node's process: another process runs under its identity.
     pub async fn supersede(&self, refusal: &WireError) {
         if self.superseded.borrow().is_some() {

@@ -15,9 +15,9 @@ use ropewalk_proto::ids::NodeId;
 use ropewalk_proto::v1::{HelloAnswer, NodeState};
 use tokio::time::sleep;
 
-use super::formation::hello;
+use super::bootstrap::hello;
+use super::context::ClusterContext;
 use super::naming;
-use super::shared::Shared;
 
 /// Pause between two rounds of asking while a node is not reached.
 const ASK_EVERY: Duration = Duration::from_millis(500);
@@ -59,7 +59,7 @@ impl Whereabouts {
 }
 
 /// Asks for the node at each known address, while a node is not reached.
-pub(super) async fn look(shared: Arc<Shared>) {
+pub(super) async fn look(shared: Arc<ClusterContext>) {
     let mut pause = ASK_EVERY;
     let mut missed = BTreeSet::new();
     loop {
@@ -74,7 +74,7 @@ pub(super) async fn look(shared: Arc<Shared>) {
 }
 
 /// Asks at all addresses once. True if a missed node has answered.
-async fn ask_all(shared: &Shared, missed: &BTreeSet<NodeId>) -> bool {
+async fn ask_all(shared: &ClusterContext, missed: &BTreeSet<NodeId>) -> bool {
     let (sought, mut addresses) = known(shared, missed);
     if sought.is_empty() {
         return false;
@@ -95,7 +95,7 @@ async fn ask_all(shared: &Shared, missed: &BTreeSet<NodeId>) -> bool {
 
 /// The missed nodes by incarnation, and the addresses of all nodes.
 fn known(
-    shared: &Shared,
+    shared: &ClusterContext,
     missed: &BTreeSet<NodeId>,
 ) -> (BTreeMap<Bytes, NodeId>, BTreeSet<String>) {
     let Ok(meta) = shared.meta() else {
@@ -117,7 +117,7 @@ fn known(
 
 /// The answer of the node of this cluster at an address, with the better address: its own, if that reaches it
 /// too.
-async fn who(shared: &Shared, address: &str) -> Option<(String, HelloAnswer)> {
+async fn who(shared: &ClusterContext, address: &str) -> Option<(String, HelloAnswer)> {
     let answer = hello(shared, address).await.ok()?;
     if answer.cluster_id != shared.identity.borrow().cluster_id {
         return None;

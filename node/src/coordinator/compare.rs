@@ -10,11 +10,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use ropewalk_machines::consumer_group::{Group, Groups};
-use ropewalk_machines::meta::view::ClusterView;
+use ropewalk_machines::meta::view::MetadataImage;
 use ropewalk_proto::v1::{GroupTopic, MemberTopics, TopicsChanged, group_command};
 use tokio::time::Instant;
 
-use super::keeper::Due;
+use super::group_reaper::Due;
 use super::resolve::{self, Matching};
 
 /// Pause after the first change of a group that was not written.
@@ -91,7 +91,7 @@ impl Compared {
     pub fn compare(
         &mut self,
         groups: &Groups,
-        view: &ClusterView,
+        view: &MetadataImage,
         matching: &Matching,
         version: Version,
         now: Instant,
@@ -147,7 +147,7 @@ impl Compared {
 /// Compares one group. `None` if the matches of a member's pattern are not known.
 fn compare(
     group: &Group,
-    view: &ClusterView,
+    view: &MetadataImage,
     matching: &Matching,
     exists: &BTreeSet<u64>,
 ) -> Option<Option<Change>> {
@@ -231,8 +231,8 @@ fn loss(group: &Group, all: TopicsChanged) -> TopicsChanged {
 
 #[cfg(test)]
 mod tests {
-    use ropewalk_machines::consumer_group::{Member, Place, Topic};
-    use ropewalk_machines::meta::view::TopicView;
+    use ropewalk_machines::consumer_group::{Member, Topic, TopicPartitionId};
+    use ropewalk_machines::meta::view::TopicImage;
     use ropewalk_proto::command::GROUP_RULES;
     use ropewalk_proto::ids::TopicId;
     use ropewalk_proto::v1::{GroupCommand, GroupMember, MemberJoins, TopicSettings};
@@ -258,7 +258,7 @@ mod tests {
             partitions: 2,
             growths: Vec::new(),
         };
-        let place = Place {
+        let place = TopicPartitionId {
             topic_id: 9,
             partition: 0,
         };
@@ -277,9 +277,9 @@ mod tests {
         compare(&group(), &view, &Matching::new(), &exists).expect("no pattern")
     }
 
-    fn view(next_topic: u64, topics: &[(u64, &str)]) -> ClusterView {
+    fn view(next_topic: u64, topics: &[(u64, &str)]) -> MetadataImage {
         let topics = topics.iter().map(|(id, name)| {
-            let topic = TopicView {
+            let topic = TopicImage {
                 name: (*name).to_owned(),
                 id: TopicId(*id),
                 settings: TopicSettings::default(),
@@ -290,10 +290,10 @@ mod tests {
             };
             (topic.name.clone(), topic)
         });
-        ClusterView {
+        MetadataImage {
             next_topic: TopicId(next_topic),
             topics: topics.collect(),
-            ..ClusterView::default()
+            ..MetadataImage::default()
         }
     }
 

@@ -10,19 +10,19 @@ use ropewalk_machines::consumer_group::Groups;
 use ropewalk_proto::v1::GroupMember;
 use tokio::time::Instant;
 
-use super::{Coordinator, FIND_WITHIN, HEARTBEATS_PER_SESSION, Home};
+use super::{Coordinator, FIND_WITHIN, GroupHome, HEARTBEATS_PER_SESSION};
 
 /// Table of the sessions that a coordinator knows while it leads one partition.
 #[derive(Debug)]
-pub(super) struct Led {
+pub(super) struct SessionTable {
     epoch: u64,
     /// Last heartbeats, by group and member id.
-    heard: BTreeMap<(String, String), Heard>,
+    heard: BTreeMap<(String, String), SessionDeadline>,
 }
 
 /// Last heartbeat of a member.
 #[derive(Debug, Clone, Copy)]
-struct Heard {
+struct SessionDeadline {
     /// End of the session, unless another heartbeat arrives before.
     until: Instant,
     /// Session of the heartbeat.
@@ -35,7 +35,7 @@ struct Heard {
 #[derive(Debug)]
 pub(super) struct Entering {
     coordinator: Coordinator,
-    home: Home,
+    home: GroupHome,
     epoch: u64,
     /// Group and member id.
     member: (String, String),
@@ -46,15 +46,15 @@ pub(super) struct Entering {
 
 impl Coordinator {
     /// Records a heartbeat of the member in this session, valid for this long.
-    pub(super) fn hear(
+    pub(super) fn touch_session(
         &self,
-        home: Home,
+        home: GroupHome,
         epoch: u64,
         member: (&str, &str),
         session: u64,
         within: Duration,
     ) {
-        let heard = Heard {
+        let heard = SessionDeadline {
             until: Instant::now() + within,
             session,
             joins: false,
@@ -66,14 +66,14 @@ impl Coordinator {
     /// Records a member that is about to join, as of a heartbeat valid for this long.
     pub(super) fn enter(
         &self,
-        home: Home,
+        home: GroupHome,
         epoch: u64,
         member: (&str, &str),
         session: u64,
         within: Duration,
     ) -> Entering {
         let member = (member.0.to_owned(), member.1.to_owned());
-        let heard = Heard {
+        let heard = SessionDeadline {
             until: Instant::now() + within,
             session,
             joins: true,
@@ -91,22 +91,24 @@ impl Coordinator {
 
     fn record(
         &self,
-        home: Home,
+        home: GroupHome,
         epoch: u64,
         member: (String, String),
-        heard: Heard,
-    ) -> Option<Heard> {
+        heard: SessionDeadline,
+    ) -> Option<SessionDeadline> {
         let mut led = self.0.led.lock();
-        let led = led.entry(home.partition).or_insert_with(|| Led::new(epoch));
+        let led = led
+            .entry(home.partition)
+            .or_insert_with(|| SessionTable::new(epoch));
         led.renew(epoch);
         led.heard.insert(member, heard)
     }
 
     /// Shortens the member's session after its stream broke: it has at most this long to come back in another
     /// session.
-    pub(super) fn cut_off(
+    pub(super) fn shorten_session(
         &self,
-        home: Home,
+        home: GroupHome,
         epoch: u64,
         member: (&str, &str),
         session: u64,
@@ -121,11 +123,11 @@ impl Coordinator {
     /// Changes the last heartbeat of a member, if it was in this session.
     fn change(
         &self,
-        home: Home,
+        home: GroupHome,
         epoch: u64,
         member: &(String, String),
         session: u64,
-        change: impl FnOnce(&mut Heard),
+        change: impl FnOnce(&mut SessionDeadline),
     ) {
         let mut led = self.0.led.lock();
         let led = led.get_mut(&home.partition);
@@ -154,7 +156,7 @@ impl Drop for Entering {
     }
 }
 
-impl Heard {
+impl SessionDeadline {
     /// Records the end of a join. After a failed one, the member is in its earlier session, if it had one.
     fn ends_join(&mut self, before: Option<u64>) {
         self.joins = false;
@@ -171,9 +173,9 @@ fn first_wait(member: &GroupMember) -> Duration {
     }
 }
 
-impl Led {
-    pub fn new(epoch: u64) -> Led {
-        Led {
+impl SessionTable {
+    pub fn new(epoch: u64) -> SessionTable {
+        SessionTable {
             epoch,
             heard: BTreeMap::new(),
         }
@@ -182,14 +184,14 @@ impl Led {
     /// Clears sessions of an earlier epoch, since another node has coordinated meanwhile.
     pub fn renew(&mut self, epoch: u64) {
         if self.epoch != epoch {
-            *self = Led::new(epoch);
+            *self = SessionTable::new(epoch);
         }
     }
 
     /// Returns true if the session of a group's member is over. A member that was not heard yet gets the time
     /// to find this coordinator.
     pub fn is_over(&mut self, group: &str, member: &GroupMember, id: &str, now: Instant) -> bool {
-        let fresh = Heard {
+        let fresh = SessionDeadline {
             until: now + first_wait(member),
             session: u64::MAX,
             joins: false,
@@ -226,8 +228,8 @@ mod tests {
         assert_eq!(wait(30_000, "till-1"), 30_000, "it may be starting again");
     }
 
-    fn heard(session: u64, joins: bool) -> Heard {
-        Heard {
+    fn heard(session: u64, joins: bool) -> SessionDeadline {
+        SessionDeadline {
             until: Instant::now() + Duration::from_secs(1_800),
             session,
             joins,
@@ -236,7 +238,7 @@ mod tests {
 
     #[test]
     fn what_was_heard_in_an_earlier_epoch_is_forgotten() {
-        let mut led = Led::new(3);
+        let mut led = SessionTable::new(3);
         let member = ("g".to_owned(), "a".to_owned());
         led.heard.insert(member, heard(1, false));
         led.renew(3);
@@ -247,7 +249,7 @@ mod tests {
 
     #[test]
     fn a_join_that_ended_without_a_member_is_forgotten_long_before_its_session_is_over() {
-        let mut led = Led::new(3);
+        let mut led = SessionTable::new(3);
         for id in 0..100 {
             let member = ("g".to_owned(), id.to_string());
             led.heard.insert(member, heard(id, true));

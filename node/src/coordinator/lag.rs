@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
-use ropewalk_machines::consumer_group::{Group, Place, unknown_group};
-use ropewalk_machines::meta::view::{ClusterView, TopicView};
+use ropewalk_machines::consumer_group::{Group, TopicPartitionId, unknown_group};
+use ropewalk_machines::meta::view::{MetadataImage, TopicImage};
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::ids::NodeId;
 use ropewalk_proto::v1;
@@ -56,7 +56,7 @@ impl Coordinator {
 
     async fn backlog_of(
         &self,
-        view: &ClusterView,
+        view: &MetadataImage,
         (topic, topic_id): (&str, u64),
         from: &BacklogFrom,
     ) -> Result<Backlog, WireError> {
@@ -121,7 +121,12 @@ impl Coordinator {
         Ok(GroupLagResponse { partitions })
     }
 
-    pub(super) fn leader(&self, view: &ClusterView, topic: &str, partition: u32) -> Option<NodeId> {
+    pub(super) fn leader(
+        &self,
+        view: &MetadataImage,
+        topic: &str,
+        partition: u32,
+    ) -> Option<NodeId> {
         let found = view.partition(topic, partition)?;
         self.0
             .cluster
@@ -133,7 +138,7 @@ impl Coordinator {
     /// Asks a leader for its backlogs. If that fails, returns an error for each partition.
     pub(super) async fn ask(
         &self,
-        view: &ClusterView,
+        view: &MetadataImage,
         leader: Option<NodeId>,
         topic: &str,
         from: Vec<BacklogFrom>,
@@ -174,7 +179,7 @@ impl Coordinator {
 
     /// Returns the high watermark of a partition in records. A reported value of at least `enough` will do;
     /// otherwise the leader is asked.
-    pub(super) async fn end_of(&self, place: Place, enough: u64) -> Option<u64> {
+    pub(super) async fn end_of(&self, place: TopicPartitionId, enough: u64) -> Option<u64> {
         let view = self.view();
         let mut topics = view.topics.values();
         let topic = topics.find(|topic| topic.id.0 == place.topic_id)?;
@@ -192,8 +197,8 @@ impl Coordinator {
     /// Returns the offset of a position, from the partition's leader.
     pub(super) async fn offset_at(
         &self,
-        view: &ClusterView,
-        topic: &TopicView,
+        view: &MetadataImage,
+        topic: &TopicImage,
         partition: u32,
         position: Position,
     ) -> Result<u64, WireError> {
@@ -230,13 +235,13 @@ impl Coordinator {
 }
 
 /// Returns all partitions that a group reads or has read.
-pub(super) fn rows(group: &Group, view: &ClusterView) -> Rows {
+pub(super) fn rows(group: &Group, view: &MetadataImage) -> Rows {
     let names: BTreeMap<u64, &str> = view
         .topics
         .values()
         .map(|topic| (topic.id.0, topic.name.as_str()))
         .collect();
-    let key = |place: &Place| {
+    let key = |place: &TopicPartitionId| {
         let name = names.get(&place.topic_id)?;
         Some(((*name).to_owned(), place.partition))
     };

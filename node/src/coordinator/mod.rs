@@ -19,12 +19,12 @@
 //! delivered to other members. But its partitions move twice. A static member may be restarting, and gets a
 //! whole session timeout.
 
+mod admin;
 mod compare;
+mod group_reaper;
 mod heard;
-mod keeper;
 mod lag;
-mod lag_watch;
-mod operator;
+mod lag_collector;
 mod resolve;
 mod room;
 mod session;
@@ -35,11 +35,11 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use heard::Led;
+use heard::SessionTable;
 use parking_lot::Mutex;
 use room::{Reserved, UnderWay};
 use ropewalk_machines::meta::frozen::MAX_PARTITIONS;
-use ropewalk_machines::meta::view::ClusterView;
+use ropewalk_machines::meta::view::MetadataImage;
 use ropewalk_machines::meta::{INTERNAL_REPLICAS, invalid, settings};
 use ropewalk_proto::command::group_rules;
 use ropewalk_proto::error::{ErrorCode, WireError};
@@ -56,10 +56,10 @@ use crate::cluster::Cluster;
 use crate::config::Limits;
 use crate::env::Clock;
 use crate::metrics::Metrics;
-use crate::partition::{Partition, Partitions};
+use crate::partition::{Partition, ReplicaManager};
 use crate::peer::Peers;
 
-pub use lag_watch::{GroupPhase, LagSeen, LagWatch, Seen};
+pub use lag_collector::{GroupPhase, LagCollector, LagSnapshot, PartitionLagSnapshot};
 pub use session::Session;
 
 /// Segment size of the internal topic. Group commands are small, so its log is cut often.
@@ -82,7 +82,7 @@ pub struct Coordinator(Arc<Inner>);
 
 struct Inner {
     cluster: Cluster,
-    partitions: Partitions,
+    partitions: ReplicaManager,
     peers: Peers,
     clock: Arc<dyn Clock>,
     limits: Limits,
@@ -92,7 +92,7 @@ struct Inner {
     /// Lock that lets only one task create the internal topic.
     making: AsyncMutex<()>,
     /// Known sessions, by the partitions of the internal topic that this node leads.
-    led: Mutex<BTreeMap<u32, Led>>,
+    led: Mutex<BTreeMap<u32, SessionTable>>,
     /// Channels that signal changes of a group, for groups with a waiting session.
     changes: Mutex<BTreeMap<String, watch::Sender<u64>>>,
     /// Bytes that commands in flight will add to groups.
@@ -103,7 +103,7 @@ struct Inner {
 
 /// Coordinating partition of a group.
 #[derive(Debug, Clone, Copy)]
-pub struct Home {
+pub struct GroupHome {
     /// Number of the internal topic's partition.
     pub partition: u32,
     /// Raft group of the partition.
@@ -114,7 +114,7 @@ impl Coordinator {
     /// Starts to maintain the groups of this node, until `stop`.
     pub fn start(
         cluster: &Cluster,
-        partitions: &Partitions,
+        partitions: &ReplicaManager,
         peers: &Peers,
         limits: &Limits,
         metrics: &Arc<Metrics>,
@@ -138,7 +138,7 @@ impl Coordinator {
         tokio::spawn(async move {
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = keeper::run(&keeper) => {}
+                () = group_reaper::run(&keeper) => {}
             }
         });
         coordinator
@@ -148,7 +148,7 @@ impl Coordinator {
     ///
     /// # Errors
     /// `InvalidRequest` for an invalid group name; the errors of the metadata group.
-    pub async fn home(&self, group: &str) -> Result<Home, WireError> {
+    pub async fn home(&self, group: &str) -> Result<GroupHome, WireError> {
         check_name("group", group)?;
         if let Some(home) = self.home_in(&self.view(), group)? {
             return Ok(home);
@@ -160,11 +160,11 @@ impl Coordinator {
         })
     }
 
-    fn view(&self) -> Arc<ClusterView> {
+    fn view(&self) -> Arc<MetadataImage> {
         self.0.cluster.view().borrow().clone()
     }
 
-    fn home_in(&self, view: &ClusterView, group: &str) -> Result<Option<Home>, WireError> {
+    fn home_in(&self, view: &MetadataImage, group: &str) -> Result<Option<GroupHome>, WireError> {
         let Some(topic) = view.topics.get(GROUPS_TOPIC) else {
             return Ok(None);
         };
@@ -182,7 +182,7 @@ impl Coordinator {
         };
         let partition = mapping.partition(group.as_bytes());
         let found = topic.partitions.get(partition as usize);
-        Ok(found.map(|found| Home {
+        Ok(found.map(|found| GroupHome {
             partition,
             group: found.group,
         }))
@@ -224,7 +224,7 @@ impl Coordinator {
     }
 
     /// Returns the coordinating partition, if this node leads it.
-    fn led(&self, home: Home) -> Result<Arc<Partition>, WireError> {
+    fn led(&self, home: GroupHome) -> Result<Arc<Partition>, WireError> {
         let partition = self.0.partitions.get(home.group).ok_or_else(|| {
             WireError::new(
                 ErrorCode::NotLeader,

@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use regex::{Regex, RegexBuilder};
 use ropewalk_machines::consumer_group::Group;
-use ropewalk_machines::meta::view::{ClusterView, TopicView};
+use ropewalk_machines::meta::view::{MetadataImage, TopicImage};
 use ropewalk_proto::error::WireError;
 use ropewalk_proto::ids::is_internal;
 use ropewalk_proto::v1::{GroupMember, GroupTopic, TopicGrowth};
 use tokio::task::yield_now;
 
 use super::invalid;
-use crate::env::busy;
+use crate::env::cpu_bound;
 
 /// Maximum memory of a compiled pattern.
 const MAX_PATTERN_BYTES: usize = 1 << 20;
@@ -21,10 +21,10 @@ pub(super) type Matching = BTreeMap<String, BTreeSet<u64>>;
 
 /// Compiles patterns, and returns the topics they match. This may take long. Never call it with a machine
 /// locked, because its partition waits for that lock.
-pub(super) async fn matching(patterns: BTreeSet<String>, view: &ClusterView) -> Matching {
+pub(super) async fn matching(patterns: BTreeSet<String>, view: &MetadataImage) -> Matching {
     let mut matching = Matching::new();
     for pattern in patterns {
-        let topics = busy(|| matched(&pattern, view));
+        let topics = cpu_bound(|| matched(&pattern, view));
         matching.insert(pattern, topics);
         yield_now().await;
     }
@@ -32,7 +32,7 @@ pub(super) async fn matching(patterns: BTreeSet<String>, view: &ClusterView) -> 
 }
 
 /// Returns the topics that a pattern matches. The pattern compiled when its member joined.
-fn matched(text: &str, view: &ClusterView) -> BTreeSet<u64> {
+fn matched(text: &str, view: &MetadataImage) -> BTreeSet<u64> {
     let Ok(Some(pattern)) = pattern(text) else {
         return BTreeSet::new();
     };
@@ -44,7 +44,7 @@ fn matched(text: &str, view: &ClusterView) -> BTreeSet<u64> {
 /// Returns the existing topics of a member, by name. `None` if the matches of its pattern are not known.
 pub(super) fn topics_of(
     member: &GroupMember,
-    view: &ClusterView,
+    view: &MetadataImage,
     matching: &Matching,
 ) -> Option<Vec<GroupTopic>> {
     let nothing = BTreeSet::new();
@@ -52,7 +52,7 @@ pub(super) fn topics_of(
         true => &nothing,
         false => matching.get(&member.pattern)?,
     };
-    let wanted = |topic: &&TopicView| {
+    let wanted = |topic: &&TopicImage| {
         let named = member.topics.contains(&topic.name);
         !is_internal(&topic.name) && (named || matched.contains(&topic.id.0))
     };
@@ -61,7 +61,7 @@ pub(super) fn topics_of(
 }
 
 /// Converts a topic to its form in group commands.
-pub(super) fn as_group_knows(topic: &TopicView) -> GroupTopic {
+pub(super) fn as_group_knows(topic: &TopicImage) -> GroupTopic {
     GroupTopic {
         topic_id: topic.id.0,
         name: topic.name.clone(),
@@ -71,7 +71,7 @@ pub(super) fn as_group_knows(topic: &TopicView) -> GroupTopic {
     }
 }
 
-fn done(topic: &TopicView) -> Vec<TopicGrowth> {
+fn done(topic: &TopicImage) -> Vec<TopicGrowth> {
     let done = |growth: &&TopicGrowth| growth.ring_version <= topic.ring_version;
     topic.growths.iter().filter(done).cloned().collect()
 }
@@ -81,7 +81,7 @@ fn done(topic: &TopicView) -> Vec<TopicGrowth> {
 pub(super) fn newer(
     group: &Group,
     member: &GroupMember,
-    view: &ClusterView,
+    view: &MetadataImage,
 ) -> impl Iterator<Item = GroupTopic> {
     let before = group.members.get(&member.member_id);
     let topics = group.topics.range(view.next_topic.0..);
@@ -115,7 +115,7 @@ mod tests {
 
     use super::*;
     use ropewalk_machines::consumer_group::{Member, Topic};
-    use ropewalk_machines::meta::view::PartitionView;
+    use ropewalk_machines::meta::view::PartitionImage;
 
     #[test]
     fn a_partition_that_its_topic_is_still_growing_into_is_given_to_nobody() {
@@ -125,7 +125,7 @@ mod tests {
             to_partitions: from_partitions + 1,
             fences: Vec::new(),
         };
-        let mut topic = TopicView {
+        let mut topic = TopicImage {
             name: "flights".to_owned(),
             id: TopicId(7),
             settings: Default::default(),
@@ -134,7 +134,7 @@ mod tests {
             growths: vec![growth(2, 1), growth(3, 2)],
             partitions: Vec::new(),
         };
-        let one = |partition| PartitionView {
+        let one = |partition| PartitionImage {
             partition,
             group: GroupId(u64::from(partition)),
             replicas: Vec::new(),
@@ -143,9 +143,9 @@ mod tests {
             founding: Vec::new(),
         };
         topic.partitions.extend((0..3).map(one));
-        let view = ClusterView {
+        let view = MetadataImage {
             topics: BTreeMap::from([(topic.name.clone(), topic)]),
-            ..ClusterView::default()
+            ..MetadataImage::default()
         };
         let member = GroupMember {
             topics: vec!["flights".to_owned()],
@@ -179,9 +179,9 @@ mod tests {
             topics: topics.map(|(id, name)| (id, topic(name))).into(),
             ..Group::default()
         };
-        let view = ClusterView {
+        let view = MetadataImage {
             next_topic: TopicId(8),
-            ..ClusterView::default()
+            ..MetadataImage::default()
         };
         let kept = newer(&group, &member, &view).map(|topic| topic.topic_id);
         assert_eq!(kept.collect::<Vec<_>>(), [8, 9]);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use ropewalk_machines::consumer_group::{Groups, Place};
+use ropewalk_machines::consumer_group::{Groups, TopicPartitionId};
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::ids::GroupId;
 use ropewalk_proto::units;
@@ -41,7 +41,7 @@ pub(super) struct Reserved {
 pub(super) struct Fitting {
     pub committed: PositionsCommitted,
     pub room: Option<Reserved>,
-    pub refused: Vec<(Place, WireError)>,
+    pub refused: Vec<(TopicPartitionId, WireError)>,
 }
 
 impl UnderWay {
@@ -164,7 +164,7 @@ impl Coordinator {
                 |position: &GroupPosition| known.is_none_or(|known| known.grows_by(position));
             committed.positions.into_iter().partition(grows)
         });
-        let refused = growing.iter().map(Place::from);
+        let refused = growing.iter().map(TopicPartitionId::from);
         Fitting {
             committed: PositionsCommitted {
                 positions,

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
-use ropewalk_machines::consumer_group::{Group, Groups, Place, unknown_member};
+use ropewalk_machines::consumer_group::{Group, Groups, TopicPartitionId, unknown_member};
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::ids::is_internal;
 use ropewalk_proto::v1::{
@@ -16,7 +16,7 @@ use ropewalk_proto::v1::{
 use tokio::sync::watch;
 
 use super::{
-    Coordinator, HEARTBEATS_PER_SESSION, Home, MAX_NAME_BYTES, check_name, invalid, resolve,
+    Coordinator, GroupHome, HEARTBEATS_PER_SESSION, MAX_NAME_BYTES, check_name, invalid, resolve,
 };
 use crate::config::{MAX_REBALANCE_MS, SESSION_MS};
 use crate::partition::Partition;
@@ -31,13 +31,13 @@ const MAX_NOTE_BYTES: usize = 4_096;
 const ENDS_AT_ONCE: usize = 64;
 
 /// Offsets to commit, and refused ones.
-type Sorted = (Vec<GroupPosition>, Vec<(Place, WireError)>);
+type Sorted = (Vec<GroupPosition>, Vec<(TopicPartitionId, WireError)>);
 
 /// One member's session with its coordinator.
 #[derive(Debug)]
 pub struct Session {
     coordinator: Coordinator,
-    home: Home,
+    home: GroupHome,
     partition: Arc<Partition>,
     group: String,
     member: GroupMember,
@@ -52,7 +52,7 @@ pub struct Session {
     /// Last assignment returned to the member.
     told: Option<Assignment>,
     /// Last known ends of partitions, the highest offsets that a commit may name.
-    ends: BTreeMap<Place, u64>,
+    ends: BTreeMap<TopicPartitionId, u64>,
     has_left: bool,
 }
 
@@ -69,7 +69,7 @@ impl Coordinator {
         let topics = self.topics(&partition, &join.group, &member).await;
         if join.again {
             partition.groups_caught_up().await?;
-            partition.with_groups(|groups| standing(groups, &join.group, &member).map(drop))?;
+            partition.with_groups(|groups| check_member(groups, &join.group, &member).map(drop))?;
         }
         self.check_room(&partition, &join.group, &member.member_id)?;
         // Recorded before the join, or the keeper would treat the member as one of an earlier epoch.
@@ -224,7 +224,7 @@ impl Coordinator {
 
 impl Session {
     /// Returns the partition of the internal topic that coordinates the group.
-    pub fn home(&self) -> Home {
+    pub fn home(&self) -> GroupHome {
         self.home
     }
 
@@ -236,7 +236,7 @@ impl Session {
     pub fn assignment(&mut self) -> Result<Assignment, WireError> {
         self.partition.coordinates()?;
         let assignment = self.partition.with_groups(|groups| {
-            let group = standing(groups, &self.group, &self.member)?;
+            let group = check_member(groups, &self.group, &self.member)?;
             let member = group.members.get(&self.member.member_id);
             let missing = member.into_iter().flat_map(|member| group.missing(member));
             Ok::<_, WireError>(Assignment {
@@ -280,11 +280,11 @@ impl Session {
     pub fn heartbeat(&self) -> Result<(), WireError> {
         let epoch = self.partition.coordinates()?;
         self.partition
-            .with_groups(|groups| standing(groups, &self.group, &self.member).map(drop))?;
+            .with_groups(|groups| check_member(groups, &self.group, &self.member).map(drop))?;
         let session = Duration::from_millis(self.member.session_ms.into());
         let member = (self.group.as_str(), self.member.member_id.as_str());
         self.coordinator
-            .hear(self.home, epoch, member, self.number, session);
+            .touch_session(self.home, epoch, member, self.number, session);
         Ok(())
     }
 
@@ -299,7 +299,7 @@ impl Session {
             )));
         }
         let mut refused = Vec::new();
-        let mut refuse = |place: Place, error: WireError| {
+        let mut refuse = |place: TopicPartitionId, error: WireError| {
             refused.push(PositionError {
                 topic_id: place.topic_id,
                 partition: place.partition,
@@ -311,10 +311,10 @@ impl Session {
         not_owned
             .into_iter()
             .for_each(|(place, error)| refuse(place, error));
-        let ends = self.look_up_ends(&owned).await;
+        let ends = self.log_ends(&owned).await;
         let mut positions = Vec::with_capacity(owned.len());
         for position in owned {
-            let place = Place::from(&position);
+            let place = TopicPartitionId::from(&position);
             // An offset is not checked if its topic or leader is not known here.
             match ends.get(&place) {
                 Some(end) if position.offset > *end => {
@@ -348,7 +348,7 @@ impl Session {
     /// Separates refused offsets, with their errors. The log decides again: owners may change until then.
     fn owned(&self, positions: Vec<GroupPosition>) -> Result<Sorted, WireError> {
         self.partition.with_groups(|groups| {
-            let group = standing(groups, &self.group, &self.member)?;
+            let group = check_member(groups, &self.group, &self.member)?;
             let mut sorted = Sorted::default();
             for position in positions {
                 let checked = match position.note.len() > MAX_NOTE_BYTES {
@@ -359,7 +359,7 @@ impl Session {
                 };
                 match checked {
                     Ok(()) => sorted.0.push(position),
-                    Err(error) => sorted.1.push((Place::from(&position), error)),
+                    Err(error) => sorted.1.push((TopicPartitionId::from(&position), error)),
                 }
             }
             Ok(sorted)
@@ -367,10 +367,10 @@ impl Session {
     }
 
     /// Returns the ends of partitions. An offset beyond the end of its partition would skip later records.
-    async fn look_up_ends(&mut self, positions: &[GroupPosition]) -> BTreeMap<Place, u64> {
+    async fn log_ends(&mut self, positions: &[GroupPosition]) -> BTreeMap<TopicPartitionId, u64> {
         let mut asked = BTreeMap::new();
         for position in positions {
-            let furthest = asked.entry(Place::from(position)).or_default();
+            let furthest = asked.entry(TopicPartitionId::from(position)).or_default();
             *furthest = position.offset.max(*furthest);
         }
         let unknown = asked.iter().filter(|(place, offset)| {
@@ -384,7 +384,7 @@ impl Session {
             })
             .collect();
         let answers = stream::iter(questions).buffer_unordered(ENDS_AT_ONCE);
-        let looked_up: Vec<Option<(Place, u64)>> = answers.collect().await;
+        let looked_up: Vec<Option<(TopicPartitionId, u64)>> = answers.collect().await;
         self.ends.extend(looked_up.into_iter().flatten());
         let ends = asked
             .keys()
@@ -443,7 +443,7 @@ fn written(epoch: u64, number: u64) -> u64 {
 }
 
 /// Returns the group of a member, if the member is in it.
-fn standing<'a>(
+fn check_member<'a>(
     groups: &'a Groups,
     name: &str,
     member: &GroupMember,
@@ -480,7 +480,7 @@ impl Drop for Session {
         let member = (self.group.as_str(), self.member.member_id.as_str());
         let within = Duration::from_millis(within);
         self.coordinator
-            .cut_off(self.home, epoch, member, self.number, within);
+            .shorten_session(self.home, epoch, member, self.number, within);
     }
 }
 

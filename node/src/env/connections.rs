@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::ShownCertificate;
-use crate::valve::Valve;
+use crate::log_limiter::LogLimiter;
 
 /// Time for which a connection without a call is kept: it may be new.
 const IDLE_AFTER: Duration = Duration::from_secs(1);
@@ -47,8 +47,8 @@ pub struct Connections {
     opened: AtomicU64,
     refused: AtomicU64,
     made_room: AtomicU64,
-    pub(super) refusals: Valve,
-    pub(super) failures: Valve,
+    pub(super) refusals: LogLimiter,
+    pub(super) failures: LogLimiter,
 }
 
 #[derive(Debug, Default)]
@@ -103,8 +103,8 @@ impl Connections {
             opened: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             made_room: AtomicU64::new(0),
-            refusals: Valve::default(),
-            failures: Valve::default(),
+            refusals: LogLimiter::default(),
+            failures: LogLimiter::default(),
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use ropewalk_proto::batch::{BatchError, BatchView};
 use ropewalk_proto::error::{ErrorCode, WireError};
-use ropewalk_proto::mistake::{Mistake, made};
+use ropewalk_proto::planted_bug::{PlantedBug, is_planted};
 use tokio::time::Instant;
 
 use super::{Filter, TooCostly};
@@ -186,7 +186,7 @@ impl Filter {
         budget.spent = before + began.elapsed();
         // A batch that compaction has emptied is not sent.
         looked.all &= judged > 0;
-        let too_far = u64::from(made(Mistake::FilterSkips));
+        let too_far = u64::from(is_planted(PlantedBug::FilterSkips));
         looked.next_offset = looked.next_offset.max(end) + too_far;
         Ok(looked)
     }

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use ropewalk_raft_store::Histogram;
 
 use crate::config::Limits;
-use crate::valve::Valve;
+use crate::log_limiter::LogLimiter;
 
 pub use peers::{PeerNode, PeerTraffic};
 pub use requests::{Requests, Rpc};
@@ -67,22 +67,22 @@ pub struct Stages {
 
 /// Limiters for log lines that could repeat without end.
 #[derive(Debug, Default)]
-pub struct Valves {
+pub struct LogLimiters {
     /// A member's session ended.
-    pub session_ended: Valve,
+    pub session_ended: LogLimiter,
     /// A partition was taken from a member.
-    pub taken_away: Valve,
+    pub taken_away: LogLimiter,
     /// A group has no room for more state.
-    pub group_full: Valve,
+    pub group_full: LogLimiter,
     /// A replica did not start.
-    pub not_started: Valve,
+    pub not_started: LogLimiter,
     /// A log was not compacted.
-    pub not_compacted: Valve,
+    pub not_compacted: LogLimiter,
     /// A log was not purged.
-    pub not_purged: Valve,
+    pub not_purged: LogLimiter,
 }
 
-impl Valves {
+impl LogLimiters {
     /// Number of log lines suppressed by all of them.
     pub fn left_out(&self) -> u64 {
         let all = [
@@ -93,7 +93,7 @@ impl Valves {
             &self.not_compacted,
             &self.not_purged,
         ];
-        all.into_iter().map(Valve::left_out).sum()
+        all.into_iter().map(LogLimiter::left_out).sum()
     }
 }
 
@@ -125,7 +125,7 @@ pub struct Metrics {
     /// Complete passes of the scrubber.
     pub scrub_passes: Count,
     /// Limiters for repeated log lines.
-    pub valves: Valves,
+    pub valves: LogLimiters,
 }
 
 impl Metrics {
@@ -150,7 +150,7 @@ impl Metrics {
             quarantined: Count::default(),
             scrub_bytes: Count::default(),
             scrub_passes: Count::default(),
-            valves: Valves::default(),
+            valves: LogLimiters::default(),
         })
     }
 }

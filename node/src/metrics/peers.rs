@@ -9,7 +9,7 @@ use ropewalk_proto::ids::NodeId;
 use ropewalk_raft_store::Histogram;
 
 use super::Count;
-use crate::valve::Valve;
+use crate::log_limiter::LogLimiter;
 
 /// Metrics for all other nodes.
 #[derive(Debug)]
@@ -17,7 +17,7 @@ pub struct PeerTraffic {
     /// Time from sending an AppendEntries with entries to its answer: the follower has them on disk.
     pub replicate: Histogram,
     /// Limiter for the log line about a checkpoint that is too large to send.
-    pub checkpoint_not_sent: Valve,
+    pub checkpoint_not_sent: LogLimiter,
     nodes: Mutex<BTreeMap<NodeId, Arc<PeerNode>>>,
 }
 
@@ -32,7 +32,7 @@ impl Default for PeerTraffic {
     fn default() -> PeerTraffic {
         PeerTraffic {
             replicate: Histogram::latencies(),
-            checkpoint_not_sent: Valve::seldom(),
+            checkpoint_not_sent: LogLimiter::seldom(),
             nodes: Mutex::default(),
         }
     }

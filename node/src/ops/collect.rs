@@ -12,7 +12,7 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use ropewalk_raft_store::DiskStatus;
 
-use super::{Seen, ready};
+use super::{OpsContext, ready};
 use crate::env::process_use;
 use crate::metrics::page::Page;
 use crate::metrics::{Count, names};
@@ -23,7 +23,7 @@ const COMMIT: Option<&str> = option_env!("ROPEWALK_COMMIT");
 /// Writes the page of one node.
 #[derive(Debug)]
 pub(super) struct Collect {
-    pub seen: Arc<Seen>,
+    pub seen: Arc<OpsContext>,
     pub refused: Arc<Count>,
 }
 
@@ -47,7 +47,7 @@ fn flag(is: bool) -> f64 {
     f64::from(u8::from(is))
 }
 
-fn node(page: &mut Page, seen: &Seen) -> fmt::Result {
+fn node(page: &mut Page, seen: &OpsContext) -> fmt::Result {
     let view = seen.cluster.view().borrow().clone();
     let node_id = seen.cluster.node_id().to_string();
     let build = [
@@ -75,7 +75,7 @@ fn node(page: &mut Page, seen: &Seen) -> fmt::Result {
     Ok(())
 }
 
-fn produce(page: &mut Page, seen: &Seen) -> fmt::Result {
+fn produce(page: &mut Page, seen: &OpsContext) -> fmt::Result {
     let topics = seen.metrics.topics.all();
     let by_topic = |count: fn(&crate::metrics::Topic) -> &Count| {
         let rows = topics.iter();
@@ -119,7 +119,7 @@ fn produce(page: &mut Page, seen: &Seen) -> fmt::Result {
     page.one(&names::PRODUCE_INFLIGHT, inflight as f64)
 }
 
-fn clients(page: &mut Page, seen: &Seen) -> fmt::Result {
+fn clients(page: &mut Page, seen: &OpsContext) -> fmt::Result {
     let requests = &seen.metrics.requests;
     let rows = requests.seen();
     let rows = rows.map(|(rpc, code, count)| ([("rpc", rpc.name()), ("code", code)], count as f64));
@@ -150,7 +150,7 @@ fn clients(page: &mut Page, seen: &Seen) -> fmt::Result {
     )
 }
 
-fn disk(page: &mut Page, seen: &Seen) -> fmt::Result {
+fn disk(page: &mut Page, seen: &OpsContext) -> fmt::Result {
     let status = seen.store.disk_status().borrow().clone();
     let states = [
         ("healthy", status == DiskStatus::Healthy),

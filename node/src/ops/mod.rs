@@ -17,17 +17,17 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cluster::Cluster;
 use crate::config::Limits;
-use crate::coordinator::LagWatch;
+use crate::coordinator::LagCollector;
 use crate::env::{Clock, Connections, Incoming, Net};
 use crate::metrics::Metrics;
-use crate::partition::Partitions;
+use crate::partition::ReplicaManager;
 use crate::peer::Peers;
 
-pub use ready::Returning;
+pub use ready::InitialCatchUp;
 
 /// The sources of a node's health and metrics.
 #[derive(Debug)]
-pub struct Seen {
+pub struct OpsContext {
     /// The node's store.
     pub store: Store,
     /// The node's cluster.
@@ -51,22 +51,22 @@ pub struct Seen {
     /// Cancelled once the node is asked to stop.
     pub stopping: CancellationToken,
     /// Parts that exist once it is in its cluster.
-    pub joined: OnceLock<Joined>,
+    pub joined: OnceLock<Services>,
 }
 
 /// The parts of a node that exist once it is in its cluster.
 #[derive(Debug)]
-pub struct Joined {
+pub struct Services {
     /// Its replicas.
-    pub partitions: Partitions,
+    pub partitions: ReplicaManager,
     /// The lag of its groups.
-    pub lag: LagWatch,
+    pub lag: LagCollector,
     /// The replicas that have not caught up since the node began.
-    pub returning: Mutex<Returning>,
+    pub returning: Mutex<InitialCatchUp>,
 }
 
 /// Serves `/healthz`, `/readyz` and `/metrics` until `stop`.
-pub async fn serve(incoming: Incoming, seen: Arc<Seen>, stop: CancellationToken) {
+pub async fn serve(incoming: Incoming, seen: Arc<OpsContext>, stop: CancellationToken) {
     let scrapes = Arc::new(scrape::Scrapes::new(seen.clone()));
     let head_within = head_within(&seen);
     let metrics = get(scrape::metrics).with_state(scrapes);
@@ -75,17 +75,17 @@ pub async fn serve(incoming: Incoming, seen: Arc<Seen>, stop: CancellationToken)
 }
 
 /// Serves `/healthz` and `/readyz` alone until `stop`.
-pub async fn serve_probes(incoming: Incoming, seen: Arc<Seen>, stop: CancellationToken) {
+pub async fn serve_probes(incoming: Incoming, seen: Arc<OpsContext>, stop: CancellationToken) {
     let head_within = head_within(&seen);
     listener::serve(incoming, health(seen), head_within, stop).await;
 }
 
-fn health(seen: Arc<Seen>) -> Router {
+fn health(seen: Arc<OpsContext>) -> Router {
     Router::new()
         .route("/healthz", get(async || "alive\n"))
         .route("/readyz", get(ready::readyz).with_state(seen))
 }
 
-fn head_within(seen: &Seen) -> Duration {
+fn head_within(seen: &OpsContext) -> Duration {
     Duration::from_millis(seen.limits.http_head_within_ms)
 }

@@ -9,14 +9,14 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use ropewalk_machines::meta::ClusterView;
-use ropewalk_machines::meta::view::PartitionView;
+use ropewalk_machines::meta::MetadataImage;
+use ropewalk_machines::meta::view::PartitionImage;
 use ropewalk_proto::ids::{GroupId, NodeId};
 use ropewalk_raft_store::DiskStatus;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::Seen;
+use super::OpsContext;
 use crate::cluster::Cluster;
 
 /// Number of unapplied entries above which a metadata replica's view is too old.
@@ -30,17 +30,17 @@ const NAMED: usize = 5;
 /// The replicas that were placed here when the node began and have not caught up since. Replicas that have
 /// caught up, or that are added later, never make the node unready: readiness would change with every move.
 #[derive(Debug)]
-pub struct Returning {
+pub struct InitialCatchUp {
     since: Instant,
     groups: BTreeSet<GroupId>,
 }
 
-impl Returning {
+impl InitialCatchUp {
     /// The replicas of a node that has just joined or rejoined its cluster.
-    pub fn new(cluster: &Cluster) -> Returning {
+    pub fn new(cluster: &Cluster) -> InitialCatchUp {
         let view = cluster.view().borrow().clone();
         let placed = placed(&view, cluster.node_id());
-        Returning {
+        InitialCatchUp {
             since: Instant::now(),
             groups: placed.map(|(_, partition)| partition.group).collect(),
         }
@@ -54,7 +54,7 @@ pub(super) struct Readiness {
     why_not: Vec<String>,
 }
 
-pub(super) async fn readyz(State(seen): State<Arc<Seen>>) -> (StatusCode, Json<Readiness>) {
+pub(super) async fn readyz(State(seen): State<Arc<OpsContext>>) -> (StatusCode, Json<Readiness>) {
     let why_not = why_not(&seen);
     let ready = why_not.is_empty();
     let status = match ready {
@@ -71,7 +71,7 @@ pub(super) async fn readyz(State(seen): State<Arc<Seen>>) -> (StatusCode, Json<R
 }
 
 /// All reasons why the node is not ready.
-pub(super) fn why_not(seen: &Seen) -> Vec<String> {
+pub(super) fn why_not(seen: &OpsContext) -> Vec<String> {
     let view = seen.cluster.view().borrow().clone();
     let own = seen.cluster.node_id();
     let condition = Condition {
@@ -138,7 +138,7 @@ impl Condition {
 }
 
 /// The partitions of which this node should hold a replica that is not damaged.
-fn placed(view: &ClusterView, own: NodeId) -> impl Iterator<Item = (&str, &PartitionView)> {
+fn placed(view: &MetadataImage, own: NodeId) -> impl Iterator<Item = (&str, &PartitionImage)> {
     let all = view.topics.values().flat_map(|topic| {
         let partitions = topic.partitions.iter();
         partitions.map(|partition| (topic.name.as_str(), partition))
@@ -156,11 +156,11 @@ struct Standing {
     keeps_up: Option<bool>,
 }
 
-impl Returning {
+impl InitialCatchUp {
     /// A reason that names the initial replicas that have not caught up yet, if there are any.
     fn behind<'a>(
         &mut self,
-        placed: impl Iterator<Item = (&'a str, &'a PartitionView)>,
+        placed: impl Iterator<Item = (&'a str, &'a PartitionImage)>,
         standing: impl Fn(GroupId) -> Standing,
     ) -> Option<String> {
         if self.groups.is_empty() {
@@ -251,8 +251,8 @@ mod tests {
     }
 
     /// This number of partitions; each is its own group.
-    fn partitions(count: u32) -> Vec<PartitionView> {
-        let partition = |partition| PartitionView {
+    fn partitions(count: u32) -> Vec<PartitionImage> {
+        let partition = |partition| PartitionImage {
             partition,
             group: GroupId(partition.into()),
             replicas: Vec::new(),
@@ -264,8 +264,8 @@ mod tests {
     }
 
     fn ask(
-        returning: &mut Returning,
-        partitions: &[PartitionView],
+        returning: &mut InitialCatchUp,
+        partitions: &[PartitionImage],
         standing: impl Fn(u64) -> (bool, Option<bool>),
     ) -> Option<String> {
         let placed = partitions.iter().map(|partition| ("t", partition));
@@ -275,8 +275,8 @@ mod tests {
         })
     }
 
-    fn returning(partitions: &[PartitionView]) -> Returning {
-        Returning {
+    fn returning(partitions: &[PartitionImage]) -> InitialCatchUp {
+        InitialCatchUp {
             since: Instant::now(),
             groups: partitions.iter().map(|partition| partition.group).collect(),
         }

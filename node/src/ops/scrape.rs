@@ -19,7 +19,7 @@ use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::Seen;
+use super::OpsContext;
 use super::collect::Collect;
 use crate::metrics::Count;
 
@@ -44,7 +44,7 @@ pub(super) struct Scrapes {
 }
 
 impl Scrapes {
-    pub(super) fn new(seen: Arc<Seen>) -> Scrapes {
+    pub(super) fn new(seen: Arc<OpsContext>) -> Scrapes {
         let refused: Arc<Count> = Arc::default();
         let mut registry = Registry::default();
         registry.register_collector(Box::new(Collect {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ropewalk_machines::Machine;
-use ropewalk_machines::meta::ClusterView;
+use ropewalk_machines::meta::MetadataImage;
 use ropewalk_proto::batch::{BatchBuilder, Compression};
 use ropewalk_proto::error::ErrorCode;
 use ropewalk_proto::ids::NodeId;
@@ -68,7 +68,7 @@ pub(super) async fn contents(partition: &Arc<Partition>) -> Vec<(u64, u64, Bytes
     let Some(start) = start else {
         return Vec::new();
     };
-    let mut walk = walk::Walk::new(partition, start, applied);
+    let mut walk = cursor::LogCursor::new(partition, start, applied);
     let mut all = Vec::new();
     loop {
         let found = walk.step(1 << 20).await.unwrap();
@@ -469,7 +469,7 @@ async fn replicas_are_removed_with_their_topic_but_not_by_an_older_picture() {
     // Simulates a power loss that took the latest metadata: an older view, without the topic.
     cluster.view.send_modify(|view| {
         let nodes = view.nodes.clone();
-        *view = Arc::new(ClusterView {
+        *view = Arc::new(MetadataImage {
             cluster_id: "test".into(),
             nodes,
             ..Default::default()

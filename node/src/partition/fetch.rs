@@ -6,11 +6,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use ropewalk_proto::batch::HEADER_BYTES;
 use ropewalk_proto::error::{ErrorCode, WireError};
-use ropewalk_proto::mistake::{Mistake, made};
+use ropewalk_proto::planted_bug::{PlantedBug, is_planted};
 use tokio::time::Instant;
 
 use super::Partition;
-use super::walk::{Walk, WalkError};
+use super::cursor::{CursorError, LogCursor};
 
 /// Minimum bytes of one read: the distance between two points of the sparse offset index.
 pub const LEAST_READ_BYTES: usize = 64 << 10;
@@ -126,7 +126,7 @@ impl Partition {
     /// failed disk, still serves its records, in the epoch of its latest entry. It refuses if it knows of a
     /// leader on another node.
     pub(super) fn reading_epoch(&self) -> Result<u64, WireError> {
-        if made(Mistake::ReadAnywhere) {
+        if is_planted(PlantedBug::ReadAnywhere) {
             return Ok(self.replica.view.machine().latest_epoch());
         }
         if self.is_running() {
@@ -177,21 +177,21 @@ impl Partition {
             let what = format!("no log entry is known to hold offset {}", spec.offset);
             return Err(self.error(ErrorCode::DamagedData, what));
         };
-        let applied = match made(Mistake::ServeUncommitted) {
+        let applied = match is_planted(PlantedBug::ServeUncommitted) {
             false => applied,
             true => u64::MAX,
         };
-        let mut walk = Walk::new(self, start, applied);
+        let mut walk = LogCursor::new(self, start, applied);
         let mut bytes = 0;
         loop {
             let room = spec.max_bytes.saturating_sub(bytes).max(LEAST_READ_BYTES);
             let found = match walk.step(room).await {
                 Ok(found) => found,
-                Err(WalkError::Gone) => return Ok(None),
-                Err(WalkError::Failed(error)) => return Err(error),
+                Err(CursorError::Gone) => return Ok(None),
+                Err(CursorError::Failed(error)) => return Err(error),
             };
             let at_end = found.is_empty();
-            let wanted = spec.offset + u64::from(made(Mistake::SkipSingles));
+            let wanted = spec.offset + u64::from(is_planted(PlantedBug::SkipSingles));
             for one in found.into_iter().filter(|one| one.end_offset() > wanted) {
                 let more = one.batch.bytes().len();
                 if !fetched.batches.is_empty() && bytes + more > spec.max_bytes {

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use ropewalk_machines::meta::ClusterView;
-use ropewalk_machines::meta::view::{PartitionView, Place};
+use ropewalk_machines::meta::MetadataImage;
+use ropewalk_machines::meta::view::{PartitionImage, ReplicaPlacement};
 use ropewalk_proto::ids::ReplicaId;
-use ropewalk_raft_store::Broker;
+use ropewalk_raft_store::RaftNode;
 use tokio::time::Instant;
 
 use super::Partition;
@@ -30,7 +30,7 @@ impl Founding {
     }
 
     /// Founds the group if it is this replica's turn; called until the group has a leader.
-    pub(super) async fn look(&mut self, partition: &Partition, wish: &PartitionView) {
+    pub(super) async fn look(&mut self, partition: &Partition, wish: &PartitionImage) {
         if self.done {
             return;
         }
@@ -59,7 +59,7 @@ impl Founding {
 
     /// Returns true if this replica may found the group now: the preferred replica at once, and each other
     /// one later than the one before it.
-    fn is_turn(&self, partition: &Partition, wish: &PartitionView) -> bool {
+    fn is_turn(&self, partition: &Partition, wish: &PartitionImage) -> bool {
         let place = wish
             .founding
             .iter()
@@ -71,8 +71,8 @@ impl Founding {
 
 /// Returns the founding members. They have no addresses: an address may change between two founding replicas'
 /// reads, and the first entry must be the same on all. Peers find addresses in the metadata.
-fn founders(places: &[Place]) -> BTreeMap<ReplicaId, Broker> {
-    let broker = |place: &Place| Broker {
+fn founders(places: &[ReplicaPlacement]) -> BTreeMap<ReplicaId, RaftNode> {
+    let broker = |place: &ReplicaPlacement| RaftNode {
         node_id: place.node,
         address: String::new(),
     };
@@ -83,8 +83,11 @@ fn founders(places: &[Place]) -> BTreeMap<ReplicaId, Broker> {
 }
 
 /// Returns places as Raft members; without an address if the metadata does not know the node.
-pub(super) fn brokers(places: &[Place], view: &ClusterView) -> BTreeMap<ReplicaId, Broker> {
-    let broker = |place: &Place| Broker {
+pub(super) fn brokers(
+    places: &[ReplicaPlacement],
+    view: &MetadataImage,
+) -> BTreeMap<ReplicaId, RaftNode> {
+    let broker = |place: &ReplicaPlacement| RaftNode {
         node_id: place.node,
         address: view
             .nodes

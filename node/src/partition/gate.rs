@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use ropewalk_machines::log::PartitionMachine;
-use ropewalk_machines::log::{Claim, Verdict, is_behind};
+use ropewalk_machines::log::{BatchIdentity, SequenceCheck, is_behind};
 use ropewalk_proto::error::{ErrorCode, WireError};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -70,14 +70,14 @@ impl Gate {
     pub(super) fn judge(
         &self,
         machine: &PartitionMachine,
-        claim: Option<&Claim>,
+        claim: Option<&BatchIdentity>,
         ring_version: u32,
     ) -> Result<Admission, WireError> {
-        let verdict = claim.map_or(Verdict::Accept, |claim| machine.judge(claim));
+        let verdict = claim.map_or(SequenceCheck::Accept, |claim| machine.judge(claim));
         match &verdict {
-            Verdict::Duplicate(base_offset) => return Ok(Admission::Known(*base_offset)),
-            Verdict::Refuse(error) if is_final(error.code) => return Err(error.clone()),
-            Verdict::Accept | Verdict::Refuse(_) => {}
+            SequenceCheck::Duplicate(base_offset) => return Ok(Admission::Known(*base_offset)),
+            SequenceCheck::Refuse(error) if is_final(error.code) => return Err(error.clone()),
+            SequenceCheck::Accept | SequenceCheck::Refuse(_) => {}
         }
         // A copy of a batch in flight also comes after the fence, if its entry is not applied yet.
         if let Some(error) = machine.refuses_ring(ring_version) {
@@ -91,23 +91,25 @@ impl Gate {
             Some((ahead, claim)) => match claim.epoch.cmp(&ahead.epoch) {
                 Ordering::Greater => verdict,
                 Ordering::Less => return Ok(ahead.later()),
-                Ordering::Equal if claim.first_sequence == ahead.next_sequence => Verdict::Accept,
+                Ordering::Equal if claim.first_sequence == ahead.next_sequence => {
+                    SequenceCheck::Accept
+                }
                 Ordering::Equal if is_behind(claim.first_sequence, ahead.next_sequence) => {
                     return Ok(ahead.later());
                 }
-                Ordering::Equal if verdict == Verdict::Accept => verdict,
+                Ordering::Equal if verdict == SequenceCheck::Accept => verdict,
                 Ordering::Equal => claim.gap(ahead.next_sequence),
             },
         };
         match verdict {
-            Verdict::Accept => Ok(Admission::Next),
-            Verdict::Duplicate(base_offset) => Ok(Admission::Known(base_offset)),
-            Verdict::Refuse(error) => Ok(Admission::Refused(error)),
+            SequenceCheck::Accept => Ok(Admission::Next),
+            SequenceCheck::Duplicate(base_offset) => Ok(Admission::Known(base_offset)),
+            SequenceCheck::Refuse(error) => Ok(Admission::Refused(error)),
         }
     }
 
     /// Counts a batch as in flight from here on; batches must be proposed in the order of these calls.
-    pub(super) fn pass(self: &Arc<Self>, claim: &Claim) -> Pass {
+    pub(super) fn pass(self: &Arc<Self>, claim: &BatchIdentity) -> Pass {
         let mut under_way = self.under_way.lock();
         let ahead = under_way.entry(claim.producer).or_insert_with(|| Ahead {
             epoch: claim.epoch,
@@ -162,7 +164,7 @@ impl Partition {
     /// the verdict depends on them.
     pub(super) async fn admit(
         &self,
-        claim: Option<&Claim>,
+        claim: Option<&BatchIdentity>,
         ring_version: u32,
         epoch: u64,
     ) -> Result<Admission, WireError> {
@@ -176,7 +178,11 @@ impl Partition {
     }
 
     /// Judges a batch by the applied state and the batches in flight.
-    fn judge(&self, claim: Option<&Claim>, ring_version: u32) -> Result<Admission, WireError> {
+    fn judge(
+        &self,
+        claim: Option<&BatchIdentity>,
+        ring_version: u32,
+    ) -> Result<Admission, WireError> {
         self.leading_epoch()?;
         let machine = self.replica.view.machine();
         let judged = self.gate.judge(&machine, claim, ring_version);
@@ -187,7 +193,7 @@ impl Partition {
     /// that. A refusal waits until it is certain that no other replica leads.
     pub(super) async fn decided(
         self: Arc<Self>,
-        claim: Option<Claim>,
+        claim: Option<BatchIdentity>,
         ring_version: u32,
     ) -> Result<Appended, WireError> {
         let arrived = Instant::now();
@@ -250,8 +256,8 @@ impl Partition {
 mod tests {
     use super::*;
 
-    fn claim(epoch: i16, first_sequence: i32) -> Claim {
-        Claim {
+    fn claim(epoch: i16, first_sequence: i32) -> BatchIdentity {
+        BatchIdentity {
             producer: 7,
             epoch,
             first_sequence,
@@ -260,7 +266,7 @@ mod tests {
     }
 
     /// Returns the verdict of a gate before an empty log.
-    fn judge(gate: &Gate, claim: Claim) -> Result<Admission, ErrorCode> {
+    fn judge(gate: &Gate, claim: BatchIdentity) -> Result<Admission, ErrorCode> {
         let machine = PartitionMachine::default();
         match gate.judge(&machine, Some(&claim), 0) {
             Ok(Admission::Refused(error)) | Err(error) => Err(error.code),

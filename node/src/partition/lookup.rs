@@ -1,13 +1,13 @@
 //! Lookups of offsets by position and time.
 
-use ropewalk_machines::log::Start;
+use ropewalk_machines::log::ScanStart;
 use ropewalk_proto::batch::Records;
 use ropewalk_proto::error::{ErrorCode, WireError};
-use ropewalk_proto::mistake::{Mistake, made};
+use ropewalk_proto::planted_bug::{PlantedBug, is_planted};
 
 use super::Partition;
+use super::cursor::{CursorError, LogCursor, StoredBatch};
 use super::fetch::LEAST_READ_BYTES;
-use super::walk::{Found, Walk, WalkError};
 use crate::unpack::UnpackError;
 
 /// Backlog of a reader at an offset.
@@ -39,7 +39,7 @@ pub enum Position {
 
 /// A position in the log, resolved to an offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Listed {
+pub struct FoundOffset {
     /// The offset; for a time past the last record, the high watermark.
     pub offset: u64,
     /// Timestamp of the record there; -1 if the lookup read none.
@@ -54,14 +54,14 @@ impl Partition {
     ///
     /// # Errors
     /// As for [`Partition::fetch`]; also `NotServing`, if the replica has stopped.
-    pub async fn list_offset(&self, position: Position) -> Result<Listed, WireError> {
+    pub async fn list_offset(&self, position: Position) -> Result<FoundOffset, WireError> {
         let epoch = self.reading_epoch()?;
-        let at = |offset| Listed {
+        let at = |offset| FoundOffset {
             offset,
             timestamp_ms: -1,
             epoch,
         };
-        if position != Position::Beginning && !made(Mistake::StaleEnd) {
+        if position != Position::Beginning && !is_planted(PlantedBug::StaleEnd) {
             // A stopped replica serves its records, but cannot know which records others have acknowledged
             // since.
             if !self.is_running() {
@@ -75,7 +75,7 @@ impl Partition {
             Position::AtOrAfter(time_ms) => loop {
                 match self.search(time_ms).await {
                     Ok(Some((offset, timestamp_ms))) => {
-                        return Ok(Listed {
+                        return Ok(FoundOffset {
                             offset,
                             timestamp_ms,
                             epoch,
@@ -83,8 +83,8 @@ impl Partition {
                     }
                     Ok(None) => return Ok(at(self.replica.view.machine().next_offset())),
                     // The loop ends: the log start rises with each turn, at most to the high watermark.
-                    Err(WalkError::Gone) => continue,
-                    Err(WalkError::Failed(error)) => return Err(error),
+                    Err(CursorError::Gone) => continue,
+                    Err(CursorError::Failed(error)) => return Err(error),
                 }
             },
         }
@@ -117,8 +117,8 @@ impl Partition {
                     backlog.appended_ms = appended_ms;
                     return Ok(backlog);
                 }
-                Err(WalkError::Gone) => continue,
-                Err(WalkError::Failed(error)) => return Err(error),
+                Err(CursorError::Gone) => continue,
+                Err(CursorError::Failed(error)) => return Err(error),
             }
         }
     }
@@ -126,11 +126,11 @@ impl Partition {
     /// Returns the time at which the batch with an offset was appended.
     async fn appended_at(
         &self,
-        start: Start,
+        start: ScanStart,
         applied: u64,
         offset: u64,
-    ) -> Result<Option<i64>, WalkError> {
-        let mut walk = Walk::new(self, start, applied);
+    ) -> Result<Option<i64>, CursorError> {
+        let mut walk = LogCursor::new(self, start, applied);
         loop {
             let found = walk.step(LEAST_READ_BYTES).await?;
             if found.is_empty() {
@@ -142,7 +142,7 @@ impl Partition {
         }
     }
 
-    async fn search(&self, time_ms: i64) -> Result<Option<(u64, i64)>, WalkError> {
+    async fn search(&self, time_ms: i64) -> Result<Option<(u64, i64)>, CursorError> {
         let (start, applied, log_start) = {
             let machine = self.replica.view.machine();
             (
@@ -152,7 +152,7 @@ impl Partition {
             )
         };
         let Some(start) = start else { return Ok(None) };
-        let mut walk = Walk::new(self, start, applied);
+        let mut walk = LogCursor::new(self, start, applied);
         loop {
             let found = walk.step(SEARCH_BYTES).await?;
             if found.is_empty() {
@@ -162,7 +162,7 @@ impl Partition {
             let late = kept.filter(|one| one.batch.max_timestamp_ms() >= time_ms);
             for one in late {
                 let record = self.record_at(one, time_ms, log_start).await;
-                if let Some(record) = record.map_err(WalkError::Failed)? {
+                if let Some(record) = record.map_err(CursorError::Failed)? {
                     return Ok(Some(record));
                 }
             }
@@ -173,7 +173,7 @@ impl Partition {
     /// returns the start of the batch: the reader gets the error when it reads the batch.
     async fn record_at(
         &self,
-        found: &Found,
+        found: &StoredBatch,
         time_ms: i64,
         log_start: u64,
     ) -> Result<Option<(u64, i64)>, WireError> {
@@ -200,14 +200,19 @@ impl Partition {
     }
 }
 
-fn whole(found: &Found, log_start: u64) -> (u64, i64) {
+fn whole(found: &StoredBatch, log_start: u64) -> (u64, i64) {
     (
         found.base_offset.max(log_start),
         found.batch.max_timestamp_ms(),
     )
 }
 
-fn first_at(found: &Found, records: Records, time_ms: i64, log_start: u64) -> Option<(u64, i64)> {
+fn first_at(
+    found: &StoredBatch,
+    records: Records,
+    time_ms: i64,
+    log_start: u64,
+) -> Option<(u64, i64)> {
     for record in records {
         let Ok(record) = record else {
             return Some(whole(found, log_start));

@@ -6,10 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use ropewalk_proto::ids::ReplicaId;
-use ropewalk_raft_store::Broker;
+use ropewalk_raft_store::RaftNode;
 
 use super::Partition;
-use crate::raft::{self, FormerVoters, Group, NotTaken, Step};
+use crate::raft::{self, FormerVoters, NotTaken, ReplicationStatus, Step};
 
 /// Maximum time of one membership step before the leader evaluates the state again.
 const STEP_WITHIN: Duration = Duration::from_secs(10);
@@ -28,7 +28,7 @@ pub(super) enum Next {
 }
 
 /// Returns the next step to bring `group` to `wish`.
-pub(super) fn next_step(wish: &BTreeMap<ReplicaId, Broker>, group: &Group) -> Next {
+pub(super) fn next_step(wish: &BTreeMap<ReplicaId, RaftNode>, group: &ReplicationStatus) -> Next {
     if !group.quiet || wish.is_empty() {
         return Next::Wait;
     }
@@ -85,7 +85,7 @@ pub(super) fn next_step(wish: &BTreeMap<ReplicaId, Broker>, group: &Group) -> Ne
 
 impl Partition {
     /// Does what was derived for `group`; the leader retries a failed step at its next check.
-    pub(super) async fn take(&self, next: Next, group: &Group) {
+    pub(super) async fn take(&self, next: Next, group: &ReplicationStatus) {
         let id = &self.id;
         let step = match next {
             Next::Wait | Next::Settled => return,
@@ -120,22 +120,22 @@ mod tests {
 
     use super::*;
 
-    fn broker(replica: u64) -> Broker {
-        Broker {
+    fn broker(replica: u64) -> RaftNode {
+        RaftNode {
             node_id: NodeId(replica % 10),
             address: format!("node{}:1", replica % 10),
         }
     }
 
-    fn wish(replicas: &[u64]) -> BTreeMap<ReplicaId, Broker> {
+    fn wish(replicas: &[u64]) -> BTreeMap<ReplicaId, RaftNode> {
         replicas
             .iter()
             .map(|&replica| (ReplicaId(replica), broker(replica)))
             .collect()
     }
 
-    fn group(own: u64, voters: &[u64]) -> Group {
-        Group {
+    fn group(own: u64, voters: &[u64]) -> ReplicationStatus {
+        ReplicationStatus {
             own: ReplicaId(own),
             voters: voters.iter().copied().map(ReplicaId).collect(),
             settled: voters.iter().copied().map(ReplicaId).collect(),
@@ -148,7 +148,7 @@ mod tests {
     }
 
     /// Applies a step as Raft would; new replicas catch up unless they are dead.
-    fn take(next: &Next, group: &mut Group, dead: &[u64]) {
+    fn take(next: &Next, group: &mut ReplicationStatus, dead: &[u64]) {
         match next {
             Next::Take(Step::AddLearner(replica, broker) | Step::MoveMember(replica, broker)) => {
                 group.members.insert(*replica, broker.clone());
@@ -178,7 +178,11 @@ mod tests {
             .retain(|replica| members.contains_key(replica));
     }
 
-    fn steps_to_rest(wish: &BTreeMap<ReplicaId, Broker>, group: &mut Group, dead: &[u64]) -> Next {
+    fn steps_to_rest(
+        wish: &BTreeMap<ReplicaId, RaftNode>,
+        group: &mut ReplicationStatus,
+        dead: &[u64],
+    ) -> Next {
         for _ in 0..20 {
             let next = next_step(wish, group);
             if matches!(next, Next::Wait | Next::Settled) {
@@ -254,7 +258,7 @@ mod tests {
     fn a_node_that_moved_is_found_at_its_new_address() {
         let mut group = group(1, &[1, 2, 3]);
         let mut wish = wish(&[1, 2, 3]);
-        let moved = Broker {
+        let moved = RaftNode {
             node_id: NodeId(2),
             address: "elsewhere:1".into(),
         };

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use ropewalk_machines::meta::view::Place;
+use ropewalk_machines::meta::view::ReplicaPlacement;
 use ropewalk_proto::ids::{GroupId, NodeId, ReplicaId};
 use ropewalk_raft_store::inspect::{self, Digest};
-use ropewalk_raft_store::{Broker, disk::MemoryDisk};
+use ropewalk_raft_store::{RaftNode, disk::MemoryDisk};
 
 use super::membership::Next;
 use super::test_cluster::{GROUP, Node, PATIENCE, TOPIC, TestCluster, eventually, place, settings};
-use crate::raft::{Group, Step};
+use crate::raft::{ReplicationStatus, Step};
 
 #[tokio::test]
 async fn a_leader_with_an_older_picture_takes_nobody_in_again() {
@@ -53,12 +53,12 @@ async fn a_step_that_was_decided_for_another_membership_is_not_taken() {
     let cluster = TestCluster::start(4, settings()).await;
     let leader = cluster.leader().await;
     let group = leader.group();
-    let broker = Broker {
+    let broker = RaftNode {
         node_id: NodeId(4),
         address: String::new(),
     };
     let next = Next::Take(Step::AddLearner(place(4).replica, broker));
-    let another = Group {
+    let another = ReplicationStatus {
         since: None,
         ..group.clone()
     };
@@ -72,8 +72,8 @@ async fn a_step_that_was_decided_for_another_membership_is_not_taken() {
 /// Raft group of a partition that is added later.
 const LATER: GroupId = GroupId(8);
 
-fn later_place(node: u64) -> Place {
-    Place {
+fn later_place(node: u64) -> ReplicaPlacement {
+    ReplicaPlacement {
         replica: ReplicaId(node * 10 + 1),
         ..place(node)
     }

@@ -13,45 +13,45 @@
 //!   with the claim of a batch.
 //! - **Founding** writes the first membership of a new Raft group. **Newcomers** are learners that get a vote
 //!   once they have caught up.
-//! - `made(Mistake::…)` is a bug that the simulator plants to test its checks; elsewhere it is always false.
+//! - `is_planted(PlantedBug::…)` is a bug that the simulator plants to test its checks; elsewhere it is always false.
 
-mod balance;
 #[cfg(test)]
 mod cluster_tests;
 mod compaction;
+mod cursor;
+mod expansion;
 mod fetch;
 mod founding;
 mod gate;
 #[cfg(test)]
 mod gate_tests;
 mod groups;
-mod growth;
-mod host;
 mod lookup;
 mod membership;
 #[cfg(test)]
 mod membership_tests;
+mod node_context;
+mod preferred_leader;
 mod produce;
 mod quarantine;
 #[cfg(test)]
 mod quarantine_tests;
+mod reconciler;
 mod records;
-mod registry;
-#[cfg(test)]
-mod registry_tests;
 mod replica;
+mod replica_manager;
+#[cfg(test)]
+mod replica_manager_tests;
 mod retention;
-mod steward;
 #[cfg(test)]
 mod test_cluster;
 mod turns;
 #[cfg(test)]
 mod unpack_tests;
-mod walk;
 
 pub use fetch::{FetchSpec, Fetched, LEAST_READ_BYTES};
-pub use lookup::{Backlog, Listed, Position};
-pub use produce::{Appended, Ticket};
+pub use lookup::{Backlog, FoundOffset, Position};
+pub use produce::{Appended, PendingAppend};
 pub(crate) use quarantine::lost_majority;
-pub use registry::Partitions;
 pub use replica::{Partition, PartitionId};
+pub use replica_manager::ReplicaManager;

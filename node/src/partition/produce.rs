@@ -15,13 +15,13 @@ use futures_util::future::BoxFuture;
 use openraft::errors::{ClientWriteError, ForwardReason};
 use openraft::impls::ProgressResponder;
 use openraft::raft::ClientWriteResult;
-use ropewalk_machines::log::Claim;
+use ropewalk_machines::log::BatchIdentity;
 use ropewalk_proto::batch::BatchView;
 use ropewalk_proto::command::{
     Command, OWN_CLOCK_SINCE_VERSION, PRODUCERS_SINCE_VERSION, Reply, Stamp,
 };
 use ropewalk_proto::error::{ErrorCode, WireError};
-use ropewalk_proto::mistake::{Mistake, made};
+use ropewalk_proto::planted_bug::{PlantedBug, is_planted};
 use ropewalk_proto::trace::TraceContext;
 use ropewalk_raft_store::{DiskStatus, Followed, Traces, TypeConfig};
 use tokio::sync::OwnedSemaphorePermit;
@@ -54,15 +54,15 @@ pub struct Appended {
 }
 
 /// Future of the answer to a batch in flight. Dropping it does not cancel the batch.
-pub struct Ticket(BoxFuture<'static, Result<Appended, WireError>>);
+pub struct PendingAppend(BoxFuture<'static, Result<Appended, WireError>>);
 
-impl fmt::Debug for Ticket {
+impl fmt::Debug for PendingAppend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Ticket")
     }
 }
 
-impl Future for Ticket {
+impl Future for PendingAppend {
     type Output = Result<Appended, WireError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
@@ -82,7 +82,7 @@ impl Partition {
         self: &Arc<Self>,
         ring_version: u32,
         batch: Bytes,
-    ) -> Result<Ticket, WireError> {
+    ) -> Result<PendingAppend, WireError> {
         let arrived = Instant::now();
         let limits = self.batch_limits();
         let checked =
@@ -90,7 +90,7 @@ impl Partition {
         let epoch = self.leading_epoch()?;
         if let Some(base_offset) = self.replica.view.machine().committed_duplicate(&checked) {
             let known = self.known(base_offset, epoch);
-            return Ok(Ticket(std::future::ready(Ok(known)).boxed()));
+            return Ok(PendingAppend(std::future::ready(Ok(known)).boxed()));
         }
         self.check_records(&checked, &limits).await?;
         // The check may have taken long, and leadership may have moved.
@@ -98,7 +98,7 @@ impl Partition {
         self.check_disk()?;
         let room = self.room(checked.bytes().len()).await?;
         let stamp = self.stamp(ring_version, epoch)?;
-        let claim = Claim::of(&checked);
+        let claim = BatchIdentity::of(&checked);
         let pass = match self
             .admit(claim.as_ref(), stamp.ring_version, epoch)
             .await?
@@ -106,11 +106,11 @@ impl Partition {
             Admission::Next => claim.as_ref().map(|claim| self.gate.pass(claim)),
             Admission::Known(base_offset) => {
                 let known = self.known(base_offset, epoch);
-                return Ok(Ticket(std::future::ready(Ok(known)).boxed()));
+                return Ok(PendingAppend(std::future::ready(Ok(known)).boxed()));
             }
             Admission::Later(_) | Admission::Refused(_) => {
                 let decided = self.clone().decided(claim, stamp.ring_version);
-                return Ok(Ticket(decided.boxed()));
+                return Ok(PendingAppend(decided.boxed()));
             }
         };
         let entry = Entry {
@@ -128,7 +128,7 @@ impl Partition {
         checked: BatchView,
         entry: Entry,
         arrived: Instant,
-    ) -> Result<Ticket, WireError> {
+    ) -> Result<PendingAppend, WireError> {
         let Entry {
             stamp,
             epoch,
@@ -157,8 +157,10 @@ impl Partition {
         })?;
         let proposed_at = Instant::now();
         stages.propose.took(proposed_at - checked_at);
-        if made(Mistake::AcknowledgeBeforeCommit) {
-            return Ok(Ticket(std::future::ready(Ok(self.guess(epoch))).boxed()));
+        if is_planted(PlantedBug::AcknowledgeBeforeCommit) {
+            return Ok(PendingAppend(
+                std::future::ready(Ok(self.guess(epoch))).boxed(),
+            ));
         }
         // A separate task, because the room must be released even if no caller polls the ticket. A caller
         // that waits for room may itself hold the tickets. The task ends when the batch is applied, the
@@ -183,7 +185,7 @@ impl Partition {
         self.roll_if_full().await;
         let partition = self.clone();
         let ticket = async move { outcome.await.unwrap_or_else(|_| Err(partition.stopped())) };
-        Ok(Ticket(ticket.boxed()))
+        Ok(PendingAppend(ticket.boxed()))
     }
 
     /// Converts the answer of the Raft core, or a timeout, into the outcome of a batch.
@@ -228,7 +230,7 @@ impl Partition {
     /// Builds the answer to a duplicate of a committed batch.
     pub(super) fn known(&self, base_offset: u64, epoch: u64) -> Appended {
         let machine = self.replica.view.machine();
-        let base_offset = match made(Mistake::NewOffsetForDuplicates) {
+        let base_offset = match is_planted(PlantedBug::NewOffsetForDuplicates) {
             false => base_offset,
             true => machine.next_offset(),
         };
@@ -308,7 +310,9 @@ impl Partition {
 
     fn appended(&self, result: ClientWriteResult<TypeConfig>) -> Result<Appended, WireError> {
         let written = match result {
-            Err(ClientWriteError::LogEntryDiscarded(_)) if made(Mistake::LossIsSuccess) => {
+            Err(ClientWriteError::LogEntryDiscarded(_))
+                if is_planted(PlantedBug::LossIsSuccess) =>
+            {
                 return Ok(self.guess(0));
             }
             result => result.map_err(|error| self.unanswered(error.into()))?,

@@ -10,17 +10,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use ropewalk_machines::meta::ClusterView;
+use ropewalk_machines::meta::MetadataImage;
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::ids::{GroupId, NodeId, ReplicaId};
 use ropewalk_proto::v1::{ReplicaDamaged, meta_command};
 use tokio::time::{Instant, timeout};
 
-use super::balance::Balance;
-use super::host::Host;
+use super::node_context::NodeContext;
+use super::preferred_leader::PreferredLeader;
+use super::reconciler::may_lead;
 use super::replica::{Partition, PartitionId};
-use super::steward::may_lead;
-use crate::raft::{Group, Pace, STOP_WITHIN};
+use crate::raft::{CatchUpBaseline, ReplicationStatus, STOP_WITHIN};
 
 /// Maximum time that a damaged leader tries to transfer leadership before it stops.
 const HAND_OVER_WITHIN: Duration = Duration::from_millis(500);
@@ -90,8 +90,8 @@ impl Quarantine {
     /// replicas that the metadata no longer names.
     pub(super) async fn settle(
         &mut self,
-        host: &Host,
-        view: &ClusterView,
+        host: &NodeContext,
+        view: &MetadataImage,
         is_named: impl Fn(ReplicaId) -> bool,
     ) {
         self.held.retain(|replica, _| is_named(*replica));
@@ -104,7 +104,7 @@ impl Quarantine {
 }
 
 impl Held {
-    async fn mark(&mut self, host: &Host) {
+    async fn mark(&mut self, host: &NodeContext) {
         if self.marked {
             return;
         }
@@ -120,7 +120,12 @@ impl Held {
         }
     }
 
-    fn tell(&mut self, host: &Host, view: &ClusterView, told: &mut BTreeMap<GroupId, Instant>) {
+    fn tell(
+        &mut self,
+        host: &NodeContext,
+        view: &MetadataImage,
+        told: &mut BTreeMap<GroupId, Instant>,
+    ) {
         let wish = view.partition(&self.id.topic, self.id.partition);
         let Some(wish) = wish.filter(|wish| wish.group == self.id.group) else {
             return;
@@ -198,11 +203,12 @@ impl Partition {
                 return None;
             }
             let dead_after = Duration::from_millis(self.host.limits.node_dead_after_ms);
-            let group = Group::see(metrics, Pace::default().caught_up(dead_after));
+            let group =
+                ReplicationStatus::see(metrics, CatchUpBaseline::default().caught_up(dead_after));
             let wish = view.partition(&self.id.topic, self.id.partition)?;
             let own = self.host.node_id;
             let able = |node| node != own && may_lead(&view, node);
-            Balance::default().heir(&wish.replicas, &group, able)
+            PreferredLeader::default().heir(&wish.replicas, &group, able)
         })
     }
 }

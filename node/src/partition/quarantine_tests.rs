@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ropewalk_machines::log::PartitionMachine;
-use ropewalk_machines::meta::view::{PartitionView, Place};
+use ropewalk_machines::meta::view::{PartitionImage, ReplicaPlacement};
 use ropewalk_proto::error::ErrorCode;
 use ropewalk_proto::ids::{NodeId, ReplicaId};
 use ropewalk_proto::v1::meta_command::Kind;
@@ -51,7 +51,7 @@ fn damage_replica(disk: &MemoryDisk, replica: ReplicaId) {
 }
 
 /// Applies a fact as the metadata group does; its own tests show that it does.
-fn decide(partition: &mut PartitionView, fact: Kind) {
+fn decide(partition: &mut PartitionImage, fact: Kind) {
     match fact {
         Kind::ReplicaDamaged(fact) => {
             let damaged = ReplicaId(fact.replica_id);
@@ -274,7 +274,7 @@ async fn a_majority_damaged_refuses_by_name_and_keeps_everything() {
     // Enough time for several reconciliations, which must not delete anything.
     tokio::time::sleep(Duration::from_millis(300)).await;
     for node in [1, 2] {
-        let Place { replica, .. } = place(node);
+        let ReplicaPlacement { replica, .. } = place(node);
         let node = &cluster.nodes[&NodeId(node)];
         assert!(node.store.replicas().contains(&(GROUP, replica)));
         let prefix = [&[3], &replica.0.to_be_bytes()[..]].concat();

@@ -19,12 +19,12 @@ use tokio_util::task::TaskTracker;
 
 use super::compaction::Progress;
 use super::gate::Gate;
-use super::host::Host;
+use super::node_context::NodeContext;
 use super::quarantine::lost_majority;
-use super::steward;
+use super::reconciler;
 use crate::metrics::Topic;
 use crate::peer::{Claims, Newcomers};
-use crate::raft::{Pace, Replica, STOP_WITHIN, StartError, leadership};
+use crate::raft::{CatchUpBaseline, Replica, STOP_WITHIN, StartError, leadership};
 
 /// Identity of a replica.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,7 +49,7 @@ impl fmt::Display for PartitionId {
 #[derive(Debug)]
 pub struct Partition {
     pub(super) id: PartitionId,
-    pub(super) host: Arc<Host>,
+    pub(super) host: Arc<NodeContext>,
     /// Its Raft, its log and its applied state.
     pub(super) replica: Replica<PartitionMachine>,
     pub(super) settings: RwLock<TopicSettings>,
@@ -69,7 +69,7 @@ pub struct Partition {
     /// Desired replicas without a vote, while this replica leads. Entries for them are rate-limited.
     pub(super) newcomers: Newcomers,
     /// Recent ends of the log. A follower that has reached them is in sync.
-    pub(super) pace: Mutex<Pace>,
+    pub(super) pace: Mutex<CatchUpBaseline>,
     /// Epoch in which this replica leads; `None` if it does not. Waiting readers and group sessions watch it.
     pub(super) leads: watch::Sender<Option<u64>>,
     /// True once its Raft has ended, even by a panic.
@@ -83,7 +83,7 @@ pub struct Partition {
 impl Partition {
     /// Opens the replica's log and state, and starts its Raft.
     pub(super) async fn start(
-        host: Arc<Host>,
+        host: Arc<NodeContext>,
         id: PartitionId,
         settings: TopicSettings,
     ) -> Result<Arc<Partition>, StartError> {
@@ -121,7 +121,7 @@ impl Partition {
         });
         partition
             .tasks
-            .spawn(steward::run(partition.clone(), partition.stop.clone()));
+            .spawn(reconciler::run(partition.clone(), partition.stop.clone()));
         partition.tasks.close();
         tracing::debug!(
             partition = %partition.id,

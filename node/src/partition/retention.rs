@@ -6,11 +6,11 @@
 
 use std::time::Duration;
 
-use ropewalk_machines::log::Boundary;
 use ropewalk_machines::log::PartitionMachine;
+use ropewalk_machines::log::SegmentEnd;
 use ropewalk_machines::meta::settings;
 use ropewalk_proto::command::Command;
-use ropewalk_proto::mistake::{Mistake, made};
+use ropewalk_proto::planted_bug::{PlantedBug, is_planted};
 use ropewalk_proto::v1::TopicSettings;
 
 use super::{Partition, compaction};
@@ -40,11 +40,11 @@ fn trim_target(machine: &PartitionMachine, settings: &TopicSettings, now_ms: i64
     let too_much = |bytes_behind: u64| {
         limit(settings.retention_bytes).is_some_and(|limit| bytes_behind >= limit)
     };
-    let is_empty = |end: &Boundary| end.next_offset <= machine.log_start();
+    let is_empty = |end: &SegmentEnd| end.next_offset <= machine.log_start();
     let gone = machine.segments().take_while(|end| {
         is_empty(end) || expired(end.last_time_ms) || too_much(machine.log_bytes() - end.log_bytes)
     });
-    let gone = gone.count() + usize::from(made(Mistake::TrimTooFar));
+    let gone = gone.count() + usize::from(is_planted(PlantedBug::TrimTooFar));
     let gone = machine.segments().take(gone);
     gone.last()
         .map(|end| end.next_offset.max(machine.log_start()))

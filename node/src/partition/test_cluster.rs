@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use ropewalk_machines::meta::ClusterView;
-use ropewalk_machines::meta::view::{NodeView, PartitionView, Place, TopicView};
+use ropewalk_machines::meta::MetadataImage;
+use ropewalk_machines::meta::view::{NodeImage, PartitionImage, ReplicaPlacement, TopicImage};
 use ropewalk_proto::command::UNDERSTOOD_VERSION;
 use ropewalk_proto::ids::{GroupId, NodeId, ReplicaId, TopicId};
 use ropewalk_proto::v1::{NodeState, TopicSettings, meta_command};
@@ -15,13 +15,13 @@ use ropewalk_raft_store::{Store, StoreOptions};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::host::Host;
+use super::node_context::NodeContext;
 use super::*;
 use crate::cluster::LeaderTable;
 use crate::config::Limits;
 use crate::env::{Clock, ConnectionBounds, Incoming, Net, TcpNet};
 use crate::metrics::Metrics;
-use crate::peer::{self, Inbound, Peers};
+use crate::peer::{self, Peers, ReplicaRouter};
 use crate::unpack::Unpackers;
 
 pub(super) const GROUP: GroupId = GroupId(7);
@@ -38,7 +38,7 @@ impl Clock for TestClock {
 }
 
 pub(super) struct Node {
-    pub(super) partitions: Partitions,
+    pub(super) partitions: ReplicaManager,
     pub(super) store: Store,
     pub(super) leaders: LeaderTable,
     pub(super) facts: mpsc::Receiver<meta_command::Kind>,
@@ -48,7 +48,7 @@ pub(super) struct Node {
 
 pub(super) struct TestCluster {
     pub(super) nodes: BTreeMap<NodeId, Node>,
-    pub(super) view: watch::Sender<Arc<ClusterView>>,
+    pub(super) view: watch::Sender<Arc<MetadataImage>>,
     pub(super) clock: Arc<TestClock>,
     tail_bytes: usize,
 }
@@ -63,8 +63,8 @@ pub(super) fn limits() -> Limits {
     }
 }
 
-pub(super) fn place(node: u64) -> Place {
-    Place {
+pub(super) fn place(node: u64) -> ReplicaPlacement {
+    ReplicaPlacement {
         replica: ReplicaId(node * 10),
         node: NodeId(node),
     }
@@ -99,7 +99,7 @@ impl TestCluster {
             clock: Arc::default(),
             tail_bytes,
         };
-        let mut view = ClusterView {
+        let mut view = MetadataImage {
             applied: 1,
             cluster_id: "test".into(),
             understood: UNDERSTOOD_VERSION,
@@ -113,8 +113,8 @@ impl TestCluster {
             view.nodes.insert(node, node_view(node, address));
             listeners.push((node, listener));
         }
-        let founding: Vec<Place> = (1..=count.min(3)).map(place).collect();
-        let partition = PartitionView {
+        let founding: Vec<ReplicaPlacement> = (1..=count.min(3)).map(place).collect();
+        let partition = PartitionImage {
             partition: 0,
             group: GROUP,
             replicas: founding.clone(),
@@ -122,7 +122,7 @@ impl TestCluster {
             damaged: Vec::new(),
             founding,
         };
-        let topic = TopicView {
+        let topic = TopicImage {
             name: TOPIC.into(),
             id: TopicId(1),
             settings,
@@ -152,12 +152,12 @@ impl TestCluster {
             ..StoreOptions::default()
         };
         let store = Store::open(disk.clone(), options).await.unwrap();
-        let inbound = Inbound::new(&limits);
+        let inbound = ReplicaRouter::new(&limits);
         let peers = Peers::new(Arc::new(TcpNet), &limits);
         peers.found_at(self.addresses());
         let leaders = LeaderTable::new(limits.node_dead_after_ms);
         let (sent, facts) = mpsc::channel(8);
-        let host = Host {
+        let host = NodeContext {
             node_id: node,
             clock: self.clock.clone(),
             store: store.clone(),
@@ -184,7 +184,7 @@ impl TestCluster {
             stop.run_until_cancelled(server.serve_with_incoming(incoming))
                 .await
         });
-        let partitions = Partitions::on(Arc::new(host));
+        let partitions = ReplicaManager::on(Arc::new(host));
         self.nodes.insert(
             node,
             Node {
@@ -251,16 +251,16 @@ impl TestCluster {
         found.unwrap()
     }
 
-    pub(super) fn change(&self, change: impl FnOnce(&mut ClusterView)) {
+    pub(super) fn change(&self, change: impl FnOnce(&mut MetadataImage)) {
         self.view.send_modify(|view| {
-            let mut changed = ClusterView::clone(view);
+            let mut changed = MetadataImage::clone(view);
             changed.applied += 1;
             change(&mut changed);
             *view = Arc::new(changed);
         });
     }
 
-    pub(super) fn change_partition(&self, change: impl FnOnce(&mut PartitionView)) {
+    pub(super) fn change_partition(&self, change: impl FnOnce(&mut PartitionImage)) {
         self.change(|view| change(&mut view.topics.get_mut(TOPIC).unwrap().partitions[0]));
     }
 
@@ -273,8 +273,8 @@ impl TestCluster {
     }
 }
 
-pub(super) fn node_view(id: NodeId, address: String) -> NodeView {
-    NodeView {
+pub(super) fn node_view(id: NodeId, address: String) -> NodeImage {
+    NodeImage {
         id,
         address,
         http: String::new(),

@@ -10,7 +10,7 @@ use std::time::Duration;
 use ropewalk_proto::ids::ReplicaId;
 use tokio::time::Instant;
 
-use super::registry::Wanted;
+use super::replica_manager::Wanted;
 
 /// Time that a new replica may take to learn of a leader before others no longer wait for it.
 const FOUNDED_WITHIN: Duration = Duration::from_secs(3);

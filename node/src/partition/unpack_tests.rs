@@ -31,7 +31,7 @@ fn garbage() -> Bytes {
 
 fn look_up(
     partition: &Arc<Partition>,
-) -> JoinHandle<Result<Listed, ropewalk_proto::error::WireError>> {
+) -> JoinHandle<Result<FoundOffset, ropewalk_proto::error::WireError>> {
     let partition = partition.clone();
     tokio::spawn(async move { partition.list_offset(Position::AtOrAfter(500)).await })
 }

@@ -3,21 +3,21 @@
 //! Outgoing: [`Peers`] keeps a connection to each address ([`connector`]). On it are two lanes ([`lane`]): one for
 //! entries, one for the heartbeats of all groups. openraft sends through one [`network`] per replica.
 //!
-//! Incoming: [`Inbound`] passes each call that the [`service`] receives to the replica that it names
+//! Incoming: [`ReplicaRouter`] passes each call that the [`service`] receives to the replica that it names
 //! ([`group`]). [`convert`] converts and checks messages in both directions.
 //!
 //! Nothing about topics, records or clients belongs here: a replica is a number, a command is bytes.
 
-mod allowance;
+mod append_stream;
 mod backoff;
+mod coalesce;
 mod connector;
 pub mod convert;
-mod gather;
-mod group;
-mod inbound;
-mod lane;
 mod network;
 mod peers;
+mod raft_handle;
+mod rate_limiter;
+mod replica_router;
 mod service;
 mod snapshot;
 mod trace;
@@ -28,10 +28,10 @@ use tonic::transport::Server;
 
 use crate::config::Limits;
 
-pub use group::RaftGroup;
-pub use inbound::Inbound;
 pub use network::{Claims, Network, Networks, Newcomers};
 pub use peers::Peers;
+pub use raft_handle::RaftHandle;
+pub use replica_router::ReplicaRouter;
 pub use service::RaftService;
 
 /// Maximum number of AppendEntries of one group in flight to one replica.

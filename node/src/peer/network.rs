@@ -24,16 +24,16 @@ use ropewalk_proto::ids::{GroupId, ReplicaId};
 use ropewalk_proto::v1;
 use ropewalk_proto::v1::raft_client::RaftClient;
 use ropewalk_raft_store::types::{LogId, Vote};
-use ropewalk_raft_store::{Broker, Traces, TypeConfig};
+use ropewalk_raft_store::{RaftNode, Traces, TypeConfig};
 use tokio::time::Instant;
 use tonic::{Code, Response, Status};
 
+use super::append_stream::{AppendStreamError, Kind, Waiting, describe};
 use super::backoff::pauses;
 use super::convert::{
     Malformed, append_to_wire, appended_from_wire, log_id_from_wire, log_id_to_wire,
     snapshot_meta_to_wire, vote_from_wire, vote_to_wire,
 };
-use super::lane::{Kind, LaneError, Waiting, describe};
 use super::peers::{Peer, Peers};
 use super::trace;
 use super::{MESSAGE_BYTES, PIPELINE};
@@ -91,7 +91,7 @@ impl Newcomers {
 #[derive(Debug)]
 pub struct Network {
     pub(super) peers: Peers,
-    node: Broker,
+    node: RaftNode,
     kind: Kind,
     pub(super) group: GroupId,
     from: ReplicaId,
@@ -130,7 +130,7 @@ impl Networks {
         self.newcomers.clone()
     }
 
-    fn network(&self, to: ReplicaId, node: &Broker, kind: Kind) -> Network {
+    fn network(&self, to: ReplicaId, node: &RaftNode, kind: Kind) -> Network {
         Network {
             peers: self.peers.clone(),
             node: node.clone(),
@@ -148,11 +148,11 @@ impl Networks {
 impl RaftNetworkFactory<TypeConfig> for Networks {
     type Network = Network;
 
-    async fn new_client(&mut self, target: ReplicaId, node: &Broker) -> Network {
+    async fn new_client(&mut self, target: ReplicaId, node: &RaftNode) -> Network {
         self.network(target, node, Kind::Data)
     }
 
-    async fn new_heartbeat_client(&mut self, target: ReplicaId, node: &Broker) -> Network {
+    async fn new_heartbeat_client(&mut self, target: ReplicaId, node: &RaftNode) -> Network {
         self.network(target, node, Kind::Heartbeat)
     }
 }
@@ -163,7 +163,7 @@ struct Sent {
     last: Option<LogId>,
     /// Start time, if the request has entries.
     began: Option<Instant>,
-    waiting: Result<Waiting, LaneError>,
+    waiting: Result<Waiting, AppendStreamError>,
 }
 
 impl Network {
@@ -193,7 +193,11 @@ impl Network {
             prev,
             last,
             began,
-            waiting: self.peer().lane(self.kind).submit(call, bound).await,
+            waiting: self
+                .peer()
+                .append_stream(self.kind)
+                .submit(call, bound)
+                .await,
         }
     }
 
@@ -267,20 +271,20 @@ impl Network {
         })
     }
 
-    fn lane_error(&self, error: LaneError) -> RpcError {
+    fn lane_error(&self, error: AppendStreamError) -> RpcError {
         match error {
-            LaneError::Timeout(ms) => self.timeout(
+            AppendStreamError::Timeout(ms) => self.timeout(
                 RPCTypes::AppendEntries,
                 Duration::from_millis(u64::try_from(ms).unwrap_or(u64::MAX)),
             ),
-            LaneError::Down(_) | LaneError::Refused(_) => unreachable_error(&error),
+            AppendStreamError::Down(_) | AppendStreamError::Refused(_) => unreachable_error(&error),
         }
     }
 
     pub(super) fn status_error(&self, status: &Status) -> RpcError {
         match status.code() {
             Code::Unavailable | Code::Unknown => {
-                unreachable_error(&LaneError::Down(describe(status)))
+                unreachable_error(&AppendStreamError::Down(describe(status)))
             }
             _ => unreachable_error(&WireError::from(status)),
         }

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use ropewalk_proto::ids::{GroupId, NodeId, ReplicaId};
-use ropewalk_raft_store::Broker;
+use ropewalk_raft_store::RaftNode;
 use tonic::transport::Channel;
 
-use super::allowance::Allowance;
-use super::lane::{Kind, Lane};
+use super::append_stream::{AppendStream, Kind};
 use super::network::Networks;
+use super::rate_limiter::RateLimiter;
 use super::{PEERS, call_timeout, connector};
 use crate::config::Limits;
 use crate::env::Net;
@@ -29,7 +29,7 @@ struct Inner {
     net: Arc<dyn Net>,
     limits: Limits,
     peers: Mutex<BTreeMap<String, Arc<Peer>>>,
-    rebalancing: Allowance,
+    rebalancing: RateLimiter,
     addresses: RwLock<Addresses>,
     traffic: Arc<PeerTraffic>,
 }
@@ -47,8 +47,8 @@ struct Addresses {
 pub(super) struct Peer {
     pub(super) channel: Channel,
     call_timeout: Duration,
-    data: OnceLock<Lane>,
-    heartbeat: OnceLock<Lane>,
+    data: OnceLock<AppendStream>,
+    heartbeat: OnceLock<AppendStream>,
 }
 
 impl Peers {
@@ -59,7 +59,7 @@ impl Peers {
                 net,
                 limits: limits.clone(),
                 peers: Mutex::default(),
-                rebalancing: Allowance::new(limits.rebalance_bytes_per_s),
+                rebalancing: RateLimiter::new(limits.rebalance_bytes_per_s),
                 addresses: RwLock::default(),
                 traffic: Arc::default(),
             }),
@@ -112,13 +112,13 @@ impl Peers {
         addresses.address_of(node, otherwise).to_owned()
     }
 
-    pub(super) fn peer_of(&self, node: &Broker) -> Arc<Peer> {
+    pub(super) fn peer_of(&self, node: &RaftNode) -> Arc<Peer> {
         let addresses = self.inner.addresses.read();
         self.peer(addresses.address_of(node.node_id, &node.address))
     }
 
     /// The rate limit for entries to learners.
-    pub(super) fn rebalancing(&self) -> &Allowance {
+    pub(super) fn rebalancing(&self) -> &RateLimiter {
         &self.inner.rebalancing
     }
 
@@ -160,12 +160,12 @@ impl Addresses {
 }
 
 impl Peer {
-    pub(super) fn lane(&self, kind: Kind) -> &Lane {
+    pub(super) fn append_stream(&self, kind: Kind) -> &AppendStream {
         let lane = match kind {
             Kind::Data => &self.data,
             Kind::Heartbeat => &self.heartbeat,
         };
-        lane.get_or_init(|| Lane::new(kind, self.channel.clone(), self.call_timeout * 2))
+        lane.get_or_init(|| AppendStream::new(kind, self.channel.clone(), self.call_timeout * 2))
     }
 }
 

@@ -9,7 +9,7 @@ use openraft::raft::{TransferLeaderRequest, VoteRequest};
 use prost::Message;
 use ropewalk_proto::error::WireError;
 use ropewalk_proto::ids::ReplicaId;
-use ropewalk_proto::mistake::{Mistake, made};
+use ropewalk_proto::planted_bug::{PlantedBug, is_planted};
 use ropewalk_proto::v1;
 use ropewalk_proto::v1::raft_server::Raft;
 use ropewalk_raft_store::convert::LARGEST_TERM;
@@ -19,22 +19,22 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::coalesce::gather;
 use super::convert::{
     log_id_from_wire, log_id_to_wire, snapshot_meta_from_wire, vote_from_wire, vote_to_wire,
 };
-use super::gather::gather;
-use super::inbound::{Answer, Inbound, Job, Permits, Reply};
+use super::replica_router::{Answer, Job, Permits, ReplicaRouter, Reply};
 use super::snapshot::Gathered;
 use super::{GATHER_CALLS, GATHER_PAUSE, LANE_BYTES, LANE_CALLS};
 
-/// The service `ropewalk.v1.Raft` for the replicas of an [`Inbound`].
+/// The service `ropewalk.v1.Raft` for the replicas of an [`ReplicaRouter`].
 #[derive(Debug, Clone)]
 pub struct RaftService {
-    inbound: Inbound,
+    inbound: ReplicaRouter,
 }
 
 impl RaftService {
-    pub(super) fn new(inbound: Inbound) -> RaftService {
+    pub(super) fn new(inbound: ReplicaRouter) -> RaftService {
         RaftService { inbound }
     }
 
@@ -128,7 +128,7 @@ impl Raft for RaftService {
         let raft = self.inbound.find(call.group_id, call.to_replica_id)?;
         let request = VoteRequest {
             vote: vote_from_wire(call.vote).map_err(WireError::from)?,
-            last_log_id: match made(Mistake::GrantEveryVote) {
+            last_log_id: match is_planted(PlantedBug::GrantEveryVote) {
                 false => log_id_from_wire(call.last_log_id).map_err(WireError::from)?,
                 true => Some(LogId::new_term_index(LARGEST_TERM, LARGEST_TERM)),
             },

@@ -12,12 +12,12 @@ use parking_lot::Mutex;
 use ropewalk_proto::ids::{GroupId, NodeId, ReplicaId};
 use ropewalk_proto::v1::raft_server::{Raft, RaftServer};
 use ropewalk_raft_store::types::{SnapshotMeta, Vote};
-use ropewalk_raft_store::{Broker, TypeConfig};
+use ropewalk_raft_store::{RaftNode, TypeConfig};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::{Request, Response};
 
 use super::super::convert::vote_to_wire;
-use super::super::{Inbound, Peers, RaftGroup, RaftService, server};
+use super::super::{Peers, RaftHandle, RaftService, ReplicaRouter, server};
 use super::*;
 use crate::config::Limits;
 use crate::env::{ConnectionBounds, Incoming, Net, TcpNet};
@@ -31,7 +31,7 @@ const BOUND: Duration = Duration::from_secs(20);
 #[derive(Clone, Default)]
 struct Installed(Arc<Mutex<Vec<Bytes>>>);
 
-impl RaftGroup for Installed {
+impl RaftHandle for Installed {
     fn append(
         &self,
         _: AppendEntriesRequest<TypeConfig>,
@@ -128,7 +128,7 @@ impl Raft for Older {
 
 /// A node with a replica, and another node's network to it.
 struct Bench {
-    inbound: Inbound,
+    inbound: ReplicaRouter,
     installed: Installed,
     network: Network,
     client: RaftClient<tonic::transport::Channel>,
@@ -137,7 +137,7 @@ struct Bench {
 
 impl Bench {
     async fn start(receiver: Limits, sender: Limits, is_older: bool) -> Bench {
-        let inbound = Inbound::new(&receiver);
+        let inbound = ReplicaRouter::new(&receiver);
         let installed = Installed::default();
         inbound.register(GROUP, TO, installed.clone());
         let listener = TcpNet.listen("127.0.0.1:0").await.expect("a port");
@@ -165,7 +165,7 @@ impl Bench {
         });
         let peers = Peers::new(Arc::new(TcpNet), &sender);
         let client = RaftClient::new(peers.channel(&address));
-        let broker = Broker {
+        let broker = RaftNode {
             node_id: NodeId(2),
             address,
         };

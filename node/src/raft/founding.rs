@@ -9,7 +9,7 @@ use std::time::Duration;
 use openraft::errors::Fatal;
 use ropewalk_machines::Machine;
 use ropewalk_proto::ids::ReplicaId;
-use ropewalk_raft_store::{Broker, Raft, TypeConfig};
+use ropewalk_raft_store::{Raft, RaftNode, TypeConfig};
 use tokio::time::Instant;
 
 use crate::config::Limits;
@@ -54,7 +54,7 @@ impl EagerElections {
 /// `name` is the group's name in the log line about it.
 pub async fn found<M: Machine>(
     raft: &Raft<M>,
-    members: BTreeMap<ReplicaId, Broker>,
+    members: BTreeMap<ReplicaId, RaftNode>,
     name: &str,
 ) -> bool {
     match raft.initialize(members).await {

@@ -6,10 +6,10 @@ use openraft::errors::Fatal;
 use openraft::{Instant as _, RaftMetrics};
 use ropewalk_machines::Machine;
 use ropewalk_proto::ids::ReplicaId;
-use ropewalk_raft_store::{Broker, Raft, TypeConfig};
+use ropewalk_raft_store::{Raft, RaftNode, TypeConfig};
 
 /// Returns the leader of the group and its node, as far as this replica knows.
-pub fn leader(metrics: &RaftMetrics<TypeConfig>) -> Option<(ReplicaId, Broker)> {
+pub fn leader(metrics: &RaftMetrics<TypeConfig>) -> Option<(ReplicaId, RaftNode)> {
     let leader = metrics.current_leader?;
     let membership = metrics.membership_config.membership();
     Some((leader, membership.get_node(&leader)?.clone()))

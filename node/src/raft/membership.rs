@@ -10,16 +10,16 @@ use openraft::{ChangeMembers, Precondition};
 use ropewalk_machines::Machine;
 use ropewalk_proto::ids::ReplicaId;
 use ropewalk_raft_store::types::LogId;
-use ropewalk_raft_store::{Broker, Raft};
+use ropewalk_raft_store::{Raft, RaftNode};
 use tokio::time::timeout;
 
 /// One step of a membership change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
     /// Adds a new replica as a learner.
-    AddLearner(ReplicaId, Broker),
+    AddLearner(ReplicaId, RaftNode),
     /// Updates the address of a replica's node.
-    MoveMember(ReplicaId, Broker),
+    MoveMember(ReplicaId, RaftNode),
     /// Makes exactly these replicas voters. All other voters lose their vote.
     SetVoters(BTreeSet<ReplicaId>),
     /// Removes these learners.
@@ -48,7 +48,7 @@ pub enum NotTaken {
 }
 
 impl Step {
-    fn change(self) -> ChangeMembers<ReplicaId, Broker> {
+    fn change(self) -> ChangeMembers<ReplicaId, RaftNode> {
         match self {
             Step::AddLearner(replica, broker) => {
                 ChangeMembers::AddNodes(BTreeMap::from([(replica, broker)]))

@@ -10,14 +10,14 @@
 
 mod config;
 mod founding;
-mod group;
 pub mod leadership;
 mod membership;
 mod propose;
 mod replica;
+mod replication_status;
 
 pub use founding::{EagerElections, found, patience};
-pub use group::{CaughtUp, Group, Pace};
 pub use membership::{FormerVoters, NotTaken, Step, take_step};
 pub use propose::{Unanswered, propose};
 pub use replica::{Replica, STOP_WITHIN, StartError};
+pub use replication_status::{CatchUpBaseline, CaughtUp, ReplicationStatus};

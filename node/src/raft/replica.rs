@@ -8,14 +8,14 @@ use openraft::errors::Fatal;
 use ropewalk_machines::Machine;
 use ropewalk_proto::ids::ReplicaId;
 use ropewalk_raft_store::{
-    Broker, PurgeError, Raft, Replica as Opened, ReplicaView, StoreError, TypeConfig,
+    PurgeError, Raft, RaftNode, Replica as Opened, ReplicaReader, StoreError, TypeConfig,
     purge_to_boundary,
 };
 
 use super::config::raft_config;
 use super::leadership;
 use crate::config::Limits;
-use crate::peer::{Inbound, Networks};
+use crate::peer::{Networks, ReplicaRouter};
 
 /// Maximum time that a stopping replica waits for its tasks and its Raft.
 pub const STOP_WITHIN: Duration = Duration::from_secs(5);
@@ -53,8 +53,8 @@ pub struct Replica<M: Machine> {
     /// Its Raft.
     pub raft: Raft<M>,
     /// Its log and its applied state.
-    pub view: ReplicaView<M>,
-    inbound: Inbound,
+    pub view: ReplicaReader<M>,
+    inbound: ReplicaRouter,
 }
 
 impl<M: Machine> Clone for Replica<M> {
@@ -76,7 +76,7 @@ impl<M: Machine> Replica<M> {
     pub async fn start(
         opened: Opened<M>,
         networks: Networks,
-        inbound: &Inbound,
+        inbound: &ReplicaRouter,
         limits: &Limits,
         name: &str,
     ) -> Result<Replica<M>, StartError> {
@@ -108,7 +108,7 @@ impl<M: Machine> Replica<M> {
     }
 
     /// Node of the group's leader, as far as this replica knows.
-    pub fn leader(&self) -> Option<Broker> {
+    pub fn leader(&self) -> Option<RaftNode> {
         let leader = self.with_metrics(leadership::leader);
         leader.map(|(_, broker)| broker)
     }

@@ -1,7 +1,7 @@
 //! The cluster: its metadata as clients see it, its nodes, and the places of its partitions. Metadata is the
 //! metadata group's view, joined with the last reports of the leaders.
 
-use ropewalk_machines::meta::view::PartitionView;
+use ropewalk_machines::meta::view::PartitionImage;
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::ids::NodeId;
 use ropewalk_proto::v1;
@@ -34,14 +34,15 @@ impl Api<'_> {
         let nodes = present(&view)
             .map(|node| {
                 let partitions = view.topics.values().flat_map(|topic| &topic.partitions);
-                let leads = |one: &&PartitionView| {
+                let leads = |one: &&PartitionImage| {
                     serving
                         .cluster
                         .leaders()
                         .get(one.group)
                         .is_some_and(|told| told.node == node.id)
                 };
-                let holds = |one: &&PartitionView| one.replicas.iter().any(|at| at.node == node.id);
+                let holds =
+                    |one: &&PartitionImage| one.replicas.iter().any(|at| at.node == node.id);
                 let alive = serving.cluster.alive(node.id);
                 let leaders = if alive {
                     partitions.clone().filter(leads).count()

@@ -11,7 +11,7 @@ use ropewalk_proto::v1;
 use tokio::time::timeout;
 
 use super::{Caller, Serving};
-use crate::env::busy;
+use crate::env::cpu_bound;
 use crate::filter::{Budget, Filter, Origin, Outcome, unreadable};
 use crate::partition::Fetched;
 use crate::unpack::UnpackError;
@@ -104,7 +104,7 @@ async fn one(
     let payload = unpacked.payload();
     let turn = timeout(TURN_WITHIN, unpacker.turn()).await;
     let _turn = turn.map_err(|_| overloaded())?;
-    busy(|| filter.apply(&origin, base_offset, &view, payload, from, budget))
+    cpu_bound(|| filter.apply(&origin, base_offset, &view, payload, from, budget))
 }
 
 fn overloaded() -> WireError {

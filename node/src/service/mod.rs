@@ -19,7 +19,7 @@ pub mod trace;
 
 use std::sync::{Arc, OnceLock};
 
-use ropewalk_machines::meta::view::{ClusterView, NodeView};
+use ropewalk_machines::meta::view::{MetadataImage, NodeImage};
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::ids::is_internal;
 use ropewalk_proto::v1;
@@ -28,7 +28,7 @@ use crate::cluster::Cluster;
 use crate::config::Limits;
 use crate::coordinator::Coordinator;
 use crate::env::Remote;
-use crate::partition::{Partition, Partitions, lost_majority};
+use crate::partition::{Partition, ReplicaManager, lost_majority};
 use crate::peer::Peers;
 
 pub use caller::{Caller, Listener};
@@ -51,7 +51,7 @@ pub struct Serving {
     /// Metadata of the cluster.
     pub cluster: Cluster,
     /// Replicas on this node.
-    pub partitions: Partitions,
+    pub partitions: ReplicaManager,
     /// Consumer groups whose partitions this node leads.
     pub coordinator: Coordinator,
     /// Channels to other nodes, for forwarded calls.
@@ -164,7 +164,7 @@ impl Api<'_> {
 
 impl Serving {
     /// Returns the metadata as this node sees it.
-    pub fn view(&self) -> Arc<ClusterView> {
+    pub fn view(&self) -> Arc<MetadataImage> {
         self.cluster.view().borrow().clone()
     }
 
@@ -213,15 +213,15 @@ impl Serving {
 }
 
 /// Returns the nodes of the cluster without the removed ones.
-fn present(view: &ClusterView) -> impl Iterator<Item = &NodeView> {
+fn present(view: &MetadataImage) -> impl Iterator<Item = &NodeImage> {
     view.nodes.values().filter(|node| !is_removed(node))
 }
 
-fn is_removed(node: &NodeView) -> bool {
+fn is_removed(node: &NodeImage) -> bool {
     node.state == v1::NodeState::Removed
 }
 
-fn node_info(node: &NodeView) -> v1::NodeInfo {
+fn node_info(node: &NodeImage) -> v1::NodeInfo {
     v1::NodeInfo {
         node_id: node.id.0,
         address: node.address.clone(),

@@ -5,7 +5,7 @@ use ropewalk_proto::v1;
 use tracing::Instrument;
 
 use super::{Api, check_internal, trace};
-use crate::partition::{Appended, Ticket};
+use crate::partition::{Appended, PendingAppend};
 
 impl Api<'_> {
     /// Proposes one batch now, so that the order of calls is the order of the log. Returns the batch's later
@@ -29,7 +29,7 @@ impl Api<'_> {
         }
     }
 
-    async fn propose(&self, request: v1::ProduceRequest) -> Result<Ticket, WireError> {
+    async fn propose(&self, request: v1::ProduceRequest) -> Result<PendingAppend, WireError> {
         check_internal(&request.topic)?;
         let (topic, topic_id) = (&request.topic, request.topic_id);
         let partition = self.serving.local(topic, topic_id, request.partition)?;

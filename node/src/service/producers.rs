@@ -28,7 +28,7 @@ pub struct ProducerIds {
     /// Block of ids left to assign.
     block: Mutex<Range<u64>>,
     renewals: Semaphore,
-    heard: Mutex<Heard>,
+    heard: Mutex<AllocatedIds>,
 }
 
 impl Default for ProducerIds {
@@ -43,7 +43,7 @@ impl Default for ProducerIds {
 
 /// Last answer of the metadata group's leader.
 #[derive(Debug, Default)]
-struct Heard {
+struct AllocatedIds {
     /// Lowest id that was not allocated yet.
     next_id: u64,
     /// Time of the question.
@@ -162,7 +162,7 @@ impl Serving {
     async fn ask_for(&self, id: u64) -> Result<(), WireError> {
         let arrived = Instant::now();
         let mut heard = self.producer_ids.heard.lock().await;
-        let answers = |heard: &Heard| {
+        let answers = |heard: &AllocatedIds| {
             let since = heard.asked.is_some_and(|asked| asked >= arrived);
             since || id < heard.next_id
         };
@@ -180,7 +180,7 @@ impl Serving {
                     format!("producer id {id} is unknown to this node, and the metadata group did not confirm it ({error}); try again"),
                 )
             })?;
-            *heard = Heard {
+            *heard = AllocatedIds {
                 next_id: drawn.start,
                 asked: Some(asked),
             };

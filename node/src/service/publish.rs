@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use ropewalk_machines::meta::view::TopicView;
+use ropewalk_machines::meta::view::TopicImage;
 use ropewalk_proto::batch::{BatchBuilder, Compression, Header};
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::partitioner::Partitioner;
@@ -35,7 +35,7 @@ pub struct Router {
 }
 
 impl Router {
-    fn partition(&self, topic: &TopicView, key: Option<&[u8]>) -> Result<u32, WireError> {
+    fn partition(&self, topic: &TopicImage, key: Option<&[u8]>) -> Result<u32, WireError> {
         let count = topic.ring_partitions.max(1);
         let Some(key) = key else {
             return Ok(self.keyless.fetch_add(1, Ordering::Relaxed) % count);

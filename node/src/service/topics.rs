@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use ropewalk_machines::meta::settings;
-use ropewalk_machines::meta::view::{ClusterView, PartitionView, TopicView, unknown_topic};
+use ropewalk_machines::meta::view::{MetadataImage, PartitionImage, TopicImage, unknown_topic};
 use ropewalk_proto::command::{RINGS_SINCE_VERSION, SETTINGS_SINCE_VERSION};
 use ropewalk_proto::error::{ErrorCode, WireError};
-use ropewalk_proto::mistake::{Mistake, made};
+use ropewalk_proto::planted_bug::{PlantedBug, is_planted};
 use ropewalk_proto::v1;
 use ropewalk_proto::v1::meta_command::Kind;
 use ropewalk_proto::v1::meta_reply;
@@ -127,15 +127,15 @@ fn replicas_bound(serving: &Serving) -> u32 {
 /// Builds the command with the changes. It carries all settings, merged here, until every node can merge
 /// changes while it applies them. In such a cluster, the later of two concurrent changes undoes the earlier.
 fn alteration(
-    view: &ClusterView,
-    topic: &TopicView,
+    view: &MetadataImage,
+    topic: &TopicImage,
     request: v1::AlterTopicRequest,
 ) -> Result<v1::AlterTopic, WireError> {
     let set = request.set.iter();
     let set = set.map(|(name, value)| (name.as_str(), value.as_str()));
     // 0: a founder has yet to register. The command waits for it.
     let older = (1..SETTINGS_SINCE_VERSION).contains(&view.understood);
-    if older || made(Mistake::MergeOutsideApply) {
+    if older || is_planted(PlantedBug::MergeOutsideApply) {
         let merged = settings::merge(&topic.settings, set)?;
         return Ok(v1::AlterTopic {
             name: request.name,
@@ -174,7 +174,7 @@ async fn visible(serving: &Serving, name: &str) -> Result<v1::TopicInfo, WireErr
 async fn seen(
     serving: &Serving,
     name: &str,
-    as_wished: impl Fn(&TopicView) -> bool,
+    as_wished: impl Fn(&TopicImage) -> bool,
 ) -> Result<v1::TopicInfo, WireError> {
     let mut view = serving.cluster.view();
     let has_it = view.wait_for(|view| view.topics.get(name).is_some_and(&as_wished));
@@ -209,7 +209,7 @@ pub(super) fn topics(serving: &Serving, names: &[String]) -> Vec<v1::TopicInfo> 
     found.map(|topic| topic_info(serving, topic)).collect()
 }
 
-fn topic_info(serving: &Serving, topic: &TopicView) -> v1::TopicInfo {
+fn topic_info(serving: &Serving, topic: &TopicImage) -> v1::TopicInfo {
     v1::TopicInfo {
         name: topic.name.clone(),
         topic_id: topic.id.0,
@@ -225,7 +225,7 @@ fn topic_info(serving: &Serving, topic: &TopicView) -> v1::TopicInfo {
     }
 }
 
-fn partition_info(serving: &Serving, partition: &PartitionView) -> v1::PartitionInfo {
+fn partition_info(serving: &Serving, partition: &PartitionImage) -> v1::PartitionInfo {
     let told = serving.cluster.leaders().get(partition.group);
     let alive = told
         .as_ref()

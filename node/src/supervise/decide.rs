@@ -1,7 +1,7 @@
 //! The decisions about a node that has lost its database: open it again, set it aside, or stop. They depend on
 //! nothing but their arguments.
 
-use ropewalk_proto::mistake::{Mistake, made};
+use ropewalk_proto::planted_bug::{PlantedBug, is_planted};
 use ropewalk_raft_store::data_dir::DataDirError;
 use ropewalk_raft_store::disk::DiskError;
 
@@ -27,7 +27,7 @@ pub(super) enum Next {
 pub(super) fn after_run(error: &RunError) -> Next {
     match (error, error.damage()) {
         (_, Some(why)) => Next::SetAside(why.to_owned()),
-        (RunError::DiskFailed(why), None) if made(Mistake::FailedDiskSetAside) => {
+        (RunError::DiskFailed(why), None) if is_planted(PlantedBug::FailedDiskSetAside) => {
             Next::SetAside(why.clone())
         }
         (RunError::DiskFailed(_), None) => Next::OpenAgain,

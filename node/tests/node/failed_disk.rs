@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use ropewalk_node::env::{SystemClock, TcpNet};
 use ropewalk_node::{Config, Env, Ready, RunError};
-use ropewalk_raft_store::disk::{Batch, Disk, DiskError, MemoryDisk, ScanLimit};
+use ropewalk_raft_store::disk::{ChangeBatch, Disk, DiskError, MemoryDisk, ScanLimit};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
@@ -41,7 +41,7 @@ impl Disk for FullAfter {
         self.disk.last(range)
     }
 
-    fn commit(&self, batch: Batch, sync: bool) -> BoxFuture<'_, Result<(), DiskError>> {
+    fn commit(&self, batch: ChangeBatch, sync: bool) -> BoxFuture<'_, Result<(), DiskError>> {
         match self.batches.load(Ordering::Relaxed).checked_sub(1) {
             Some(left) => {
                 self.batches.store(left, Ordering::Relaxed);

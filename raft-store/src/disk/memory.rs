@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::future::{self, BoxFuture};
 use parking_lot::Mutex;
 
-use super::{Batch, Change, Disk, DiskError, ScanLimit};
+use super::{Change, ChangeBatch, Disk, DiskError, ScanLimit};
 
 /// An ordered map that remembers the state that a power loss would leave.
 #[derive(Debug, Default)]
@@ -147,7 +147,7 @@ impl Disk for MemoryDisk {
         Box::pin(future::ready(Ok(found)))
     }
 
-    fn commit(&self, batch: Batch, sync: bool) -> BoxFuture<'_, Result<(), DiskError>> {
+    fn commit(&self, batch: ChangeBatch, sync: bool) -> BoxFuture<'_, Result<(), DiskError>> {
         Box::pin(future::ready(self.state.lock().commit(batch, sync)))
     }
 
@@ -158,9 +158,9 @@ impl Disk for MemoryDisk {
 
 /// Read-only disk with the state that a power loss at this moment would leave.
 #[derive(Debug)]
-pub struct Survivor(pub Arc<MemoryDisk>);
+pub struct CrashOutcome(pub Arc<MemoryDisk>);
 
-impl Disk for Survivor {
+impl Disk for CrashOutcome {
     fn get(&self, key: Bytes) -> BoxFuture<'_, Result<Option<Bytes>, DiskError>> {
         let found = self.0.state.lock().synced.get(&key).cloned();
         Box::pin(future::ready(Ok(found)))
@@ -183,7 +183,7 @@ impl Disk for Survivor {
         Box::pin(future::ready(Ok(found)))
     }
 
-    fn commit(&self, _: Batch, _: bool) -> BoxFuture<'_, Result<(), DiskError>> {
+    fn commit(&self, _: ChangeBatch, _: bool) -> BoxFuture<'_, Result<(), DiskError>> {
         let refused = DiskError::Failed("it is only looked at".to_owned());
         Box::pin(future::ready(Err(refused)))
     }
@@ -222,7 +222,7 @@ fn last(map: &BTreeMap<Bytes, Bytes>, range: Range<Bytes>) -> Option<(Bytes, Byt
 }
 
 impl State {
-    fn commit(&mut self, batch: Batch, sync: bool) -> Result<(), DiskError> {
+    fn commit(&mut self, batch: ChangeBatch, sync: bool) -> Result<(), DiskError> {
         if let Some(error) = self.next_failure.take() {
             self.failed = Some(error);
         }
@@ -277,12 +277,12 @@ fn join(head: &Bytes, body: &Bytes) -> Bytes {
 mod tests {
     use super::*;
 
-    fn put(key: &'static str, value: &'static str) -> Batch {
+    fn put(key: &'static str, value: &'static str) -> ChangeBatch {
         let (key, body) = (
             Bytes::from_static(key.as_bytes()),
             Bytes::from_static(value.as_bytes()),
         );
-        Batch {
+        ChangeBatch {
             changes: vec![Change::Put {
                 key,
                 head: Bytes::new(),

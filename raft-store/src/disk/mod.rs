@@ -12,7 +12,7 @@ mod wal;
 mod watermark;
 mod writer;
 
-pub use memory::{MemoryDisk, Survivor};
+pub use memory::{CrashOutcome, MemoryDisk};
 
 use std::fmt;
 use std::ops::Range;
@@ -52,7 +52,7 @@ pub trait Disk: Send + Sync + fmt::Debug + 'static {
 
     /// Applies `batch` atomically. With `sync`, it and everything committed before it survive a power loss
     /// once the future completes.
-    fn commit(&self, batch: Batch, sync: bool) -> BoxFuture<'_, Result<(), DiskError>>;
+    fn commit(&self, batch: ChangeBatch, sync: bool) -> BoxFuture<'_, Result<(), DiskError>>;
 
     /// Reports that many values in `range` were replaced, so that the disk may reclaim the space of the old
     /// ones.
@@ -78,7 +78,7 @@ pub struct ScanLimit {
 
 /// Changes that take effect together, in order.
 #[derive(Debug, Default)]
-pub struct Batch {
+pub struct ChangeBatch {
     /// The changes.
     pub changes: Vec<Change>,
 }

@@ -21,14 +21,14 @@ use rocksdb::{
     BlockBasedOptions, Cache, DB, DBCompressionType, DBRecoveryMode, Direction, ErrorKind,
     IteratorMode, Options, ReadOptions, WriteBufferManager,
 };
-use ropewalk_proto::mistake::{Mistake, made};
+use ropewalk_proto::planted_bug::{PlantedBug, is_planted};
 
 pub use super::manifest::{DatabaseFiles, Directory};
 pub use super::reclaim::ReclaimOptions;
 pub use super::watermark::MarkFile;
 use super::watermark::Watermark;
 use super::writer::{InlineWriter, Writer, WriterThread};
-use super::{Batch, Disk, DiskError, ScanLimit};
+use super::{ChangeBatch, Disk, DiskError, ScanLimit};
 
 /// Smallest value that goes to a blob file.
 const BLOB_MIN_BYTES: u64 = 2 << 10;
@@ -254,7 +254,7 @@ impl Disk for RocksDisk {
         }))
     }
 
-    fn commit(&self, batch: Batch, sync: bool) -> BoxFuture<'_, Result<(), DiskError>> {
+    fn commit(&self, batch: ChangeBatch, sync: bool) -> BoxFuture<'_, Result<(), DiskError>> {
         match &self.commits {
             Commits::Thread(writer) => writer.commit(batch, sync),
             Commits::Inline(writer) => writer.commit(batch, sync),
@@ -357,7 +357,7 @@ fn database_options(budget: RocksOptions, direct: bool) -> Options {
 
     let mut options = Options::default();
     options.create_if_missing(true);
-    options.set_wal_recovery_mode(match made(Mistake::PointInTime) {
+    options.set_wal_recovery_mode(match is_planted(PlantedBug::PointInTime) {
         false => DBRecoveryMode::TolerateCorruptedTailRecords,
         true => DBRecoveryMode::PointInTime,
     });

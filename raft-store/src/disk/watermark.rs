@@ -18,7 +18,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use bytes::{Buf, BufMut};
-use ropewalk_proto::mistake::{Mistake, made};
+use ropewalk_proto::planted_bug::{PlantedBug, is_planted};
 use tokio::time::Instant;
 
 use super::DiskError;
@@ -135,7 +135,7 @@ impl Watermark {
             _ if is_new => mark.create().map_err(failed)?,
             Some((sequence, end, slot)) => {
                 mark.manifest.check(end)?;
-                if !made(Mistake::PointInTime) {
+                if !is_planted(PlantedBug::PointInTime) {
                     wal::check(mark.manifest.files(), path)?;
                 }
                 mark.sequence = sequence;
@@ -154,7 +154,7 @@ impl Watermark {
 
     /// Refuses a database that ends at `sequence` although more was synced.
     pub(super) fn check(&self, sequence: u64) -> Result<(), DiskError> {
-        if sequence >= self.sequence || made(Mistake::PointInTime) {
+        if sequence >= self.sequence || is_planted(PlantedBug::PointInTime) {
             return Ok(());
         }
         Err(DiskError::Damaged(format!(

@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use super::reclaim::{self, ReclaimOptions, Reclaimer};
 use super::rocks::disk_error;
 use super::watermark::Watermark;
-use super::{Batch, Change, DiskError};
+use super::{Change, ChangeBatch, DiskError};
 
 /// Flushes between two compactions of an inline writer.
 const FLUSHES_A_COMPACTION: u32 = 8;
@@ -27,7 +27,7 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    fn commit(&mut self, batch: Batch, sync: bool) -> Result<(), DiskError> {
+    fn commit(&mut self, batch: ChangeBatch, sync: bool) -> Result<(), DiskError> {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
@@ -54,7 +54,7 @@ pub(super) struct WriterThread {
 
 enum Job {
     Commit {
-        batch: Batch,
+        batch: ChangeBatch,
         sync: bool,
         done: oneshot::Sender<Result<(), DiskError>>,
     },
@@ -106,7 +106,7 @@ impl WriterThread {
 
     pub(super) fn commit(
         &self,
-        batch: Batch,
+        batch: ChangeBatch,
         sync: bool,
     ) -> BoxFuture<'static, Result<(), DiskError>> {
         let (done, happened) = oneshot::channel();
@@ -183,7 +183,7 @@ impl InlineWriter {
 
     pub(super) fn commit(
         &self,
-        batch: Batch,
+        batch: ChangeBatch,
         sync: bool,
     ) -> BoxFuture<'static, Result<(), DiskError>> {
         Box::pin(future::ready(self.state.lock().commit(batch, sync)))
@@ -191,7 +191,7 @@ impl InlineWriter {
 }
 
 impl Inside {
-    fn commit(&mut self, batch: Batch, sync: bool) -> Result<(), DiskError> {
+    fn commit(&mut self, batch: ChangeBatch, sync: bool) -> Result<(), DiskError> {
         let deleted = deleted_ranges(&batch);
         let bytes = put_bytes(&batch);
         self.writer.commit(batch, sync)?;
@@ -228,7 +228,7 @@ impl Inside {
     }
 }
 
-fn put_bytes(batch: &Batch) -> usize {
+fn put_bytes(batch: &ChangeBatch) -> usize {
     let of = |change: &Change| match change {
         Change::Put { key, head, body } => key.len() + head.len() + body.len(),
         Change::Delete { .. } | Change::DeleteRange { .. } => 0,
@@ -236,7 +236,7 @@ fn put_bytes(batch: &Batch) -> usize {
     batch.changes.iter().map(of).sum()
 }
 
-fn deleted_ranges(batch: &Batch) -> Vec<Range<Bytes>> {
+fn deleted_ranges(batch: &ChangeBatch) -> Vec<Range<Bytes>> {
     let ranges = batch.changes.iter().filter_map(|change| match change {
         Change::DeleteRange { range } if range.start < range.end => Some(range.clone()),
         _ => None,
@@ -246,7 +246,7 @@ fn deleted_ranges(batch: &Batch) -> Vec<Range<Bytes>> {
 
 fn write(
     database: &DB,
-    batch: Batch,
+    batch: ChangeBatch,
     sync: bool,
     watermark: &mut Watermark,
 ) -> Result<(), DiskError> {

@@ -9,9 +9,9 @@ use futures_util::stream;
 use openraft::EntryPayload;
 use openraft::storage::{RaftLogStorageExt, RaftStateMachine};
 use ropewalk_machines::machine::MachineError;
-use ropewalk_machines::{Applied, Effect, Machine};
+use ropewalk_machines::{Applied, Machine, StateWrite};
 use ropewalk_proto::command::{Command, Reply, Stamp};
-use ropewalk_raft_store::disk::{Batch, Change, Disk, DiskError, MemoryDisk};
+use ropewalk_raft_store::disk::{Change, ChangeBatch, Disk, DiskError, MemoryDisk};
 use ropewalk_raft_store::types::Entry;
 
 use crate::support::{GROUP, REPLICA, TERM, log_id, open_store};
@@ -49,7 +49,7 @@ impl Machine for Heavy {
         vec![0; STATE_BYTES].into()
     }
 
-    fn restore(&mut self, _: Bytes) -> Result<Vec<Effect>, MachineError> {
+    fn restore(&mut self, _: Bytes) -> Result<Vec<StateWrite>, MachineError> {
         Ok(Vec::new())
     }
 
@@ -68,7 +68,7 @@ struct Scale {
 impl Disk for Scale {
     reads_of_inner!();
 
-    fn commit(&self, batch: Batch, sync: bool) -> BoxFuture<'_, Result<(), DiskError>> {
+    fn commit(&self, batch: ChangeBatch, sync: bool) -> BoxFuture<'_, Result<(), DiskError>> {
         for change in &batch.changes {
             if let Change::Put { key, head, body } = change {
                 let bytes = key.len() + head.len() + body.len();

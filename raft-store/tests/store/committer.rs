@@ -9,7 +9,7 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
 use parking_lot::Mutex;
 use ropewalk_raft_store::committer::{Committer, CommitterOptions, DiskStatus, Durability};
-use ropewalk_raft_store::disk::{Batch, Change, Disk, DiskError, MemoryDisk};
+use ropewalk_raft_store::disk::{Change, ChangeBatch, Disk, DiskError, MemoryDisk};
 use tokio::sync::Semaphore;
 
 /// A memory disk that counts commits and makes each one wait for a permit.
@@ -36,7 +36,7 @@ impl Gated {
 impl Disk for Gated {
     reads_of_inner!();
 
-    fn commit(&self, batch: Batch, sync: bool) -> BoxFuture<'_, Result<(), DiskError>> {
+    fn commit(&self, batch: ChangeBatch, sync: bool) -> BoxFuture<'_, Result<(), DiskError>> {
         self.commits.fetch_add(1, Ordering::SeqCst);
         Box::pin(async move {
             let permit = self.permits.acquire().await.expect("never closed");
@@ -59,8 +59,8 @@ fn key(number: u32) -> Bytes {
     Bytes::copy_from_slice(&number.to_be_bytes())
 }
 
-fn put(number: u32, value_bytes: usize) -> Batch {
-    Batch {
+fn put(number: u32, value_bytes: usize) -> ChangeBatch {
+    ChangeBatch {
         changes: vec![Change::Put {
             key: key(number),
             head: Bytes::new(),

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use ropewalk_raft_store::disk::rocks::{Directory, Env, Inline, RocksDisk, RocksOptions};
-use ropewalk_raft_store::disk::{Batch, Change, Disk, MemoryDisk, ScanLimit};
+use ropewalk_raft_store::disk::{Change, ChangeBatch, Disk, MemoryDisk, ScanLimit};
 
 const EVERYTHING: ScanLimit = ScanLimit {
     max_bytes: usize::MAX,
@@ -38,7 +38,7 @@ fn delete_range(start: &str, end: &str) -> Change {
 }
 
 async fn commit(disk: &dyn Disk, changes: impl Into<Vec<Change>>) {
-    let batch = Batch {
+    let batch = ChangeBatch {
         changes: changes.into(),
     };
     disk.commit(batch, true).await.expect("a commit");
@@ -134,7 +134,7 @@ async fn commits_take_effect_in_the_order_of_their_calls(disk: &dyn Disk) {
     // All commits are called before any is polled, and the last is awaited first.
     let commits: Vec<_> = (0..20)
         .map(|value: u8| {
-            let batch = Batch {
+            let batch = ChangeBatch {
                 changes: vec![put("key", &value.to_string())],
             };
             disk.commit(batch, value.is_multiple_of(3))

@@ -7,7 +7,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use openraft::StorageError;
 use openraft::testing::log::{StoreBuilder, Suite};
 use ropewalk_machines::machine::MachineError;
-use ropewalk_machines::{Applied, Effect, Machine};
+use ropewalk_machines::{Applied, Machine, StateWrite};
 use ropewalk_proto::command::{Command, Reply};
 use ropewalk_proto::ids::{GroupId, ReplicaId};
 use ropewalk_raft_store::disk::rocks::{RocksDisk, RocksOptions};
@@ -25,8 +25,8 @@ struct Counter {
 impl Counter {
     const KEY: &[u8] = b"counter";
 
-    fn effect(&self) -> Effect {
-        Effect {
+    fn effect(&self) -> StateWrite {
+        StateWrite {
             key: Bytes::from_static(Self::KEY),
             value: Some(self.checkpoint()),
         }
@@ -77,7 +77,7 @@ impl Machine for Counter {
         state.freeze()
     }
 
-    fn restore(&mut self, checkpoint: Bytes) -> Result<Vec<Effect>, MachineError> {
+    fn restore(&mut self, checkpoint: Bytes) -> Result<Vec<StateWrite>, MachineError> {
         self.read(checkpoint)?;
         Ok(vec![self.effect()])
     }

@@ -16,7 +16,7 @@ use ropewalk_proto::command::Command;
 use ropewalk_raft_store::disk::rocks::{RocksDisk, RocksOptions};
 use ropewalk_raft_store::disk::{Disk, MemoryDisk};
 use ropewalk_raft_store::types::Entry;
-use ropewalk_raft_store::{DiskError, Replica, ReplicaView, Rewritten, Store, StoreOptions};
+use ropewalk_raft_store::{DiskError, Replica, ReplicaReader, Rewritten, Store, StoreOptions};
 
 use crate::support::{GROUP, REPLICA, Recorder, Sum, TERM, apply, entries, entry, log_id, open};
 
@@ -57,7 +57,7 @@ async fn applied(mut replica: Replica<Sum>, count: u64) -> Replica<Sum> {
 }
 
 /// Rewrites the log in steps of a few entries.
-async fn rewrite_all(view: &ReplicaView<Sum>, end: u64) -> Rewritten {
+async fn rewrite_all(view: &ReplicaReader<Sum>, end: u64) -> Rewritten {
     let mut all = Rewritten::default();
     while all.next < end {
         let step = view.rewrite(all.next..end, 700, each).await;
@@ -71,12 +71,12 @@ async fn rewrite_all(view: &ReplicaView<Sum>, end: u64) -> Rewritten {
     all
 }
 
-async fn read(view: &ReplicaView<Sum>, end: u64) -> Vec<Entry> {
+async fn read(view: &ReplicaReader<Sum>, end: u64) -> Vec<Entry> {
     let read = view.entries(0..end, usize::MAX).await;
     read.expect("the log")
 }
 
-async fn is_sound(view: &ReplicaView<Sum>) -> Result<(), DiskError> {
+async fn is_sound(view: &ReplicaReader<Sum>) -> Result<(), DiskError> {
     let mut scrub = view.scrub();
     while scrub.step(1 << 20).await?.is_some() {}
     Ok(())

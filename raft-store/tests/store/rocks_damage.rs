@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use ropewalk_raft_store::disk::rocks::{RocksDisk, RocksOptions};
-use ropewalk_raft_store::disk::{Batch, Disk, DiskError};
+use ropewalk_raft_store::disk::{ChangeBatch, Disk, DiskError};
 
 use crate::support::numbered::{copy, count, put};
 
@@ -209,7 +209,7 @@ async fn a_database_opened_many_times_is_never_below_its_watermark() {
         assert_eq!(count(&disk).await, number);
         put(&disk, number, number % 2 == 0).await;
         // A sync of nothing new, like that of a close.
-        let nothing = disk.commit(Batch::default(), true).await;
+        let nothing = disk.commit(ChangeBatch::default(), true).await;
         nothing.expect("a commit");
     }
 }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use ropewalk_raft_store::disk::rocks::{
     Directory, Env, Inline, ReclaimOptions, RocksDisk, RocksOptions,
 };
-use ropewalk_raft_store::disk::{Batch, Change, Disk, DiskError};
+use ropewalk_raft_store::disk::{Change, ChangeBatch, Disk, DiskError};
 
 use crate::support::numbered::{copy, count, put};
 
@@ -260,7 +260,7 @@ async fn what_the_database_did_in_the_background_is_in_the_mark_after_the_next_c
     let change = Change::DeleteRange {
         range: Bytes::from_static(&[1])..Bytes::from_static(&[2]),
     };
-    let deletion = Batch {
+    let deletion = ChangeBatch {
         changes: vec![change],
     };
     disk.commit(deletion, false).await.expect("a commit");

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ropewalk_raft_store::disk::rocks::{ReclaimOptions, RocksDisk, RocksOptions};
-use ropewalk_raft_store::disk::{Batch, Change, Disk};
+use ropewalk_raft_store::disk::{Change, ChangeBatch, Disk};
 
 const VALUE_BYTES: usize = 64 << 10;
 const VALUES: u32 = 600;
@@ -31,8 +31,8 @@ fn size(dir: &Path) -> u64 {
     sizes.sum()
 }
 
-fn one(change: Change) -> Batch {
-    Batch {
+fn one(change: Change) -> ChangeBatch {
+    ChangeBatch {
         changes: vec![change],
     }
 }

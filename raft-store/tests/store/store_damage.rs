@@ -8,7 +8,7 @@ use bytes::Bytes;
 use openraft::storage::{
     RaftLogReader, RaftLogStorage, RaftLogStorageExt, RaftSnapshotBuilder, RaftStateMachine,
 };
-use ropewalk_raft_store::disk::{Batch, Change, Disk, DiskError, MemoryDisk, ScanLimit};
+use ropewalk_raft_store::disk::{Change, ChangeBatch, Disk, DiskError, MemoryDisk, ScanLimit};
 use ropewalk_raft_store::types::Vote;
 use ropewalk_raft_store::{Replica, StoreError};
 
@@ -30,7 +30,7 @@ fn key(part: u8, index: u64) -> Bytes {
 }
 
 async fn damage(disk: &MemoryDisk, change: Change) {
-    let batch = Batch {
+    let batch = ChangeBatch {
         changes: vec![change],
     };
     disk.commit(batch, true).await.expect("a commit");

@@ -101,8 +101,8 @@ impl Given {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::made::groups::{LIFE, commit, delivered, join};
-    use crate::check::made::{Story, acknowledged, log, truth_of};
+    use crate::check::fixtures::groups::{LIFE, commit, delivered, join};
+    use crate::check::fixtures::{Story, acknowledged, log, truth_of};
     use crate::history::Call;
 
     const JOINED: Event = Event::Joined {

@@ -8,13 +8,13 @@ use ropewalk_proto::command::Command;
 use ropewalk_raft_store::inspect::Payload;
 use serde::Serialize;
 
-use super::{Check, Now, Seen, Starts, all, equal};
+use super::{Check, Now, Seen, Starts, all, replicas_are_equal};
 use crate::cluster::Cluster;
 use crate::history::{History, Place};
 use crate::load::Log;
-use crate::look::Look;
-use crate::look::eye::{Depth, Eye};
-use crate::look::truth::{Committed, Truth};
+use crate::observe::Look;
+use crate::observe::committed_model::{Committed, CommittedModel};
+use crate::observe::disk_reader::{Depth, DiskReader};
 
 /// An invariant that did not hold.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -28,8 +28,8 @@ pub struct Violation {
 /// The checks of one run.
 pub struct Judge {
     checks: Vec<Box<dyn Check>>,
-    eye: Eye,
-    truth: Truth,
+    eye: DiskReader,
+    truth: CommittedModel,
     starts: Starts,
     /// Number of events of the history that the checks have seen.
     heard: usize,
@@ -48,8 +48,8 @@ impl Default for Judge {
     fn default() -> Judge {
         Judge {
             checks: all(),
-            eye: Eye::default(),
-            truth: Truth::default(),
+            eye: DiskReader::default(),
+            truth: CommittedModel::default(),
             starts: Starts::default(),
             heard: 0,
             counts: BTreeMap::new(),
@@ -113,7 +113,7 @@ impl Judge {
         history: &History,
     ) -> Result<Option<String>, Violation> {
         let look = self.see(at, cluster, history, Depth::Whole)?;
-        Ok(equal::first_difference(&look, &self.truth))
+        Ok(replicas_are_equal::first_difference(&look, &self.truth))
     }
 
     /// Log start offset of a partition, from the trims in its log.

@@ -1,55 +1,55 @@
 //! Invariants, one per file. Some are judged at every look at the disks, some at the end of a run. Each check
 //! keeps its own state from look to look.
 
-mod acknowledged;
-mod commits;
-mod committed;
-mod completeness;
-mod delivered;
-mod durable;
-mod election;
-mod epochs;
-mod equal;
-mod fences;
-mod groups_get_all;
-mod growth;
-mod images;
-mod judge;
-mod kept;
-mod last_value;
-mod linear;
-mod lives;
-mod lookups;
+mod a_topic_is_its_id;
+mod acknowledged_is_delivered;
+mod acknowledged_is_durable;
+mod acknowledged_is_there;
+mod appends_are_linear;
+mod commits_never_go_back;
+mod committed_never_changes;
+mod damage_is_noticed;
+mod election_safety;
+mod epochs_are_given_once;
+mod fences_hold;
+mod filters_are_exact;
 #[cfg(test)]
-pub(crate) mod made;
-mod matching;
-mod noticed;
-mod offsets;
-mod once;
-mod order;
-mod owners;
-mod phantom;
-mod processing;
-mod quarantine;
-mod reads;
+pub(crate) mod fixtures;
+mod groups_get_all;
+mod ids_are_used_once;
+mod images_are_whole;
+mod judge;
+mod last_values_are_kept;
+mod leader_completeness;
+mod log_matching;
+mod lookups_are_right;
+mod no_phantoms;
+mod offsets_are_dense;
+mod old_before_new;
+mod one_owner_at_a_time;
+mod order_per_key;
+mod processed_in_order;
+mod quarantine_holds;
+mod reads_are_committed;
 mod replay;
-mod sequences;
-mod settings;
-mod sifted;
+mod replicas_are_equal;
+mod sequences_are_unique;
+mod settings_are_kept;
 mod spared;
 mod starts;
-mod topics;
-mod trims;
-mod votes;
-mod watermark;
+mod topics_are_kept;
+mod trims_by_policy;
+mod voters_are_kept;
+mod votes_are_kept;
+mod watermark_never_goes_back;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::history::{Event, Place};
 pub use crate::load::{Found, Log};
-use crate::look::Look;
-use crate::look::truth::{Committed, Truth};
+use crate::observe::Look;
+use crate::observe::committed_model::{Committed, CommittedModel};
 pub use judge::{Judge, Violation};
 use starts::Starts;
 
@@ -59,7 +59,7 @@ pub struct Now<'a> {
     /// State of the disks.
     pub look: &'a Look,
     /// Entries known to be committed.
-    pub truth: &'a Truth,
+    pub truth: &'a CommittedModel,
     /// Entries first known to be committed at this look, each group's in order.
     pub fresh: &'a [Committed],
     /// Client events since the last look.
@@ -76,7 +76,7 @@ pub struct Seen<'a> {
     /// Content of each partition of the first topic.
     pub logs: &'a BTreeMap<Place, Log>,
     /// Entries known to be committed.
-    pub truth: &'a Truth,
+    pub truth: &'a CommittedModel,
     /// Whole state of the disks.
     pub look: &'a Look,
     /// Start offsets of groups.
@@ -108,41 +108,41 @@ pub trait Check {
 /// All checks.
 pub fn all() -> Vec<Box<dyn Check>> {
     vec![
-        Box::new(election::ElectionSafety::default()),
-        Box::new(votes::VotesAreKept::default()),
-        Box::new(quarantine::QuarantineHolds::default()),
-        Box::new(once::IdsAreUsedOnce::default()),
-        Box::new(kept::VotersAreKept::default()),
-        Box::new(noticed::DamageIsNoticed::default()),
+        Box::new(election_safety::ElectionSafety::default()),
+        Box::new(votes_are_kept::VotesAreKept::default()),
+        Box::new(quarantine_holds::QuarantineHolds::default()),
+        Box::new(ids_are_used_once::IdsAreUsedOnce::default()),
+        Box::new(voters_are_kept::VotersAreKept::default()),
+        Box::new(damage_is_noticed::DamageIsNoticed::default()),
         Box::new(spared::GoodDatabasesAreSpared),
-        Box::new(matching::LogMatching::default()),
-        Box::new(completeness::LeaderCompleteness::default()),
-        Box::new(committed::CommittedNeverChanges),
-        Box::new(images::ImagesAreWhole),
-        Box::new(durable::AcknowledgedIsDurable::default()),
-        Box::new(offsets::OffsetsAreDense::default()),
-        Box::new(phantom::NoPhantoms::default()),
-        Box::new(sequences::SequencesAreUnique::default()),
-        Box::new(epochs::EpochsAreGivenOnce::default()),
-        Box::new(watermark::WatermarkNeverGoesBack::default()),
-        Box::new(trims::TrimsByPolicy::default()),
-        Box::new(reads::ReadsAreCommitted::default()),
-        Box::new(acknowledged::AcknowledgedIsThere),
-        Box::new(order::OrderPerKey::default()),
-        Box::new(linear::AppendsAreLinear),
-        Box::new(delivered::AcknowledgedIsDelivered),
-        Box::new(sifted::FiltersAreExact),
-        Box::new(lookups::LookupsAreRight),
-        Box::new(topics::TopicsAreKept),
-        Box::new(lives::TopicsAreTheirIds::default()),
-        Box::new(settings::SettingsAreKept),
-        Box::new(fences::FencesHold::default()),
-        Box::new(owners::OneOwnerAtATime::default()),
-        Box::new(commits::CommitsNeverGoBack::default()),
-        Box::new(processing::ProcessedInOrder::default()),
-        Box::new(growth::OldBeforeNew),
+        Box::new(log_matching::LogMatching::default()),
+        Box::new(leader_completeness::LeaderCompleteness::default()),
+        Box::new(committed_never_changes::CommittedNeverChanges),
+        Box::new(images_are_whole::ImagesAreWhole),
+        Box::new(acknowledged_is_durable::AcknowledgedIsDurable::default()),
+        Box::new(offsets_are_dense::OffsetsAreDense::default()),
+        Box::new(no_phantoms::NoPhantoms::default()),
+        Box::new(sequences_are_unique::SequencesAreUnique::default()),
+        Box::new(epochs_are_given_once::EpochsAreGivenOnce::default()),
+        Box::new(watermark_never_goes_back::WatermarkNeverGoesBack::default()),
+        Box::new(trims_by_policy::TrimsByPolicy::default()),
+        Box::new(reads_are_committed::ReadsAreCommitted::default()),
+        Box::new(acknowledged_is_there::AcknowledgedIsThere),
+        Box::new(order_per_key::OrderPerKey::default()),
+        Box::new(appends_are_linear::AppendsAreLinear),
+        Box::new(acknowledged_is_delivered::AcknowledgedIsDelivered),
+        Box::new(filters_are_exact::FiltersAreExact),
+        Box::new(lookups_are_right::LookupsAreRight),
+        Box::new(topics_are_kept::TopicsAreKept),
+        Box::new(a_topic_is_its_id::TopicsAreTheirIds::default()),
+        Box::new(settings_are_kept::SettingsAreKept),
+        Box::new(fences_hold::FencesHold::default()),
+        Box::new(one_owner_at_a_time::OneOwnerAtATime::default()),
+        Box::new(commits_never_go_back::CommitsNeverGoBack::default()),
+        Box::new(processed_in_order::ProcessedInOrder::default()),
+        Box::new(old_before_new::OldBeforeNew),
         Box::new(groups_get_all::GroupsGetAll),
-        Box::new(last_value::LastValuesAreKept::default()),
-        Box::new(equal::ReplicasAreEqual),
+        Box::new(last_values_are_kept::LastValuesAreKept::default()),
+        Box::new(replicas_are_equal::ReplicasAreEqual),
     ]
 }

@@ -11,7 +11,7 @@ use ropewalk_raft_store::inspect::Payload;
 
 use crate::history::Place;
 use crate::load;
-use crate::look::truth::Committed;
+use crate::observe::committed_model::Committed;
 
 /// A commit that was accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]

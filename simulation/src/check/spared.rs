@@ -28,7 +28,7 @@ impl Check for GoodDatabasesAreSpared {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::made::Story;
+    use crate::check::fixtures::Story;
     use crate::directory::SetAside;
 
     fn story(was_damaged: &[bool]) -> Result<(), String> {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use super::replay::Replay;
 use crate::history::{Call, Event, Place};
 use crate::load::{MAIN, group_name};
-use crate::look::truth::Committed;
+use crate::observe::committed_model::Committed;
 
 /// Start offsets of all groups, updated at each look.
 #[derive(Debug, Default)]
@@ -92,8 +92,8 @@ impl Starts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::made::PLACE;
-    use crate::check::made::groups::{LIFE, commit, join};
+    use crate::check::fixtures::PLACE;
+    use crate::check::fixtures::groups::{LIFE, commit, join};
 
     #[test]
     fn a_group_at_the_end_begins_where_it_committed_first_and_at_0_in_what_came_later() {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use rand::Rng;
 use rand::rngs::SmallRng;
-use ropewalk_raft_store::disk::{MemoryDisk, Survivor};
+use ropewalk_raft_store::disk::{CrashOutcome, MemoryDisk};
 use ropewalk_raft_store::{Disk, DiskError};
 
 use super::seam::{Fault, Seam};
@@ -80,7 +80,7 @@ impl SimDisk for MemoryMachine {
     }
 
     fn survivor(&self) -> Option<Arc<dyn Disk>> {
-        Some(Arc::new(Survivor(self.disk.lock().clone())))
+        Some(Arc::new(CrashOutcome(self.disk.lock().clone())))
     }
 
     fn version(&self) -> Option<u64> {

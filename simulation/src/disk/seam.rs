@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
-use ropewalk_raft_store::disk::{Batch, ScanLimit};
+use ropewalk_raft_store::disk::{ChangeBatch, ScanLimit};
 use ropewalk_raft_store::{Disk, DiskError};
 
 use super::DiskFault;
@@ -58,7 +58,7 @@ impl Disk for Seam {
         Box::pin(async move { self.disk.last(range).await.map_err(repeatable) })
     }
 
-    fn commit(&self, batch: Batch, sync: bool) -> BoxFuture<'_, Result<(), DiskError>> {
+    fn commit(&self, batch: ChangeBatch, sync: bool) -> BoxFuture<'_, Result<(), DiskError>> {
         let sync_ms = self.sync_ms();
         if !sync || sync_ms == 0 {
             let done = self.disk.commit(batch, sync);
@@ -69,7 +69,7 @@ impl Disk for Seam {
         Box::pin(async move {
             written.await.map_err(repeatable)?;
             tokio::time::sleep(Duration::from_millis(sync_ms)).await;
-            let synced = self.disk.commit(Batch::default(), true).await;
+            let synced = self.disk.commit(ChangeBatch::default(), true).await;
             synced.map_err(repeatable)
         })
     }

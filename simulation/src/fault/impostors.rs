@@ -4,10 +4,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::atlas::other_of;
+use super::fault_budget::other_of;
 use super::injector::{Injector, Lasting};
 use super::operator::Survey;
-use super::strike::Scene;
+use super::start_fault::Scene;
 use super::{Fault, Identities, Operations, What};
 use crate::cluster::Cluster;
 

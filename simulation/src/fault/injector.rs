@@ -7,10 +7,10 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use turmoil::Sim;
 
-use super::atlas::Atlas;
+use super::fault_budget::FaultBudget;
 use super::impostors::Impostors;
 use super::operator::{Operator, Order};
-use super::strike::Scene;
+use super::start_fault::Scene;
 use super::{Disks, Fault, Network, Operations, Processes, What, network};
 use crate::cluster::Cluster;
 use crate::disk::DiskFault;
@@ -35,7 +35,7 @@ pub struct Injector {
     pub(super) joining: BTreeSet<usize>,
     /// Nodes that were in the cluster at the last look, with their ids.
     members: BTreeMap<usize, u64>,
-    pub(super) atlas: Atlas,
+    pub(super) atlas: FaultBudget,
     pub(super) operator: Operator,
     pub(super) impostors: Impostors,
     pub(super) random: SmallRng,
@@ -72,7 +72,7 @@ impl Injector {
             down: BTreeSet::new(),
             joining: BTreeSet::new(),
             members: BTreeMap::new(),
-            atlas: Atlas::default(),
+            atlas: FaultBudget::default(),
             operator: Operator::default(),
             impostors: Impostors::default(),
             random: SmallRng::seed_from_u64(!plan.seed),

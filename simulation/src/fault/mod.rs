@@ -4,9 +4,9 @@
 //! fault counts once it took effect, not when it was tried. **Nothing in here may know how the cluster should
 //! react to a fault:** the checks do.
 
-mod atlas;
 mod clocks;
 mod disks;
+mod fault_budget;
 mod identities;
 mod impostors;
 mod injector;
@@ -14,7 +14,7 @@ mod network;
 mod operations;
 mod operator;
 mod processes;
-mod strike;
+mod start_fault;
 
 use rand::rngs::SmallRng;
 use serde::{Deserialize, Serialize};

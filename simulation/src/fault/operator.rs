@@ -12,7 +12,7 @@ use turmoil::Sim;
 
 use crate::cluster::{self, Cluster};
 
-use super::atlas::REPLICAS;
+use super::fault_budget::REPLICAS;
 use super::operations::Operations;
 
 /// Name of its host.

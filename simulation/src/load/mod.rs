@@ -1,22 +1,22 @@
 //! The clients' load: the real client library, each client on a separate host.
 
-mod garden;
-mod grower;
+mod compacted_topic;
+mod expansion;
+mod filtered_reader;
 mod latecomer;
 mod member;
 pub mod operator;
 mod prefix;
 mod producer;
 mod publisher;
+mod random_reader;
+mod raw_producer;
 mod reader;
 pub mod record;
 mod recreator;
 pub mod settings;
-mod sieve;
-mod stranger;
-mod table;
+mod topic_churn;
 mod tuner;
-mod wanderer;
 
 pub use member::group_name;
 pub use prefix::Prefix;
@@ -103,7 +103,7 @@ impl Clients {
         clients.start_followers(sim);
         if !plan.load.growths.is_empty() {
             clients.host(sim, "grower".to_owned(), async |own| {
-                grower::run(&own).await;
+                expansion::run(&own).await;
             });
         }
         clients.start_groups(sim);
@@ -127,7 +127,7 @@ impl Clients {
         }
         if load.garden_every_ms > 0 {
             self.host(sim, "gardener".to_owned(), async |own| {
-                garden::run(&own).await;
+                topic_churn::run(&own).await;
             });
         }
         if load.recreate_every_ms > 0 {
@@ -137,17 +137,17 @@ impl Clients {
         }
         if load.table_every_ms > 0 {
             self.host(sim, "table".to_owned(), async |own| {
-                table::run(&own).await;
+                compacted_topic::run(&own).await;
             });
         }
         if load.stranger_every_ms > 0 {
             self.host(sim, "stranger".to_owned(), async |own| {
-                stranger::run(&own).await;
+                raw_producer::run(&own).await;
             });
         }
         for number in 0..load.wanderers {
             self.host(sim, format!("wanderer-{number}"), async move |own| {
-                wanderer::run(&own, number).await;
+                random_reader::run(&own, number).await;
             });
         }
     }
@@ -165,7 +165,7 @@ impl Clients {
         if let Some(style) = load.sieve {
             let own = self.clone();
             sim.client("sieve", async move {
-                sieve::follow(&own, &style).await;
+                filtered_reader::follow(&own, &style).await;
                 Ok(())
             });
         }

@@ -10,7 +10,7 @@ use super::producer::{outcome, sent};
 use super::reader::{Log, read_all};
 use super::record::{self, Value};
 use super::{
-    AGAIN, Clients, MAIN, WITHOUT_SEQUENCE, garden, group_name, topic_name, tuner, until_done,
+    AGAIN, Clients, MAIN, WITHOUT_SEQUENCE, group_name, topic_churn, topic_name, tuner, until_done,
 };
 use crate::history::{Answer, Call, Place};
 
@@ -87,7 +87,7 @@ fn is_whole(one: &PartitionInfo) -> bool {
 /// request. No other client may be active.
 pub async fn until_served(clients: &Clients) {
     let client = clients.connect(8_000).await;
-    let topics = until_done("listing topics", || garden::list(clients, &client)).await;
+    let topics = until_done("listing topics", || topic_churn::list(clients, &client)).await;
     until_done("listing settings", || tuner::look(clients, &client)).await;
     let mut number = 0;
     for topic in topics {

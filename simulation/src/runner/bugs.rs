@@ -4,7 +4,7 @@ use std::fmt;
 use std::pin::pin;
 
 use futures_util::{StreamExt, stream};
-use ropewalk_proto::mistake::Mistake;
+use ropewalk_proto::planted_bug::PlantedBug;
 use serde::Serialize;
 
 use super::Job;
@@ -28,7 +28,7 @@ pub struct Hunt {
 /// are under way by then do not count.
 pub async fn hunt(
     children: &Children,
-    mistake: Mistake,
+    mistake: PlantedBug,
     jobs: impl Iterator<Item = Job>,
     at_once: usize,
 ) -> Hunt {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
-use ropewalk_proto::mistake::Mistake;
+use ropewalk_proto::planted_bug::PlantedBug;
 use tokio::process::Command;
 use tokio::time::timeout;
 
@@ -23,7 +23,7 @@ pub struct Children {
     /// Wall time after which a run counts as hanging and its process is killed.
     pub bound: Duration,
     /// Bug planted in them.
-    pub mistake: Option<Mistake>,
+    pub mistake: Option<PlantedBug>,
 }
 
 impl Children {
@@ -41,7 +41,7 @@ impl Children {
     }
 
     /// The same settings with a planted bug. The binary must support it.
-    pub fn with(&self, mistake: Mistake) -> Children {
+    pub fn with(&self, mistake: PlantedBug) -> Children {
         Children {
             mistake: Some(mistake),
             ..self.clone()

@@ -4,7 +4,7 @@
 pub mod bugs;
 pub mod child;
 pub mod faults;
-pub mod here;
+pub mod in_process;
 pub mod report;
 pub mod seeds;
 pub mod shrink;

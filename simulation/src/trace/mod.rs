@@ -2,7 +2,7 @@
 //! for a bug ([`Story`]).
 
 mod entry;
-mod story;
+mod narrate;
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -18,7 +18,7 @@ use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::LookupSpan;
 
 pub use entry::Entry;
-pub use story::Story;
+pub use narrate::Story;
 
 /// A file with a line for every event of our crates, of openraft from `info` up, and of the
 /// network. Clones write to the same file.

@@ -12,7 +12,7 @@ use rand::rngs::SmallRng;
 use ropewalk_node::config::Limits;
 use ropewalk_node::supervise::{DataDirectory, LocalDirectory};
 use ropewalk_raft_store::data_dir::DataDirError;
-use ropewalk_raft_store::disk::{Batch, Change};
+use ropewalk_raft_store::disk::{Change, ChangeBatch};
 use ropewalk_raft_store::{Disk, DiskError};
 use ropewalk_simulation::ask::Ask;
 use ropewalk_simulation::cluster::{self, Cluster};
@@ -77,7 +77,7 @@ async fn write(disk: &dyn Disk) {
         head: Bytes::new(),
         body: Bytes::from_static(b"value"),
     };
-    let batch = Batch {
+    let batch = ChangeBatch {
         changes: vec![change],
     };
     disk.commit(batch, true).await.expect("a commit");

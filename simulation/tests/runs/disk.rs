@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
-use ropewalk_raft_store::disk::{Batch, Change, ScanLimit};
+use ropewalk_raft_store::disk::{Change, ChangeBatch, ScanLimit};
 use ropewalk_raft_store::{Disk, DiskError};
 use ropewalk_simulation::disk::{DiskFault, DiskKind, Setbacks, SimDisk};
 
@@ -23,13 +23,13 @@ fn value(number: u32) -> Bytes {
     Bytes::from(vec![number as u8; 60 + number as usize * 311 % 4_000])
 }
 
-fn put(number: u32) -> Batch {
+fn put(number: u32) -> ChangeBatch {
     let change = Change::Put {
         key: Bytes::copy_from_slice(&number.to_be_bytes()),
         head: Bytes::new(),
         body: value(number),
     };
-    Batch {
+    ChangeBatch {
         changes: vec![change],
     }
 }

@@ -8,8 +8,8 @@ use anyhow::Context;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-use crate::fleet::Fleet;
-use crate::kind::Kind;
+use crate::cluster::Fleet;
+use crate::fault_kind::Kind;
 use crate::schedule::Fault;
 use crate::shell;
 

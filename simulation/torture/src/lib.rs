@@ -9,11 +9,11 @@
 //! [`day_two`] runs routine operations on a healthy cluster in the same environment.
 
 pub mod check;
+pub mod cluster;
 pub mod day_two;
+pub mod fault_kind;
 pub mod faults;
-pub mod fleet;
 pub mod history;
-pub mod kind;
 pub mod machine;
 mod network;
 pub mod node;

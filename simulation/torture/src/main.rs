@@ -8,7 +8,7 @@ use anyhow::Context;
 use clap::{Parser, ValueEnum};
 use rand::TryRngCore;
 use rand::rngs::OsRng;
-use ropewalk_torture::kind::Kind;
+use ropewalk_torture::fault_kind::Kind;
 use ropewalk_torture::machine::Machine;
 use ropewalk_torture::program::{self, Folder};
 use ropewalk_torture::story::{Order, Report, tell};

@@ -7,7 +7,7 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 
-use crate::kind::Kind;
+use crate::fault_kind::Kind;
 
 /// One fault.
 #[derive(Debug, Clone)]

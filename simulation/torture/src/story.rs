@@ -12,9 +12,9 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::check::{Found, check, check_reader};
-use crate::fleet::Fleet;
+use crate::cluster::Fleet;
+use crate::fault_kind::{Counts, Kind};
 use crate::history::History;
-use crate::kind::{Counts, Kind};
 use crate::machine::Machine;
 use crate::readers::{self, Seen};
 use crate::schedule::Schedule;

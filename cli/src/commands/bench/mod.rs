@@ -20,7 +20,7 @@ use self::report::{Report, Tally};
 use super::Context;
 use super::interrupt::Interrupts;
 use super::topic::NoTopic;
-use crate::args::BenchVerb;
+use crate::args::BenchCommand;
 use crate::output::bar;
 
 /// Redraw interval of the progress bar.
@@ -28,12 +28,12 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 
 pub async fn run(
     context: Context,
-    verb: BenchVerb,
+    verb: BenchCommand,
     mut interrupts: Interrupts,
 ) -> anyhow::Result<()> {
     let args = match &verb {
-        BenchVerb::Produce(args) | BenchVerb::Latency(args) => args,
-        BenchVerb::Consume(args) => &args.bench,
+        BenchCommand::Produce(args) | BenchCommand::Latency(args) => args,
+        BenchCommand::Consume(args) => &args.bench,
     };
     let client = tokio::select! {
         client = client(&context, &args.topic) => client?,
@@ -43,12 +43,12 @@ pub async fn run(
     let progress = bar(args.duration.as_millis() as u64, "measuring");
     let showing = tokio::spawn(show(progress.clone()));
     let found = match &verb {
-        BenchVerb::Produce(args) => produce::run(&client, args, &stop, None).await,
-        BenchVerb::Consume(args) => match args.groups {
+        BenchCommand::Produce(args) => produce::run(&client, args, &stop, None).await,
+        BenchCommand::Consume(args) => match args.groups {
             Some(groups) => groups::run(&client, &args.bench, groups, &stop).await,
             None => consume::run(&client, &args.bench, &stop).await,
         },
-        BenchVerb::Latency(args) => latency::run(&client, args, &stop).await,
+        BenchCommand::Latency(args) => latency::run(&client, args, &stop).await,
     };
     showing.abort();
     progress.finish_and_clear();

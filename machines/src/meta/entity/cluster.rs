@@ -13,12 +13,12 @@ use ropewalk_proto::v1::{
 
 use super::codec::{damaged, effect};
 use super::{Apply, Entity, Outcome};
-use crate::machine::{Effect, MachineError};
+use crate::machine::{MachineError, StateWrite};
 use crate::meta::frozen::MAX_NODES;
 use crate::meta::invalid;
 use crate::meta::machine::{State, first_replica_id};
 use crate::meta::nodes::INCARNATION_BYTES;
-use crate::meta::view::ClusterView;
+use crate::meta::view::MetadataImage;
 
 /// The cluster id and the counters of all entities.
 const COUNTERS: u8 = b'c';
@@ -46,7 +46,7 @@ impl Entity for Cluster {
         &[COUNTERS]
     }
 
-    fn add_effects(&self, state: &State, effects: &mut Vec<Effect>) {
+    fn add_effects(&self, state: &State, effects: &mut Vec<StateWrite>) {
         if self.changed {
             let key = Bytes::from_static(&[COUNTERS]);
             effects.push(effect(key, Some(&state.counters())));
@@ -79,7 +79,7 @@ impl Entity for Cluster {
         Ok(())
     }
 
-    fn show(&self, view: &mut ClusterView) {
+    fn show(&self, view: &mut MetadataImage) {
         view.cluster_id.clone_from(&self.id);
         view.next_replica = ReplicaId(self.next_replica);
     }

@@ -3,7 +3,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
 
-use crate::machine::{Effect, MachineError};
+use crate::machine::{MachineError, StateWrite};
 
 /// A key: the prefix of an entity, and the rest.
 pub fn key(prefix: u8, rest: impl FnOnce(&mut BytesMut)) -> Bytes {
@@ -14,14 +14,14 @@ pub fn key(prefix: u8, rest: impl FnOnce(&mut BytesMut)) -> Bytes {
 }
 
 /// The effect that stores a value, or removes the key of one that is gone.
-pub fn effect(key: Bytes, value: Option<&impl Message>) -> Effect {
+pub fn effect(key: Bytes, value: Option<&impl Message>) -> StateWrite {
     let value = value.map(|value| value.encode_to_vec().into());
-    Effect { key, value }
+    StateWrite { key, value }
 }
 
 /// The effect that removes a key.
-pub fn removal(key: Bytes) -> Effect {
-    Effect { key, value: None }
+pub fn removal(key: Bytes) -> StateWrite {
+    StateWrite { key, value: None }
 }
 
 /// A stored message.

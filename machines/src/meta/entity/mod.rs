@@ -17,8 +17,8 @@ use ropewalk_proto::error::WireError;
 use ropewalk_proto::v1::{MetaState, meta_reply};
 
 use super::machine::State;
-use super::view::ClusterView;
-use crate::machine::{Effect, MachineError};
+use super::view::MetadataImage;
+use crate::machine::{MachineError, StateWrite};
 
 /// The kind byte of a metadata command, for error messages (see `proto/src/command.rs`).
 const KIND_META: u8 = 4;
@@ -32,7 +32,7 @@ pub trait Entity {
     fn prefixes(&self) -> &'static [u8];
 
     /// Adds its changes by the current entry.
-    fn add_effects(&self, state: &State, effects: &mut Vec<Effect>);
+    fn add_effects(&self, state: &State, effects: &mut Vec<StateWrite>);
 
     /// Marks all its values as changed.
     fn touch_all(&mut self);
@@ -60,7 +60,7 @@ pub trait Entity {
     fn restore(&mut self, whole: &mut MetaState) -> Result<(), MachineError>;
 
     /// Adds its part to a view.
-    fn show(&self, _view: &mut ClusterView) {}
+    fn show(&self, _view: &mut MetadataImage) {}
 }
 
 /// A command, and the facts about it that its proposers need.

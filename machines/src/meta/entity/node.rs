@@ -5,7 +5,7 @@ use bytes::{BufMut, Bytes};
 use ropewalk_proto::command::{CommandError, EXTERNAL_SINCE_VERSION, IDENTITY_SINCE_VERSION};
 use ropewalk_proto::error::{ErrorCode, WireError};
 use ropewalk_proto::ids::{GroupId, NodeId, ReplicaId};
-use ropewalk_proto::mistake::{Mistake, made};
+use ropewalk_proto::planted_bug::{PlantedBug, is_planted};
 use ropewalk_proto::v1::{
     MetaNode, MetaState, NodeRegistered, NodeState, RegisterNode, SetNodeState, meta_reply,
 };
@@ -13,13 +13,13 @@ use ropewalk_proto::v1::{
 use super::codec::{effect, key, read};
 use super::rows::Rows;
 use super::{Apply, Entity, Outcome};
-use crate::machine::{Effect, MachineError};
+use crate::machine::{MachineError, StateWrite};
 use crate::meta::frozen::MAX_NODES;
 use crate::meta::machine::{State, address_of, state_of};
 use crate::meta::nodes::{
     INCARNATION_BYTES, address_in_use, info_of, refreshed, removed, started_twice,
 };
-use crate::meta::view::{ClusterView, NodeView};
+use crate::meta::view::{MetadataImage, NodeImage};
 use crate::meta::{invalid, starts};
 
 /// A node, by id.
@@ -61,7 +61,7 @@ impl Entity for Nodes {
         &[NODE]
     }
 
-    fn add_effects(&self, _state: &State, effects: &mut Vec<Effect>) {
+    fn add_effects(&self, _state: &State, effects: &mut Vec<StateWrite>) {
         let changes = self.by_id.changes();
         effects.extend(changes.map(|(id, node)| effect(node_key(*id), node)));
     }
@@ -101,7 +101,7 @@ impl Entity for Nodes {
         Ok(())
     }
 
-    fn show(&self, view: &mut ClusterView) {
+    fn show(&self, view: &mut MetadataImage) {
         let nodes = self.by_id.iter();
         view.nodes = nodes.map(|(id, node)| (*id, to_view(*id, node))).collect();
         let understood = self.oldest_understood();
@@ -235,7 +235,7 @@ impl State {
                 continue;
             };
             for replica in &mut partition.replicas {
-                if replica.node_id == lost.0 && made(Mistake::ReuseReplicaIds) {
+                if replica.node_id == lost.0 && is_planted(PlantedBug::ReuseReplicaIds) {
                     replica.node_id = heir.0;
                 } else if replica.node_id == lost.0 {
                     partition.retiring.push(std::mem::replace(replica, fresh));
@@ -342,9 +342,9 @@ fn node_key(node: NodeId) -> Bytes {
     key(NODE, |key| key.put_u64(node.0))
 }
 
-fn to_view(id: NodeId, node: &MetaNode) -> NodeView {
+fn to_view(id: NodeId, node: &MetaNode) -> NodeImage {
     let info = node.info.clone().unwrap_or_default();
-    NodeView {
+    NodeImage {
         id,
         address: info.address,
         http: info.http,

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use bytes::{BufMut, Bytes};
 use ropewalk_proto::command::{CommandError, PRODUCERS_SINCE_VERSION};
-use ropewalk_proto::mistake::{Mistake, made};
+use ropewalk_proto::planted_bug::{PlantedBug, is_planted};
 use ropewalk_proto::v1::{
     AllocateProducerIds, MetaProducer, MetaState, ProducerIds, RenewProducer, RenewedProducer,
     meta_reply,
@@ -17,7 +17,7 @@ use ropewalk_proto::v1::{
 use super::codec::{effect, key, read};
 use super::rows::Rows;
 use super::{Apply, Entity, Outcome};
-use crate::machine::{Effect, MachineError};
+use crate::machine::{MachineError, StateWrite};
 use crate::meta::invalid;
 use crate::meta::machine::{MetaMachine, State};
 
@@ -65,7 +65,7 @@ impl Epochs {
             true => self.forgotten.epoch,
             false => 0,
         };
-        let known = match made(Mistake::EpochGivenTwice) {
+        let known = match is_planted(PlantedBug::EpochGivenTwice) {
             false => self.by_id.get(&id).map_or(forgotten, |known| known.epoch),
             true => 0,
         };
@@ -106,7 +106,7 @@ impl Entity for Producers {
         &[PRODUCER]
     }
 
-    fn add_effects(&self, _state: &State, effects: &mut Vec<Effect>) {
+    fn add_effects(&self, _state: &State, effects: &mut Vec<StateWrite>) {
         let changes = self.epochs.by_id.changes();
         let key = |id: u64| key(PRODUCER, |key| key.put_u64(id));
         effects.extend(changes.map(|(id, producer)| effect(key(*id), producer)));

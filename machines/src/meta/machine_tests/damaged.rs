@@ -3,7 +3,7 @@
 use super::*;
 
 /// A topic of one partition with this many replicas.
-fn with_replicas(replicas: u32) -> (Bench, PartitionView) {
+fn with_replicas(replicas: u32) -> (Bench, PartitionImage) {
     let mut bench = Bench::cluster(5);
     bench.create("t", 1, replicas).unwrap();
     let partition = bench.partition("t", 0);
@@ -11,13 +11,13 @@ fn with_replicas(replicas: u32) -> (Bench, PartitionView) {
 }
 
 impl Bench {
-    fn damage(&mut self, replica: u64) -> PartitionView {
+    fn damage(&mut self, replica: u64) -> PartitionImage {
         let group = self.partition("t", 0).group;
         assert_eq!(self.run(damaged(group, replica)), Ok(None));
         self.partition("t", 0)
     }
 
-    fn settle(&mut self) -> PartitionView {
+    fn settle(&mut self) -> PartitionImage {
         let now = self.partition("t", 0);
         let members = now.replicas.iter().map(|place| place.replica.0);
         assert_eq!(self.run(settled(now.group, members)), Ok(None));

@@ -3,7 +3,7 @@
 use ropewalk_proto::v1::{GrowTopic, PartitionFenced};
 
 use super::*;
-use crate::meta::view::TopicView;
+use crate::meta::view::TopicImage;
 
 pub(super) fn grow(name: &str, partitions: u32) -> Kind {
     Kind::GrowTopic(GrowTopic {
@@ -14,7 +14,7 @@ pub(super) fn grow(name: &str, partitions: u32) -> Kind {
 }
 
 impl Bench {
-    fn view_of(&self, topic: &str) -> TopicView {
+    fn view_of(&self, topic: &str) -> TopicImage {
         let view = self.machine.to_view();
         view.topics[topic].clone()
     }

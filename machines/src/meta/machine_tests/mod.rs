@@ -25,7 +25,7 @@ use ropewalk_proto::v1::{
 
 use super::machine::{MetaMachine, first_replica_id};
 use super::settings;
-use super::view::PartitionView;
+use super::view::PartitionImage;
 use crate::machine::{Machine, MachineError};
 
 /// A machine under test, and its effects in the form that a disk would keep.
@@ -91,7 +91,7 @@ impl Bench {
         }
     }
 
-    fn partition(&self, topic: &str, partition: u32) -> PartitionView {
+    fn partition(&self, topic: &str, partition: u32) -> PartitionImage {
         let view = self.machine.to_view();
         view.partition(topic, partition).unwrap().clone()
     }

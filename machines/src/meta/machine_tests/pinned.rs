@@ -21,7 +21,7 @@ impl Digest {
         }
     }
 
-    fn add_effects(&mut self, effects: &[crate::machine::Effect]) {
+    fn add_effects(&mut self, effects: &[crate::machine::StateWrite]) {
         self.add(&(effects.len() as u64).to_be_bytes());
         for effect in effects {
             self.add(&effect.key);

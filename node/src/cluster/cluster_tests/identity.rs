@@ -32,7 +32,7 @@ async fn a_new_node_does_not_get_the_address_of_one_that_lives_or_is_elsewhere_f
     .await;
     let longer_than_dead = Duration::from_millis(limits().node_dead_after_ms + 1_500);
     stays_out(&stray, longer_than_dead).await;
-    let lives = |view: &Arc<ropewalk_machines::meta::ClusterView>| {
+    let lives = |view: &Arc<ropewalk_machines::meta::MetadataImage>| {
         view.nodes.len() == 3 && view.nodes[&holder_id].state == NodeState::Active
     };
     assert!(
@@ -120,7 +120,7 @@ async fn a_copy_of_a_data_directory_ends_and_what_it_is_a_copy_of_goes_on() {
         log_lines_lost: || 0,
     };
     let peers = Peers::new(env.net.clone(), &config.limits);
-    let inbound = Inbound::new(&config.limits);
+    let inbound = ReplicaRouter::new(&config.limits);
     let again = Cluster::new(&config, &env, &store, &peers, &inbound).await;
     assert!(is_refused(&again.map(|_| ())));
     for node in &nodes {

@@ -39,7 +39,7 @@ async fn join(at: &TestNode, call: JoinCall) -> Result<u64, ErrorCode> {
 async fn nobody_registers_for_a_node_what_it_does_not_say_itself() {
     let nodes = start_cluster(3).await;
     let all_know =
-        |view: &Arc<ropewalk_machines::meta::ClusterView>| view.understood == UNDERSTOOD_VERSION;
+        |view: &Arc<ropewalk_machines::meta::MetadataImage>| view.understood == UNDERSTOOD_VERSION;
     nodes[0].sees("all registered", all_know).await;
     let known = || format!("{:?}", nodes[0].cluster.view().borrow().nodes);
     let before = known();
@@ -81,7 +81,7 @@ async fn nobody_registers_for_a_node_what_it_does_not_say_itself() {
 async fn a_new_node_that_understands_less_than_all_others_does_not_hold_them_back() {
     let node = start_cluster(1).await.remove(0);
     let all_know =
-        |view: &Arc<ropewalk_machines::meta::ClusterView>| view.understood == UNDERSTOOD_VERSION;
+        |view: &Arc<ropewalk_machines::meta::MetadataImage>| view.understood == UNDERSTOOD_VERSION;
     node.sees("its registration", all_know).await;
     let old = JoinCall {
         incarnation: vec![9; 16].into(),

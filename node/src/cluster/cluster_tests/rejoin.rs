@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use ropewalk_machines::meta::ClusterView;
+use ropewalk_machines::meta::MetadataImage;
 
 use super::*;
 
@@ -64,7 +64,7 @@ async fn a_database_of_another_cluster_than_the_directory_remembers_is_refused()
     };
     let store = Store::open(disk, StoreOptions::default()).await.unwrap();
     let peers = Peers::new(env.net.clone(), &config.limits);
-    let inbound = Inbound::new(&config.limits);
+    let inbound = ReplicaRouter::new(&config.limits);
     let refused = Cluster::new(&config, &env, &store, &peers, &inbound).await;
     let refused = refused.unwrap_err().to_string();
     assert!(refused.contains("of cluster another"), "{refused}");
@@ -106,7 +106,8 @@ async fn a_node_that_could_not_hear_of_its_removal_is_told_by_whom_it_speaks_to(
     let leave = meta_command::Kind::SetNodeState(leave);
     nodes[0].cluster.propose(leave).await.unwrap();
     for node in &nodes {
-        let removed = |view: &Arc<ClusterView>| view.nodes[&deaf.id()].state == NodeState::Removed;
+        let removed =
+            |view: &Arc<MetadataImage>| view.nodes[&deaf.id()].state == NodeState::Removed;
         node.sees("the removal", removed).await;
     }
     eventually("word of it", || deaf.cluster.is_forsaken()).await;

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use ropewalk_tls::{Keeper, PeerCertificate, Prefixed, TlsError};
+use ropewalk_tls::{CertificateReloader, PeerCertificate, Prefixed, TlsError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use crate::env::{Connection, ShownCertificate};
-use crate::valve::Valve;
+use crate::log_limiter::LogLimiter;
 
 /// Maximum time for a TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -43,20 +43,20 @@ pub(super) enum Port {
 
 /// The acceptor of connections, with or without TLS.
 #[derive(Debug)]
-pub(super) struct Welcome {
-    keeper: Option<Arc<Keeper>>,
+pub(super) struct Acceptor {
+    keeper: Option<Arc<CertificateReloader>>,
     plain_too: bool,
-    refused: Valve,
-    plain: Valve,
+    refused: LogLimiter,
+    plain: LogLimiter,
 }
 
-impl Welcome {
-    pub fn new(keeper: Option<Arc<Keeper>>, plain_too: bool) -> Welcome {
-        Welcome {
+impl Acceptor {
+    pub fn new(keeper: Option<Arc<CertificateReloader>>, plain_too: bool) -> Acceptor {
+        Acceptor {
             keeper,
             plain_too,
-            refused: Valve::default(),
-            plain: Valve::rare(),
+            refused: LogLimiter::default(),
+            plain: LogLimiter::rare(),
         }
     }
 
@@ -153,7 +153,7 @@ async fn first_bytes(connection: &mut Connection) -> Result<Bytes, Refusal> {
 
 /// Performs the TLS handshake. Stores the certificate of the remote end in `shown`.
 async fn shake_hands(
-    keeper: &Keeper,
+    keeper: &CertificateReloader,
     connection: Prefixed<Connection>,
     port: Port,
     shown: &ShownCertificate,

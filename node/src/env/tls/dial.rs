@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use ropewalk_tls::{Fault, Keeper, TlsError, dial};
+use ropewalk_tls::{CertificateReloader, Fault, TlsError, dial};
 use tokio::time::Instant;
 
 use crate::env::{Connection, Net};
-use crate::valve::Valve;
+use crate::log_limiter::LogLimiter;
 
 /// Time for which a peer without TLS is dialed in plaintext at once. Short: it may be restarted with TLS.
 const PLAIN_FOR: Duration = Duration::from_secs(3);
@@ -20,21 +20,21 @@ const ADDRESSES: usize = 1_024;
 /// Connects to peers.
 #[derive(Debug)]
 pub(super) struct Dialer {
-    keeper: Option<Arc<Keeper>>,
+    keeper: Option<Arc<CertificateReloader>>,
     plain_too: bool,
     plain: Mutex<BTreeMap<String, Instant>>,
-    failed: Valve,
-    fell_back: Valve,
+    failed: LogLimiter,
+    fell_back: LogLimiter,
 }
 
 impl Dialer {
-    pub fn new(keeper: Option<Arc<Keeper>>, plain_too: bool) -> Dialer {
+    pub fn new(keeper: Option<Arc<CertificateReloader>>, plain_too: bool) -> Dialer {
         Dialer {
             keeper,
             plain_too,
             plain: Mutex::default(),
-            failed: Valve::default(),
-            fell_back: Valve::rare(),
+            failed: LogLimiter::default(),
+            fell_back: LogLimiter::rare(),
         }
     }
 

@@ -5,8 +5,8 @@
 //! connections does not belong here, except for the error to a client that speaks the wrong protocol.
 
 mod accept;
+mod deferred_handshake;
 mod dial;
-mod lazy;
 mod watch;
 
 use std::fmt;
@@ -15,11 +15,11 @@ use std::sync::Arc;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use ropewalk_tls::Keeper;
+use ropewalk_tls::CertificateReloader;
 pub use ropewalk_tls::{ClientAuth, TlsError, TlsFiles};
 use tokio_util::task::AbortOnDropHandle;
 
-use self::accept::{Port, Welcome};
+use self::accept::{Acceptor, Port};
 use self::dial::Dialer;
 use super::{Arrival, Clock, Connection, Listener, Net};
 
@@ -37,8 +37,8 @@ pub enum TlsSettings {
 /// A [`Net`] with secured connections.
 pub struct TlsNet {
     inner: Arc<dyn Net>,
-    keeper: Option<Arc<Keeper>>,
-    welcome: Arc<Welcome>,
+    keeper: Option<Arc<CertificateReloader>>,
+    acceptor: Arc<Acceptor>,
     dialer: Dialer,
     _watching: Option<AbortOnDropHandle<()>>,
 }
@@ -55,18 +55,20 @@ impl TlsNet {
     ) -> Result<TlsNet, TlsError> {
         let (keeper, plain_too) = match settings {
             TlsSettings::Off => (None, true),
-            TlsSettings::Both(files, auth) => {
-                (Some(Arc::new(Keeper::open(files, auth).await?)), true)
-            }
-            TlsSettings::On(files, auth) => {
-                (Some(Arc::new(Keeper::open(files, auth).await?)), false)
-            }
+            TlsSettings::Both(files, auth) => (
+                Some(Arc::new(CertificateReloader::open(files, auth).await?)),
+                true,
+            ),
+            TlsSettings::On(files, auth) => (
+                Some(Arc::new(CertificateReloader::open(files, auth).await?)),
+                false,
+            ),
         };
         let watching = keeper
             .clone()
             .map(|keeper| tokio::spawn(watch::run(keeper, clock)));
         Ok(TlsNet {
-            welcome: Arc::new(Welcome::new(keeper.clone(), plain_too)),
+            acceptor: Arc::new(Acceptor::new(keeper.clone(), plain_too)),
             dialer: Dialer::new(keeper.clone(), plain_too),
             inner,
             keeper,
@@ -79,7 +81,7 @@ impl TlsNet {
         Ok(Box::new(TlsListener {
             inner,
             port,
-            welcome: self.welcome.clone(),
+            acceptor: self.acceptor.clone(),
         }))
     }
 }
@@ -112,7 +114,7 @@ impl Net for TlsNet {
     }
 
     fn log_lines_left_out(&self) -> u64 {
-        self.welcome.lines_left_out() + self.dialer.lines_left_out()
+        self.acceptor.lines_left_out() + self.dialer.lines_left_out()
     }
 }
 
@@ -120,7 +122,7 @@ impl Net for TlsNet {
 struct TlsListener {
     inner: Box<dyn Listener>,
     port: Port,
-    welcome: Arc<Welcome>,
+    acceptor: Arc<Acceptor>,
 }
 
 impl Listener for TlsListener {
@@ -129,14 +131,14 @@ impl Listener for TlsListener {
     fn accept(&mut self) -> BoxFuture<'_, io::Result<Arrival>> {
         async move {
             let arrival = self.inner.accept().await?;
-            let secured = self.welcome.clone().secure(
+            let secured = self.acceptor.clone().secure(
                 arrival.connection,
                 arrival.from.clone(),
                 self.port,
                 arrival.certificate.clone(),
             );
             Ok(Arrival {
-                connection: Box::new(lazy::Lazy::new(secured.boxed())),
+                connection: Box::new(deferred_handshake::DeferredHandshake::new(secured.boxed())),
                 ..arrival
             })
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ropewalk_tls::Keeper;
+use ropewalk_tls::CertificateReloader;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::env::Clock;
@@ -16,7 +16,7 @@ const WARN_EVERY: Duration = Duration::from_secs(24 * 3_600);
 const DAY_MS: i64 = 24 * 3_600_000;
 
 /// Checks the files until it is dropped.
-pub(super) async fn run(keeper: Arc<Keeper>, clock: Arc<dyn Clock>) {
+pub(super) async fn run(keeper: Arc<CertificateReloader>, clock: Arc<dyn Clock>) {
     let mut look = interval(LOOK_EVERY);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut warned: Option<Instant> = None;
@@ -32,7 +32,7 @@ pub(super) async fn run(keeper: Arc<Keeper>, clock: Arc<dyn Clock>) {
 }
 
 /// Logs a warning if the certificate expires soon. True if it has logged one.
-fn warn(keeper: &Keeper, clock: &dyn Clock) -> bool {
+fn warn(keeper: &CertificateReloader, clock: &dyn Clock) -> bool {
     let Some(not_after_ms) = keeper.current().not_after_ms else {
         return false;
     };
@@ -68,7 +68,7 @@ mod tests {
         let ours = Authority::new("ours");
         for (days, warned) in [(15, false), (13, true), (0, true), (-1, true)] {
             let folder = Folder::new(&[&ours], &ours.issue(HOST, days));
-            let keeper = Keeper::open(folder.files(), ClientAuth::None).await;
+            let keeper = CertificateReloader::open(folder.files(), ClientAuth::None).await;
             let keeper = keeper.expect("good files");
             assert_eq!(warn(&keeper, &SystemClock), warned, "{days} days");
         }

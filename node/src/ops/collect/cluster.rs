@@ -2,14 +2,14 @@
 
 use std::fmt;
 
-use ropewalk_machines::meta::ClusterView;
+use ropewalk_machines::meta::MetadataImage;
 use ropewalk_proto::ids::NodeId;
 use ropewalk_proto::v1::NodeState;
 
 use super::flag;
 use crate::metrics::names;
 use crate::metrics::page::Page;
-use crate::ops::Seen;
+use crate::ops::OpsContext;
 
 /// The states of a node, with the command line's names.
 const STATES: [(NodeState, &str); 3] = [
@@ -18,7 +18,7 @@ const STATES: [(NodeState, &str); 3] = [
     (NodeState::Decommissioning, "decommissioning"),
 ];
 
-pub(super) fn write(page: &mut Page, seen: &Seen) -> fmt::Result {
+pub(super) fn write(page: &mut Page, seen: &OpsContext) -> fmt::Result {
     let view = seen.cluster.view().borrow().clone();
     let own = seen.cluster.node_id();
     nodes(page, seen, &view, own)?;
@@ -46,7 +46,7 @@ pub(super) fn write(page: &mut Page, seen: &Seen) -> fmt::Result {
     peers(page, seen)
 }
 
-fn nodes(page: &mut Page, seen: &Seen, view: &ClusterView, own: NodeId) -> fmt::Result {
+fn nodes(page: &mut Page, seen: &OpsContext, view: &MetadataImage, own: NodeId) -> fmt::Result {
     let of_own = view.nodes.get(&own).map(|node| node.state);
     let rows = STATES.map(|(state, name)| ([("state", name)], flag(of_own == Some(state))));
     page.rows(&names::NODE_STATE, rows)?;
@@ -62,7 +62,7 @@ fn nodes(page: &mut Page, seen: &Seen, view: &ClusterView, own: NodeId) -> fmt::
     page.one(&names::OFFLINE_NODES, offline.count() as f64)
 }
 
-fn peers(page: &mut Page, seen: &Seen) -> fmt::Result {
+fn peers(page: &mut Page, seen: &OpsContext) -> fmt::Result {
     let peers = seen.peers.traffic().all();
     let rows = peers.iter().filter_map(|(id, peer)| {
         let took = peer.round_trip()?;

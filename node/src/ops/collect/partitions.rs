@@ -8,7 +8,7 @@ use crate::cluster::LeaderInfo;
 use crate::coordinator::{self, GroupPhase};
 use crate::metrics::names::{self, Family};
 use crate::metrics::page::Page;
-use crate::ops::{Joined, Seen};
+use crate::ops::{OpsContext, Services};
 
 use super::flag;
 
@@ -23,7 +23,7 @@ struct OfTopic {
     log_bytes: u64,
 }
 
-pub(super) fn write(page: &mut Page, seen: &Seen) -> fmt::Result {
+pub(super) fn write(page: &mut Page, seen: &OpsContext) -> fmt::Result {
     let Some(joined) = seen.joined.get() else {
         return Ok(());
     };
@@ -34,7 +34,7 @@ pub(super) fn write(page: &mut Page, seen: &Seen) -> fmt::Result {
     }
 }
 
-fn replicas(page: &mut Page, seen: &Seen, joined: &Joined) -> fmt::Result {
+fn replicas(page: &mut Page, seen: &OpsContext, joined: &Services) -> fmt::Result {
     let all = joined.partitions.all();
     let led = seen.cluster.leaders().led();
     let (mut topics, mut stopped) = (BTreeMap::<&str, OfTopic>::new(), 0);
@@ -105,7 +105,7 @@ fn each(page: &mut Page, led: &[Led]) -> fmt::Result {
     Ok(())
 }
 
-fn groups(page: &mut Page, last: &coordinator::Seen) -> fmt::Result {
+fn groups(page: &mut Page, last: &coordinator::LagSnapshot) -> fmt::Result {
     page.one(&names::GROUPS, last.count as f64)?;
     page.one(&names::GROUPS_LEFT_OUT, last.left_out as f64)?;
     let age = last.at.elapsed().as_secs_f64();
@@ -125,7 +125,7 @@ fn groups(page: &mut Page, last: &coordinator::Seen) -> fmt::Result {
         .iter()
         .map(|lag| (lag, lag.partition.to_string()))
         .collect();
-    let labels = |(lag, partition): &'_ (&'_ coordinator::LagSeen, String)| {
+    let labels = |(lag, partition): &'_ (&'_ coordinator::PartitionLagSnapshot, String)| {
         [
             ("group", lag.group.clone()),
             ("topic", lag.topic.clone()),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ropewalk_proto::mistake::{Mistake, made};
+use ropewalk_proto::planted_bug::{PlantedBug, is_planted};
 use sha2::{Digest, Sha256};
 
 /// Memory per key, whatever its length: the hash, the offset, and their share of the tree.
@@ -41,7 +41,7 @@ impl LastOffsets {
     /// Returns true if a record after `offset` has the same key.
     pub(super) fn is_superseded(&self, key: &[u8], offset: u64) -> bool {
         let last = self.last.get(&hash(key));
-        let after = offset + u64::from(!made(Mistake::CompactTheLast));
+        let after = offset + u64::from(!is_planted(PlantedBug::CompactTheLast));
         last.is_some_and(|last| *last >= after)
     }
 }

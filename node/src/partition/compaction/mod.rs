@@ -14,20 +14,20 @@
 //! Code in here must never move an entry, change a header, or read a setting during a rewrite.
 
 mod check;
-mod decide;
 #[cfg(test)]
 mod group_tests;
 mod keys;
-mod pass;
+mod policy;
 mod progress;
+mod rewrite;
+mod task;
 #[cfg(test)]
 mod tests;
-mod worker;
 
 pub(super) use check::check;
-pub(super) use decide::roll_is_due;
+pub(super) use policy::roll_is_due;
 pub(super) use progress::Progress;
-pub(super) use worker::run;
+pub(super) use task::run;
 
 /// Maximum unpacked bytes of one batch in a compacted topic. A larger batch is refused; one that was appended
 /// before the topic became compacted is never rewritten. **Never change it**: all replicas must agree.

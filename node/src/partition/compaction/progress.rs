@@ -5,7 +5,7 @@ use bytes::Bytes;
 use prost::Message;
 use ropewalk_machines::log::Compaction;
 use ropewalk_machines::log::PartitionMachine;
-use ropewalk_raft_store::{DiskError, ReplicaView};
+use ropewalk_raft_store::{DiskError, ReplicaReader};
 
 /// Progress of a replica. Everything below `to_offset` is compacted.
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
@@ -31,7 +31,7 @@ impl Progress {
     /// Reads the progress from the disk. If it does not parse, because a later build wrote it, the replica
     /// starts from the beginning: it repeats the work, with the same result.
     pub(in crate::partition) async fn load(
-        view: &ReplicaView<PartitionMachine>,
+        view: &ReplicaReader<PartitionMachine>,
     ) -> Result<Progress, DiskError> {
         let note = view.note().await?;
         Ok(Progress::decode(note.unwrap_or_default()).unwrap_or_default())
@@ -40,7 +40,7 @@ impl Progress {
     /// Stores the progress. It is synced, together with all rewritten entries, once this returns.
     pub(super) async fn store(
         &self,
-        view: &ReplicaView<PartitionMachine>,
+        view: &ReplicaReader<PartitionMachine>,
     ) -> Result<(), DiskError> {
         view.put_note(Bytes::from(self.encode_to_vec())).await
     }

@@ -21,8 +21,8 @@ use ropewalk_raft_store::disk::MemoryDisk;
 use ropewalk_raft_store::types::{Entry, LogId};
 use ropewalk_raft_store::{Disk, Replica, Store, StoreOptions};
 
-use super::pass::{Allowance, step};
-use super::{Progress, check, decide};
+use super::rewrite::{RewriteBudget, step};
+use super::{Progress, check, policy};
 
 /// Stamp of every batch; compaction does not change it.
 const STAMP: Stamp = Stamp {
@@ -31,12 +31,12 @@ const STAMP: Stamp = Stamp {
     own_clock: true,
     long_memory: true,
 };
-const PLENTY: Allowance = Allowance {
+const PLENTY: RewriteBudget = RewriteBudget {
     bytes_per_s: usize::MAX,
     memory_bytes: 1 << 20,
 };
 /// Memory for two keys.
-const SCARCE: Allowance = Allowance {
+const SCARCE: RewriteBudget = RewriteBudget {
     memory_bytes: 128,
     ..PLENTY
 };
@@ -107,7 +107,7 @@ impl Lone {
     }
 
     /// Runs the requested compaction; returns the number of steps.
-    async fn compact(&mut self, allowance: Allowance) -> usize {
+    async fn compact(&mut self, allowance: RewriteBudget) -> usize {
         let target = self.replica.view.machine().compaction();
         let mut steps = 0;
         while !self.done.has_done(&target) {
@@ -337,7 +337,7 @@ fn a_log_is_compacted_once_enough_of_it_is_dirty_and_old_enough() {
             left_bytes,
             ..Progress::default()
         };
-        decide::next(&machine, &own, 0, settings, now_ms)
+        policy::next(&machine, &own, 0, settings, now_ms)
     };
     let settings = compacted_topic();
     assert_eq!(next(0, &settings, 300), Some((3, 0)));
@@ -374,7 +374,7 @@ fn tombstones_go_when_time_is_up_and_no_replica_needs_them() {
     };
     let settings = compacted_topic();
     let next = |machine: &PartitionMachine, own: &Progress, all_to, now_ms| {
-        decide::next(machine, own, all_to, &settings, now_ms)
+        policy::next(machine, own, all_to, &settings, now_ms)
     };
     assert_eq!(next(&machine, &own, 3, 2_000), Some((3, 3)));
     assert_eq!(next(&machine, &own, 3, 1_999), None, "the horizon");

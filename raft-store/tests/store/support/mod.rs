@@ -15,10 +15,10 @@ use openraft::EntryPayload;
 use openraft::storage::RaftStateMachine;
 use parking_lot::Mutex;
 use ropewalk_machines::machine::MachineError;
-use ropewalk_machines::{Applied, Effect, Machine};
+use ropewalk_machines::{Applied, Machine, StateWrite};
 use ropewalk_proto::command::{Command, Reply, Stamp};
 use ropewalk_proto::ids::{GroupId, ReplicaId};
-use ropewalk_raft_store::disk::{Batch, Disk, DiskError, MemoryDisk};
+use ropewalk_raft_store::disk::{ChangeBatch, Disk, DiskError, MemoryDisk};
 use ropewalk_raft_store::types::{Entry, LogId};
 use ropewalk_raft_store::{Replica, StateMachine, Store, StoreError, StoreOptions};
 
@@ -65,8 +65,8 @@ impl Sum {
         Ok(())
     }
 
-    fn own(&self) -> Effect {
-        Effect {
+    fn own(&self) -> StateWrite {
+        StateWrite {
             key: Bytes::from_static(SUM_KEY),
             value: Some(self.checkpoint()),
         }
@@ -77,8 +77,8 @@ impl Sum {
     }
 }
 
-fn of_entry(index: u64) -> Effect {
-    Effect {
+fn of_entry(index: u64) -> StateWrite {
+    StateWrite {
         key: entry_key(index),
         value: Some(Bytes::new()),
     }
@@ -112,7 +112,7 @@ impl Machine for Sum {
         self.purgeable = index.saturating_sub(4);
         let mut effects = vec![self.own(), of_entry(index)];
         if let Some(old) = index.checked_sub(KEPT) {
-            effects.push(Effect {
+            effects.push(StateWrite {
                 key: entry_key(old),
                 value: None,
             });
@@ -132,7 +132,7 @@ impl Machine for Sum {
         state.freeze()
     }
 
-    fn restore(&mut self, checkpoint: Bytes) -> Result<Vec<Effect>, MachineError> {
+    fn restore(&mut self, checkpoint: Bytes) -> Result<Vec<StateWrite>, MachineError> {
         self.read(checkpoint)?;
         let kept = self.kept().map(of_entry);
         Ok(std::iter::once(self.own()).chain(kept).collect())
@@ -228,7 +228,7 @@ impl Recorder {
 impl Disk for Recorder {
     reads_of_inner!();
 
-    fn commit(&self, batch: Batch, sync: bool) -> BoxFuture<'_, Result<(), DiskError>> {
+    fn commit(&self, batch: ChangeBatch, sync: bool) -> BoxFuture<'_, Result<(), DiskError>> {
         Box::pin(async move {
             self.inner.commit(batch, false).await?;
             let count = {
@@ -239,7 +239,7 @@ impl Disk for Recorder {
             // Other tasks run, and may crash, between the write and its sync.
             tokio::task::yield_now().await;
             if sync {
-                self.inner.commit(Batch::default(), true).await?;
+                self.inner.commit(ChangeBatch::default(), true).await?;
                 self.synced.store(count, Ordering::SeqCst);
             }
             Ok(())

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 use ropewalk_raft_store::disk::rocks::RocksDisk;
-use ropewalk_raft_store::disk::{Batch, Change, Disk, ScanLimit};
+use ropewalk_raft_store::disk::{Change, ChangeBatch, Disk, ScanLimit};
 
 pub fn value(number: u32) -> Bytes {
     Bytes::from(vec![number as u8; 60 + number as usize * 31 % 400])
@@ -17,7 +17,7 @@ pub async fn put(disk: &RocksDisk, number: u32, sync: bool) {
         head: Bytes::new(),
         body: value(number),
     };
-    let batch = Batch {
+    let batch = ChangeBatch {
         changes: vec![change],
     };
     disk.commit(batch, sync).await.expect("a commit");

@@ -12,8 +12,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::ground::TOPIC;
-use crate::fleet::Fleet;
+use super::environment::TOPIC;
+use crate::cluster::Fleet;
 use crate::history::{History, Name};
 use crate::workload::{Plan, publish};
 

@@ -2,7 +2,7 @@
 //! may see an error, and no partition may make producers wait for long.
 
 mod certificates;
-mod ground;
+mod environment;
 mod load;
 mod secure;
 mod steps;
@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use crate::check::{Found, check};
 use crate::machine::Machine;
-use ground::Ground;
+use environment::Ground;
 use steps::Step;
 
 /// Maximum time that a partition may make producers wait.

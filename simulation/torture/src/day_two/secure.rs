@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use super::certificates::{Authority, Folder, TRUSTED};
-use super::ground::{Ground, MOST_NODES, PATIENCE};
+use super::environment::{Ground, MOST_NODES, PATIENCE};
 use super::steps::rolling_restart;
 
 /// Name of the clients' certificate.

@@ -6,9 +6,9 @@ use anyhow::Context;
 use ropewalk_client::NodeState;
 use tokio::time::sleep;
 
-use super::ground::{Ground, MOST_NODES};
+use super::environment::{Ground, MOST_NODES};
 use super::{Order, secure};
-use crate::kind::Kind;
+use crate::fault_kind::Kind;
 use crate::machine::Machine;
 use crate::schedule::Fault;
 

@@ -1,7 +1,7 @@
 //! Growth of a topic.
 //!
 //! The metadata group creates the new partitions at once, and keys keep mapping to the old ones. The leader
-//! of each old partition writes a routing barrier into its log (`node/src/partition/growth.rs`) and reports the
+//! of each old partition writes a routing barrier into its log (`node/src/partition/expansion.rs`) and reports the
 //! barrier's offset here. **Keys map to the new partitions only when every old partition has its barrier.**
 //! So every record routed by the old mapping comes before the barriers. Every record routed by the new mapping
 //! is published after them.

@@ -16,9 +16,9 @@ use ropewalk_proto::v1::{MetaPartition, MetaReplica, MetaState, MetaTopic};
 use super::codec::{damaged, effect, key, read, removal};
 use super::rows::Rows;
 use super::{Apply, Entity, Outcome};
-use crate::machine::{Effect, MachineError};
+use crate::machine::{MachineError, StateWrite};
 use crate::meta::machine::State;
-use crate::meta::view::{ClusterView, PartitionView, Place, TopicView};
+use crate::meta::view::{MetadataImage, PartitionImage, ReplicaPlacement, TopicImage};
 
 /// A topic without its partitions, by id. Sorts before `PARTITION`, so it is loaded first.
 const TOPIC: u8 = b't';
@@ -98,7 +98,7 @@ impl Entity for Topics {
         &[TOPIC, PARTITION]
     }
 
-    fn add_effects(&self, _state: &State, effects: &mut Vec<Effect>) {
+    fn add_effects(&self, _state: &State, effects: &mut Vec<StateWrite>) {
         for (topic, partitions) in &self.deleted {
             effects.push(removal(topic_key(*topic)));
             let keys = (0..*partitions).map(|partition| partition_key(*topic, partition));
@@ -183,7 +183,7 @@ impl Entity for Topics {
         Ok(())
     }
 
-    fn show(&self, view: &mut ClusterView) {
+    fn show(&self, view: &mut MetadataImage) {
         let topics = self.by_name.iter();
         view.topics = topics
             .map(|(name, topic)| (name.clone(), to_view(topic)))
@@ -192,7 +192,7 @@ impl Entity for Topics {
     }
 }
 
-fn topic_effect(topic: &MetaTopic) -> Effect {
+fn topic_effect(topic: &MetaTopic) -> StateWrite {
     let head = MetaTopic {
         name: topic.name.clone(),
         topic_id: topic.topic_id,
@@ -217,8 +217,8 @@ fn partition_key(topic: u64, partition: u32) -> Bytes {
 }
 
 /// A topic in the form of a view.
-pub fn to_view(topic: &MetaTopic) -> TopicView {
-    TopicView {
+pub fn to_view(topic: &MetaTopic) -> TopicImage {
+    TopicImage {
         name: topic.name.clone(),
         id: TopicId(topic.topic_id),
         settings: topic.settings.unwrap_or_default(),
@@ -232,8 +232,8 @@ pub fn to_view(topic: &MetaTopic) -> TopicView {
     }
 }
 
-fn partition_view(partition: &MetaPartition) -> PartitionView {
-    PartitionView {
+fn partition_view(partition: &MetaPartition) -> PartitionImage {
+    PartitionImage {
         partition: partition.partition,
         group: GroupId(partition.group_id),
         replicas: places(&partition.replicas),
@@ -243,8 +243,8 @@ fn partition_view(partition: &MetaPartition) -> PartitionView {
     }
 }
 
-fn places(replicas: &[MetaReplica]) -> Vec<Place> {
-    let place = |replica: &MetaReplica| Place {
+fn places(replicas: &[MetaReplica]) -> Vec<ReplicaPlacement> {
+    let place = |replica: &MetaReplica| ReplicaPlacement {
         replica: ReplicaId(replica.replica_id),
         node: NodeId(replica.node_id),
     };

@@ -1,9 +1,9 @@
 //! Edge cases of compaction: refused appends, a log that is trimmed meanwhile, and a replica that only has
 //! the compacted log.
 
-use ropewalk_machines::log::Start;
+use ropewalk_machines::log::ScanStart;
 
-use super::super::pass::{Left, PassError, walk};
+use super::super::rewrite::{Left, RewriteError, walk};
 use super::*;
 
 /// A batch of one record with this sequence of its producer.
@@ -56,7 +56,7 @@ async fn what_was_trimmed_is_not_looked_at() {
     })
     .await;
     // Simulates a step that began before the log was trimmed, but not yet purged.
-    let from = Start {
+    let from = ScanStart {
         log_index: 0,
         base_offset: 0,
     };
@@ -68,7 +68,7 @@ async fn what_was_trimmed_is_not_looked_at() {
             unpacked_bytes: 0,
         }
     });
-    assert!(matches!(walked.await, Err(PassError::Trimmed)));
+    assert!(matches!(walked.await, Err(RewriteError::Trimmed)));
     assert_eq!(looked, 0);
 }
 
@@ -112,7 +112,7 @@ async fn it_reads_and_writes_no_more_in_a_second_than_it_may() {
     lone.roll().await;
     lone.ask(u64::MAX, 0).await;
     let bytes = lone.replica.view.log_bytes();
-    let slow = Allowance {
+    let slow = RewriteBudget {
         bytes_per_s: 10,
         ..PLENTY
     };
@@ -133,10 +133,10 @@ fn a_segment_ends_after_an_hour_though_it_is_not_full() {
         },
         batch: batch(Compression::None, &[("a", None)]),
     };
-    assert!(!decide::roll_is_due(&machine, i64::MAX), "it holds nothing");
+    assert!(!policy::roll_is_due(&machine, i64::MAX), "it holds nothing");
     machine.apply(1, 1, 1_000, Some(&begun)).unwrap();
-    assert!(!decide::roll_is_due(&machine, 3_600_004));
-    assert!(decide::roll_is_due(&machine, 3_600_005));
+    assert!(!policy::roll_is_due(&machine, 3_600_004));
+    assert!(policy::roll_is_due(&machine, 3_600_005));
 }
 
 #[tokio::test]

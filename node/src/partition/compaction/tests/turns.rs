@@ -2,9 +2,9 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use ropewalk_machines::log::Start;
+use ropewalk_machines::log::ScanStart;
 
-use super::super::pass::{Left, UNPACKED_IN_ONE_GO_BYTES, walk};
+use super::super::rewrite::{Left, UNPACKED_IN_ONE_GO_BYTES, walk};
 use super::*;
 
 const BATCHES: u64 = 40;
@@ -26,7 +26,7 @@ async fn others_have_their_turn_though_a_chunk_holds_a_hundred_times_its_length(
         }
     });
     let mut in_one_go: BTreeMap<u64, usize> = BTreeMap::new();
-    let from = Start {
+    let from = ScanStart {
         log_index: 0,
         base_offset: 0,
     };
