@@ -334,10 +334,12 @@ async fn addresses_take_turns_to_go_on_without_room() {
     for body in &mut bodies[1..] {
         assert!(!goes_on(body).await);
     }
+    // A head that was read is no longer charged.
+    let heads = taken(&room, room.left());
     assert!(!goes_on(&mut honest).await);
     drop(bodies.remove(0));
     assert_eq!(next(&mut honest).await, Ok(rest), "its turn is next");
-    drop((bodies, honest, full));
+    drop((bodies, honest, full, heads));
     assert!(room.is_idle());
 }
 
