@@ -143,7 +143,7 @@ fn a_library_behind_a_seam_is_named_only_behind_it() {
     }
 }
 
-/// What benches of a pure crate may depend on besides.
+/// Dependency of the benches of a pure crate.
 const BENCHES: &str = "divan.workspace = true";
 
 #[test]

@@ -28,6 +28,7 @@ const NODE: Arrows = &[
     ("env", &["config", "log_limiter"]),
     ("metrics", &["config", "env", "log_limiter"]),
     ("listeners", &["config", "env"]),
+    ("http2", &["config"]),
     ("unpack", &["config", "env"]),
     ("guard", &["config", "env", "metrics", "log_limiter"]),
     ("peer", &["config", "env", "metrics", "log_limiter"]),

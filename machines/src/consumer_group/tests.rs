@@ -490,9 +490,7 @@ proptest! {
                 }
             }
         }
-        for who in names {
-            bench.release(who, &bench.revoked(who));
-        }
+        for who in names { bench.release(who, &bench.revoked(who)); }
         let counts: Vec<usize> = names.iter().map(|who| bench.owned(who).len()).filter(|count| *count > 0).collect();
         if let (Some(most), Some(least)) = (counts.iter().max(), counts.iter().min()) {
             prop_assert_eq!(counts.iter().sum::<usize>(), 7);
