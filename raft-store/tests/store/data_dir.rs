@@ -30,7 +30,7 @@ fn a_damaged_database_is_set_aside_whole_with_the_reason_and_nothing_in_its_plac
     assert_eq!(data_dir.damage().expect("readable"), None);
 }
 
-/// What a crash or a power loss leaves of `set_aside`, by the number of its last step.
+/// State that a crash or a power loss leaves of `set_aside`, by the number of its last step.
 fn cut_after(step: u32, path: &Path) {
     let (database, kept) = (path.join("db"), path.join("quarantine"));
     let (note, kept_note) = (path.join("DAMAGED"), kept.join("DAMAGED"));
