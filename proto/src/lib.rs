@@ -20,8 +20,7 @@ pub mod trace;
 pub mod units;
 
 /// The gRPC messages, and with the feature `grpc` the services, generated from `proto/ropewalk/v1/*.proto`.
-/// `tests/generated.rs` generates them.
 #[allow(missing_debug_implementations, missing_docs, clippy::all)]
 pub mod v1 {
-    include!("generated/ropewalk.v1.rs");
+    include!(concat!(env!("OUT_DIR"), "/ropewalk.v1.rs"));
 }

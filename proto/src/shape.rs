@@ -1,7 +1,7 @@
 //! Shapes of messages: the fields that hold messages, so that their contents can be counted before they are
-//! decoded. `tests/generated.rs` generates them from the `.proto` files.
+//! decoded. `build.rs` generates them from the `.proto` files.
 
-include!("generated/shapes.rs");
+include!(concat!(env!("OUT_DIR"), "/shapes.rs"));
 
 /// Content of a field that has a length and is more than one value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

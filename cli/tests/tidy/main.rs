@@ -42,21 +42,13 @@ fn files(dir: &Path, extension: &str) -> Vec<PathBuf> {
     found
 }
 
-/// Rust files that people write: all but generated ones, in folders of that name.
-fn sources(dir: &Path) -> Vec<PathBuf> {
-    let is_generated = |file: &PathBuf| file.iter().any(|part| part == "generated");
-    let mut found = files(dir, "rs");
-    found.retain(|file| !is_generated(file));
-    found
-}
-
 fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 #[test]
 fn a_file_can_be_read_in_one_sitting() {
-    for file in sources(&root()) {
+    for file in files(&root(), "rs") {
         let lines = read(&file).lines().count();
         assert!(
             lines <= LINES_OF_A_FILE,
@@ -74,7 +66,7 @@ fn nothing_is_left_for_later_in_the_code() {
         concat!("FIX", "ME"),
         concat!("#[ig", "nore"),
     ];
-    for file in sources(&root()) {
+    for file in files(&root(), "rs") {
         let text = read(&file);
         for mark in marks {
             assert!(!text.contains(mark), "{} holds a {mark}", file.display());
@@ -104,7 +96,7 @@ fn no_log_line_of_the_command_or_the_client_prints_debug_text() {
 #[test]
 fn doc_comments_begin_with_a_noun_or_a_verb() {
     const CLAUSES: &[&str] = &["What", "Who", "Whether", "How", "Which", "Where", "When"];
-    for file in sources(&root()) {
+    for file in files(&root(), "rs") {
         let place = file.strip_prefix(root()).expect("a file of the workspace");
         for (number, line) in (1..).zip(read(&file).lines()) {
             let line = line.trim_start();

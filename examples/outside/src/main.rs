@@ -1,5 +1,4 @@
-//! A program of a user. `make outside` builds it as users do: without the workspace's flags and features, and
-//! without a protobuf compiler.
+//! A program of a user. `make outside` builds it as users do: without the workspace's flags and features.
 
 use ropewalk_client::{Client, Record};
 
