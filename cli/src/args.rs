@@ -1,6 +1,9 @@
 //! Definition of the command line: every command, flag and environment variable. This module must not do any
 //! work.
 
+// Doc comments here are help texts, in which brackets are no links.
+#![allow(rustdoc::broken_intra_doc_links)]
+
 use std::path::PathBuf;
 use std::time::Duration;
 

@@ -1,10 +1,10 @@
 //! Raft between nodes: one connection to each peer, shared by all groups.
 //!
-//! Outgoing: [`Peers`] keeps a connection to each address ([`connector`]). On it are two lanes ([`lane`]): one for
+//! Outgoing: [`Peers`] keeps a connection to each address ([`connector`]). On it are two lanes ([`append_stream`]): one for
 //! entries, one for the heartbeats of all groups. openraft sends through one [`network`] per replica.
 //!
 //! Incoming: [`ReplicaRouter`] passes each call that the [`service`] receives to the replica that it names
-//! ([`group`]). [`convert`] converts and checks messages in both directions.
+//! ([`raft_handle`]). [`convert`] converts and checks messages in both directions.
 //!
 //! Nothing about topics, records or clients belongs here: a replica is a number, a command is bytes.
 

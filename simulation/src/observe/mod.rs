@@ -1,6 +1,6 @@
 //! Content of the hosts' disks at one moment, seen from outside without the hosts' knowledge.
 //!
-//! The [`eye`] looks; [`truth`] collects the committed entries. **Nothing here judges.**
+//! The [`disk_reader`] looks; [`committed_model`] collects the committed entries. **Nothing here judges.**
 
 pub mod committed_model;
 pub mod disk_reader;
