@@ -152,7 +152,7 @@ impl fmt::Display for TlsFiles {
 
 impl fmt::Debug for CertificateReloader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Keeper")
+        f.debug_struct("CertificateReloader")
             .field("files", &self.files)
             .finish_non_exhaustive()
     }

@@ -4,16 +4,14 @@
 //! it: they stay in the Raft log.
 //!
 //! `machine` applies the entries: it assigns offsets, and calls the others. `producers` recognizes duplicate
-//! batches, `offsets` finds the log entry of an offset, `segments` and `epochs` are tables of offsets, `clock`
-//! measures the age of producers. `state` has the keys and values on the disk.
+//! batches, `offset_index` finds the log entry of an offset, `segments` and `epochs` are tables of offsets, `clock`
+//! measures the age of producers. `keys` has the keys and values on the disk.
 //!
 //! Some names are Ropewalk's own:
 //! - A **ring** is the mapping of keys to partitions; its version rises when a topic grows, that is, gets more
 //!   partitions. A **fence** is the routing barrier of a growth: an entry behind which the log refuses batches
 //!   routed by an older ring. Kafka's fencing of producers is separate, in `producers`.
-//! - A **boundary** is the end of a segment, where the log may be cut. A **roll** ends the active segment.
-//! - A **claim** is the producer id, epoch and sequence of a batch.
-//! - An **effect** is the change of one key of the applied state on disk.
+//! - A **roll** ends the active segment. The log may be cut at the end of a segment.
 
 mod clock;
 mod epochs;

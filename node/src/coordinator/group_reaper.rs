@@ -14,7 +14,7 @@ use ropewalk_proto::v1::{
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::compare::Compared;
-use super::heard::SessionTable;
+use super::session_table::SessionTable;
 use super::{Coordinator, resolve};
 use crate::partition::Partition;
 
@@ -45,12 +45,12 @@ struct GroupReaper {
 
 /// Maintains the groups that this node coordinates; never returns.
 pub(super) async fn run(coordinator: &Coordinator) {
-    let mut keeper = GroupReaper::default();
+    let mut reaper = GroupReaper::default();
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        keeper.look(coordinator).await;
+        reaper.look(coordinator).await;
     }
 }
 

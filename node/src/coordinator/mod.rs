@@ -6,7 +6,7 @@
 //! included. The state here dies with the coordinator: the times of the members' last heartbeats.
 //!
 //! A [`Session`] is one stream of a member. If the stream breaks, the member can return in another session
-//! until its session timeout ends. A group's **home** is its partition of `_groups`. The **keeper** is the
+//! until its session timeout ends. A group's **home** is its partition of `_groups`. The **reaper** is the
 //! background task that removes members whose timeout has ended, and revokes partitions by force.
 //!
 //! **A new coordinator ends no session before that member could have found it.** It does not know the times
@@ -22,12 +22,12 @@
 mod admin;
 mod compare;
 mod group_reaper;
-mod heard;
 mod lag;
 mod lag_collector;
 mod resolve;
 mod room;
 mod session;
+mod session_table;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -35,7 +35,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use heard::SessionTable;
 use parking_lot::Mutex;
 use room::{Reserved, UnderWay};
 use ropewalk_machines::meta::frozen::MAX_PARTITIONS;
@@ -49,6 +48,7 @@ use ropewalk_proto::v1::meta_command::Kind;
 use ropewalk_proto::v1::{
     CreateTopic, GroupCommand, GroupReply, NodeState, TopicSettings, group_command,
 };
+use session_table::SessionTable;
 use tokio::sync::{Mutex as AsyncMutex, watch};
 use tokio_util::sync::CancellationToken;
 

@@ -72,7 +72,7 @@ impl Coordinator {
             partition.with_groups(|groups| check_member(groups, &join.group, &member).map(drop))?;
         }
         self.check_room(&partition, &join.group, &member.member_id)?;
-        // Recorded before the join, or the keeper would treat the member as one of an earlier epoch.
+        // Recorded before the join, or the reaper would treat the member as one of an earlier epoch.
         let number = self.0.sessions.fetch_add(1, Ordering::Relaxed);
         let (epoch, session) = (
             partition.coordinates()?,

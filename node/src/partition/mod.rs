@@ -1,16 +1,15 @@
 //! One partition: an ordered log of record batches, replicated by a Raft group.
 //!
 //! The state on which every replica of the group agrees is `ropewalk_machines::log`, which also explains the
-//! words ring, fence, boundary, roll, claim and effect. A running replica is `raft::Replica`. Around them:
-//! `produce` is the write path, `fetch` and `lookup` the read path, `steward` and its helpers the leader's
-//! housekeeping, `registry` the replicas of a node. `groups` holds the reads and writes of a group coordinator.
-//! Code here reads cluster metadata as the desired state. It writes only facts back:
-//! reached memberships, damaged replicas and fences.
+//! words ring, fence and roll. A running replica is `raft::Replica`. Around them: `produce` is the write path,
+//! `fetch`, `cursor` and `lookup` the read path, `reconciler` and its helpers the leader's housekeeping, and
+//! `replica_manager` holds the replicas of a node. `groups` holds the reads and writes of a group coordinator.
+//! Code here reads cluster metadata as the desired state. It writes only facts back: reached memberships,
+//! damaged replicas and fences.
 //!
 //! Some names are Ropewalk's own:
 //! - A **wish** is the desired state of a partition in the metadata. A **fact** is a report back to it.
-//! - The replica's field `claims` is the compaction progress that other replicas report. It has nothing to do
-//!   with the claim of a batch.
+//! - The replica's field `claims` is the compaction progress that other replicas report.
 //! - **Founding** writes the first membership of a new Raft group. **Newcomers** are learners that get a vote
 //!   once they have caught up.
 //! - `is_planted(PlantedBug::…)` is a bug that the simulator plants to test its checks; elsewhere it is always false.

@@ -73,7 +73,7 @@ impl FilteredReader<'_> {
                     return;
                 }
                 Ok(Some(Err(error))) => {
-                    tracing::debug!(%error, "the sieve begins anew");
+                    tracing::debug!(%error, "the filtered reader begins again");
                     return;
                 }
                 Ok(None) => return,

@@ -18,7 +18,7 @@ const STAY: Duration = Duration::from_millis(1_500);
 const RECORDS: usize = 200;
 /// First number of wandering readers; each read has another number.
 const FIRST: u32 = 10_000;
-/// Maximum number of reads of one wanderer.
+/// Maximum number of reads of one random reader.
 const TIMES: u32 = 100_000;
 
 /// Reads here and there until told to stop.

@@ -34,7 +34,7 @@ pub async fn run(clients: &Clients) {
     };
     while clients.sending() {
         if let Err(error) = gardener.act().await {
-            tracing::debug!(%error, "the gardener tries something else");
+            tracing::debug!(%error, "the churn of topics tries something else");
         }
         let pause_ms = gardener
             .random

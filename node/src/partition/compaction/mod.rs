@@ -1,7 +1,7 @@
 //! Compaction: only the last record of each key stays.
 //!
-//! The leader decides up to which offset (`decide`), and writes that into the log. Each replica then rewrites
-//! its log (`pass`), at its own pace and in steps that fit its memory (`worker`). The result does not depend
+//! The leader decides up to which offset (`policy`), and writes that into the log. Each replica then rewrites
+//! its log (`rewrite`), at its own pace and in steps that fit its memory (`task`). The result does not depend
 //! on the steps. Below the offset C of the command, a record stays if it has no key, or if no later record
 //! below C has its key. Of these, a record without a value (a tombstone) goes if it is below the offset X of
 //! the command. Both offsets only ever rise. So a replica that misses some commands and carries out the last

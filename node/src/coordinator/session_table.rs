@@ -1,7 +1,7 @@
 //! Last heartbeats of members. The log must never hold them: clocks of two nodes are not comparable.
 //!
 //! A coordinator remembers members of its groups, and those whose join is in flight. It forgets all others
-//! with the next round of its keeper. So joins that are refused leave nothing behind.
+//! with the next round of its reaper. So joins that are refused leave nothing behind.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -54,11 +54,7 @@ impl Coordinator {
         session: u64,
         within: Duration,
     ) {
-        let heard = SessionDeadline {
-            until: Instant::now() + within,
-            session,
-            joins: false,
-        };
+        let heard = SessionDeadline::after(within, session);
         let member = (member.0.to_owned(), member.1.to_owned());
         self.record(home, epoch, member, heard);
     }
@@ -74,9 +70,8 @@ impl Coordinator {
     ) -> Entering {
         let member = (member.0.to_owned(), member.1.to_owned());
         let heard = SessionDeadline {
-            until: Instant::now() + within,
-            session,
             joins: true,
+            ..SessionDeadline::after(within, session)
         };
         let before = self.record(home, epoch, member.clone(), heard);
         Entering {
@@ -157,6 +152,15 @@ impl Drop for Entering {
 }
 
 impl SessionDeadline {
+    /// Deadline of a member whose heartbeat arrives now.
+    fn after(within: Duration, session: u64) -> SessionDeadline {
+        SessionDeadline {
+            until: Instant::now() + within,
+            session,
+            joins: false,
+        }
+    }
+
     /// Records the end of a join. After a failed one, the member is in its earlier session, if it had one.
     fn ends_join(&mut self, before: Option<u64>) {
         self.joins = false;
