@@ -9,7 +9,7 @@ use libfuzzer_sys::fuzz_target;
 use ropewalk_fuzz::{joined, pieces, write_seeds};
 use ropewalk_machines::log::PartitionMachine;
 use ropewalk_machines::meta::MetaMachine;
-use ropewalk_machines::{Effect, Machine};
+use ropewalk_machines::{Machine, StateWrite};
 use ropewalk_proto::ids::ReplicaId;
 
 /// The file itself, since its crate compiles RocksDB.
@@ -79,7 +79,7 @@ fn seeds() -> Vec<Vec<u8>> {
 fn state_of(mut machine: impl Machine) -> Vec<u8> {
     let checkpoint = machine.checkpoint();
     let effects = machine.restore(checkpoint).expect("its own checkpoint");
-    let pairs = effects.into_iter().flat_map(|Effect { key, value }| {
+    let pairs = effects.into_iter().flat_map(|StateWrite { key, value }| {
         let value = value.unwrap_or_default();
         [key, value]
     });
